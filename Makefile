@@ -1,0 +1,66 @@
+# Every target builds what it needs in .venv from python3 alone; a second run reuses
+# it. The stamp files are redone when pyproject.toml changes.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-slow lint format docs bench dist clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(VENV)/.demo  ## a learned optimiser against Adam: curves in demo/
+	$(BIN)/python examples/demo.py
+
+test: lint $(VENV)/.test  ## lint, types, tests and doctests
+	$(BIN)/pytest -n $(WORKERS)
+
+test-slow: $(VENV)/.test  ## only the slow tests
+	$(BIN)/pytest -n $(WORKERS) -m slow tests
+
+lint: $(VENV)/.test  ## ruff and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.test  ## rewrite the sources as ruff wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs  ## docs/_build/html, warnings are errors
+	$(BIN)/sphinx-build -q -W -n --keep-going -b html docs docs/_build/html
+
+bench: $(VENV)/.demo  ## overhead of the learned optimisers against Adam
+	$(BIN)/python -m bench.overhead
+
+dist: $(VENV)/.test  ## sdist and wheel in dist/
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) dist docs/_build docs/_generated .pytest_cache .ruff_cache
+
+# pip compiles bytecode as it installs, also where PYTHONDONTWRITEBYTECODE is set.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $(PYTHON) is missing or older than Python 3.11;" \
+	    "choose another with: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "error: $(PYTHON) lacks the venv module;" \
+	    "on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.demo: EXTRAS = eval,train
+$(VENV)/.test: EXTRAS = lint,test
+$(VENV)/.docs: EXTRAS = docs
+$(addprefix $(VENV)/.,demo test docs): $(VENV)/.venv pyproject.toml learned_opt_rl/_version.py
+	$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
+	@touch $@

@@ -1,0 +1,82 @@
+"""Sphinx configuration; also writes one page per artifact, from its card."""
+
+import os
+import pathlib
+import sys
+from typing import Any
+
+import jax
+from sphinx.application import Sphinx
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from _artifact_pages import write_pages  # noqa: E402
+
+from learned_opt_rl._version import __version__  # noqa: E402
+
+# Signatures would show the module it is compiled in, jaxlib._jax.
+jax.Array.__module__, jax.Array.__qualname__ = "jax", "Array"
+
+project = "learned-opt-rl"
+author = "The learned-opt-rl contributors"
+project_copyright = "2026, The learned-opt-rl contributors"
+release = version = __version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "_generated/table.md"]
+html_theme = "furo"
+html_title = f"learned-opt-rl {version}"
+
+nb_execution_mode = "off"
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+copybutton_exclude = ".linenos, .gp, .go"
+
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+# With -n every unresolved reference to a name of ours is an error; those to other
+# projects resolve only with their inventories.
+nitpick_ignore_regex = [(r"py:.*", r"(?!learned_opt_rl\b).*")]
+
+# Links into other projects need their inventories from the network, and -W makes a
+# failed download fatal: so they are made only where asked for.
+if os.environ.get("DOCS_INTERSPHINX"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "jax": ("https://docs.jax.dev/en/latest", None),
+        "optax": ("https://optax.readthedocs.io/en/latest", None),
+    }
+
+
+def _write_artifact_pages(app: Sphinx) -> None:
+    """Write the artifact pages before Sphinx reads its sources."""
+    write_pages(HERE / "_generated")
+
+
+def _skip_field_aliases(
+    app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out a named tuple's fields, which its Attributes section describes."""
+    generated = (getattr(obj, "__doc__", None) or "").startswith("Alias for field")
+    return True if generated else None
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the hooks above."""
+    app.connect("builder-inited", _write_artifact_pages)
+    app.connect("autodoc-skip-member", _skip_field_aliases)

@@ -1,0 +1,61 @@
+"""Sign momentum: the smallest rule with weights, as an example of a plugin."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_opt_rl.artifacts import Artifact
+
+
+class ScaleBySignMomentumState(NamedTuple):
+    """The moving average of the gradients, float32 in the shape of each leaf."""
+
+    momentum: Any
+
+
+def scale_by_sign_momentum(weights: Any) -> optax.GradientTransformationExtraArgs:
+    """Step by a fixed size along the sign of the momentum.
+
+    Args:
+        weights: ``{"momentum": {"decay": scalar}, "step_size": scalar}``, float32.
+
+    Returns:
+        The transform; it needs no params and ignores keywords it does not know.
+    """
+    decay, step_size = weights["momentum"]["decay"], weights["step_size"]
+
+    def init(params: Any) -> ScaleBySignMomentumState:
+        return ScaleBySignMomentumState(
+            jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.float32), params)
+        )
+
+    def update(
+        updates: Any, state: optax.OptState, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, optax.OptState]:
+        del params, extra_args
+
+        def average(old: jax.Array, gradient: jax.Array) -> jax.Array:
+            return decay * old + (1 - decay) * gradient.astype(jnp.float32)
+
+        def step(mean: jax.Array, gradient: jax.Array) -> jax.Array:
+            return (-step_size * jnp.sign(mean)).astype(gradient.dtype)
+
+        momentum = jax.tree.map(average, state.momentum, updates)
+        steps = jax.tree.map(step, momentum, updates)
+        return steps, ScaleBySignMomentumState(momentum)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def from_artifact(artifact: Artifact) -> optax.GradientTransformationExtraArgs:
+    """Build the transform from an artifact; what learned-opt-rl calls.
+
+    Args:
+        artifact: An artifact whose card names ``example_sign_momentum``.
+
+    Returns:
+        The transform with the artifact's weights.
+    """
+    return scale_by_sign_momentum(artifact.weights)

@@ -1,0 +1,307 @@
+"""PPO, end to end in one jitted function, with the optimiser as an argument.
+
+Learned optimisers overfit the loop they were trained in, so every detail here is the
+one the published optimisers saw: separate actor and critic, their gradients clipped
+apart, advantages normalised per minibatch, PPO2's clipped value loss. Read `make_train`
+first; the functions above it are its steps, in order.
+
+References:
+    Schulman et al., "Proximal Policy Optimization Algorithms", 2017.
+    Lu et al., "Discovered Policy Optimisation", 2022 (the vectorised loop).
+    Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_opt_rl.agents.config import PPOConfig as PPOConfig
+from learned_opt_rl.agents.networks import MLP, apply_mlp, init_mlp
+from learned_opt_rl.envs.adapter import Environment, EpisodeState
+from learned_opt_rl.features import dormancy
+
+Params = dict[str, MLP]
+"""``{"actor": MLP, "critic": MLP}``."""
+
+OnRollout = Callable[[int, float], None]
+"""Host callback ``(rollouts done, mean return)``."""
+
+
+class TrainResult(NamedTuple):
+    """What a run leaves.
+
+    Attributes:
+        params: ``{"actor": ..., "critic": ...}``, the agent at the end.
+        opt_state: The optimiser's state at the end.
+        returns: float32 ``[num_rollouts]``, the learning curve: at the end of each
+            rollout, the mean over environments of the return of the episode each
+            finished last, counting 0 for one that has finished none.
+        final_return: float32 scalar, the last of them.
+    """
+
+    params: Params
+    opt_state: optax.OptState
+    returns: jax.Array
+    final_return: jax.Array
+
+
+class Batch(NamedTuple):
+    """Transitions as the loss needs them, one per row."""
+
+    observation: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    target: jax.Array
+
+
+class _Runner(NamedTuple):
+    params: Any
+    opt_state: optax.OptState
+    env_state: EpisodeState
+    observation: jax.Array
+    key: jax.Array
+
+
+def init_params(key: jax.Array, config: PPOConfig, env: Environment) -> Params:
+    """Draws an actor and a critic for the environment."""
+    actor_key, critic_key = jax.random.split(key)
+    sizes = (math.prod(env.observation_shape), *config.hidden)
+    return {
+        "actor": init_mlp(actor_key, (*sizes, env.num_actions), head_gain=0.01),
+        "critic": init_mlp(critic_key, (*sizes, 1), head_gain=1.0),
+    }
+
+
+def _collect(
+    config: PPOConfig, env: Environment, runner: _Runner, key: jax.Array
+) -> tuple[tuple[EpisodeState, jax.Array], tuple[jax.Array, ...]]:
+    """Plays one rollout; every array of it is ``[num_steps, num_envs, ...]``."""
+
+    def step(carry: tuple[EpisodeState, jax.Array], key: jax.Array) -> Any:
+        env_state, observation = carry
+        action_key, env_key = jax.random.split(key)
+        x = _flatten(observation, env)
+        logits, _ = apply_mlp(runner.params["actor"], x, config.activation)
+        action = jax.random.categorical(action_key, logits)
+        log_prob = _select(jax.nn.log_softmax(logits), action)
+        env_keys = jax.random.split(env_key, config.num_envs)
+        stepped = jax.vmap(env.step)(env_keys, env_state, action)
+        played = (observation, action, log_prob, stepped.reward, stepped.done)
+        return (stepped.state, stepped.observation), played
+
+    start = runner.env_state, runner.observation
+    return jax.lax.scan(step, start, jax.random.split(key, config.num_steps))
+
+
+def gae(
+    reward: jax.Array,
+    done: jax.Array,
+    value: jax.Array,
+    last_value: jax.Array,
+    gamma: float,
+    gae_lambda: float,
+) -> jax.Array:
+    """Generalised advantage estimation, backwards over a rollout.
+
+    Args:
+        reward: float32 ``[T, N]``.
+        done: bool ``[T, N]``; nothing is bootstrapped across it.
+        value: float32 ``[T, N]``, of the observations acted on.
+        last_value: float32 ``[N]``, of the observation after the last step.
+        gamma: Discount.
+        gae_lambda: Decay.
+
+    Returns:
+        Advantages, float32 ``[T, N]``.
+
+    References:
+        Schulman et al., "High-Dimensional Continuous Control Using Generalized
+        Advantage Estimation", 2016, equation 16.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> one, no = jnp.ones((2, 1)), jnp.zeros((2, 1), bool)
+        >>> gae(one, no, 0 * one, jnp.zeros(1), 0.5, 1.0).ravel().tolist()
+        [1.5, 1.0]
+    """
+    next_value = jnp.concatenate([value[1:], last_value[None]])
+    alive = 1.0 - done
+    delta = reward + gamma * next_value * alive - value
+
+    def backwards(advantage: jax.Array, x: tuple[jax.Array, jax.Array]):
+        delta, decay = x
+        advantage = delta + decay * advantage
+        return advantage, advantage
+
+    xs = (delta, gamma * gae_lambda * alive)
+    start = jnp.zeros_like(last_value)
+    return jax.lax.scan(backwards, start, xs, reverse=True)[1]
+
+
+def loss(params: Params, batch: Batch, config: PPOConfig) -> tuple[jax.Array, Any]:
+    """PPO's clipped loss on one minibatch.
+
+    Args:
+        params: The agent.
+        batch: Fields of shape ``[B]``; observations ``[B, features]``.
+        config: Coefficients.
+
+    Returns:
+        The loss, and the dormancy of every layer's neurons as the tree
+        ``{"actor": {"Dense_i": [width]}, "critic": ...}``.
+    """
+    logits, actor_layers = apply_mlp(
+        params["actor"], batch.observation, config.activation
+    )
+    value, critic_layers = apply_mlp(
+        params["critic"], batch.observation, config.activation
+    )
+    value = value[:, 0]
+    log_probs = jax.nn.log_softmax(logits)
+
+    advantage = batch.advantage
+    advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    ratio = jnp.exp(_select(log_probs, batch.action) - batch.log_prob)
+    clipped = jnp.clip(ratio, 1 - config.clip_eps, 1 + config.clip_eps)
+    policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+
+    change = jnp.clip(value - batch.value, -config.clip_eps, config.clip_eps)
+    errors = jnp.square(value - batch.target)
+    clipped_errors = jnp.square(batch.value + change - batch.target)
+    value_loss = 0.5 * jnp.maximum(errors, clipped_errors).mean()
+
+    entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
+    total = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
+    layers = {"actor": actor_layers, "critic": critic_layers}
+    return total, jax.tree.map(dormancy, jax.lax.stop_gradient(layers))
+
+
+def _optimise(
+    config: PPOConfig,
+    optimizer: optax.GradientTransformationExtraArgs,
+    params: optax.Params,
+    opt_state: optax.OptState,
+    batch: Batch,
+    key: jax.Array,
+) -> tuple[optax.Params, optax.OptState]:
+    """Takes ``epochs * minibatches`` optimiser steps on one rollout."""
+
+    def minibatch_step(carry: Any, minibatch: Batch):
+        params, opt_state = carry
+        grads, dormancies = jax.grad(loss, has_aux=True)(params, minibatch, config)
+        grads = {k: clip_by_norm(g, config.max_grad_norm) for k, g in grads.items()}
+        updates, opt_state = optimizer.update(
+            grads, opt_state, params, dormancy=dormancies
+        )
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    def epoch(carry: Any, key: jax.Array):
+        order = jax.random.permutation(key, config.batch_size)
+        order = order.reshape(config.minibatches, -1)
+        return jax.lax.scan(
+            minibatch_step, carry, jax.tree.map(lambda x: x[order], batch)
+        )
+
+    keys = jax.random.split(key, config.epochs)
+    return jax.lax.scan(epoch, (params, opt_state), keys)[0]
+
+
+def clip_by_norm(tree: Any, max_norm: float) -> Any:
+    """Scales a tree of arrays down to a global norm of at most ``max_norm``."""
+    scale = max_norm / jnp.maximum(optax.tree.norm(tree), max_norm)
+    return jax.tree.map(lambda x: x * scale, tree)
+
+
+def make_train(
+    config: PPOConfig,
+    env: Environment,
+    optimizer: optax.GradientTransformation,
+    on_rollout: OnRollout | None = None,
+) -> Callable[[jax.Array], TrainResult]:
+    """Builds a whole training run as one pure function of a key.
+
+    Args:
+        config: The run.
+        env: Where it is played.
+        optimizer: Any optax transformation. Its ``update`` gets the gradient, already
+            clipped, the parameters and, if it takes extra arguments, ``dormancy``.
+        on_rollout: Called on the host with (rollouts done, mean return), about a
+            hundred times in the run and after the last rollout; under ``vmap`` once
+            per agent.
+
+    Returns:
+        ``train(key) -> TrainResult``, to be jitted, and vmapped over keys for seeds.
+
+    Example:
+        >>> import jax, optax
+        >>> from learned_opt_rl import envs
+        >>> config = PPOConfig(1024, num_envs=4, num_steps=32, minibatches=4)
+        >>> train = make_train(config, envs.make("CartPole-v1"), optax.adam(1e-3))
+        >>> jax.jit(train)(jax.random.key(0)).returns.shape
+        (8,)
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def iteration(runner: _Runner, index: jax.Array):
+        key, rollout_key, update_key = jax.random.split(runner.key, 3)
+        (env_state, observation), played = _collect(config, env, runner, rollout_key)
+        observations, action, log_prob, reward, done = played
+        # One evaluation of the critic for the whole rollout is much cheaper than one
+        # per step, and gives the same values: its parameters have not changed.
+        x = _flatten(jnp.concatenate([observations, observation[None]]), env)
+        value, _ = apply_mlp(runner.params["critic"], x, config.activation)
+        value, last_value = value[:-1, :, 0], value[-1, :, 0]
+        advantage = gae(
+            reward, done, value, last_value, config.gamma, config.gae_lambda
+        )
+        batch = Batch(x[:-1], action, log_prob, value, advantage, advantage + value)
+        batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+        params, opt_state = _optimise(
+            config, optimizer, runner.params, runner.opt_state, batch, update_key
+        )
+        mean_return = env_state.last_return.mean()
+        if on_rollout is not None:
+            _report(config, on_rollout, index + 1, mean_return)
+        return _Runner(params, opt_state, env_state, observation, key), mean_return
+
+    def train(key: jax.Array) -> TrainResult:
+        param_key, reset_key, key = jax.random.split(key, 3)
+        params = init_params(param_key, config, env)
+        reset_keys = jax.random.split(reset_key, config.num_envs)
+        observation, env_state = jax.vmap(env.reset)(reset_keys)
+        runner = _Runner(params, optimizer.init(params), env_state, observation, key)
+        rollouts = jnp.arange(config.num_rollouts)
+        runner, returns = jax.lax.scan(iteration, runner, rollouts)
+        return TrainResult(runner.params, runner.opt_state, returns, returns[-1])
+
+    return train
+
+
+def _report(
+    config: PPOConfig, on_rollout: OnRollout, count: jax.Array, mean_return: jax.Array
+) -> None:
+    """Calls the host now and then: one call per rollout costs more than it tells."""
+    every = max(1, config.num_rollouts // 100)
+    due = (count % every == 0) | (count == config.num_rollouts)
+    jax.lax.cond(
+        due,
+        lambda: jax.debug.callback(on_rollout, count, mean_return),
+        lambda: None,
+    )
+
+
+def _flatten(observation: jax.Array, env: Environment) -> jax.Array:
+    """Observations of any shape and dtype as float32 vectors."""
+    lead = observation.ndim - len(env.observation_shape)
+    return observation.reshape(*observation.shape[:lead], -1).astype(jnp.float32)
+
+
+def _select(values: jax.Array, index: jax.Array) -> jax.Array:
+    """``values[..., index]``; a mask, because its gradient needs no scatter."""
+    return (values * jax.nn.one_hot(index, values.shape[-1])).sum(-1)

@@ -1,0 +1,279 @@
+"""Cards: the JSON file that says what an artifact is, and its schema.
+
+A card names its weights by sha256, says where they come from, under which licence,
+how they were trained, what they reached and where they fail. The schema is strict:
+a card that satisfies it can be shown, verified and loaded without surprises.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from learned_opt_rl.artifacts._card_schema import check_card
+from learned_opt_rl.artifacts._json import read_json
+from learned_opt_rl.artifacts._schema import MismatchError
+from learned_opt_rl.errors import CardError
+
+Representation: TypeAlias = Literal["network", "expression"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CardHorizon:
+    """The length of the runs an artifact was trained for.
+
+    Attributes:
+        total_updates: Optimiser steps in one run.
+        epochs: Passes over each rollout.
+        minibatches: Minibatches per pass.
+    """
+
+    total_updates: int
+    epochs: int
+    minibatches: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How an artifact came to be.
+
+    Attributes:
+        method: The meta-training method, such as ``"evolution strategies"``.
+        environments: The environments it was trained on.
+        description: The rest a reader needs to judge or repeat it.
+        command: The command that trains it, or ``None`` where there is none.
+        compute: What the training cost, in words.
+        source: Address of the code it was trained with, or ``None`` for this project.
+    """
+
+    method: str
+    environments: tuple[str, ...]
+    description: str
+    command: str | None
+    compute: str
+    source: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Citation:
+    """What to cite.
+
+    Attributes:
+        text: The reference, in words.
+        url: Its address.
+    """
+
+    text: str
+    url: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FileWeights:
+    """Weights in a file beside the card.
+
+    Attributes:
+        file: The file's name, without a folder.
+        sha256: Digest of the file, 64 lower-case hexadecimal digits.
+        parameters: Number of weights.
+        format: Always ``"safetensors"``.
+    """
+
+    file: str
+    sha256: str
+    parameters: int
+    format: Literal["safetensors"] = "safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteWeights:
+    """Weights at a pinned address, fetched only on request.
+
+    Attributes:
+        url: The https address; its last part is the file's name.
+        sha256: Digest of the file, 64 lower-case hexadecimal digits.
+        bytes: Size of the file.
+        parameters: Number of weights.
+        format: Always ``"flat_npy"``: one float32 vector in the authors' order.
+    """
+
+    url: str
+    sha256: str
+    bytes: int
+    parameters: int
+    format: Literal["flat_npy"] = "flat_npy"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One measured number.
+
+    Attributes:
+        environment: Where it was measured.
+        steps: Environment steps per run.
+        seeds: Number of independent runs.
+        metric: What was measured, such as ``"final return"``.
+        mean: The mean over seeds.
+        interval: Lower and upper bound, or ``None``.
+        method: How the interval was made.
+        source: Path of the raw results, or the paper they are quoted from.
+        command: The command that measures it again, or ``None``.
+    """
+
+    environment: str
+    steps: int
+    seeds: int
+    metric: str
+    mean: float
+    interval: tuple[float, float] | None
+    method: str
+    source: str
+    command: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """Everything known about one artifact except its weights.
+
+    Attributes:
+        schema: Version of this schema, 1.
+        name: ``"name"`` or ``"namespace/name"``.
+        title: A line to show as a heading.
+        summary: What it is for, in a sentence.
+        algorithm: Identifier of the rule that runs it, such as ``"open"``.
+        representation: ``"network"`` or ``"expression"``.
+        architecture: Sizes the rule needs; for ``"open"`` its ``type``, ``width`` and,
+            where recurrent, ``carry``.
+        inputs: What the rule sees per parameter, in order.
+        horizon: The run length it was trained for, if that matters to it.
+        training: How it was made.
+        license: SPDX expression.
+        citation: What to cite.
+        weights: Where the weights are, and their digest.
+        results: What it reached.
+        known_failures: Where it does not work.
+
+    Example:
+        >>> from learned_opt_rl import artifacts
+        >>> card = artifacts.card("goldie2024/minatar")
+        >>> card.license, card.weights.parameters, card.is_remote
+        ('Apache-2.0', 3571, True)
+    """
+
+    schema: int
+    name: str
+    title: str
+    summary: str
+    algorithm: str
+    representation: Representation
+    architecture: Mapping[str, str | int | float | bool]
+    inputs: tuple[str, ...]
+    horizon: CardHorizon | None
+    training: Training
+    license: str
+    citation: Citation
+    weights: FileWeights | RemoteWeights
+    results: tuple[Result, ...]
+    known_failures: tuple[str, ...]
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the weights have to be fetched."""
+        return isinstance(self.weights, RemoteWeights)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, source: str = "card") -> "Card":
+        """Check a parsed card against the schema and build it.
+
+        Args:
+            data: The parsed JSON.
+            source: Named in errors; the path of the card's file.
+
+        Returns:
+            The card.
+
+        Raises:
+            CardError: A field is unknown, missing or wrong. The message names the
+                source, the field, the value found and the fix.
+
+        Example:
+            >>> Card.from_dict({"schema": 2}, source="card.json")
+            Traceback (most recent call last):
+                ...
+            learned_opt_rl.errors.CardError: card.json: schema is 2; write 1
+        """
+        try:
+            check_card(data)
+        except MismatchError as mismatch:
+            raise CardError(f"{source}: {mismatch}") from None
+        nested = {
+            "architecture": dict(data["architecture"]),
+            "inputs": tuple(data["inputs"]),
+            "horizon": data["horizon"] and CardHorizon(**data["horizon"]),
+            "training": _training(data["training"]),
+            "citation": Citation(**data["citation"]),
+            "weights": _weights(data["weights"]),
+            "results": tuple(_result(result) for result in data["results"]),
+            "known_failures": tuple(data["known_failures"]),
+        }
+        return cls(**{**data, **nested})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as plain JSON types, the inverse of `from_dict`.
+
+        Returns:
+            A new nested dict with the keys in the order of the schema.
+
+        Example:
+            >>> from learned_opt_rl import artifacts
+            >>> card = artifacts.card("goldie2024/ant")
+            >>> Card.from_dict(card.to_dict()) == card
+            True
+        """
+        return _plain(self)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Card":
+        """Read a card from its JSON file.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The card.
+
+        Raises:
+            CardError: The file is unreadable, larger than 256 KiB, not UTF-8, not
+                strict JSON, or not of the schema.
+
+        Example:
+            >>> Card.load("missing.json")
+            Traceback (most recent call last):
+                ...
+            learned_opt_rl.errors.CardError: missing.json: cannot be read (No such
+            file or directory); restore it
+        """
+        path = pathlib.Path(path)
+        return cls.from_dict(read_json(path), source=str(path))
+
+
+def _training(data: Mapping[str, Any]) -> Training:
+    return Training(**{**data, "environments": tuple(data["environments"])})
+
+
+def _weights(data: Mapping[str, Any]) -> FileWeights | RemoteWeights:
+    return RemoteWeights(**data) if "url" in data else FileWeights(**data)
+
+
+def _result(data: Mapping[str, Any]) -> Result:
+    interval = data["interval"]
+    return Result(**{**data, "interval": interval and (interval[0], interval[1])})
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: _plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value

@@ -1,0 +1,283 @@
+"""One lookup over three sources: bundled, plugins, remote."""
+
+import dataclasses
+import difflib
+import pathlib
+import warnings
+
+import learned_opt_rl
+from learned_opt_rl.artifacts import remote
+from learned_opt_rl.artifacts._json import read_json
+from learned_opt_rl.artifacts._plugins import plugins
+from learned_opt_rl.artifacts.artifact import Artifact
+from learned_opt_rl.artifacts.card import Card, FileWeights
+from learned_opt_rl.artifacts.weights import (
+    check_weights,
+    from_flat_npy,
+    load_safetensors,
+    read_limited,
+)
+from learned_opt_rl.errors import ArtifactError, CardError, UnknownArtifactError
+
+BUNDLED = "bundled"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A usable card and where it was found.
+
+    Attributes:
+        card: The card.
+        folder: The folder that holds it and, unless remote, its weights.
+        origin: ``"bundled"`` or ``"plugin <entry point>"``.
+    """
+
+    card: Card
+    folder: pathlib.Path
+    origin: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken:
+    """Something that should have been a card.
+
+    Attributes:
+        name: The artifact it claims to be; the entry point's name if it says none.
+        origin: ``"bundled"`` or ``"plugin <entry point>"``.
+        error: What is wrong, and what to do.
+    """
+
+    name: str
+    origin: str
+    error: ArtifactError
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """What one look at all sources found.
+
+    Attributes:
+        entries: Usable cards by artifact name: bundled ones first, then plugins'.
+        broken: The rest.
+    """
+
+    entries: dict[str, Entry]
+    broken: list[Broken]
+
+    def add(self, path: pathlib.Path, origin: str, fallback_name: str) -> None:
+        """Read one card file and file it under usable or broken.
+
+        Args:
+            path: The card.
+            origin: Where it was found.
+            fallback_name: The name to blame if the card does not even state one.
+        """
+        try:
+            card = Card.load(path)
+            if card.name in self.entries:
+                raise CardError(
+                    f"{path}: name is {card.name!r}, which an artifact from "
+                    f"{self.entries[card.name].origin} already has; rename this one"
+                )
+        except CardError as error:
+            name = _claimed_name(path) or fallback_name
+            self.broken.append(Broken(name, origin, error))
+        else:
+            self.entries[card.name] = Entry(card, path.parent, origin)
+
+
+def bundled_root() -> pathlib.Path:
+    """The folder of the artifacts that come with this library.
+
+    Returns:
+        ``learned_opt_rl/pretrained`` in an installed wheel; ``pretrained`` at the top
+        of the repository in a source checkout.
+
+    Example:
+        >>> bundled_root().name
+        'pretrained'
+    """
+    package = pathlib.Path(learned_opt_rl.__file__).parent
+    installed = package / "pretrained"
+    return installed if installed.is_dir() else package.parent / "pretrained"
+
+
+def scan() -> Scan:
+    """Look at all sources afresh.
+
+    Returns:
+        Usable and broken cards. Nothing is raised or warned about, and no plugin's
+        code runs.
+
+    Example:
+        >>> scan().entries["goldie2024/ant"].origin
+        'bundled'
+    """
+    result = Scan({}, [])
+    root = bundled_root()
+    for path in sorted(root.rglob("card.json")):
+        result.add(path, BUNDLED, path.parent.relative_to(root).as_posix())
+    for plugin in plugins():
+        origin = f"plugin {plugin.name}"
+        if plugin.error is not None:
+            result.broken.append(Broken(plugin.name, origin, plugin.error))
+        for path in plugin.cards:
+            result.add(path, origin, plugin.name)
+    return result
+
+
+def cards() -> dict[str, Card]:
+    """The cards of all artifacts, whether or not their weights were fetched.
+
+    Returns:
+        Cards by name, sorted.
+
+    Warns:
+        UserWarning: A plugin is broken; it is left out and the rest is returned.
+
+    Example:
+        >>> "goldie2024/minatar" in cards()
+        True
+    """
+    found = scan()
+    for broken in found.broken:
+        warnings.warn(
+            f"{broken.origin}: {broken.name!r} is left out. {broken.error}",
+            UserWarning,
+            stacklevel=2,
+        )
+    return {name: found.entries[name].card for name in sorted(found.entries)}
+
+
+def card(name: str) -> Card:
+    """The card of one artifact.
+
+    Args:
+        name: The artifact's name, as `cards` and ``learned-opt-rl list`` show it.
+
+    Returns:
+        The card.
+
+    Raises:
+        UnknownArtifactError: There is none; the message suggests the nearest names.
+        ArtifactError: There is one, but its card or its plugin is broken.
+
+    Example:
+        >>> card("goldie2024/minatar").architecture["width"]
+        32
+    """
+    return find(name).card
+
+
+def load(name: str, *, fetch: bool = False) -> Artifact:
+    """Load an artifact: its card and its checked weights.
+
+    Args:
+        name: The artifact's name.
+        fetch: Whether a remote artifact may be downloaded. It is kept in the cache, so
+            once is enough.
+
+    Returns:
+        The artifact; its weights fit its card.
+
+    Raises:
+        UnknownArtifactError: There is none of that name.
+        CardError: Its card is broken.
+        WeightsError: Its weights are damaged or do not fit the card.
+        FetchError: It is remote, not cached, and ``fetch`` is false or failed.
+        MissingExtraError: Fetching needs the extra ``remote``.
+
+    Example:
+        >>> load("minatr")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        learned_opt_rl.errors.UnknownArtifactError: no artifact is named 'minatr'; did
+        you mean ...
+    """
+    return load_entry(find(name), fetch=fetch)
+
+
+def find(name: str) -> Entry:
+    """Find one artifact.
+
+    Args:
+        name: The artifact's name.
+
+    Returns:
+        Its card and where it was found.
+
+    Raises:
+        UnknownArtifactError: There is none of that name.
+        ArtifactError: There is one, but its card or its plugin is broken.
+
+    Example:
+        >>> find("goldie2024/ant").folder.name
+        'ant'
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name is {name!r}; pass the artifact's name as a str")
+    found = scan()
+    if name in found.entries:
+        return found.entries[name]
+    for broken in found.broken:
+        if name == broken.name or name.startswith(f"{broken.name}/"):
+            raise broken.error
+    raise UnknownArtifactError(
+        f"no artifact is named {name!r}; {_suggestion(name, list(found.entries))}"
+        "`learned-opt-rl list` shows all"
+    )
+
+
+def load_entry(entry: Entry, *, fetch: bool = False) -> Artifact:
+    """Load an artifact that was found already.
+
+    Args:
+        entry: Its card and folder.
+        fetch: Whether a remote artifact may be downloaded.
+
+    Returns:
+        The artifact.
+
+    Raises:
+        WeightsError: Its weights are damaged or do not fit the card.
+        FetchError: It is remote, not cached, and ``fetch`` is false or failed.
+        MissingExtraError: Fetching needs the extra ``remote``.
+
+    Example:
+        >>> load_entry(find("goldie2024/ant"), fetch=True)  # doctest: +SKIP
+    """
+    card = entry.card
+    if isinstance(card.weights, FileWeights):
+        path = entry.folder / card.weights.file
+        weights = load_safetensors(path, card.weights.sha256)
+    else:
+        path = remote.locate(card, fetch=fetch)
+        restore = f"run `learned-opt-rl fetch {card.name}` to fetch it again"
+        weights = from_flat_npy(read_limited(path, restore), card)
+    check_weights(weights, card)
+    return Artifact(card, weights)
+
+
+def _claimed_name(path: pathlib.Path) -> str | None:
+    """The name a card states, even where the rest of it is unusable."""
+    try:
+        name = read_json(path)["name"]
+    except (CardError, TypeError, KeyError):
+        return None
+    return name if isinstance(name, str) and name.isprintable() else None
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    """The names nearest to ``name``, with or without their namespace."""
+
+    def likeness(candidate: str) -> tuple[float, float]:
+        tail = candidate.rpartition("/")[2]
+        whole, last = (
+            difflib.SequenceMatcher(None, name, part).ratio()
+            for part in (candidate, tail)
+        )
+        return max(whole, last), whole
+
+    near = sorted(known, key=likeness, reverse=True)[:3]
+    near = [repr(candidate) for candidate in near if likeness(candidate)[0] > 0.6]
+    return f"did you mean {' or '.join(near)}? " if near else ""

@@ -1,0 +1,1 @@
+"""Measuring update rules: run them over seeds, keep the rows, show them."""

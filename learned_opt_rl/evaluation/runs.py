@@ -1,0 +1,247 @@
+"""Runs of update rules: all seeds of one in one compiled program.
+
+From a shell, resumably (what a file already holds is not run again)::
+
+    python -m learned_opt_rl.evaluation.runs --rules minatar adam \
+        --environment Breakout-MinAtar --steps 1e6 --seeds 3 --out results/x.jsonl
+"""
+
+import argparse
+import dataclasses
+import importlib.metadata
+import math
+import pathlib
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_opt_rl import envs
+from learned_opt_rl._version import __version__
+from learned_opt_rl.agents.config import PPOConfig
+from learned_opt_rl.agents.ppo import OnRollout, TrainResult, make_train
+from learned_opt_rl.evaluation import results, tables
+from learned_opt_rl.evaluation.optimizers import OptimizerFactory, resolve
+from learned_opt_rl.evaluation.progress import Progress
+from learned_opt_rl.evaluation.results import Row
+
+
+def run(
+    rule: str | OptimizerFactory,
+    environment: str | envs.Environment,
+    config: PPOConfig,
+    seeds: Sequence[int],
+    *,
+    name: str | None = None,
+    on_rollout: OnRollout | None = None,
+) -> list[Row]:
+    """Trains an agent per seed with one rule, all seeds in one program.
+
+    The same seed gives every rule the same initial agent and environments, so that
+    rules can be compared seed by seed.
+
+    Args:
+        rule: A name for `optimizers.resolve`, or a function ``key -> optimiser``.
+        environment: A name for `envs.make`, or an environment.
+        config: The run.
+        seeds: One agent each.
+        name: What to file a rule given as a function under.
+        on_rollout: See `agents.ppo.make_train`.
+
+    Returns:
+        One JSON-able row per seed. ``compile_seconds``, ``wall_seconds`` (without
+        compilation) and ``steps_per_second`` are of all ``num_agents`` seeds together;
+        ``diverged`` says that parameters ended up NaN or infinite.
+
+    Raises:
+        ValueError: If a name is unknown, there are no seeds, or a rule given as a
+            function has no name.
+
+    Example:
+        >>> config = PPOConfig(1024, num_envs=4, num_steps=32, minibatches=4)
+        >>> (row,) = run("adam:1e-3", "CartPole-v1", config, seeds=[0])
+        >>> row["rule"], row["seed"], len(row["curve"])
+        ('adam:1e-3', 0, 8)
+    """
+    if not seeds:
+        raise ValueError(f"seeds={seeds!r} is empty; give at least one, as in [0]")
+    env = envs.make(environment) if isinstance(environment, str) else environment
+    factory = resolve(rule, config, env.name) if isinstance(rule, str) else rule
+    name = name or (rule if isinstance(rule, str) else None)
+    if name is None:
+        raise ValueError("name=None: a rule given as a function needs a name")
+
+    def train(key: jax.Array) -> TrainResult:
+        rule_key, train_key = jax.random.split(key)
+        return make_train(config, env, factory(rule_key), on_rollout)(train_key)
+
+    result, shared = _execute(train, seeds, config)
+    shared |= {**provenance(), "config": dataclasses.asdict(config)}
+    curves = np.asarray(result.returns)
+    return [
+        {
+            "rule": name,
+            "environment": env.name,
+            "seed": int(seed),
+            "total_timesteps": config.total_timesteps,
+            "final_return": _finite(curves[i, -1]),
+            "diverged": not all(
+                np.isfinite(leaf[i]).all() for leaf in jax.tree.leaves(result.params)
+            ),
+            "curve": [_finite(value) for value in curves[i]],
+            **shared,
+        }
+        for i, seed in enumerate(seeds)
+    ]
+
+
+def _execute(
+    train: Callable[[jax.Array], TrainResult], seeds: Sequence[int], config: PPOConfig
+) -> tuple[TrainResult, Row]:
+    """Trains all seeds in one program, timing compilation and execution apart."""
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
+    started = time.perf_counter()
+    program = jax.jit(jax.vmap(train)).lower(keys).compile()
+    compiled = time.perf_counter()
+    result = jax.block_until_ready(program(keys))
+    wall_seconds = time.perf_counter() - compiled
+    steps = len(seeds) * config.num_rollouts * config.batch_size
+    return result, {
+        "num_agents": len(seeds),
+        "compile_seconds": compiled - started,
+        "wall_seconds": wall_seconds,
+        "steps_per_second": steps / wall_seconds,
+    }
+
+
+def provenance() -> Row:
+    """What a number depends on besides the configuration.
+
+    Returns:
+        Versions of the libraries, the git revision of this checkout (None outside
+        one; ``-dirty`` if files differ from it) and the device.
+
+    Example:
+        >>> sorted(provenance())
+        ['device', 'revision', 'versions']
+    """
+    versions = {name: _version(name) for name in ("jax", "optax", "gymnax")}
+    return {
+        "versions": {"learned_opt_rl": __version__, **versions},
+        "revision": _revision(),
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def default_config(environment: str, total_timesteps: float) -> PPOConfig:
+    """The published hyper-parameters for an environment.
+
+    Args:
+        environment: Its name; MinAtar's column serves all but CartPole.
+        total_timesteps: Environment steps.
+
+    Returns:
+        The configuration.
+
+    Example:
+        >>> default_config("CartPole-v1", 5e5).activation
+        'tanh'
+    """
+    if environment == "CartPole-v1":
+        return PPOConfig(
+            int(total_timesteps), num_envs=4, minibatches=4, activation="tanh"
+        )
+    return PPOConfig(int(total_timesteps))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs rules from the command line; see the module's description."""
+    options = _parser().parse_args(arguments)
+    config = default_config(options.environment, options.steps)
+    # Every name is checked before the first run, which may take hours.
+    envs.make(options.environment)
+    for rule in options.rules:
+        resolve(rule, config, options.environment)
+    for rule in options.rules:
+        seeds = _missing(options, rule, config.total_timesteps)
+        if not seeds:
+            continue
+        label = f"{rule} ({options.environment})"
+        with Progress(label, config, len(seeds)) as progress:
+            rows = run(rule, options.environment, config, seeds, on_rollout=progress)
+        results.append(options.out, rows)
+    wanted = [
+        row
+        for row in results.read(options.out)
+        if row["environment"] == options.environment
+        and row["total_timesteps"] == config.total_timesteps
+    ]
+    print(tables.plain(wanted))
+
+
+def _missing(options: argparse.Namespace, rule: str, total_timesteps: int) -> list[int]:
+    """The seeds that the results file does not hold yet."""
+    wanted = (rule, options.environment, total_timesteps)
+    done = {
+        row["seed"]
+        for row in results.read(options.out)
+        if (row["rule"], row["environment"], row["total_timesteps"]) == wanted
+    }
+    first = options.first_seed
+    return [seed for seed in range(first, first + options.seeds) if seed not in done]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m learned_opt_rl.evaluation.runs",
+        description="Train agents with update rules and add the results to a file.",
+    )
+    add = parser.add_argument
+    add(
+        "--rules",
+        nargs="+",
+        required=True,
+        metavar="RULE",
+        help="adam (tuned), adam:1e-3 (fixed rate), lion, rmsprop, sgd, ARTIFACT",
+    )
+    add("--environment", required=True, help="a gymnax name, as Breakout-MinAtar")
+    add("--steps", type=float, default=1e7, help="environment steps (default 1e7)")
+    add("--seeds", type=int, default=1, help="how many seeds (default 1)")
+    add("--first-seed", type=int, default=0, help="the first of them (default 0)")
+    add("--out", type=pathlib.Path, required=True, help="JSON Lines file to add to")
+    return parser
+
+
+def _finite(value: Any) -> float | None:
+    """JSON has no NaN; a missing number says as much."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    described = subprocess.run(
+        [git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        cwd=pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or None
+
+
+if __name__ == "__main__":
+    main()

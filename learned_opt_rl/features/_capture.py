@@ -1,0 +1,167 @@
+"""Dormancy of flax modules, from the forward pass the loss makes anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.features._dormancy import dormancy
+from learned_opt_rl.features._networks import Networks, leaf_roles
+
+if TYPE_CHECKING:
+    from flax import linen, nnx
+
+Activation = Callable[[jax.Array], jax.Array]
+
+
+def linen_dormancy(
+    module: linen.Module,
+    variables: Mapping[str, Any],
+    *args: Any,
+    activation: Activation = jax.nn.relu,
+    networks: Networks | None = None,
+    **kwargs: Any,
+) -> tuple[Any, Any]:
+    """Apply a flax linen module; return its output and its layers' dormancy.
+
+    Args:
+        module: Module built of ``nn.Dense``, ``nn.DenseGeneral`` and ``nn.Conv``.
+        variables: As for ``module.apply``; the result has the same structure.
+        *args: Inputs, as for ``module.apply``; the leading axes are the minibatch.
+        activation: The nonlinearity after the hidden layers. The last layer of
+            each network is taken as it is.
+        networks: As in ``leaf_roles``, for modules whose names do not tell the
+            actor's layers from the critic's.
+        **kwargs: Passed on to ``module.apply``.
+
+    Returns:
+        ``(output, dormancy)``. ``dormancy`` has the structure of ``variables``,
+        each leaf float32: ``[neurons]`` for the kernel and bias of a captured
+        layer, scalar 1 elsewhere. Hand ``dormancy`` (or ``dormancy["params"]``,
+        whichever matches the optimiser's parameters) to ``tx.update``.
+
+    Raises:
+        ValueError: The module ran no layer of a kind that can be captured.
+
+    References:
+        Goldie et al. 2024, section 5.3.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
+        >>> net = nn.Sequential([nn.Dense(4), nn.relu, nn.Dense(2)])
+        >>> params = net.init(jax.random.key(0), jnp.ones((1, 3)))
+        >>> output, dormant = linen_dormancy(net, params, jnp.ones((8, 3)))
+        >>> dormant["params"]["layers_0"]["kernel"].shape
+        (4,)
+    """
+    from flax import linen
+
+    kinds = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose)
+    outputs: dict[str, list[jax.Array]] = {}
+
+    def record(call: Any, inputs: Any, named: Any, context: Any) -> Any:
+        result = call(*inputs, **named)
+        if isinstance(context.module, kinds) and context.method_name == "__call__":
+            path = "/".join(context.module.path)
+            outputs.setdefault(path, []).append(result)
+        return result
+
+    with linen.intercept_methods(record):
+        output = module.apply(variables, *args, **kwargs)
+    return output, _tree(variables, outputs, activation, networks)
+
+
+def nnx_dormancy(
+    model: nnx.Module,
+    *args: Any,
+    activation: Activation = jax.nn.relu,
+    networks: Networks | None = None,
+    **kwargs: Any,
+) -> tuple[Any, Any]:
+    """Call a flax nnx model; return its output and its layers' dormancy.
+
+    Args:
+        model: Model built of ``nnx.Linear``, ``nnx.LinearGeneral`` and ``nnx.Conv``.
+        *args: Inputs of the model; the leading axes are the minibatch.
+        activation: The nonlinearity after the hidden layers. The last layer of
+            each network is taken as it is.
+        networks: As in ``leaf_roles``.
+        **kwargs: Passed on to the model.
+
+    Returns:
+        ``(output, dormancy)``, the latter with the structure of
+        ``nnx.state(model, nnx.Param)``; leaves as in ``linen_dormancy``.
+
+    Raises:
+        MissingExtraError: flax is older than 0.12.6, which has ``nnx.capture``.
+        ValueError: The model ran no layer of a kind that can be captured.
+
+    References:
+        Goldie et al. 2024, section 5.3.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+        >>> output, dormant = nnx_dormancy(model, jnp.ones((8, 3)))
+        >>> dormant["kernel"].shape
+        (2,)
+    """
+    from flax import nnx
+
+    if not hasattr(nnx, "capture"):
+        raise MissingExtraError(
+            "nnx_dormancy needs flax>=0.12.6 for nnx.capture; upgrade flax, or compute "
+            "features.dormancy(activations) in the model and pass it on"
+        )
+    kinds = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.ConvTranspose)
+    layers = {
+        "/".join(map(str, path))
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, kinds)
+    }
+    run = nnx.capture(model, nnx.Intermediate, method_outputs=nnx.Intermediate)
+    output, captured = run(*args, **kwargs)
+    outputs: dict[str, list[jax.Array]] = {}
+    for path, variable in nnx.to_flat_state(captured):
+        name = "/".join(map(str, path[:-1]))
+        if path[-1] == "__call__" and name in layers:
+            outputs[name] = list(variable.get_value())
+    state = nnx.state(model, nnx.Param)
+    return output, _tree(state, outputs, activation, networks)
+
+
+def _tree(
+    variables: Any,
+    outputs: Mapping[str, list[jax.Array]],
+    activation: Activation,
+    networks: Networks | None,
+) -> Any:
+    """Dormancy per leaf of ``variables`` from the raw outputs of its layers."""
+    if not outputs:
+        raise ValueError(
+            "no layer was captured: the module ran no Dense, Linear or Conv layer of "
+            "its own. Compute features.dormancy(activations) where the activations "
+            "are, and pass that to tx.update(..., dormancy=...)"
+        )
+    roles = leaf_roles(variables, networks)
+    layers = [role.path.rpartition("/")[0].removeprefix("params/") for role in roles]
+    last: dict[str, float] = {}
+    for role, layer in zip(roles, layers, strict=True):
+        if layer in outputs:
+            last[role.network] = max(last.get(role.network, 0.0), role.position)
+    leaves = []
+    for role, layer in zip(roles, layers, strict=True):
+        if layer not in outputs:
+            leaves.append(jnp.ones((), jnp.float32))
+            continue
+        raw = role.position == last[role.network]
+        rows = [y.reshape(-1, y.shape[-1]) for y in outputs[layer]]
+        level = jnp.concatenate([y if raw else activation(y) for y in rows])
+        leaves.append(jax.lax.stop_gradient(dormancy(level)))
+    return jax.tree.unflatten(jax.tree.structure(variables), leaves)

@@ -1,0 +1,91 @@
+"""Dormancy: how much of a layer's activity each of its neurons carries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt_rl.features._networks import path_name
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+_FLOOR = 1e-11
+
+
+def dormancy(activation: Float[Array, "*batch neurons"]) -> Float[Array, " neurons"]:
+    """Share of a layer's mean absolute activation that each neuron carries, times H.
+
+    Args:
+        activation: ``[..., neurons]`` outputs of one layer over a minibatch
+            (leading axes: batch, and space for convolutions), of any float
+            dtype: after the nonlinearity for a hidden layer, raw for the last.
+
+    Returns:
+        ``[neurons]`` float32; the mean is 1 and a dead neuron has about 0.
+
+    References:
+        Sokar et al. 2023, "The Dormant Neuron Phenomenon"; Goldie et al. 2024,
+        section 5.3.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> dormancy(jnp.array([[0.0, 2.0], [0.0, -2.0]])).tolist()
+        [0.0, 2.0]
+    """
+    axes = tuple(range(activation.ndim - 1))
+    level = jnp.mean(jnp.abs(activation.astype(jnp.float32)), axis=axes) + _FLOOR
+    return level.size * level / jnp.sum(level)
+
+
+def broadcast_dormancy(values: Any, parameters: Any) -> list[jax.Array]:
+    """Spread per-neuron dormancy over parameter leaves, checking widths.
+
+    Args:
+        values: ``None`` (dormancy 1 everywhere) or a tree prefix of
+            ``parameters`` whose leaves are scalars or ``[last axis]`` arrays.
+            One value may so serve a whole module: its kernel and its bias.
+        parameters: Pytree of parameter leaves.
+
+    Returns:
+        One float32 array per parameter leaf, in leaf order, of shape ``()`` or
+        ``[last axis]``.
+
+    Raises:
+        ValueError: ``values`` is no tree prefix of ``parameters``, or a width
+            differs from the last axis of the parameter it stands for.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> p = {"head": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}}
+        >>> [d.shape for d in broadcast_dormancy({"head": jnp.ones(2)}, p)]
+        [(2,), (2,)]
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(parameters)
+    if values is None:
+        return [jnp.ones((), jnp.float32) for _ in leaves]
+    try:
+        spread = jax.tree.broadcast(values, parameters)
+    except ValueError as error:
+        raise ValueError(
+            "dormancy= does not fit the parameters: it must be a tree prefix of "
+            "them, with one scalar or [neurons] array per module or leaf "
+            f"(leave it out for dormancy 1). {error}"
+        ) from error
+    flat = jax.tree.leaves(spread)
+    return [
+        _checked(path_name(path), jnp.asarray(value, jnp.float32), jnp.shape(leaf))
+        for (path, leaf), value in zip(leaves, flat, strict=True)
+    ]
+
+
+def _checked(path: str, value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    if value.ndim == 0 or value.shape == shape[-1:]:
+        return value
+    raise ValueError(
+        f"dormancy of parameter '{path}' has shape {value.shape}, but the parameter "
+        f"has shape {shape}: give a scalar or one value per output neuron, shape "
+        f"{shape[-1:]}"
+    )

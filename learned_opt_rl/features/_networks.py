@@ -1,0 +1,174 @@
+"""Which network a parameter belongs to, how deep it sits, and whether it explores.
+
+OPEN's features need to know three things optax never says. They are read off
+the parameter paths, and can be overridden by name pattern, mask or callable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+Networks = Mapping[str, str | Sequence[str] | Callable[[Any], Any] | Any]
+"""Network name -> regular expression over paths, one expression per layer in
+order, a mask pytree of bools, or a callable from parameters to such a mask."""
+
+_CRITIC_WORDS = frozenset({"critic", "value", "values", "vf", "qf", "baseline"})
+_ACTOR_WORDS = frozenset({"actor", "policy", "pi"})
+
+
+class LeafRole(NamedTuple):
+    """What the paths say of one parameter leaf.
+
+    Attributes:
+        path: Slash-separated path, e.g. ``"actor/Dense_0/kernel"``.
+        network: Name of the network it belongs to.
+        position: Layer proportion ``l_p`` in [0, 1]; 0 for the first layer.
+        explored: Whether the leaf receives learned noise (never for a critic).
+    """
+
+    path: str
+    network: str
+    position: float
+    explored: bool
+
+
+def leaf_roles(parameters: Any, networks: Networks | None = None) -> list[LeafRole]:
+    """Network, layer position and exploration flag of every parameter leaf.
+
+    Without ``networks`` the outermost path word decides: critic, value, vf, qf or
+    baseline make a critic; actor, policy or pi an actor; leaves with neither form
+    a network of their own. Layers are the leaves' parent modules in natural order
+    of their names (``Dense_2`` before ``Dense_10``); a leaf that sits beside the
+    layers, such as ``log_std``, counts as one more layer, the last.
+
+    Args:
+        parameters: Pytree of parameters; only paths are read, except that mask
+            callables receive the tree itself.
+        networks: Override, e.g. ``{"actor": "Dense_[0-2]|log_std", "critic":
+            "Dense_[3-5]"}``. Each value is a regular expression searched in the
+            path, a sequence of expressions (one per layer, in order), a mask
+            pytree of bools or a callable giving one. A network with a critic's
+            name is not explored.
+
+    Returns:
+        One ``LeafRole`` per leaf, in leaf order.
+
+    Raises:
+        ValueError: A leaf matches no network, or more than one.
+
+    References:
+        Goldie et al. 2024, section 5.3 (layer proportion, exploration).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> tree = {"actor": {"Dense_0": {"bias": jnp.ones(2)}, "log_std": jnp.ones(2)}}
+        >>> [(r.position, r.explored) for r in leaf_roles(tree)]
+        [(0.0, True), (1.0, True)]
+    """
+    paths = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(parameters)]
+    if networks is None:
+        named = [(_network_by_name(path), None) for path in paths]
+    else:
+        named = _network_by_override(paths, parameters, networks)
+    positions = _positions(paths, named)
+    return [
+        LeafRole(path, network, position, not _words(network) & _CRITIC_WORDS)
+        for path, (network, _), position in zip(paths, named, positions, strict=True)
+    ]
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """The slash-separated name of a pytree path; ``""`` for a bare leaf."""
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    # nnx variables are pytree nodes around the array: their last key says nothing.
+    return re.sub(r"/(value|raw_value)$", "", name)
+
+
+def _words(name: str) -> set[str]:
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
+    return set(re.findall(r"[a-z]+", spaced.lower()))
+
+
+def _network_by_name(path: str) -> str:
+    for component in path.split("/"):
+        if _words(component) & _CRITIC_WORDS:
+            return "critic"
+        if _words(component) & _ACTOR_WORDS:
+            return "actor"
+    return "network"
+
+
+# A leaf's network, and its layer's index where the caller listed the layers.
+_Assignment = tuple[str, int | None]
+
+
+def _network_by_override(
+    paths: list[str], parameters: Any, networks: Networks
+) -> list[_Assignment]:
+    found: list[list[_Assignment]] = [[] for _ in paths]
+    for network, selector in networks.items():
+        for i, layer in _selected(paths, parameters, selector).items():
+            found[i].append((network, layer))
+    for path, matches in zip(paths, found, strict=True):
+        names = [network for network, _ in matches]
+        if len(names) != 1:
+            problem = f"several: {names}" if names else f"none of {list(networks)}"
+            raise ValueError(
+                f"networks= must place every parameter in exactly one network; "
+                f"'{path}' matches {problem}. Adjust the patterns so that each path "
+                "matches once"
+            )
+    return [matches[0] for matches in found]
+
+
+def _selected(
+    paths: list[str], parameters: Any, selector: Any
+) -> dict[int, int | None]:
+    if isinstance(selector, str):
+        return {i: None for i, path in enumerate(paths) if re.search(selector, path)}
+    if isinstance(selector, list | tuple) and all(isinstance(s, str) for s in selector):
+        layers = {}
+        for layer, pattern in enumerate(selector):
+            for i in _selected(paths, parameters, pattern):
+                layers.setdefault(i, layer)
+        return layers
+    mask = selector(parameters) if callable(selector) else selector
+    flags = jax.tree.leaves(jax.tree.broadcast(mask, parameters))
+    return {i: None for i, flag in enumerate(flags) if flag}
+
+
+def _positions(paths: list[str], named: list[_Assignment]) -> list[float]:
+    modules = [path.rpartition("/")[0] for path in paths]
+    containers = {parent for module in modules for parent in _ancestors(module)}
+    keys = []
+    for path, module, (_, layer) in zip(paths, modules, named, strict=True):
+        if layer is not None:
+            keys.append((layer,))
+        elif module in containers:  # beside the layers, as log_std is: comes last
+            keys.append((1, _natural(path)))
+        else:
+            keys.append((0, _natural(module)))
+    owners = [network for network, _ in named]
+    ranks = {network: {} for network in owners}
+    for network, key in sorted(set(zip(owners, keys, strict=True))):
+        ranks[network][key] = len(ranks[network])
+    return [
+        ranks[network][key] / max(len(ranks[network]) - 1, 1)
+        for network, key in zip(owners, keys, strict=True)
+    ]
+
+
+def _ancestors(module: str) -> set[str]:
+    """The proper prefixes of a module path, the root ``""`` included."""
+    parts = module.split("/") if module else []
+    return {"/".join(parts[:i]) for i in range(len(parts))}
+
+
+def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which ``Dense_2`` comes before ``Dense_10``."""
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((1, int(p), "") if p.isdigit() else (0, 0, p) for p in parts)

@@ -1,0 +1,34 @@
+"""What ships: one module per algorithm family, all with the same verbs."""
+
+from typing import Any
+
+import optax
+
+from learned_opt_rl import artifacts
+
+
+def pretrained(
+    name: str, *, fetch: bool = False, **options: Any
+) -> optax.GradientTransformationExtraArgs:
+    """An artifact of any algorithm (bundled, plugin or remote), ready to use.
+
+    Args:
+        name: Name of the artifact, e.g. ``"minatar"``; ``learned-opt-rl list``
+            shows them all.
+        fetch: Download a remote artifact that is not in the cache yet.
+        **options: Passed to the algorithm, e.g. ``horizon=`` or ``seed=``.
+
+    Returns:
+        An optax transformation whose updates ``optax.apply_updates`` adds.
+
+    Raises:
+        ArtifactError: The name is unknown, or card or weights are unusable.
+        FetchError: The artifact is remote, and not cached or not to be had.
+
+    Example:
+        >>> import learned_opt_rl
+        >>> tx = learned_opt_rl.pretrained("minatar")
+    """
+    artifact = artifacts.load(name, fetch=fetch)
+    rule = artifacts.rule_module(artifact.card.algorithm)
+    return rule.from_artifact(artifact, **options)

@@ -1,0 +1,55 @@
+"""Random keys that live in an optimiser's state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def init_key(params: Any, *, seed: int, key: jax.Array | None) -> jax.Array:
+    """Key data for the state of an agent with these initial parameters.
+
+    The bits of the parameters are folded in: agents that ``vmap`` trains side by
+    side from one ``tx`` start differently, and so draw different noise. The same
+    seed and parameters always give the same key, on any number of devices
+    (integer sums do not depend on the order).
+
+    Args:
+        params: Pytree of floating parameters.
+        seed: Seed, used where ``key`` is ``None``.
+        key: A jax random key, typed or raw.
+
+    Returns:
+        uint32 key data: plain arrays, which every checkpointer can store.
+    """
+    base = jax.random.key(seed) if key is None else typed(key)
+    salt = jnp.zeros((), jnp.uint32)
+    for leaf in jax.tree.leaves(params):
+        bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32)
+        salt += jnp.sum(bits, dtype=jnp.uint32)
+    return jax.random.key_data(jax.random.fold_in(base, salt))
+
+
+def split_key(data: jax.Array, like: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Split a state's key.
+
+    Args:
+        data: uint32 key data of the state.
+        like: The key the state began from, which fixes the generator; ``None``
+            for jax's default.
+
+    Returns:
+        Key data for the next state, and a typed key for this step.
+    """
+    impl = None if like is None else jax.random.key_impl(typed(like))
+    following, now = jax.random.split(jax.random.wrap_key_data(data, impl=impl))
+    return jax.random.key_data(following), now
+
+
+def typed(key: jax.Array) -> jax.Array:
+    """A typed key from either kind of jax key."""
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    return jax.random.wrap_key_data(key)

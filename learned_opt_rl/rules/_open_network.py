@@ -1,0 +1,257 @@
+"""OPEN's per-parameter network: a small GRU and MLP shared by all parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt_rl.errors import WeightsError
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+INPUTS = 19
+OUTPUTS = 3
+_LAYER_NORM_EPSILON = 1e-6
+# Without it a GPU would round the products to TF32 and lose parity with the
+# published weights; on a CPU it changes nothing.
+_PRECISION = jax.lax.Precision.HIGHEST
+
+Weights = dict[str, Any]
+"""Nested dict of float32 arrays; ``shapes(architecture)`` lists them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """Sizes of an OPEN network.
+
+    Attributes:
+        carry: Units of the GRU, or ``None`` for feed-forward OPEN.
+        width: Units of both hidden MLP layers.
+
+    Raises:
+        ValueError: A size is not a positive whole number.
+
+    Example:
+        >>> Architecture(carry=16, width=32)
+        Architecture(carry=16, width=32)
+    """
+
+    carry: int | None
+    width: int
+
+    def __post_init__(self) -> None:
+        for name, size in (("carry", self.carry), ("width", self.width)):
+            optional = name == "carry" and size is None
+            if not optional and (not isinstance(size, int) or size < 1):
+                raise ValueError(
+                    f"Architecture.{name}={size!r} must be a positive whole number; "
+                    "published sizes are carry 8 or 16 (None: feed-forward), width "
+                    "16 or 32"
+                )
+
+
+def shapes(architecture: Architecture) -> dict[str, Any]:
+    """The weights of an architecture, as a nested dict of shapes.
+
+    Args:
+        architecture: Sizes of the network.
+
+    Returns:
+        ``{"gru": ..., "mlp": ...}`` (no ``"gru"`` when feed-forward) with tuples
+        of ints for leaves; kernels are ``(inputs, outputs)``.
+    """
+    carry, width = architecture.carry, architecture.width
+    features = INPUTS if carry is None else carry
+    mlp = {
+        "dense_0": {"bias": (width,), "kernel": (features, width)},
+        "norm_0": {"bias": (width,), "scale": (width,)},
+        "dense_1": {"bias": (width,), "kernel": (width, width)},
+        "norm_1": {"bias": (width,), "scale": (width,)},
+        "dense_2": {"bias": (OUTPUTS,), "kernel": (width, OUTPUTS)},
+    }
+    if carry is None:
+        return {"mlp": mlp}
+    gate = {"bias": (carry,), "kernel": (INPUTS, carry)}
+    hidden = {"kernel": (carry, carry)}
+    gru = {name: dict(gate) for name in ("ir", "iz", "in")}
+    gru |= {"hr": hidden, "hz": dict(hidden), "hn": {"bias": (carry,), **hidden}}
+    return {"gru": gru, "mlp": mlp}
+
+
+def architecture_of(weights: Weights) -> Architecture:
+    """The architecture a weights pytree belongs to, checking every shape.
+
+    Args:
+        weights: Nested dict as ``shapes`` lists it.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        WeightsError: A tensor is missing, unknown or of the wrong shape.
+    """
+    try:
+        width = jnp.shape(weights["mlp"]["dense_1"]["kernel"])[-1]
+        gru = weights.get("gru")
+        carry = None if gru is None else jnp.shape(gru["hn"]["kernel"])[-1]
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            "weights are not those of an OPEN network: they need "
+            "mlp.dense_1.kernel (and gru.hn.kernel when recurrent). Use "
+            "open_rl.init(key, architecture) or open_rl.pretrained(name)"
+        ) from error
+    architecture = Architecture(carry, width)
+    _check_shapes(weights, architecture)
+    return architecture
+
+
+def _check_shapes(weights: Weights, architecture: Architecture) -> None:
+    expected = _named_shapes(shapes(architecture))
+    found = {
+        jax.tree_util.keystr(path, simple=True, separator="."): jnp.shape(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(weights)
+    }
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise WeightsError(
+                f"weights tensor '{name}' has shape {found.get(name, 'missing')}, but "
+                f"{architecture} needs {expected.get(name, 'no such tensor')}. Weights "
+                "of another algorithm or architecture do not fit; for a population "
+                "of weights, vmap over scale_by_open"
+            )
+
+
+def _named_shapes(tree: dict[str, Any], prefix: str = "") -> dict[str, tuple[int, ...]]:
+    named = {}
+    for name, child in tree.items():
+        if isinstance(child, dict):
+            named |= _named_shapes(child, f"{prefix}{name}.")
+        else:
+            named[prefix + name] = child
+    return named
+
+
+def init(key: jax.Array, architecture: Architecture) -> Weights:
+    """Random weights, as a starting point for training.
+
+    Args:
+        key: jax random key.
+        architecture: Sizes of the network.
+
+    Returns:
+        Nested dict of float32 arrays: LeCun-normal kernels (orthogonal for the
+        GRU's hidden projections, as in Flax's ``GRUCell``), zero biases, unit
+        LayerNorm scales.
+
+    Example:
+        >>> import jax
+        >>> weights = init(jax.random.key(0), Architecture(carry=None, width=32))
+        >>> weights["mlp"]["dense_0"]["kernel"].shape
+        (19, 32)
+    """
+    named = _named_shapes(shapes(architecture))
+    keys = jax.random.split(key, len(named))
+    weights: Weights = {}
+    for (name, shape), subkey in zip(named.items(), keys, strict=True):
+        *parents, leaf = name.split(".")
+        node = weights
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = _initial(name, shape, subkey)
+    return weights
+
+
+def _initial(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
+    if name.endswith("bias"):
+        return jnp.zeros(shape, jnp.float32)
+    if name.endswith("scale"):
+        return jnp.ones(shape, jnp.float32)
+    if name.startswith("gru.h"):
+        return jax.nn.initializers.orthogonal()(key, shape, jnp.float32)
+    return jax.nn.initializers.lecun_normal()(key, shape, jnp.float32)
+
+
+def apply(
+    weights: Weights, table: Float[Array, "rows n"]
+) -> tuple[Float[Array, "3 n"], Float[Array, "g n"] | None]:
+    """Run the network on every parameter at once.
+
+    The table holds one column per parameter: on a CPU every step below then works
+    on long contiguous rows, whatever the (tiny) layer widths. Algebra that moves
+    work from the n columns to the few weights is done first; bench/RECORD.md has
+    what each step gained.
+
+    Args:
+        weights: Nested dict as ``shapes`` lists it, float32.
+        table: ``[19 + carry, n]`` float32: features, and below them the GRU state
+            (``[19, n]`` when feed-forward).
+
+    Returns:
+        ``(outputs [3, n], new carry [carry, n])``, float32; the carry is ``None``
+        when feed-forward.
+
+    References:
+        Goldie et al. 2024, appendix B (architecture).
+    """
+    if "gru" not in weights:
+        return _mlp(weights["mlp"], table), None
+    carry = _gru(weights["gru"], table)
+    return _mlp(weights["mlp"], carry), carry
+
+
+def _gru(gru: Weights, table: jax.Array) -> jax.Array:
+    kernel, bias = _gru_kernel(gru)
+    gates = _dot(kernel, table) + bias
+    size = gates.shape[0] // 4
+    h = table[INPUTS:]
+    # sigmoid(a) = (1 + tanh(a / 2)) / 2, three times faster; _gru_kernel halved a.
+    reset, update = 0.5 + 0.5 * jnp.tanh(gates[: 2 * size].reshape(2, size, -1))
+    candidate = jnp.tanh(gates[2 * size : 3 * size] + reset * gates[3 * size :])
+    return candidate + update * (h - candidate)
+
+
+def _gru_kernel(gru: Weights) -> tuple[jax.Array, jax.Array]:
+    """One kernel ``[19 + g, 4 g]`` for all gates: r, z, n from x, n from h."""
+    nothing_from_x = jnp.zeros_like(gru["in"]["kernel"])
+    nothing_from_h = jnp.zeros_like(gru["hn"]["kernel"])
+    columns = [
+        (0.5 * gru["ir"]["kernel"], 0.5 * gru["hr"]["kernel"], 0.5 * gru["ir"]["bias"]),
+        (0.5 * gru["iz"]["kernel"], 0.5 * gru["hz"]["kernel"], 0.5 * gru["iz"]["bias"]),
+        (gru["in"]["kernel"], nothing_from_h, gru["in"]["bias"]),
+        (nothing_from_x, gru["hn"]["kernel"], gru["hn"]["bias"]),
+    ]
+    kernel = [jnp.concatenate([x, h]) for x, h, _ in columns]
+    bias = [bias for _, _, bias in columns]
+    return jnp.concatenate(kernel, axis=1), jnp.concatenate(bias)[:, None]
+
+
+def _mlp(mlp: Weights, x: jax.Array) -> jax.Array:
+    for layer in ("0", "1"):
+        kernel, bias = _centred(mlp[f"dense_{layer}"])
+        x = jax.nn.relu(_normalise(mlp[f"norm_{layer}"], _dot(kernel, x) + bias))
+    return _dot(mlp["dense_2"]["kernel"], x) + mlp["dense_2"]["bias"][:, None]
+
+
+def _centred(dense: Weights) -> tuple[jax.Array, jax.Array]:
+    """A dense layer whose outputs have mean 0: LayerNorm's subtraction, for free."""
+    kernel, bias = dense["kernel"], dense["bias"]
+    return kernel - kernel.mean(axis=1, keepdims=True), (bias - bias.mean())[:, None]
+
+
+def _normalise(norm: Weights, x: jax.Array) -> jax.Array:
+    """LayerNorm of an already centred ``[width, n]`` table."""
+    # A chain of adds instead of a reduction over axis 0: XLA fuses and vectorises it.
+    variance = sum(row * row for row in x) / x.shape[0]
+    scale = jax.lax.rsqrt(variance + _LAYER_NORM_EPSILON)[None] * norm["scale"][:, None]
+    return x * scale + norm["bias"][:, None]
+
+
+def _dot(kernel: jax.Array, x: jax.Array) -> jax.Array:
+    """``kernel[i, o], x[i, n] -> [o, n]``."""
+    return jax.lax.dot_general(
+        kernel, x, (((0,), (0,)), ((), ())), precision=_PRECISION
+    )

@@ -1,0 +1,70 @@
+"""The table OPEN reads: a column of features per parameter, all leaves side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt_rl.features import log_magnitude, rms_normalise
+
+
+def feature_table(
+    *,
+    params: Sequence[jax.Array],
+    gradients: Sequence[jax.Array],
+    momenta: Sequence[jax.Array],
+    carries: Sequence[jax.Array],
+    positions: Sequence[float],
+    dormancy: Sequence[jax.Array],
+    training_proportion: jax.Array | float,
+    batch_proportion: jax.Array | float,
+) -> jax.Array:
+    """Stack the features, and the GRU state, of every parameter of every leaf.
+
+    Args:
+        params: Leaves of any float dtype.
+        gradients: Leaves of the same shapes.
+        momenta: Leaves ``[6, *shape]`` float32, already updated.
+        carries: Leaves ``[units, *shape]`` float32; empty when feed-forward.
+        positions: Layer proportion of each leaf, in [0, 1].
+        dormancy: Per leaf, scalar or ``[last axis]`` float32.
+        training_proportion: Scalar in [0, 1].
+        batch_proportion: Scalar in [0, 1].
+
+    Returns:
+        ``[19 + units, n]`` float32, n the number of parameters, in leaf order.
+
+    References:
+        Goldie et al. 2024, section 5.3 and appendix B: rows are the value, sign
+        and log of six momenta, sign and log of the gradient (each divided by its
+        rms over the leaf), then training, layer and batch proportion and dormancy.
+    """
+    t_p = jnp.asarray(training_proportion, jnp.float32)
+    b_p = jnp.asarray(batch_proportion, jnp.float32)
+    leaves = zip(params, gradients, momenta, positions, dormancy, strict=True)
+    columns = [_leaf_rows(p, g, m, (t_p, l_p, b_p), d) for p, g, m, l_p, d in leaves]
+    for i, carry in enumerate(carries):
+        columns[i].append(carry.reshape(carry.shape[0], -1))
+    return jnp.concatenate([jnp.concatenate(rows) for rows in columns], axis=1)
+
+
+def _leaf_rows(
+    p: jax.Array,
+    g: jax.Array,
+    m: jax.Array,
+    proportions: tuple[jax.Array | float, ...],
+    d: jax.Array,
+) -> list[jax.Array]:
+    shape, row = p.shape, (1, p.size)
+    p = p.astype(jnp.float32).reshape(row)
+    g = g.astype(jnp.float32).reshape(row)
+    m = m.reshape(m.shape[0], -1)
+    encoded = (p, jnp.sign(m), log_magnitude(m), jnp.sign(g), log_magnitude(g))
+    d = jnp.broadcast_to(d.reshape((1,) * (len(shape) - d.ndim) + d.shape), shape)
+    return [
+        *(rms_normalise(x) for x in encoded),
+        *(jnp.full(row, value, jnp.float32) for value in proportions),
+        d.reshape(row),
+    ]

@@ -1,0 +1,87 @@
+"""Checks of what an agent hands to a learned optimiser, with messages that help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt_rl.features import Horizon
+from learned_opt_rl.features._networks import path_name
+
+# optax's own wording (its constant is private), so that a search finds its threads.
+NO_PARAMS_MESSAGE = (
+    "You are using a transformation that requires the current value of parameters, "
+    "but you are not passing `params` when calling `update`. "
+    "Fix: tx.update(grads, state, params)"
+)
+
+
+def require_horizon(horizon: Any) -> None:
+    """Raise ``TypeError`` unless ``horizon`` is a ``Horizon``."""
+    if not isinstance(horizon, Horizon):
+        raise TypeError(
+            f"horizon={horizon!r} must be a Horizon: Horizon(total_updates, epochs, "
+            "minibatches) or Horizon.ppo(total_timesteps, num_envs, num_steps, "
+            "epochs, minibatches)"
+        )
+
+
+def require_floating(params: Any) -> None:
+    """Raise ``TypeError`` for the first leaf that is not a floating array."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"parameter '{path_name(path)}' is {dtype or type(leaf).__name__}, not "
+                "a floating array; keep it from the optimiser with optax.masked "
+                "(or eqx.filter, nnx.Param)"
+            )
+
+
+def require_params(params: Any) -> None:
+    """Raise optax's ``ValueError`` when ``params`` is missing."""
+    if params is None:
+        raise ValueError(NO_PARAMS_MESSAGE)
+
+
+def require_same_structure(updates: Any, params: Any, momenta: Any) -> None:
+    """Raise ``ValueError`` where gradients or state do not match the parameters.
+
+    Args:
+        updates: Gradients.
+        params: Parameters.
+        momenta: The state's momenta, one ``[6, *shape]`` leaf per parameter.
+    """
+    shapes = _shapes(params)
+    _compare("gradient", _shapes(updates), shapes, "as jax.grad returns them")
+    state = {path: shape[1:] for path, shape in _shapes(momenta).items()}
+    _compare("optimiser state", state, shapes, "made by tx.init(params)")
+    if jax.tree.structure(updates) != jax.tree.structure(params):
+        raise ValueError(
+            f"gradients are a {type(updates).__name__} tree, parameters a "
+            f"{type(params).__name__} tree with the same paths; convert one, e.g. "
+            "with flax.core.unfreeze"
+        )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {path_name(path): jnp.shape(leaf) for path, leaf in leaves}
+
+
+def _compare(
+    what: str,
+    found: dict[str, tuple[int, ...]],
+    expected: dict[str, tuple[int, ...]],
+    fix: str,
+) -> None:
+    for path in sorted(found.keys() | expected.keys()):
+        if found.get(path) != expected.get(path):
+            raise ValueError(
+                f"the {what} does not match the parameters at '{path}': "
+                f"{what} {found.get(path, 'absent')}, parameter "
+                f"{expected.get(path, 'absent')}. Pass the {what} {fix} for these "
+                "parameters"
+            )

@@ -1,0 +1,297 @@
+"""OPEN: a learned optimiser for plasticity, exploration and non-stationarity.
+
+One small network, shared by all parameters, turns each parameter's value,
+gradient, six momenta, its layer, its neuron's dormancy and the progress of the
+run into an update, with learned noise for the parameters of the actor.
+
+References:
+    Goldie, Lu, Jackson, Whiteson and Foerster, 2024: "Can Learned Optimization
+    Make Reinforcement Learning Less Difficult?", sections 5, B and C.
+
+Example:
+    >>> import jax.numpy as jnp, optax
+    >>> from learned_opt_rl import open_rl
+    >>> params = {"w": jnp.ones(3)}
+    >>> tx = open_rl.pretrained("minatar")
+    >>> updates, state = tx.update({"w": jnp.ones(3)}, tx.init(params), params)
+    >>> params = optax.apply_updates(params, updates)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_opt_rl import artifacts
+from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.features import (
+    Horizon,
+    Networks,
+    broadcast_dormancy,
+    init_momenta,
+    leaf_roles,
+    proportions,
+    update_momenta,
+)
+from learned_opt_rl.rules import _open_network as network
+from learned_opt_rl.rules import _tree_checks as checks
+from learned_opt_rl.rules._noise import init_key, split_key
+from learned_opt_rl.rules._open_network import Architecture as Architecture
+from learned_opt_rl.rules._open_network import Weights as Weights
+from learned_opt_rl.rules._open_network import init as init
+from learned_opt_rl.rules._open_table import feature_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SCALE = 1e-3  # alpha_1 = alpha_2 = alpha_3 of the paper, appendix C
+
+
+class ScaleByOpenState(NamedTuple):
+    """State of ``scale_by_open``: arrays only, so any checkpointer can hold it.
+
+    Attributes:
+        count: int32 scalar, optimiser steps taken.
+        momenta: Per leaf ``[6, *shape]`` float32.
+        carry: Per leaf ``[units, *shape]`` float32 GRU state; ``()`` when
+            feed-forward.
+        key: uint32 random key data of the exploration noise.
+    """
+
+    count: jax.Array
+    momenta: Any
+    carry: Any
+    key: jax.Array
+
+
+def scale_by_open(
+    weights: Weights,
+    horizon: Horizon,
+    *,
+    networks: Networks | None = None,
+    seed: int = 0,
+    key: jax.Array | None = None,
+    warn_past_horizon: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    """OPEN with given weights, as an optax transformation.
+
+    ``tx.update(grads, state, params)`` needs nothing else. Optional keywords of
+    ``update``: ``dormancy`` (a tree prefix of the parameters with scalars or
+    ``[neurons]`` arrays; 1 if not given), ``training_proportion`` and
+    ``batch_proportion`` (scalars in [0, 1]; from the state's count and
+    ``horizon`` if not given). Others are ignored. Gradients should be clipped as
+    in the published agent: global norm 0.5.
+
+    Arithmetic is float32; updates have the parameters' dtypes and are added to
+    them as any optax update. Their mean over all parameters is removed, before
+    the cast. There is no learning rate: the step size is part of the weights.
+
+    Args:
+        weights: Nested dict of float32 arrays (``init``, or an artifact's
+            ``weights``). May be traced: vmap over a population and grad through
+            ``update`` work.
+        horizon: Length of the run.
+        networks: Which parameters are whose, where paths do not say; see
+            ``features.leaf_roles``.
+        seed: Seed of the exploration noise.
+        key: jax random key, instead of ``seed``.
+        warn_past_horizon: Print one warning when the run outlasts ``horizon``.
+
+    Returns:
+        A ``GradientTransformationExtraArgs`` with ``ScaleByOpenState``.
+
+    Raises:
+        WeightsError: ``weights`` are not those of an OPEN network.
+        TypeError: ``horizon`` is no ``Horizon``; a parameter is not floating.
+        ValueError: In ``update``: ``params`` is missing, or gradients, state,
+            parameters and dormancy do not fit together.
+
+    References:
+        Goldie et al. 2024, section 5 and appendix B.
+
+    Example:
+        >>> import jax
+        >>> from learned_opt_rl import Horizon, open_rl
+        >>> weights = open_rl.init(jax.random.key(0), open_rl.Architecture(8, 16))
+        >>> tx = open_rl.scale_by_open(weights, Horizon(total_updates=1000))
+    """
+    architecture = network.architecture_of(weights)
+    weights = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), weights)
+    checks.require_horizon(horizon)
+
+    def init_fn(params: optax.Params) -> ScaleByOpenState:
+        checks.require_floating(params)
+        carry = ()
+        if (units := architecture.carry) is not None:
+            carry = jax.tree.map(lambda p: jnp.zeros((units, *jnp.shape(p))), params)
+        return ScaleByOpenState(
+            count=jnp.zeros((), jnp.int32),
+            momenta=jax.tree.map(init_momenta, params),
+            carry=carry,
+            key=init_key(params, seed=seed, key=key),
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        *,
+        dormancy: Any = None,
+        training_proportion: jax.Array | float | None = None,
+        batch_proportion: jax.Array | float | None = None,
+        **unused: Any,
+    ) -> tuple[optax.Updates, ScaleByOpenState]:
+        del unused
+        state = cast(ScaleByOpenState, state)
+        checks.require_params(params)
+        checks.require_same_structure(updates, params, state.momenta)
+        if not jax.tree.leaves(params):  # all masked away, as in multi_transform
+            return updates, state
+        if warn_past_horizon:
+            _warn_past(state.count, horizon)
+        t_p, b_p = proportions(state.count, horizon)
+        t_p = t_p if training_proportion is None else training_proportion
+        b_p = b_p if batch_proportion is None else batch_proportion
+        roles = leaf_roles(params, networks)
+        momenta = jax.tree.map(update_momenta, state.momenta, updates)
+        table = feature_table(
+            params=jax.tree.leaves(params),
+            gradients=jax.tree.leaves(updates),
+            momenta=jax.tree.leaves(momenta),
+            carries=jax.tree.leaves(state.carry),
+            positions=[role.position for role in roles],
+            dormancy=broadcast_dormancy(dormancy, params),
+            training_proportion=t_p,
+            batch_proportion=b_p,
+        )
+        outputs, rows = network.apply(weights, table)
+        carry = () if rows is None else _split_like(rows, params, jnp.float32)
+        next_key, noise_key = split_key(state.key, key)
+        sizes = [jnp.size(p) for p in jax.tree.leaves(params)]
+        noise = _noise(noise_key, sizes, [role.explored for role in roles])
+        step = _step(outputs, noise)
+        return _split_like(step, params), ScaleByOpenState(
+            optax.safe_increment(state.count), momenta, carry, next_key
+        )
+
+    return optax.GradientTransformationExtraArgs(
+        init_fn, cast("Callable[..., Any]", update_fn)
+    )
+
+
+def from_artifact(
+    artifact: artifacts.Artifact, *, horizon: Horizon | None = None, **options: Any
+) -> optax.GradientTransformationExtraArgs:
+    """``scale_by_open`` with the weights and horizon of an artifact.
+
+    Args:
+        artifact: A loaded artifact whose algorithm is ``"open"``.
+        horizon: Length of your run; by default the one the artifact was trained
+            for.
+        **options: As for ``scale_by_open``.
+
+    Returns:
+        The optax transformation.
+
+    Raises:
+        ArtifactError: The artifact is of another algorithm, or neither it nor the
+            caller gives a horizon.
+        WeightsError: Its weights are not those of an OPEN network.
+
+    Example:
+        >>> from learned_opt_rl import artifacts, open_rl
+        >>> tx = open_rl.from_artifact(artifacts.load("minatar"), seed=1)
+    """
+    card = artifact.card
+    if card.algorithm != "open":
+        raise ArtifactError(
+            f"artifact '{card.name}' is of algorithm '{card.algorithm}', not 'open'; "
+            f"use learned_opt_rl.pretrained('{card.name}')"
+        )
+    if horizon is None:
+        if card.horizon is None:
+            raise ArtifactError(
+                f"the card of '{card.name}' names no horizon; pass horizon=Horizon(...)"
+            )
+        horizon = Horizon(
+            card.horizon.total_updates, card.horizon.epochs, card.horizon.minibatches
+        )
+    return scale_by_open(artifact.weights, horizon, **options)
+
+
+def pretrained(
+    name: str, *, fetch: bool = False, horizon: Horizon | None = None, **options: Any
+) -> optax.GradientTransformationExtraArgs:
+    """A pretrained OPEN artifact by name: one line in an agent.
+
+    Args:
+        name: Name of the artifact, e.g. ``"minatar"`` or ``"goldie2024/minatar"``.
+        fetch: Download a remote artifact that is not in the cache yet.
+        horizon: Length of your run; by default the one the artifact was trained
+            for. ``Horizon.ppo(...)`` computes it.
+        **options: As for ``scale_by_open``: ``networks``, ``seed``, ``key``,
+            ``warn_past_horizon``.
+
+    Returns:
+        The optax transformation; chain ``optax.clip_by_global_norm(0.5)`` before it.
+
+    Raises:
+        ArtifactError: The name is unknown, or card or weights are unusable.
+        FetchError: The artifact is remote, and not cached or not to be had.
+
+    Example:
+        >>> import optax
+        >>> from learned_opt_rl import open_rl
+        >>> tx = optax.chain(
+        ...     optax.clip_by_global_norm(0.5), open_rl.pretrained("minatar")
+        ... )
+    """
+    artifact = artifacts.load(name, fetch=fetch)
+    return from_artifact(artifact, horizon=horizon, **options)
+
+
+def _noise(key: jax.Array, sizes: list[int], explored: list[bool]) -> jax.Array:
+    """Standard normal noise for explored leaves, zero for the others."""
+    count = sum(n for n, flag in zip(sizes, explored, strict=True) if flag)
+    drawn, pieces = jax.random.normal(key, (count,), jnp.float32), []
+    start = 0
+    for n, flag in zip(sizes, explored, strict=True):
+        pieces.append(drawn[start : start + n] if flag else jnp.zeros(n, jnp.float32))
+        start += n if flag else 0
+    return jnp.concatenate(pieces)
+
+
+def _step(outputs: jax.Array, noise: jax.Array) -> jax.Array:
+    """Equations 4 and 5 of the paper: the zero-mean update to subtract, negated."""
+    magnitude = _SCALE * outputs[0] * jnp.exp(_SCALE * outputs[1])
+    step = magnitude + _SCALE * outputs[2] * noise
+    return jnp.mean(step) - step
+
+
+def _split_like(rows: jax.Array, tree: Any, dtype: Any = None) -> Any:
+    """Cut ``[..., n]`` rows into leaves ``[..., *shape]``, of the tree's dtypes."""
+    leaves, structure = jax.tree.flatten(tree)
+    pieces, start = [], 0
+    for leaf in leaves:
+        piece = rows[..., start : start + leaf.size]
+        pieces.append(piece.reshape(*rows.shape[:-1], *leaf.shape))
+        start += leaf.size
+    typed = [
+        piece.astype(dtype or leaf.dtype)
+        for piece, leaf in zip(pieces, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, typed)
+
+
+def _warn_past(count: jax.Array, horizon: Horizon) -> None:
+    def warn(past: jax.Array) -> None:
+        if past:
+            print(
+                f"learned_opt_rl: past the horizon of {horizon.total_updates} updates; "
+                "training_proportion stays 1. Pass horizon=Horizon(...) for longer runs"
+            )
+
+    jax.debug.callback(warn, count == horizon.total_updates)

@@ -1,0 +1,330 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt_rl import envs
+from learned_opt_rl.agents import PPOConfig, make_train, ppo
+from learned_opt_rl.agents.networks import apply_mlp
+from tests import oracle_ppo, probe_envs
+
+CONFIG = PPOConfig(
+    total_timesteps=8_192,
+    num_envs=8,
+    num_steps=16,
+    minibatches=4,
+    gamma=0.5,
+    hidden=(16,),
+    activation="tanh",
+)
+
+
+def train(env, optimizer=None, config=CONFIG, seed=0, **kwargs):
+    optimizer = optimizer or optax.adam(1e-2)
+    run = make_train(config, envs.adapt(env), optimizer, **kwargs)
+    return jax.jit(run)(jax.random.key(seed))
+
+
+def values(result, *observations):
+    x = jnp.array(observations, jnp.float32)[:, None]
+    return apply_mlp(result.params["critic"], x, "tanh")[0][:, 0]
+
+
+def greedy(result, *observations):
+    x = jnp.array(observations, jnp.float32)[:, None]
+    return apply_mlp(result.params["actor"], x, "tanh")[0].argmax(-1).tolist()
+
+
+# Probe environments: each isolates one part, so a failure says which is broken.
+
+
+def test_learns_a_constant_value():
+    result = train(probe_envs.ConstantReward())
+    np.testing.assert_allclose(values(result, 0), [1], atol=0.1)
+    np.testing.assert_array_equal(result.returns, 1)
+
+
+def test_learns_a_value_told_by_the_observation():
+    result = train(probe_envs.ObservedReward())
+    np.testing.assert_allclose(values(result, -1, 1), [-1, 1], atol=0.1)
+
+
+@pytest.mark.parametrize("env", [probe_envs.DelayedReward, probe_envs.FiveValues])
+def test_discounts_and_does_not_look_past_the_end(env):
+    result = train(env())
+    np.testing.assert_allclose(values(result, 0, 1), [0.5, 1], atol=0.1)
+
+
+def test_learns_a_policy():
+    result = train(probe_envs.RewardedAction())
+    assert greedy(result, 0) == [1]
+    assert result.final_return > 0.9
+
+
+def test_learns_a_policy_told_by_the_observation():
+    result = train(probe_envs.NamedAction())
+    assert greedy(result, -1, 1) == [0, 1]
+    assert result.final_return > 0.9
+
+
+# Against the oracle.
+
+
+def random_rollout(steps=7, num_envs=3):
+    rng = np.random.default_rng(0)
+    reward, value = rng.normal(size=(2, steps, num_envs))
+    done = rng.random((steps, num_envs)) < 0.3
+    done[-1] = [True, False, True]
+    return reward, done, value, rng.normal(size=num_envs)
+
+
+def test_gae_matches_the_oracle():
+    rollout = random_rollout()
+    ours = ppo.gae(*map(jnp.float32, rollout), 0.9, 0.8)
+    theirs = oracle_ppo.gae(*rollout, 0.9, 0.8)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def random_problem(activation):
+    config = PPOConfig(64, 4, 16, hidden=(5, 4), activation=activation)
+    env = dataclasses.replace(
+        envs.adapt(probe_envs.NamedAction()), observation_shape=(3,), num_actions=3
+    )
+    params = ppo.init_params(jax.random.key(0), config, env)
+    # A policy head of gain 0.01 would hide mistakes in ratio and entropy.
+    params = jax.tree.map(lambda x: 3 * x + 0.1, params)
+    rng = np.random.default_rng(0)
+    batch = ppo.Batch(
+        observation=rng.normal(size=(16, 3)),
+        action=rng.integers(3, size=16),
+        log_prob=np.log(rng.uniform(0.2, 0.6, size=16)),
+        value=rng.normal(size=16),
+        advantage=3 * rng.normal(size=16) + 1,
+        target=rng.normal(size=16),
+    )
+    return params, batch, config
+
+
+def as_jax(batch):
+    return jax.tree.map(
+        lambda x: jnp.asarray(x, jnp.int32 if x.dtype.kind == "i" else jnp.float32),
+        batch,
+    )
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_loss_and_dormancy_match_the_oracle(activation):
+    params, batch, config = random_problem(activation)
+    exact = jax.tree.map(lambda x: np.asarray(x, float), params)
+    total, dormancies = ppo.loss(params, as_jax(batch), config)
+    np.testing.assert_allclose(total, oracle_ppo.loss(exact, batch, config), rtol=1e-5)
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4),
+        dormancies,
+        oracle_ppo.dormancy(exact, batch, config),
+    )
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_gradient_matches_differences_of_the_oracle(activation):
+    params, batch, config = random_problem(activation)
+    exact = jax.tree.map(lambda x: np.asarray(x, float), params)
+    grads, _ = jax.grad(ppo.loss, has_aux=True)(params, as_jax(batch), config)
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        direction = jax.tree.map(lambda x: rng.normal(size=x.shape), exact)
+
+        def moved(step, direction=direction):
+            at = jax.tree.map(lambda x, d: x + step * d, exact, direction)
+            return oracle_ppo.loss(at, batch, config)
+
+        slope = (moved(1e-6) - moved(-1e-6)) / 2e-6
+        products = jax.tree.map(lambda g, d: np.sum(g * d), grads, direction)
+        np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=1e-3)
+
+
+# What the optimiser is given.
+
+
+def spy():
+    """Keeps still, and remembers the largest gradient norms and the last extras."""
+
+    def init(params):
+        zeros = {name: jnp.float32(0) for name in params}
+        widths = {
+            name: {layer: jnp.zeros(p["bias"].shape) for layer, p in network.items()}
+            for name, network in params.items()
+        }
+        return {"norms": zeros, "dormancy": widths, "count": 0, "distance": 0.0}
+
+    def update(updates, state, params=None, *, dormancy, **extra):
+        assert not extra
+        norms = {
+            name: jnp.maximum(state["norms"][name], optax.tree.norm(grads))
+            for name, grads in updates.items()
+        }
+        state = {
+            "norms": norms,
+            "dormancy": dormancy,
+            "count": state["count"] + 1,
+            "distance": optax.tree.norm(params),
+        }
+        return jax.tree.map(jnp.zeros_like, updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def test_optimiser_gets_clipped_gradients_and_dormancy_at_every_update():
+    config = dataclasses.replace(CONFIG, max_grad_norm=1e-3, total_timesteps=256)
+    state = train(probe_envs.NamedAction(), spy(), config).opt_state
+    assert state["count"] == config.num_updates == 2 * 4 * 4
+    for norm in state["norms"].values():
+        np.testing.assert_allclose(norm, 1e-3, rtol=1e-5)
+    shapes = jax.tree.map(jnp.shape, state["dormancy"])
+    assert shapes == {
+        "actor": {"Dense_0": (16,), "Dense_1": (2,)},
+        "critic": {"Dense_0": (16,), "Dense_1": (1,)},
+    }
+    for share in jax.tree.leaves(state["dormancy"]):
+        np.testing.assert_allclose(share.mean(), 1, rtol=1e-5)
+    assert state["distance"] > 0
+
+
+def test_clipping_leaves_small_gradients_alone():
+    tree = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
+    same = ppo.clip_by_norm(tree, 6.0)
+    jax.tree.map(np.testing.assert_array_equal, same, tree)
+    half = ppo.clip_by_norm(tree, 2.5)
+    np.testing.assert_allclose(half["a"], [1.5, 0])
+    np.testing.assert_allclose(half["b"], [2])
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.lion(optax.linear_schedule(1e-2, 0.0, CONFIG.num_updates)),
+        optax.chain(optax.clip(0.1), optax.rmsprop(1e-2)),
+    ],
+    ids=["schedule", "chain"],
+)
+def test_any_optax_optimiser_learns(optimizer):
+    result = train(probe_envs.RewardedAction(), optimizer)
+    assert result.final_return > 0.8
+
+
+# The run as a function.
+
+
+def test_vmap_over_seeds_equals_single_runs():
+    run = make_train(CONFIG, envs.adapt(probe_envs.NamedAction()), optax.adam(1e-3))
+    keys = jax.random.split(jax.random.key(0), 3)
+    vmapped = jax.jit(jax.vmap(run))
+    together = vmapped(keys)
+    single = jax.jit(run)
+    for i, key in enumerate(keys):
+        alone = single(key)
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-3, atol=1e-4),
+            together,
+            alone,
+        )
+    assert len(np.unique(together.params["actor"]["Dense_0"]["kernel"])) == 3 * 16
+    jax.tree.map(np.testing.assert_array_equal, together, vmapped(keys))
+
+
+def test_initial_parameters_are_as_specified():
+    env = envs.adapt(probe_envs.NamedAction())
+    env = dataclasses.replace(env, observation_shape=(8, 9), num_actions=5)
+    params = ppo.init_params(jax.random.key(0), PPOConfig(), env)
+
+    def gain(kernel):
+        return np.linalg.svd(kernel, compute_uv=False)
+
+    for name, head in (("actor", 0.01), ("critic", 1.0)):
+        gains = [gain(layer["kernel"]) for layer in params[name].values()]
+        for singular_values, expected in zip(gains, [2**0.5] * 2 + [head], strict=True):
+            np.testing.assert_allclose(singular_values, expected, rtol=1e-4)
+        for layer in params[name].values():
+            np.testing.assert_array_equal(layer["bias"], 0)
+    shapes = [layer["kernel"].shape for layer in params["actor"].values()]
+    assert shapes == [(72, 64), (64, 64), (64, 5)]
+
+
+def test_returns_count_zero_until_an_episode_ends():
+    config = dataclasses.replace(CONFIG, num_steps=1, minibatches=1, total_timesteps=24)
+    result = train(probe_envs.DelayedReward(), config=config)
+    np.testing.assert_array_equal(result.returns, [0, 1, 1])
+    assert result.final_return == 1
+
+
+def test_on_rollout_is_called_sparingly_and_at_the_end():
+    calls = []
+    config = dataclasses.replace(CONFIG, total_timesteps=128 * 250, epochs=1)
+    train(
+        probe_envs.ConstantReward(),
+        optax.sgd(0.1),
+        config,
+        on_rollout=lambda rollouts, returned: calls.append(
+            (int(rollouts), float(returned))
+        ),
+    )
+    jax.effects_barrier()
+    assert sorted(calls) == [(i, 1.0) for i in range(2, 251, 2)]
+
+
+def test_on_rollout_is_called_for_every_vmapped_agent():
+    calls = []
+    config = dataclasses.replace(CONFIG, total_timesteps=256)
+    env = envs.adapt(probe_envs.NamedAction())
+    run = make_train(config, env, optax.sgd(0.1), lambda i, _: calls.append(int(i)))
+    jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 3))
+    jax.effects_barrier()
+    assert sorted(calls) == [1, 1, 1, 2, 2, 2]
+
+
+# Configuration.
+
+
+def test_config_counts():
+    config = PPOConfig()
+    assert config.num_rollouts == 1220
+    assert config.num_updates == 1220 * 32
+    horizon = config.horizon()
+    assert (horizon.total_updates, horizon.epochs, horizon.minibatches) == (39040, 4, 8)
+    assert PPOConfig(total_timesteps=1e7) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"total_timesteps": 100}, "total_timesteps=100 is less than one rollout"),
+        ({"minibatches": 3}, "minibatches=3 does not divide"),
+        ({"epochs": 0}, "epochs=0 must be a positive whole number"),
+        ({"num_envs": 1.5}, "num_envs=1.5 must be a positive whole number"),
+        ({"num_steps": "8"}, "num_steps='8' must be a positive whole number"),
+        ({"hidden": (64, 0)}, "hidden=0 must be a positive whole number"),
+        ({"gamma": 1.1}, "gamma=1.1 must be in"),
+        ({"gae_lambda": -0.1}, "gae_lambda=-0.1 must be in"),
+        ({"clip_eps": 0.0}, "clip_eps=0.0 must be positive"),
+        ({"max_grad_norm": float("nan")}, "max_grad_norm=nan must be positive"),
+        ({"activation": "gelu"}, "activation='gelu' must be"),
+    ],
+)
+def test_config_errors_name_the_field_and_value(change, message):
+    with pytest.raises(ValueError, match=message):
+        PPOConfig(**change)
+
+
+@pytest.mark.slow
+def test_adam_reaches_the_known_return_on_breakout():
+    # Measured with the reference implementation: about 24 at 5e5 steps (tuned Adam).
+    config = PPOConfig(500_000)
+    schedule = optax.linear_schedule(1e-2, 0.0, config.num_updates)
+    run = make_train(
+        config, envs.make("Breakout-MinAtar"), optax.adam(schedule, b2=0.99)
+    )
+    result = jax.jit(run)(jax.random.key(0))
+    assert 18 < result.final_return < 32

@@ -1,0 +1,129 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt_rl import envs
+from learned_opt_rl.envs import adapter
+from learned_opt_rl.errors import MissingExtraError
+from tests import probe_envs
+
+
+def play(env, steps, key=None):
+    key = jax.random.key(0) if key is None else key
+    observation, state = env.reset(key)
+    taken = []
+    for i in range(steps):
+        taken.append(env.step(jax.random.fold_in(key, i), state, 0))
+        state = taken[-1].state
+    return observation, taken
+
+
+@pytest.mark.parametrize(
+    "probe", [probe_envs.DelayedReward, probe_envs.Truncated, probe_envs.FiveValues]
+)
+def test_every_signature_gives_the_same_episodes(probe):
+    env = envs.adapt(probe())
+    _, taken = play(env, 4)
+    assert [bool(step.done) for step in taken] == [False, True, False, True]
+    assert [float(step.reward) for step in taken] == [0, 1, 0, 1]
+    assert [float(step.state.last_return) for step in taken] == [0, 1, 1, 1]
+    assert [int(step.state.last_length) for step in taken] == [0, 2, 2, 2]
+    assert [float(step.state.episode_return) for step in taken] == [0, 0, 0, 0]
+    assert [int(step.state.episode_length) for step in taken] == [1, 0, 1, 0]
+
+
+def test_sizes_and_names():
+    env = envs.adapt(probe_envs.NamedAction())
+    assert env.name == "NamedAction"
+    assert env.observation_shape == (1,)
+    assert env.num_actions == 2
+    assert envs.adapt(probe_envs.NamedAction(), name="mine").name == "mine"
+
+
+def test_state_keeps_its_types_in_a_scan():
+    env = envs.adapt(probe_envs.FiveValues())
+    _, state = env.reset(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 5)
+
+    def step(state, key):
+        stepped = env.step(key, state, 0)
+        return stepped.state, stepped.done
+
+    _, done = jax.jit(lambda s: jax.lax.scan(step, s, keys))(state)
+    np.testing.assert_array_equal(done, [False, True, False, True, False])
+
+
+class FourValues(probe_envs.Probe):
+    def step(self, key, state, action, params):
+        return self.transition(key, state, action)
+
+    def reward(self, state, action):
+        return jnp.float32(0)
+
+
+class OneValue(FourValues):
+    def step(self, key, state, action, params):
+        return state
+
+
+class ResetsToThree(FourValues):
+    def reset(self, key, params):
+        return 1, 2, 3
+
+
+class Dictionary(FourValues):
+    def draw(self, key):
+        return {"image": jnp.zeros(3)}
+
+
+class Continuous(probe_envs.ConstantReward):
+    def action_space(self, params):
+        return object()
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (FourValues(), "step of environment 'FourValues' returns 4 value"),
+        (OneValue(), "returns 2 value"),
+        (ResetsToThree(), "must return"),
+        (Dictionary(), "observes a dict, not one array"),
+        (Continuous(), "has actions of type object; only discrete"),
+    ],
+)
+def test_unusable_environments_are_refused(env, message):
+    with pytest.raises(TypeError, match=message):
+        envs.adapt(env)
+
+
+def test_minatar_by_name():
+    env = envs.make("Breakout-MinAtar")
+    assert (env.observation_shape, env.num_actions) == ((10, 10, 4), 3)
+    observation, taken = play(env, 2)
+    assert observation.shape == taken[0].observation.shape == (10, 10, 4)
+
+
+def test_same_name_same_object():
+    assert envs.make("Catch-bsuite") is envs.make("Catch-bsuite")
+
+
+def test_a_misspelt_name_gets_the_nearest_ones():
+    with pytest.raises(ValueError, match="name='Breakout-Minatr'.*Breakout-MinAtar"):
+        envs.make("Breakout-Minatr")
+    with pytest.raises(ValueError, match="name='zzz'.*CartPole-v1"):
+        envs.make("zzz")
+
+
+def test_continuous_gymnax_environments_are_refused():
+    with pytest.raises(TypeError, match="'Pendulum-v1' has actions of type Box"):
+        envs.make("Pendulum-v1")
+
+
+def test_missing_gymnax_names_the_extra(monkeypatch):
+    def absent(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(adapter.importlib, "import_module", absent)
+    with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[train\]"):
+        envs.make.__wrapped__("CartPole-v1")

@@ -1,0 +1,122 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt_rl import errors
+from learned_opt_rl.agents import PPOConfig
+from learned_opt_rl.evaluation import optimizers
+
+PARAMS = {"w": jnp.array([1.0, -2.0])}
+GRADS = {"w": jnp.array([0.3, -0.1])}
+
+
+def updates(tx, steps):
+    state, taken = tx.init(PARAMS), []
+    for _ in range(steps):
+        update, state = tx.update(GRADS, state, PARAMS)
+        taken.append(update["w"])
+    return np.array(taken)
+
+
+@pytest.mark.parametrize(
+    ("rule", "environment", "expected"),
+    [
+        ("adam:1e-3", "anything", optax.adam(1e-3)),
+        ("sgd:0.5", "anything", optax.sgd(0.5)),
+        (
+            "adam",
+            "Breakout-MinAtar",
+            optax.adam(optax.linear_schedule(1e-2, 0.0, 4), b1=0.9, b2=0.99),
+        ),
+        (
+            "adam",
+            "ant",
+            optax.adam(optax.linear_schedule(3e-4, 0.0, 4), b1=0.99, b2=0.99),
+        ),
+        (
+            "rmsprop",
+            "Freeway-MinAtar",
+            optax.rmsprop(optax.linear_schedule(1e-3, 0.0, 4), decay=0.999),
+        ),
+        ("rmsprop", "Breakout-MinAtar", optax.rmsprop(2e-3, decay=0.99)),
+        ("lion", "Breakout-MinAtar", optax.lion(8e-4, b1=0.9, b2=0.9)),
+        (
+            "lion",
+            "Asterix-MinAtar",
+            optax.lion(optax.linear_schedule(3e-4, 0.0, 4), b1=0.99, b2=0.9),
+        ),
+        (
+            "sgd",
+            "SpaceInvaders-MinAtar",
+            optax.sgd(optax.linear_schedule(1.17, 0.0, 4)),
+        ),
+    ],
+)
+def test_settings_are_the_published_ones(rule, environment, expected):
+    tx = optimizers.handcrafted(rule, environment, num_updates=4)
+    np.testing.assert_allclose(updates(tx, 4), updates(expected, 4), rtol=1e-6)
+
+
+def test_annealing_ends_at_zero():
+    tx = optimizers.handcrafted("adam", "Freeway-MinAtar", num_updates=10)
+    steps = np.abs(updates(tx, 11))
+    assert (steps[0] > 0).all()
+    np.testing.assert_array_equal(steps[10], 0)
+
+
+def test_a_call_does_not_change_the_table():
+    first = optimizers.handcrafted("adam", "ant", 4)
+    second = optimizers.handcrafted("adam", "ant", 4)
+    np.testing.assert_array_equal(updates(first, 3), updates(second, 3))
+
+
+@pytest.mark.parametrize(
+    ("rule", "environment", "message"),
+    [
+        ("adamw", "ant", "rule='adamw' is no handcrafted optimiser"),
+        ("adam:fast", "ant", "'fast' is not a positive number"),
+        ("adam:-1", "ant", "'-1' is not a positive number"),
+        ("adam:inf", "ant", "'inf' is not a positive number"),
+        ("adam:", "ant", "'' is not a positive number"),
+        ("lion", "hopper", "nothing is tuned for rule='lion' on environment='hopper'"),
+        ("adam", "Catch-bsuite", "give a learning rate, as in 'adam:1e-3'"),
+    ],
+)
+def test_errors_name_what_is_wrong(rule, environment, message):
+    with pytest.raises(ValueError, match=message):
+        optimizers.handcrafted(rule, environment, 4)
+
+
+def test_resolve_anneals_over_the_run():
+    config = PPOConfig(20_000)
+    factory = optimizers.resolve("adam", config, "Asterix-MinAtar")
+    expected = optax.adam(optax.linear_schedule(3e-3, 0.0, config.num_updates))
+    np.testing.assert_allclose(
+        updates(factory(jax.random.key(0)), 5), updates(expected, 5), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("rule", ["no-such-rule", "artifact:no-such-rule"])
+def test_resolve_refuses_unknown_names_at_once(rule):
+    with pytest.raises(errors.UnknownArtifactError, match="no-such-rule"):
+        optimizers.resolve(rule, PPOConfig(), "Breakout-MinAtar")
+
+
+@pytest.mark.parametrize("rule", ["learned", "artifact:learned", "open:learned"])
+def test_resolve_gives_learned_rules_their_horizon_and_key(monkeypatch, rule):
+    asked = []
+
+    def pretrained(name, **options):
+        asked.append((name, options))
+        return optax.sgd(1.0)
+
+    monkeypatch.setattr(optimizers, "pretrained", pretrained)
+    monkeypatch.setattr(optimizers.artifacts, "card", lambda name: None)
+    config = PPOConfig(20_000)
+    key = jax.random.key(3)
+    optimizers.resolve(rule, config, "Breakout-MinAtar")(key)
+    ((name, options),) = asked
+    assert name == "learned"
+    assert options == {"horizon": config.horizon(), "key": key}

@@ -1,0 +1,131 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt_rl import envs
+from learned_opt_rl.agents import PPOConfig
+from learned_opt_rl.evaluation import results, runs
+from tests import probe_envs
+
+CONFIG = PPOConfig(1024, num_envs=4, num_steps=32, minibatches=4, hidden=(8,))
+
+
+@pytest.fixture(scope="module")
+def probe():
+    return envs.adapt(probe_envs.NamedAction())
+
+
+def test_rows_are_json_and_complete(probe):
+    calls = []
+    rows = runs.run(
+        "adam:1e-2", probe, CONFIG, [3, 5], on_rollout=lambda i, _: calls.append(int(i))
+    )
+    jax.effects_barrier()
+    assert json.loads(json.dumps(rows, allow_nan=False))[0]["config"]["num_envs"] == 4
+    assert [row["seed"] for row in rows] == [3, 5]
+    assert sorted(calls) == sorted([*range(1, 9)] * 2)
+    first = rows[0]
+    assert first["rule"] == "adam:1e-2"
+    assert first["environment"] == "NamedAction"
+    assert first["total_timesteps"] == 1024
+    assert first["num_agents"] == 2
+    assert len(first["curve"]) == 8
+    assert first["final_return"] == first["curve"][-1]
+    assert first["diverged"] is False
+    assert first["steps_per_second"] == pytest.approx(2048 / first["wall_seconds"])
+    assert first["compile_seconds"] > 0
+    assert first["versions"]["jax"] == jax.__version__
+
+
+def test_rules_see_the_same_agents_and_learned_ones_a_key_per_seed(probe):
+    still = optax.set_to_zero()
+
+    def noisy(key):
+        def init(params):
+            return jax.random.normal(key)
+
+        def update(updates, state, params=None):
+            return jax.tree.map(lambda g: g * 0 + 100 * state, updates), state
+
+        return optax.GradientTransformation(init, update)
+
+    first = runs.run(lambda key: still, probe, CONFIG, [0, 1], name="still")
+    (alone,) = runs.run(lambda key: still, probe, CONFIG, [1], name="still")
+    assert first[0]["curve"] != first[1]["curve"]
+    assert first[1]["curve"] == alone["curve"]
+    other = runs.run(noisy, probe, CONFIG, [0, 1], name="noisy")
+    # The first rollout is played before the first update.
+    assert [row["curve"][0] for row in other] == [row["curve"][0] for row in first]
+    assert other[0]["curve"] != first[0]["curve"]
+
+
+def test_divergence_is_recorded(probe):
+    broken = optax.stateless(
+        lambda updates, params: jax.tree.map(lambda g: g * jnp.nan, updates)
+    )
+    (row,) = runs.run(lambda key: broken, probe, CONFIG, [0], name="broken")
+    assert row["diverged"] is True
+    assert np.isfinite(row["final_return"])
+
+
+def test_refusals(probe):
+    with pytest.raises(ValueError, match=r"seeds=\[\] is empty"):
+        runs.run("adam:1e-3", probe, CONFIG, [])
+    with pytest.raises(ValueError, match="needs a name"):
+        runs.run(lambda key: optax.sgd(1.0), probe, CONFIG, [0])
+    with pytest.raises(ValueError, match="nothing is tuned"):
+        runs.run("adam", probe, CONFIG, [0])
+
+
+def test_default_configs_are_the_published_ones():
+    minatar = runs.default_config("Breakout-MinAtar", 1e7)
+    assert minatar == PPOConfig()
+    cartpole = runs.default_config("CartPole-v1", 5e5)
+    assert (cartpole.num_envs, cartpole.minibatches) == (4, 4)
+    assert cartpole.activation == "tanh"
+
+
+def test_command_line_resumes(monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def run(rule, environment, config, seeds, *, on_rollout):
+        asked.append((rule, list(seeds)))
+        return [
+            {
+                "rule": rule,
+                "environment": environment,
+                "seed": seed,
+                "total_timesteps": config.total_timesteps,
+                "final_return": 1.0,
+                "steps_per_second": 1.0,
+                "compile_seconds": 1.0,
+                "wall_seconds": 1.0,
+            }
+            for seed in seeds
+        ]
+
+    monkeypatch.setattr(runs, "run", run)
+    file = tmp_path / "rows.jsonl"
+    common = ["--environment", "CartPole-v1", "--steps", "2e3", "--out", str(file)]
+    runs.main(["--rules", "adam", "--seeds", "2", *common])
+    runs.main(["--rules", "adam", "sgd", "--seeds", "3", *common])
+    assert asked == [("adam", [0, 1]), ("adam", [2]), ("sgd", [0, 1, 2])]
+    assert len(results.read(file)) == 6
+    runs.main(["--rules", "adam", "--seeds", "3", *common, "--steps", "4e3"])
+    assert asked[3:] == [("adam", [0, 1, 2])]
+    shown = capsys.readouterr().out
+    assert "sgd" in shown
+    assert "final return" in shown
+
+
+def test_command_line_checks_every_rule_before_running(monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "run", lambda *_, **__: pytest.fail("ran"))
+    with pytest.raises(ValueError, match="nosuchrule"):
+        runs.main(
+            ["--rules", "adam:1e-3", "nosuchrule", "--environment", "CartPole-v1"]
+            + ["--steps", "1e3", "--out", str(tmp_path / "x")]
+        )

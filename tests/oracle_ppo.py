@@ -1,0 +1,83 @@
+"""PPO's arithmetic once more, in NumPy, float64 and loops: slow and hard to get wrong.
+
+Written from the equations; shares no code with the package.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+
+def gae(reward, done, value, last_value, gamma, gae_lambda) -> np.ndarray:
+    steps, num_envs = reward.shape
+    advantage = np.zeros((steps, num_envs))
+    for n in range(num_envs):
+        for t in range(steps):
+            # The sum over the rest of the rollout, straight from the definition.
+            weight = 1.0
+            for k in range(t, steps):
+                following = last_value[n] if k == steps - 1 else value[k + 1, n]
+                if done[k, n]:
+                    following = 0.0
+                delta = reward[k, n] + gamma * following - value[k, n]
+                advantage[t, n] += weight * delta
+                if done[k, n]:
+                    break
+                weight *= gamma * gae_lambda
+    return advantage
+
+
+def forward(network: dict[str, Any], x: np.ndarray, activation: str) -> list[list]:
+    """The outputs of each layer for one observation."""
+    layers = []
+    for i in range(len(network)):
+        kernel, bias = network[f"Dense_{i}"]["kernel"], network[f"Dense_{i}"]["bias"]
+        outputs = []
+        for j in range(len(bias)):
+            total = bias[j] + sum(x[k] * kernel[k, j] for k in range(len(x)))
+            if i < len(network) - 1:
+                total = max(total, 0.0) if activation == "relu" else math.tanh(total)
+            outputs.append(total)
+        layers.append(outputs)
+        x = np.array(outputs)
+    return layers
+
+
+def loss(params, batch, config) -> float:
+    size = len(batch.action)
+    mean = sum(batch.advantage) / size
+    std = math.sqrt(sum((a - mean) ** 2 for a in batch.advantage) / size)
+    policy = value = entropy = 0.0
+    for b in range(size):
+        logits = forward(params["actor"], batch.observation[b], config.activation)[-1]
+        total = sum(math.exp(x) for x in logits)
+        probs = [math.exp(x) / total for x in logits]
+        ratio = probs[batch.action[b]] / math.exp(batch.log_prob[b])
+        bounded = min(max(ratio, 1 - config.clip_eps), 1 + config.clip_eps)
+        advantage = (batch.advantage[b] - mean) / (std + 1e-8)
+        policy -= min(ratio * advantage, bounded * advantage) / size
+        entropy -= sum(p * math.log(p) for p in probs) / size
+        layers = forward(params["critic"], batch.observation[b], config.activation)
+        (v,) = layers[-1]
+        old = batch.value[b]
+        near = min(max(v, old - config.clip_eps), old + config.clip_eps)
+        target = batch.target[b]
+        value += 0.5 * max((v - target) ** 2, (near - target) ** 2) / size
+    return policy + config.vf_coef * value - config.ent_coef * entropy
+
+
+def dormancy(params, batch, config) -> dict[str, dict[str, np.ndarray]]:
+    result: dict[str, dict[str, np.ndarray]] = {}
+    for name, network in params.items():
+        runs = [forward(network, x, config.activation) for x in batch.observation]
+        result[name] = {}
+        for i in range(len(network)):
+            width = len(runs[0][i])
+            level = [
+                sum(abs(run[i][j]) for run in runs) / len(runs) + 1e-11
+                for j in range(width)
+            ]
+            share = [width * x / sum(level) for x in level]
+            result[name][f"Dense_{i}"] = np.array(share)
+    return result

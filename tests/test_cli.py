@@ -1,0 +1,275 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pooch
+import pytest
+
+from learned_opt_rl import artifacts, cli
+from learned_opt_rl.artifacts import registry, remote
+from tests.artifact_files import (
+    PARAMETERS,
+    card_data,
+    file_server,
+    install_plugin,
+    npy_bytes,
+    remote_card_data,
+    send,
+    write_artifact,
+    write_card,
+)
+
+CONTENT = npy_bytes(np.arange(PARAMETERS, dtype=np.float32))
+
+
+@pytest.fixture(autouse=True)
+def bundled(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A bundled folder with a local and a remote artifact."""
+    root = tmp_path / "pretrained"
+    write_artifact(root / "tiny", "tiny")
+    write_card(root / "far/tiny", remote_card_data(CONTENT))
+    monkeypatch.setattr(registry, "bundled_root", lambda: root)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    # Its handler keeps the stderr of the first test, which is closed by now.
+    monkeypatch.setattr(pooch.get_logger(), "disabled", True)
+    return root
+
+
+@pytest.fixture
+def plugin(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The folder of an installed plugin package, ``zoo``."""
+    site = tmp_path / "site"
+    monkeypatch.syspath_prepend(site)
+    return install_plugin(site, "zoo", "[learned_opt_rl.artifacts]\nzoo = zoo")
+
+
+def fill_cache(content: bytes) -> pathlib.Path:
+    """Put ``content`` where the remote artifact's weights are cached."""
+    path = remote.cached_path(artifacts.card("far/tiny"))
+    path.write_bytes(content)
+    return path
+
+
+class TestList:
+    def test_one_line_per_artifact(
+        self, plugin: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_artifact(plugin, "zoo/tiny")
+        assert cli.main(["list"]) == 0
+        header, *rows = capsys.readouterr().out.splitlines()
+        assert header.split() == [
+            "NAME", "SOURCE", "ALGORITHM", "PARAMETERS", "LICENSE", "SUMMARY",
+        ]  # fmt: skip
+        column = header.index("SOURCE"), header.index("ALGORITHM")
+        sources = {row.split()[0]: row[slice(*column)].strip() for row in rows}
+        assert sources == {
+            "far/tiny": "remote (not fetched)",
+            "tiny": "bundled",
+            "zoo/tiny": "plugin zoo",
+        }
+        for row in rows:
+            assert row.split()[-5:] == ["open", str(PARAMETERS), "MIT", "For", "tests."]
+
+    def test_the_cache_is_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
+        fill_cache(CONTENT)
+        assert cli.main(["list"]) == 0
+        assert "remote (cached)" in capsys.readouterr().out
+
+    def test_a_broken_plugin_is_a_warning(
+        self, plugin: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_card(plugin, card_data("zoo/bad", license="unknown"))
+        assert cli.main(["list"]) == 0
+        captured = capsys.readouterr()
+        assert "tiny" in captured.out
+        assert "zoo/bad" not in captured.out
+        assert captured.err.startswith("warning: plugin zoo: ")
+        assert "license is 'unknown'" in captured.err
+
+    def test_lines_fit_the_terminal(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "40")
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+        assert cli.main(["list"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) == 40
+        assert lines[0].endswith("…")
+
+
+class TestShow:
+    def test_json_is_the_card(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["show", "tiny", "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert shown == artifacts.card("tiny").to_dict()
+
+    def test_the_page_says_what_the_card_says(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.main(["show", "tiny"]) == 0
+        page = capsys.readouterr().out
+        assert page.startswith("tiny: A tiny optimiser\n\nFor tests.\n")
+        for line in (
+            "source        bundled",
+            f"architecture  type recurrent, carry 2, width 3; {PARAMETERS} parameters",
+            "horizon       320 updates, 4 epochs of 8 minibatches",
+            "license       MIT",
+            "- Breakout-MinAtar, 1,000 steps: final return 1.5 [1, 2] over 2 seeds",
+            "- Everything.",
+        ):
+            assert line in page
+        assert max(map(len, page.splitlines())) <= 88
+
+    def test_absent_facts_are_said_to_be_absent(
+        self, bundled: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        changes = {"horizon": None, "results": [], "known_failures": []}
+        write_artifact(bundled / "bare", "bare", **changes)
+        assert cli.main(["show", "bare"]) == 0
+        page = capsys.readouterr().out
+        assert "horizon       any" in page
+        assert "Results\n- not measured yet" in page
+        assert "Known failures\n- none recorded" in page
+        assert "command" not in page
+
+
+class TestVerify:
+    def verify(
+        self, capsys: pytest.CaptureFixture[str], *names: str
+    ) -> tuple[int, dict[str, str]]:
+        """The exit status, and the first words of each artifact's line."""
+        status = cli.main(["verify", *names])
+        lines = capsys.readouterr().out.splitlines()
+        return status, {line[13:].split(":")[0]: line[:12].strip() for line in lines}
+
+    def test_intact(self, capsys: pytest.CaptureFixture[str]) -> None:
+        expected = {"tiny": "ok", "far/tiny": "not fetched"}
+        assert self.verify(capsys) == (0, expected)
+        fill_cache(CONTENT)
+        assert self.verify(capsys) == (0, {"tiny": "ok", "far/tiny": "ok"})
+
+    def test_damaged_bundled_weights(
+        self, bundled: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (bundled / "tiny/weights.safetensors").write_bytes(b"damaged")
+        expected = {"tiny": "FAILED", "far/tiny": "not fetched"}
+        assert self.verify(capsys) == (1, expected)
+        assert self.verify(capsys, "far/tiny") == (0, {"far/tiny": "not fetched"})
+        assert self.verify(capsys, "tiny") == (1, {"tiny": "FAILED"})
+
+    def test_damaged_cached_weights(self, capsys: pytest.CaptureFixture[str]) -> None:
+        fill_cache(b"damaged")
+        assert self.verify(capsys) == (1, {"tiny": "ok", "far/tiny": "FAILED"})
+
+    def test_weights_that_match_their_digest_but_not_their_card(
+        self, bundled: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        other = {"type": "recurrent", "carry": 3, "width": 3}
+        write_artifact(bundled / "tiny", "tiny", architecture=other)
+        assert cli.main(["verify", "tiny"]) == 1
+        assert "architecture asks for (3,)" in capsys.readouterr().out
+
+    def test_a_broken_plugin_fails(
+        self, plugin: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_card(plugin, card_data("zoo/bad", schema=2))
+        status, report = self.verify(capsys)
+        assert status == 1
+        assert report["zoo/bad"] == "FAILED"
+        assert report["tiny"] == "ok"
+
+
+class TestFetch:
+    def test_a_remote_artifact(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with file_server(lambda handler: send(handler, CONTENT)) as (address, asked):
+            monkeypatch.setenv("LEARNED_OPT_RL_MIRROR", address)
+            assert cli.main(["fetch", "far/tiny"]) == 0
+            assert cli.main(["fetch", "far/tiny"]) == 0
+        assert len(asked) == 1
+        path = remote.cached_path(artifacts.card("far/tiny"))
+        line = f"far/tiny is verified and cached: {path}"
+        assert capsys.readouterr().out.splitlines() == [line, line]
+
+    def test_a_failure_is_one_line(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with file_server(lambda handler: handler.send_error(404)) as (address, _):
+            monkeypatch.setenv("LEARNED_OPT_RL_MIRROR", address)
+            assert cli.main(["fetch", "far/tiny"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: far/tiny: http://127.0.0.1:")
+
+    def test_pooch_missing(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "pooch", None)
+        assert cli.main(["fetch", "far/tiny"]) == 2
+        assert "pip install 'learned-opt-rl[remote]'" in capsys.readouterr().err
+
+    def test_a_local_artifact(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["fetch", "tiny"]) == 0
+        assert "is installed (bundled); nothing to fetch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["show", "verify", "fetch"])
+def test_an_unknown_name_is_one_line(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, "tini"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "error: no artifact is named 'tini'; did you mean 'tiny' or 'far/tiny'? "
+        "`learned-opt-rl list` shows all\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["lst"], ["show"], ["list", "--jsn"]])
+def test_wrong_usage_exits_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        cli.main(arguments)
+    assert error.value.code == 2
+    assert "usage: learned-opt-rl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["show", "goldie2024/minatar"], ["verify"]], ids=" ".join
+)
+def test_commands_need_no_jax(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom learned_opt_rl.cli import main\n"
+        f"status = main({arguments!r})\n"
+        "assert not {'jax', 'optax', 'pooch'} & set(sys.modules)\nsys.exit(status)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "goldie2024/minatar" in result.stdout
+    assert result.stderr == ""
+
+
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    command = [sys.executable, "-m", "learned_opt_rl", "list"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "learned_opt_rl"]
+    result = subprocess.run([*command, "list"], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert "goldie2024/minatar" in result.stdout
+    result = subprocess.run([*command, "show", "zzz"], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: no artifact is named 'zzz'")
