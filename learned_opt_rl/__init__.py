@@ -31,16 +31,22 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "pretrained": ("learned_opt_rl.rules", "pretrained"),
 }
 
-__all__ = ["__version__", *_LAZY]
+__all__ = [
+    "Horizon",
+    "__version__",
+    "artifacts",
+    "errors",
+    "features",
+    "open_rl",
+    "pretrained",
+]
 
 
 def __getattr__(name: str) -> Any:
     try:
         module_name, attribute = _LAZY[name]
     except KeyError:
-        raise AttributeError(
-            f"module {__name__!r} has no attribute {name!r}"
-        ) from None
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     module = importlib.import_module(module_name)
     value = module if attribute is None else getattr(module, attribute)
     globals()[name] = value
@@ -48,4 +54,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_LAZY})

@@ -2,4 +2,5 @@
 
 from learned_opt_rl.agents.ppo import PPOConfig as PPOConfig
 from learned_opt_rl.agents.ppo import TrainResult as TrainResult
+from learned_opt_rl.agents.ppo import make_loop as make_loop
 from learned_opt_rl.agents.ppo import make_train as make_train

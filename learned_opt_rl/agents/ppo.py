@@ -2,7 +2,7 @@
 
 Learned optimisers overfit the loop they were trained in, so every detail here is the
 one the published optimisers saw: separate actor and critic, their gradients clipped
-apart, advantages normalised per minibatch, PPO2's clipped value loss. Read `make_train`
+apart, advantages normalised per minibatch, PPO2's clipped value loss. Read `make_loop`
 first; the functions above it are its steps, in order.
 
 References:
@@ -26,9 +26,6 @@ from learned_opt_rl.features import dormancy
 
 Params = dict[str, MLP]
 """``{"actor": MLP, "critic": MLP}``."""
-
-OnRollout = Callable[[int, float], None]
-"""Host callback ``(rollouts done, mean return)``."""
 
 
 class TrainResult(NamedTuple):
@@ -60,12 +57,27 @@ class Batch(NamedTuple):
     target: jax.Array
 
 
-class _Runner(NamedTuple):
+class Runner(NamedTuple):
+    """A run between two rollouts.
+
+    Attributes:
+        params: ``{"actor": ..., "critic": ...}``.
+        opt_state: The optimiser's state.
+        env_state: The environments' states, each array ``[num_envs, ...]``.
+        observation: What they show now, ``[num_envs, *observation_shape]``.
+        key: For the rest of the run.
+    """
+
     params: Any
     opt_state: optax.OptState
     env_state: EpisodeState
     observation: jax.Array
     key: jax.Array
+
+    @property
+    def mean_return(self) -> jax.Array:
+        """Mean over environments of the return of the last finished episode."""
+        return self.env_state.last_return.mean(-1)
 
 
 def init_params(key: jax.Array, config: PPOConfig, env: Environment) -> Params:
@@ -79,7 +91,7 @@ def init_params(key: jax.Array, config: PPOConfig, env: Environment) -> Params:
 
 
 def _collect(
-    config: PPOConfig, env: Environment, runner: _Runner, key: jax.Array
+    config: PPOConfig, env: Environment, runner: Runner, key: jax.Array
 ) -> tuple[tuple[EpisodeState, jax.Array], tuple[jax.Array, ...]]:
     """Plays one rollout; every array of it is ``[num_steps, num_envs, ...]``."""
 
@@ -218,37 +230,40 @@ def clip_by_norm(tree: Any, max_norm: float) -> Any:
     return jax.tree.map(lambda x: x * scale, tree)
 
 
-def make_train(
-    config: PPOConfig,
-    env: Environment,
-    optimizer: optax.GradientTransformation,
-    on_rollout: OnRollout | None = None,
-) -> Callable[[jax.Array], TrainResult]:
-    """Builds a whole training run as one pure function of a key.
+def make_loop(
+    config: PPOConfig, env: Environment, optimizer: optax.GradientTransformation
+) -> tuple[Callable[[jax.Array], Runner], Callable[[Runner], Runner]]:
+    """Builds a run's two pieces, for those who want to hold the loop themselves.
 
     Args:
         config: The run.
         env: Where it is played.
-        optimizer: Any optax transformation. Its ``update`` gets the gradient, already
-            clipped, the parameters and, if it takes extra arguments, ``dormancy``.
-        on_rollout: Called on the host with (rollouts done, mean return), about a
-            hundred times in the run and after the last rollout; under ``vmap`` once
-            per agent.
+        optimizer: See `make_train`.
 
     Returns:
-        ``train(key) -> TrainResult``, to be jitted, and vmapped over keys for seeds.
+        ``start(key) -> Runner`` and ``iterate(runner) -> Runner``, one rollout and
+        the optimiser steps on it; both pure, to be jitted and vmapped.
 
     Example:
         >>> import jax, optax
         >>> from learned_opt_rl import envs
         >>> config = PPOConfig(1024, num_envs=4, num_steps=32, minibatches=4)
-        >>> train = make_train(config, envs.make("CartPole-v1"), optax.adam(1e-3))
-        >>> jax.jit(train)(jax.random.key(0)).returns.shape
-        (8,)
+        >>> env = envs.make("CartPole-v1")
+        >>> start, iterate = make_loop(config, env, optax.adam(1e-3))
+        >>> runner = jax.jit(iterate)(start(jax.random.key(0)))
+        >>> runner.mean_return.shape
+        ()
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
-    def iteration(runner: _Runner, index: jax.Array):
+    def start(key: jax.Array) -> Runner:
+        param_key, reset_key, key = jax.random.split(key, 3)
+        params = init_params(param_key, config, env)
+        reset_keys = jax.random.split(reset_key, config.num_envs)
+        observation, env_state = jax.vmap(env.reset)(reset_keys)
+        return Runner(params, optimizer.init(params), env_state, observation, key)
+
+    def iterate(runner: Runner) -> Runner:
         key, rollout_key, update_key = jax.random.split(runner.key, 3)
         (env_state, observation), played = _collect(config, env, runner, rollout_key)
         observations, action, log_prob, reward, done = played
@@ -265,35 +280,46 @@ def make_train(
         params, opt_state = _optimise(
             config, optimizer, runner.params, runner.opt_state, batch, update_key
         )
-        mean_return = env_state.last_return.mean()
-        if on_rollout is not None:
-            _report(config, on_rollout, index + 1, mean_return)
-        return _Runner(params, opt_state, env_state, observation, key), mean_return
+        return Runner(params, opt_state, env_state, observation, key)
+
+    return start, iterate
+
+
+def make_train(
+    config: PPOConfig, env: Environment, optimizer: optax.GradientTransformation
+) -> Callable[[jax.Array], TrainResult]:
+    """Builds a whole training run as one pure function of a key.
+
+    Args:
+        config: The run.
+        env: Where it is played.
+        optimizer: Any optax transformation. Its ``update`` gets the gradient, already
+            clipped, the parameters and, if it takes extra arguments, ``dormancy``.
+
+    Returns:
+        ``train(key) -> TrainResult``, to be jitted, and vmapped over keys for seeds.
+        It reports nothing as it goes: host callbacks in a jitted loop can hang on
+        CPU (jax issue 25861). For progress, hold the loop with `make_loop`.
+
+    Example:
+        >>> import jax, optax
+        >>> from learned_opt_rl import envs
+        >>> config = PPOConfig(1024, num_envs=4, num_steps=32, minibatches=4)
+        >>> train = make_train(config, envs.make("CartPole-v1"), optax.adam(1e-3))
+        >>> jax.jit(train)(jax.random.key(0)).returns.shape
+        (8,)
+    """
+    start, iterate = make_loop(config, env, optimizer)
+
+    def step(runner: Runner, _: None) -> tuple[Runner, jax.Array]:
+        runner = iterate(runner)
+        return runner, runner.mean_return
 
     def train(key: jax.Array) -> TrainResult:
-        param_key, reset_key, key = jax.random.split(key, 3)
-        params = init_params(param_key, config, env)
-        reset_keys = jax.random.split(reset_key, config.num_envs)
-        observation, env_state = jax.vmap(env.reset)(reset_keys)
-        runner = _Runner(params, optimizer.init(params), env_state, observation, key)
-        rollouts = jnp.arange(config.num_rollouts)
-        runner, returns = jax.lax.scan(iteration, runner, rollouts)
+        runner, returns = jax.lax.scan(step, start(key), length=config.num_rollouts)
         return TrainResult(runner.params, runner.opt_state, returns, returns[-1])
 
     return train
-
-
-def _report(
-    config: PPOConfig, on_rollout: OnRollout, count: jax.Array, mean_return: jax.Array
-) -> None:
-    """Calls the host now and then: one call per rollout costs more than it tells."""
-    every = max(1, config.num_rollouts // 100)
-    due = (count % every == 0) | (count == config.num_rollouts)
-    jax.lax.cond(
-        due,
-        lambda: jax.debug.callback(on_rollout, count, mean_return),
-        lambda: None,
-    )
 
 
 def _flatten(observation: jax.Array, env: Environment) -> jax.Array:

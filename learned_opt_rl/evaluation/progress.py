@@ -5,8 +5,6 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-import jax
-
 if TYPE_CHECKING:
     from learned_opt_rl.agents.config import PPOConfig
 
@@ -20,16 +18,15 @@ class _Display(Protocol):
 
 
 class Progress:
-    """Shows a run while it runs; give it to ``make_train`` as ``on_rollout``.
+    r"""Shows a run while it runs; give it to `runs.run` as ``on_rollout``.
 
-    Under ``vmap`` it is called once per agent and rollout; it then shows the mean of
-    the agents' returns. A bar is drawn with rich, if that is installed and the stream
-    a terminal; otherwise about ten lines are printed.
+    A bar is drawn with rich, if that is installed and the stream a terminal;
+    otherwise about ten lines are printed.
 
     Args:
         label: What is running.
         config: The run.
-        num_agents: Agents trained together (seeds under ``vmap``).
+        num_agents: Agents trained together, for the steps per second.
         stream: Where to write; standard error if not given.
 
     Example:
@@ -39,8 +36,8 @@ class Progress:
         >>> config = PPOConfig(total_timesteps=81_920)
         >>> with Progress("adam", config, stream=lines) as progress:
         ...     progress(10, 3.5)
-        >>> lines.getvalue().startswith("adam  100%  return 3.50")
-        True
+        >>> lines.getvalue()
+        'adam  100%  return 3.50\n'
     """
 
     def __init__(
@@ -50,31 +47,24 @@ class Progress:
         num_agents: int = 1,
         stream: TextIO | None = None,
     ) -> None:
-        """Prepares, without writing anything yet."""
-        self._total = config.num_rollouts
+        """Prepares, and draws the bar if there is one."""
         self._steps_per_rollout = config.batch_size * num_agents
-        self._rollout = 0
-        self._returns: list[float] = []
-        self._started: float | None = None
-        self._first = 0
-        self._display = _display(label, self._total, stream or sys.stderr)
+        self._first: tuple[int, float] | None = None
+        self._display = _display(label, config.num_rollouts, stream or sys.stderr)
 
     def __call__(self, rollouts: int, mean_return: float) -> None:
-        """Takes the report of one agent.
+        """Shows where the run is.
 
         Args:
-            rollouts: Rollouts it has done.
-            mean_return: Its mean return.
+            rollouts: Rollouts done.
+            mean_return: The agents' mean return.
         """
-        rollouts = int(rollouts)
-        if self._started is None:
-            # The clock starts at the first report: compilation is not progress.
-            self._started, self._first = time.perf_counter(), rollouts
-        if rollouts > self._rollout:
-            self._rollout, self._returns = rollouts, []
-        if rollouts == self._rollout:
-            self._returns.append(float(mean_return))
-            self._display.update(rollouts, self._speed(), self._mean())
+        now = time.perf_counter()
+        # The clock starts at the first report: compilation is not progress.
+        self._first = self._first or (rollouts, now)
+        steps = (rollouts - self._first[0]) * self._steps_per_rollout
+        speed = steps / max(now - self._first[1], 1e-9)
+        self._display.update(rollouts, speed, mean_return)
 
     def __enter__(self) -> "Progress":
         """Starts showing."""
@@ -86,42 +76,29 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Waits for the last reports and leaves the display as it stands."""
-        jax.effects_barrier()
+        """Leaves what was shown as it stands."""
         self._display.close()
-
-    def _speed(self) -> float:
-        elapsed = time.perf_counter() - (self._started or 0.0)
-        rollouts = self._rollout - self._first
-        return rollouts * self._steps_per_rollout / max(elapsed, 1e-9)
-
-    def _mean(self) -> float:
-        return sum(self._returns) / len(self._returns)
 
 
 class _Lines:
     def __init__(self, label: str, total: int, stream: TextIO) -> None:
         self._label, self._total, self._stream = label, total, stream
-        self._line = ""
-        self._printed = 0
+        self._tenths = 0
 
     def update(self, rollouts: int, steps_per_second: float, returned: float) -> None:
-        if rollouts * 10 // self._total > self._printed * 10 // self._total:
-            self._flush()
-            self._printed = rollouts
-        if rollouts == self._printed:
-            # Kept until the next tenth, so that all agents' reports are in the mean.
-            share = rollouts / self._total
-            speed = f"  {steps_per_second:,.0f} steps/s" if steps_per_second else ""
-            self._line = f"{self._label}  {share:.0%}  return {returned:.2f}{speed}\n"
+        tenths = rollouts * 10 // self._total
+        if tenths == self._tenths:
+            return
+        self._tenths = tenths
+        speed = f"  {steps_per_second:,.0f} steps/s" if steps_per_second else ""
+        share = rollouts / self._total
+        self._stream.write(
+            f"{self._label}  {share:.0%}  return {returned:.2f}{speed}\n"
+        )
+        self._stream.flush()
 
     def close(self) -> None:
-        self._flush()
-
-    def _flush(self) -> None:
-        self._stream.write(self._line)
-        self._stream.flush()
-        self._line = ""
+        pass
 
 
 class _Bar:

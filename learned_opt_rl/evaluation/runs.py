@@ -24,11 +24,14 @@ import numpy as np
 from learned_opt_rl import envs
 from learned_opt_rl._version import __version__
 from learned_opt_rl.agents.config import PPOConfig
-from learned_opt_rl.agents.ppo import OnRollout, TrainResult, make_train
+from learned_opt_rl.agents.ppo import Runner, make_loop
 from learned_opt_rl.evaluation import results, tables
 from learned_opt_rl.evaluation.optimizers import OptimizerFactory, resolve
 from learned_opt_rl.evaluation.progress import Progress
 from learned_opt_rl.evaluation.results import Row
+
+OnRollout = Callable[[int, float], None]
+"""``(rollouts done, mean return over the agents)``."""
 
 
 def run(
@@ -40,7 +43,7 @@ def run(
     name: str | None = None,
     on_rollout: OnRollout | None = None,
 ) -> list[Row]:
-    """Trains an agent per seed with one rule, all seeds in one program.
+    """Trains an agent per seed with one rule, all seeds at once.
 
     The same seed gives every rule the same initial agent and environments, so that
     rules can be compared seed by seed.
@@ -51,7 +54,7 @@ def run(
         config: The run.
         seeds: One agent each.
         name: What to file a rule given as a function under.
-        on_rollout: See `agents.ppo.make_train`.
+        on_rollout: Called about a hundred times, and after the last rollout.
 
     Returns:
         One JSON-able row per seed. ``compile_seconds``, ``wall_seconds`` (without
@@ -76,13 +79,8 @@ def run(
     if name is None:
         raise ValueError("name=None: a rule given as a function needs a name")
 
-    def train(key: jax.Array) -> TrainResult:
-        rule_key, train_key = jax.random.split(key)
-        return make_train(config, env, factory(rule_key), on_rollout)(train_key)
-
-    result, shared = _execute(train, seeds, config)
+    params, curves, shared = _execute(config, env, factory, seeds, on_rollout)
     shared |= {**provenance(), "config": dataclasses.asdict(config)}
-    curves = np.asarray(result.returns)
     return [
         {
             "rule": name,
@@ -91,7 +89,7 @@ def run(
             "total_timesteps": config.total_timesteps,
             "final_return": _finite(curves[i, -1]),
             "diverged": not all(
-                np.isfinite(leaf[i]).all() for leaf in jax.tree.leaves(result.params)
+                np.isfinite(leaf[i]).all() for leaf in jax.tree.leaves(params)
             ),
             "curve": [_finite(value) for value in curves[i]],
             **shared,
@@ -101,22 +99,76 @@ def run(
 
 
 def _execute(
-    train: Callable[[jax.Array], TrainResult], seeds: Sequence[int], config: PPOConfig
-) -> tuple[TrainResult, Row]:
-    """Trains all seeds in one program, timing compilation and execution apart."""
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
+    config: PPOConfig,
+    env: envs.Environment,
+    factory: OptimizerFactory,
+    seeds: Sequence[int],
+    on_rollout: OnRollout | None,
+) -> tuple[Any, np.ndarray, Row]:
+    """Trains all seeds together, timing compilation and execution apart."""
     started = time.perf_counter()
-    program = jax.jit(jax.vmap(train)).lower(keys).compile()
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
+    start, advance = _compile(config, env, factory, keys)
     compiled = time.perf_counter()
-    result = jax.block_until_ready(program(keys))
+    runner, curves = start(keys)
+    every = max(1, config.num_rollouts // 100) if on_rollout else config.num_rollouts
+    for done in range(0, config.num_rollouts, every):
+        until = min(done + every, config.num_rollouts)
+        runner, curves = advance(runner, curves, done, until)
+        if on_rollout:
+            on_rollout(until, float(curves[:, until - 1].mean()))
+    jax.block_until_ready(curves)
     wall_seconds = time.perf_counter() - compiled
     steps = len(seeds) * config.num_rollouts * config.batch_size
-    return result, {
-        "num_agents": len(seeds),
-        "compile_seconds": compiled - started,
-        "wall_seconds": wall_seconds,
-        "steps_per_second": steps / wall_seconds,
-    }
+    return (
+        jax.device_get(runner.params),
+        np.asarray(curves),
+        {
+            "num_agents": len(seeds),
+            "compile_seconds": compiled - started,
+            "wall_seconds": wall_seconds,
+            "steps_per_second": steps / wall_seconds,
+        },
+    )
+
+
+def _compile(
+    config: PPOConfig, env: envs.Environment, factory: OptimizerFactory, keys: jax.Array
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The run as two programs, so that the host hears of it, and can stop it.
+
+    A callback from within one program would be simpler, but hangs now and then where
+    there are few cores (jax issue 25861).
+    """
+
+    def optimizer_and_key(key: jax.Array) -> tuple[Any, jax.Array]:
+        rule_key, train_key = jax.random.split(key)
+        return factory(rule_key), train_key
+
+    def start(key: jax.Array) -> tuple[Runner, jax.Array]:
+        optimizer, train_key = optimizer_and_key(key)
+        runner = make_loop(config, env, optimizer)[0](train_key)
+        return runner, jnp.zeros(config.num_rollouts)
+
+    def advance(
+        key: jax.Array, runner: Runner, curve: jax.Array, done: int, until: int
+    ) -> tuple[Runner, jax.Array]:
+        iterate = make_loop(config, env, optimizer_and_key(key)[0])[1]
+
+        def step(i: jax.Array, carry: tuple[Runner, jax.Array]) -> Any:
+            runner, curve = carry
+            runner = iterate(runner)
+            return runner, curve.at[i].set(runner.mean_return)
+
+        return jax.lax.fori_loop(done, until, step, (runner, curve))
+
+    first = jax.jit(jax.vmap(start)).lower(keys).compile()
+    axes = (0, 0, 0, None, None)
+    rest = jax.jit(jax.vmap(advance, axes)).lower(
+        keys, *jax.eval_shape(jax.vmap(start), keys), 0, 1
+    )
+    rest = rest.compile()
+    return first, lambda *arguments: rest(keys, *arguments)
 
 
 def provenance() -> Row:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Activation = Callable[[jax.Array], jax.Array]
 
+# Networks without an output layer of their own, where there are others beside.
+_TORSOS = frozenset({"network", "torso"})
+
 
 def linen_dormancy(
     module: linen.Module,
@@ -33,7 +36,8 @@ def linen_dormancy(
         variables: As for ``module.apply``; the result has the same structure.
         *args: Inputs, as for ``module.apply``; the leading axes are the minibatch.
         activation: The nonlinearity after the hidden layers. The last layer of
-            each network is taken as it is.
+            each network is taken as it is, unless the network is a shared torso:
+            the unnamed one beside an actor or critic, or one called "torso".
         networks: As in ``leaf_roles``, for modules whose names do not tell the
             actor's layers from the critic's.
         **kwargs: Passed on to ``module.apply``.
@@ -41,8 +45,9 @@ def linen_dormancy(
     Returns:
         ``(output, dormancy)``. ``dormancy`` has the structure of ``variables``,
         each leaf float32: ``[neurons]`` for the kernel and bias of a captured
-        layer, scalar 1 elsewhere. Hand ``dormancy`` (or ``dormancy["params"]``,
-        whichever matches the optimiser's parameters) to ``tx.update``.
+        layer, scalar 1 elsewhere (and for layers inside ``linen.scan``). Hand
+        ``dormancy`` (or ``dormancy["params"]``, whichever matches the optimiser's
+        parameters) to ``tx.update``.
 
     Raises:
         ValueError: The module ran no layer of a kind that can be captured.
@@ -59,20 +64,28 @@ def linen_dormancy(
         >>> dormant["params"]["layers_0"]["kernel"].shape
         (4,)
     """
-    from flax import linen
+    from flax import core, linen, traverse_util
 
     kinds = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose)
-    outputs: dict[str, list[jax.Array]] = {}
-
-    def record(call: Any, inputs: Any, named: Any, context: Any) -> Any:
-        result = call(*inputs, **named)
-        if isinstance(context.module, kinds) and context.method_name == "__call__":
-            path = "/".join(context.module.path)
-            outputs.setdefault(path, []).append(result)
-        return result
-
-    with linen.intercept_methods(record):
-        output = module.apply(variables, *args, **kwargs)
+    mutable = kwargs.pop("mutable", False)
+    # Flax's own capture, not a closure: no value escapes from linen.remat or scan.
+    output, collections = module.apply(
+        variables,
+        *args,
+        capture_intermediates=lambda layer, method: (
+            isinstance(layer, kinds) and method == "__call__"
+        ),
+        mutable=core.scope.union_filters(mutable, "intermediates"),
+        **kwargs,
+    )
+    state: dict[str, Any] = {**collections}
+    captured: Any = traverse_util.flatten_dict(state.pop("intermediates", {}))
+    outputs = {
+        "/".join(path[:-1]): list(values)
+        for path, values in captured.items()
+        if path[-1] == "__call__"
+    }
+    output = output if mutable is False else (output, state)
     return output, _tree(variables, outputs, activation, networks)
 
 
@@ -88,8 +101,8 @@ def nnx_dormancy(
     Args:
         model: Model built of ``nnx.Linear``, ``nnx.LinearGeneral`` and ``nnx.Conv``.
         *args: Inputs of the model; the leading axes are the minibatch.
-        activation: The nonlinearity after the hidden layers. The last layer of
-            each network is taken as it is.
+        activation: The nonlinearity after the hidden layers; see
+            ``linen_dormancy`` for which layers are hidden.
         networks: As in ``leaf_roles``.
         **kwargs: Passed on to the model.
 
@@ -150,17 +163,18 @@ def _tree(
             "are, and pass that to tx.update(..., dormancy=...)"
         )
     roles = leaf_roles(variables, networks)
-    layers = [role.path.rpartition("/")[0].removeprefix("params/") for role in roles]
+    layers = [role.path.removeprefix("params/").rpartition("/")[0] for role in roles]
+    several = len({role.network for role in roles}) > 1
     last: dict[str, float] = {}
     for role, layer in zip(roles, layers, strict=True):
-        if layer in outputs:
+        if layer in outputs and not (several and role.network in _TORSOS):
             last[role.network] = max(last.get(role.network, 0.0), role.position)
     leaves = []
     for role, layer in zip(roles, layers, strict=True):
         if layer not in outputs:
             leaves.append(jnp.ones((), jnp.float32))
             continue
-        raw = role.position == last[role.network]
+        raw = role.position == last.get(role.network)
         rows = [y.reshape(-1, y.shape[-1]) for y in outputs[layer]]
         level = jnp.concatenate([y if raw else activation(y) for y in rows])
         leaves.append(jax.lax.stop_gradient(dormancy(level)))

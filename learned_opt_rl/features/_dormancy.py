@@ -32,8 +32,9 @@ def dormancy(activation: Float[Array, "*batch neurons"]) -> Float[Array, " neuro
 
     Example:
         >>> import jax.numpy as jnp
-        >>> dormancy(jnp.array([[0.0, 2.0], [0.0, -2.0]])).tolist()
-        [0.0, 2.0]
+        >>> level = dormancy(jnp.array([[1.0, 3.0], [-1.0, -3.0]]))
+        >>> [round(v, 3) for v in level.tolist()]
+        [0.5, 1.5]
     """
     axes = tuple(range(activation.ndim - 1))
     level = jnp.mean(jnp.abs(activation.astype(jnp.float32)), axis=axes) + _FLOOR

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
@@ -42,9 +43,9 @@ class Horizon:
         if self.total_updates < self.epochs * self.minibatches:
             raise ValueError(
                 f"Horizon.total_updates={self.total_updates} is less than one rollout "
-                f"batch of epochs*minibatches={self.epochs * self.minibatches} optimiser "
-                "steps; total_updates counts tx.update calls over the whole run "
-                "(Horizon.ppo(...) computes it from environment steps)"
+                f"batch of epochs*minibatches={self.epochs * self.minibatches} "
+                "optimiser steps; total_updates counts tx.update calls over the whole "
+                "run (Horizon.ppo(...) computes it from environment steps)"
             )
 
     @classmethod
@@ -118,7 +119,8 @@ def proportions(count: jax.Array, horizon: Horizon) -> tuple[jax.Array, jax.Arra
 
 
 def _positive_whole(name: str, value: float) -> int:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # numbers.Real, not int | float: numpy's whole numbers count as well.
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or value != value or value <= 0 or value != value // 1:
         raise ValueError(
             f"{name}={value!r} must be a positive whole number; give the count "

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
+import numpy as np
 
 Networks = Mapping[str, str | Sequence[str] | Callable[[Any], Any] | Any]
 """Network name -> regular expression over paths, one expression per layer in
@@ -18,6 +19,11 @@ order, a mask pytree of bools, or a callable from parameters to such a mask."""
 
 _CRITIC_WORDS = frozenset({"critic", "value", "values", "vf", "qf", "baseline"})
 _ACTOR_WORDS = frozenset({"actor", "policy", "pi"})
+_BOXES = frozenset({"value", "raw_value"})
+
+
+# A leaf's network, and its layer's index where the caller listed the layers.
+_Assignment = tuple[str, int | None]
 
 
 class LeafRole(NamedTuple):
@@ -58,7 +64,9 @@ def leaf_roles(parameters: Any, networks: Networks | None = None) -> list[LeafRo
         One ``LeafRole`` per leaf, in leaf order.
 
     Raises:
-        ValueError: A leaf matches no network, or more than one.
+        ValueError: A leaf matches no network, or more than one; an expression or
+            a mask is malformed.
+        TypeError: ``networks`` is no mapping.
 
     References:
         Goldie et al. 2024, section 5.3 (layer proportion, exploration).
@@ -70,9 +78,8 @@ def leaf_roles(parameters: Any, networks: Networks | None = None) -> list[LeafRo
         [(0.0, True), (1.0, True)]
     """
     paths = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(parameters)]
-    if networks is None:
-        named = [(_network_by_name(path), None) for path in paths]
-    else:
+    named: list[_Assignment] = [(_network_by_name(path), None) for path in paths]
+    if networks is not None:
         named = _network_by_override(paths, parameters, networks)
     positions = _positions(paths, named)
     return [
@@ -83,9 +90,12 @@ def leaf_roles(parameters: Any, networks: Networks | None = None) -> list[LeafRo
 
 def path_name(path: tuple[Any, ...]) -> str:
     """The slash-separated name of a pytree path; ``""`` for a bare leaf."""
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
-    # nnx variables are pytree nodes around the array: their last key says nothing.
-    return re.sub(r"/(value|raw_value)$", "", name)
+    # flax variables are pytree nodes around the array: their last key says nothing.
+    # It is an attribute, unlike the "value" of a dict, which names a critic.
+    last = path[-1:] if len(path) > 1 else ()
+    if any(isinstance(k, jax.tree_util.GetAttrKey) and k.name in _BOXES for k in last):
+        path = path[:-1]
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _words(name: str) -> set[str]:
@@ -102,16 +112,25 @@ def _network_by_name(path: str) -> str:
     return "network"
 
 
-# A leaf's network, and its layer's index where the caller listed the layers.
-_Assignment = tuple[str, int | None]
-
-
 def _network_by_override(
     paths: list[str], parameters: Any, networks: Networks
 ) -> list[_Assignment]:
+    if not isinstance(networks, Mapping):
+        raise TypeError(
+            f"networks={networks!r} must map network names to patterns, masks or "
+            'callables, e.g. {"actor": "Dense_[0-2]", "critic": "Dense_[3-5]"}'
+        )
     found: list[list[_Assignment]] = [[] for _ in paths]
     for network, selector in networks.items():
-        for i, layer in _selected(paths, parameters, selector).items():
+        try:
+            selected = _selected(paths, parameters, selector)
+        except (re.error, ValueError) as error:
+            raise ValueError(
+                f"networks[{network!r}]={selector!r} must be a regular expression, a "
+                "sequence of them, or a tree prefix of the parameters with a bool for "
+                f"each leaf (or a callable giving one): {error}"
+            ) from error
+        for i, layer in selected.items():
             found[i].append((network, layer))
     for path, matches in zip(paths, found, strict=True):
         names = [network for network, _ in matches]
@@ -136,9 +155,17 @@ def _selected(
             for i in _selected(paths, parameters, pattern):
                 layers.setdefault(i, layer)
         return layers
-    mask = selector(parameters) if callable(selector) else selector
+    mask = selector(parameters) if _is_function(selector) else selector
     flags = jax.tree.leaves(jax.tree.broadcast(mask, parameters))
+    if not all(isinstance(flag, bool | np.bool_) for flag in flags):
+        raise ValueError(f"the mask's leaves are {flags}")
     return {i: None for i, flag in enumerate(flags) if flag}
+
+
+def _is_function(selector: Any) -> TypeGuard[Callable[[Any], Any]]:
+    """Whether to call it: masks made of equinox modules are callable as well."""
+    leaves = jax.tree.leaves(selector)
+    return bool(leaves) and all(callable(leaf) for leaf in leaves)
 
 
 def _positions(paths: list[str], named: list[_Assignment]) -> list[float]:

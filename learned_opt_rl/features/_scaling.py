@@ -33,7 +33,9 @@ def log_magnitude(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         >>> log_magnitude(jnp.array([1.0, -1.0])).tolist()
         [0.0, 0.0]
     """
-    return jnp.log(jnp.abs(x) + LOG_FLOOR)
+    # At least float32: the floor is 0 in float16.
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.log(jnp.abs(wide) + LOG_FLOOR).astype(x.dtype)
 
 
 def rms_normalise(x: Float[Array, "channels n"]) -> Float[Array, "channels n"]:

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from learned_opt_rl.artifacts.weights import INPUTS, open_shapes, unflatten_names
 from learned_opt_rl.errors import WeightsError
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
-
-INPUTS = 19
-OUTPUTS = 3
 _LAYER_NORM_EPSILON = 1e-6
 # Without it a GPU would round the products to TF32 and lose parity with the
 # published weights; on a CPU it changes nothing.
 _PRECISION = jax.lax.Precision.HIGHEST
 
+# Parameters per pass on a CPU, so that the layers stay in its last-level cache.
+_BLOCK = 2**16
+
+Outputs = tuple[jax.Array, jax.Array | None]
 Weights = dict[str, Any]
-"""Nested dict of float32 arrays; ``shapes(architecture)`` lists them."""
+"""Nested dict of float32 arrays; ``artifacts.weights.open_shapes`` lists them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,39 +54,11 @@ class Architecture:
                 )
 
 
-def shapes(architecture: Architecture) -> dict[str, Any]:
-    """The weights of an architecture, as a nested dict of shapes.
-
-    Args:
-        architecture: Sizes of the network.
-
-    Returns:
-        ``{"gru": ..., "mlp": ...}`` (no ``"gru"`` when feed-forward) with tuples
-        of ints for leaves; kernels are ``(inputs, outputs)``.
-    """
-    carry, width = architecture.carry, architecture.width
-    features = INPUTS if carry is None else carry
-    mlp = {
-        "dense_0": {"bias": (width,), "kernel": (features, width)},
-        "norm_0": {"bias": (width,), "scale": (width,)},
-        "dense_1": {"bias": (width,), "kernel": (width, width)},
-        "norm_1": {"bias": (width,), "scale": (width,)},
-        "dense_2": {"bias": (OUTPUTS,), "kernel": (width, OUTPUTS)},
-    }
-    if carry is None:
-        return {"mlp": mlp}
-    gate = {"bias": (carry,), "kernel": (INPUTS, carry)}
-    hidden = {"kernel": (carry, carry)}
-    gru = {name: dict(gate) for name in ("ir", "iz", "in")}
-    gru |= {"hr": hidden, "hz": dict(hidden), "hn": {"bias": (carry,), **hidden}}
-    return {"gru": gru, "mlp": mlp}
-
-
 def architecture_of(weights: Weights) -> Architecture:
     """The architecture a weights pytree belongs to, checking every shape.
 
     Args:
-        weights: Nested dict as ``shapes`` lists it.
+        weights: Nested dict as ``open_shapes`` lists it.
 
     Returns:
         The architecture.
@@ -110,7 +82,7 @@ def architecture_of(weights: Weights) -> Architecture:
 
 
 def _check_shapes(weights: Weights, architecture: Architecture) -> None:
-    expected = _named_shapes(shapes(architecture))
+    expected = open_shapes(architecture.carry, architecture.width)
     found = {
         jax.tree_util.keystr(path, simple=True, separator="."): jnp.shape(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(weights)
@@ -123,16 +95,6 @@ def _check_shapes(weights: Weights, architecture: Architecture) -> None:
                 "of another algorithm or architecture do not fit; for a population "
                 "of weights, vmap over scale_by_open"
             )
-
-
-def _named_shapes(tree: dict[str, Any], prefix: str = "") -> dict[str, tuple[int, ...]]:
-    named = {}
-    for name, child in tree.items():
-        if isinstance(child, dict):
-            named |= _named_shapes(child, f"{prefix}{name}.")
-        else:
-            named[prefix + name] = child
-    return named
 
 
 def init(key: jax.Array, architecture: Architecture) -> Weights:
@@ -153,16 +115,14 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
         >>> weights["mlp"]["dense_0"]["kernel"].shape
         (19, 32)
     """
-    named = _named_shapes(shapes(architecture))
+    named = open_shapes(architecture.carry, architecture.width)
     keys = jax.random.split(key, len(named))
-    weights: Weights = {}
-    for (name, shape), subkey in zip(named.items(), keys, strict=True):
-        *parents, leaf = name.split(".")
-        node = weights
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = _initial(name, shape, subkey)
-    return weights
+    return unflatten_names(
+        {
+            name: _initial(name, shape, subkey)
+            for (name, shape), subkey in zip(named.items(), keys, strict=True)
+        }
+    )
 
 
 def _initial(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
@@ -175,18 +135,16 @@ def _initial(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
     return jax.nn.initializers.lecun_normal()(key, shape, jnp.float32)
 
 
-def apply(
-    weights: Weights, table: Float[Array, "rows n"]
-) -> tuple[Float[Array, "3 n"], Float[Array, "g n"] | None]:
+def apply(weights: Weights, table: Float[Array, "rows n"]) -> Outputs:
     """Run the network on every parameter at once.
 
-    The table holds one column per parameter: on a CPU every step below then works
-    on long contiguous rows, whatever the (tiny) layer widths. Algebra that moves
-    work from the n columns to the few weights is done first; bench/RECORD.md has
-    what each step gained.
+    The table holds one column per parameter: on a CPU every step then works on long
+    contiguous rows, whatever the (tiny) layer widths. Algebra that moves work from
+    the n columns to the few weights is done first; docs/overhead.md records what
+    each step gained.
 
     Args:
-        weights: Nested dict as ``shapes`` lists it, float32.
+        weights: Nested dict as ``open_shapes`` lists it, float32.
         table: ``[19 + carry, n]`` float32: features, and below them the GRU state
             (``[19, n]`` when feed-forward).
 
@@ -201,6 +159,33 @@ def apply(
         return _mlp(weights["mlp"], table), None
     carry = _gru(weights["gru"], table)
     return _mlp(weights["mlp"], carry), carry
+
+
+def apply_in_blocks(weights: Weights, table: Float[Array, "rows n"]) -> Outputs:
+    """``apply`` a block of columns at a time: the layers are ten times the table.
+
+    Args:
+        weights: As for ``apply``.
+        table: As for ``apply``.
+
+    Returns:
+        As ``apply``.
+    """
+    size = table.shape[1]
+    count = -(-size // _BLOCK)
+    if count == 1:
+        return apply(weights, table)
+    width = -(-size // count)
+    padded = jnp.pad(table, ((0, 0), (0, count * width - size)))
+
+    def block(start: jax.Array) -> Outputs:
+        columns = jax.lax.dynamic_slice_in_dim(padded, start, width, axis=1)
+        return apply(weights, columns)
+
+    blocks = jax.lax.map(block, width * jnp.arange(count))
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :size], blocks
+    )
 
 
 def _gru(gru: Weights, table: jax.Array) -> jax.Array:

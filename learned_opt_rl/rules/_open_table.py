@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,28 +11,35 @@ import jax.numpy as jnp
 from learned_opt_rl.features import log_magnitude, rms_normalise
 
 
-def feature_table(
-    *,
-    params: Sequence[jax.Array],
-    gradients: Sequence[jax.Array],
-    momenta: Sequence[jax.Array],
-    carries: Sequence[jax.Array],
-    positions: Sequence[float],
-    dormancy: Sequence[jax.Array],
-    training_proportion: jax.Array | float,
-    batch_proportion: jax.Array | float,
-) -> jax.Array:
-    """Stack the features, and the GRU state, of every parameter of every leaf.
+class TableInputs(NamedTuple):
+    """What the table of one agent is made of, leaf by leaf.
 
-    Args:
+    Attributes:
         params: Leaves of any float dtype.
         gradients: Leaves of the same shapes.
-        momenta: Leaves ``[6, *shape]`` float32, already updated.
+        momenta: Leaves ``[6, *shape]`` float32.
         carries: Leaves ``[units, *shape]`` float32; empty when feed-forward.
         positions: Layer proportion of each leaf, in [0, 1].
         dormancy: Per leaf, scalar or ``[last axis]`` float32.
         training_proportion: Scalar in [0, 1].
         batch_proportion: Scalar in [0, 1].
+    """
+
+    params: Sequence[jax.Array]
+    gradients: Sequence[jax.Array]
+    momenta: Sequence[jax.Array]
+    carries: Sequence[jax.Array]
+    positions: Sequence[jax.Array | float]
+    dormancy: Sequence[jax.Array]
+    training_proportion: jax.Array | float
+    batch_proportion: jax.Array | float
+
+
+def feature_table(inputs: TableInputs) -> jax.Array:
+    """Stack the features, and the GRU state, of every parameter of every leaf.
+
+    Args:
+        inputs: The leaves and where the run stands; momenta already updated.
 
     Returns:
         ``[19 + units, n]`` float32, n the number of parameters, in leaf order.
@@ -41,11 +49,18 @@ def feature_table(
         and log of six momenta, sign and log of the gradient (each divided by its
         rms over the leaf), then training, layer and batch proportion and dormancy.
     """
-    t_p = jnp.asarray(training_proportion, jnp.float32)
-    b_p = jnp.asarray(batch_proportion, jnp.float32)
-    leaves = zip(params, gradients, momenta, positions, dormancy, strict=True)
+    t_p = jnp.asarray(inputs.training_proportion, jnp.float32)
+    b_p = jnp.asarray(inputs.batch_proportion, jnp.float32)
+    leaves = zip(
+        inputs.params,
+        inputs.gradients,
+        inputs.momenta,
+        inputs.positions,
+        inputs.dormancy,
+        strict=True,
+    )
     columns = [_leaf_rows(p, g, m, (t_p, l_p, b_p), d) for p, g, m, l_p, d in leaves]
-    for i, carry in enumerate(carries):
+    for i, carry in enumerate(inputs.carries):
         columns[i].append(carry.reshape(carry.shape[0], -1))
     return jnp.concatenate([jnp.concatenate(rows) for rows in columns], axis=1)
 

@@ -46,6 +46,25 @@ def require_params(params: Any) -> None:
         raise ValueError(NO_PARAMS_MESSAGE)
 
 
+def require_carry(carry: Any, units: int | None) -> None:
+    """Raise ``ValueError`` where a state's GRU carry is not of ``units`` units."""
+    found = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(carry)} or {None}
+    if found != {units}:
+        raise ValueError(
+            f"the optimiser state has a GRU carry of {found.pop()} units, the weights "
+            f"need {units}: the state is of a tx with other weights. Make it with "
+            "tx.init(params) of this one"
+        )
+
+
+def require_scalar(name: str, value: Any) -> None:
+    """Raise ``ValueError`` unless ``value`` is a scalar."""
+    if jnp.shape(value):
+        raise ValueError(
+            f"{name} has shape {jnp.shape(value)}; give one scalar in [0, 1]"
+        )
+
+
 def require_same_structure(updates: Any, params: Any, momenta: Any) -> None:
     """Raise ``ValueError`` where gradients or state do not match the parameters.
 

@@ -34,7 +34,6 @@ from learned_opt_rl.features import (
     init_momenta,
     leaf_roles,
     proportions,
-    update_momenta,
 )
 from learned_opt_rl.rules import _open_network as network
 from learned_opt_rl.rules import _tree_checks as checks
@@ -42,12 +41,13 @@ from learned_opt_rl.rules._noise import init_key, split_key
 from learned_opt_rl.rules._open_network import Architecture as Architecture
 from learned_opt_rl.rules._open_network import Weights as Weights
 from learned_opt_rl.rules._open_network import init as init
-from learned_opt_rl.rules._open_table import feature_table
+from learned_opt_rl.rules._open_step import split, step
+from learned_opt_rl.rules._open_table import TableInputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SCALE = 1e-3  # alpha_1 = alpha_2 = alpha_3 of the paper, appendix C
+SCALE = 1e-3  # alpha_1 = alpha_2 = alpha_3 of the paper, appendix C
 
 
 class ScaleByOpenState(NamedTuple):
@@ -61,7 +61,7 @@ class ScaleByOpenState(NamedTuple):
         key: uint32 random key data of the exploration noise.
     """
 
-    count: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     momenta: Any
     carry: Any
     key: jax.Array
@@ -105,9 +105,11 @@ def scale_by_open(
 
     Raises:
         WeightsError: ``weights`` are not those of an OPEN network.
-        TypeError: ``horizon`` is no ``Horizon``; a parameter is not floating.
-        ValueError: In ``update``: ``params`` is missing, or gradients, state,
-            parameters and dormancy do not fit together.
+        TypeError: ``horizon`` is no ``Horizon``; a parameter is not floating; the
+            state is not of this kind.
+        ValueError: In ``update``: ``params`` is missing; gradients, state,
+            parameters, weights and dormancy do not fit together; a proportion is
+            no scalar.
 
     References:
         Goldie et al. 2024, section 5 and appendix B.
@@ -119,14 +121,18 @@ def scale_by_open(
         >>> tx = open_rl.scale_by_open(weights, Horizon(total_updates=1000))
     """
     architecture = network.architecture_of(weights)
+    recurrent = architecture.carry is not None
     weights = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), weights)
     checks.require_horizon(horizon)
 
     def init_fn(params: optax.Params) -> ScaleByOpenState:
         checks.require_floating(params)
         carry = ()
-        if (units := architecture.carry) is not None:
-            carry = jax.tree.map(lambda p: jnp.zeros((units, *jnp.shape(p))), params)
+        if recurrent:
+            units = architecture.carry
+            carry = jax.tree.map(
+                lambda p: jnp.zeros((units, *jnp.shape(p)), jnp.float32), params
+            )
         return ScaleByOpenState(
             count=jnp.zeros((), jnp.int32),
             momenta=jax.tree.map(init_momenta, params),
@@ -145,36 +151,49 @@ def scale_by_open(
         **unused: Any,
     ) -> tuple[optax.Updates, ScaleByOpenState]:
         del unused
-        state = cast(ScaleByOpenState, state)
+        if not isinstance(state, ScaleByOpenState):
+            raise TypeError(
+                f"state is a {type(state).__name__}, not a ScaleByOpenState: pass what "
+                "tx.init(params), or the tx.update before, returned"
+            )
         checks.require_params(params)
         checks.require_same_structure(updates, params, state.momenta)
         if not jax.tree.leaves(params):  # all masked away, as in multi_transform
             return updates, state
+        checks.require_carry(state.carry, architecture.carry)
         if warn_past_horizon:
             _warn_past(state.count, horizon)
         t_p, b_p = proportions(state.count, horizon)
         t_p = t_p if training_proportion is None else training_proportion
         b_p = b_p if batch_proportion is None else batch_proportion
+        checks.require_scalar("training_proportion", t_p)
+        checks.require_scalar("batch_proportion", b_p)
         roles = leaf_roles(params, networks)
-        momenta = jax.tree.map(update_momenta, state.momenta, updates)
-        table = feature_table(
-            params=jax.tree.leaves(params),
+        leaves, structure = jax.tree.flatten(params)
+        inputs = TableInputs(
+            params=leaves,
             gradients=jax.tree.leaves(updates),
-            momenta=jax.tree.leaves(momenta),
+            momenta=jax.tree.leaves(state.momenta),
             carries=jax.tree.leaves(state.carry),
             positions=[role.position for role in roles],
             dormancy=broadcast_dormancy(dormancy, params),
             training_proportion=t_p,
             batch_proportion=b_p,
         )
-        outputs, rows = network.apply(weights, table)
-        carry = () if rows is None else _split_like(rows, params, jnp.float32)
+        stepped = step(weights, inputs)
         next_key, noise_key = split_key(state.key, key)
-        sizes = [jnp.size(p) for p in jax.tree.leaves(params)]
-        noise = _noise(noise_key, sizes, [role.explored for role in roles])
-        step = _step(outputs, noise)
-        return _split_like(step, params), ScaleByOpenState(
-            optax.safe_increment(state.count), momenta, carry, next_key
+        noise = _noise(noise_key, leaves, [role.explored for role in roles])
+        moved = [
+            piece.astype(leaf.dtype)
+            for piece, leaf in zip(
+                split(_update(stepped.outputs, noise), leaves), leaves, strict=True
+            )
+        ]
+        return jax.tree.unflatten(structure, moved), ScaleByOpenState(
+            count=jnp.asarray(optax.safe_increment(state.count)),
+            momenta=jax.tree.unflatten(structure, stepped.momenta),
+            carry=jax.tree.unflatten(structure, stepped.carries) if recurrent else (),
+            key=next_key,
         )
 
     return optax.GradientTransformationExtraArgs(
@@ -253,8 +272,9 @@ def pretrained(
     return from_artifact(artifact, horizon=horizon, **options)
 
 
-def _noise(key: jax.Array, sizes: list[int], explored: list[bool]) -> jax.Array:
+def _noise(key: jax.Array, leaves: list[jax.Array], explored: list[bool]) -> jax.Array:
     """Standard normal noise for explored leaves, zero for the others."""
+    sizes = [leaf.size for leaf in leaves]
     count = sum(n for n, flag in zip(sizes, explored, strict=True) if flag)
     drawn, pieces = jax.random.normal(key, (count,), jnp.float32), []
     start = 0
@@ -264,26 +284,11 @@ def _noise(key: jax.Array, sizes: list[int], explored: list[bool]) -> jax.Array:
     return jnp.concatenate(pieces)
 
 
-def _step(outputs: jax.Array, noise: jax.Array) -> jax.Array:
-    """Equations 4 and 5 of the paper: the zero-mean update to subtract, negated."""
-    magnitude = _SCALE * outputs[0] * jnp.exp(_SCALE * outputs[1])
-    step = magnitude + _SCALE * outputs[2] * noise
-    return jnp.mean(step) - step
-
-
-def _split_like(rows: jax.Array, tree: Any, dtype: Any = None) -> Any:
-    """Cut ``[..., n]`` rows into leaves ``[..., *shape]``, of the tree's dtypes."""
-    leaves, structure = jax.tree.flatten(tree)
-    pieces, start = [], 0
-    for leaf in leaves:
-        piece = rows[..., start : start + leaf.size]
-        pieces.append(piece.reshape(*rows.shape[:-1], *leaf.shape))
-        start += leaf.size
-    typed = [
-        piece.astype(dtype or leaf.dtype)
-        for piece, leaf in zip(pieces, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, typed)
+def _update(outputs: jax.Array, noise: jax.Array) -> jax.Array:
+    """The zero-mean update of ``[3, n]`` outputs, in optax's sign; appendix B."""
+    magnitude = SCALE * outputs[0] * jnp.exp(SCALE * outputs[1])
+    update = magnitude + SCALE * outputs[2] * noise
+    return jnp.mean(update) - update
 
 
 def _warn_past(count: jax.Array, horizon: Horizon) -> None:

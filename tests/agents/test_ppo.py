@@ -22,10 +22,9 @@ CONFIG = PPOConfig(
 )
 
 
-def train(env, optimizer=None, config=CONFIG, seed=0, **kwargs):
-    optimizer = optimizer or optax.adam(1e-2)
-    run = make_train(config, envs.adapt(env), optimizer, **kwargs)
-    return jax.jit(run)(jax.random.key(seed))
+def train(env, optimizer=None, config=CONFIG):
+    run = make_train(config, envs.adapt(env), optimizer or optax.adam(1e-2))
+    return jax.jit(run)(jax.random.key(0))
 
 
 def values(result, *observations):
@@ -258,31 +257,6 @@ def test_returns_count_zero_until_an_episode_ends():
     result = train(probe_envs.DelayedReward(), config=config)
     np.testing.assert_array_equal(result.returns, [0, 1, 1])
     assert result.final_return == 1
-
-
-def test_on_rollout_is_called_sparingly_and_at_the_end():
-    calls = []
-    config = dataclasses.replace(CONFIG, total_timesteps=128 * 250, epochs=1)
-    train(
-        probe_envs.ConstantReward(),
-        optax.sgd(0.1),
-        config,
-        on_rollout=lambda rollouts, returned: calls.append(
-            (int(rollouts), float(returned))
-        ),
-    )
-    jax.effects_barrier()
-    assert sorted(calls) == [(i, 1.0) for i in range(2, 251, 2)]
-
-
-def test_on_rollout_is_called_for_every_vmapped_agent():
-    calls = []
-    config = dataclasses.replace(CONFIG, total_timesteps=256)
-    env = envs.adapt(probe_envs.NamedAction())
-    run = make_train(config, env, optax.sgd(0.1), lambda i, _: calls.append(int(i)))
-    jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 3))
-    jax.effects_barrier()
-    assert sorted(calls) == [1, 1, 1, 2, 2, 2]
 
 
 # Configuration.

@@ -1,5 +1,6 @@
 import builtins
 import io
+import time
 
 import pytest
 
@@ -14,11 +15,10 @@ class Terminal(io.StringIO):
         return True
 
 
-def feed(stream, num_agents=1, returned=lambda rollouts, agent: float(rollouts)):
-    with Progress("adam", CONFIG, num_agents, stream) as progress:
+def feed(stream):
+    with Progress("adam", CONFIG, 1, stream) as progress:
         for rollouts in range(1, 101):
-            for agent in range(num_agents):
-                progress(rollouts, returned(rollouts, agent))
+            progress(rollouts, float(rollouts))
     return stream.getvalue()
 
 
@@ -30,10 +30,17 @@ def test_prints_ten_lines_without_a_terminal():
     assert all(line.endswith(" steps/s") for line in lines)
 
 
-def test_shows_the_mean_over_vmapped_agents():
-    lines = feed(io.StringIO(), 3, lambda rollouts, agent: float(agent)).splitlines()
-    assert len(lines) == 10
-    assert all("return 1.00 " in line for line in lines)
+def test_speed_counts_all_agents(monkeypatch):
+    clock = iter([10.0, 12.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    stream = io.StringIO()
+    with Progress("adam", CONFIG, 3, stream) as progress:
+        progress(10, 1.0)
+        progress(20, 1.0)
+    assert stream.getvalue().splitlines() == [
+        "adam  10%  return 1.00",
+        f"adam  20%  return 1.00  {10 * 64 * 128 * 3 / 2:,.0f} steps/s",
+    ]
 
 
 def test_draws_a_bar_in_a_terminal():

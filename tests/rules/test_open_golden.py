@@ -86,13 +86,9 @@ def test_oracle_agrees_with_the_library(reference, name):
         for e, u in zip(expected, jax.tree.leaves(updates), strict=True):
             np.testing.assert_allclose(u, e, rtol=0, atol=1.5e-7)
         for e, m in zip(momenta, jax.tree.leaves(state.momenta), strict=True):
-            np.testing.assert_allclose(
-                np.moveaxis(m, 0, -1), e, rtol=1e-5, atol=1e-8
-            )
+            np.testing.assert_allclose(np.moveaxis(m, 0, -1), e, rtol=1e-5, atol=1e-8)
         for e, c in zip(carries, jax.tree.leaves(state.carry), strict=True):
-            np.testing.assert_allclose(
-                np.moveaxis(c, 0, -1), e, rtol=1e-5, atol=1e-5
-            )
+            np.testing.assert_allclose(np.moveaxis(c, 0, -1), e, rtol=1e-5, atol=1e-5)
         before = state
 
 
@@ -106,9 +102,13 @@ def oracle_leaves(arrays, step, params, before):
     momenta = [np.zeros((*p.shape, 6)) for p in flat]
     carries = [np.zeros((*p.shape, units)) if recurrent else None for p in flat]
     if before is not None:
-        momenta = [np.moveaxis(np.asarray(m), 0, -1) for m in jax.tree.leaves(before.momenta)]
+        momenta = [
+            np.moveaxis(np.asarray(m), 0, -1) for m in jax.tree.leaves(before.momenta)
+        ]
         if recurrent:
-            carries = [np.moveaxis(np.asarray(c), 0, -1) for c in jax.tree.leaves(before.carry)]
+            carries = [
+                np.moveaxis(np.asarray(c), 0, -1) for c in jax.tree.leaves(before.carry)
+            ]
     positions = [role.position for role in leaf_roles(params)]
     rows = zip(flat, grads, momenta, carries, positions, dormancy, strict=True)
     names = ("p", "g", "m", "h", "position", "dormancy")

@@ -1,0 +1,72 @@
+"""Small parameter trees, one for each way in which agents' parameters differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Module:
+    """A pytree node that is no container, as Equinox modules and nnx states are."""
+
+    kernel: Any
+    bias: Any
+
+
+def agent() -> dict[str, Any]:
+    """The parameters most checks use: an actor and a critic of one layer each."""
+    return {
+        "actor": {"Dense_0": {"kernel": _array(3, 4), "bias": _array(4)}},
+        "critic": {"Dense_0": {"kernel": _array(3, 2), "bias": _array(2)}},
+    }
+
+
+def mixed() -> dict[str, Any]:
+    """One tree of many kinds: containers, ranks from 0 to 4, two dtypes."""
+    return {
+        "actor": ({"kernel": _array(3, 3, 4, 8)}, [_array(8, dtype=jnp.bfloat16)]),
+        "critic": Module(_array(3, 2, dtype=jnp.bfloat16), _array(2)),
+        "temperature": _array(),
+    }
+
+
+def trees() -> dict[str, Any]:
+    """All kinds of parameters, by what makes them special."""
+    named = {
+        "nested dict": agent(),
+        "deep nested dict": {"actor": {"torso": {"Dense_0": {"kernel": _array(2, 3)}}}},
+        "tuple": ({"kernel": _array(2, 3)}, (_array(3),)),
+        "list": [[_array(2, 3), _array(3)], [_array(3, 1)]],
+        "registered dataclass": {"actor": Module(_array(2, 3), _array(3))},
+        "scalar": {"actor": {"kernel": _array(2, 3)}, "log_std": _array()},
+        "convolution": {"Conv_0": {"kernel": _array(3, 3, 4, 8), "bias": _array(8)}},
+        "bfloat16": {"kernel": _array(2, 3, dtype=jnp.bfloat16), "bias": _array(3)},
+        "single leaf": _array(3),
+        "empty": {},
+    }
+    if importlib.util.find_spec("flax") is not None:
+        frozen = importlib.import_module("flax.core").freeze
+        named["FrozenDict"] = frozen({"actor": {"kernel": _array(2, 3)}})
+    return named
+
+
+def gradients(params: Any, seed: int = 0) -> Any:
+    """Normal gradients for parameters, in their dtypes."""
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda p: jnp.asarray(generator.standard_normal(p.shape), p.dtype), params
+    )
+
+
+def _array(*shape: int, dtype: Any = jnp.float32) -> jax.Array:
+    """Parameters between -1 and 1, none of them 0."""
+    size = int(np.prod(shape, dtype=int))
+    return jnp.asarray(np.sin(1.0 + np.arange(size)).reshape(shape), dtype)

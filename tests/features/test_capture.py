@@ -1,0 +1,363 @@
+"""Dormancy captured from flax modules, against activations worked out by hand."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from learned_opt_rl import Horizon, open_rl
+from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.features import dormancy, linen_dormancy, nnx_dormancy
+
+RELU = {"activation": jax.nn.relu}
+TANH = {"activation": jnp.tanh}
+ACTIVATIONS = [RELU, TANH]
+IDS = ["relu", "tanh"]
+
+
+@pytest.fixture
+def x(getkey):
+    return jax.random.normal(getkey(), (6, 3))
+
+
+def dense(parameters, x):
+    product = np.asarray(x) @ np.asarray(parameters["kernel"])
+    return product + np.broadcast_to(parameters["bias"], product.shape)
+
+
+def check(found, activation):
+    np.testing.assert_allclose(found, dormancy(jnp.asarray(activation)), rtol=2e-5)
+
+
+def tx():
+    weights = open_rl.init(jax.random.key(1), open_rl.Architecture(8, 16))
+    return open_rl.scale_by_open(weights, Horizon(100))
+
+
+class Agent(nn.Module):
+    """Separate actor and critic, and a parameter beside them."""
+
+    act: object = jax.nn.relu
+
+    @nn.compact
+    def __call__(self, x):
+        self.param("log_std", nn.initializers.zeros, (2,))
+        h = self.act(nn.Dense(4, name="actor_0")(x))
+        actor = nn.Dense(2, name="actor_1")(h)
+        h = self.act(nn.Dense(5, name="critic_0")(x))
+        return actor, nn.Dense(1, name="critic_1")(h)
+
+
+@pytest.mark.parametrize("options", ACTIVATIONS, ids=IDS)
+def test_linen_dense_layers(options, x):
+    act, model = options["activation"], Agent(options["activation"])
+    variables = model.init(jax.random.key(0), x)
+    output, found = linen_dormancy(model, variables, x, **options)
+    jax.tree.map(np.testing.assert_array_equal, output, model.apply(variables, x))
+    assert jax.tree.structure(found) == jax.tree.structure(variables)
+    p, d = variables["params"], found["params"]
+    for network in ("actor", "critic"):
+        hidden = act(jnp.asarray(dense(p[f"{network}_0"], x)))
+        for leaf in ("kernel", "bias"):
+            check(d[f"{network}_0"][leaf], hidden)
+            check(d[f"{network}_1"][leaf], dense(p[f"{network}_1"], hidden))
+    assert d["log_std"].shape == () and d["log_std"] == 1
+
+
+class Convolutional(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(4, (2, 2))(x))
+        return nn.Dense(2)(x.reshape(x.shape[0], -1))
+
+
+def test_linen_conv_layers_average_over_space_and_batch(getkey):
+    x = jax.random.normal(getkey(), (3, 4, 4, 2))
+    model = Convolutional()
+    variables = model.init(getkey(), x)
+    found = linen_dormancy(model, variables, x)[1]["params"]
+    p = variables["params"]
+    hidden = nn.relu(nn.Conv(4, (2, 2)).apply({"params": p["Conv_0"]}, x))
+    check(found["Conv_0"]["kernel"], hidden)
+    check(found["Dense_0"]["bias"], dense(p["Dense_0"], hidden.reshape(3, -1)))
+
+
+@pytest.mark.parametrize("layer", [nn.Dense(4), nn.DenseGeneral((2, 4))])
+def test_a_linen_module_that_is_one_layer(layer, x):
+    variables = layer.init(jax.random.key(0), x)
+    output, found = linen_dormancy(layer, variables, x)
+    check(found["params"]["kernel"], output)
+    check(found["params"]["bias"], output)
+
+
+class Torso(nn.Module):
+    """A shared torso, two heads."""
+
+    names: tuple[str, ...]
+
+    @nn.compact
+    def __call__(self, x):
+        first, second, actor, critic = self.names
+        h = nn.relu(nn.Dense(4, name=first)(x))
+        h = nn.relu(nn.Dense(4, name=second)(h))
+        return nn.Dense(2, name=actor)(h), nn.Dense(1, name=critic)(h)
+
+
+@pytest.mark.parametrize(
+    ("names", "networks"),
+    [
+        (("Dense_0", "Dense_1", "actor", "critic"), None),
+        (
+            ("Dense_0", "Dense_1", "Dense_2", "Dense_3"),
+            {"torso": "Dense_[01]", "actor": "Dense_2", "critic": "Dense_3"},
+        ),
+    ],
+    ids=["names", "networks"],
+)
+def test_both_layers_of_a_shared_torso_are_hidden(names, networks, x):
+    model = Torso(names)
+    variables = model.init(jax.random.key(0), x)
+    found = linen_dormancy(model, variables, x, networks=networks)[1]["params"]
+    p, h = variables["params"], x
+    for name in names[:2]:
+        h = jax.nn.relu(jnp.asarray(dense(p[name], h)))
+        check(found[name]["kernel"], h)
+    for name in names[2:]:
+        check(found[name]["kernel"], dense(p[name], h))
+
+
+def test_networks_find_the_heads_of_a_single_module(x):
+    names = ("Dense_0", "Dense_1", "Dense_2", "Dense_3")
+    model = Torso(names)
+    variables = model.init(jax.random.key(0), x)
+    networks = {"actor": "Dense_[0-2]", "critic": "Dense_3"}
+    actor, critic = model.apply(variables, x)
+    found = linen_dormancy(model, variables, x, networks=networks)[1]["params"]
+    check(found["Dense_2"]["kernel"], actor)
+    check(found["Dense_3"]["kernel"], critic)
+    # Without them all four layers are one network, whose last is Dense_3 alone.
+    found = linen_dormancy(model, variables, x)[1]["params"]
+    check(found["Dense_2"]["kernel"], jax.nn.relu(actor))
+
+
+class Twice(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.Dense(4)
+        return nn.Dense(2)(nn.relu(layer(x)) + nn.relu(layer(-3 * x)))
+
+
+def test_a_linen_layer_called_twice_counts_both_calls(x):
+    model = Twice()
+    variables = model.init(jax.random.key(0), x)
+    found = linen_dormancy(model, variables, x)[1]["params"]
+    both = jnp.concatenate([x, -3 * x])
+    hidden = jax.nn.relu(jnp.asarray(dense(variables["params"]["Dense_0"], both)))
+    check(found["Dense_0"]["kernel"], hidden)
+
+
+class Scale(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return x * self.param("scale", nn.initializers.ones, ())
+
+
+def test_linen_without_layers_says_what_to_do_instead(x):
+    variables = Scale().init(jax.random.key(0), x)
+    with pytest.raises(ValueError, match=r"no layer was captured.*dormancy\("):
+        linen_dormancy(Scale(), variables, x)
+
+
+class Recurrent(nn.Module):
+    """Layers inside linen's lifted transformations."""
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.relu(nn.remat(nn.Dense)(4, name="remat")(x))
+        h = nn.relu(nn.jit(nn.Dense)(4, name="jit")(h))
+        cell = nn.scan(
+            nn.GRUCell, variable_broadcast="params", split_rngs={"params": False}
+        )
+        return nn.Dense(2, name="z")(cell(4, name="cell")(jnp.zeros(4), h)[1])
+
+
+def test_lifted_linen_layers_leak_no_tracers(x):
+    model = Recurrent()
+    variables = model.init(jax.random.key(0), x)
+    output, found = linen_dormancy(model, variables, x)
+    hidden = jax.nn.relu(jnp.asarray(dense(variables["params"]["remat"], x)))
+    check(found["params"]["remat"]["kernel"], hidden)
+    hidden = jax.nn.relu(jnp.asarray(dense(variables["params"]["jit"], hidden)))
+    check(found["params"]["jit"]["kernel"], hidden)
+    check(found["params"]["z"]["kernel"], output)
+    for value in jax.tree.leaves(found["params"]["cell"]):
+        assert value.shape == () and value == 1
+
+
+class Normalised(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        h = nn.BatchNorm(use_running_average=not train)(nn.Dense(4)(x))
+        self.sow("intermediates", "h", h)
+        return nn.Dense(2)(nn.relu(h))
+
+
+def test_linen_keywords_and_mutable_collections_are_passed_on(x):
+    model = Normalised()
+    variables = model.init(jax.random.key(0), x, train=False)
+    (output, state), found = linen_dormancy(
+        model, variables, x, train=True, mutable=["batch_stats"]
+    )
+    expected = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    jax.tree.map(np.testing.assert_array_equal, (output, state), expected)
+    assert jax.tree.structure(found) == jax.tree.structure(variables)
+    assert jnp.shape(found["batch_stats"]["BatchNorm_0"]["mean"]) == ()
+    plain = linen_dormancy(model, variables, x, train=False)[0]
+    np.testing.assert_array_equal(plain, model.apply(variables, x, train=False))
+
+
+def test_linen_in_a_jitted_loss_feeds_the_optimiser(x):
+    model = Agent()
+    params, rule = model.init(jax.random.key(0), x), tx()
+
+    def loss(params):
+        (actor, critic), d = linen_dormancy(model, params, x)
+        return (actor**2).mean() + (critic**2).mean(), d
+
+    def plain(params):
+        actor, critic = model.apply(params, x)
+        return (actor**2).mean() + (critic**2).mean()
+
+    @jax.jit
+    def step(params, state):
+        (value, d), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, state = rule.update(grads, state, params, dormancy=d)
+        return value, d, grads, optax.apply_updates(params, updates)
+
+    value, d, grads, updated = step(params, rule.init(params))
+    expected, plain_grads = jax.value_and_grad(plain)(params)
+    assert float(value) == pytest.approx(float(expected), rel=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+        grads,
+        plain_grads,
+    )
+    inner = linen_dormancy(model, params, x)[1]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), d, inner)
+    assert jax.tree.structure(updated) == jax.tree.structure(params)
+
+
+def test_no_gradient_flows_through_dormancy(x):
+    model = nn.Dense(2)
+
+    def total(params):
+        return sum(v[0] for v in jax.tree.leaves(linen_dormancy(model, params, x)[1]))
+
+    params = model.init(jax.random.key(0), x)
+    assert not any(g.any() for g in jax.tree.leaves(jax.grad(total)(params)))
+
+
+class NnxAgent(nnx.Module):
+    """A convolution for a torso, two heads, and a parameter of its own."""
+
+    def __init__(self, act):
+        rngs = nnx.Rngs(0)
+        self.act = act
+        self.conv = nnx.Conv(1, 4, (2, 2), rngs=rngs)
+        self.actor_0 = nnx.Linear(4, 5, rngs=rngs)
+        self.actor_1 = nnx.Linear(5, 2, rngs=rngs)
+        self.critic = nnx.Linear(4, 1, rngs=rngs)
+        self.log_std = nnx.Param(jnp.zeros(2))
+
+    def hidden(self, x):
+        return self.act(self.conv(x)).mean((1, 2))
+
+    def __call__(self, x):
+        h = self.hidden(x)
+        return self.actor_1(self.act(self.actor_0(h))), self.critic(h)
+
+
+@pytest.mark.parametrize("options", ACTIVATIONS, ids=IDS)
+def test_nnx_layers(options, getkey):
+    x, act = jax.random.normal(getkey(), (3, 4, 4, 1)), options["activation"]
+    model = NnxAgent(act)
+    output, found = nnx_dormancy(model, x, **options)
+    jax.tree.map(np.testing.assert_array_equal, output, model(x))
+    state = nnx.state(model, nnx.Param)
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    found = nnx.to_pure_dict(found)
+    for leaf in ("kernel", "bias"):
+        check(found["conv"][leaf], act(model.conv(x)))
+        check(found["actor_0"][leaf], act(model.actor_0(model.hidden(x))))
+        check(found["actor_1"][leaf], output[0])
+        check(found["critic"][leaf], output[1])
+    assert found["log_std"].shape == () and found["log_std"] == 1
+
+
+def test_nnx_leaves_no_intermediates_behind(getkey):
+    x, model = jax.random.normal(getkey(), (3, 4, 4, 1)), NnxAgent(jax.nn.relu)
+    before = nnx.state(model)
+    nnx_dormancy(model, x)
+    assert jax.tree.structure(nnx.state(model)) == jax.tree.structure(before)
+
+
+class NnxTwice(nnx.Module):
+    def __init__(self):
+        self.first = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
+        self.second = nnx.Linear(4, 2, rngs=nnx.Rngs(1))
+
+    def __call__(self, x, *, factor):
+        h = nnx.relu(self.first(x)) + nnx.relu(self.first(factor * x))
+        return self.second(h)
+
+
+def test_an_nnx_layer_called_twice_counts_both_calls(x):
+    model = NnxTwice()
+    found = nnx.to_pure_dict(nnx_dormancy(model, x, factor=-3)[1])
+    hidden = jax.nn.relu(model.first(jnp.concatenate([x, -3 * x])))
+    check(found["first"]["kernel"], hidden)
+
+
+class NnxScale(nnx.Module):
+    def __init__(self):
+        self.scale = nnx.Param(jnp.ones(()))
+
+    def __call__(self, x):
+        return x * self.scale
+
+
+def test_nnx_without_layers_says_what_to_do_instead(x):
+    with pytest.raises(ValueError, match="no layer was captured"):
+        nnx_dormancy(NnxScale(), x)
+
+
+def test_nnx_before_capture_existed_says_what_to_upgrade(x, monkeypatch):
+    monkeypatch.delattr(nnx, "capture")
+    with pytest.raises(MissingExtraError, match=r"flax>=0\.12\.6"):
+        nnx_dormancy(NnxTwice(), x, factor=1)
+
+
+def test_nnx_in_a_jitted_loss_feeds_the_optimiser(getkey):
+    x, model = jax.random.normal(getkey(), (3, 4, 4, 1)), NnxAgent(jax.nn.relu)
+    optimizer = nnx.Optimizer(model, tx(), wrt=nnx.Param)
+
+    def loss(model):
+        (actor, critic), d = nnx_dormancy(model, x)
+        return (actor**2).mean() + (critic**2).mean(), d
+
+    @nnx.jit
+    def step(model, optimizer):
+        (_, d), grads = nnx.value_and_grad(loss, has_aux=True)(model)
+        optimizer.update(model, grads, dormancy=d)
+        return d
+
+    expected = nnx_dormancy(model, x)[1]
+    before = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    d = step(model, optimizer)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), d, expected)
+    after = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
+    assert all(jax.tree.leaves(changed))

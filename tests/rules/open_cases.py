@@ -1,0 +1,90 @@
+"""Weights and parameters that several tests of OPEN share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_opt_rl import Horizon, open_rl
+
+RECURRENT = open_rl.Architecture(carry=8, width=16)
+FEED_FORWARD = open_rl.Architecture(carry=None, width=16)
+HORIZON = Horizon(24, epochs=3, minibatches=2)
+
+
+def weights(architecture=RECURRENT, seed=0):
+    """Random weights without a zero among them, so that each has an effect."""
+    tree = open_rl.init(jax.random.key(seed), architecture)
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    noisy = [
+        w + 0.3 * jax.random.normal(k, w.shape)
+        for w, k in zip(leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(structure, noisy)
+
+
+def constant_weights(*outputs, architecture=RECURRENT):
+    """Weights whose three outputs are these numbers, whatever the inputs."""
+    tree = open_rl.init(jax.random.key(0), architecture)
+    last = tree["mlp"]["dense_2"]
+    last["kernel"] = jnp.zeros_like(last["kernel"])
+    last["bias"] = jnp.array(outputs, jnp.float32)
+    return tree
+
+
+def agent(seed=0, dtype=jnp.float32):
+    """Parameters of a small actor and critic."""
+    keys = iter(jax.random.split(jax.random.key(seed), 8))
+
+    def dense(n, m):
+        kernel = jax.random.normal(next(keys), (n, m), dtype)
+        return {"kernel": kernel, "bias": jax.random.normal(next(keys), (m,), dtype)}
+
+    return {
+        "actor": {"Dense_0": dense(3, 4), "Dense_1": dense(4, 2)},
+        "critic": {"Dense_0": dense(3, 4), "Dense_1": dense(4, 1)},
+    }
+
+
+def gradients(params, seed=10):
+    """Random gradients for ``params``, the same for the same seed."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    return jax.tree.unflatten(
+        structure,
+        [
+            jax.random.normal(k, p.shape, p.dtype)
+            for p, k in zip(leaves, keys, strict=True)
+        ],
+    )
+
+
+def transform(architecture=RECURRENT, **options):
+    return open_rl.scale_by_open(weights(architecture), HORIZON, **options)
+
+
+def run(tx, params, steps=2, **extra):
+    """Updates and state after some steps on fixed gradients and parameters."""
+    state, update = tx.init(params), jax.jit(tx.update)
+    updates = None
+    for i in range(steps):
+        updates, state = update(gradients(params, seed=i), state, params, **extra)
+    return updates, state
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def assert_equal(found, expected):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def assert_close(found, expected, atol=1e-7, rtol=1e-5):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(
+        lambda f, e: np.testing.assert_allclose(f, e, rtol=rtol, atol=atol),
+        found,
+        expected,
+    )

@@ -1,0 +1,172 @@
+"""What OPEN says when it is given something it cannot use."""
+
+import flax.core
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from learned_opt_rl import Horizon, open_rl
+from learned_opt_rl.errors import WeightsError
+from tests.rules.open_cases import FEED_FORWARD, HORIZON, agent, transform, weights
+
+PARAMS = {"actor": {"bias": jnp.ones(2), "kernel": jnp.ones((3, 2))}}
+
+
+def update(grads, params=PARAMS, state=None, **extra):
+    tx = transform()
+    state = tx.init(PARAMS) if state is None else state
+    return tx.update(grads, state, params, **extra)
+
+
+def test_missing_params_is_optaxs_message_and_the_fix():
+    with pytest.raises(ValueError) as error:
+        transform().update(PARAMS, transform().init(PARAMS))
+    assert "not passing `params` when calling `update`" in str(error.value)
+    assert "tx.update(grads, state, params)" in str(error.value)
+    with pytest.raises(ValueError, match="not passing `params`") as raised:
+        optax.add_decayed_weights(0.1).update(PARAMS, optax.EmptyState())
+    wording = str(raised.value).split(". ")[0]
+    assert wording in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("grads", "match"),
+    [
+        ({"actor": {"bias": jnp.ones(2)}}, "'actor/kernel': gradient absent, .*3, 2"),
+        ({**PARAMS, "critic": jnp.ones(1)}, r"'critic': gradient \(1,\), .*absent"),
+        (
+            {"actor": {"bias": jnp.ones(2), "kernel": jnp.ones((2, 3))}},
+            r"'actor/kernel': gradient \(2, 3\), parameter \(3, 2\)",
+        ),
+    ],
+    ids=["missing", "unknown", "shape"],
+)
+def test_gradients_of_another_shape_name_the_path(grads, match):
+    with pytest.raises(ValueError, match=f"the gradient does not match .*{match}"):
+        update(grads)
+
+
+def test_gradients_in_another_container_are_named():
+    with pytest.raises(ValueError, match="FrozenDict tree.*dict tree.*unfreeze"):
+        update(flax.core.freeze(PARAMS))
+
+
+def test_a_state_of_other_parameters_is_refused():
+    state = transform().init({"actor": jnp.ones(2)})
+    with pytest.raises(ValueError, match=r"optimiser state .*tx\.init\(params\)"):
+        update(PARAMS, state=state)
+
+
+@pytest.mark.parametrize(
+    ("of", "to", "match"),
+    [
+        (open_rl.Architecture(16, 16), open_rl.Architecture(8, 16), "16 units.*need 8"),
+        (FEED_FORWARD, open_rl.Architecture(8, 16), "None units.*need 8"),
+        (open_rl.Architecture(8, 16), FEED_FORWARD, "8 units.*need None"),
+    ],
+)
+def test_a_state_of_other_weights_is_refused(of, to, match):
+    state = transform(of).init(PARAMS)
+    with pytest.raises(ValueError, match=f"GRU carry of {match}"):
+        transform(to).update(PARAMS, state, PARAMS)
+
+
+def test_a_state_that_is_none_is_refused():
+    chained = optax.chain(optax.clip_by_global_norm(0.5), transform())
+    with pytest.raises(TypeError, match="state is a tuple, not a ScaleByOpenState"):
+        update(PARAMS, state=chained.init(PARAMS))
+
+
+@pytest.mark.parametrize(
+    ("leaf", "kind"),
+    [
+        (jnp.ones(2, jnp.int32), "int32"),
+        (jnp.ones(2, bool), "bool"),
+        (1.0, "float"),
+        (jnp.ones(2, jnp.complex64), "complex64"),
+    ],
+)
+def test_a_parameter_that_is_no_floating_array_is_named(leaf, kind):
+    with pytest.raises(TypeError, match=f"'actor/steps' is {kind}, not a floating"):
+        transform().init({"actor": {"steps": leaf, "w": jnp.ones(2)}})
+
+
+def test_masking_keeps_an_integer_leaf_away():
+    params = {"w": jnp.ones(2), "steps": jnp.ones(2, jnp.int32)}
+    tx = optax.masked(transform(), {"w": True, "steps": False})
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert updates["steps"] is params["steps"]
+
+
+def test_dormancy_of_the_wrong_width_is_named():
+    with pytest.raises(ValueError, match=r"'actor/bias' has shape \(3,\).*\(2,\)"):
+        update(PARAMS, dormancy={"actor": jnp.ones(3)})
+
+
+def test_dormancy_of_another_tree_is_refused():
+    with pytest.raises(ValueError, match="dormancy= does not fit the parameters"):
+        update(PARAMS, dormancy={"critic": jnp.ones(2)})
+
+
+@pytest.mark.parametrize("name", ["training_proportion", "batch_proportion"])
+def test_a_proportion_per_parameter_is_refused(name):
+    with pytest.raises(ValueError, match=rf"{name} has shape \(2,\); give one scalar"):
+        update(PARAMS, **{name: jnp.ones(2)})
+
+
+def test_networks_that_leave_a_parameter_out_are_refused():
+    tx = transform(networks={"actor": "kernel"})
+    with pytest.raises(ValueError, match=r"'actor/bias' matches none of \['actor'\]"):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+
+
+@pytest.mark.parametrize("horizon", [1000, None, (1000, 4, 8), "1000"])
+def test_a_horizon_that_is_none_is_refused(horizon):
+    with pytest.raises(TypeError, match=r"horizon=.* must be a Horizon: .*ppo\("):
+        open_rl.scale_by_open(weights(), horizon)
+
+
+@pytest.mark.parametrize(
+    "tree", [{}, [], None, {"mlp": {}}, {"gru": {}, "mlp": weights()["mlp"]}]
+)
+def test_something_that_is_no_network_is_refused(tree):
+    with pytest.raises(WeightsError, match=r"not those of an OPEN network.*open_rl.in"):
+        open_rl.scale_by_open(tree, HORIZON)
+
+
+def test_weights_of_another_algorithm_name_the_tensor():
+    tree = weights(FEED_FORWARD)
+    tree["mlp"]["dense_0"]["kernel"] = jnp.ones((8, 16))
+    with pytest.raises(WeightsError, match=r"mlp\.dense_0\.kernel.*\(8, 16\).*\(19, "):
+        open_rl.scale_by_open(tree, HORIZON)
+
+
+@pytest.mark.parametrize("change", ["missing", "unknown"])
+def test_a_missing_or_unknown_tensor_is_named(change):
+    tree = weights()
+    if change == "missing":
+        del tree["gru"]["ir"]["bias"]
+        match = r"'gru\.ir\.bias' has shape missing"
+    else:
+        tree["mlp"]["dense_3"] = {"bias": jnp.ones(3)}
+        match = r"'mlp\.dense_3\.bias'.*needs no such tensor"
+    with pytest.raises(WeightsError, match=match):
+        open_rl.scale_by_open(tree, HORIZON)
+
+
+def test_a_population_of_weights_wants_vmap():
+    population = jax.tree.map(lambda w: jnp.stack([w, w]), weights())
+    with pytest.raises(WeightsError, match="population of weights, vmap over"):
+        open_rl.scale_by_open(population, HORIZON)
+
+
+def test_errors_are_the_same_under_jit():
+    params, tx = agent(), transform()
+    with pytest.raises(ValueError, match="the gradient does not match"):
+        jax.jit(tx.update)({"actor": params["actor"]}, tx.init(params), params)
+
+
+def test_options_are_checked_by_name():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rate'"):
+        open_rl.scale_by_open(weights(), Horizon(10), learning_rate=1e-3)
