@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from learned_opt_rl.features import update_momenta
 from learned_opt_rl.rules import _open_network as network
@@ -43,7 +44,12 @@ def step(weights: network.Weights, inputs: TableInputs) -> StepOutputs:
 # Under differentiation the plain step runs: a sequential vmap has no transpose rule.
 @step.defjvp
 def _step_jvp(primals: Any, tangents: Any) -> Any:
-    return jax.jvp(_anywhere, primals, tangents)
+    outputs, output_tangents = jax.jvp(_anywhere, primals, tangents)
+    # The loop over agents gives every output a batch axis. vmap expects the same here,
+    # so each output must depend, if only by a zero, on whatever may be batched.
+    empty = [jnp.ravel(x)[:0] for x in jax.tree.leaves(primals)]
+    zero = sum(jnp.sum(x, dtype=jnp.float32) for x in empty)
+    return jax.tree.map(lambda y: y + zero, outputs), output_tangents
 
 
 def _anywhere(weights: network.Weights, inputs: TableInputs) -> StepOutputs:

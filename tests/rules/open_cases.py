@@ -1,4 +1,9 @@
-"""Weights and parameters that several tests of OPEN share."""
+"""Weights and parameters that several tests of OPEN share.
+
+They are cached, with the transforms made of them: compilation is what takes time.
+"""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +11,13 @@ import numpy as np
 
 from learned_opt_rl import Horizon, open_rl
 
-RECURRENT = open_rl.Architecture(carry=8, width=16)
-FEED_FORWARD = open_rl.Architecture(carry=None, width=16)
+# Smaller than any published network: these tests are about everything else.
+RECURRENT = open_rl.Architecture(carry=3, width=4)
+FEED_FORWARD = open_rl.Architecture(carry=None, width=4)
 HORIZON = Horizon(24, epochs=3, minibatches=2)
 
 
+@functools.cache
 def weights(architecture=RECURRENT, seed=0):
     """Random weights without a zero among them, so that each has an effect."""
     tree = open_rl.init(jax.random.key(seed), architecture)
@@ -23,15 +30,13 @@ def weights(architecture=RECURRENT, seed=0):
     return jax.tree.unflatten(structure, noisy)
 
 
-def constant_weights(*outputs, architecture=RECURRENT):
+def constant_weights(*outputs):
     """Weights whose three outputs are these numbers, whatever the inputs."""
-    tree = open_rl.init(jax.random.key(0), architecture)
-    last = tree["mlp"]["dense_2"]
-    last["kernel"] = jnp.zeros_like(last["kernel"])
-    last["bias"] = jnp.array(outputs, jnp.float32)
-    return tree
+    last = {"kernel": jnp.zeros((4, 3)), "bias": jnp.array(outputs, jnp.float32)}
+    return {"mlp": {**weights(FEED_FORWARD)["mlp"], "dense_2": last}}
 
 
+@functools.cache
 def agent(seed=0, dtype=jnp.float32):
     """Parameters of a small actor and critic."""
     keys = iter(jax.random.split(jax.random.key(seed), 8))
@@ -41,8 +46,8 @@ def agent(seed=0, dtype=jnp.float32):
         return {"kernel": kernel, "bias": jax.random.normal(next(keys), (m,), dtype)}
 
     return {
-        "actor": {"Dense_0": dense(3, 4), "Dense_1": dense(4, 2)},
-        "critic": {"Dense_0": dense(3, 4), "Dense_1": dense(4, 1)},
+        "actor": {"Dense_0": dense(3, 4), "log_std": jnp.ones(2, dtype)},
+        "critic": {"Dense_0": dense(3, 2)},
     }
 
 
@@ -59,6 +64,7 @@ def gradients(params, seed=10):
     )
 
 
+@functools.cache  # the same transform is compiled once
 def transform(architecture=RECURRENT, **options):
     return open_rl.scale_by_open(weights(architecture), HORIZON, **options)
 

@@ -1,5 +1,7 @@
 """What OPEN says when it is given something it cannot use."""
 
+import copy
+
 import flax.core
 import jax
 import jax.numpy as jnp
@@ -24,10 +26,11 @@ def test_missing_params_is_optaxs_message_and_the_fix():
         transform().update(PARAMS, transform().init(PARAMS))
     assert "not passing `params` when calling `update`" in str(error.value)
     assert "tx.update(grads, state, params)" in str(error.value)
-    with pytest.raises(ValueError, match="not passing `params`") as raised:
-        optax.add_decayed_weights(0.1).update(PARAMS, optax.EmptyState())
-    wording = str(raised.value).split(". ")[0]
-    assert wording in str(error.value)
+    with pytest.raises(ValueError) as optaxs:
+        optax.scale_by_trust_ratio().update(
+            PARAMS, optax.ScaleByTrustRatioState(), None
+        )
+    assert str(optaxs.value).rstrip(".") in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,7 @@ def test_a_proportion_per_parameter_is_refused(name):
 
 
 def test_networks_that_leave_a_parameter_out_are_refused():
-    tx = transform(networks={"actor": "kernel"})
+    tx = open_rl.scale_by_open(weights(), HORIZON, networks={"actor": "kernel"})
     with pytest.raises(ValueError, match=r"'actor/bias' matches none of \['actor'\]"):
         tx.update(PARAMS, tx.init(PARAMS), PARAMS)
 
@@ -136,15 +139,15 @@ def test_something_that_is_no_network_is_refused(tree):
 
 
 def test_weights_of_another_algorithm_name_the_tensor():
-    tree = weights(FEED_FORWARD)
-    tree["mlp"]["dense_0"]["kernel"] = jnp.ones((8, 16))
-    with pytest.raises(WeightsError, match=r"mlp\.dense_0\.kernel.*\(8, 16\).*\(19, "):
+    tree = copy.deepcopy(weights(FEED_FORWARD))
+    tree["mlp"]["dense_0"]["kernel"] = jnp.ones((8, 4))
+    with pytest.raises(WeightsError, match=r"mlp\.dense_0\.kernel.*\(8, 4\).*\(19, "):
         open_rl.scale_by_open(tree, HORIZON)
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown"])
 def test_a_missing_or_unknown_tensor_is_named(change):
-    tree = weights()
+    tree = copy.deepcopy(weights())
     if change == "missing":
         del tree["gru"]["ir"]["bias"]
         match = r"'gru\.ir\.bias' has shape missing"

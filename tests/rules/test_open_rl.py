@@ -1,10 +1,10 @@
 """What OPEN does with parameters, noise, time and weights."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -27,7 +27,6 @@ from tests.rules.open_cases import (
     transform,
     weights,
 )
-from tests.shapes import checked
 
 ARCHITECTURES = pytest.mark.parametrize(
     "architecture", [RECURRENT, FEED_FORWARD], ids=["recurrent", "feed-forward"]
@@ -36,12 +35,20 @@ BIG = {"actor": {"w": jnp.ones((100, 100))}, "critic": {"w": jnp.ones((50, 50))}
 CARD = artifacts.card("goldie2024/minatar")
 
 
+@functools.cache
+def noise_alone(scale=1):
+    return open_rl.scale_by_open(constant_weights(0, 0, scale), HORIZON)
+
+
+def keyed(key):  # keys cannot be hashed, so these are not cached
+    return open_rl.scale_by_open(weights(FEED_FORWARD), HORIZON, key=key)
+
+
 # Noise
 
 
 def test_noise_reaches_the_actor_alone_and_is_standard_normal():
-    tx = open_rl.scale_by_open(constant_weights(0, 0, 1), HORIZON)
-    updates, _ = run(tx, BIG, steps=1)
+    updates, _ = run(noise_alone(), BIG, steps=1)
     # The critic has only its share of the mean that was taken from everything.
     critic = np.unique(updates["critic"]["w"])
     assert critic.size == 1
@@ -52,8 +59,7 @@ def test_noise_reaches_the_actor_alone_and_is_standard_normal():
 
 
 def test_noise_is_fresh_at_each_step_and_scaled_by_the_third_output():
-    tx = open_rl.scale_by_open(constant_weights(0, 0, 1), HORIZON)
-    twice = open_rl.scale_by_open(constant_weights(0, 0, 2), HORIZON)
+    tx, twice = noise_alone(), noise_alone(2)
     first, second = run(tx, BIG, 1)[0], run(tx, BIG, 2)[0]
     correlation = np.corrcoef(flat(first["actor"]), flat(second["actor"]))[0, 1]
     assert abs(correlation) < 0.05
@@ -79,25 +85,26 @@ def test_the_seed_decides_the_noise():
     ids=["typed", "raw", "rbg"],
 )
 def test_a_key_of_any_kind_replaces_the_seed(key):
-    first, again = (run(transform(key=key), agent()) for _ in range(2))
+    first, again = (run(keyed(key), agent()) for _ in range(2))
     assert_equal(first, again)
     assert first[1].key.dtype == jnp.uint32
-    assert not np.array_equal(flat(first[0]), flat(run(transform(), agent())[0]))
+    other = run(transform(FEED_FORWARD), agent())[0]
+    assert not np.array_equal(flat(first[0]), flat(other))
 
 
 def test_a_typed_key_its_raw_data_and_its_seed_are_the_same():
-    typed = run(transform(key=jax.random.key(7)), agent())
-    assert_equal(run(transform(key=jax.random.PRNGKey(7)), agent()), typed)
-    assert_equal(run(transform(seed=7), agent()), typed)
+    typed = run(keyed(jax.random.key(7)), agent())
+    assert_equal(run(keyed(jax.random.PRNGKey(7)), agent()), typed)
+    assert_equal(run(transform(FEED_FORWARD, seed=7), agent()), typed)
 
 
 def test_agents_under_vmap_draw_different_noise():
-    tx = open_rl.scale_by_open(constant_weights(0, 0, 1), HORIZON)
+    tx = noise_alone()
     agents = jax.vmap(lambda key: {"w": jax.random.normal(key, (50,))})(
         jax.random.split(jax.random.key(0), 3)
     )
     state = jax.vmap(tx.init)(agents)
-    updates, _ = jax.vmap(tx.update)(agents, state, agents)
+    updates, _ = jax.jit(jax.vmap(tx.update))(agents, state, agents)
     correlation = np.corrcoef(updates["w"])
     assert np.abs(correlation - np.eye(3)).max() < 0.5
     # Side by side or alone, an agent draws the same.
@@ -110,10 +117,10 @@ def test_agents_under_vmap_can_have_keys_of_their_own():
     params = agent()
 
     def update(key):
-        return run(transform(key=key), params)[0]
+        return run(keyed(key), params)[0]
 
     keys = jax.random.split(jax.random.key(0), 2)
-    found = jax.vmap(update)(keys)
+    found = jax.jit(jax.vmap(update))(keys)
     for i, key in enumerate(keys):
         assert_close(jax.tree.map(lambda u, i=i: u[i], found), update(key))
 
@@ -139,27 +146,21 @@ def test_the_mean_over_all_parameters_is_zero(architecture):
 
 
 def test_the_first_output_is_scaled_by_the_exponential_of_the_second():
-    """One parameter per network: the zero mean turns u, 0 into -u/2, u/2."""
-    w = constant_weights(0, 500, 0)
-    # The training proportion is the same for all; tell the leaves apart by layer.
-    w["mlp"]["dense_2"]["bias"] = jnp.array([0.0, 500.0, 0.0])
-    w["mlp"]["dense_2"]["kernel"] = weights()["mlp"]["dense_2"]["kernel"] * jnp.array(
-        [[1.0, 0.0, 0.0]]
-    )
-    small = jax.tree.map(lambda x: x, w)
-    small["mlp"]["dense_2"]["bias"] = jnp.zeros(3)
-    params = {"critic": agent()["critic"]}
-    large_step = run(open_rl.scale_by_open(w, HORIZON), params)[0]
-    small_step = run(open_rl.scale_by_open(small, HORIZON), params)[0]
-    expected = jax.tree.map(lambda u: float(np.exp(0.5)) * u, small_step)
-    assert_close(large_step, expected)
+    params, steps = {"critic": agent()["critic"]}, []
+    for second in (0, 500):
+        w = constant_weights(0, second, 0)
+        kernel = w["mlp"]["dense_2"]["kernel"].at[:, 0].set(1.0)
+        w["mlp"]["dense_2"]["kernel"] = kernel
+        steps.append(run(open_rl.scale_by_open(w, HORIZON), params)[0])
+    assert flat(steps[0]).std() > 1e-5
+    assert_close(steps[1], jax.tree.map(lambda u: float(np.exp(0.5)) * u, steps[0]))
 
 
 def test_updates_are_added():
     """A rule that sees the gradient's sign and follows it descends."""
     params = {"critic": jnp.array([1.0, -1.0])}
     tx = open_rl.scale_by_open(descending_weights(), HORIZON)
-    updates, _ = tx.update(params, tx.init(params), params)
+    updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
     assert updates["critic"][0] < 0 < updates["critic"][1]
 
 
@@ -167,12 +168,12 @@ def descending_weights():
     """Feed-forward weights whose first output has the gradient's sign."""
     tree = jax.tree.map(jnp.zeros_like, open_rl.init(jax.random.key(0), FEED_FORWARD))
     mlp = tree["mlp"]
-    signs = jnp.where(jnp.arange(16) % 2 == 0, 1.0, -1.0)
+    signs = jnp.where(jnp.arange(4) % 2 == 0, 1.0, -1.0)
     mlp["dense_0"]["kernel"] = mlp["dense_0"]["kernel"].at[13].set(signs)
-    mlp["dense_1"]["kernel"] = jnp.eye(16)
+    mlp["dense_1"]["kernel"] = jnp.eye(4)
     mlp["dense_2"]["kernel"] = mlp["dense_2"]["kernel"].at[:, 0].set(signs)
     for norm in ("norm_0", "norm_1"):
-        mlp[norm]["scale"] = jnp.ones(16)
+        mlp[norm]["scale"] = jnp.ones(4)
     return tree
 
 
@@ -180,7 +181,7 @@ def descending_weights():
 def test_exactly_zero_gradients_give_finite_updates(architecture):
     params, tx = agent(), transform(architecture)
     zeros = jax.tree.map(jnp.zeros_like, params)
-    updates, state = tx.update(zeros, tx.init(params), params)
+    updates, state = jax.jit(tx.update)(zeros, tx.init(params), params)
     assert np.isfinite(flat(updates)).all() and flat(updates).std() > 0
     assert not flat(state.momenta).any()
 
@@ -191,19 +192,21 @@ def test_half_precision_is_computed_in_float32_and_returned_as_it_came(dtype):
     wide = jax.tree.map(lambda p: p.astype(jnp.float32), params)
     tx = transform()
     grads = gradients(params)
-    updates, state = tx.update(grads, tx.init(params), params)
+    update = jax.jit(tx.update)
+    updates, state = update(grads, tx.init(params), params)
     wide_grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
-    expected, wide_state = tx.update(wide_grads, tx.init(wide), wide)
+    expected, wide_state = update(wide_grads, tx.init(wide), wide)
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(dtype)}
-    assert_equal(updates, jax.tree.map(lambda u: u.astype(dtype), expected))
-    assert_equal(state, wide_state)
+    ulp = float(jnp.finfo(dtype).eps)
+    assert_close(updates, jax.tree.map(lambda u: u.astype(dtype), expected), rtol=ulp)
+    assert_close(state, wide_state, atol=1e-6)
 
 
 def test_float64_parameters_keep_a_float32_state():
     with jax.enable_x64(True):
         params = jax.tree.map(lambda p: p.astype(jnp.float64), agent())
         tx = transform()
-        updates, state = tx.update(params, tx.init(params), params)
+        updates, state = jax.jit(tx.update)(params, tx.init(params), params)
         assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("f8")}
         kinds = jax.tree.map(lambda x: (x.shape, x.dtype), state)
         assert kinds == jax.tree.map(lambda x: (x.shape, x.dtype), tx.init(params))
@@ -223,12 +226,13 @@ def test_a_leaf_without_elements_is_no_trouble():
 
 def test_dormancy_changes_the_updates_and_one_is_its_default():
     params = agent()
-    ones = {"actor": 1.0, "critic": {"Dense_0": jnp.ones(4), "Dense_1": jnp.ones(1)}}
+    ones = {"actor": 1.0, "critic": {"Dense_0": jnp.ones(2)}}
     plain = run(transform(), params)[0]
     assert_equal(run(transform(), params, dormancy=ones)[0], plain)
-    ones["critic"]["Dense_0"] = jnp.array([4.0, 0.0, 0.0, 0.0])
+    ones["critic"]["Dense_0"] = jnp.array([2.0, 0.0])
     changed = run(transform(), params, dormancy=ones)[0]
-    assert not np.allclose(flat(changed["critic"]), flat(plain["critic"]), atol=1e-6)
+    change = np.abs(flat(changed["critic"]) - flat(plain["critic"])).max()
+    assert change > 1e-5
 
 
 def test_sharded_parameters_get_the_same_updates():
@@ -268,11 +272,11 @@ def test_masked_parameters_are_as_if_they_were_not_there():
     params = agent()
     masked = optax.masked(transform(), {"actor": True, "critic": False})
     updates, _ = run(masked, params)
-    alone = {"actor": params["actor"]}
-    state = transform().init(alone)
+    alone, tx = {"actor": params["actor"]}, transform()
+    state, update = tx.init(alone), jax.jit(tx.update)
     for i in range(2):
         grads = {"actor": gradients(params, seed=i)["actor"]}
-        expected, state = transform().update(grads, state, alone)
+        expected, state = update(grads, state, alone)
     assert_close(updates["actor"], expected["actor"])
     assert_equal(updates["critic"], gradients(params, seed=1)["critic"])
 
@@ -289,12 +293,8 @@ def test_multi_transform_leaves_the_rest_to_adam():
     for i in range(2):
         expected, state = adam.update(gradients(params, seed=i)["critic"], state)
     assert_close(updates["critic"], expected)
-    assert_close(
-        updates["actor"],
-        run(optax.masked(transform(), {"actor": True, "critic": False}), params)[0][
-            "actor"
-        ],
-    )
+    masked = optax.masked(transform(), {"actor": True, "critic": False})
+    assert_close(updates["actor"], run(masked, params)[0]["actor"])
 
 
 def test_multi_transform_may_leave_open_nothing():
@@ -322,7 +322,8 @@ def test_a_population_of_weights_under_vmap_equals_each_alone():
 
 
 @ARCHITECTURES
-def test_the_meta_gradient_is_the_derivative_with_respect_to_weights(architecture):
+def test_the_meta_gradient_reaches_every_weight_through_several_steps(architecture):
+    """Its value is checked against the oracle in test_open_oracle."""
     params = agent()
     target = gradients(params, seed=99)
 
@@ -333,20 +334,37 @@ def test_the_meta_gradient_is_the_derivative_with_respect_to_weights(architectur
             for u, t in zip(*map(jax.tree.leaves, (updates, target)), strict=True)
         )
 
-    w = weights(architecture)
-    direction = jax.tree.map(jnp.sign, weights(architecture, seed=50))
-    grad = jax.jit(jax.grad(meta_loss))(w)
+    grad = jax.jit(jax.grad(meta_loss))(weights(architecture))
     for leaf in jax.tree.leaves(grad):
         assert np.isfinite(leaf).all() and np.any(leaf)
-    slope = sum(
-        jnp.vdot(g, d)
-        for g, d in zip(*map(jax.tree.leaves, (grad, direction)), strict=True)
-    )
-    along = jax.jit(
-        lambda e: meta_loss(jax.tree.map(lambda x, d: x + e * d, w, direction))
-    )
-    difference = (along(1e-3) - along(-1e-3)) / 2e-3
-    np.testing.assert_allclose(slope, difference, rtol=2e-2)
+
+
+def test_a_meta_gradient_through_a_population_or_agents_under_vmap():
+    params = agent()
+
+    def meta_loss(w, p):
+        updates, _ = run(open_rl.scale_by_open(w, HORIZON), p)
+        return 1e6 * sum(jnp.sum(u**2) for u in jax.tree.leaves(updates))
+
+    w, agents = weights(), jax.tree.map(lambda p: jnp.stack([p, 2 * p]), params)
+    batched = jax.vmap(meta_loss, in_axes=(None, 0))
+    found = jax.jit(jax.grad(lambda w: batched(w, agents).sum()))(w)
+    each = jax.jit(jax.vmap(jax.grad(meta_loss), in_axes=(None, 0)))(w, agents)
+    assert_close(found, jax.tree.map(lambda g: g.sum(0), each), rtol=1e-3, atol=1e-3)
+
+
+def test_many_parameters_are_treated_as_few():
+    """Trees above 2**16 parameters run in blocks, but not when differentiated."""
+    params = {"critic": jax.random.normal(jax.random.key(0), (1000, 141))}
+    tx, grads = transform(), gradients(params)
+    state = tx.init(params)
+
+    def update(t_p):
+        return tx.update(grads, state, params, training_proportion=t_p)
+
+    plain = jax.jit(update)(0.5)
+    primal, _ = jax.jit(lambda t: jax.jvp(update, (t,), (1.0,)))(0.5)
+    assert_close(plain, primal, atol=1e-6)
 
 
 # Time
@@ -357,14 +375,15 @@ def test_proportions_come_from_the_count_and_can_be_given(count):
     params, tx = agent(), transform()
     state = tx.init(params)._replace(count=jnp.int32(count))
     grads = gradients(params)
-    updates, after = tx.update(grads, state, params)
+    update = jax.jit(tx.update)
+    updates, after = update(grads, state, params)
     assert after.count == count + 1
     rollout, epoch = count // 6, count // 2 % 3
     given = {
         "training_proportion": min(rollout / 3, 1.0),
         "batch_proportion": np.float32(epoch / 2),
     }
-    expected, _ = tx.update(grads, tx.init(params), params, **given)
+    expected, _ = update(grads, tx.init(params), params, **given)
     assert_close(updates, expected)
 
 
@@ -409,7 +428,7 @@ def artifact(**changes):
 def step_at(tx, count):
     params = agent()
     state = tx.init(params)._replace(count=jnp.int32(count))
-    return tx.update(gradients(params), state, params)
+    return jax.jit(tx.update)(gradients(params), state, params)
 
 
 def test_an_artifact_brings_its_horizon():
@@ -464,12 +483,15 @@ def test_init_draws_weights_of_the_architecture(architecture):
     assert (tree["mlp"]["norm_1"]["scale"] == 1).all()
     if "gru" in tree:
         hidden = np.asarray(tree["gru"]["hr"]["kernel"])
-        np.testing.assert_allclose(hidden @ hidden.T, np.eye(8), atol=1e-5)
+        np.testing.assert_allclose(hidden @ hidden.T, np.eye(3), atol=1e-5)
 
 
 def test_published_sizes():
     def size(carry, width):
-        tree = open_rl.init(jax.random.key(0), open_rl.Architecture(carry, width))
+        tree = jax.eval_shape(
+            lambda key: open_rl.init(key, open_rl.Architecture(carry, width)),
+            jax.random.key(0),
+        )
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
     assert size(8, 16) == 1211 and size(16, 32) == 3571
@@ -480,12 +502,3 @@ def test_an_architecture_has_positive_whole_sizes(changes):
     (name,) = changes
     with pytest.raises(ValueError, match=f"Architecture.{name}=.*positive whole"):
         open_rl.Architecture(**{"carry": 8, "width": 16, **changes})
-
-
-def test_network_shapes_are_as_annotated(monkeypatch):
-    apply = checked(monkeypatch, _open_network.apply)
-    outputs, carry = apply(weights(RECURRENT), jnp.ones((19 + 8, 5)))
-    assert outputs.shape == (3, 5) and carry.shape == (8, 5)
-    assert apply(weights(FEED_FORWARD), jnp.ones((19, 5)))[1] is None
-    with pytest.raises(jaxtyping.TypeCheckError):
-        apply(weights(FEED_FORWARD), jnp.ones(19))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import jax
 import pooch
 import pytest
 
@@ -9,6 +10,16 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.artifacts.card import RemoteWeights
 from tests.artifact_files import file_server, send
 from tests.testing import subjects
+
+
+@pytest.fixture(autouse=True)
+def _quick_compilation() -> Iterator[None]:
+    """Compile without optimising: most of these tests' time is compilation."""
+    flag = "jax_disable_most_optimizations"
+    before = jax.config.read(flag)
+    jax.config.update(flag, True)
+    yield
+    jax.config.update(flag, before)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Benchmarks: what the learned optimisers cost, measured beside Adam in one run."""

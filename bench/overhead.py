@@ -1,0 +1,211 @@
+"""What OPEN costs beside Adam: per update, to compile, in memory, and end to end.
+
+Run as ``make bench``, or::
+
+    python -m bench.overhead --out results/overhead.json
+
+Absolute times depend on the machine and on what else it does; the ratios come from
+interleaved repetitions in one process. Weights are random: they do not change the cost.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_opt_rl import Horizon, envs, open_rl
+from learned_opt_rl.agents.ppo import PPOConfig, make_train
+from learned_opt_rl.artifacts._atomic import write_atomically
+from learned_opt_rl.evaluation.runs import provenance
+
+Optimizers = dict[str, optax.GradientTransformationExtraArgs]
+
+ARCHITECTURES = {
+    "OPEN 8/16": open_rl.Architecture(carry=8, width=16),
+    "OPEN 16/32": open_rl.Architecture(carry=16, width=32),
+    "OPEN ff 16": open_rl.Architecture(carry=None, width=16),
+    "OPEN ff 32": open_rl.Architecture(carry=None, width=32),
+}
+NETWORKS = {
+    "2x64 MLP": [(400, 64), (64, 64), (64, 3)],
+    "small CNN": [(3, 3, 4, 16), (1024, 128), (128, 3)],
+    "1M MLP": [(400, 580), (580, 580), (580, 3)],
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run every case, print tables, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path, default="bench/overhead.json")
+    parser.add_argument("--agents", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--steps", type=float, default=2e5, help="of each PPO run")
+    arguments = parser.parse_args(argv)
+    updates, ppo = [], []
+    for agents in arguments.agents:
+        for network in NETWORKS:
+            updates += measure_updates(network, agents, arguments.repetitions)
+        ppo += measure_ppo(agents, int(arguments.steps), min(3, arguments.repetitions))
+    report = {**provenance(), "updates": updates, "ppo": ppo}
+    content = json.dumps(report, indent=1) + "\n"
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(arguments.out, content.encode())
+    print_table("One optimiser update", updates)
+    print_table("PPO on Breakout-MinAtar, end to end", ppo)
+
+
+def measure_updates(network: str, agents: int, repetitions: int) -> list[dict]:
+    """Microseconds per update of all agents, compile seconds, bytes of state.
+
+    Args:
+        network: A name in ``NETWORKS``; actor and critic each have these layers.
+        agents: Agents updated side by side by ``vmap``.
+        repetitions: Interleaved timings per optimiser, of which the median counts.
+
+    Returns:
+        One row per optimiser.
+    """
+    shapes = NETWORKS[network]
+    keys = jax.random.split(jax.random.key(0), agents)
+    params = jax.vmap(lambda key: init_network(key, shapes))(keys)
+    count = sum(leaf.size for leaf in jax.tree.leaves(params)) // agents
+    # About 50 million parameter updates per timing, but at least two steps.
+    length = max(2, 50_000_000 // (count * agents) // 8)
+    runs, rows = {}, {}
+    for name, tx in optimizers(Horizon(39_040, 4, 8)).items():
+        state = jax.vmap(tx.init)(params)
+        program, seconds = compiled(update_loop(tx, length), params, state)
+        runs[name] = lambda p=program, s=state: p(params, s)
+        held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        rows[name] = {
+            "network": network,
+            "parameters": count,
+            "agents": agents,
+            "optimizer": name,
+            "compile_seconds": round(seconds, 2),
+            "state_bytes_per_parameter": round(held / count / agents, 1),
+        }
+    for name, seconds in interleaved(runs, repetitions).items():
+        rows[name]["microseconds"] = round(1e6 * seconds / length, 1)
+    return with_ratios(list(rows.values()), "microseconds")
+
+
+def measure_ppo(agents: int, steps: int, repetitions: int) -> list[dict]:
+    """Whole PPO runs: environment, gradients and optimiser.
+
+    Args:
+        agents: Agents trained side by side by ``vmap``.
+        steps: Environment steps per agent.
+        repetitions: Interleaved timings per optimiser, of which the median counts.
+
+    Returns:
+        One row per optimiser.
+    """
+    config = PPOConfig(total_timesteps=steps)
+    env = envs.make("Breakout-MinAtar")
+    keys = jax.random.split(jax.random.key(0), agents)
+    runs, rows = {}, {}
+    for name, tx in optimizers(config.horizon()).items():
+        program, seconds = compiled(jax.vmap(make_train(config, env, tx)), keys)
+        runs[name] = lambda p=program: p(keys)
+        rows[name] = {
+            "agents": agents,
+            "optimizer": name,
+            "compile_seconds": round(seconds, 2),
+        }
+    played = config.num_rollouts * config.batch_size * agents
+    for name, seconds in interleaved(runs, repetitions).items():
+        rows[name] |= {
+            "seconds": round(seconds, 2),
+            "steps_per_second": round(played / seconds),
+        }
+    return with_ratios(list(rows.values()), "seconds")
+
+
+def optimizers(horizon: Horizon) -> Optimizers:
+    """Adam and every OPEN architecture, with random weights."""
+    key = jax.random.key(0)
+    learned = {
+        name: open_rl.scale_by_open(open_rl.init(key, architecture), horizon)
+        for name, architecture in ARCHITECTURES.items()
+    }
+    return {"Adam": optax.with_extra_args_support(optax.adam(1e-3)), **learned}
+
+
+def init_network(key: jax.Array, shapes: Sequence[tuple[int, ...]]) -> Any:
+    """Small random parameters of an actor and a critic with these kernels."""
+    keys = iter(jax.random.split(key, 2 * len(shapes)))
+    return {
+        network: {
+            f"Layer_{i}": {
+                "kernel": 0.1 * jax.random.normal(next(keys), shape),
+                "bias": jnp.zeros(shape[-1:]),
+            }
+            for i, shape in enumerate(shapes)
+        }
+        for network in ("actor", "critic")
+    }
+
+
+def update_loop(
+    tx: optax.GradientTransformationExtraArgs, length: int
+) -> Callable[[Any, Any], Any]:
+    """``length`` updates in a row, of every agent, on gradients of a quadratic."""
+
+    def one(params: Any, state: Any) -> Any:
+        grads = jax.tree.map(lambda p: 0.01 * p, params)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    def loop(params: Any, state: Any) -> Any:
+        step = jax.vmap(one)
+        return jax.lax.scan(
+            lambda carry, _: (step(*carry), None), (params, state), None, length
+        )[0]
+
+    return loop
+
+
+def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
+    """A compiled program, and the seconds its tracing and compilation took."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile()
+    return program, time.perf_counter() - start
+
+
+def interleaved(runs: dict[str, Callable], repetitions: int) -> dict[str, float]:
+    """Median seconds of each run, all run in turn so that noise hits them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        jax.block_until_ready(run())
+    for _ in range(repetitions):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def with_ratios(rows: list[dict], field: str, name: str = "times_adam") -> list[dict]:
+    """Add to each row its figure relative to that of the first row (Adam's)."""
+    return [{**row, name: round(row[field] / rows[0][field], 2)} for row in rows]
+
+
+def print_table(title: str, rows: list[dict]) -> None:
+    """Print rows as a Markdown table."""
+    print(f"\n{title}\n")
+    print("| " + " | ".join(rows[0]) + " |")
+    print("|" + " --- |" * len(rows[0]))
+    for row in rows:
+        print("| " + " | ".join(str(value) for value in row.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""OPEN against the loop-level oracle, on parameters and weights drawn at random."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from learned_opt_rl import open_rl
+from learned_opt_rl.features import broadcast_dormancy, leaf_roles
+from tests import oracle_open
+from tests.rules.open_cases import FEED_FORWARD, HORIZON, RECURRENT, weights
+
+SILENT = {"critic": ""}  # the oracle has no noise
+SLOW_BUT_FEW = settings(deadline=None, max_examples=8, derandomize=True)
+
+shapes = arrays.array_shapes(min_dims=0, max_dims=4, min_side=1, max_side=3)
+# Exact zeros and many magnitudes, as gradients have; float32 holds each exactly.
+numbers = st.one_of(
+    st.just(0.0),
+    st.floats(-2, 2, width=32).filter(lambda v: abs(v) > 1e-6),
+    st.floats(-(2**-13), 2**-13, width=32).filter(lambda v: abs(v) > 1e-9),
+)
+
+
+@st.composite
+def agents(draw):
+    """Two to four leaves in an actor and a critic, with gradients and dormancy."""
+    tree = {"actor": {}, "critic": {}}
+    for i in range(draw(st.integers(2, 4))):
+        shape = draw(shapes)
+        values = [
+            draw(arrays.arrays(np.float32, shape, elements=numbers)) for _ in range(3)
+        ]
+        width = draw(st.sampled_from([(), shape[-1:]]))
+        dormant = draw(
+            arrays.arrays(np.float32, width, elements=st.floats(0, 2, width=32))
+        )
+        tree["actor" if i % 2 else "critic"][f"Dense_{i}"] = (*values, dormant)
+    leaf = {"is_leaf": lambda x: isinstance(x, tuple)}
+    return [jax.tree.map(lambda x, i=i: x[i], tree, **leaf) for i in range(4)]
+
+
+def oracle_step(w, params, grads, state, dormancy, time):
+    """One step of the oracle, from and to the library's trees."""
+    momenta, carries = (
+        [np.moveaxis(np.asarray(x), 0, -1) for x in jax.tree.leaves(tree)]
+        for tree in (state.momenta, state.carry)
+    )
+    carries = carries or [None] * len(momenta)
+    leaves = [
+        {
+            "p": p,
+            "g": g,
+            "m": m,
+            "h": h,
+            "position": r.position,
+            "dormancy": np.asarray(d),
+        }
+        for p, g, m, h, r, d in zip(
+            jax.tree.leaves(params),
+            jax.tree.leaves(grads),
+            momenta,
+            carries,
+            leaf_roles(params, SILENT),
+            broadcast_dormancy(dormancy, params),
+            strict=True,
+        )
+    ]
+    return oracle_open.step(w, leaves, *time)
+
+
+def compare(found, expected, atol, channels=False):
+    for f, e in zip(jax.tree.leaves(found), expected, strict=True):
+        f = np.moveaxis(f, 0, -1) if channels else f
+        np.testing.assert_allclose(f, e, rtol=1e-4, atol=atol)
+
+
+@pytest.mark.parametrize(
+    "architecture", [RECURRENT, FEED_FORWARD], ids=["recurrent", "feed-forward"]
+)
+@SLOW_BUT_FEW
+@given(agent=agents(), seed=st.integers(0, 9), count=st.integers(0, 30))
+def test_two_steps_equal_the_oracle(architecture, agent, seed, count):
+    params, first, second, dormancy = agent
+    w = weights(architecture, seed)
+    tx = open_rl.scale_by_open(w, HORIZON, networks=SILENT)
+    state, update = tx.init(jax.tree.map(jnp.asarray, params)), jax.jit(tx.update)
+    state = state._replace(count=jnp.int32(count))
+    for i, grads in enumerate((first, second)):
+        time = min((count + i) // 6 / 3, 1), (count + i) // 2 % 3 / 2
+        expected = oracle_step(w, params, grads, state, dormancy, time)
+        updates, state = update(grads, state, params, dormancy=dormancy)
+        compare(updates, expected[0], 1e-6)
+        compare(state.momenta, expected[1], 1e-8, channels=True)
+        compare(state.carry, expected[2], 2e-5, channels=True)
+
+
+@pytest.mark.parametrize(
+    "architecture", [RECURRENT, FEED_FORWARD], ids=["recurrent", "feed-forward"]
+)
+def test_the_meta_gradient_equals_a_finite_difference_of_the_oracle(architecture):
+    keys = jax.random.split(jax.random.key(0), 3)
+    params, grads, target = (
+        {"actor": {"kernel": jax.random.normal(k, (2, 3))}} for k in keys
+    )
+    w = weights(architecture)
+    direction = jax.tree.map(
+        lambda x: np.sign(np.asarray(x, float)), weights(architecture, 7)
+    )
+    goal = np.asarray(target["actor"]["kernel"])
+
+    def library(w):
+        tx = open_rl.scale_by_open(w, HORIZON, networks=SILENT)
+        updates, _ = tx.update(grads, tx.init(params), params)
+        return 1e3 * jnp.vdot(updates["actor"]["kernel"], goal)
+
+    def oracle(step):
+        moved = jax.tree.map(lambda x, d: np.asarray(x, float) + step * d, w, direction)
+        state = open_rl.scale_by_open(w, HORIZON).init(params)
+        numpy_params = jax.tree.map(np.asarray, params)
+        numpy_grads = jax.tree.map(np.asarray, grads)
+        updates, *_ = oracle_step(moved, numpy_params, numpy_grads, state, 1.0, (0, 0))
+        return 1e3 * np.vdot(updates[0], goal)
+
+    slope = sum(
+        np.vdot(g, d)
+        for g, d in zip(
+            *map(jax.tree.leaves, (jax.jit(jax.grad(library))(w), direction)),
+            strict=True,
+        )
+    )
+    difference = (oracle(1e-6) - oracle(-1e-6)) / 2e-6
+    np.testing.assert_allclose(slope, difference, rtol=1e-3)
