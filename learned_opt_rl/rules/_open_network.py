@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from learned_opt_rl.artifacts.weights import INPUTS, open_shapes, unflatten_names
 from learned_opt_rl.errors import WeightsError
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
 _LAYER_NORM_EPSILON = 1e-6
 # Without it a GPU would round the products to TF32 and lose parity with the
 # published weights; on a CPU it changes nothing.

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.evaluation import results
 from learned_opt_rl.features import DECAYS
@@ -24,6 +25,7 @@ from learned_opt_rl.rules import _open_network as network
 from learned_opt_rl.rules._open_table import TableInputs, feature_table
 from learned_opt_rl.rules.open_rl import SCALE
 from learned_opt_rl.training import sign_momentum
+from learned_opt_rl.training.minatar_card import minatar_card
 from learned_opt_rl.training.synthetic import Tensors, sample_tensors
 
 Teacher = Callable[[Tensors], jax.Array]
@@ -152,7 +154,7 @@ def student_update(weights: network.Weights, inputs: Tensors) -> jax.Array:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Distil annealed sign-momentum with the sweep's constant; write the weights."""
+    """Distil annealed sign-momentum; write weights and card."""
     parser = argparse.ArgumentParser(description="Distil annealed sign-momentum.")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--sweep", default="results/sign_momentum_sweep.jsonl")
@@ -161,11 +163,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     constant, _ = sign_momentum.best_constant(results.read(arguments.sweep))
     config = DistillationConfig(steps=arguments.steps)
     weights, errors = distil(sign_momentum_teacher(constant), config)
-    weights = {"mlp": jax.tree.map(jnp.asarray, weights["mlp"])}
     arguments.out.mkdir(parents=True, exist_ok=True)
     report = {
         "step_size": constant,
         "relative_error": round(float(jnp.mean(errors[-100:])), 4),
+        "sweep": arguments.sweep,
         **dataclasses.asdict(config),
     }
     digest = save_safetensors(
@@ -173,6 +175,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         weights,
         metadata={"distillation": json.dumps(report)},
     )
+    count = sum(leaf.size for leaf in jax.tree.leaves(weights))
+    card = json.dumps(minatar_card(report, digest, count), indent=2) + "\n"
+    write_atomically(arguments.out / "card.json", card.encode())
     print(json.dumps({**report, "sha256": digest}, indent=2))
 
 

@@ -28,7 +28,7 @@ GAMES = ("Asterix", "Breakout", "Freeway", "SpaceInvaders")
 
 
 class AnnealedSignMomentumState(NamedTuple):
-    """State of ``annealed_sign_momentum``: int32 step count, momentum like the params."""
+    """State: int32 scalar step count, momentum of the params' shapes and dtypes."""
 
     steps: jax.Array
     momentum: Any
@@ -51,10 +51,10 @@ def annealed_sign_momentum(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> tx = annealed_sign_momentum(0.1, Horizon(10))
-        >>> update, _ = tx.update(jnp.array([2.0, 0.0]), tx.init(jnp.zeros(2)))
-        >>> update.round(3).tolist()
-        [-0.1, -0.0]
+        >>> tx = annealed_sign_momentum(0.5, Horizon(10))
+        >>> update, _ = tx.update(jnp.array([2.0, -3.0]), tx.init(jnp.zeros(2)))
+        >>> update.tolist()
+        [-0.5, 0.5]
     """
 
     def init_fn(params: optax.Params) -> AnnealedSignMomentumState:
