@@ -15,7 +15,7 @@ class ActorCritic(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        """Logits of the actions and the value of each observation."""
+        """Logits of the actions, and the value, of each observation."""
         h = nn.relu(nn.Dense(32, name="actor_0")(x))
         logits = nn.Dense(3, name="actor_1")(h)
         h = nn.relu(nn.Dense(32, name="critic_0")(x))
@@ -36,7 +36,7 @@ def loss(params):
     """Imitation and regression, and the dormancy of every neuron besides."""
     (logits, guess), dormancy = features.linen_dormancy(model, params, x)
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, action)
-    return cross_entropy.mean() + 0.5 * jnp.mean((guess - value) ** 2), dormancy
+    return cross_entropy.mean() + jnp.mean((guess - value) ** 2), dormancy
 
 
 rule = open_rl.pretrained("minatar", horizon=Horizon(steps))
@@ -46,7 +46,7 @@ state, before = tx.init(params), loss(params)[0]
 
 @jax.jit
 def step(params, state):
-    """One gradient, one update; optax.chain hands dormancy to the learned rule."""
+    """One gradient, one update; the chain hands dormancy on to the learned rule."""
     grads, dormancy = jax.grad(loss, has_aux=True)(params)
     updates, state = tx.update(grads, state, params, dormancy=dormancy)
     return optax.apply_updates(params, updates), state
@@ -56,5 +56,4 @@ for _ in range(steps):
     params, state = step(params, state)
 after, dormancy = loss(params)
 asleep = jnp.mean(dormancy["params"]["actor_0"]["bias"] < 0.1)
-print(f"loss before {before:.4f}, after {after:.4f}")
-print(f"dormant neurons in the actor's hidden layer: {asleep:.0%}")
+print(f"loss before {before:.4f}, after {after:.4f}, actor {asleep:.0%} dormant")

@@ -35,16 +35,12 @@ def loss(params):
     return cross_entropy.mean() + 0.5 * jnp.mean((guess - value) ** 2)
 
 
-tx = optax.chain(
-    optax.clip_by_global_norm(0.5),
-    optax.multi_transform(
-        {
-            "learned": open_rl.pretrained("minatar", horizon=Horizon(steps)),
-            "adam": optax.adam(1e-2),
-        },
-        {"torso": "learned", "actor": "learned", "critic": "adam"},
-    ),
+rule = open_rl.pretrained("minatar", horizon=Horizon(steps))
+both = optax.multi_transform(
+    {"learned": rule, "adam": optax.adam(1e-2)},
+    {"torso": "learned", "actor": "learned", "critic": "adam"},
 )
+tx = optax.chain(optax.clip_by_global_norm(0.5), both)
 state, before = tx.init(params), loss(params)
 
 

@@ -1,7 +1,6 @@
-"""An actor-critic in one Flax module, as purejaxrl has it, in an ordinary TrainState.
+"""An actor-critic in one Flax module, as in purejaxrl, in an ordinary TrainState.
 
-Its six layers are called Dense_0 to Dense_5: their names do not tell the actor's from
-the critic's, so ``networks=`` does.
+Its layers are Dense_0 to Dense_5, and only ``networks=`` tells which are the actor's.
 """
 
 import argparse

@@ -298,8 +298,7 @@ def make_train(
 
     Returns:
         ``train(key) -> TrainResult``, to be jitted, and vmapped over keys for seeds.
-        It reports nothing as it goes: host callbacks in a jitted loop can hang on
-        CPU (jax issue 25861). For progress, hold the loop with `make_loop`.
+        It reports nothing as it goes; for progress, hold the loop with `make_loop`.
 
     Example:
         >>> import jax, optax

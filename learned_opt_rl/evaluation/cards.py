@@ -1,8 +1,9 @@
-"""Write measured results into a card, from the raw rows of its runs.
+r"""Write measured results into a card, from the raw rows of its runs.
 
 As in::
 
-python -m learned_opt_rl.evaluation.cards pretrained/minatar results/minatar_1e6.jsonl
+    python -m learned_opt_rl.evaluation.cards \
+        pretrained/minatar results/minatar_1e6.jsonl
 """
 
 import argparse

@@ -135,10 +135,10 @@ def _execute(
 def _compile(
     config: PPOConfig, env: envs.Environment, factory: OptimizerFactory, keys: jax.Array
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The run as two programs, so that the host hears of it, and can stop it.
+    """The run as two programs, so that the host hears of it and Ctrl-C can stop it.
 
-    A callback from within one program would be simpler, but hangs now and then where
-    there are few cores (jax issue 25861).
+    A callback from within one program could not be interrupted, and callbacks are
+    known to hang on CPU (jax issue 25861).
     """
 
     def optimizer_and_key(key: jax.Array) -> tuple[Any, jax.Array]:

@@ -58,8 +58,8 @@ def require_carry(carry: Any, units: int | None) -> None:
 
 
 def require_scalar(name: str, value: Any) -> None:
-    """Raise ``ValueError`` unless ``value`` is a scalar."""
-    if jnp.shape(value):
+    """Raise ``ValueError`` unless ``value`` is a scalar, or not given (``None``)."""
+    if value is not None and jnp.shape(value):
         raise ValueError(
             f"{name} has shape {jnp.shape(value)}; give one scalar in [0, 1]"
         )

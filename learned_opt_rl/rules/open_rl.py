@@ -151,46 +151,33 @@ def scale_by_open(
         **unused: Any,
     ) -> tuple[optax.Updates, ScaleByOpenState]:
         del unused
-        if not isinstance(state, ScaleByOpenState):
-            raise TypeError(
-                f"state is a {type(state).__name__}, not a ScaleByOpenState: pass what "
-                "tx.init(params), or the tx.update before, returned"
-            )
         checks.require_params(params)
-        checks.require_same_structure(updates, params, state.momenta)
         if not jax.tree.leaves(params):  # all masked away, as in multi_transform
-            return updates, state
-        checks.require_carry(state.carry, architecture.carry)
+            return updates, cast(ScaleByOpenState, state)
+        open_state = _checked_state(state, updates, params, architecture.carry)
         if warn_past_horizon:
-            _warn_past(state.count, horizon)
-        t_p, b_p = proportions(state.count, horizon)
-        t_p = t_p if training_proportion is None else training_proportion
-        b_p = b_p if batch_proportion is None else batch_proportion
-        checks.require_scalar("training_proportion", t_p)
-        checks.require_scalar("batch_proportion", b_p)
+            _warn_past(open_state.count, horizon)
+        given = (training_proportion, batch_proportion)
+        t_p, b_p = _proportions(open_state.count, horizon, given)
         roles = leaf_roles(params, networks)
         leaves, structure = jax.tree.flatten(params)
         inputs = TableInputs(
             params=leaves,
             gradients=jax.tree.leaves(updates),
-            momenta=jax.tree.leaves(state.momenta),
-            carries=jax.tree.leaves(state.carry),
+            momenta=jax.tree.leaves(open_state.momenta),
+            carries=jax.tree.leaves(open_state.carry),
             positions=[role.position for role in roles],
             dormancy=broadcast_dormancy(dormancy, params),
             training_proportion=t_p,
             batch_proportion=b_p,
         )
         stepped = step(weights, inputs)
-        next_key, noise_key = split_key(state.key, key)
+        next_key, noise_key = split_key(open_state.key, key)
         noise = _noise(noise_key, leaves, [role.explored for role in roles])
-        moved = [
-            piece.astype(leaf.dtype)
-            for piece, leaf in zip(
-                split(_update(stepped.outputs, noise), leaves), leaves, strict=True
-            )
-        ]
+        pieces = split(_update(stepped.outputs, noise), leaves)
+        moved = [p.astype(x.dtype) for p, x in zip(pieces, leaves, strict=True)]
         return jax.tree.unflatten(structure, moved), ScaleByOpenState(
-            count=jnp.asarray(optax.safe_increment(state.count)),
+            count=jnp.asarray(optax.safe_increment(open_state.count)),
             momenta=jax.tree.unflatten(structure, stepped.momenta),
             carry=jax.tree.unflatten(structure, stepped.carries) if recurrent else (),
             key=next_key,
@@ -270,6 +257,30 @@ def pretrained(
     """
     artifact = artifacts.load(name, fetch=fetch)
     return from_artifact(artifact, horizon=horizon, **options)
+
+
+def _checked_state(
+    state: Any, updates: Any, params: Any, units: int | None
+) -> ScaleByOpenState:
+    if not isinstance(state, ScaleByOpenState):
+        raise TypeError(
+            f"state is a {type(state).__name__}, not a ScaleByOpenState: pass what "
+            "tx.init(params), or the tx.update before, returned"
+        )
+    checks.require_same_structure(updates, params, state.momenta)
+    checks.require_carry(state.carry, units)
+    return state
+
+
+def _proportions(
+    count: jax.Array, horizon: Horizon, given: tuple[Any, Any]
+) -> tuple[Any, Any]:
+    """Training and batch proportion: as given, else as counted."""
+    checks.require_scalar("training_proportion", given[0])
+    checks.require_scalar("batch_proportion", given[1])
+    counted = proportions(count, horizon)
+    t_p, b_p = (c if g is None else g for g, c in zip(given, counted, strict=True))
+    return t_p, b_p
 
 
 def _noise(key: jax.Array, leaves: list[jax.Array], explored: list[bool]) -> jax.Array:

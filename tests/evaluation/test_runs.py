@@ -41,26 +41,17 @@ def test_rows_are_json_and_complete(probe):
     assert first["versions"]["jax"] == jax.__version__
 
 
-def test_reports_do_not_change_the_run_and_come_at_most_a_hundred_times(probe):
+def test_a_run_is_the_agents_own_loop_reported_at_most_a_hundred_times(probe):
     config = dataclasses.replace(CONFIG, total_timesteps=128 * 205, epochs=1)
     calls = []
-    (reported,) = runs.run(
-        "adam:1e-2", probe, config, [0], on_rollout=lambda *call: calls.append(call)
+    (row,) = runs.run(
+        "adam:1e-2", probe, config, [4], on_rollout=lambda *call: calls.append(call)
     )
-    (silent,) = runs.run("adam:1e-2", probe, config, [0])
-    assert reported["curve"] == silent["curve"]
-    assert [rollouts for rollouts, _ in calls] == [*range(2, 205, 2), 205]
-    assert [mean for _, mean in calls] == [
-        *silent["curve"][1::2],
-        silent["final_return"],
-    ]
-
-
-def test_a_run_is_the_agents_own_loop(probe):
-    (row,) = runs.run("adam:1e-2", probe, CONFIG, [4])
     _, key = jax.random.split(jax.random.key(4))
-    train = make_train(CONFIG, probe, optax.adam(1e-2))
-    np.testing.assert_allclose(row["curve"], jax.jit(train)(key).returns)
+    train = make_train(config, probe, optax.adam(1e-2))
+    np.testing.assert_allclose(row["curve"], jax.jit(train)(key).returns, atol=1e-6)
+    assert [rollouts for rollouts, _ in calls] == [*range(2, 205, 2), 205]
+    assert [mean for _, mean in calls] == [*row["curve"][1::2], row["final_return"]]
 
 
 def test_rules_see_the_same_agents_and_learned_ones_a_key_per_seed(probe):
@@ -76,9 +67,7 @@ def test_rules_see_the_same_agents_and_learned_ones_a_key_per_seed(probe):
         return optax.GradientTransformation(init, update)
 
     first = runs.run(lambda key: still, probe, CONFIG, [0, 1], name="still")
-    (alone,) = runs.run(lambda key: still, probe, CONFIG, [1], name="still")
     assert first[0]["curve"] != first[1]["curve"]
-    assert first[1]["curve"] == alone["curve"]
     other = runs.run(noisy, probe, CONFIG, [0, 1], name="noisy")
     # The first rollout is played before the first update.
     assert [row["curve"][0] for row in other] == [row["curve"][0] for row in first]

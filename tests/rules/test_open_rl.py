@@ -329,7 +329,7 @@ def test_the_meta_gradient_reaches_every_weight_through_several_steps(architectu
     target = gradients(params, seed=99)
 
     def meta_loss(w):
-        updates, _ = run(open_rl.scale_by_open(w, HORIZON), params, steps=3)
+        updates, _ = run(open_rl.scale_by_open(w, HORIZON), params)
         return sum(
             1e3 * jnp.vdot(u, t)
             for u, t in zip(*map(jax.tree.leaves, (updates, target)), strict=True)
@@ -347,7 +347,8 @@ def test_a_meta_gradient_through_a_population_or_agents_under_vmap():
         updates, _ = run(open_rl.scale_by_open(w, HORIZON), p)
         return 1e6 * sum(jnp.sum(u**2) for u in jax.tree.leaves(updates))
 
-    w, agents = weights(), jax.tree.map(lambda p: jnp.stack([p, 2 * p]), params)
+    w = weights(FEED_FORWARD)
+    agents = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), params)
     batched = jax.vmap(meta_loss, in_axes=(None, 0))
     found = jax.jit(jax.grad(lambda w: batched(w, agents).sum()))(w)
     each = jax.jit(jax.vmap(jax.grad(meta_loss), in_axes=(None, 0)))(w, agents)
