@@ -46,13 +46,15 @@ def broadcast_dormancy(values: Any, parameters: Any) -> list[jax.Array]:
 
     Args:
         values: ``None`` (dormancy 1 everywhere) or a tree prefix of
-            ``parameters`` whose leaves are scalars or ``[last axis]`` arrays.
-            One value may so serve a whole module: its kernel and its bias.
+            ``parameters`` whose leaves are scalars, ``[last axis]`` arrays or
+            arrays of a parameter's own shape. One value may so serve a whole
+            module: its kernel and its bias. Equinox stores kernels ``[out, in]``:
+            broadcast those yourself, to the kernel's shape.
         parameters: Pytree of parameter leaves.
 
     Returns:
-        One float32 array per parameter leaf, in leaf order, of shape ``()`` or
-        ``[last axis]``.
+        One float32 array per parameter leaf, in leaf order, of shape ``()``,
+        ``[last axis]`` or that of the parameter.
 
     Raises:
         ValueError: ``values`` is no tree prefix of ``parameters``, or a width
@@ -83,10 +85,10 @@ def broadcast_dormancy(values: Any, parameters: Any) -> list[jax.Array]:
 
 
 def _checked(path: str, value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    if value.ndim == 0 or value.shape == shape[-1:]:
+    if value.ndim == 0 or value.shape in (shape[-1:], shape):
         return value
     raise ValueError(
         f"dormancy of parameter '{path}' has shape {value.shape}, but the parameter "
-        f"has shape {shape}: give a scalar or one value per output neuron, shape "
-        f"{shape[-1:]}"
+        f"has shape {shape}: give a scalar, one value per output neuron of shape "
+        f"{shape[-1:]}, or an array of the parameter's own shape"
     )

@@ -112,3 +112,12 @@ def test_shapes_are_as_annotated(monkeypatch):
         assert function(jnp.ones(shape)).shape == (3,)
     with pytest.raises(jaxtyping.TypeCheckError):
         function(jnp.ones(()))
+
+
+def test_an_array_of_the_parameters_own_shape_serves_out_in_kernels():
+    kernel = jnp.ones((2, 3))  # equinox: [out, in]
+    per_output = jnp.array([0.5, 1.5])
+    (spread,) = broadcast_dormancy(
+        jnp.broadcast_to(per_output[:, None], kernel.shape), kernel
+    )
+    np.testing.assert_array_equal(spread, [[0.5] * 3, [1.5] * 3])
