@@ -45,18 +45,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, default="bench/overhead.json")
     parser.add_argument("--agents", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--steps", type=float, default=2e5, help="of each PPO run")
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     arguments = parser.parse_args(argv)
-    updates, ppo = [], []
-    for agents in arguments.agents:
-        for network in NETWORKS:
-            updates += measure_updates(network, agents, arguments.repetitions)
-        ppo += measure_ppo(agents, int(arguments.steps), min(3, arguments.repetitions))
-    report = {**provenance(), "updates": updates, "ppo": ppo}
-    content = json.dumps(report, indent=1) + "\n"
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(arguments.out, content.encode())
+    updates, ppo = [], []
+    cases = [(n, a) for a in arguments.agents for n in ("PPO", *arguments.networks)]
+    for network, agents in cases:
+        if network == "PPO":
+            ppo += measure_ppo(agents, int(arguments.steps), arguments.repetitions)
+        else:
+            updates += measure_updates(network, agents, arguments.repetitions)
+        # After each case, so that a run cut short leaves what it measured.
+        report = {**provenance(), "updates": updates, "ppo": ppo}
+        write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
     print_table("One optimiser update", updates)
     print_table("PPO on Breakout-MinAtar, end to end", ppo)
 
@@ -200,6 +203,8 @@ def with_ratios(rows: list[dict], field: str, name: str = "times_adam") -> list[
 
 def print_table(title: str, rows: list[dict]) -> None:
     """Print rows as a Markdown table."""
+    if not rows:
+        return
     print(f"\n{title}\n")
     print("| " + " | ".join(rows[0]) + " |")
     print("|" + " --- |" * len(rows[0]))

@@ -57,7 +57,7 @@ def _anywhere(weights: network.Weights, inputs: TableInputs) -> StepOutputs:
 
 
 # A CPU gains nothing from several agents side by side and loses its cache to them, so
-# that two would cost three times one; a loop over agents costs what it should.
+# that each would cost twice what it costs alone; a loop costs what it should.
 @jax.custom_batching.sequential_vmap
 def _on_cpu(weights: network.Weights, inputs: TableInputs) -> StepOutputs:
     return _step(weights, inputs, network.apply_in_blocks)
