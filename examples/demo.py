@@ -44,7 +44,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--steps", type=float, default=1e6, help="environment steps (default 1e6)")
-    add("--seeds", type=int, default=1, help="agents per optimiser (default 1)")
+    add("--seeds", type=int, default=3, help="agents per optimiser (default 3)")
     add(
         "--rules",
         nargs="+",

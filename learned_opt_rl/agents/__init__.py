@@ -1,6 +1,7 @@
 """Inner loops: the agents that update rules are trained and measured on."""
 
 from learned_opt_rl.agents.ppo import PPOConfig as PPOConfig
+from learned_opt_rl.agents.ppo import Runner as Runner
 from learned_opt_rl.agents.ppo import TrainResult as TrainResult
 from learned_opt_rl.agents.ppo import make_loop as make_loop
 from learned_opt_rl.agents.ppo import make_train as make_train
