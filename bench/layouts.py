@@ -77,25 +77,11 @@ def rows(weights: Any, table: jax.Array) -> Any:
     ], h
 
 
-def blocks(weights: Any, table: jax.Array, width: int) -> Any:
-    """The library's network on blocks of ``width`` columns."""
-    count = -(-table.shape[1] // width)
-    padded = jnp.pad(table, ((0, 0), (0, count * width - table.shape[1])))
-
-    def block(start: jax.Array) -> Any:
-        part = jax.lax.dynamic_slice_in_dim(padded, start, width, axis=1)
-        return network.apply(weights, part)
-
-    parts = jax.lax.map(block, width * jnp.arange(count))
-    return jax.tree.map(
-        lambda y: jnp.moveaxis(y, 0, 1).reshape(y.shape[1], -1)[:, : table.shape[1]],
-        parts,
-    )
-
-
 ROW_VARIANTS = {
     "column per parameter, LayerNorm by reduction": rows,
-    "column per parameter, blocks of 4096": functools.partial(blocks, width=4096),
+    "column per parameter, blocks of 4096": functools.partial(
+        network.apply_in_blocks, columns=4096
+    ),
     "column per parameter, LayerNorm by adds (the library)": network.apply,
 }
 COLUMN_VARIANTS = {

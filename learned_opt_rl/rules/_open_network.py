@@ -164,26 +164,29 @@ def apply(weights: Weights, table: Float[Array, "rows n"]) -> Outputs:
     return _mlp(weights["mlp"], carry), carry
 
 
-def apply_in_blocks(weights: Weights, table: Float[Array, "rows n"]) -> Outputs:
+def apply_in_blocks(
+    weights: Weights, table: Float[Array, "rows n"], columns: int = _BLOCK
+) -> Outputs:
     """``apply`` a block of columns at a time: the layers are ten times the table.
 
     Args:
         weights: As for ``apply``.
         table: As for ``apply``.
+        columns: At most this many columns at a time.
 
     Returns:
         As ``apply``.
     """
     size = table.shape[1]
-    count = -(-size // _BLOCK)
+    count = -(-size // columns)
     if count == 1:
         return apply(weights, table)
     width = -(-size // count)
     padded = jnp.pad(table, ((0, 0), (0, count * width - size)))
 
     def block(start: jax.Array) -> Outputs:
-        columns = jax.lax.dynamic_slice_in_dim(padded, start, width, axis=1)
-        return apply(weights, columns)
+        part = jax.lax.dynamic_slice_in_dim(padded, start, width, axis=1)
+        return apply(weights, part)
 
     blocks = jax.lax.map(block, width * jnp.arange(count))
     return jax.tree.map(

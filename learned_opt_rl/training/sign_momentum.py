@@ -125,10 +125,10 @@ def best_constant(rows: Sequence[results.Row]) -> tuple[float, dict[str, float]]
         ... )
         (0.0003, {'sign_momentum:0.0003': 1.5})
     """
-    grouped: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        key = (row["rule"], row["environment"])
-        grouped.setdefault(key, []).append(row["final_return"])
+    grouped = {
+        key: [row["final_return"] for row in group]
+        for key, group in results.grouped(rows).items()
+    }
     scores: dict[str, list[float]] = {}
     for (rule, environment), returns in grouped.items():
         if rule != "lion":
