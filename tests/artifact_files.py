@@ -28,6 +28,7 @@ def card_data(name: str = "tiny", **changes: Any) -> dict[str, Any]:
     data: dict[str, Any] = {
         "schema": 1,
         "name": name,
+        "kind": "optimizer",
         "title": "A tiny optimiser",
         "summary": "For tests.",
         "algorithm": "open",

@@ -24,9 +24,12 @@ _LICENCE = schema.matches(
 _SHA256 = schema.matches(
     r"[0-9a-f]{64}", "use the 64 lower-case hexadecimal digits that sha256sum prints"
 )
-_FILE_NAME = schema.matches(
-    r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\.safetensors",
-    "name a .safetensors file in the card's own folder",
+_STEM = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+_SAFETENSORS_NAME = schema.matches(
+    rf"{_STEM}\.safetensors", "name a .safetensors file in the card's own folder"
+)
+_TEXT_NAME = schema.matches(
+    rf"{_STEM}\.txt", "name a .txt file in the card's own folder"
 )
 
 _HTTPS = schema.matches(
@@ -35,10 +38,16 @@ _HTTPS = schema.matches(
 )
 
 _FILE_WEIGHTS = schema.record(
-    file=_FILE_NAME,
+    file=_SAFETENSORS_NAME,
     sha256=_SHA256,
     parameters=schema.positive_integer,
     format=schema.one_of("safetensors"),
+)
+_EXPRESSION = schema.record(
+    file=_TEXT_NAME,
+    sha256=_SHA256,
+    parameters=schema.natural_number,
+    format=schema.one_of("expression"),
 )
 _REMOTE_WEIGHTS = schema.record(
     url=_HTTPS,
@@ -50,13 +59,18 @@ _REMOTE_WEIGHTS = schema.record(
 
 
 def _check_weights(value: Any, path: str) -> None:
-    remote = isinstance(value, Mapping) and "url" in value
-    (_REMOTE_WEIGHTS if remote else _FILE_WEIGHTS)(value, path)
+    check = _FILE_WEIGHTS
+    if isinstance(value, Mapping) and "url" in value:
+        check = _REMOTE_WEIGHTS
+    elif isinstance(value, Mapping) and value.get("format") == "expression":
+        check = _EXPRESSION
+    check(value, path)
 
 
 _CARD = schema.record(
     schema=schema.one_of(1),
     name=_NAME,
+    kind=schema.one_of("optimizer", "drift", "update_rule"),
     title=schema.text,
     summary=schema.text,
     algorithm=_IDENTIFIER,

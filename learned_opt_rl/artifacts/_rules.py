@@ -7,7 +7,14 @@ from types import ModuleType
 from learned_opt_rl.artifacts._plugins import RULES_GROUP, entry_points
 from learned_opt_rl.errors import ArtifactError
 
-_BUILT_IN = {"open": "learned_opt_rl.rules.open_rl"}
+_BUILT_IN = {
+    "expression": "learned_opt_rl.rules.discovered",
+    "lpg": "learned_opt_rl.rules.lpg",
+    "lpo": "learned_opt_rl.rules.lpo",
+    "no_features": "learned_opt_rl.rules.no_features",
+    "open": "learned_opt_rl.rules.open_rl",
+    "optim4rl": "learned_opt_rl.rules.optim4rl",
+}
 
 
 def rule_module(algorithm: str) -> ModuleType:

@@ -17,7 +17,7 @@ from learned_opt_rl.artifacts._check import check_tensor
 from learned_opt_rl.artifacts._tree import WeightTree, flatten_names, unflatten_names
 from learned_opt_rl.errors import WeightsError
 
-_RESTORE = "restore it, for example by reinstalling the package that holds it"
+RESTORE = "restore it, for example by reinstalling the package that holds it"
 
 
 def load_safetensors(path: str | os.PathLike[str], sha256: str) -> WeightTree:
@@ -43,8 +43,8 @@ def load_safetensors(path: str | os.PathLike[str], sha256: str) -> WeightTree:
         {'mlp': {'bias': array([0., 0.], dtype=float32)}}
     """
     path = pathlib.Path(path)
-    content = read_limited(path, _RESTORE)
-    check_sha256(content, sha256, str(path), _RESTORE)
+    content = read_limited(path, RESTORE)
+    check_sha256(content, sha256, str(path), RESTORE)
     refuse_foreign(content, str(path), "safetensors")
     try:
         tensors = safetensors.numpy.load(content)

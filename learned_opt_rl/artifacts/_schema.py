@@ -77,6 +77,12 @@ def positive_integer(value: Any, path: str) -> None:
         raise MismatchError(path, found(value), "write an integer of at least 1")
 
 
+def natural_number(value: Any, path: str) -> None:
+    """Accept an integer from 0 upwards."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise MismatchError(path, found(value), "write an integer of at least 0")
+
+
 def number(value: Any, path: str) -> None:
     """Accept a finite number."""
     # The largest float bounds integers too: a longer one has no float to become.

@@ -1,4 +1,4 @@
-"""An artifact: a card together with the weights it describes."""
+"""An artifact: a card together with what it describes: weights, or a closed form."""
 
 import dataclasses
 
@@ -13,7 +13,9 @@ class Artifact:
 
     Attributes:
         card: What the artifact is.
-        weights: Nested dict of float32 numpy arrays, already checked against the card.
+        weights: Nested dict of float32 numpy arrays, already checked against the card;
+            of an expression, the default values of its tunable constants.
+        text: Of an expression, its text exactly as stored; ``None`` for weights.
 
     Example:
         >>> from learned_opt_rl import artifacts
@@ -23,3 +25,4 @@ class Artifact:
 
     card: Card
     weights: WeightTree
+    text: str | None = None

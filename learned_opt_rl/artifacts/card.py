@@ -17,6 +17,7 @@ from learned_opt_rl.artifacts._schema import MismatchError
 from learned_opt_rl.errors import CardError
 
 Representation: TypeAlias = Literal["network", "expression"]
+Kind: TypeAlias = Literal["optimizer", "drift", "update_rule"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,19 +71,20 @@ class Citation:
 
 @dataclasses.dataclass(frozen=True)
 class FileWeights:
-    """Weights in a file beside the card.
+    """Weights, or a closed form, in a file beside the card.
 
     Attributes:
         file: The file's name, without a folder.
         sha256: Digest of the file, 64 lower-case hexadecimal digits.
-        parameters: Number of weights.
-        format: Always ``"safetensors"``.
+        parameters: Number of weights, or of an expression's tunable constants.
+        format: ``"safetensors"``, or ``"expression"`` for a text of
+            `learned_opt_rl.expressions`.
     """
 
     file: str
     sha256: str
     parameters: int
-    format: Literal["safetensors"] = "safetensors"
+    format: Literal["safetensors", "expression"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +140,9 @@ class Card:
     Attributes:
         schema: Version of this schema, 1.
         name: ``"name"`` or ``"namespace/name"``.
+        kind: ``"optimizer"`` (makes an optax transformation), ``"drift"`` (a function
+            of ratio and advantage for a policy loss) or ``"update_rule"`` (makes an
+            agent's targets, as LPG).
         title: A line to show as a heading.
         summary: What it is for, in a sentence.
         algorithm: Identifier of the rule that runs it, such as ``"open"``.
@@ -162,6 +167,7 @@ class Card:
 
     schema: int
     name: str
+    kind: Kind
     title: str
     summary: str
     algorithm: str

@@ -14,6 +14,7 @@ from learned_opt_rl.artifacts.card import Card, FileWeights
 from learned_opt_rl.artifacts.weights import (
     check_weights,
     from_flat_npy,
+    load_expression,
     load_safetensors,
     read_limited,
 )
@@ -249,6 +250,8 @@ def load_entry(entry: Entry, *, fetch: bool = False) -> Artifact:
     card = entry.card
     if isinstance(card.weights, FileWeights):
         path = entry.folder / card.weights.file
+        if card.weights.format == "expression":
+            return Artifact(card, *load_expression(path, card))
         weights = load_safetensors(path, card.weights.sha256)
     else:
         path = remote.locate(card, fetch=fetch)

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors of our own, and the flat vectors OPEN was released in.
+"""What an artifact has on disk: safetensors, flat vectors, texts of closed forms.
 
 Bytes are trusted in a fixed order: size limit, sha256, format, dtype, finite values,
 shapes. Nothing is ever unpickled.
@@ -8,6 +8,7 @@ from learned_opt_rl.artifacts._bytes import MAX_BYTES as MAX_BYTES
 from learned_opt_rl.artifacts._bytes import check_sha256 as check_sha256
 from learned_opt_rl.artifacts._bytes import read_limited as read_limited
 from learned_opt_rl.artifacts._check import check_weights as check_weights
+from learned_opt_rl.artifacts._expression_file import load_expression as load_expression
 from learned_opt_rl.artifacts._flat_npy import from_flat_npy as from_flat_npy
 from learned_opt_rl.artifacts._open_layout import INPUTS as INPUTS
 from learned_opt_rl.artifacts._open_layout import open_shapes as open_shapes

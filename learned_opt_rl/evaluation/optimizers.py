@@ -6,11 +6,7 @@ with a fixed learning rate (``adam:1e-3``), and ``artifact:NAME`` (or just ``NAM
 no handcrafted optimiser is called that) for a learned one.
 """
 
-import functools
-import importlib.resources
-import json
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import optax
@@ -18,6 +14,7 @@ import optax
 from learned_opt_rl import artifacts
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.rules import pretrained
+from learned_opt_rl.rules._tuned import tuned
 
 OptimizerFactory = Callable[[jax.Array], optax.GradientTransformation]
 """``key -> optimiser``; handcrafted ones ignore the key, learned ones explore by it."""
@@ -68,7 +65,10 @@ def handcrafted(
         )
     if colon:
         return HANDCRAFTED[name](_rate(rule, rate))
-    settings = _tuned(name, environment)
+    try:
+        settings = tuned(name, environment)
+    except ValueError as error:
+        raise ValueError(f"rule={rule!r}: {error}, as in '{name}:1e-3'") from error
     learning_rate = settings.pop("learning_rate")
     if settings.pop("anneal"):
         learning_rate = optax.linear_schedule(learning_rate, 0.0, num_updates)
@@ -105,23 +105,6 @@ def resolve(rule: str, config: PPOConfig, environment: str) -> OptimizerFactory:
     artifacts.card(name)
     horizon = config.horizon()
     return lambda key: pretrained(name, horizon=horizon, key=key)
-
-
-@functools.cache
-def _table() -> dict[str, dict[str, dict[str, Any]]]:
-    file = importlib.resources.files("learned_opt_rl.evaluation") / "tuned.json"
-    return json.loads(file.read_text(encoding="utf-8"))["environments"]
-
-
-def _tuned(name: str, environment: str) -> dict[str, Any]:
-    try:
-        return dict(_table()[environment][name])
-    except KeyError:
-        known = [env for env, rules in _table().items() if name in rules]
-        raise ValueError(
-            f"nothing is tuned for rule={name!r} on environment={environment!r} (only "
-            f"for {', '.join(known)}); give a learning rate, as in '{name}:1e-3'"
-        ) from None
 
 
 def _rate(rule: str, text: str) -> float:

@@ -1,11 +1,14 @@
-"""Random keys that live in an optimiser's state."""
+"""Random keys that live in an optimiser's state, and the noise drawn from them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from learned_opt_rl.features import LeafRole
 
 
 def init_key(params: Any, *, seed: int, key: jax.Array | None) -> jax.Array:
@@ -46,6 +49,30 @@ def split_key(data: jax.Array, like: jax.Array | None) -> tuple[jax.Array, jax.A
     impl = None if like is None else jax.random.key_impl(typed(like))
     following, now = jax.random.split(jax.random.wrap_key_data(data, impl=impl))
     return jax.random.key_data(following), now
+
+
+def exploration_noise(
+    key: jax.Array, leaves: Sequence[jax.Array], roles: Sequence[LeafRole]
+) -> jax.Array:
+    """Standard normal noise for the actor's parameters, zero for the critic's.
+
+    Args:
+        key: Typed key of this step.
+        leaves: The parameters; only their sizes are used.
+        roles: One per leaf; who is explored.
+
+    Returns:
+        float32 ``[n]`` for all n parameters, in leaf order.
+    """
+    sizes = [leaf.size for leaf in leaves]
+    explored = [role.explored for role in roles]
+    count = sum(n for n, flag in zip(sizes, explored, strict=True) if flag)
+    drawn, pieces = jax.random.normal(key, (count,), jnp.float32), []
+    start = 0
+    for n, flag in zip(sizes, explored, strict=True):
+        pieces.append(drawn[start : start + n] if flag else jnp.zeros(n, jnp.float32))
+        start += n if flag else 0
+    return jnp.concatenate(pieces)
 
 
 def typed(key: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -77,6 +78,25 @@ def require_same_structure(updates: Any, params: Any, momenta: Any) -> None:
     _compare("gradient", _shapes(updates), shapes, "as jax.grad returns them")
     state = {path: shape[1:] for path, shape in _shapes(momenta).items()}
     _compare("optimiser state", state, shapes, "made by tx.init(params)")
+    _require_same_kind(updates, params)
+
+
+def require_same_trees(updates: Any, params: Any, slots: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` where gradients or memory do not match the parameters.
+
+    Args:
+        updates: Gradients.
+        params: Parameters.
+        slots: Per name a tree like the parameters.
+    """
+    shapes = _shapes(params)
+    _compare("gradient", _shapes(updates), shapes, "as jax.grad returns them")
+    for tree in slots.values():
+        _compare("optimiser state", _shapes(tree), shapes, "made by tx.init(params)")
+    _require_same_kind(updates, params)
+
+
+def _require_same_kind(updates: Any, params: Any) -> None:
     if jax.tree.structure(updates) != jax.tree.structure(params):
         raise ValueError(
             f"gradients are a {type(updates).__name__} tree, parameters a "

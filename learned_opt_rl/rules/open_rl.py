@@ -33,16 +33,16 @@ from learned_opt_rl.features import (
     broadcast_dormancy,
     init_momenta,
     leaf_roles,
-    proportions,
 )
 from learned_opt_rl.rules import _open_network as network
 from learned_opt_rl.rules import _tree_checks as checks
-from learned_opt_rl.rules._noise import init_key, split_key
+from learned_opt_rl.rules._noise import exploration_noise, init_key, split_key
 from learned_opt_rl.rules._open_network import Architecture as Architecture
 from learned_opt_rl.rules._open_network import Weights as Weights
 from learned_opt_rl.rules._open_network import init as init
 from learned_opt_rl.rules._open_step import split, step
 from learned_opt_rl.rules._open_table import TableInputs
+from learned_opt_rl.rules._progress import horizon_of, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,7 +158,7 @@ def scale_by_open(
         if warn_past_horizon:
             _warn_past(open_state.count, horizon)
         given = (training_proportion, batch_proportion)
-        t_p, b_p = _proportions(open_state.count, horizon, given)
+        t_p, b_p = progress(open_state.count, horizon, given)
         roles = leaf_roles(params, networks)
         leaves, structure = jax.tree.flatten(params)
         inputs = TableInputs(
@@ -173,7 +173,7 @@ def scale_by_open(
         )
         stepped = step(weights, inputs)
         next_key, noise_key = split_key(open_state.key, key)
-        noise = _noise(noise_key, leaves, [role.explored for role in roles])
+        noise = exploration_noise(noise_key, leaves, roles)
         pieces = split(_update(stepped.outputs, noise), leaves)
         moved = [p.astype(x.dtype) for p, x in zip(pieces, leaves, strict=True)]
         return jax.tree.unflatten(structure, moved), ScaleByOpenState(
@@ -217,15 +217,7 @@ def from_artifact(
             f"artifact '{card.name}' is of algorithm '{card.algorithm}', not 'open'; "
             f"use learned_opt_rl.pretrained('{card.name}')"
         )
-    if horizon is None:
-        if card.horizon is None:
-            raise ArtifactError(
-                f"the card of '{card.name}' names no horizon; pass horizon=Horizon(...)"
-            )
-        horizon = Horizon(
-            card.horizon.total_updates, card.horizon.epochs, card.horizon.minibatches
-        )
-    return scale_by_open(artifact.weights, horizon, **options)
+    return scale_by_open(artifact.weights, horizon_of(card, horizon), **options)
 
 
 def pretrained(
@@ -270,29 +262,6 @@ def _checked_state(
     checks.require_same_structure(updates, params, state.momenta)
     checks.require_carry(state.carry, units)
     return state
-
-
-def _proportions(
-    count: jax.Array, horizon: Horizon, given: tuple[Any, Any]
-) -> tuple[Any, Any]:
-    """Training and batch proportion: as given, else as counted."""
-    checks.require_scalar("training_proportion", given[0])
-    checks.require_scalar("batch_proportion", given[1])
-    counted = proportions(count, horizon)
-    t_p, b_p = (c if g is None else g for g, c in zip(given, counted, strict=True))
-    return t_p, b_p
-
-
-def _noise(key: jax.Array, leaves: list[jax.Array], explored: list[bool]) -> jax.Array:
-    """Standard normal noise for explored leaves, zero for the others."""
-    sizes = [leaf.size for leaf in leaves]
-    count = sum(n for n, flag in zip(sizes, explored, strict=True) if flag)
-    drawn, pieces = jax.random.normal(key, (count,), jnp.float32), []
-    start = 0
-    for n, flag in zip(sizes, explored, strict=True):
-        pieces.append(drawn[start : start + n] if flag else jnp.zeros(n, jnp.float32))
-        start += n if flag else 0
-    return jnp.concatenate(pieces)
 
 
 def _update(outputs: jax.Array, noise: jax.Array) -> jax.Array:

@@ -38,6 +38,7 @@ def minatar_card(
     card = {
         "schema": 1,
         "name": "minatar",
+        "kind": "optimizer",
         "title": "OPEN for MinAtar, distilled from annealed sign-momentum",
         "summary": "Feed-forward OPEN that imitates annealed sign-momentum; a plain "
         "default for PPO agents until evolved weights replace it.",

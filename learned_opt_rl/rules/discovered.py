@@ -1,0 +1,378 @@
+"""Closed forms: update rules and drifts that are text, found by search or by a model.
+
+The published symbolic, LLM-proposed and archive-discovered functions are artifacts
+whose "weights" are a few lines of `learned_opt_rl.expressions`, shown in their cards
+exactly as stored. They are parsed and checked, never executed as Python.
+
+References:
+    Goldie et al., 2025: "How Should We Meta-Learn Reinforcement Learning
+    Algorithms?", supplement C. Goldie et al., 2025: "Do Symbolic or Black-Box
+    Representations Generalise Better in Learned Optimisation?", section 6 and
+    appendix B.
+
+Example:
+    >>> import jax.numpy as jnp
+    >>> from learned_opt_rl import discovered
+    >>> tx = discovered.pretrained("discovered/discovered_1")
+    >>> params = {"w": jnp.ones(3)}
+    >>> updates, state = tx.update({"w": jnp.ones(3)}, tx.init(params), params)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_opt_rl import artifacts, expressions
+from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.expressions import Function
+from learned_opt_rl.features import Horizon, Networks, broadcast_dormancy, leaf_roles
+from learned_opt_rl.rules import _tree_checks as checks
+from learned_opt_rl.rules import drifts
+from learned_opt_rl.rules._expression_step import StepInputs, step, zero_mean
+from learned_opt_rl.rules._noise import exploration_noise, init_key, split_key
+from learned_opt_rl.rules._open_step import split
+from learned_opt_rl.rules._progress import horizon_of, progress
+from learned_opt_rl.rules._tuned import tuned
+
+if TYPE_CHECKING:
+    from learned_opt_rl.rules.drifts import Drift
+
+
+class ScaleByExpressionState(NamedTuple):
+    """State of ``scale_by_expression``: arrays only.
+
+    Attributes:
+        count: int32 scalar, optimiser steps taken.
+        memory: Per declared slot a tree like the parameters, float32.
+        key: uint32 random key data of the exploration noise.
+    """
+
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
+    memory: dict[str, Any]
+    key: jax.Array
+
+
+def scale_by_expression(
+    function: Function | str,
+    horizon: Horizon,
+    *,
+    constants: Mapping[str, Any] | None = None,
+    learning_rate: Any = 1.0,
+    zero_mean_updates: bool = False,
+    networks: Networks | None = None,
+    seed: int = 0,
+    key: jax.Array | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r    """A closed form as an optax transformation.
+
+    The function is evaluated once per leaf and its value *subtracted*, as published.
+    Optional keywords of ``update``: ``dormancy``, ``training_proportion`` and
+    ``batch_proportion``, as for ``open_rl.scale_by_open``. Gradients should be
+    clipped to global norm 0.5, actor and critic each, as in the published agent.
+
+    Args:
+        function: An expression of kind ``"optimizer"``, or its text.
+        horizon: Length of the run.
+        constants: Values for the function's declared constants, by name; scalars,
+            which may be traced. The declared values where ``None``.
+        learning_rate: The base of the input ``lr``, which falls linearly with
+            training proportion, ``lr = learning_rate * (1 - t_p)``; a scalar, which
+            may be traced. Unused by functions that have no input ``lr``.
+        zero_mean_updates: Subtract the mean over all parameters of all networks.
+        networks: Which parameters are whose, where paths do not say; see
+            ``features.leaf_roles``.
+        seed: Seed of the exploration noise.
+        key: jax random key, instead of ``seed``.
+
+    Returns:
+        A ``GradientTransformationExtraArgs`` with ``ScaleByExpressionState``.
+
+    Raises:
+        ExpressionError: The text does not parse, or a constant has no such name.
+        ValueError: The function is a drift. In ``update``: ``params`` is missing, or
+            gradients, state, parameters and dormancy do not fit together.
+        TypeError: ``horizon`` is no ``Horizon``; a parameter is not floating.
+
+    References:
+        specs of the two papers named above: momenta without bias correction, input
+        ``lr`` annealed linearly, noise for the actor only.
+
+    Example:
+        >>> from learned_opt_rl import Horizon, discovered
+        >>> text = "optimizer\ninputs g, lr\nreturn lr * sign(g)"
+        >>> tx = discovered.scale_by_expression(text, Horizon(100), learning_rate=0.01)
+    """
+    if isinstance(function, str):
+        function = expressions.parse(function)
+    if function.kind != "optimizer":
+        raise ValueError(
+            f"function is of kind {function.kind!r}; give one of kind 'optimizer', or "
+            "use discovered.drift(function)"
+        )
+    checks.require_horizon(horizon)
+    body = function
+
+    def init_fn(params: optax.Params) -> ScaleByExpressionState:
+        checks.require_floating(params)
+        slots = jax.tree.map(lambda p: body.init_memory(jnp.shape(p)), params)
+        return ScaleByExpressionState(
+            count=jnp.zeros((), jnp.int32),
+            memory={
+                name: jax.tree.map(
+                    lambda _, slot, name=name: jnp.asarray(slot[name]), params, slots
+                )
+                for name in body.init_memory(())
+            },
+            key=init_key(params, seed=seed, key=key),
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        *,
+        dormancy: Any = None,
+        training_proportion: jax.Array | float | None = None,
+        batch_proportion: jax.Array | float | None = None,
+        **unused: Any,
+    ) -> tuple[optax.Updates, ScaleByExpressionState]:
+        del unused
+        checks.require_params(params)
+        if not jax.tree.leaves(params):  # all masked away, as in multi_transform
+            return updates, cast(ScaleByExpressionState, state)
+        before = _checked_state(state, updates, params, body)
+        given = (training_proportion, batch_proportion)
+        t_p, b_p = progress(before.count, horizon, given)
+        leaves, structure = jax.tree.flatten(params)
+        roles = leaf_roles(params, networks)
+        next_key, noise_key = split_key(before.key, key)
+        noise = exploration_noise(noise_key, leaves, roles)
+        inputs = StepInputs(
+            params=leaves,
+            gradients=jax.tree.leaves(updates),
+            dormancy=broadcast_dormancy(dormancy, params),
+            noise=split(noise, leaves),
+            roles=roles,
+            memory={n: jax.tree.leaves(tree) for n, tree in before.memory.items()},
+            shared={
+                "t_p": jnp.asarray(t_p, jnp.float32),
+                "b_p": jnp.asarray(b_p, jnp.float32),
+                "lr": jnp.asarray(learning_rate, jnp.float32) * (1 - t_p),
+                "iteration": before.count.astype(jnp.float32) + 1,
+            },
+        )
+        values, memory = step(body, constants, inputs)
+        if zero_mean_updates:
+            values = zero_mean(values)
+        moved = [-v.astype(p.dtype) for v, p in zip(values, leaves, strict=True)]
+        return jax.tree.unflatten(structure, moved), ScaleByExpressionState(
+            count=jnp.asarray(optax.safe_increment(before.count)),
+            memory={n: jax.tree.unflatten(structure, m) for n, m in memory.items()},
+            key=next_key,
+        )
+
+    return optax.GradientTransformationExtraArgs(
+        init_fn, cast("Callable[..., Any]", update_fn)
+    )
+
+
+def drift(
+    function: Function | str,
+    *,
+    constants: Mapping[str, Any] | None = None,
+    offset: float = 0.0,
+) -> Drift:
+    r    """A closed form as a drift for ``losses.policy_loss``: ``relu(f(r, A) - offset)``.
+
+    Args:
+        function: An expression of kind ``"drift"``, or its text.
+        constants: Values for its declared constants, such as ``{"eps": 0.1}``.
+        offset: Subtracted before the relu: 1e-6 for the published symbolic functions,
+            0 for the proposals of language models.
+
+    Returns:
+        ``(ratio, advantage) -> drift``, element-wise, float32.
+
+    Raises:
+        ExpressionError: The text does not parse, or a constant has no such name.
+        ValueError: The function is an optimiser.
+
+    References:
+        Goldie et al. 2025 (how to meta-learn), section 3 and supplement C.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from learned_opt_rl import discovered
+        >>> d = discovered.drift("drift\ninputs r, A\nreturn (r - 1)^2 * abs(A)")
+        >>> d(jnp.array([1.0, 2.0]), jnp.ones(2)).tolist()
+        [0.0, 1.0]
+    """
+    if isinstance(function, str):
+        function = expressions.parse(function)
+    if function.kind != "drift":
+        raise ValueError(
+            f"function is of kind {function.kind!r}; give one of kind 'drift', or use "
+            "discovered.scale_by_expression(function, horizon)"
+        )
+    body = function
+
+    def raw(ratio: jax.Array, advantage: jax.Array) -> jax.Array:
+        available = {"r": ratio, "A": advantage, "log_r": jnp.log(ratio)}
+        inputs = {name: available[name] for name in body.inputs}
+        value, _ = body.evaluate(inputs, {}, constants)
+        return jnp.broadcast_to(value, ratio.shape)
+
+    return drifts.from_function(raw, offset=offset)
+
+
+def tuned_learning_rate(name: str, environment: str) -> float:
+    """The published learning rate of an artifact for an environment.
+
+    Args:
+        name: Name of an artifact whose function has the input ``lr``.
+        environment: A name such as ``"Breakout-MinAtar"`` or ``"CartPole-v1"``.
+
+    Returns:
+        The rate before annealing, as tuned by the authors for the rule each search
+        started from (SGD, Adam or PPO with Adam), not for the function itself.
+
+    Raises:
+        ArtifactError: There is no such artifact, or its card names no table.
+        ValueError: The table has no such environment.
+
+    References:
+        Goldie et al. 2025 (how to meta-learn), tables 4 to 6.
+
+    Example:
+        >>> from learned_opt_rl import discovered
+        >>> discovered.tuned_learning_rate(
+        ...     "discovered/open_llm_minatar", "Breakout-MinAtar"
+        ... )
+        1.02
+    """
+    return _tuned(artifacts.card(name), environment)
+
+
+def from_artifact(
+    artifact: artifacts.Artifact,
+    *,
+    constants: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    """The transformation, or the drift, of a closed-form artifact.
+
+    Args:
+        artifact: A loaded artifact whose algorithm is ``"expression"``.
+        constants: Values for its declared constants, by name.
+        **options: Of an optimiser ``horizon`` (by default the artifact's),
+            ``learning_rate`` (by default the card's), or ``environment`` for the
+            published rate there, and those of ``scale_by_expression``. None for a
+            drift.
+
+    Returns:
+        An optax transformation, or a function ``(ratio, advantage) -> drift``.
+
+    Raises:
+        ArtifactError: The artifact is of another algorithm.
+        TypeError: An option that the artifact does not take.
+
+    Example:
+        >>> from learned_opt_rl import artifacts, discovered
+        >>> tx = discovered.from_artifact(artifacts.load("discovered/discovered_1"))
+    """
+    card = artifact.card
+    if card.algorithm != "expression" or artifact.text is None:
+        raise ArtifactError(
+            f"artifact '{card.name}' is of algorithm '{card.algorithm}', not "
+            f"'expression'; use learned_opt_rl.pretrained('{card.name}')"
+        )
+    function = expressions.parse(artifact.text)
+    if card.kind == "drift":
+        offset = float(card.architecture["offset"])
+        return drift(function, constants=constants, offset=offset, **options)
+    return _optimizer(card, function, constants=constants, **options)
+
+
+def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
+    """A closed-form artifact by name.
+
+    Args:
+        name: Name of the artifact, e.g. ``"discovered/open_llm_minatar"``.
+        fetch: Download a remote artifact that is not in the cache yet.
+        **options: As for ``from_artifact``.
+
+    Returns:
+        An optax transformation, or a function ``(ratio, advantage) -> drift``.
+
+    Raises:
+        ArtifactError: The name is unknown, or card or text are unusable.
+        FetchError: The artifact is remote, and not cached or not to be had.
+
+    Example:
+        >>> from learned_opt_rl import discovered
+        >>> tx = discovered.pretrained(
+        ...     "discovered/open_llm_minatar", environment="Breakout-MinAtar"
+        ... )
+    """
+    return from_artifact(artifacts.load(name, fetch=fetch), **options)
+
+
+def _optimizer(
+    card: artifacts.Card,
+    function: Function,
+    *,
+    horizon: Horizon | None = None,
+    learning_rate: Any = None,
+    environment: str | None = None,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    if learning_rate is not None and environment is not None:
+        raise TypeError(
+            f"learning_rate={learning_rate!r} and environment={environment!r} both set "
+            "the learning rate; give one"
+        )
+    if environment is not None:
+        learning_rate = _tuned(card, environment)
+    if learning_rate is None:
+        learning_rate = card.architecture.get("learning_rate", 1.0)
+    return scale_by_expression(
+        function,
+        horizon_of(card, horizon),
+        learning_rate=learning_rate,
+        zero_mean_updates=bool(card.architecture["zero_mean"]),
+        **options,
+    )
+
+
+def _tuned(card: artifacts.Card, environment: str) -> float:
+    table = card.architecture.get("learning_rates")
+    if table is None:
+        raise ArtifactError(
+            f"'{card.name}' has no table of learning rates: its function has no input "
+            "lr. Leave environment= out"
+        )
+    return tuned(str(table), environment)["learning_rate"]
+
+
+def _checked_state(
+    state: Any, updates: Any, params: Any, function: Function
+) -> ScaleByExpressionState:
+    if not isinstance(state, ScaleByExpressionState):
+        raise TypeError(
+            f"state is a {type(state).__name__}, not a ScaleByExpressionState: pass "
+            "what tx.init(params), or the tx.update before, returned"
+        )
+    slots = set(function.init_memory(()))
+    if set(state.memory) != slots:
+        raise ValueError(
+            f"the optimiser state holds the slots {sorted(state.memory)}, the function "
+            f"declares {sorted(slots)}: the state is of another tx. Make it with "
+            "tx.init(params) of this one"
+        )
+    checks.require_same_trees(updates, params, state.memory)
+    return state
