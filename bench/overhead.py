@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             updates += measure_updates(network, agents, arguments.repetitions)
         # After each case, so that a run cut short leaves what it measured.
-        report = {**provenance(), "updates": updates, "ppo": ppo}
+        asked = {key: str(value) for key, value in vars(arguments).items()}
+        report = {**provenance(), "asked": asked, "updates": updates, "ppo": ppo}
         write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
     print_table("One optimiser update", updates)
     print_table("PPO on Breakout-MinAtar, end to end", ppo)

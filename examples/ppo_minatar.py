@@ -1,7 +1,7 @@
 """PPO on a MinAtar game with a learned optimiser, in the library's own agent.
 
 By default a run of a minute, which shows that it works; ``--steps 1e7`` is the length
-the optimiser was trained for.
+of the published runs.
 """
 
 import argparse

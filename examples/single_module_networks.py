@@ -13,7 +13,7 @@ from flax.training.train_state import TrainState
 
 from learned_opt_rl import Horizon, features, open_rl
 
-NETWORKS = {"actor": "Dense_[0-2]", "critic": "Dense_[3-5]"}
+NETWORKS = {"actor": "Dense_[0-2]/", "critic": "Dense_[3-5]/"}
 
 
 class ActorCritic(nn.Module):

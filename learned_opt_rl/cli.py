@@ -126,6 +126,11 @@ def _page(entry: Entry) -> Iterator[str]:
             value, 88, initial_indent=f"{label:<14}", subsequent_indent=" " * 14
         )
     yield from _bullets("Results", map(_result_line, card.results), "not measured yet")
+    commands = [result.command for result in card.results if result.command]
+    if commands:
+        yield ""
+        yield "Measure it again"
+        yield from (f"  {command}" for command in commands)
     yield from _bullets("Known failures", card.known_failures, "none recorded")
 
 

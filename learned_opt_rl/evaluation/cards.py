@@ -76,7 +76,8 @@ def _result(
         "command": (
             f"python -m learned_opt_rl.evaluation.runs --rules {summary.rule} "
             f"--environment {summary.environment} --steps {steps:g} --seeds {seeds} "
-            f"--out {path.as_posix()}"
+            # Not the file it came from: what that holds would not be run again.
+            f"--out again.jsonl"
         ),
     }
 

@@ -7,14 +7,17 @@ From a shell, resumably (what a file already holds is not run again)::
 """
 
 import argparse
-import dataclasses
 import importlib.metadata
+import json
 import math
+import os
 import pathlib
+import platform
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -80,7 +83,7 @@ def run(
         raise ValueError("name=None: a rule given as a function needs a name")
 
     params, curves, shared = _execute(config, env, factory, seeds, on_rollout)
-    shared |= {**provenance(), "config": dataclasses.asdict(config)}
+    shared |= {**provenance(), "config": asdict(config)}
     return [
         {
             "rule": name,
@@ -176,17 +179,19 @@ def provenance() -> Row:
 
     Returns:
         Versions of the libraries, the git revision of this checkout (None outside
-        one; ``-dirty`` if files differ from it) and the device.
+        one; ``-dirty`` if files differ from it), the device, and the processor with
+        the number of cores this process may use.
 
     Example:
         >>> sorted(provenance())
-        ['device', 'revision', 'versions']
+        ['cpu', 'device', 'revision', 'versions']
     """
     versions = {name: _version(name) for name in ("jax", "optax", "gymnax")}
     return {
         "versions": {"learned_opt_rl": __version__, **versions},
         "revision": _revision(),
         "device": jax.devices()[0].device_kind,
+        "cpu": f"{_cpu_model()}, {_num_cores()} cores",
     }
 
 
@@ -220,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for rule in options.rules:
         resolve(rule, config, options.environment)
     for rule in options.rules:
-        seeds = _missing(options, rule, config.total_timesteps)
+        seeds = _missing(options, rule, config)
         if not seeds:
             continue
         label = f"{rule} ({options.environment})"
@@ -236,13 +241,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(tables.plain(wanted))
 
 
-def _missing(options: argparse.Namespace, rule: str, total_timesteps: int) -> list[int]:
-    """The seeds that the results file does not hold yet."""
-    wanted = (rule, options.environment, total_timesteps)
+def _missing(options: argparse.Namespace, rule: str, config: PPOConfig) -> list[int]:
+    """The seeds that the results file does not hold yet, for this configuration."""
+    wanted = (rule, options.environment, json.loads(json.dumps(asdict(config))))
     done = {
         row["seed"]
         for row in results.read(options.out)
-        if (row["rule"], row["environment"], row["total_timesteps"]) == wanted
+        if (row["rule"], row["environment"], row["config"]) == wanted
     }
     first = options.first_seed
     return [seed for seed in range(first, first + options.seeds) if seed not in done]
@@ -279,6 +284,20 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _cpu_model() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
+    return names[0].strip() if names else platform.machine()
+
+
+def _num_cores() -> int:
+    """The cores this process may use, where the system tells; else all there are."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _revision() -> str | None:

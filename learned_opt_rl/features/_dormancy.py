@@ -49,7 +49,8 @@ def broadcast_dormancy(values: Any, parameters: Any) -> list[jax.Array]:
             ``parameters`` whose leaves are scalars, ``[last axis]`` arrays or
             arrays of a parameter's own shape. One value may so serve a whole
             module: its kernel and its bias. Equinox stores kernels ``[out, in]``:
-            broadcast those yourself, to the kernel's shape.
+            broadcast those yourself, to the kernel's shape; a vector is
+            always taken for the last axis.
         parameters: Pytree of parameter leaves.
 
     Returns:
@@ -90,5 +91,6 @@ def _checked(path: str, value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     raise ValueError(
         f"dormancy of parameter '{path}' has shape {value.shape}, but the parameter "
         f"has shape {shape}: give a scalar, one value per output neuron of shape "
-        f"{shape[-1:]}, or an array of the parameter's own shape"
+        f"{shape[-1:]}, or an array of the parameter's own shape (for Equinox's "
+        "[out, in] kernels: jnp.broadcast_to(d[:, None], kernel.shape))"
     )

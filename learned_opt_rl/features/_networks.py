@@ -17,7 +17,9 @@ Networks = Mapping[str, str | Sequence[str] | Callable[[Any], Any] | Any]
 """Network name -> regular expression over paths, one expression per layer in
 order, a mask pytree of bools, or a callable from parameters to such a mask."""
 
-_CRITIC_WORDS = frozenset({"critic", "value", "values", "vf", "qf", "baseline"})
+_CRITIC_WORDS = frozenset(
+    {"critic", "critics", "value", "values", "vf", "v", "qf", "q", "baseline"}
+)
 _ACTOR_WORDS = frozenset({"actor", "policy", "pi"})
 _BOXES = frozenset({"value", "raw_value"})
 
@@ -45,20 +47,22 @@ class LeafRole(NamedTuple):
 def leaf_roles(parameters: Any, networks: Networks | None = None) -> list[LeafRole]:
     """Network, layer position and exploration flag of every parameter leaf.
 
-    Without ``networks`` the outermost path word decides: critic, value, vf, qf or
-    baseline make a critic; actor, policy or pi an actor; leaves with neither form
-    a network of their own. Layers are the leaves' parent modules in natural order
-    of their names (``Dense_2`` before ``Dense_10``); a leaf that sits beside the
-    layers, such as ``log_std``, counts as one more layer, the last.
+    Without ``networks`` the outermost path component that names one kind decides:
+    critic, value, vf, v, qf, q or baseline (``"QNetwork"``, ``"q1"``) make a critic;
+    actor, policy or pi an actor; one that names both, such as ``"ActorCritic_0"``, is
+    passed over; leaves with neither form a network of their own. Layers are the
+    leaves' parent modules in natural order of their names (``Dense_2`` before
+    ``Dense_10``); a leaf that sits beside the layers, such as ``log_std``, counts as
+    one more layer, the last.
 
     Args:
         parameters: Pytree of parameters; only paths are read, except that mask
             callables receive the tree itself.
-        networks: Override, e.g. ``{"actor": "Dense_[0-2]|log_std", "critic":
-            "Dense_[3-5]"}``. Each value is a regular expression searched in the
-            path, a sequence of expressions (one per layer, in order), a mask
-            pytree of bools or a callable giving one. A network with a critic's
-            name is not explored.
+        networks: Override, e.g. ``{"actor": "Dense_[0-2]/|log_std", "critic":
+            "Dense_[3-5]/"}``. Each value is a regular expression searched in the
+            path (end a name by ``/``: ``Dense_1`` is found in ``Dense_10`` too), a
+            sequence of expressions (one per layer, in order), a mask pytree of bools
+            or a callable giving one. A network with a critic's name is not explored.
 
     Returns:
         One ``LeafRole`` per leaf, in leaf order.
@@ -99,16 +103,18 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def _words(name: str) -> set[str]:
-    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
+    # "valueHead" and "QNetwork" are two words each.
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     return set(re.findall(r"[a-z]+", spaced.lower()))
 
 
 def _network_by_name(path: str) -> str:
     for component in path.split("/"):
-        if _words(component) & _CRITIC_WORDS:
-            return "critic"
-        if _words(component) & _ACTOR_WORDS:
-            return "actor"
+        words = _words(component)
+        critic, actor = words & _CRITIC_WORDS, words & _ACTOR_WORDS
+        # "ActorCritic_0" names both: what is inside it says which.
+        if bool(critic) != bool(actor):
+            return "critic" if critic else "actor"
     return "network"
 
 
@@ -118,7 +124,7 @@ def _network_by_override(
     if not isinstance(networks, Mapping):
         raise TypeError(
             f"networks={networks!r} must map network names to patterns, masks or "
-            'callables, e.g. {"actor": "Dense_[0-2]", "critic": "Dense_[3-5]"}'
+            'callables, e.g. {"actor": "Dense_[0-2]/", "critic": "Dense_[3-5]/"}'
         )
     found: list[list[_Assignment]] = [[] for _ in paths]
     for network, selector in networks.items():

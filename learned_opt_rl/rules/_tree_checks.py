@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_opt_rl.features import Horizon
 from learned_opt_rl.features._networks import path_name
@@ -27,6 +29,19 @@ def require_horizon(horizon: Any) -> None:
             "minibatches) or Horizon.ppo(total_timesteps, num_envs, num_steps, "
             "epochs, minibatches)"
         )
+
+
+def require_seed(seed: Any, key: Any) -> None:
+    """Raise ``TypeError`` unless the seed is an integer, and the key one of jax's."""
+    try:
+        operator.index(seed)
+    except TypeError:
+        if not isinstance(seed, jax.Array):  # a traced integer has no index
+            raise TypeError(
+                f"seed={seed!r} is no integer; give one, or key=jax.random.key(...)"
+            ) from None
+    if key is not None and not isinstance(key, jax.Array | np.ndarray):
+        raise TypeError(f"key={key!r} is no jax random key; give jax.random.key(...)")
 
 
 def require_floating(params: Any) -> None:
@@ -60,10 +75,11 @@ def require_carry(carry: Any, units: int | None) -> None:
 
 def require_scalar(name: str, value: Any) -> None:
     """Raise ``ValueError`` unless ``value`` is a scalar, or not given (``None``)."""
-    if value is not None and jnp.shape(value):
-        raise ValueError(
-            f"{name} has shape {jnp.shape(value)}; give one scalar in [0, 1]"
-        )
+    if value is None:
+        return
+    if isinstance(value, str) or np.shape(value):
+        found = repr(value) if isinstance(value, str) else f"of shape {np.shape(value)}"
+        raise ValueError(f"{name} is {found}; give one scalar in [0, 1]")
 
 
 def require_same_structure(updates: Any, params: Any, momenta: Any) -> None:

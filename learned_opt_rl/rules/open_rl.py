@@ -98,7 +98,7 @@ def scale_by_open(
             ``features.leaf_roles``.
         seed: Seed of the exploration noise.
         key: jax random key, instead of ``seed``.
-        warn_past_horizon: Print one warning when the run outlasts ``horizon``.
+        warn_past_horizon: Print one line when the run outlasts ``horizon``.
 
     Returns:
         A ``GradientTransformationExtraArgs`` with ``ScaleByOpenState``.
@@ -124,6 +124,7 @@ def scale_by_open(
     recurrent = architecture.carry is not None
     weights = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), weights)
     checks.require_horizon(horizon)
+    checks.require_seed(seed, key)
 
     def init_fn(params: optax.Params) -> ScaleByOpenState:
         checks.require_floating(params)
@@ -211,6 +212,11 @@ def from_artifact(
         >>> from learned_opt_rl import artifacts, open_rl
         >>> tx = open_rl.from_artifact(artifacts.load("minatar"), seed=1)
     """
+    if not isinstance(artifact, artifacts.Artifact):
+        raise TypeError(
+            f"artifact={artifact!r} is no Artifact; pass artifacts.load(name), or use "
+            "open_rl.pretrained(name)"
+        )
     card = artifact.card
     if card.algorithm != "open":
         raise ArtifactError(
@@ -221,7 +227,14 @@ def from_artifact(
 
 
 def pretrained(
-    name: str, *, fetch: bool = False, horizon: Horizon | None = None, **options: Any
+    name: str,
+    *,
+    fetch: bool = False,
+    horizon: Horizon | None = None,
+    networks: Networks | None = None,
+    seed: int = 0,
+    key: jax.Array | None = None,
+    warn_past_horizon: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """A pretrained OPEN artifact by name: one line in an agent.
 
@@ -230,8 +243,10 @@ def pretrained(
         fetch: Download a remote artifact that is not in the cache yet.
         horizon: Length of your run; by default the one the artifact was trained
             for. ``Horizon.ppo(...)`` computes it.
-        **options: As for ``scale_by_open``: ``networks``, ``seed``, ``key``,
-            ``warn_past_horizon``.
+        networks: As for ``scale_by_open``, and so are the others.
+        seed: Seed of the exploration noise.
+        key: jax random key, instead of ``seed``.
+        warn_past_horizon: Print one line when the run outlasts ``horizon``.
 
     Returns:
         The optax transformation; chain ``optax.clip_by_global_norm(0.5)`` before it.
@@ -247,8 +262,14 @@ def pretrained(
         ...     optax.clip_by_global_norm(0.5), open_rl.pretrained("minatar")
         ... )
     """
-    artifact = artifacts.load(name, fetch=fetch)
-    return from_artifact(artifact, horizon=horizon, **options)
+    return from_artifact(
+        artifacts.load(name, fetch=fetch),
+        horizon=horizon,
+        networks=networks,
+        seed=seed,
+        key=key,
+        warn_past_horizon=warn_past_horizon,
+    )
 
 
 def _checked_state(

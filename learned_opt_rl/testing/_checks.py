@@ -17,6 +17,7 @@ from learned_opt_rl.testing._candidate import Factory
 
 _ORDERED: tuple[Callable[[Factory], None], ...] = (
     _calling.builds,
+    _calling.standard_options,
     _calling.plain_update,
     _calling.unknown_keywords,
     _calling.dormancy,
@@ -24,6 +25,8 @@ _ORDERED: tuple[Callable[[Factory], None], ...] = (
     _calling.missing_params,
     _calling.mismatched_gradients,
     _updates.any_pytree,
+    _updates.mixed_dtypes,
+    _updates.moves,
     _updates.finite_updates,
     _updates.bounded_run,
     _state.state_of_arrays,

@@ -51,6 +51,7 @@ def trees() -> dict[str, Any]:
         "bfloat16": {"kernel": _array(2, 3, dtype=jnp.bfloat16), "bias": _array(3)},
         "single leaf": _array(3),
         "empty": {},
+        "zero-size": {"kernel": _array(0, 3), "bias": _array(0)},
     }
     if importlib.util.find_spec("flax") is not None:
         frozen = importlib.import_module("flax.core").freeze

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from learned_opt_rl.testing import _expect as expect
@@ -28,6 +29,23 @@ def any_pytree(make: Factory) -> None:
         expect.same_types(
             updates, params, f"the update of parameters of kind '{kind}'", "these"
         )
+
+
+def mixed_dtypes(make: Factory) -> None:
+    """float32 gradients of bfloat16 parameters give bfloat16 updates."""
+    params = {"actor": {"kernel": jnp.ones((3, 4), jnp.bfloat16)}}
+    grads = jax.tree.map(lambda p: 0.1 * jnp.ones(p.shape, jnp.float32), params)
+    run = Run(make, params)
+    updates, _ = run.tx.update(grads, run.state, params)
+    expect.same_types(updates, params, "the update", "the parameters")
+
+
+def moves(make: Factory) -> None:
+    """Three steps with gradients change some parameter."""
+    run = Run(make)
+    found, _ = run.steps(3)
+    if not any(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(found)):
+        expect.fail("three updates in a row were 0 for every parameter")
 
 
 def finite_updates(make: Factory) -> None:

@@ -92,7 +92,9 @@ def minatar_card(
             "Past the horizon the training proportion is 1 and the step almost 0: pass "
             "horizon= for the length of your own run.",
             "It costs far more per update than the formula it imitates; it is here as "
-            "a sound default and as the start of evolution.",
+            "the start of evolution.",
+            "On Breakout at 1e6 steps it ends below tuned Adam and below Adam at 1e-3.",
+            "Its constant is the largest of the three that were tried.",
         ],
     }
     Card.from_dict(card, source="minatar_card")

@@ -34,28 +34,33 @@ def scale_by_sign_momentum(weights: Any) -> optax.GradientTransformationExtraArg
     def update(
         updates: Any, state: optax.OptState, params: Any = None, **extra_args: Any
     ) -> tuple[Any, optax.OptState]:
-        del params, extra_args
+        del extra_args
 
         def average(old: jax.Array, gradient: jax.Array) -> jax.Array:
             return decay * old + (1 - decay) * gradient.astype(jnp.float32)
 
-        def step(mean: jax.Array, gradient: jax.Array) -> jax.Array:
-            return (-step_size * jnp.sign(mean)).astype(gradient.dtype)
+        def step(mean: jax.Array, leaf: jax.Array) -> jax.Array:
+            return (-step_size * jnp.sign(mean)).astype(leaf.dtype)
 
         momentum = jax.tree.map(average, state.momentum, updates)
-        steps = jax.tree.map(step, momentum, updates)
+        steps = jax.tree.map(step, momentum, updates if params is None else params)
         return steps, ScaleBySignMomentumState(momentum)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def from_artifact(artifact: Artifact) -> optax.GradientTransformationExtraArgs:
+def from_artifact(
+    artifact: Artifact, *, horizon: Any = None, key: Any = None
+) -> optax.GradientTransformationExtraArgs:
     """Build the transform from an artifact; what learned-opt-rl calls.
 
     Args:
         artifact: An artifact whose card names ``example_sign_momentum``.
+        horizon: Length of the run, which every caller may give; not used here.
+        key: Key for exploration noise, likewise.
 
     Returns:
         The transform with the artifact's weights.
     """
+    del horizon, key
     return scale_by_sign_momentum(artifact.weights)
