@@ -7,7 +7,11 @@ from types import ModuleType
 from learned_opt_rl.artifacts._plugins import RULES_GROUP, entry_points
 from learned_opt_rl.errors import ArtifactError
 
-_BUILT_IN = {"open": "learned_opt_rl.rules.open_rl"}
+_BUILT_IN = {
+    "open": "learned_opt_rl.rules.open_rl",
+    "no_features": "learned_opt_rl.rules.no_features",
+    "optim4rl": "learned_opt_rl.rules.optim4rl",
+}
 
 
 def rule_module(algorithm: str) -> ModuleType:
