@@ -21,6 +21,7 @@ from learned_opt_rl import open_rl
 from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.evaluation.runs import provenance
 from learned_opt_rl.rules import _open_network as network
+from learned_opt_rl.rules._gru import dot, gru_kernel
 
 # Leaf sizes of the Breakout agent: two MLPs of 400-64-64 with heads of 3 and 1.
 LEAVES = (64, 25_600, 64, 4_096, 3, 192, 64, 25_600, 64, 4_096, 1, 64)
@@ -58,8 +59,8 @@ def per_leaf(weights: Any, table: jax.Array) -> Any:
 
 def rows(weights: Any, table: jax.Array) -> Any:
     """One column per parameter, but LayerNorm by a reduction over axis 0."""
-    kernel, bias = network._gru_kernel(weights["gru"])
-    gates = network._dot(kernel, table) + bias
+    kernel, bias = gru_kernel(weights["gru"])
+    gates = dot(kernel, table) + bias
     g = gates.shape[0] // 4
     r = 0.5 + 0.5 * jnp.tanh(gates[:g])
     z = 0.5 + 0.5 * jnp.tanh(gates[g : 2 * g])
@@ -68,13 +69,11 @@ def rows(weights: Any, table: jax.Array) -> Any:
     mlp = weights["mlp"]
     for i in ("0", "1"):
         dense, norm = mlp[f"dense_{i}"], mlp[f"norm_{i}"]
-        y = network._dot(dense["kernel"], y) + dense["bias"][:, None]
+        y = dot(dense["kernel"], y) + dense["bias"][:, None]
         mean, square = y.mean(0, keepdims=True), (y * y).mean(0, keepdims=True)
         y = (y - mean) * jax.lax.rsqrt(square - mean**2 + 1e-6)
         y = jax.nn.relu(y * norm["scale"][:, None] + norm["bias"][:, None])
-    return network._dot(mlp["dense_2"]["kernel"], y) + mlp["dense_2"]["bias"][
-        :, None
-    ], h
+    return dot(mlp["dense_2"]["kernel"], y) + mlp["dense_2"]["bias"][:, None], h
 
 
 ROW_VARIANTS = {

@@ -111,12 +111,47 @@ _CARD = schema.record(
     known_failures=schema.list_of(schema.text),
 )
 
-_OPEN_TYPE = schema.one_of("recurrent", "feed_forward")
-_OPEN_ARCHITECTURES = {
+_NETWORK_TYPE = schema.one_of("recurrent", "feed_forward")
+_NETWORK_ARCHITECTURES = {
     "recurrent": schema.record(
-        type=_OPEN_TYPE, carry=schema.positive_integer, width=schema.positive_integer
+        type=_NETWORK_TYPE,
+        carry=schema.positive_integer,
+        width=schema.positive_integer,
     ),
-    "feed_forward": schema.record(type=_OPEN_TYPE, width=schema.positive_integer),
+    "feed_forward": schema.record(type=_NETWORK_TYPE, width=schema.positive_integer),
+}
+
+
+def _positive_number(value: Any, path: str) -> None:
+    schema.number(value, path)
+    if value <= 0:
+        raise schema.MismatchError(path, schema.found(value), "write a positive number")
+
+
+_OPTIM4RL_ARCHITECTURE = schema.record(
+    version=schema.one_of("arxiv2023", "rlc2024"),
+    carry=schema.positive_integer,
+    width=schema.positive_integer,
+    learning_rate=_positive_number,
+)
+# What may be left out (a linear head has no width), and stand-ins that pass.
+_OPTIM4RL_OPTIONAL = {"width": 1, "learning_rate": 1.0}
+
+
+def _check_network(architecture: Mapping[str, Any], path: str) -> None:
+    kind: Any = architecture.get("type")
+    _NETWORK_TYPE(kind, f"{path}.type")
+    _NETWORK_ARCHITECTURES[kind](architecture, path)
+
+
+def _check_optim4rl(architecture: Mapping[str, Any], path: str) -> None:
+    _OPTIM4RL_ARCHITECTURE(_OPTIM4RL_OPTIONAL | dict(architecture), path)
+
+
+_ARCHITECTURES = {
+    "open": _check_network,
+    "no_features": _check_network,
+    "optim4rl": _check_optim4rl,
 }
 
 
@@ -130,11 +165,10 @@ def check_card(data: Any) -> None:
         MismatchError: At the first field that is unknown, missing or wrong.
     """
     _CARD(data, "")
-    if data["algorithm"] == "open":
-        kind = data["architecture"].get("type")
-        _OPEN_TYPE(kind, "architecture.type")
-        _OPEN_ARCHITECTURES[kind](data["architecture"], "architecture")
-    elif data["weights"]["format"] == "flat_npy":
+    algorithm = data["algorithm"]
+    if algorithm in _ARCHITECTURES:
+        _ARCHITECTURES[algorithm](data["architecture"], "architecture")
+    if algorithm != "open" and data["weights"]["format"] == "flat_npy":
         # The order of the flat vector is known for OPEN only.
         fix = "use 'safetensors' for algorithms other than 'open'"
         raise schema.MismatchError("weights.format", "is 'flat_npy'", fix)

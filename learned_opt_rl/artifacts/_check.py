@@ -1,14 +1,25 @@
 """Checks on arrays: dtype, finite values, and the shapes a card's rule needs."""
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from learned_opt_rl.artifacts._open_layout import shapes_of
+from learned_opt_rl.artifacts._open_layout import Shapes, no_features_shapes, shapes_of
+from learned_opt_rl.artifacts._optim4rl_layout import optim4rl_shapes
 from learned_opt_rl.artifacts._tree import WeightTree, flatten_names
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.errors import WeightsError
+
+# Algorithm -> shapes of the card's architecture; any other brings shapes of its own.
+_SHAPES: dict[str, Callable[[Mapping[str, Any]], Shapes]] = {
+    "open": shapes_of,
+    "no_features": lambda card: no_features_shapes(card.get("carry"), card["width"]),
+    "optim4rl": lambda card: optim4rl_shapes(
+        card["version"], card["carry"], card.get("width")
+    ),
+}
 
 
 def check_weights(weights: WeightTree, card: Card) -> None:
@@ -39,8 +50,8 @@ def check_weights(weights: WeightTree, card: Card) -> None:
             f"{card.name}: {total} weights, but the card says "
             f"{card.weights.parameters}; correct one of the two"
         )
-    if card.algorithm == "open":
-        _check_shapes(flat, card)
+    if card.algorithm in _SHAPES:
+        _check_shapes(flat, card, _SHAPES[card.algorithm](card.architecture))
 
 
 def check_tensor(name: str, tensor: np.ndarray, what: str) -> None:
@@ -66,8 +77,7 @@ def check_tensor(name: str, tensor: np.ndarray, what: str) -> None:
         )
 
 
-def _check_shapes(flat: Mapping[str, np.ndarray], card: Card) -> None:
-    expected = shapes_of(card.architecture)
+def _check_shapes(flat: Mapping[str, np.ndarray], card: Card, expected: Shapes) -> None:
     for name in [*expected, *flat]:
         if name not in flat or name not in expected:
             word = "lack" if name in expected else "hold an unknown tensor"

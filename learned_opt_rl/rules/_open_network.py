@@ -1,38 +1,38 @@
-"""OPEN's per-parameter network: a small GRU and MLP shared by all parameters."""
+"""The per-parameter network of OPEN and No Features: a small GRU and MLP."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.artifacts.weights import INPUTS, open_shapes, unflatten_names
+from learned_opt_rl.artifacts._open_layout import Shapes
+from learned_opt_rl.artifacts.weights import INPUTS as INPUTS
+from learned_opt_rl.artifacts.weights import open_shapes
 from learned_opt_rl.errors import WeightsError
+from learned_opt_rl.rules._gru import dot, gru
+from learned_opt_rl.rules._per_agent import in_blocks
+from learned_opt_rl.rules._weights import Weights as Weights
+from learned_opt_rl.rules._weights import draw_weights, require_shapes
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 _LAYER_NORM_EPSILON = 1e-6
-# Without it a GPU would round the products to TF32 and lose parity with the
-# published weights; on a CPU it changes nothing.
-_PRECISION = jax.lax.Precision.HIGHEST
-
-# Parameters per pass on a CPU, so that the layers stay in its last-level cache.
-_BLOCK = 2**16
 
 Outputs = tuple[jax.Array, jax.Array | None]
-Weights = dict[str, Any]
-"""Nested dict of float32 arrays; ``artifacts.weights.open_shapes`` lists them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """Sizes of an OPEN network.
+    """Sizes of a network of OPEN or No Features.
 
     Attributes:
-        carry: Units of the GRU, or ``None`` for feed-forward OPEN.
+        carry: Units of the GRU, or ``None`` for a feed-forward network.
         width: Units of both hidden MLP layers.
 
     Raises:
@@ -57,11 +57,31 @@ class Architecture:
                 )
 
 
-def architecture_of(weights: Weights) -> Architecture:
+class Family(NamedTuple):
+    """A rule that uses this network, with its own inputs and outputs.
+
+    Attributes:
+        title: Its name in messages.
+        module: Name of the public module.
+        transform: Name of the public function that takes weights.
+        shapes: ``(carry, width) -> shapes`` by dotted name.
+    """
+
+    title: str
+    module: str
+    transform: str
+    shapes: Callable[[int | None, int], Shapes]
+
+
+OPEN = Family("an OPEN network", "open_rl", "scale_by_open", open_shapes)
+
+
+def architecture_of(weights: Weights, family: Family = OPEN) -> Architecture:
     """The architecture a weights pytree belongs to, checking every shape.
 
     Args:
-        weights: Nested dict as ``open_shapes`` lists it.
+        weights: Nested dict as ``family.shapes`` lists it.
+        family: Whose weights they should be.
 
     Returns:
         The architecture.
@@ -71,33 +91,18 @@ def architecture_of(weights: Weights) -> Architecture:
     """
     try:
         width = jnp.shape(weights["mlp"]["dense_1"]["kernel"])[-1]
-        gru = weights.get("gru")
-        carry = None if gru is None else jnp.shape(gru["hn"]["kernel"])[-1]
+        cell = weights.get("gru")
+        carry = None if cell is None else jnp.shape(cell["hn"]["kernel"])[-1]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise WeightsError(
-            "weights are not those of an OPEN network: they need "
+            f"weights are not those of {family.title}: they need "
             "mlp.dense_1.kernel (and gru.hn.kernel when recurrent). Use "
-            "open_rl.init(key, architecture) or open_rl.pretrained(name)"
+            f"{family.module}.init(key, architecture) or "
+            f"{family.module}.pretrained(name)"
         ) from error
     architecture = Architecture(carry, width)
-    _check_shapes(weights, architecture)
+    require_shapes(weights, family.shapes(carry, width), architecture, family.transform)
     return architecture
-
-
-def _check_shapes(weights: Weights, architecture: Architecture) -> None:
-    expected = open_shapes(architecture.carry, architecture.width)
-    found = {
-        jax.tree_util.keystr(path, simple=True, separator="."): jnp.shape(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(weights)
-    }
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise WeightsError(
-                f"weights tensor '{name}' has shape {found.get(name, 'missing')}, but "
-                f"{architecture} needs {expected.get(name, 'no such tensor')}. Weights "
-                "of another algorithm or architecture do not fit; for a population "
-                "of weights, vmap over scale_by_open"
-            )
 
 
 def init(key: jax.Array, architecture: Architecture) -> Weights:
@@ -118,24 +123,7 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
         >>> weights["mlp"]["dense_0"]["kernel"].shape
         (19, 32)
     """
-    named = open_shapes(architecture.carry, architecture.width)
-    keys = jax.random.split(key, len(named))
-    return unflatten_names(
-        {
-            name: _initial(name, shape, subkey)
-            for (name, shape), subkey in zip(named.items(), keys, strict=True)
-        }
-    )
-
-
-def _initial(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
-    if name.endswith("bias"):
-        return jnp.zeros(shape, jnp.float32)
-    if name.endswith("scale"):
-        return jnp.ones(shape, jnp.float32)
-    if name.startswith("gru.h"):
-        return jax.nn.initializers.orthogonal()(key, shape, jnp.float32)
-    return jax.nn.initializers.lecun_normal()(key, shape, jnp.float32)
+    return draw_weights(key, open_shapes(architecture.carry, architecture.width))
 
 
 def apply(weights: Weights, table: Float[Array, "rows n"]) -> Outputs:
@@ -147,84 +135,31 @@ def apply(weights: Weights, table: Float[Array, "rows n"]) -> Outputs:
     each step gained.
 
     Args:
-        weights: Nested dict as ``open_shapes`` lists it, float32.
-        table: ``[19 + carry, n]`` float32: features, and below them the GRU state
-            (``[19, n]`` when feed-forward).
+        weights: Nested dict as the rule's shapes list it, float32.
+        table: ``[features + carry, n]`` float32: features (OPEN has 19), and below
+            them the GRU state (none when feed-forward).
 
     Returns:
-        ``(outputs [3, n], new carry [carry, n])``, float32; the carry is ``None``
-        when feed-forward.
+        ``(outputs, new carry [carry, n])``, float32; OPEN's outputs are ``[3, n]``,
+        the carry is ``None`` when feed-forward.
 
     References:
         Goldie et al. 2024, appendix B (architecture).
     """
     if "gru" not in weights:
         return _mlp(weights["mlp"], table), None
-    carry = _gru(weights["gru"], table)
+    carry = gru(weights["gru"], table)
     return _mlp(weights["mlp"], carry), carry
 
 
-def apply_in_blocks(
-    weights: Weights, table: Float[Array, "rows n"], columns: int = _BLOCK
-) -> Outputs:
-    """``apply`` a block of columns at a time: the layers are ten times the table.
-
-    Args:
-        weights: As for ``apply``.
-        table: As for ``apply``.
-        columns: At most this many columns at a time.
-
-    Returns:
-        As ``apply``.
-    """
-    size = table.shape[1]
-    count = -(-size // columns)
-    if count <= 1:
-        return apply(weights, table)
-    width = -(-size // count)
-    padded = jnp.pad(table, ((0, 0), (0, count * width - size)))
-
-    def block(start: jax.Array) -> Outputs:
-        part = jax.lax.dynamic_slice_in_dim(padded, start, width, axis=1)
-        return apply(weights, part)
-
-    blocks = jax.lax.map(block, width * jnp.arange(count))
-    return jax.tree.map(
-        lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :size], blocks
-    )
-
-
-def _gru(gru: Weights, table: jax.Array) -> jax.Array:
-    kernel, bias = _gru_kernel(gru)
-    gates = _dot(kernel, table) + bias
-    size = gates.shape[0] // 4
-    h = table[INPUTS:]
-    # sigmoid(a) = (1 + tanh(a / 2)) / 2, cheaper; _gru_kernel halved a.
-    reset, update = 0.5 + 0.5 * jnp.tanh(gates[: 2 * size].reshape(2, size, -1))
-    candidate = jnp.tanh(gates[2 * size : 3 * size] + reset * gates[3 * size :])
-    return candidate + update * (h - candidate)
-
-
-def _gru_kernel(gru: Weights) -> tuple[jax.Array, jax.Array]:
-    """One kernel ``[19 + g, 4 g]`` for all gates: r, z, n from x, n from h."""
-    nothing_from_x = jnp.zeros_like(gru["in"]["kernel"])
-    nothing_from_h = jnp.zeros_like(gru["hn"]["kernel"])
-    columns = [
-        (0.5 * gru["ir"]["kernel"], 0.5 * gru["hr"]["kernel"], 0.5 * gru["ir"]["bias"]),
-        (0.5 * gru["iz"]["kernel"], 0.5 * gru["hz"]["kernel"], 0.5 * gru["iz"]["bias"]),
-        (gru["in"]["kernel"], nothing_from_h, gru["in"]["bias"]),
-        (nothing_from_x, gru["hn"]["kernel"], gru["hn"]["bias"]),
-    ]
-    kernel = [jnp.concatenate([x, h]) for x, h, _ in columns]
-    bias = [bias for _, _, bias in columns]
-    return jnp.concatenate(kernel, axis=1), jnp.concatenate(bias)[:, None]
+apply_in_blocks = functools.partial(in_blocks, apply)
 
 
 def _mlp(mlp: Weights, x: jax.Array) -> jax.Array:
     for layer in ("0", "1"):
         kernel, bias = _centred(mlp[f"dense_{layer}"])
-        x = jax.nn.relu(_normalise(mlp[f"norm_{layer}"], _dot(kernel, x) + bias))
-    return _dot(mlp["dense_2"]["kernel"], x) + mlp["dense_2"]["bias"][:, None]
+        x = jax.nn.relu(_normalise(mlp[f"norm_{layer}"], dot(kernel, x) + bias))
+    return dot(mlp["dense_2"]["kernel"], x) + mlp["dense_2"]["bias"][:, None]
 
 
 def _centred(dense: Weights) -> tuple[jax.Array, jax.Array]:
@@ -239,10 +174,3 @@ def _normalise(norm: Weights, x: jax.Array) -> jax.Array:
     variance = sum(row * row for row in x) / x.shape[0]
     scale = jax.lax.rsqrt(variance + _LAYER_NORM_EPSILON)[None] * norm["scale"][:, None]
     return x * scale + norm["bias"][:, None]
-
-
-def _dot(kernel: jax.Array, x: jax.Array) -> jax.Array:
-    """``kernel[i, o], x[i, n] -> [o, n]``."""
-    return jax.lax.dot_general(
-        kernel, x, (((0,), (0,)), ((), ())), precision=_PRECISION
-    )

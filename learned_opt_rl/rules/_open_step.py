@@ -1,4 +1,4 @@
-"""One agent's step through OPEN: momenta, table, network. Where speed is decided."""
+"""One agent's step through OPEN's network: momenta, table, network, update."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import jax.numpy as jnp
 
 from learned_opt_rl.features import update_momenta
 from learned_opt_rl.rules import _open_network as network
-from learned_opt_rl.rules._open_table import TableInputs, feature_table
+from learned_opt_rl.rules._leaves import split
+from learned_opt_rl.rules._open_table import feature_table
+from learned_opt_rl.rules._per_agent import Network, per_agent
+
+SCALE = 1e-3  # alpha_1 = alpha_2 = alpha_3 of the paper, appendix C
 
 
 class StepOutputs(NamedTuple):
     """What the network says, and its memory, after one step.
 
     Attributes:
-        outputs: ``[3, n]`` float32, parameters in leaf order.
+        outputs: ``[outputs, n]`` float32, parameters in leaf order.
         momenta: Per leaf ``[6, *shape]`` float32, updated.
         carries: Per leaf ``[units, *shape]`` float32; empty when feed-forward.
     """
@@ -27,69 +31,41 @@ class StepOutputs(NamedTuple):
     carries: list[jax.Array]
 
 
-@jax.custom_jvp
-def step(weights: network.Weights, inputs: TableInputs) -> StepOutputs:
-    """Update the momenta and run the network, for every parameter of one agent.
+Step = Callable[[network.Weights, Any], StepOutputs]
+"""Weights and one agent's inputs, whose momenta are those before the step."""
+
+
+def step_reading(table: Callable[[Any], jax.Array]) -> Step:
+    """A step that updates the momenta and runs the network, for every parameter.
 
     Args:
-        weights: Nested dict as ``open_shapes`` lists it, float32.
-        inputs: What the agent gives; its momenta are those before the step.
+        table: From inputs (with ``params``, ``gradients``, ``momenta`` and
+            ``carries``, leaf by leaf) to the ``[features + units, n]`` float32 table.
 
     Returns:
-        The network's outputs, the new momenta and GRU state.
+        The step.
     """
-    return jax.lax.platform_dependent(weights, inputs, cpu=_on_cpu, default=_anywhere)
+
+    def step(weights: network.Weights, inputs: Any, run: Network) -> StepOutputs:
+        momenta = [
+            update_momenta(m, g)
+            for m, g in zip(inputs.momenta, inputs.gradients, strict=True)
+        ]
+        outputs, carry = run(weights, table(inputs._replace(momenta=momenta)))
+        carries = [] if carry is None else split(carry, inputs.params)
+        return StepOutputs(outputs, momenta, carries)
+
+    return per_agent(step, network.apply)
 
 
-# Under differentiation the plain step runs: a sequential vmap has no transpose rule.
-@step.defjvp
-def _step_jvp(primals: Any, tangents: Any) -> Any:
-    outputs, output_tangents = jax.jvp(_anywhere, primals, tangents)
-    # The loop over agents gives every output a batch axis. vmap expects the same here,
-    # so each output must depend, if only by a zero, on whatever may be batched.
-    empty = [jnp.ravel(x)[:0] for x in jax.tree.leaves(primals)]
-    zero = sum(jnp.sum(x, dtype=jnp.float32) for x in empty)
-    return jax.tree.map(lambda y: y + zero, outputs), output_tangents
+step = step_reading(feature_table)
 
 
-def _anywhere(weights: network.Weights, inputs: TableInputs) -> StepOutputs:
-    return _step(weights, inputs, network.apply)
+def deterministic_update(outputs: jax.Array) -> jax.Array:
+    """``[n]`` updates to subtract, of the first two outputs; equation 7."""
+    return SCALE * outputs[0] * jnp.exp(SCALE * outputs[1])
 
 
-# A CPU gains nothing from several agents side by side and loses its cache to them, so
-# that each would cost twice what it costs alone; a loop costs what it should.
-@jax.custom_batching.sequential_vmap
-def _on_cpu(weights: network.Weights, inputs: TableInputs) -> StepOutputs:
-    return _step(weights, inputs, network.apply_in_blocks)
-
-
-def _step(
-    weights: network.Weights,
-    inputs: TableInputs,
-    run: Callable[[network.Weights, jax.Array], network.Outputs],
-) -> StepOutputs:
-    momenta = [
-        update_momenta(m, g)
-        for m, g in zip(inputs.momenta, inputs.gradients, strict=True)
-    ]
-    outputs, carry = run(weights, feature_table(inputs._replace(momenta=momenta)))
-    carries = [] if carry is None else split(carry, inputs.params)
-    return StepOutputs(outputs, momenta, carries)
-
-
-def split(rows: jax.Array, leaves: Any) -> list[jax.Array]:
-    """Cut ``[..., n]`` rows into one ``[..., *shape]`` array per leaf.
-
-    Args:
-        rows: Values for all n parameters, in leaf order.
-        leaves: The parameters; only their shapes are used.
-
-    Returns:
-        The pieces, in leaf order, of the dtype of ``rows``.
-    """
-    pieces, start = [], 0
-    for leaf in leaves:
-        piece = rows[..., start : start + leaf.size]
-        pieces.append(piece.reshape(*rows.shape[:-1], *leaf.shape))
-        start += leaf.size
-    return pieces
+def zero_mean(update: jax.Array) -> jax.Array:
+    """Without its mean, and in optax's sign; equation 9."""
+    return jnp.mean(update) - update

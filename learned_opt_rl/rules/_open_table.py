@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt_rl.features import log_magnitude, rms_normalise
+from learned_opt_rl.rules._leaves import as_row
 
 
 class TableInputs(NamedTuple):
@@ -60,7 +61,14 @@ def feature_table(inputs: TableInputs) -> jax.Array:
         strict=True,
     )
     columns = [_leaf_rows(p, g, m, (t_p, l_p, b_p), d) for p, g, m, l_p, d in leaves]
-    for i, carry in enumerate(inputs.carries):
+    return side_by_side(columns, inputs.carries)
+
+
+def side_by_side(
+    columns: list[list[jax.Array]], carries: Sequence[jax.Array]
+) -> jax.Array:
+    """The table of all leaves: each leaf's rows, below them its GRU state if any."""
+    for i, carry in enumerate(carries):
         columns[i].append(carry.reshape(carry.shape[0], -1))
     return jnp.concatenate([jnp.concatenate(rows) for rows in columns], axis=1)
 
@@ -73,13 +81,16 @@ def _leaf_rows(
     d: jax.Array,
 ) -> list[jax.Array]:
     shape, row = p.shape, (1, p.size)
-    p = p.astype(jnp.float32).reshape(row)
-    g = g.astype(jnp.float32).reshape(row)
-    m = m.reshape(m.shape[0], -1)
-    encoded = (p, jnp.sign(m), log_magnitude(m), jnp.sign(g), log_magnitude(g))
+    p, g, m = as_row(p), as_row(g), m.reshape(m.shape[0], -1)
+    encoded = (p, *signs_and_logs(m, g))
     d = jnp.broadcast_to(d.reshape((1,) * (len(shape) - d.ndim) + d.shape), shape)
     return [
         *(rms_normalise(x) for x in encoded),
         *(jnp.full(row, value, jnp.float32) for value in proportions),
         d.reshape(row),
     ]
+
+
+def signs_and_logs(m: jax.Array, g: jax.Array) -> tuple[jax.Array, ...]:
+    """Momenta and gradient as sign and logarithm; Goldie et al. 2024, B.2."""
+    return jnp.sign(m), log_magnitude(m), jnp.sign(g), log_magnitude(g)

@@ -62,6 +62,15 @@ def require_params(params: Any) -> None:
         raise ValueError(NO_PARAMS_MESSAGE)
 
 
+def require_state(state: Any, kind: type) -> None:
+    """Raise ``TypeError`` unless ``state`` is of the rule's own kind."""
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"state is a {type(state).__name__}, not a {kind.__name__}: pass what "
+            "tx.init(params), or the tx.update before, returned"
+        )
+
+
 def require_carry(carry: Any, units: int | None) -> None:
     """Raise ``ValueError`` where a state's GRU carry is not of ``units`` units."""
     found = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(carry)} or {None}
@@ -82,17 +91,18 @@ def require_scalar(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {found}; give one scalar in [0, 1]")
 
 
-def require_same_structure(updates: Any, params: Any, momenta: Any) -> None:
+def require_same_structure(updates: Any, params: Any, memory: Any) -> None:
     """Raise ``ValueError`` where gradients or state do not match the parameters.
 
     Args:
         updates: Gradients.
         params: Parameters.
-        momenta: The state's momenta, one ``[6, *shape]`` leaf per parameter.
+        memory: The state's momenta or carry, one ``[rows, *shape]`` leaf per
+            parameter.
     """
     shapes = _shapes(params)
     _compare("gradient", _shapes(updates), shapes, "as jax.grad returns them")
-    state = {path: shape[1:] for path, shape in _shapes(momenta).items()}
+    state = {path: shape[1:] for path, shape in _shapes(memory).items()}
     _compare("optimiser state", state, shapes, "made by tx.init(params)")
     _require_same_kind(updates, params)
 

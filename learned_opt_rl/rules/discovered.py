@@ -33,9 +33,10 @@ from learned_opt_rl.expressions import Function
 from learned_opt_rl.features import Horizon, Networks, broadcast_dormancy, leaf_roles
 from learned_opt_rl.rules import _tree_checks as checks
 from learned_opt_rl.rules import drifts
+from learned_opt_rl.rules._artifact import require_algorithm
 from learned_opt_rl.rules._expression_step import StepInputs, step, zero_mean
+from learned_opt_rl.rules._leaves import split
 from learned_opt_rl.rules._noise import exploration_noise, init_key, split_key
-from learned_opt_rl.rules._open_step import split
 from learned_opt_rl.rules._progress import horizon_of, progress
 from learned_opt_rl.rules._tuned import tuned
 
@@ -68,7 +69,7 @@ def scale_by_expression(
     seed: int = 0,
     key: jax.Array | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r    """A closed form as an optax transformation.
+    r"""A closed form as an optax transformation.
 
     The function is evaluated once per leaf and its value *subtracted*, as published.
     Optional keywords of ``update``: ``dormancy``, ``training_proportion`` and
@@ -187,7 +188,7 @@ def drift(
     constants: Mapping[str, Any] | None = None,
     offset: float = 0.0,
 ) -> Drift:
-    r    """A closed form as a drift for ``losses.policy_loss``: ``relu(f(r, A) - offset)``.
+    r"""A closed form as a drift, ``relu(f(r, A) - offset)``, for `losses.policy_loss`.
 
     Args:
         function: An expression of kind ``"drift"``, or its text.
@@ -285,13 +286,9 @@ def from_artifact(
         >>> from learned_opt_rl import artifacts, discovered
         >>> tx = discovered.from_artifact(artifacts.load("discovered/discovered_1"))
     """
+    require_algorithm(artifact, "expression")
     card = artifact.card
-    if card.algorithm != "expression" or artifact.text is None:
-        raise ArtifactError(
-            f"artifact '{card.name}' is of algorithm '{card.algorithm}', not "
-            f"'expression'; use learned_opt_rl.pretrained('{card.name}')"
-        )
-    function = expressions.parse(artifact.text)
+    function = expressions.parse(str(artifact.text))
     if card.kind == "drift":
         offset = float(card.architecture["offset"])
         return drift(function, constants=constants, offset=offset, **options)
@@ -362,11 +359,7 @@ def _tuned(card: artifacts.Card, environment: str) -> float:
 def _checked_state(
     state: Any, updates: Any, params: Any, function: Function
 ) -> ScaleByExpressionState:
-    if not isinstance(state, ScaleByExpressionState):
-        raise TypeError(
-            f"state is a {type(state).__name__}, not a ScaleByExpressionState: pass "
-            "what tx.init(params), or the tx.update before, returned"
-        )
+    checks.require_state(state, ScaleByExpressionState)
     slots = set(function.init_memory(()))
     if set(state.memory) != slots:
         raise ValueError(

@@ -19,52 +19,26 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from learned_opt_rl import artifacts
-from learned_opt_rl.errors import ArtifactError
-from learned_opt_rl.features import (
-    Horizon,
-    Networks,
-    broadcast_dormancy,
-    init_momenta,
-    leaf_roles,
-)
+from learned_opt_rl.features import Horizon, LeafRole, Networks
 from learned_opt_rl.rules import _open_network as network
-from learned_opt_rl.rules import _tree_checks as checks
-from learned_opt_rl.rules._noise import exploration_noise, init_key, split_key
+from learned_opt_rl.rules._artifact import require_algorithm
 from learned_opt_rl.rules._open_network import Architecture as Architecture
 from learned_opt_rl.rules._open_network import Weights as Weights
 from learned_opt_rl.rules._open_network import init as init
-from learned_opt_rl.rules._open_step import split, step
+from learned_opt_rl.rules._open_separated import separated_architecture, step_separated
+from learned_opt_rl.rules._open_step import SCALE as SCALE
+from learned_opt_rl.rules._open_step import StepOutputs, step
 from learned_opt_rl.rules._open_table import TableInputs
-from learned_opt_rl.rules._progress import horizon_of, progress
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-SCALE = 1e-3  # alpha_1 = alpha_2 = alpha_3 of the paper, appendix C
-
-
-class ScaleByOpenState(NamedTuple):
-    """State of ``scale_by_open``: arrays only, so any checkpointer can hold it.
-
-    Attributes:
-        count: int32 scalar, optimiser steps taken.
-        momenta: Per leaf ``[6, *shape]`` float32.
-        carry: Per leaf ``[units, *shape]`` float32 GRU state; ``()`` when
-            feed-forward.
-        key: uint32 random key data of the exploration noise.
-    """
-
-    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    momenta: Any
-    carry: Any
-    key: jax.Array
+from learned_opt_rl.rules._open_transform import Options, transformation
+from learned_opt_rl.rules._open_transform import ScaleByOpenState as ScaleByOpenState
+from learned_opt_rl.rules._progress import horizon_of
+from learned_opt_rl.rules._weights import as_float32
 
 
 def scale_by_open(
@@ -120,73 +94,76 @@ def scale_by_open(
         >>> weights = open_rl.init(jax.random.key(0), open_rl.Architecture(8, 16))
         >>> tx = open_rl.scale_by_open(weights, Horizon(total_updates=1000))
     """
-    architecture = network.architecture_of(weights)
-    recurrent = architecture.carry is not None
-    weights = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), weights)
-    checks.require_horizon(horizon)
-    checks.require_seed(seed, key)
-
-    def init_fn(params: optax.Params) -> ScaleByOpenState:
-        checks.require_floating(params)
-        carry = ()
-        if recurrent:
-            units = architecture.carry
-            carry = jax.tree.map(
-                lambda p: jnp.zeros((units, *jnp.shape(p)), jnp.float32), params
-            )
-        return ScaleByOpenState(
-            count=jnp.zeros((), jnp.int32),
-            momenta=jax.tree.map(init_momenta, params),
-            carry=carry,
-            key=init_key(params, seed=seed, key=key),
-        )
-
-    def update_fn(
-        updates: optax.Updates,
-        state: optax.OptState,
-        params: optax.Params | None = None,
-        *,
-        dormancy: Any = None,
-        training_proportion: jax.Array | float | None = None,
-        batch_proportion: jax.Array | float | None = None,
-        **unused: Any,
-    ) -> tuple[optax.Updates, ScaleByOpenState]:
-        del unused
-        checks.require_params(params)
-        if not jax.tree.leaves(params):  # all masked away, as in multi_transform
-            return updates, cast(ScaleByOpenState, state)
-        open_state = _checked_state(state, updates, params, architecture.carry)
-        if warn_past_horizon:
-            _warn_past(open_state.count, horizon)
-        given = (training_proportion, batch_proportion)
-        t_p, b_p = progress(open_state.count, horizon, given)
-        roles = leaf_roles(params, networks)
-        leaves, structure = jax.tree.flatten(params)
-        inputs = TableInputs(
-            params=leaves,
-            gradients=jax.tree.leaves(updates),
-            momenta=jax.tree.leaves(open_state.momenta),
-            carries=jax.tree.leaves(open_state.carry),
-            positions=[role.position for role in roles],
-            dormancy=broadcast_dormancy(dormancy, params),
-            training_proportion=t_p,
-            batch_proportion=b_p,
-        )
-        stepped = step(weights, inputs)
-        next_key, noise_key = split_key(open_state.key, key)
-        noise = exploration_noise(noise_key, leaves, roles)
-        pieces = split(_update(stepped.outputs, noise), leaves)
-        moved = [p.astype(x.dtype) for p, x in zip(pieces, leaves, strict=True)]
-        return jax.tree.unflatten(structure, moved), ScaleByOpenState(
-            count=jnp.asarray(optax.safe_increment(open_state.count)),
-            momenta=jax.tree.unflatten(structure, stepped.momenta),
-            carry=jax.tree.unflatten(structure, stepped.carries) if recurrent else (),
-            key=next_key,
-        )
-
-    return optax.GradientTransformationExtraArgs(
-        init_fn, cast("Callable[..., Any]", update_fn)
+    units = network.architecture_of(weights).carry
+    weights = as_float32(weights)
+    options = Options(networks, seed, key, warn_past_horizon)
+    return transformation(
+        lambda inputs, roles: step(weights, inputs), units, horizon, options
     )
+
+
+def scale_by_open_separated(
+    weights: dict[str, Weights],
+    horizon: Horizon,
+    *,
+    networks: Networks | None = None,
+    seed: int = 0,
+    key: jax.Array | None = None,
+    warn_past_horizon: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    """OPEN with weights of their own for the actor and for the critic.
+
+    The paper's variant for Deep Sea, where the gradient leads the actor, but not the
+    critic, into a local optimum. Everything else is ``scale_by_open``: the paper
+    changes the weights alone, so the mean that equation 9 removes is still that over
+    all parameters of both networks together, and each moves the other by it. (For a
+    mean per network, ``optax.multi_transform`` with one ``scale_by_open`` per network
+    does it; then each also draws its own noise.)
+
+    The parameters of a critic (by ``features.leaf_roles``: those that get no noise)
+    are the critic's; all others, also those that no name assigns, are the actor's.
+    Name them with ``networks`` where the paths do not say, as in Flax's ``Dense_3``.
+
+    Args:
+        weights: ``{"actor": ..., "critic": ...}``, each as for ``scale_by_open``, of
+            one architecture. May be traced.
+        horizon: As for ``scale_by_open``, like all that follow.
+        networks: Which parameters are whose.
+        seed: Seed of the exploration noise.
+        key: jax random key, instead of ``seed``.
+        warn_past_horizon: Print one line when the run outlasts ``horizon``.
+
+    Returns:
+        A ``GradientTransformationExtraArgs`` with ``ScaleByOpenState``.
+
+    Raises:
+        WeightsError: ``weights`` are not those of two OPEN networks of one
+            architecture.
+        TypeError: As for ``scale_by_open``.
+        ValueError: As for ``scale_by_open``.
+
+    References:
+        Goldie et al. 2024, section 7.2 and appendix I.2 ("separated").
+
+    Example:
+        >>> import jax
+        >>> from learned_opt_rl import Horizon, open_rl
+        >>> keys = jax.random.split(jax.random.key(0))
+        >>> weights = {
+        ...     name: open_rl.init(key, open_rl.Architecture(8, 16))
+        ...     for name, key in zip(("actor", "critic"), keys)
+        ... }
+        >>> tx = open_rl.scale_by_open_separated(weights, Horizon(total_updates=1000))
+    """
+    units = separated_architecture(weights).carry
+    weights = as_float32(weights)
+    options = Options(networks, seed, key, warn_past_horizon)
+
+    def run(inputs: TableInputs, roles: list[LeafRole]) -> StepOutputs:
+        names = ["actor" if role.explored else "critic" for role in roles]
+        return step_separated(weights, inputs, names)
+
+    return transformation(run, units, horizon, options)
 
 
 def from_artifact(
@@ -212,18 +189,9 @@ def from_artifact(
         >>> from learned_opt_rl import artifacts, open_rl
         >>> tx = open_rl.from_artifact(artifacts.load("minatar"), seed=1)
     """
-    if not isinstance(artifact, artifacts.Artifact):
-        raise TypeError(
-            f"artifact={artifact!r} is no Artifact; pass artifacts.load(name), or use "
-            "open_rl.pretrained(name)"
-        )
-    card = artifact.card
-    if card.algorithm != "open":
-        raise ArtifactError(
-            f"artifact '{card.name}' is of algorithm '{card.algorithm}', not 'open'; "
-            f"use learned_opt_rl.pretrained('{card.name}')"
-        )
-    return scale_by_open(artifact.weights, horizon_of(card, horizon), **options)
+    require_algorithm(artifact, "open")
+    horizon = horizon_of(artifact.card, horizon)
+    return scale_by_open(artifact.weights, horizon, **options)
 
 
 def pretrained(
@@ -243,7 +211,7 @@ def pretrained(
         fetch: Download a remote artifact that is not in the cache yet.
         horizon: Length of your run; by default the one the artifact was trained
             for. ``Horizon.ppo(...)`` computes it.
-        networks: As for ``scale_by_open``, and so are the others.
+        networks: As for ``scale_by_open``, like all that follow.
         seed: Seed of the exploration noise.
         key: jax random key, instead of ``seed``.
         warn_past_horizon: Print one line when the run outlasts ``horizon``.
@@ -270,34 +238,3 @@ def pretrained(
         key=key,
         warn_past_horizon=warn_past_horizon,
     )
-
-
-def _checked_state(
-    state: Any, updates: Any, params: Any, units: int | None
-) -> ScaleByOpenState:
-    if not isinstance(state, ScaleByOpenState):
-        raise TypeError(
-            f"state is a {type(state).__name__}, not a ScaleByOpenState: pass what "
-            "tx.init(params), or the tx.update before, returned"
-        )
-    checks.require_same_structure(updates, params, state.momenta)
-    checks.require_carry(state.carry, units)
-    return state
-
-
-def _update(outputs: jax.Array, noise: jax.Array) -> jax.Array:
-    """The zero-mean update of ``[3, n]`` outputs, in optax's sign; appendix B."""
-    magnitude = SCALE * outputs[0] * jnp.exp(SCALE * outputs[1])
-    update = magnitude + SCALE * outputs[2] * noise
-    return jnp.mean(update) - update
-
-
-def _warn_past(count: jax.Array, horizon: Horizon) -> None:
-    def warn(past: jax.Array) -> None:
-        if past:
-            print(
-                f"learned_opt_rl: past the horizon of {horizon.total_updates} updates; "
-                "training_proportion stays 1. Pass horizon=Horizon(...) for longer runs"
-            )
-
-    jax.debug.callback(warn, count == horizon.total_updates)

@@ -1,0 +1,166 @@
+"""OPEN with weights of their own for actor and critic."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt_rl import open_rl
+from learned_opt_rl.errors import WeightsError
+from tests.rules.open_cases import (
+    FEED_FORWARD,
+    HORIZON,
+    RECURRENT,
+    agent,
+    assert_close,
+    assert_equal,
+    constant_weights,
+    flat,
+    run,
+    transform,
+    weights,
+)
+
+ARCHITECTURES = pytest.mark.parametrize(
+    "architecture", [RECURRENT, FEED_FORWARD], ids=["recurrent", "feed-forward"]
+)
+
+
+def pair(architecture=RECURRENT, actor=0, critic=5):
+    return {
+        "actor": weights(architecture, actor),
+        "critic": weights(architecture, critic),
+    }
+
+
+@functools.cache
+def separated(architecture=RECURRENT, actor=0, critic=5, **options):
+    return open_rl.scale_by_open_separated(
+        pair(architecture, actor, critic), HORIZON, **options
+    )
+
+
+@ARCHITECTURES
+def test_the_same_weights_twice_are_open(architecture):
+    params = agent()
+    found, expected = (
+        run(separated(architecture, 0, 0), params),
+        run(transform(architecture), params),
+    )
+    assert_close(found, expected, atol=1e-6)
+
+
+def test_each_network_is_moved_by_its_weights_up_to_the_common_mean():
+    params = agent()
+    # Updates before the mean: differences between parameters of one network.
+    spread = jax.tree.map(lambda u: u - flat(u)[0], run(transform(), params)[0])
+    assert flat(spread).any()
+    updates, state = run(separated(), params)
+    for network, seed in (("actor", 0), ("critic", 5)):
+        alone, memory = run(open_rl.scale_by_open(weights(seed=seed), HORIZON), params)
+        shift = flat(updates[network]) - flat(alone[network])
+        np.testing.assert_allclose(shift, shift[0], atol=2e-7)
+        assert_close(state.carry[network], memory.carry[network], atol=1e-6)
+    assert_close(state.momenta, memory.momenta)
+    assert abs(flat(updates).mean()) < 1e-9
+
+
+def test_the_mean_is_that_of_both_networks_together():
+    """Equation 9 takes it over the agent; a mean per network would give zeros."""
+    sets = {"actor": constant_weights(1, 0, 0), "critic": constant_weights(3, 0, 0)}
+    tx = open_rl.scale_by_open_separated(sets, HORIZON)
+    params = {"actor": jnp.ones(30), "critic": jnp.ones(10)}
+    updates, _ = run(tx, params, 1)
+    # What is subtracted: 1e-3 and 3e-3, minus their mean over 40 parameters, 1.5e-3.
+    np.testing.assert_allclose(updates["actor"], 0.5e-3, rtol=1e-5)
+    np.testing.assert_allclose(updates["critic"], -1.5e-3, rtol=1e-5)
+
+
+def test_noise_is_the_actors_and_scaled_by_its_weights():
+    params = {"actor": jnp.ones(500), "critic": jnp.ones(500)}
+    sets = {"actor": constant_weights(0, 0, 2), "critic": constant_weights(0, 0, 100)}
+    updates, _ = run(open_rl.scale_by_open_separated(sets, HORIZON), params, 1)
+    assert np.unique(updates["critic"]).size == 1
+    assert np.std(updates["actor"]) == pytest.approx(2e-3, rel=0.15)
+
+
+def test_networks_say_who_is_who_and_leaves_interleave():
+    params = {f"Dense_{i}": jnp.full((2, 2), float(i + 1)) for i in range(4)}
+    names = {"actor": "[02]", "critic": "[13]"}
+    updates, state = run(separated(networks=names), params)
+    sorted_params = {
+        "actor": {k: params[k] for k in ("Dense_0", "Dense_2")},
+        "critic": {k: params[k] for k in ("Dense_1", "Dense_3")},
+    }
+    assert flat(updates).shape == (16,)
+    # The critic's weights decide the critic's carries and no others.
+    other = run(separated(critic=7, networks=names), params)[1]
+    for network, tree in sorted_params.items():
+        for name in tree:
+            same = np.array_equal(state.carry[name], other.carry[name])
+            assert same is (network == "actor")
+
+
+def test_parameters_that_no_name_assigns_are_the_actors():
+    params = {"torso": jnp.ones(3)}
+    assert_equal(run(separated(), params)[0], run(separated(critic=7), params)[0])
+    assert_close(run(separated(), params)[0], run(transform(), params)[0])
+
+
+@ARCHITECTURES
+def test_a_population_and_meta_gradients(architecture):
+    params = agent()
+    members = [pair(architecture), pair(architecture, 1, 2)]
+    stacked = jax.tree.map(lambda *w: jnp.stack(w), *members)
+
+    def update(w):
+        return run(open_rl.scale_by_open_separated(w, HORIZON), params)
+
+    together = jax.jit(jax.vmap(update))(stacked)
+    one = jax.tree.map(lambda x: x[1], together)
+    assert_close(one, update(members[1]), atol=1e-6)
+
+    def objective(w):
+        return sum(jnp.sum((1e3 * u) ** 2) for u in jax.tree.leaves(update(w)[0]))
+
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(objective))(members[0])):
+        assert np.isfinite(leaf).all() and np.any(leaf)
+
+
+def test_under_multi_transform_a_network_may_be_missing():
+    params = agent()
+    tx = optax.multi_transform(
+        {"open": separated(), "sgd": optax.sgd(0.1)},
+        {"actor": "sgd", "critic": "open"},
+    )
+    updates, _ = run(tx, params)
+    assert np.isfinite(flat(updates)).all() and flat(updates["critic"]).any()
+
+
+@pytest.mark.parametrize(
+    "keys", [("actor",), ("actor", "critic", "torso"), ("pi", "vf")], ids=repr
+)
+def test_other_keys_are_refused(keys):
+    sets = {key: weights() for key in keys}
+    with pytest.raises(
+        WeightsError, match=r"not \['actor', 'critic'\]; give .*scale_by"
+    ):
+        open_rl.scale_by_open_separated(sets, HORIZON)
+
+
+def test_one_set_of_weights_and_two_architectures_are_refused():
+    with pytest.raises(WeightsError, match=r"are \['mlp'\], not \['actor'"):
+        open_rl.scale_by_open_separated(weights(FEED_FORWARD), HORIZON)
+    mixed = {"actor": weights(RECURRENT), "critic": weights(FEED_FORWARD)}
+    with pytest.raises(WeightsError, match="give both the same architecture"):
+        open_rl.scale_by_open_separated(mixed, HORIZON)
+    with pytest.raises(WeightsError, match="not those of an OPEN network"):
+        open_rl.scale_by_open_separated({"actor": {}, "critic": {}}, HORIZON)
+
+
+def test_a_horizon_that_is_none_is_refused():
+    with pytest.raises(TypeError, match=r"horizon=10 must be a Horizon"):
+        open_rl.scale_by_open_separated(pair(), 10)

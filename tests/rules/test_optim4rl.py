@@ -1,0 +1,382 @@
+"""Optim4RL: parity with the authors' two revisions and an oracle; what it refuses."""
+
+import copy
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt_rl import artifacts
+from learned_opt_rl.artifacts import Artifact
+from learned_opt_rl.artifacts.card import Card
+from learned_opt_rl.errors import ArtifactError, WeightsError
+from learned_opt_rl.rules import optim4rl
+from learned_opt_rl.rules.optim4rl import Architecture, scale_by_optim4rl
+from tests import golden_open, golden_optim4rl, oracle_optim4rl
+from tests.artifact_files import card_data
+from tests.rules.open_cases import agent, assert_close, flat, gradients, run
+
+ARCHITECTURES = [
+    Architecture("arxiv2023", 3, 4),
+    Architecture("rlc2024", 3, 4),
+    Architecture("rlc2024", 3, None),
+    Architecture("arxiv2023", 3, None),
+]
+EACH = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=repr)
+TAGS = pytest.mark.parametrize("tag", golden_optim4rl.TAGS)
+RATE = 1e-2
+
+
+@functools.cache
+def weights(architecture=ARCHITECTURES[0], seed=0):
+    """Random weights without a zero among them."""
+    tree = optim4rl.init(jax.random.key(seed), architecture)
+    noise = gradients(tree, seed + 1)
+    return jax.tree.map(lambda w, n: w + 0.3 * n, tree, noise)
+
+
+@functools.cache
+def transform(architecture=ARCHITECTURES[0], **options):
+    return scale_by_optim4rl(weights(architecture), RATE, **options)
+
+
+# Parity with the authors' code
+
+
+def settings(arrays, tag):
+    clip = float(arrays[f"{tag}/grad_clip"])
+    return {
+        "learning_rate": float(arrays[f"{tag}/learning_rate"]),
+        "version": tag.partition("_")[0],
+        "grad_clip": clip if clip > 0 else None,
+    }
+
+
+def trajectory(arrays, tag, w):
+    """Updates, states and parameters after each of three steps."""
+    tx = scale_by_optim4rl(w, **settings(arrays, tag))
+    params = golden_open.subtree(arrays, "params0/")
+    state, update = tx.init(params), jax.jit(tx.update)
+    for step in range(3):
+        grads = golden_open.subtree(arrays, f"step{step}/grads/")
+        updates, state = update(grads, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        yield updates, state, params
+
+
+def hidden(carry):
+    """Carries in the reference's layout, ``[2, *shape, H]``."""
+    return jax.tree.map(
+        lambda c: np.moveaxis(np.asarray(c).reshape(2, -1, *c.shape[1:]), 1, -1), carry
+    )
+
+
+@TAGS
+def test_updates_and_hidden_states_equal_the_reference(reference, tag):
+    arrays = golden_optim4rl.load(reference)
+    rate = float(arrays[f"{tag}/learning_rate"])
+    found = trajectory(arrays, tag, golden_optim4rl.weights(arrays, tag))
+    for step, (updates, state, params) in enumerate(found):
+        prefix = f"{tag}/step{step}/"
+        expected = golden_open.subtree(arrays, prefix + "update/")
+        size = max(1.0, np.abs(flat(expected)).max() / rate)
+        assert_close(updates, expected, rtol=1e-5, atol=1e-6 * rate * size)
+        expected = golden_open.subtree(arrays, prefix + "hidden/")
+        assert_close(hidden(state.carry), expected, rtol=0, atol=1e-6)
+        assert_close(params, golden_open.subtree(arrays, prefix + "params/"), atol=1e-6)
+        assert state.count == step + 1
+
+
+@TAGS
+def test_the_meta_gradient_equals_the_reference(reference, tag):
+    arrays = golden_optim4rl.load(reference)
+
+    @jax.jit
+    @jax.value_and_grad
+    def meta_loss(w):
+        return sum(
+            jnp.sum(leaf**2)
+            for _, _, params in trajectory(arrays, tag, w)
+            for leaf in jax.tree.leaves(params)
+        )
+
+    loss, grad = meta_loss(golden_optim4rl.weights(arrays, tag))
+    np.testing.assert_allclose(loss, arrays[f"{tag}/meta_loss"], rtol=1e-6)
+    expected = golden_optim4rl.weights(arrays, tag, "meta_grad")
+    scale = np.abs(flat(expected)).max()
+    assert scale > 1e-3
+    assert_close(grad, expected, rtol=1e-4, atol=2e-6 * scale)
+
+
+@TAGS
+def test_a_zero_gradient_has_a_zero_update_and_advances_the_state(reference, tag):
+    arrays = golden_optim4rl.load(reference)
+    tx = scale_by_optim4rl(
+        golden_optim4rl.weights(arrays, tag), **settings(arrays, tag)
+    )
+    params = golden_open.subtree(arrays, "params0/")
+    nothing = jax.tree.map(np.zeros_like, params)
+    updates, state = jax.jit(tx.update)(nothing, tx.init(params), params)
+    assert not flat(updates).any()
+    assert flat(state.carry).all()
+
+
+def test_clipping_matters_only_above_its_limit():
+    params = {"w": jnp.linspace(-1, 1, 12).reshape(3, 4)}
+    for architecture in ARCHITECTURES[:2]:
+        clipping, not_clipping = (
+            transform(architecture),
+            transform(architecture, grad_clip=None),
+        )
+        for scale, same in ((1.0, True), (3.0, False)):
+            grads = {"w": scale * params["w"]}
+            a, b = (
+                jax.jit(tx.update)(grads, tx.init(params), params)[0]["w"]
+                for tx in (clipping, not_clipping)
+            )
+            assert np.array_equal(a, b) is same
+
+
+@pytest.mark.parametrize(
+    ("architecture", "count"),
+    [
+        (Architecture("rlc2024", 8, None), 514),
+        (Architecture("rlc2024", 8, 16), 1362),
+        (Architecture("arxiv2023", 8, 16), 1403),
+        (Architecture("arxiv2023", 16, 32), 5107),
+    ],
+    ids=repr,
+)
+def test_published_sizes(architecture, count):
+    tree = jax.eval_shape(
+        lambda key: optim4rl.init(key, architecture), jax.random.key(0)
+    )
+    assert sum(leaf.size for leaf in jax.tree.leaves(tree)) == count
+
+
+@TAGS
+def test_init_is_drawn_as_the_reference_draws(reference, tag):
+    arrays = golden_optim4rl.load(reference)
+    theirs = golden_optim4rl.weights(arrays, tag, "init_theta")
+    version = settings(arrays, tag)["version"]
+    width = 16 if "mlp16" in tag else None
+    ours = optim4rl.init(jax.random.key(1), Architecture(version, 8, width))
+    assert jax.tree.map(jnp.shape, ours) == jax.tree.map(np.shape, theirs)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(ours):
+        *_, layer, kind = (key.key for key in path)
+        if kind == "bias":
+            assert not leaf.any()
+        elif layer in ("hr", "hz", "hn"):
+            np.testing.assert_allclose(leaf @ leaf.T, np.eye(8), atol=1e-5)
+        else:  # LeCun normal, cut at two standard deviations
+            assert np.abs(leaf).max() < 2 / 0.87962566 / np.sqrt(leaf.shape[0]) + 1e-6
+            assert leaf.std() > 0.3 / np.sqrt(leaf.shape[0])
+
+
+# The oracle
+
+
+@EACH
+@pytest.mark.parametrize("clip", [1.0, None])
+def test_steps_equal_the_oracle(architecture, clip):
+    params = {"a": [jnp.float32(0.3), jnp.ones((2, 1, 3))], "b": jnp.ones((3, 2))}
+    tx = transform(architecture, grad_clip=clip)
+    state, update = tx.init(params), jax.jit(tx.update)
+    w = jax.tree.map(np.asarray, weights(architecture))
+    for i in range(3):
+        grads = gradients(params, seed=i)
+        grads["b"] *= jnp.array([[0.0, 1e-15], [1e-30, 1e-3], [1, 3]])
+        before = [
+            np.asarray(c).reshape(2, -1, *c.shape[1:])
+            for c in jax.tree.leaves(state.carry)
+        ]
+        expected, after = oracle_optim4rl.step(
+            architecture.version, w, RATE, jax.tree.leaves(grads), before, clip
+        )
+        updates, state = update(grads, state, params)
+        for f, e in zip(jax.tree.leaves(updates), expected, strict=True):
+            np.testing.assert_allclose(f, e, rtol=2e-4, atol=1e-6 * RATE)
+        for f, e in zip(jax.tree.leaves(state.carry), after, strict=True):
+            np.testing.assert_allclose(f, e.reshape(f.shape), rtol=0, atol=2e-5)
+
+
+def test_the_2024_update_always_opposes_the_gradient_and_that_of_2023_need_not():
+    params = {"w": jnp.ones((20, 20))}
+    signs = {}
+    for architecture in ARCHITECTURES[:2]:
+        grads = gradients(params)
+        found = []
+        for seed in range(4):
+            tx = scale_by_optim4rl(weights(architecture, seed), RATE)
+            updates, _ = tx.update(grads, tx.init(params), params)
+            found.append(np.sign(updates["w"]) * np.sign(grads["w"]))
+        signs[architecture.version] = {int(s) for s in np.unique(found)}
+    assert signs == {"rlc2024": {-1}, "arxiv2023": {-1, 1}}
+
+
+# Use
+
+
+@EACH
+def test_a_population_of_weights_under_vmap_equals_each_alone(architecture):
+    params = agent()
+    population = [weights(architecture, seed) for seed in (0, 5)]
+    stacked = jax.tree.map(lambda *w: jnp.stack(w), *population)
+    together = jax.jit(jax.vmap(lambda w: run(scale_by_optim4rl(w, RATE), params)))(
+        stacked
+    )
+    for i, w in enumerate(population):
+        one = jax.tree.map(lambda x, i=i: x[i], together)
+        assert_close(one, run(scale_by_optim4rl(w, RATE), params), atol=1e-6)
+
+
+def test_inputs_carry_no_gradient():
+    params, tx = agent(), transform()
+    state = tx.init(params)
+
+    def total(grads):
+        updates, after = tx.update(grads, state, params)
+        return sum(jnp.sum(u) for u in jax.tree.leaves((updates, after.carry)))
+
+    assert not flat(jax.grad(total)(gradients(params))).any()
+
+
+def test_a_schedule_is_read_at_the_count_and_scales_the_update():
+    params = agent()
+    schedule = optax.linear_schedule(RATE, 0.0, 4)
+    for steps, factor in ((1, 1.0), (2, 0.75), (3, 0.5)):
+        annealed, state = run(scale_by_optim4rl(weights(), schedule), params, steps)
+        constant, _ = run(transform(), params, steps)
+        assert_close(annealed, jax.tree.map(lambda u, f=factor: f * u, constant))
+        assert state.count == steps
+
+
+def test_the_learning_rate_may_be_traced_and_injected():
+    params, w = agent(), weights()
+    traced = jax.jit(lambda r: run(scale_by_optim4rl(w, r), params)[0])(RATE)
+    assert_close(traced, run(transform(), params)[0])
+    injected = optax.inject_hyperparams(
+        lambda learning_rate: scale_by_optim4rl(w, learning_rate)
+    )(learning_rate=RATE)
+    assert_close(run(injected, params)[0], run(transform(), params)[0])
+
+
+def test_half_precision_parameters_get_half_precision_updates():
+    params = agent(dtype=jnp.bfloat16)
+    updates, state = run(transform(), params)
+    assert {u.dtype for u in jax.tree.leaves(updates)} == {jnp.dtype(jnp.bfloat16)}
+    assert {c.dtype for c in jax.tree.leaves(state.carry)} == {jnp.dtype("float32")}
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    "tree", [{}, None, {"tower_1": {}}, {"tower_1": {"gru": 1, "mlp": {}}}], ids=repr
+)
+def test_something_that_is_no_network_is_refused(tree):
+    with pytest.raises(WeightsError, match=r"not those of an Optim4RL.*optim4rl\.init"):
+        scale_by_optim4rl(tree, RATE)
+
+
+def test_a_population_wants_vmap():
+    stacked = jax.tree.map(lambda w: jnp.stack([w, w]), weights())
+    with pytest.raises(WeightsError, match="vmap over scale_by_optim4rl"):
+        scale_by_optim4rl(stacked, RATE)
+
+
+def test_a_tensor_that_does_not_fit_is_named():
+    tree = copy.deepcopy(weights())
+    tree["tower_2"]["gru"]["hr"]["kernel"] = jnp.ones((2, 3))
+    with pytest.raises(WeightsError, match=r"'tower_2\.gru\.hr\.kernel' has shape \(2"):
+        scale_by_optim4rl(tree, RATE)
+    del tree["tower_2"]
+    with pytest.raises(WeightsError, match=r"'tower_2\..*' has shape missing"):
+        scale_by_optim4rl(tree, RATE)
+
+
+def test_weights_of_the_other_version_are_refused():
+    with pytest.raises(WeightsError, match="version='rlc2024', but .*'arxiv2023'"):
+        scale_by_optim4rl(weights(), RATE, version="rlc2024")
+    with pytest.raises(ValueError, match="version='2023' must be one of 'arxiv2023'"):
+        scale_by_optim4rl(weights(), RATE, version="2023")
+
+
+@pytest.mark.parametrize("clip", [0, -1.0, True, "1", float("nan")], ids=repr)
+def test_a_clip_that_is_none_is_refused(clip):
+    with pytest.raises(
+        ValueError, match="grad_clip=.* must be a positive number; give"
+    ):
+        scale_by_optim4rl(weights(), RATE, grad_clip=clip)
+
+
+@pytest.mark.parametrize("changes", [{"carry": 0}, {"width": 2.5}, {"version": "2024"}])
+def test_an_architecture_that_cannot_be_is_refused(changes):
+    (name,) = changes
+    with pytest.raises(ValueError, match=f"{name}=.* must be"):
+        Architecture(**{"version": "arxiv2023", "carry": 8, "width": 16, **changes})
+
+
+def test_trees_that_do_not_fit_are_refused():
+    params, tx = agent(), transform()
+    state = tx.init(params)
+    with pytest.raises(ValueError, match=r"tx\.update\(grads, state, params\)"):
+        tx.update(params, state)
+    with pytest.raises(ValueError, match="the gradient does not match"):
+        tx.update({"actor": params["actor"]}, state, params)
+    with pytest.raises(ValueError, match="the optimiser state does not match"):
+        tx.update(params, tx.init({"actor": params["actor"]}), params)
+    with pytest.raises(ValueError, match="GRU carry of 6 units.*need 4"):
+        other = weights(Architecture("arxiv2023", 2, 4))
+        scale_by_optim4rl(other, RATE).update(params, state, params)
+    with pytest.raises(TypeError, match="a tuple, not a ScaleByOptim4RLState"):
+        tx.update(params, (), params)
+    with pytest.raises(TypeError, match="'n' is int32, not a floating array"):
+        tx.init({"n": jnp.ones(2, jnp.int32)})
+
+
+# Artifacts
+
+
+def artifact(architecture=ARCHITECTURES[0], algorithm="optim4rl", **fields):
+    named = {"version": architecture.version, "carry": architecture.carry}
+    if architecture.width is not None:
+        named["width"] = architecture.width
+    if algorithm == "open":
+        named = card_data()["architecture"]
+    data = card_data(
+        algorithm=algorithm, architecture={**named, **fields}, horizon=None
+    )
+    return Artifact(
+        Card.from_dict(data), jax.tree.map(np.asarray, weights(architecture))
+    )
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES[::2], ids=repr)
+def test_an_artifact_becomes_its_transformation(monkeypatch, architecture):
+    trained = artifact(architecture, learning_rate=RATE)
+    monkeypatch.setattr(artifacts, "load", lambda name, fetch: trained)
+    params = agent()
+    expected = flat(run(transform(architecture), params)[0])
+    found = flat(run(optim4rl.pretrained("some/name"), params)[0])
+    np.testing.assert_array_equal(found, expected)
+    twice = optim4rl.pretrained("some/name", learning_rate=2 * RATE, grad_clip=None)
+    other = scale_by_optim4rl(weights(architecture), 2 * RATE, grad_clip=None)
+    np.testing.assert_array_equal(
+        flat(run(twice, params)[0]), flat(run(other, params)[0])
+    )
+    assert artifacts.rule_module("optim4rl") is optim4rl
+
+
+def test_an_artifact_without_a_learning_rate_needs_one():
+    with pytest.raises(ArtifactError, match="names no learning_rate; pass learning_ra"):
+        optim4rl.from_artifact(artifact())
+    optim4rl.from_artifact(artifact(), learning_rate=RATE)
+
+
+def test_an_artifact_of_another_algorithm_is_refused():
+    with pytest.raises(ArtifactError, match="'open', not 'optim4rl'"):
+        optim4rl.from_artifact(artifact(algorithm="open"))
