@@ -57,6 +57,7 @@ class ExpressionError(ValueError):
         column: int | None = None,
         category: str = "syntax_error",
     ) -> None:
+        """Put the place before the problem."""
         place = "" if line is None else f"line {line}, column {column}: "
         super().__init__(place + problem)
         self.problem = problem

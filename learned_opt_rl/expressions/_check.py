@@ -148,8 +148,8 @@ def _check_own(function: Function, name: str, at: Position, what: str) -> None:
         raise error(f"{name!r} cannot name {what}; choose another", at, "name_error")
     if name in INPUTS[function.kind]:
         raise error(
-            f"{name!r} is an input of {_article(function.kind)} and cannot name {what}; "
-            f"choose another name, such as {name}_1",
+            f"{name!r} is an input of {_article(function.kind)} and cannot name "
+            f"{what}; choose another name, such as {name}_1",
             at,
             "name_error",
         )
@@ -208,9 +208,7 @@ def _check_names(
             raise error(_missing(function, index, node, types), node.at, "name_error")
 
 
-def _missing(
-    function: Function, index: int, node: Name, types: dict[str, Type]
-) -> str:
+def _missing(function: Function, index: int, node: Name, types: dict[str, Type]) -> str:
     name = node.name
     if name in INPUTS[function.kind]:
         return f"the input {name!r} is not declared; add it to the line: inputs ..."

@@ -139,19 +139,14 @@ OPERATORS: dict[str, Callable[[Any, Any], jax.Array]] = {
     "and": jnp.logical_and,
     "or": jnp.logical_or,
 }
-IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
-    **{
-        name: getattr(jnp, name)
-        for name in (
-            "sin cos tan sinh cosh tanh arctan exp expm1 log log1p log2 log10 sqrt "
-            "cbrt square abs sign floor ceil round isnan isfinite clip where mean sum "
-            "std median"
-        ).split()
-    },
-    **{
-        name: getattr(jax.nn, name)
-        for name in "relu sigmoid softplus silu elu gelu leaky_relu".split()
-    },
+_NUMPY = (
+    "sin cos tan sinh cosh tanh arctan exp expm1 log log1p log2 log10 sqrt cbrt square "
+    "abs sign floor ceil round isnan isfinite clip where mean sum std median"
+)
+_NN = "relu sigmoid softplus silu elu gelu leaky_relu"
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
+    **{name: getattr(jnp, name) for name in _NUMPY.split()},
+    **{name: getattr(jax.nn, name) for name in _NN.split()},
     "erf": jax.lax.erf,
     "rsqrt": jax.lax.rsqrt,
     "stop_gradient": jax.lax.stop_gradient,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Function:
-    """A closed-form update rule or drift, valid by construction.
+    r"""A closed-form update rule or drift, valid by construction.
 
     Equal functions have equal trees; positions in a source text do not count. It
     is hashable, so it can be a static argument of ``jax.jit``.
@@ -42,7 +42,7 @@ class Function:
 
     Example:
         >>> from learned_opt_rl.expressions import parse
-        >>> f = parse("drift\\ninputs r, A\\nconstant c = 2\\nreturn c * (r - 1) * A")
+        >>> f = parse("drift\ninputs r, A\nconstant c = 2\nreturn c * (r - 1) * A")
         >>> f == parse(f.to_text()), f.init_constants()
         (True, {'c': 2.0})
     """
@@ -62,14 +62,14 @@ class Function:
         check(self)
 
     def to_text(self) -> str:
-        """The canonical text, without comments: ``parse(f.to_text()) == f``.
+        r"""The canonical text, without comments: ``parse(f.to_text()) == f``.
 
         Returns:
             The text, ending in a line break.
 
         Example:
             >>> from learned_opt_rl.expressions import parse
-            >>> f = parse("optimizer\\ninputs lr, g\\nreturn ((lr)*(g^(2.0)))")
+            >>> f = parse("optimizer\ninputs lr, g\nreturn ((lr)*(g^(2.0)))")
             >>> print(f.to_text(), end="")
             optimizer
             inputs lr, g
@@ -96,14 +96,15 @@ class Function:
         return latex(self)
 
     def init_constants(self) -> dict[str, float]:
-        """The constants of the text, as a pytree of floats to tune.
+        r"""The constants of the text, as a pytree of floats to tune.
 
         Returns:
             The value of each constant, by name.
 
         Example:
             >>> from learned_opt_rl.expressions import parse
-            >>> parse("drift\\ninputs A\\nconstant c = -1\\nreturn c * A").init_constants()
+            >>> f = parse("drift\ninputs A\nconstant c = -1\nreturn c * A")
+            >>> f.init_constants()
             {'c': -1.0}
         """
         return {constant.name: constant.value for constant in self.constants}

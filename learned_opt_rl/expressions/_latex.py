@@ -27,9 +27,9 @@ _ATOM = 9
 _GREEK = (
     "alpha beta gamma delta zeta eta theta kappa lambda mu nu xi rho sigma tau phi "
     "chi psi omega"
-).split()
+)
 _WORDS = {
-    **{name: f"\\{name}" for name in _GREEK},
+    **{name: f"\\{name}" for name in _GREEK.split()},
     "eps": r"\varepsilon",
     "epsilon": r"\varepsilon",
     "log_r": r"\log\left(r\right)",

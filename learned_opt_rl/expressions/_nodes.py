@@ -141,7 +141,9 @@ def names_in(expression: Expression) -> frozenset[str]:
     return frozenset(n.name for n, _ in walk(expression) if isinstance(n, Name))
 
 
-def error(problem: str, at: Position, category: str = "syntax_error") -> ExpressionError:
+def error(
+    problem: str, at: Position, category: str = "syntax_error"
+) -> ExpressionError:
     """An `ExpressionError` at a position, or at none where it is `NOWHERE`."""
     line, column = at if at != NOWHERE else (None, None)
     return ExpressionError(problem, line, column, category)

@@ -33,7 +33,7 @@ _MAX_NESTING = 2 * MAX_DEPTH + 2
 
 
 def parse(text: str) -> Function:
-    """Read a function from its text.
+    r"""Read a function from its text.
 
     The first statement names the kind; then come the declarations, the assignments
     and one ``return``, each on its own line (a line goes on inside parentheses, and
@@ -59,7 +59,7 @@ def parse(text: str) -> Function:
         ... ''')
         >>> momentum.kind, momentum.inputs
         ('optimizer', ('g', 'lr'))
-        >>> parse("drift\\ninputs r\\nreturn q - 1")
+        >>> parse("drift\ninputs r\nreturn q - 1")
         Traceback (most recent call last):
             ...
         learned_opt_rl.errors.ExpressionError: line 3, column 8: unknown name 'q'
@@ -187,6 +187,8 @@ class _Parser:
     def kind(self) -> str:
         """The first line."""
         token = self.take()
+        if token.kind == "end":
+            raise error("the text is empty; begin with optimizer or drift", token.at)
         if token.kind != "name" or token.text not in INPUTS:
             raise error(
                 f"the first line is {token}; write optimizer or drift", token.at

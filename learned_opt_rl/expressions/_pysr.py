@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 
-from learned_opt_rl.expressions._function import Function
 from learned_opt_rl.expressions._declarations import function_of
+from learned_opt_rl.expressions._function import Function
 from learned_opt_rl.expressions._nodes import (
     Assign,
     Binary,

@@ -1,6 +1,7 @@
 """Types of expressions: condition or number, one for all or one per element."""
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from learned_opt_rl.expressions._nodes import (
     COMPARISONS,
@@ -10,6 +11,7 @@ from learned_opt_rl.expressions._nodes import (
     Name,
     Number,
     Unary,
+    children,
     error,
 )
 from learned_opt_rl.expressions._printer import expression_text
@@ -22,30 +24,51 @@ from learned_opt_rl.expressions._vocabulary import (
     nearest,
 )
 
+Found: TypeAlias = dict[int, tuple[Expression, Type]]
 
-def infer(node: Expression, known: Mapping[str, Type], *, drift: bool) -> Type:
+
+def infer(
+    node: Expression,
+    known: Mapping[str, Type],
+    *,
+    drift: bool,
+    found: Found | None = None,
+) -> Type:
     """The type of an expression.
 
     Args:
         node: The expression; its names are all in ``known``.
         known: The type of each name.
         drift: Whether functions of a whole tensor are out of place.
+        found: Types found before, by node identity, where trees are built bottom up
+            and asked about at every level.
 
     Raises:
         ExpressionError: An operator or function does not take what it is given.
     """
+    found = {} if found is None else found
+    if id(node) not in found:
+        # The node is kept along, so that its identity is not given to another.
+        found[id(node)] = node, _infer(node, known, drift, found)
+    return found[id(node)][1]
+
+
+def _infer(
+    node: Expression, known: Mapping[str, Type], drift: bool, found: Found
+) -> Type:
     match node:
         case Number():
             return SCALAR
         case Name():
             return known[node.name]
+    types = [infer(c, known, drift=drift, found=found) for c in children(node)]
+    match node:
         case Unary():
-            found = infer(node.operand, known, drift=drift)
-            want_boolean(node.operand, found, node.operator == "not", node.operator)
-            return found
+            want_boolean(node.operand, types[0], node.operator == "not", node.operator)
+            return types[0]
         case Binary():
-            return _binary(node, known, drift)
-    return _call(node, known, drift)
+            return _binary(node, types[0], types[1])
+    return _call(node, types, drift)
 
 
 def want_boolean(node: Expression, found: Type, boolean: bool, where: str) -> None:
@@ -56,15 +79,11 @@ def want_boolean(node: Expression, found: Type, boolean: bool, where: str) -> No
     if boolean:
         problem = f"needs a condition, {shown} is a number; write {shown} != 0"
     else:
-        problem = (
-            f"needs a number, {shown} is a condition; write where({shown}, 1, 0)"
-        )
+        problem = f"needs a number, {shown} is a condition; write where({shown}, 1, 0)"
     raise error(f"{where} {problem}", node.at, "type_error")
 
 
-def _binary(node: Binary, known: Mapping[str, Type], drift: bool) -> Type:
-    left = infer(node.left, known, drift=drift)
-    right = infer(node.right, known, drift=drift)
+def _binary(node: Binary, left: Type, right: Type) -> Type:
     logical = node.operator in ("and", "or")
     want_boolean(node.left, left, logical, node.operator)
     want_boolean(node.right, right, logical, node.operator)
@@ -72,16 +91,15 @@ def _binary(node: Binary, known: Mapping[str, Type], drift: bool) -> Type:
     return Type(boolean, left.elementwise or right.elementwise)
 
 
-def _call(node: Call, known: Mapping[str, Type], drift: bool) -> Type:
+def _call(node: Call, types: list[Type], drift: bool) -> Type:
     builtin = _builtin(node)
-    found = [infer(argument, known, drift=drift) for argument in node.arguments]
-    for index, (argument, type_) in enumerate(zip(node.arguments, found, strict=True)):
+    for index, (argument, type_) in enumerate(zip(node.arguments, types, strict=True)):
         condition = builtin.rule == "where" and index == 0
         want_boolean(argument, type_, condition, f"{node.function}(...)")
     if builtin.rule in ("reduce", "normalise"):
-        _check_tensor(node, found[0], drift)
+        _check_tensor(node, types[0], drift)
         return SCALAR if builtin.rule == "reduce" else ELEMENTWISE
-    return Type(builtin.rule == "test", any(type_.elementwise for type_ in found))
+    return Type(builtin.rule == "test", any(type_.elementwise for type_ in types))
 
 
 def _builtin(node: Call) -> Builtin:

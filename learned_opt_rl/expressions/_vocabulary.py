@@ -147,7 +147,10 @@ def is_name(text: str) -> bool:
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause that offers the known names closest to ``name``, or all if few."""
     known = sorted(known)
+    few = 12
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(close) + "?"
+    if len(known) > few:
+        return f"none of the {len(known)} known is like it"
     return "known here: " + (", ".join(known) if known else "nothing yet")

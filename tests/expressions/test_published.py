@@ -45,7 +45,9 @@ def golden(reference):
 
 def fields(golden, name):
     """The arrays of one golden id, under the names of the language."""
-    arrays = {k.split("/")[1]: golden[k] for k in golden.files if k.split("/")[0] == name}
+    arrays = {
+        k.split("/")[1]: golden[k] for k in golden.files if k.split("/")[0] == name
+    }
     renamed = {**published.INPUTS, **published.MEMORY}
     return {renamed.get(field, field): array for field, array in arrays.items()}
 
@@ -186,7 +188,9 @@ def test_optimizer_of_one_leaf(golden, name):
         for slot in memory:
             close(new[slot], arrays[f"{slot.replace('v', 'var')}_new"])
         if "g_small" in arrays:
-            small, _ = function.evaluate({**inputs, "g": jnp.asarray(arrays["g_small"])})
+            small, _ = function.evaluate(
+                {**inputs, "g": jnp.asarray(arrays["g_small"])}
+            )
             close(small, arrays["output_small"])
 
 

@@ -77,7 +77,9 @@ def test_three_steps(golden, name):
             assert (error <= 1e-7 + rtol * np.abs(get(expected, path))).all(), path
             if "v" in memory[path]:
                 var = get(subtree(golden, f"{name}/step{step}/var/"), path)
-                np.testing.assert_allclose(memory[path]["v"], var, rtol=1e-5, atol=1e-12)
+                np.testing.assert_allclose(
+                    memory[path]["v"], var, rtol=1e-5, atol=1e-12
+                )
         updates = subtree(golden, f"{name}/step{step}/update/")
         params = {
             network: {
