@@ -29,3 +29,38 @@ class FetchError(ArtifactError, OSError):
 
 class MissingExtraError(ImportError):
     """An optional dependency is absent; the message names the extra to install."""
+
+
+class ExpressionError(ValueError):
+    """A text is no function of the expression language, or is called wrongly.
+
+    Args:
+        problem: What is wrong and how to mend it, without the place.
+        line: Where, counted from 1; ``None`` where there is no text to point into.
+        column: Where in the line, counted from 1.
+        category: The kind of mistake, one word for logs: ``"syntax_error"``,
+            ``"structure_error"``, ``"signature_error"``, ``"forbidden_syntax"``,
+            ``"name_error"``, ``"type_error"``, ``"shape_error"``,
+            ``"return_error"``, ``"size_error"`` or ``"call_error"``.
+
+    Attributes:
+        problem: As given.
+        line: As given.
+        column: As given.
+        category: As given.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        line: int | None = None,
+        column: int | None = None,
+        category: str = "syntax_error",
+    ) -> None:
+        """Put the place before the problem."""
+        place = "" if line is None else f"line {line}, column {column}: "
+        super().__init__(place + problem)
+        self.problem = problem
+        self.line = line
+        self.column = column
+        self.category = category

@@ -1,0 +1,34 @@
+"""The published formulas in the language, and how the golden files call their parts."""
+
+import contextlib
+import pathlib
+
+import jax
+
+from learned_opt_rl.expressions import Function, parse
+
+FOLDER = pathlib.Path(__file__).parent / "published"
+IDS = sorted(path.stem for path in FOLDER.glob("*.txt"))
+
+# Golden name -> name in the language.
+INPUTS = {"w": "p", "d": "dorm", "t": "iteration", "ratio": "r", "advantage": "A"}
+MEMORY = {"var": "v", "var1": "v1", "var2": "v2"}
+
+
+def source(name: str) -> str:
+    return (FOLDER / f"{name}.txt").read_text()
+
+
+def load(name: str) -> Function:
+    return parse(source(name))
+
+
+@contextlib.contextmanager
+def x64():
+    """Float64 inside the block, in old and new versions of jax."""
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
