@@ -44,7 +44,8 @@ def load_expression(path: pathlib.Path, card: Card) -> tuple[WeightTree, str]:
             "correct one of the two"
         )
     constants = {
-        name: np.asarray(value, np.float32) for name, value in function.constants
+        name: np.asarray(value, np.float32)
+        for name, value in function.init_constants().items()
     }
     if len(constants) != card.weights.parameters:
         raise WeightsError(

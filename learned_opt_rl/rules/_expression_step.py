@@ -53,17 +53,17 @@ def step(
         available = {
             "p": parameter.astype(jnp.float32),
             "g": inputs.gradients[i].astype(jnp.float32),
-            "dorm": _spread(inputs.dormancy[i], parameter.shape),
+            "dorm": inputs.dormancy[i],
             "rand": inputs.noise[i],
             "l_p": jnp.float32(inputs.roles[i].position),
             **inputs.shared,
         }
         value, after = function.evaluate(
-            {name: available[name] for name in function.inputs},
+            available,
             {name: leaves[i] for name, leaves in inputs.memory.items()},
             constants,
         )
-        values.append(jnp.broadcast_to(value, parameter.shape))
+        values.append(value)
         for name, leaf in after.items():
             memories[name].append(leaf)
     return values, memories
@@ -74,8 +74,3 @@ def zero_mean(values: Sequence[jax.Array]) -> list[jax.Array]:
     count = sum(value.size for value in values)
     mean = sum((value.sum() for value in values), jnp.zeros(())) / max(count, 1)
     return [value - mean for value in values]
-
-
-def _spread(dormancy: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    lead = (1,) * (len(shape) - dormancy.ndim)
-    return jnp.broadcast_to(dormancy.reshape(lead + dormancy.shape), shape)

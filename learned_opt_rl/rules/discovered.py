@@ -224,9 +224,7 @@ def drift(
 
     def raw(ratio: jax.Array, advantage: jax.Array) -> jax.Array:
         available = {"r": ratio, "A": advantage, "log_r": jnp.log(ratio)}
-        inputs = {name: available[name] for name in body.inputs}
-        value, _ = body.evaluate(inputs, {}, constants)
-        return jnp.broadcast_to(value, ratio.shape)
+        return body.evaluate(available, {}, constants)[0]
 
     return drifts.from_function(raw, offset=offset)
 

@@ -7,8 +7,14 @@ import jax
 
 from learned_opt_rl.expressions import Function, parse
 
-FOLDER = pathlib.Path(__file__).parent / "published"
-IDS = sorted(path.stem for path in FOLDER.glob("*.txt"))
+SHIPPED = pathlib.Path(__file__).parents[2] / "pretrained" / "discovered"
+# Alternatives and parts that the golden files have values of, but no artifact.
+OTHERS = pathlib.Path(__file__).parent / "published"
+FILES = {
+    **{path.parent.name: path for path in SHIPPED.glob("*/expression.txt")},
+    **{path.stem: path for path in OTHERS.glob("*.txt")},
+}
+IDS = sorted(FILES)
 
 # Golden name -> name in the language.
 INPUTS = {"w": "p", "d": "dorm", "t": "iteration", "ratio": "r", "advantage": "A"}
@@ -16,7 +22,7 @@ MEMORY = {"var": "v", "var1": "v1", "var2": "v2"}
 
 
 def source(name: str) -> str:
-    return (FOLDER / f"{name}.txt").read_text()
+    return FILES[name].read_text()
 
 
 def load(name: str) -> Function:
