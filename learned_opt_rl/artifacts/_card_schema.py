@@ -112,14 +112,7 @@ _CARD = schema.record(
 )
 
 _NETWORK_TYPE = schema.one_of("recurrent", "feed_forward")
-_NETWORK_ARCHITECTURES = {
-    "recurrent": schema.record(
-        type=_NETWORK_TYPE,
-        carry=schema.positive_integer,
-        width=schema.positive_integer,
-    ),
-    "feed_forward": schema.record(type=_NETWORK_TYPE, width=schema.positive_integer),
-}
+_NETWORK
 
 
 def _positive_number(value: Any, path: str) -> None:
@@ -149,10 +142,55 @@ def _check_optim4rl(architecture: Mapping[str, Any], path: str) -> None:
 
 
 _ARCHITECTURES = {
+    "expression": _check_expression,
     "open": _check_network,
     "no_features": _check_network,
     "optim4rl": _check_optim4rl,
 }
+
+
+_EXPRESSION_DRIFT = schema.record(offset=schema.number)
+_EXPRESSION_OPTIMIZER = schema.record(
+    zero_mean=schema.one_of(True, False),
+    learning_rate=_positive_number,
+    learning_rates=_IDENTIFIER,
+)
+# Only functions that read lr have these two.
+_EXPRESSION_OPTIONAL = {"learning_rate": 1.0, "learning_rates": "none"}
+
+
+def _check_expression(architecture: Mapping[str, Any], path: str) -> None:
+    if "offset" in architecture:
+        _EXPRESSION_DRIFT(architecture, path)
+    else:
+        _EXPRESSION_OPTIMIZER(_EXPRESSION_OPTIONAL | dict(architecture), path)
+
+
+_ARCHITECTURES = {
+    "recurrent": schema.record(
+        type=_NETWORK_TYPE,
+        carry=schema.positive_integer,
+        width=schema.positive_integer,
+    ),
+    "feed_forward": schema.record(type=_NETWORK_TYPE, width=schema.positive_integer),
+}
+
+
+def _check_consistent(data: Mapping[str, Any]) -> None:
+    """Algorithm, kind and format go together."""
+    algorithm, stored = data["algorithm"], data["weights"]["format"]
+    if algorithm != "open" and stored == "flat_npy":
+        # The order of the flat vector is known for OPEN only.
+        fix = "use 'safetensors' for algorithms other than 'open'"
+        raise schema.MismatchError("weights.format", "is 'flat_npy'", fix)
+    if (algorithm == "expression") != (stored == "expression"):
+        fix = "algorithm 'expression' and format 'expression' go together"
+        raise schema.MismatchError("weights.format", schema.found(stored), fix)
+    if algorithm == "expression":
+        kind = "drift" if "offset" in data["architecture"] else "optimizer"
+        if data["kind"] != kind:
+            fix = "a drift has an architecture.offset, an optimizer a zero_mean"
+            raise schema.MismatchError("kind", schema.found(data["kind"]), fix)
 
 
 def check_card(data: Any) -> None:
@@ -168,7 +206,4 @@ def check_card(data: Any) -> None:
     algorithm = data["algorithm"]
     if algorithm in _ARCHITECTURES:
         _ARCHITECTURES[algorithm](data["architecture"], "architecture")
-    if algorithm != "open" and data["weights"]["format"] == "flat_npy":
-        # The order of the flat vector is known for OPEN only.
-        fix = "use 'safetensors' for algorithms other than 'open'"
-        raise schema.MismatchError("weights.format", "is 'flat_npy'", fix)
+    _check_consistent(data)
