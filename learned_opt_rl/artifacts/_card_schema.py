@@ -105,6 +105,14 @@ _OPEN_ARCHITECTURES = {
     "feed_forward": schema.record(type=_OPEN_TYPE, width=schema.positive_integer),
 }
 
+_ARCHITECTURES = {
+    "lpo": schema.record(
+        width=schema.positive_integer,
+        clip_eps=schema.positive_number,
+        margin=schema.positive_number,
+    ),
+}
+
 
 def check_card(data: Any) -> None:
     """Check the fields one by one, then those that depend on one another.
@@ -124,3 +132,5 @@ def check_card(data: Any) -> None:
         # The order of the flat vector is known for OPEN only.
         fix = "use 'safetensors' for algorithms other than 'open'"
         raise schema.MismatchError("weights.format", "is 'flat_npy'", fix)
+    if data["algorithm"] in _ARCHITECTURES:
+        _ARCHITECTURES[data["algorithm"]](data["architecture"], "architecture")

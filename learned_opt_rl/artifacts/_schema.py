@@ -86,6 +86,13 @@ def number(value: Any, path: str) -> None:
         raise MismatchError(path, found(value), "write a finite number")
 
 
+def positive_number(value: Any, path: str) -> None:
+    """Accept a finite number above 0."""
+    number(value, path)
+    if value <= 0:
+        raise MismatchError(path, found(value), "write a number above 0")
+
+
 def interval(value: Any, path: str) -> None:
     """Accept a pair of numbers in ascending order."""
     if not isinstance(value, list | tuple) or len(value) != 2:
