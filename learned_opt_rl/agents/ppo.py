@@ -1,4 +1,4 @@
-"""PPO, end to end in one jitted function, with the optimiser as an argument.
+"""PPO, end to end in one jitted function, with optimiser and drift as arguments.
 
 Learned optimisers overfit the loop they were trained in, so every detail here is the
 one the published optimisers saw: separate actor and critic, their gradients clipped
@@ -23,6 +23,7 @@ from learned_opt_rl.agents.config import PPOConfig as PPOConfig
 from learned_opt_rl.agents.networks import MLP, apply_mlp, init_mlp
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
 from learned_opt_rl.features import dormancy
+from learned_opt_rl.rules import drifts, losses
 
 Params = dict[str, MLP]
 """``{"actor": MLP, "critic": MLP}``."""
@@ -156,13 +157,19 @@ def gae(
     return jax.lax.scan(backwards, start, xs, reverse=True)[1]
 
 
-def loss(params: Params, batch: Batch, config: PPOConfig) -> tuple[jax.Array, Any]:
-    """PPO's clipped loss on one minibatch.
+def loss(
+    params: Params,
+    batch: Batch,
+    config: PPOConfig,
+    drift: drifts.Drift | None = None,
+) -> tuple[jax.Array, Any]:
+    """PPO's loss on one minibatch.
 
     Args:
         params: The agent.
         batch: Fields of shape ``[B]``; observations ``[B, features]``.
         config: Coefficients.
+        drift: Of the policy loss; by default PPO's, clipping at ``config.clip_eps``.
 
     Returns:
         The loss, and the dormancy of every layer's neurons as the tree
@@ -180,8 +187,8 @@ def loss(params: Params, batch: Batch, config: PPOConfig) -> tuple[jax.Array, An
     advantage = batch.advantage
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     ratio = jnp.exp(_select(log_probs, batch.action) - batch.log_prob)
-    clipped = jnp.clip(ratio, 1 - config.clip_eps, 1 + config.clip_eps)
-    policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+    drift = drifts.ppo(config.clip_eps) if drift is None else drift
+    policy_loss = losses.policy_loss(ratio, advantage, drift)
 
     change = jnp.clip(value - batch.value, -config.clip_eps, config.clip_eps)
     errors = jnp.square(value - batch.target)
@@ -197,6 +204,7 @@ def loss(params: Params, batch: Batch, config: PPOConfig) -> tuple[jax.Array, An
 def _optimise(
     config: PPOConfig,
     optimizer: optax.GradientTransformationExtraArgs,
+    drift: drifts.Drift | None,
     params: optax.Params,
     opt_state: optax.OptState,
     batch: Batch,
@@ -206,7 +214,9 @@ def _optimise(
 
     def minibatch_step(carry: Any, minibatch: Batch):
         params, opt_state = carry
-        grads, dormancies = jax.grad(loss, has_aux=True)(params, minibatch, config)
+        grads, dormancies = jax.grad(loss, has_aux=True)(
+            params, minibatch, config, drift
+        )
         grads = {k: clip_by_norm(g, config.max_grad_norm) for k, g in grads.items()}
         updates, opt_state = optimizer.update(
             grads, opt_state, params, dormancy=dormancies
@@ -231,7 +241,11 @@ def clip_by_norm(tree: Any, max_norm: float) -> Any:
 
 
 def make_loop(
-    config: PPOConfig, env: Environment, optimizer: optax.GradientTransformation
+    config: PPOConfig,
+    env: Environment,
+    optimizer: optax.GradientTransformation,
+    *,
+    drift: drifts.Drift | None = None,
 ) -> tuple[Callable[[jax.Array], Runner], Callable[[Runner], Runner]]:
     """Builds a run's two pieces, for those who want to hold the loop themselves.
 
@@ -239,6 +253,7 @@ def make_loop(
         config: The run.
         env: Where it is played.
         optimizer: See `make_train`.
+        drift: See `make_train`.
 
     Returns:
         ``start(key) -> Runner`` and ``iterate(runner) -> Runner``, one rollout and
@@ -278,7 +293,7 @@ def make_loop(
         batch = Batch(x[:-1], action, log_prob, value, advantage, advantage + value)
         batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
         params, opt_state = _optimise(
-            config, optimizer, runner.params, runner.opt_state, batch, update_key
+            config, optimizer, drift, runner.params, runner.opt_state, batch, update_key
         )
         return Runner(params, opt_state, env_state, observation, key)
 
@@ -286,7 +301,11 @@ def make_loop(
 
 
 def make_train(
-    config: PPOConfig, env: Environment, optimizer: optax.GradientTransformation
+    config: PPOConfig,
+    env: Environment,
+    optimizer: optax.GradientTransformation,
+    *,
+    drift: drifts.Drift | None = None,
 ) -> Callable[[jax.Array], TrainResult]:
     """Builds a whole training run as one pure function of a key.
 
@@ -295,6 +314,9 @@ def make_train(
         env: Where it is played.
         optimizer: Any optax transformation. Its ``update`` gets the gradient, already
             clipped, the parameters and, if it takes extra arguments, ``dormancy``.
+        drift: What takes the place of clipping in the policy loss, such as
+            ``drifts.dpo()``; by default PPO's drift with ``config.clip_eps``. The
+            value loss is clipped in any case.
 
     Returns:
         ``train(key) -> TrainResult``, to be jitted, and vmapped over keys for seeds.
@@ -308,7 +330,7 @@ def make_train(
         >>> jax.jit(train)(jax.random.key(0)).returns.shape
         (8,)
     """
-    start, iterate = make_loop(config, env, optimizer)
+    start, iterate = make_loop(config, env, optimizer, drift=drift)
 
     def step(runner: Runner, _: None) -> tuple[Runner, jax.Array]:
         runner = iterate(runner)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from learned_opt_rl.artifacts import _schema as schema
+from learned_opt_rl.artifacts._architectures import check_architecture, kind_of
 
 # What people write when they do not know the licence; none of it is one.
 _NOT_A_LICENCE = r"(?!(?i:none|unknown|custom|other|proprietary|noassertion|tbd)$)"
@@ -111,73 +112,9 @@ _CARD = schema.record(
     known_failures=schema.list_of(schema.text),
 )
 
-_NETWORK_TYPE = schema.one_of("recurrent", "feed_forward")
-_NETWORK
-
-
-def _positive_number(value: Any, path: str) -> None:
-    schema.number(value, path)
-    if value <= 0:
-        raise schema.MismatchError(path, schema.found(value), "write a positive number")
-
-
-_OPTIM4RL_ARCHITECTURE = schema.record(
-    version=schema.one_of("arxiv2023", "rlc2024"),
-    carry=schema.positive_integer,
-    width=schema.positive_integer,
-    learning_rate=_positive_number,
-)
-# What may be left out (a linear head has no width), and stand-ins that pass.
-_OPTIM4RL_OPTIONAL = {"width": 1, "learning_rate": 1.0}
-
-
-def _check_network(architecture: Mapping[str, Any], path: str) -> None:
-    kind: Any = architecture.get("type")
-    _NETWORK_TYPE(kind, f"{path}.type")
-    _NETWORK_ARCHITECTURES[kind](architecture, path)
-
-
-def _check_optim4rl(architecture: Mapping[str, Any], path: str) -> None:
-    _OPTIM4RL_ARCHITECTURE(_OPTIM4RL_OPTIONAL | dict(architecture), path)
-
-
-_ARCHITECTURES = {
-    "expression": _check_expression,
-    "open": _check_network,
-    "no_features": _check_network,
-    "optim4rl": _check_optim4rl,
-}
-
-
-_EXPRESSION_DRIFT = schema.record(offset=schema.number)
-_EXPRESSION_OPTIMIZER = schema.record(
-    zero_mean=schema.one_of(True, False),
-    learning_rate=_positive_number,
-    learning_rates=_IDENTIFIER,
-)
-# Only functions that read lr have these two.
-_EXPRESSION_OPTIONAL = {"learning_rate": 1.0, "learning_rates": "none"}
-
-
-def _check_expression(architecture: Mapping[str, Any], path: str) -> None:
-    if "offset" in architecture:
-        _EXPRESSION_DRIFT(architecture, path)
-    else:
-        _EXPRESSION_OPTIMIZER(_EXPRESSION_OPTIONAL | dict(architecture), path)
-
-
-_ARCHITECTURES = {
-    "recurrent": schema.record(
-        type=_NETWORK_TYPE,
-        carry=schema.positive_integer,
-        width=schema.positive_integer,
-    ),
-    "feed_forward": schema.record(type=_NETWORK_TYPE, width=schema.positive_integer),
-}
-
 
 def _check_consistent(data: Mapping[str, Any]) -> None:
-    """Algorithm, kind and format go together."""
+    """Algorithm, kind, architecture and format go together."""
     algorithm, stored = data["algorithm"], data["weights"]["format"]
     if algorithm != "open" and stored == "flat_npy":
         # The order of the flat vector is known for OPEN only.
@@ -186,11 +123,10 @@ def _check_consistent(data: Mapping[str, Any]) -> None:
     if (algorithm == "expression") != (stored == "expression"):
         fix = "algorithm 'expression' and format 'expression' go together"
         raise schema.MismatchError("weights.format", schema.found(stored), fix)
-    if algorithm == "expression":
-        kind = "drift" if "offset" in data["architecture"] else "optimizer"
-        if data["kind"] != kind:
-            fix = "a drift has an architecture.offset, an optimizer a zero_mean"
-            raise schema.MismatchError("kind", schema.found(data["kind"]), fix)
+    kind = kind_of(algorithm, data["architecture"])
+    if kind is not None and data["kind"] != kind:
+        fix = f"write '{kind}' for this algorithm and architecture"
+        raise schema.MismatchError("kind", schema.found(data["kind"]), fix)
 
 
 def check_card(data: Any) -> None:
@@ -203,7 +139,5 @@ def check_card(data: Any) -> None:
         MismatchError: At the first field that is unknown, missing or wrong.
     """
     _CARD(data, "")
-    algorithm = data["algorithm"]
-    if algorithm in _ARCHITECTURES:
-        _ARCHITECTURES[algorithm](data["architecture"], "architecture")
+    check_architecture(data["algorithm"], data["architecture"])
     _check_consistent(data)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from learned_opt_rl.artifacts._lpg_layout import lpg_shapes
+from learned_opt_rl.artifacts._lpo_layout import lpo_shapes
 from learned_opt_rl.artifacts._open_layout import Shapes, no_features_shapes, shapes_of
 from learned_opt_rl.artifacts._optim4rl_layout import optim4rl_shapes
 from learned_opt_rl.artifacts._tree import WeightTree, flatten_names
@@ -15,6 +17,8 @@ from learned_opt_rl.errors import WeightsError
 # Algorithm -> shapes of the card's architecture; any other brings shapes of its own.
 _SHAPES: dict[str, Callable[[Mapping[str, Any]], Shapes]] = {
     "open": shapes_of,
+    "lpg": lpg_shapes,
+    "lpo": lambda card: lpo_shapes(card["width"]),
     "no_features": lambda card: no_features_shapes(card.get("carry"), card["width"]),
     "optim4rl": lambda card: optim4rl_shapes(
         card["version"], card["carry"], card.get("width")

@@ -77,6 +77,12 @@ def positive_integer(value: Any, path: str) -> None:
         raise MismatchError(path, found(value), "write an integer of at least 1")
 
 
+def boolean(value: Any, path: str) -> None:
+    """Accept ``true`` or ``false``."""
+    if not isinstance(value, bool):
+        raise MismatchError(path, found(value), "write true or false")
+
+
 def natural_number(value: Any, path: str) -> None:
     """Accept an integer from 0 upwards."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -90,6 +96,13 @@ def number(value: Any, path: str) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not -largest <= value <= largest:
         raise MismatchError(path, found(value), "write a finite number")
+
+
+def positive_number(value: Any, path: str) -> None:
+    """Accept a finite number above 0."""
+    number(value, path)
+    if value <= 0:
+        raise MismatchError(path, found(value), "write a number above 0")
 
 
 def interval(value: Any, path: str) -> None:

@@ -148,7 +148,8 @@ class Card:
         algorithm: Identifier of the rule that runs it, such as ``"open"``.
         representation: ``"network"`` or ``"expression"``.
         architecture: Sizes the rule needs; for ``"open"`` its ``type``, ``width`` and,
-            where recurrent, ``carry``.
+            where recurrent, ``carry``; for ``"lpo"`` its ``width``, ``clip_eps`` and
+            ``margin``.
         inputs: What the rule sees per parameter, in order.
         horizon: The run length it was trained for, if that matters to it.
         training: How it was made.

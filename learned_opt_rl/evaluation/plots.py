@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.evaluation import _figures
 from learned_opt_rl.evaluation.results import Row, grouped
 from learned_opt_rl.evaluation.tables import bootstrap_interval
 
@@ -35,13 +35,7 @@ def curves(rows: Iterable[Row], path: str | pathlib.Path) -> None:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     curves([row], pathlib.Path(folder) / "curves.png")
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            f"plots need matplotlib ({error}): pip install 'learned-opt-rl[eval]'"
-        ) from error
+    figure = _figures.new_figure(7, 4.5)
     groups = grouped(rows)
     environments = {environment for _, environment in groups}
     if len(environments) != 1:
@@ -49,9 +43,6 @@ def curves(rows: Iterable[Row], path: str | pathlib.Path) -> None:
             f"rows must be of one environment, got {sorted(environments) or 'none'}; "
             "draw one picture for each"
         )
-    # A Figure of its own, not pyplot's: a library leaves the caller's backend alone.
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for (rule, _), group in groups.items():
         curve = np.array([row["curve"] for row in group], float)
@@ -70,4 +61,4 @@ def curves(rows: Iterable[Row], path: str | pathlib.Path) -> None:
     )
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    _figures.save(figure, path)

@@ -1,0 +1,137 @@
+"""Drifts as pictures, side by side."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_opt_rl.evaluation import _figures
+from learned_opt_rl.rules.drifts import Drift
+from learned_opt_rl.rules.losses import policy_loss_terms
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LOG_RATIO, _ADVANTAGE = 1.0, 4.0  # half-widths of the maps
+_POINTS = 201
+
+
+def plot_drifts(drifts: Mapping[str, Drift], path: str | pathlib.Path) -> None:
+    """Draws drifts side by side as a PNG: `drift_figure`, written to a file.
+
+    Args:
+        drifts: Drifts by the name to show, in the order of the columns.
+        path: The file to write.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+        ValueError: If there are no drifts.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from learned_opt_rl.rules import drifts
+        >>> shown = {"PPO": drifts.ppo(), "DPO": drifts.dpo()}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plot_drifts(shown, pathlib.Path(folder) / "drifts.png")
+    """
+    _figures.save(drift_figure(drifts), path)
+
+
+def drift_figure(drifts: Mapping[str, Drift]) -> "Figure":
+    """One column per drift: what its loss does to the ratio, and where it acts.
+
+    The rows are: dL/dr over r for A = +1 and A = -1, a dotted line marking the loss
+    without drift; the drift over (log r, A); and dL/dr over (log r, A). L is the
+    policy loss of one sample, so that descent raises r where dL/dr is negative.
+
+    Args:
+        drifts: Drifts by the name to show.
+
+    Returns:
+        The matplotlib figure, of 3 times ``len(drifts)`` axes, row by row.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+        ValueError: If there are no drifts.
+
+    References:
+        Goldie et al. 2025, "How Should We Meta-Learn Reinforcement Learning
+        Algorithms?", supplement G; Lu et al. 2022, figures 3 and 4.
+
+    Example:
+        >>> from learned_opt_rl.rules import drifts
+        >>> len(drift_figure({"PPO": drifts.ppo()}).axes)
+        5
+    """
+    if not drifts:
+        raise ValueError("drifts is empty; give at least one, by name")
+    figure = _figures.new_figure(0.8 + 2.8 * len(drifts), 8)
+    rows = figure.subplots(3, len(drifts), squeeze=False, sharex="row", sharey="row")
+    maps = [_maps(drift) for drift in drifts.values()]
+    largest_drift = _largest(drift for drift, _ in maps)
+    for column, (name, drift) in enumerate(drifts.items()):
+        _draw_slopes(rows[0, column], name, drift)
+        surface, slope = maps[column]
+        heights = _draw_map(rows[1, column], surface, "magma", (0, largest_drift))
+        slopes = _draw_map(rows[2, column], slope, "RdBu_r", (-_ADVANTAGE, _ADVANTAGE))
+    rows[0, 0].set_ylabel("dL/dr")
+    rows[0, 0].legend(frameon=False)
+    for row in rows[1:]:
+        row[0].set_ylabel("advantage A")
+    figure.colorbar(heights, ax=list(rows[1]), label="drift")
+    figure.colorbar(slopes, ax=list(rows[2]), label="dL/dr")
+    return figure
+
+
+def _draw_slopes(axes: Any, name: str, drift: Drift) -> None:
+    ratios = np.linspace(0.02, 2, 2 * _POINTS, dtype=np.float32)
+    for advantage, colour in ((1.0, "C0"), (-1.0, "C3")):
+        _, slopes = _loss_slopes(drift, ratios, np.full_like(ratios, advantage))
+        axes.plot(ratios, slopes, color=colour, label=f"A = {advantage:+.0f}")
+        axes.axhline(-advantage, color=colour, lw=0.8, ls=":")
+    axes.axvline(1, color="0.8", lw=0.8, zorder=0)
+    axes.set(title=name, xlabel="ratio r", ylim=(-2.5, 2.5))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_map(
+    axes: Any, values: np.ndarray, colours: str, limits: tuple[float, float]
+) -> Any:
+    axes.set(xlabel="log r")
+    return axes.imshow(
+        values,
+        origin="lower",
+        extent=(-_LOG_RATIO, _LOG_RATIO, -_ADVANTAGE, _ADVANTAGE),
+        aspect="auto",
+        cmap=colours,
+        vmin=limits[0],
+        vmax=limits[1],
+    )
+
+
+def _maps(drift: Drift) -> tuple[np.ndarray, np.ndarray]:
+    """The drift and dL/dr, ``[advantage, log ratio]``."""
+    ratios = np.exp(np.linspace(-_LOG_RATIO, _LOG_RATIO, _POINTS, dtype=np.float32))
+    advantages = np.linspace(-_ADVANTAGE, _ADVANTAGE, _POINTS, dtype=np.float32)
+    return _loss_slopes(drift, *np.meshgrid(ratios, advantages))
+
+
+def _loss_slopes(
+    drift: Drift, ratio: np.ndarray, advantage: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The drift, and the derivative of every sample's loss by its own ratio."""
+
+    def total(ratio: jax.Array, advantage: jax.Array) -> jax.Array:
+        return policy_loss_terms(ratio, advantage, drift).sum()
+
+    points = jnp.asarray(ratio), jnp.asarray(advantage)
+    return np.asarray(drift(*points)), np.asarray(jax.grad(total)(*points))
+
+
+def _largest(maps: Any) -> float:
+    """The 99th percentile: one drift's exploding corner must not fade the others."""
+    largest = max(float(np.nanpercentile(values, 99)) for values in maps)
+    return largest or 1.0

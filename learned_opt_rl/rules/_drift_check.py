@@ -1,0 +1,277 @@
+"""The conditions of mirror learning, checked numerically."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_opt_rl.rules._drift_forms import (
+    Drift,
+    evaluate,
+    from_function,
+    ppo,
+    require_drift,
+)
+
+# Half-widths of log r and of A: where training happens, and well beyond.
+RANGES = ((1.0, 4.0), (3.0, 10.0))
+
+# Beside r = 1, so near that a formula's offset of 1e-6 still hides its slope: the
+# kink of an |r - 1| shows there, which automatic differentiation calls flat.
+_BESIDE = 2.0**-26
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """The worst violation of one condition on one range.
+
+    Attributes:
+        problem: ``"negative"``, ``"not zero at r = 1"``, ``"not flat at r = 1"`` or
+            ``"not finite"`` (value or slope).
+        ratio: Where.
+        advantage: Where.
+        value: What is there: the drift, or its slope with respect to the ratio.
+        share: The share of the points tried that violate the condition.
+        after_relu: Whether ``relu(f - offset)`` violates it too.
+    """
+
+    problem: str
+    ratio: float
+    advantage: float
+    value: float
+    share: float
+    after_relu: bool
+
+    def __str__(self) -> str:
+        """One line."""
+        return (
+            f"{self.problem}: {self.value:.3g} at r = {self.ratio:.4g}, "
+            f"A = {self.advantage:.4g} ({self.share:.1%} of the points)"
+            + ("" if self.after_relu else "; the relu mends it")
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DriftReport:
+    """What `check` found. ``f`` is the function as given, ``D = relu(f - offset)``.
+
+    Attributes:
+        minimum: Of ``f``, on the grid and on the wide grid.
+        at_one: Largest ``|f(1, A)|``.
+        slope: Largest ``|df/dr|`` at ``r = 1``.
+        slope_after_relu: Largest ``|dD/dr|`` at ``r = 1``.
+        active: Share of the grid where ``D > 0``.
+        correlation: Of ``D`` with PPO's drift (clip 0.2) on the grid; 0 for a constant.
+        failures: Where ``f`` is no drift, on the grid and then on the wide grid.
+    """
+
+    minimum: tuple[float, float]
+    at_one: float
+    slope: float
+    slope_after_relu: float
+    active: float
+    correlation: float
+    failures: tuple[Failure, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether ``f`` itself is a drift."""
+        return not self.failures
+
+    @property
+    def valid_after_relu(self) -> bool:
+        """Whether ``D`` is a drift."""
+        return not any(failure.after_relu for failure in self.failures)
+
+    def __str__(self) -> str:
+        """The report as a few lines."""
+        near, wide = self.minimum
+        verdict = "a valid drift" if self.valid else "valid after the relu"
+        lines = [
+            verdict if self.valid_after_relu else "not a valid drift",
+            f"  minimum               {near:.3g} ({_range(0)}), "
+            f"{wide:.3g} ({_range(1)})",
+            f"  largest |f(1, A)|     {self.at_one:.3g}",
+            f"  largest slope at r=1  {self.slope:.3g} "
+            f"(after the relu {self.slope_after_relu:.3g})",
+            f"  drift on              {self.active:.2f} of the grid",
+            f"  correlation with PPO  {self.correlation:.2f}",
+        ]
+        return "\n".join(lines + [f"  {failure}" for failure in self.failures])
+
+
+def check(
+    drift: Drift, *, offset: float = 0.0, size: int = 200, tolerance: float = 1e-6
+) -> DriftReport:
+    """Check that a function is a drift, and say where it is not.
+
+    A drift must be non-negative, 0 and flat at ratio 1; and finite, with a finite
+    slope, or training ends in NaN. All four are tried in float64 on a grid over
+    ``log r`` in [-1, 1] and ``A`` in [-4, 4], and again on [-3, 3] and [-10, 10].
+
+    A formula to be rectified later may be checked as it is, with the offset that
+    `from_function` will take off: ``valid`` is then about the formula,
+    ``valid_after_relu`` about the drift. An offset hides a slope at 1 rather than
+    removing it, so look at ``slope`` too.
+
+    Args:
+        drift: ``(ratio, advantage) -> drift``, elementwise, of JAX operations.
+        offset: As for `from_function`.
+        size: Points of the grid along each axis.
+        tolerance: Violations up to ``tolerance * max(1, |A|)`` are rounding.
+
+    Returns:
+        The report; ``print`` it.
+
+    Raises:
+        TypeError: ``drift`` is not callable.
+        ValueError: ``drift`` is not elementwise; ``offset`` is negative; ``size`` is
+            less than 2.
+
+    References:
+        Kuba et al. 2022, "Mirror Learning", definition 1; Goldie et al. 2025,
+        section 3.
+
+    Example:
+        >>> from learned_opt_rl.rules import drifts
+        >>> drifts.check(drifts.dpo()).valid
+        True
+        >>> report = drifts.check(lambda r, a: (r - 1) * a)
+        >>> print(report.failures[0])
+        negative: -6.87 at r = 2.718, A = -4 (50.0% of the points); the relu mends it
+    """
+    require_drift("drift", drift)
+    if size < 2:
+        raise ValueError(f"size={size!r} must be at least 2 points along each axis")
+    with _float64():
+        rectified = from_function(drift, offset=offset)
+        found = [_Values.of(drift, *half_widths, size) for half_widths in RANGES]
+        after = [_Values.of(rectified, *half_widths, size) for half_widths in RANGES]
+        baseline = _Values.of(ppo(), *RANGES[0], size).value
+    failures: list[Failure] = []
+    for raw, mended in zip(found, after, strict=True):
+        left = {failure.problem for failure in mended.failures(tolerance)}
+        failures += (
+            dataclasses.replace(failure, after_relu=failure.problem in left)
+            for failure in raw.failures(tolerance)
+        )
+    near, wide = (values.minimum for values in found)
+    return DriftReport(
+        minimum=(near, min(near, wide)),
+        at_one=_largest(found, "at_one"),
+        slope=_largest(found, "slope"),
+        slope_after_relu=_largest(after, "slope"),
+        active=float(np.mean(after[0].value > 0)),
+        correlation=_correlation(after[0].value, baseline),
+        failures=tuple(failures),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Values:
+    """A function on one range; on the grid ``[size, size]``, at ratio 1 ``[size]``."""
+
+    ratios: np.ndarray
+    advantages: np.ndarray
+    value: np.ndarray
+    gradient: np.ndarray
+    at_one: np.ndarray
+    slope: np.ndarray
+
+    @classmethod
+    def of(cls, f: Drift, width: float, height: float, size: int) -> _Values:
+        log_ratios, advantages = (np.linspace(-x, x, size) for x in (width, height))
+        ratios = np.exp(log_ratios)
+        value, gradient = _with_gradient(f, *np.meshgrid(ratios, advantages))
+        one = np.ones(size)
+        at_one, slope = _with_gradient(f, one, advantages)
+        for step in (_BESIDE, -_BESIDE):
+            beside, _ = _with_gradient(f, one + step, advantages)
+            quotient = (beside - at_one) / step
+            slope = np.where(np.abs(quotient) > np.abs(slope), quotient, slope)
+        return cls(ratios, advantages, value, gradient, at_one, slope)
+
+    @property
+    def minimum(self) -> float:
+        every = np.append(self.value, self.at_one)
+        return float(np.nanmin(every, initial=np.inf))
+
+    def failures(self, tolerance: float) -> Iterator[Failure]:
+        grid = np.meshgrid(self.ratios, self.advantages)
+        row = np.ones_like(self.advantages), self.advantages
+        not_finite = np.where(np.isfinite(self.gradient), self.value, self.gradient)
+        tried = [
+            ("negative", grid, self.value, -self.value),
+            ("not zero at r = 1", row, self.at_one, np.abs(self.at_one)),
+            ("not flat at r = 1", row, self.slope, np.abs(self.slope)),
+            (
+                "not finite",
+                grid,
+                not_finite,
+                np.where(np.isfinite(not_finite), 0, np.inf),
+            ),
+            (
+                "not finite",
+                row,
+                self.slope,
+                np.where(np.isfinite(self.slope), 0, np.inf),
+            ),
+        ]
+        for problem, (ratios, advantages), value, violation in tried:
+            wrong = violation > tolerance * np.maximum(1, np.abs(advantages))
+            if wrong.any():
+                worst = np.unravel_index(
+                    np.argmax(np.where(wrong, violation, -np.inf)), wrong.shape
+                )
+                yield Failure(
+                    problem,
+                    float(ratios[worst]),
+                    float(advantages[worst]),
+                    float(value[worst]),
+                    float(wrong.mean()),
+                    after_relu=True,
+                )
+
+
+def _with_gradient(
+    f: Drift, ratio: np.ndarray, advantage: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values, and derivatives with respect to the ratio."""
+
+    def total(ratio: jax.Array, advantage: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value = evaluate(f, ratio, advantage)
+        return jnp.sum(value), value
+
+    gradient, value = jax.grad(total, has_aux=True)(
+        jnp.asarray(ratio), jnp.asarray(advantage)
+    )
+    return np.asarray(value), np.asarray(gradient)
+
+
+def _largest(ranges: list[_Values], name: str) -> float:
+    return max(float(np.max(np.abs(getattr(values, name)))) for values in ranges)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    if not (np.isfinite(a).all() and np.ptp(a)):
+        return 0.0
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def _range(index: int) -> str:
+    width, height = RANGES[index]
+    return f"|log r| <= {width:g}, |A| <= {height:g}"
+
+
+def _float64() -> Any:
+    """A context in which JAX computes in float64."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64  # jax < 0.8  # pyright: ignore
+
+    return enable_x64()

@@ -1,0 +1,26 @@
+"""Drifts: what a policy loss takes off for moving the policy too far.
+
+A drift is a function ``(ratio, advantage) -> drift``, elementwise. Mirror learning
+asks of it that it is nowhere negative, and 0 and flat where the ratio is 1; then any
+such drift gives a policy improvement step, and PPO's clipping is one of many.
+`check` tells whether a function is one. `losses.policy_loss` takes any of them.
+
+References:
+    Kuba et al. 2022, "Mirror Learning: A Unifying Framework of Policy Optimisation".
+    Lu et al. 2022, "Discovered Policy Optimisation".
+
+Example:
+    >>> from learned_opt_rl.rules import drifts, losses
+    >>> import jax.numpy as jnp
+    >>> ratio, advantage = jnp.array([1.0, 1.5]), jnp.array([1.0, -1.0])
+    >>> loss = losses.policy_loss(ratio, advantage, drifts.dpo())
+"""
+
+from learned_opt_rl.rules._drift_check import DriftReport as DriftReport
+from learned_opt_rl.rules._drift_check import Failure as Failure
+from learned_opt_rl.rules._drift_check import check as check
+from learned_opt_rl.rules._drift_forms import Drift as Drift
+from learned_opt_rl.rules._drift_forms import PPODrift as PPODrift
+from learned_opt_rl.rules._drift_forms import dpo as dpo
+from learned_opt_rl.rules._drift_forms import from_function as from_function
+from learned_opt_rl.rules._drift_forms import ppo as ppo

@@ -1,0 +1,245 @@
+"""LPO: a small network, added to PPO's drift, learned by evolution.
+
+    D(r, A) = relu(D_ppo(r, A) + o(r, A) - margin)
+
+The network o has no biases and its inputs vanish at ratio 1, so that D is 0 and,
+within the margin, flat there whatever the weights. Near zero weights it is PPO.
+
+References:
+    Lu et al. 2022, "Discovered Policy Optimisation", section 4.
+    Goldie et al. 2025, "How Should We Meta-Learn Reinforcement Learning Algorithms?",
+    section 5.
+
+Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from learned_opt_rl.rules import losses, lpo
+    >>> weights = lpo.init(jax.random.key(0), lpo.Architecture())
+    >>> ratio, advantage = jnp.array([1.0, 1.5]), jnp.array([1.0, -1.0])
+    >>> loss = losses.policy_loss(ratio, advantage, lpo.drift(weights))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt_rl import artifacts
+from learned_opt_rl.artifacts.weights import lpo_shapes, unflatten_names
+from learned_opt_rl.errors import ArtifactError, WeightsError
+from learned_opt_rl.rules._drift_forms import (
+    Drift,
+    from_function,
+    ppo,
+    require_positive,
+)
+
+Weights = dict[str, Any]
+"""``{"dense_0": {"kernel": [8, width]}, "dense_1": {"kernel": [width, 1]}}``."""
+
+# So small that the drift starts within 0.02 of PPO's for |log r| <= 1, |A| <= 4.
+_INITIAL_SCALE = 0.005
+
+# Squares of ratios beyond would overflow float32, and differences of infinities are
+# NaN; the network has long saturated there.
+_LARGEST_RATIO = 1e15
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """Size of the network, and what surrounds it.
+
+    Attributes:
+        width: Units of the hidden layer.
+        clip_eps: Of the PPO drift inside.
+        margin: What is taken off, so that the drift is flat around ratio 1.
+
+    Raises:
+        ValueError: A value is not positive, or ``width`` no whole number.
+
+    Example:
+        >>> Architecture()
+        Architecture(width=128, clip_eps=0.2, margin=0.0001)
+    """
+
+    width: int = 128
+    clip_eps: float = 0.2
+    margin: float = 1e-4
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if not isinstance(self.width, int) or self.width < 1:
+            raise ValueError(
+                f"width={self.width!r} must be a positive whole number; published LPO "
+                "has 128"
+            )
+        require_positive("clip_eps", self.clip_eps)
+        require_positive("margin", self.margin)
+
+
+def init(key: jax.Array, architecture: Architecture) -> Weights:
+    """Small random weights: training starts near PPO.
+
+    Args:
+        key: jax random key.
+        architecture: Size of the network.
+
+    Returns:
+        Nested dict of float32 arrays, normal with standard deviation 0.005.
+
+    Example:
+        >>> import jax
+        >>> init(jax.random.key(0), Architecture())["dense_1"]["kernel"].shape
+        (128, 1)
+    """
+    named = lpo_shapes(architecture.width)
+    keys = jax.random.split(key, len(named))
+    return unflatten_names(
+        {
+            name: _INITIAL_SCALE * jax.random.normal(subkey, shape, jnp.float32)
+            for (name, shape), subkey in zip(named.items(), keys, strict=True)
+        }
+    )
+
+
+def drift(weights: Weights, *, clip_eps: float = 0.2, margin: float = 1e-4) -> Drift:
+    """LPO with given weights, as a drift.
+
+    Arithmetic is float32 (float64 if the ratio is); the drift has the ratio's dtype.
+
+    Args:
+        weights: Nested dict of float32 arrays (`init`, or an artifact's ``weights``).
+            May be traced: vmap over a population and grad through the drift work.
+        clip_eps: Of the PPO drift inside, positive.
+        margin: What is taken off, positive: 1e-4 for training and running agents,
+            1e-6 as a teacher.
+
+    Returns:
+        The drift, for `losses.policy_loss`.
+
+    Raises:
+        WeightsError: ``weights`` are not those of an LPO network.
+        ValueError: ``clip_eps`` or ``margin`` is not positive; when called: ratio and
+            advantage differ in shape.
+
+    References:
+        Lu et al. 2022, section 4; eight inputs, as in the released code, where the
+        text of Goldie et al. 2025 lists seven.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> near_ppo = drift(init(jax.random.key(0), Architecture()))
+        >>> near_ppo(jnp.array(1.0), jnp.array(2.0)).item()
+        0.0
+    """
+    _check_shapes(weights)
+    require_positive("margin", margin)
+    inside = ppo(clip_eps)
+
+    def value(ratio: jax.Array, advantage: jax.Array) -> jax.Array:
+        return inside(ratio, advantage) + _network(weights, ratio, advantage)
+
+    rectified = from_function(value, offset=margin)
+
+    def drift(ratio: jax.Array, advantage: jax.Array) -> jax.Array:
+        dtype = jnp.promote_types(jnp.result_type(ratio), jnp.float32)
+        wide = jnp.asarray(ratio, dtype), jnp.asarray(advantage, dtype)
+        return rectified(*wide).astype(jnp.result_type(ratio))
+
+    return drift
+
+
+def _network(weights: Weights, ratio: jax.Array, advantage: jax.Array) -> jax.Array:
+    ratio = jnp.clip(ratio, 1 / _LARGEST_RATIO, _LARGEST_RATIO)
+    u, x = ratio - 1, jnp.log(ratio)
+    alone = jnp.stack([u, u**2, x, x**2], axis=-1)
+    inputs = jnp.concatenate([alone, alone * advantage[..., None]], axis=-1)
+    hidden = jnp.tanh(_dot(inputs, weights["dense_0"]["kernel"]))
+    return _dot(hidden, weights["dense_1"]["kernel"])[..., 0]
+
+
+def _dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    # A GPU would round to TF32, which near ratio 1 is more than the margin.
+    return jnp.dot(x, jnp.asarray(kernel, x.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
+def _check_shapes(weights: Weights) -> None:
+    try:
+        found = {
+            f"{layer}.kernel": jnp.shape(tensors["kernel"])
+            for layer, tensors in weights.items()
+            if tensors.keys() == {"kernel"}
+        }
+        width = found["dense_0.kernel"][-1]
+    except (KeyError, IndexError, AttributeError) as error:
+        raise WeightsError(
+            "weights are not those of an LPO network: they need dense_0.kernel and "
+            "dense_1.kernel. Use lpo.init(key, architecture) or lpo.pretrained(name)"
+        ) from error
+    expected = lpo_shapes(width)
+    if found != expected or len(weights) != len(expected):
+        raise WeightsError(
+            f"weights have shapes {found}, but an LPO network of width {width} needs "
+            f"{expected}. Weights of another algorithm or architecture do not fit; for "
+            "a population of weights, vmap over lpo.drift"
+        )
+
+
+def from_artifact(artifact: artifacts.Artifact) -> Drift:
+    """`drift` with the weights, clip and margin of an artifact.
+
+    Args:
+        artifact: A loaded artifact whose algorithm is ``"lpo"``.
+
+    Returns:
+        The drift.
+
+    Raises:
+        ArtifactError: The artifact is of another algorithm.
+        WeightsError: Its weights are not those of an LPO network.
+
+    Example:
+        >>> from learned_opt_rl import artifacts
+        >>> from_artifact(artifacts.load("minatar"))
+        Traceback (most recent call last):
+            ...
+        learned_opt_rl.errors.ArtifactError: artifact 'minatar' is of algorithm 'open',
+        not 'lpo'; use learned_opt_rl.pretrained('minatar')
+    """
+    card = artifact.card
+    if card.algorithm != "lpo":
+        raise ArtifactError(
+            f"artifact '{card.name}' is of algorithm '{card.algorithm}', not 'lpo'; "
+            f"use learned_opt_rl.pretrained('{card.name}')"
+        )
+    sizes: Any = card.architecture
+    return drift(artifact.weights, clip_eps=sizes["clip_eps"], margin=sizes["margin"])
+
+
+def pretrained(name: str, *, fetch: bool = False) -> Drift:
+    """A pretrained LPO drift by name.
+
+    Args:
+        name: Name of the artifact.
+        fetch: Download a remote artifact that is not in the cache yet.
+
+    Returns:
+        The drift, for `losses.policy_loss` or `agents.make_train`.
+
+    Raises:
+        ArtifactError: The name is unknown or of another algorithm, or card or weights
+            are unusable.
+        FetchError: The artifact is remote, and not cached or not to be had.
+
+    Example:
+        >>> pretrained("minatar")
+        Traceback (most recent call last):
+            ...
+        learned_opt_rl.errors.ArtifactError: artifact 'minatar' is of algorithm 'open',
+        not 'lpo'; use learned_opt_rl.pretrained('minatar')
+    """
+    return from_artifact(artifacts.load(name, fetch=fetch))
