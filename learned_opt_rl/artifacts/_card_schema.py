@@ -105,6 +105,16 @@ _OPEN_ARCHITECTURES = {
     "feed_forward": schema.record(type=_OPEN_TYPE, width=schema.positive_integer),
 }
 
+_LPG_ARCHITECTURE = schema.record(
+    core=schema.one_of("gru", "lstm"),
+    width=schema.positive_integer,
+    embedding=schema.positive_integer,
+    target_width=schema.positive_integer,
+    gamma_input=schema.boolean,
+    lifetime_inputs=schema.one_of("none", "relative", "raw"),
+    policy_sign=schema.one_of("descend", "ascend"),
+)
+
 
 def check_card(data: Any) -> None:
     """Check the fields one by one, then those that depend on one another.
@@ -124,3 +134,5 @@ def check_card(data: Any) -> None:
         # The order of the flat vector is known for OPEN only.
         fix = "use 'safetensors' for algorithms other than 'open'"
         raise schema.MismatchError("weights.format", "is 'flat_npy'", fix)
+    if data["algorithm"] == "lpg":
+        _LPG_ARCHITECTURE(data["architecture"], "architecture")

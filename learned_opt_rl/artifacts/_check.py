@@ -5,10 +5,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from learned_opt_rl.artifacts._lpg_layout import lpg_shapes
 from learned_opt_rl.artifacts._open_layout import shapes_of
 from learned_opt_rl.artifacts._tree import WeightTree, flatten_names
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.errors import WeightsError
+
+# The tensors of an algorithm's network, from the ``architecture`` of a card.
+_SHAPES = {"open": shapes_of, "lpg": lpg_shapes}
 
 
 def check_weights(weights: WeightTree, card: Card) -> None:
@@ -39,7 +43,7 @@ def check_weights(weights: WeightTree, card: Card) -> None:
             f"{card.name}: {total} weights, but the card says "
             f"{card.weights.parameters}; correct one of the two"
         )
-    if card.algorithm == "open":
+    if card.algorithm in _SHAPES:
         _check_shapes(flat, card)
 
 
@@ -67,7 +71,7 @@ def check_tensor(name: str, tensor: np.ndarray, what: str) -> None:
 
 
 def _check_shapes(flat: Mapping[str, np.ndarray], card: Card) -> None:
-    expected = shapes_of(card.architecture)
+    expected = _SHAPES[card.algorithm](card.architecture)
     for name in [*expected, *flat]:
         if name not in flat or name not in expected:
             word = "lack" if name in expected else "hold an unknown tensor"

@@ -86,6 +86,12 @@ def number(value: Any, path: str) -> None:
         raise MismatchError(path, found(value), "write a finite number")
 
 
+def boolean(value: Any, path: str) -> None:
+    """Accept ``true`` or ``false``."""
+    if not isinstance(value, bool):
+        raise MismatchError(path, found(value), "write true or false")
+
+
 def interval(value: Any, path: str) -> None:
     """Accept a pair of numbers in ascending order."""
     if not isinstance(value, list | tuple) or len(value) != 2:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.artifacts.weights import INPUTS, open_shapes, unflatten_names
+from learned_opt_rl.artifacts.weights import INPUTS, open_shapes
 from learned_opt_rl.errors import WeightsError
+from learned_opt_rl.rules._shapes import draw, require_shapes
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -80,24 +81,9 @@ def architecture_of(weights: Weights) -> Architecture:
             "open_rl.init(key, architecture) or open_rl.pretrained(name)"
         ) from error
     architecture = Architecture(carry, width)
-    _check_shapes(weights, architecture)
-    return architecture
-
-
-def _check_shapes(weights: Weights, architecture: Architecture) -> None:
     expected = open_shapes(architecture.carry, architecture.width)
-    found = {
-        jax.tree_util.keystr(path, simple=True, separator="."): jnp.shape(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(weights)
-    }
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise WeightsError(
-                f"weights tensor '{name}' has shape {found.get(name, 'missing')}, but "
-                f"{architecture} needs {expected.get(name, 'no such tensor')}. Weights "
-                "of another algorithm or architecture do not fit; for a population "
-                "of weights, vmap over scale_by_open"
-            )
+    require_shapes(weights, expected, architecture, "scale_by_open")
+    return architecture
 
 
 def init(key: jax.Array, architecture: Architecture) -> Weights:
@@ -118,24 +104,7 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
         >>> weights["mlp"]["dense_0"]["kernel"].shape
         (19, 32)
     """
-    named = open_shapes(architecture.carry, architecture.width)
-    keys = jax.random.split(key, len(named))
-    return unflatten_names(
-        {
-            name: _initial(name, shape, subkey)
-            for (name, shape), subkey in zip(named.items(), keys, strict=True)
-        }
-    )
-
-
-def _initial(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
-    if name.endswith("bias"):
-        return jnp.zeros(shape, jnp.float32)
-    if name.endswith("scale"):
-        return jnp.ones(shape, jnp.float32)
-    if name.startswith("gru.h"):
-        return jax.nn.initializers.orthogonal()(key, shape, jnp.float32)
-    return jax.nn.initializers.lecun_normal()(key, shape, jnp.float32)
+    return draw(key, open_shapes(architecture.carry, architecture.width))
 
 
 def apply(weights: Weights, table: Float[Array, "rows n"]) -> Outputs:
