@@ -1,4 +1,4 @@
-"""The hyper-parameters of a PPO run."""
+"""The hyper-parameters of a run, one dataclass per agent."""
 
 import dataclasses
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ from learned_opt_rl.agents.networks import Activation
 if TYPE_CHECKING:
     from learned_opt_rl.features import Horizon
 
-_SIZES = ("total_timesteps", "num_envs", "num_steps", "epochs", "minibatches")
+_SIZES = ("total_timesteps", "num_envs", "num_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,29 +56,19 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        for name in _SIZES:
-            object.__setattr__(self, name, _whole(name, getattr(self, name)))
-        hidden = tuple(_whole("hidden", width) for width in self.hidden)
-        object.__setattr__(self, "hidden", hidden)
+        _check_sizes(self, *_SIZES, "epochs", "minibatches")
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1]")
         for name in ("clip_eps", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
-        if self.activation not in ("relu", "tanh"):
-            raise ValueError(f'activation={self.activation!r} must be "relu" or "tanh"')
         if self.batch_size % self.minibatches:
             raise ValueError(
                 f"minibatches={self.minibatches} does not divide the rollout of "
                 f"num_envs * num_steps = {self.batch_size} steps; choose a divisor"
             )
-        if self.total_timesteps < self.batch_size:
-            raise ValueError(
-                f"total_timesteps={self.total_timesteps} is less than one rollout of "
-                f"num_envs * num_steps = {self.batch_size} steps; raise it, or lower "
-                "num_envs or num_steps"
-            )
+        _check_length(self)
 
     @property
     def batch_size(self) -> int:
@@ -100,6 +90,90 @@ class PPOConfig:
         from learned_opt_rl.features import Horizon
 
         return Horizon(self.num_updates, self.epochs, self.minibatches)
+
+
+@dataclasses.dataclass(frozen=True)
+class LPGConfig:
+    """Hyper-parameters of a run of an LPG agent; defaults are GROOVE's for MinAtar.
+
+    Attributes:
+        total_timesteps: Environment steps (``1e7`` is fine); what does not fill a
+            rollout is not played.
+        num_envs: Environments played in parallel.
+        num_steps: Steps of each environment per rollout, and so per update.
+        gamma: Discount, for rules that take it as an input; others ignore it.
+        alpha_y: Weight of the prediction's loss.
+        max_grad_norm: Bound on the gradient norm, of actor and predictor separately;
+            ``None`` for no bound.
+        hidden: Widths of the hidden layers, of actor and of predictor. ``()`` is the
+            tabular agent: one linear map without bias.
+        activation: Their nonlinearity, ``"relu"`` or ``"tanh"``.
+        lifetime: Updates after which the agent stays as it is; ``None`` for no end. A
+            rule with lifetime inputs is told this number, or ``num_updates``.
+
+    Raises:
+        ValueError: If a value is out of range, or the sizes do not fit together.
+
+    References:
+        Jackson et al. 2023 (GROOVE), whose SGD agents bound the norm by 0.5 and whose
+        Adam agents do not bound it.
+
+    Example:
+        >>> LPGConfig(total_timesteps=128_000).num_updates
+        100
+    """
+
+    total_timesteps: int = 10_000_000
+    num_envs: int = 64
+    num_steps: int = 20
+    gamma: float = 0.99
+    alpha_y: float = 0.5
+    max_grad_norm: float | None = 0.5
+    hidden: tuple[int, ...] = (256, 256)
+    activation: Activation = "relu"
+    lifetime: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        _check_sizes(self, *_SIZES, *(() if self.lifetime is None else ("lifetime",)))
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma={self.gamma} must be in [0, 1]")
+        if not self.alpha_y >= 0:
+            raise ValueError(f"alpha_y={self.alpha_y} must not be negative")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(
+                f"max_grad_norm={self.max_grad_norm} must be positive, or None"
+            )
+        _check_length(self)
+
+    @property
+    def batch_size(self) -> int:
+        """Transitions per rollout."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def num_updates(self) -> int:
+        """Updates in the run, one per rollout."""
+        return self.total_timesteps // self.batch_size
+
+
+def _check_sizes(config: PPOConfig | LPGConfig, *names: str) -> None:
+    """Makes whole numbers of sizes, and raises for what is none."""
+    for name in names:
+        object.__setattr__(config, name, _whole(name, getattr(config, name)))
+    hidden = tuple(_whole("hidden", width) for width in config.hidden)
+    object.__setattr__(config, "hidden", hidden)
+    if config.activation not in ("relu", "tanh"):
+        raise ValueError(f'activation={config.activation!r} must be "relu" or "tanh"')
+
+
+def _check_length(config: PPOConfig | LPGConfig) -> None:
+    if config.total_timesteps < config.batch_size:
+        raise ValueError(
+            f"total_timesteps={config.total_timesteps} is less than one rollout of "
+            f"num_envs * num_steps = {config.batch_size} steps; raise it, or lower "
+            "num_envs or num_steps"
+        )
 
 
 def _whole(name: str, value: float) -> int:

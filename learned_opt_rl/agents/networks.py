@@ -15,12 +15,14 @@ Activation = Literal["relu", "tanh"]
 """Nonlinearity of the hidden layers."""
 
 MLP = dict[str, dict[str, jax.Array]]
-"""``{"Dense_i": {"kernel": [in, out], "bias": [out]}}``."""
+"""``{"Dense_i": {"kernel": [in, out], "bias": [out]}}``; the bias is optional."""
 
 _ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 
-def init_mlp(key: jax.Array, sizes: Sequence[int], head_gain: float) -> MLP:
+def init_mlp(
+    key: jax.Array, sizes: Sequence[int], head_gain: float, *, bias: bool = True
+) -> MLP:
     """Draws the parameters of a multi-layer perceptron.
 
     Args:
@@ -28,6 +30,7 @@ def init_mlp(key: jax.Array, sizes: Sequence[int], head_gain: float) -> MLP:
         sizes: Widths from input to output, ``len(sizes) - 1`` layers.
         head_gain: Gain of the last layer's orthogonal kernel; the others have
             sqrt(2).
+        bias: Whether the layers have biases.
 
     Returns:
         Orthogonal kernels and zero biases, float32.
@@ -43,7 +46,7 @@ def init_mlp(key: jax.Array, sizes: Sequence[int], head_gain: float) -> MLP:
     return {
         f"Dense_{i}": {
             "kernel": gain * orthogonal(layer_key, shape),
-            "bias": jnp.zeros(shape[1]),
+            **({"bias": jnp.zeros(shape[1])} if bias else {}),
         }
         for i, (layer_key, gain, shape) in enumerate(
             zip(keys, gains, itertools.pairwise(sizes), strict=True)
@@ -109,7 +112,8 @@ def apply_mlp(
     for i in range(len(params)):
         layer = params[f"Dense_{i}"]
         x = x @ layer["kernel"]
-        x = x + jnp.broadcast_to(layer["bias"], x.shape)
+        if "bias" in layer:
+            x = x + jnp.broadcast_to(layer["bias"], x.shape)
         if i < len(params) - 1:
             x = _ACTIVATIONS[activation](x)
         activations[f"Dense_{i}"] = x

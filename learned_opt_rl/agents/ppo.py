@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt_rl.agents._gradients import clip_by_norm
+from learned_opt_rl.agents._rollouts import collect, flatten, select
 from learned_opt_rl.agents.config import PPOConfig as PPOConfig
 from learned_opt_rl.agents.networks import MLP, apply_mlp, init_mlp
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
@@ -89,27 +91,6 @@ def init_params(key: jax.Array, config: PPOConfig, env: Environment) -> Params:
         "actor": init_mlp(actor_key, (*sizes, env.num_actions), head_gain=0.01),
         "critic": init_mlp(critic_key, (*sizes, 1), head_gain=1.0),
     }
-
-
-def _collect(
-    config: PPOConfig, env: Environment, runner: Runner, key: jax.Array
-) -> tuple[tuple[EpisodeState, jax.Array], tuple[jax.Array, ...]]:
-    """Plays one rollout; every array of it is ``[num_steps, num_envs, ...]``."""
-
-    def step(carry: tuple[EpisodeState, jax.Array], key: jax.Array) -> Any:
-        env_state, observation = carry
-        action_key, env_key = jax.random.split(key)
-        x = _flatten(observation, env)
-        logits, _ = apply_mlp(runner.params["actor"], x, config.activation)
-        action = jax.random.categorical(action_key, logits)
-        log_prob = _select(jax.nn.log_softmax(logits), action)
-        env_keys = jax.random.split(env_key, config.num_envs)
-        stepped = jax.vmap(env.step)(env_keys, env_state, action)
-        played = (observation, action, log_prob, stepped.reward, stepped.done)
-        return (stepped.state, stepped.observation), played
-
-    start = runner.env_state, runner.observation
-    return jax.lax.scan(step, start, jax.random.split(key, config.num_steps))
 
 
 def gae(
@@ -186,7 +167,7 @@ def loss(
 
     advantage = batch.advantage
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-    ratio = jnp.exp(_select(log_probs, batch.action) - batch.log_prob)
+    ratio = jnp.exp(select(log_probs, batch.action) - batch.log_prob)
     drift = drifts.ppo(config.clip_eps) if drift is None else drift
     policy_loss = losses.policy_loss(ratio, advantage, drift)
 
@@ -234,12 +215,6 @@ def _optimise(
     return jax.lax.scan(epoch, (params, opt_state), keys)[0]
 
 
-def clip_by_norm(tree: Any, max_norm: float) -> Any:
-    """Scales a tree of arrays down to a global norm of at most ``max_norm``."""
-    scale = max_norm / jnp.maximum(optax.tree.norm(tree), max_norm)
-    return jax.tree.map(lambda x: x * scale, tree)
-
-
 def make_loop(
     config: PPOConfig,
     env: Environment,
@@ -280,11 +255,11 @@ def make_loop(
 
     def iterate(runner: Runner) -> Runner:
         key, rollout_key, update_key = jax.random.split(runner.key, 3)
-        (env_state, observation), played = _collect(config, env, runner, rollout_key)
+        (env_state, observation), played = collect(config, env, runner, rollout_key)
         observations, action, log_prob, reward, done = played
         # One evaluation of the critic for the whole rollout is much cheaper than one
         # per step, and gives the same values: its parameters have not changed.
-        x = _flatten(jnp.concatenate([observations, observation[None]]), env)
+        x = flatten(jnp.concatenate([observations, observation[None]]), env)
         value, _ = apply_mlp(runner.params["critic"], x, config.activation)
         value, last_value = value[:-1, :, 0], value[-1, :, 0]
         advantage = gae(
@@ -341,14 +316,3 @@ def make_train(
         return TrainResult(runner.params, runner.opt_state, returns, returns[-1])
 
     return train
-
-
-def _flatten(observation: jax.Array, env: Environment) -> jax.Array:
-    """Observations of any shape and dtype as float32 vectors."""
-    lead = observation.ndim - len(env.observation_shape)
-    return observation.reshape(*observation.shape[:lead], -1).astype(jnp.float32)
-
-
-def _select(values: jax.Array, index: jax.Array) -> jax.Array:
-    """``values[..., index]``; a mask, because its gradient needs no scatter."""
-    return (values * jax.nn.one_hot(index, values.shape[-1])).sum(-1)

@@ -14,6 +14,9 @@ from learned_opt_rl.errors import WeightsError
 Weights = dict[str, Any]
 """Nested dict of float32 arrays; the layouts in ``artifacts`` list them."""
 
+# Of a GRU's gates and an LSTM's.
+_RECURRENT_MAPS = frozenset(f"h{gate}" for gate in "rzn" + "igfo")
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -25,8 +28,8 @@ def draw_weights(key: jax.Array, shapes: Shapes) -> Weights:
         shapes: Shapes by dotted name.
 
     Returns:
-        Nested dict of float32 arrays: LeCun-normal kernels (orthogonal for the GRU's
-        hidden projections), zero biases, unit LayerNorm scales.
+        Nested dict of float32 arrays: LeCun-normal kernels (orthogonal for the
+        recurrent maps), zero biases, unit LayerNorm scales.
     """
     keys = jax.random.split(key, len(shapes))
     return unflatten_names(
@@ -43,7 +46,7 @@ def _initial(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
         return jnp.zeros(shape, jnp.float32)
     if leaf == "scale":
         return jnp.ones(shape, jnp.float32)
-    if layer in ("hr", "hz", "hn"):
+    if layer in _RECURRENT_MAPS:
         return jax.nn.initializers.orthogonal()(key, shape, jnp.float32)
     return jax.nn.initializers.lecun_normal()(key, shape, jnp.float32)
 

@@ -1,0 +1,218 @@
+"""LPG's network: one recurrent pass from the end of a rollout to its start."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt_rl.artifacts.weights import lpg_shapes
+from learned_opt_rl.rules._weights import draw_weights, require_shapes
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float
+
+Weights = dict[str, Any]
+"""Nested dict of float32 arrays; ``artifacts.weights.lpg_shapes`` lists them."""
+
+Sign = Literal["descend", "ascend"]
+
+_SIZES = ("width", "embedding", "target_width")
+_CHOICES = {
+    "core": ("gru", "lstm"),
+    "gamma_input": (False, True),
+    "lifetime_inputs": ("none", "relative", "raw"),
+    "policy_sign": ("descend", "ascend"),
+}
+# Without it a GPU would round the products to TF32, which is not the arithmetic the
+# weights were trained in; on a CPU it changes nothing.
+_PRECISION = jax.lax.Precision.HIGHEST
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """Sizes of an LPG, and the conventions its weights were trained under.
+
+    Attributes:
+        core: Kind of recurrent core, ``"gru"`` or ``"lstm"``.
+        width: Units of the core.
+        embedding: Hidden units of the embedding of predictions.
+        target_width: Components m of a prediction y.
+        gamma_input: Whether the discount is an input.
+        lifetime_inputs: How the agent's age enters: ``"none"``, ``"relative"``
+            (step / lifetime, and the logarithm of lifetime) or ``"raw"`` (the two
+            numbers of updates themselves, as in GROOVE).
+        policy_sign: Whether agents ``"descend"`` log pi * pi_hat (GROOVE) or
+            ``"ascend"`` it (Oh et al.). Weights of the one are the other's negated.
+
+    Raises:
+        ValueError: A size is not a positive whole number, or a choice is unknown.
+
+    Example:
+        >>> Architecture().width, Architecture(core="lstm", target_width=30).core
+        (256, 'lstm')
+    """
+
+    core: Literal["gru", "lstm"] = "gru"
+    width: int = 256
+    embedding: int = 16
+    target_width: int = 8
+    gamma_input: bool = False
+    lifetime_inputs: Literal["none", "relative", "raw"] = "none"
+    policy_sign: Sign = "descend"
+
+    def __post_init__(self) -> None:
+        for name in _SIZES:
+            size = getattr(self, name)
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ValueError(
+                    f"Architecture.{name}={size!r} must be a positive whole number"
+                )
+        for name, choices in _CHOICES.items():
+            require_choice(f"Architecture.{name}", getattr(self, name), choices)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the weights, by dotted name."""
+        return lpg_shapes(dataclasses.asdict(self))
+
+
+def require_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        listing = " or ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name}={value!r} must be {listing}")
+
+
+def init(key: jax.Array, architecture: Architecture) -> Weights:
+    """Random weights, as a starting point for training.
+
+    Args:
+        key: jax random key.
+        architecture: Sizes of the network.
+
+    Returns:
+        Nested dict of float32 arrays: LeCun-normal kernels (orthogonal for the
+        core's recurrent maps), zero biases.
+
+    Example:
+        >>> import jax
+        >>> weights = init(jax.random.key(0), Architecture())
+        >>> sum(leaf.size for leaf in jax.tree.leaves(weights))
+        203946
+    """
+    return draw_weights(key, architecture.shapes)
+
+
+def check_weights(weights: Any, architecture: Architecture) -> None:
+    """Raise ``WeightsError`` unless the weights are of the architecture."""
+    require_shapes(weights, architecture.shapes, architecture, "UpdateRule")
+
+
+def embed(weights: Weights, y: Float[Array, "*n m"]) -> Float[Array, "*n"]:
+    """One number for a prediction: phi."""
+    hidden = jax.nn.relu(_affine(weights["embedding"]["dense_0"], y))
+    return _affine(weights["embedding"]["dense_1"], hidden)[..., 0]
+
+
+def core_inputs(
+    weights: Weights,
+    reward: Float[Array, "b t"],
+    done: Bool[Array, "b t"],
+    prob: Float[Array, "b t"],
+    y: Float[Array, "b t m"],
+    y_next: Float[Array, "b t m"],
+    gamma: list[jax.Array],
+    age: list[jax.Array],
+) -> Float[Array, "b t n"]:
+    """What the core sees; ``gamma`` holds no scalar or one, ``age`` none or two."""
+    # The mask is on the embedding, not on y: phi(0) is not 0.
+    next_embedded = jnp.where(done, 0.0, embed(weights, y_next))
+    discount, lifetime = (
+        [jnp.broadcast_to(jnp.asarray(x, jnp.float32), reward.shape) for x in scalars]
+        for scalars in (gamma, age)
+    )
+    embedded = [embed(weights, y), next_embedded]
+    columns = [reward, done.astype(jnp.float32), *discount, prob, *embedded, *lifetime]
+    return jnp.stack(columns, axis=-1)
+
+
+def run_core(
+    weights: Weights, x: Float[Array, "b t n"], done: Bool[Array, "b t"]
+) -> Float[Array, "b t width"]:
+    """Run the core backwards in time, from nothing, and afresh at every ``done``.
+
+    Args:
+        weights: Holds ``"gru"`` or ``"lstm"``.
+        x: Inputs.
+        done: Where an episode ended. What follows is another episode, so the carry is
+            dropped before the step is seen.
+
+    Returns:
+        The hidden state after each step, in forward order.
+    """
+    kind, gates, cell, states = (
+        ("gru", "rzn", _gru, 1) if "gru" in weights else ("lstm", "igfo", _lstm, 2)
+    )
+    core = weights[kind]
+    into = {
+        part: jnp.concatenate([core[f"i{gate}"][part] for gate in gates], axis=-1)
+        for part in ("kernel", "bias")
+    }
+    recurrent = jnp.concatenate([core[f"h{gate}"]["kernel"] for gate in gates], axis=1)
+    projected = jnp.moveaxis(_affine(into, x), 1, 0)  # of all steps in one product
+
+    def step(carry: tuple[jax.Array, ...], xs: Any) -> Any:
+        gates, done = xs
+        kept = tuple(jnp.where(done[:, None], 0.0, state) for state in carry)
+        carry = cell(core, gates, _dot(kept[0], recurrent), kept)
+        return carry, carry[0]
+
+    nothing = jnp.zeros((x.shape[0], recurrent.shape[0]), jnp.float32)
+    start = (nothing,) * states
+    _, hidden = jax.lax.scan(step, start, (projected, done.T), reverse=True)
+    return jnp.moveaxis(hidden, 0, 1)
+
+
+def heads(
+    weights: Weights, hidden: Float[Array, "b t width"]
+) -> tuple[Float[Array, "b t"], Float[Array, "b t m"]]:
+    """The two targets: pi_hat, and y_hat with components that sum to 1."""
+    hidden = jax.nn.relu(hidden)
+    pi_hat = _affine(weights["policy"], hidden)[..., 0]
+    return pi_hat, jax.nn.softmax(_affine(weights["target"], hidden))
+
+
+def _gru(
+    gru: Weights, x: jax.Array, h: jax.Array, carry: tuple[jax.Array, ...]
+) -> tuple[jax.Array]:
+    """Gates from inputs ``x`` and from the last state ``h``, each ``[B, 3 width]``."""
+    x_reset, x_update, x_candidate = jnp.split(x, 3, axis=-1)
+    h_reset, h_update, h_candidate = jnp.split(h, 3, axis=-1)
+    reset = jax.nn.sigmoid(x_reset + h_reset)
+    update = jax.nn.sigmoid(x_update + h_update)
+    remembered = h_candidate + jnp.broadcast_to(gru["hn"]["bias"], h_candidate.shape)
+    candidate = jnp.tanh(x_candidate + reset * remembered)
+    return ((1 - update) * candidate + update * carry[0],)
+
+
+def _lstm(
+    lstm: Weights, x: jax.Array, h: jax.Array, carry: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """As Haiku's LSTM, the paper's: 1 is added to the forget gate."""
+    del lstm
+    enter, candidate, forget, leave = jnp.split(x + h, 4, axis=-1)
+    cell = jax.nn.sigmoid(forget + 1) * carry[1]
+    cell = cell + jax.nn.sigmoid(enter) * jnp.tanh(candidate)
+    return jax.nn.sigmoid(leave) * jnp.tanh(cell), cell
+
+
+def _affine(layer: Weights, x: jax.Array) -> jax.Array:
+    x = _dot(x, layer["kernel"])
+    return x + jnp.broadcast_to(layer["bias"], x.shape)
+
+
+def _dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.matmul(x, kernel, precision=_PRECISION)

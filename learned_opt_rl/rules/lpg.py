@@ -1,0 +1,312 @@
+"""LPG: a learned update rule that tells an agent what to predict and how to act.
+
+No advantage, no value function: a recurrent network reads a rollout backwards and
+gives, for every step, a target for the log-probability of the action (pi_hat) and one
+for the agent's prediction (y_hat). What the m components of a prediction y mean is up
+to the rule.
+
+References:
+    Oh, Hessel, Czarnecki, Xu, van Hasselt, Singh and Silver, 2020: "Discovering
+    Reinforcement Learning Algorithms".
+    Jackson et al., 2023: "Discovering General Reinforcement Learning Algorithms with
+    Adversarial Environment Design" (GROOVE).
+    Jackson et al., 2024: "Discovering Temporally-Aware Reinforcement Learning
+    Algorithms" (lifetime inputs).
+
+Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from learned_opt_rl.rules import lpg
+    >>> architecture = lpg.Architecture(width=32)
+    >>> weights = lpg.init(jax.random.key(0), architecture)
+    >>> rule = lpg.UpdateRule(weights, architecture)
+    >>> rewards, dones = jnp.ones((2, 5)), jnp.zeros((2, 5), bool)
+    >>> probs, y = jnp.full((2, 5), 0.5), jnp.full((2, 5, 8), 1 / 8)
+    >>> loss, metrics = rule.loss(rewards, dones, probs, y, y)
+    >>> loss.shape
+    ()
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt_rl import artifacts
+from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.rules import _lpg_checks as checks
+from learned_opt_rl.rules import _lpg_network as network
+from learned_opt_rl.rules._lpg_network import Architecture as Architecture
+from learned_opt_rl.rules._lpg_network import Sign
+from learned_opt_rl.rules._lpg_network import Weights as Weights
+from learned_opt_rl.rules._lpg_network import init as init
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Bool, Float
+
+EPS = 1e-8
+"""Added to probabilities before their logarithm."""
+
+_OPPOSITE: dict[Sign, Sign] = {"descend": "ascend", "ascend": "descend"}
+
+
+class Targets(NamedTuple):
+    """What a rule asks of an agent.
+
+    Attributes:
+        pi_hat: float32 ``[B, T]``, weights of the log-probabilities of the actions, to
+            be descended or ascended as the rule's ``architecture.policy_sign`` says.
+        y_hat: float32 ``[B, T, m]``, what to predict; sums to 1.
+    """
+
+    pi_hat: jax.Array
+    y_hat: jax.Array
+
+
+class LossMetrics(NamedTuple):
+    """The parts of a loss.
+
+    Attributes:
+        policy_loss: float32 scalar, the part that moves the policy.
+        kl: float32 ``[B, T]``, D_KL(y || y_hat).
+        pi_l2: float32 scalar, mean of pi_hat squared.
+        y_l2: float32 scalar, mean squared norm of y_hat.
+    """
+
+    policy_loss: jax.Array
+    kl: jax.Array
+    pi_l2: jax.Array
+    y_l2: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class UpdateRule:
+    """LPG with given weights: a pytree, whose leaves are the weights.
+
+    Rollouts are ``[B, T]``: B workers, T steps in order of time. Weights may be
+    traced: grad in the rule and vmap over a population of rules work.
+
+    Attributes:
+        weights: Nested dict of float32 arrays (``init``, or an artifact's).
+        architecture: What they are weights of.
+    """
+
+    weights: Weights
+    architecture: Architecture = dataclasses.field(metadata={"static": True})
+
+    def targets(
+        self,
+        rewards: Float[ArrayLike, "b t"],
+        dones: Bool[ArrayLike, "b t"],
+        probs: Float[ArrayLike, "b t"],
+        y: Float[ArrayLike, "b t m"],
+        y_next: Float[ArrayLike, "b t m"],
+        *,
+        gamma: Float[ArrayLike, ""] | None = None,
+        step: Float[ArrayLike, ""] | None = None,
+        lifetime: Float[ArrayLike, ""] | None = None,
+    ) -> Targets:
+        """Run the network on a rollout.
+
+        Nothing is detached here: `loss` does that.
+
+        Args:
+            rewards: The rewards.
+            dones: Whether the episode ended at this step.
+            probs: Probability of the action taken, as the network shall see it.
+            y: The agent's predictions, which sum to 1.
+            y_next: Those of the next observations. Where ``dones`` they do not matter.
+            gamma: The discount; needed with ``gamma_input``, else ignored.
+            step: Updates the agent has made; needed with ``lifetime_inputs``, else
+                ignored.
+            lifetime: Updates the agent will make in all; likewise.
+
+        Returns:
+            The targets.
+
+        Raises:
+            WeightsError: The weights are not of the architecture.
+            ValueError: An array is not of the shape above, or a scalar is missing.
+
+        References:
+            Oh et al. 2020, sections 3.1 and B.1.
+        """
+        network.check_weights(self.weights, self.architecture)
+        checks.require_rollout(
+            {"rewards": rewards, "dones": dones, "probs": probs},
+            {"y": y, "y_next": y_next},
+            self.architecture.target_width,
+        )
+        done = jnp.asarray(dones).astype(bool)
+        reward, prob, y, y_next = (
+            jnp.asarray(x, jnp.float32) for x in (rewards, probs, y, y_next)
+        )
+        discount = checks.discount(self.architecture, gamma)
+        age = checks.age(self.architecture, step, lifetime)
+        weights = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), self.weights)
+        x = network.core_inputs(weights, reward, done, prob, y, y_next, discount, age)
+        return Targets(*network.heads(weights, network.run_core(weights, x, done)))
+
+    def loss(
+        self,
+        rewards: Float[ArrayLike, "b t"],
+        dones: Bool[ArrayLike, "b t"],
+        probs: Float[ArrayLike, "b t"],
+        y: Float[ArrayLike, "b t m"],
+        y_next: Float[ArrayLike, "b t m"],
+        *,
+        alpha_y: float = 0.5,
+        targets: Targets | None = None,
+        baseline: Float[ArrayLike, "b t"] | None = None,
+        gamma: Float[ArrayLike, ""] | None = None,
+        step: Float[ArrayLike, ""] | None = None,
+        lifetime: Float[ArrayLike, ""] | None = None,
+    ) -> tuple[Float[Array, ""], LossMetrics]:
+        """The loss an agent descends in the parameters of ``probs`` and ``y``.
+
+        With p = probs + EPS it is the mean of log p * pi_hat, negated in a rule whose
+        sign is ``"ascend"``, plus ``alpha_y`` times the mean of D_KL(y || y_hat).
+
+        Args:
+            rewards: As for `targets`.
+            dones: As for `targets`.
+            probs: Probability of the action taken, as the policy gives it.
+            y: As for `targets`.
+            y_next: As for `targets`.
+            alpha_y: Weight of the prediction.
+            targets: Computed beforehand. By default they are computed here, from
+                detached inputs: not only the agent's gradient but also a meta-gradient
+                then passes by ``probs`` and ``y`` as inputs of the network. To let a
+                meta-gradient through there, compute them outside the function whose
+                agent's gradient is taken.
+            baseline: An action-independent f(s), subtracted from pi_hat and regressing
+                on it; no meta-gradient passes by it.
+            gamma: As for `targets`.
+            step: As for `targets`.
+            lifetime: As for `targets`.
+
+        Returns:
+            The loss and its parts. Means are over B and T.
+
+        Raises:
+            WeightsError: As for `targets`.
+            ValueError: As for `targets`; or ``baseline`` or ``targets`` are not of the
+                rollout's shape.
+
+        References:
+            Oh et al. 2020, equations 2 and 7.
+        """
+        p = jnp.asarray(probs, jnp.float32) + EPS
+        y = jnp.asarray(y, jnp.float32)
+        if targets is None:
+            detached = jax.lax.stop_gradient((p, y, jnp.asarray(y_next)))
+            scalars: dict[str, Any] = dict(gamma=gamma, step=step, lifetime=lifetime)
+            targets = self.targets(rewards, dones, *detached, **scalars)
+        checks.require_targets(targets, p, y)
+        pi_hat, y_hat = targets
+        weight, regression = pi_hat, jnp.float32(0)
+        if baseline is not None:
+            checks.require_shape("baseline", baseline, pi_hat.shape)
+            error = jnp.asarray(baseline) - jax.lax.stop_gradient(pi_hat)
+            weight, regression = -jax.lax.stop_gradient(error), jnp.mean(error**2) / 2
+        sign = 1 if self.architecture.policy_sign == "descend" else -1
+        policy_loss = sign * jnp.mean(jnp.log(p) * weight)
+        kl = jnp.sum(y * (jnp.log(y + EPS) - jnp.log(y_hat + EPS)), axis=-1)
+        return policy_loss + alpha_y * jnp.mean(kl) + regression, LossMetrics(
+            policy_loss=policy_loss,
+            kl=kl,
+            pi_l2=jnp.mean(pi_hat**2),
+            y_l2=jnp.mean(jnp.sum(y_hat**2, axis=-1)),
+        )
+
+    def with_policy_sign(self, policy_sign: Sign) -> UpdateRule:
+        """The same rule in the other convention: pi_hat and its use both negated.
+
+        Args:
+            policy_sign: ``"descend"`` or ``"ascend"``.
+
+        Returns:
+            A rule with the same loss.
+
+        Raises:
+            ValueError: The sign is neither.
+        """
+        network.require_choice("policy_sign", policy_sign, tuple(_OPPOSITE))
+        if policy_sign == self.architecture.policy_sign:
+            return self
+        negated = jax.tree.map(lambda w: -w, self.weights["policy"])
+        return UpdateRule(
+            {**self.weights, "policy": negated},
+            dataclasses.replace(self.architecture, policy_sign=policy_sign),
+        )
+
+
+def from_artifact(
+    artifact: artifacts.Artifact, *, policy_sign: Sign | None = None
+) -> UpdateRule:
+    """The update rule of an artifact.
+
+    Args:
+        artifact: A loaded artifact whose algorithm is ``"lpg"``.
+        policy_sign: The convention your agent follows, if it uses ``targets`` itself:
+            weights of the other are refused. `UpdateRule.loss` follows either.
+
+    Returns:
+        The rule.
+
+    Raises:
+        ArtifactError: The artifact is of another algorithm, or of the other sign.
+        WeightsError: Its weights are not of the architecture its card states.
+        ValueError: ``policy_sign`` is neither ``"descend"`` nor ``"ascend"``.
+    """
+    card = artifact.card
+    if card.algorithm != "lpg":
+        raise ArtifactError(
+            f"artifact '{card.name}' is of algorithm '{card.algorithm}', not 'lpg'; "
+            f"use learned_opt_rl.pretrained('{card.name}')"
+        )
+    fields: dict[str, Any] = dict(card.architecture)
+    rule = UpdateRule(artifact.weights, Architecture(**fields))
+    network.check_weights(rule.weights, rule.architecture)
+    if policy_sign is not None:
+        network.require_choice("policy_sign", policy_sign, tuple(_OPPOSITE))
+        found = rule.architecture.policy_sign
+        if found != policy_sign:
+            raise ArtifactError(
+                f"policy_sign={policy_sign!r}, but the pi_hat of '{card.name}' is to "
+                f"be {found}ed: its sign is the opposite. Convert it with "
+                f"lpg.from_artifact(artifact).with_policy_sign({policy_sign!r})"
+            )
+    return rule
+
+
+def pretrained(
+    name: str, *, fetch: bool = False, policy_sign: Sign | None = None
+) -> UpdateRule:
+    """A pretrained LPG by name.
+
+    Args:
+        name: Name of the artifact; ``learned-opt-rl list`` shows them all.
+        fetch: Download a remote artifact that is not in the cache yet.
+        policy_sign: As for `from_artifact`.
+
+    Returns:
+        The rule.
+
+    Raises:
+        ArtifactError: The name is unknown, the card or weights are unusable, or as for
+            `from_artifact`.
+        FetchError: The artifact is remote, and not cached or not to be had.
+
+    Example:
+        >>> pretrained("minatar")
+        Traceback (most recent call last):
+            ...
+        learned_opt_rl.errors.ArtifactError: artifact 'minatar' is of algorithm 'open',
+        not 'lpg'; use learned_opt_rl.pretrained('minatar')
+    """
+    artifact = artifacts.load(name, fetch=fetch)
+    return from_artifact(artifact, policy_sign=policy_sign)

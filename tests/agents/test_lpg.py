@@ -1,0 +1,184 @@
+"""An LPG agent as a learner, by a rule written by hand."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt_rl import envs
+from learned_opt_rl.agents import LPGConfig
+from learned_opt_rl.agents.lpg import (
+    AgentState,
+    Rollout,
+    agent_update,
+    init_params,
+    make_loop,
+    make_train,
+)
+from learned_opt_rl.agents.networks import apply_mlp
+from tests import probe_envs
+from tests.rules import lpg_cases
+
+CONFIG = LPGConfig(
+    total_timesteps=12_800, num_envs=8, num_steps=16, hidden=(16,), activation="tanh"
+)
+
+
+class DelayedAction(probe_envs.DelayedReward):
+    """Observes the time; the second step pays for the action of the first."""
+
+    num_actions = 2
+
+    def transition(self, key, state, action):
+        reward = state.time * state.observation[0]
+        done = state.time + 1 >= self.length
+        time = jnp.where(done, 0, state.time + 1)
+        chosen = jnp.where(done, 0.0, 2.0 * action - 1)[None]
+        state = probe_envs.ProbeState(time, chosen)
+        return time.astype(jnp.float32)[None], state, reward, done
+
+
+def train(env, rule, optimizer=None, config=CONFIG):
+    run = make_train(config, envs.adapt(env), rule, optimizer or optax.adam(1e-2))
+    return jax.jit(run)(jax.random.key(0))
+
+
+def probabilities(network, *observations):
+    x = jnp.array(observations, jnp.float32)[:, None]
+    return jax.nn.softmax(apply_mlp(network, x, "tanh")[0])
+
+
+@pytest.mark.parametrize("policy_sign", ["descend", "ascend"])
+def test_learns_a_policy_and_a_prediction(policy_sign):
+    rule = lpg_cases.reinforce(0.5, policy_sign)
+    result = train(probe_envs.NamedAction(), rule)
+    policy = probabilities(result.params["actor"], -1, 1)
+    assert policy.argmax(-1).tolist() == [0, 1]
+    assert result.final_return > 0.9
+    # The rule's y_hat is uniform, so this is what the predictor learns to predict.
+    y = probabilities(result.params["predictor"], -1, 1)
+    np.testing.assert_allclose(y, 1 / 4, atol=0.02)
+
+
+def test_a_reward_counts_for_earlier_actions_of_its_episode():
+    result = train(DelayedAction(), lpg_cases.reinforce(0.5))
+    assert probabilities(result.params["actor"], 0)[0, 1] > 0.9
+
+
+def test_a_tabular_agent_is_one_linear_map():
+    config = dataclasses.replace(CONFIG, hidden=())
+    rates = {"actor": optax.sgd(5.0), "predictor": optax.sgd(0.5)}
+    labels = {name: name for name in rates}
+    result = train(
+        probe_envs.NamedAction(),
+        lpg_cases.reinforce(0.5),
+        optax.multi_transform(rates, labels),
+        config,
+    )
+    shapes = jax.tree.map(jnp.shape, result.params)
+    assert shapes == {
+        "actor": {"Dense_0": {"kernel": (1, 2)}},
+        "predictor": {"Dense_0": {"kernel": (1, 4)}},
+    }
+    assert result.final_return > 0.9
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Breakout-MinAtar"])
+def test_runs_in_the_environments_of_the_ppo_agent(name):
+    rule = lpg_cases.rule(lifetime_inputs="relative", gamma_input=True)
+    config = LPGConfig(480, num_envs=4, hidden=(16,))
+    env = envs.make(name)
+    run = make_train(config, env, rule, optax.adam(1e-3))
+    result = jax.jit(run)(jax.random.key(0))
+    assert result.returns.shape == (config.num_updates,) == (6,)
+    before = init_params(jax.random.key(0), config, env, 3)
+    assert jax.tree.map(jnp.shape, before) == jax.tree.map(jnp.shape, result.params)
+    for leaf in jax.tree.leaves(result.params):
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0
+
+
+def test_vmap_over_seeds_equals_single_runs():
+    config = dataclasses.replace(CONFIG, total_timesteps=1280)
+    env, rule = envs.adapt(probe_envs.NamedAction()), lpg_cases.rule()
+    run = make_train(config, env, rule, optax.adam(1e-3))
+    keys = jax.random.split(jax.random.key(0), 2)
+    together = jax.jit(jax.vmap(run))(keys)
+    for i, key in enumerate(keys):
+        alone = jax.jit(run)(key)
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-4),
+            together,
+            alone,
+        )
+    returns = np.asarray(together.returns)
+    assert (returns[0] != returns[1]).any()
+
+
+def test_an_agent_at_the_end_of_its_lifetime_stays_as_it_is():
+    config = dataclasses.replace(CONFIG, lifetime=2)
+    start, iterate = make_loop(
+        config, envs.adapt(probe_envs.NamedAction()), lpg_cases.rule(), optax.adam(1e-3)
+    )
+    iterate, runners = jax.jit(iterate), [start(jax.random.key(0))]
+    for _ in range(3):
+        runners.append(iterate(runners[-1]))
+    kernels = [r.params["actor"]["Dense_0"]["kernel"] for r in runners]
+    assert (kernels[0] != kernels[1]).any() and (kernels[1] != kernels[2]).any()
+    np.testing.assert_array_equal(kernels[2], kernels[3])
+    assert [int(r.agent.step) for r in runners] == [0, 1, 2, 2]
+    assert runners[3].metrics.pi_l2 > 0
+
+
+def test_gradients_are_clipped_for_each_network_apart():
+    def norms(max_grad_norm):
+        config = dataclasses.replace(CONFIG, max_grad_norm=max_grad_norm, alpha_y=50.0)
+        params = init_params(
+            jax.random.key(0), config, envs.adapt(probe_envs.NamedAction()), 3
+        )
+        keep = optax.GradientTransformation(
+            lambda params: params,
+            lambda grads, state, params=None: (
+                jax.tree.map(jnp.zeros_like, grads),
+                grads,
+            ),
+        )
+        agent = AgentState(params, keep.init(params), jnp.int32(0))
+        rewards, dones, *_ = lpg_cases.rollout()
+        action = jnp.asarray(rewards > 0, jnp.int32)
+        x = jnp.linspace(-1, 1, 18).reshape(3, 6, 1)
+        rollout = Rollout(x, action, jnp.asarray(rewards), jnp.asarray(dones))
+        agent, _ = agent_update(config, lpg_cases.rule(), keep, agent, rollout)
+        return {k: float(optax.tree.norm(g)) for k, g in agent.opt_state.items()}
+
+    free = norms(None)
+    bound = (free["actor"] + free["predictor"]) / 2
+    assert free["actor"] < bound < free["predictor"]
+    clipped = norms(bound)
+    np.testing.assert_allclose(clipped["actor"], free["actor"], rtol=1e-6)
+    np.testing.assert_allclose(clipped["predictor"], bound, rtol=1e-6)
+
+
+def test_discarding_needs_a_lifetime():
+    with pytest.raises(ValueError, match="discard=True needs lifetime="):
+        agent_update(CONFIG, lpg_cases.rule(), optax.sgd(1.0), None, None, discard=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"num_envs": 0}, "num_envs=0 must be a positive whole number"),
+        ({"hidden": (0,)}, "hidden=0 must be a positive whole number"),
+        ({"lifetime": 0}, "lifetime=0 must be a positive whole number"),
+        ({"gamma": 1.5}, r"gamma=1.5 must be in \[0, 1\]"),
+        ({"alpha_y": -1.0}, "alpha_y=-1.0 must not be negative"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm=0.0 must be positive, or None"),
+        ({"activation": "gelu"}, "activation='gelu' must be"),
+        ({"total_timesteps": 100}, "total_timesteps=100 is less than one rollout"),
+    ],
+)
+def test_a_config_out_of_range_is_refused(change, match):
+    with pytest.raises(ValueError, match=match):
+        LPGConfig(**change)

@@ -1,0 +1,301 @@
+"""What LPG computes, against a loop-level oracle; and what it is as an object."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt_rl import artifacts
+from learned_opt_rl.artifacts.weights import save_safetensors
+from learned_opt_rl.errors import ArtifactError, WeightsError
+from learned_opt_rl.rules import lpg
+from tests import oracle_lpg
+from tests.artifact_files import card_data, write_card
+from tests.rules import lpg_cases
+
+GAMMA, STEP, LIFETIME = 0.995, 17, 250
+TOLD = {"gamma": GAMMA, "step": STEP, "lifetime": LIFETIME}
+AGES = {"none": [], "relative": [STEP / LIFETIME, np.log(LIFETIME)]}
+AGES["raw"] = [STEP, LIFETIME]
+KINDS = list(itertools.product(["gru", "lstm"], [False, True], AGES))
+
+
+def oracle_targets(rule, given):
+    architecture = rule.architecture
+    gamma = [GAMMA] if architecture.gamma_input else []
+    age = AGES[architecture.lifetime_inputs]
+    return oracle_lpg.targets(rule.weights, *given, gamma, age)
+
+
+@pytest.mark.parametrize(("core", "gamma_input", "lifetime_inputs"), KINDS)
+def test_targets_match_the_oracle(core, gamma_input, lifetime_inputs):
+    rule = lpg_cases.rule(
+        core=core, gamma_input=gamma_input, lifetime_inputs=lifetime_inputs
+    )
+    given = lpg_cases.rollout()
+    pi_hat, y_hat = oracle_targets(rule, given)
+    found = rule.targets(*given, **TOLD)
+    assert np.std(pi_hat) > 0.01 and np.std(y_hat) > 0.01
+    np.testing.assert_allclose(found.pi_hat, pi_hat, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found.y_hat, y_hat, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("policy_sign", ["descend", "ascend"])
+@pytest.mark.parametrize("with_baseline", [False, True])
+def test_loss_matches_the_oracle(policy_sign, with_baseline):
+    rule = lpg_cases.rule(policy_sign=policy_sign)
+    given = lpg_cases.rollout()
+    baseline = np.linspace(-1, 1, 15, dtype="f4").reshape(3, 5)
+    baseline = baseline if with_baseline else None
+    total, metrics = rule.loss(*given, alpha_y=0.7, baseline=baseline)
+    pi_hat, y_hat = oracle_targets(rule, given)
+    ascend = policy_sign == "ascend"
+    expected = oracle_lpg.loss(pi_hat, y_hat, *given[2:4], 0.7, ascend, baseline)
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    np.testing.assert_allclose(metrics.pi_l2, np.mean(pi_hat**2), rtol=1e-5)
+    np.testing.assert_allclose(metrics.y_l2, np.mean((y_hat**2).sum(-1)), rtol=1e-5)
+    if not with_baseline:
+        rest = metrics.policy_loss + 0.7 * metrics.kl.mean()
+        np.testing.assert_allclose(rest, total, rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy_sign", ["descend", "ascend"])
+def test_gradient_matches_differences_of_the_oracle(policy_sign):
+    """Targets are constants; y moves the loss as weight and in its logarithm."""
+    rule = lpg_cases.rule(policy_sign=policy_sign)
+    rewards, dones, probs, y, y_next = lpg_cases.rollout()
+    baseline = np.linspace(-1, 1, 15).reshape(3, 5)
+    hats = oracle_targets(rule, (rewards, dones, probs, y, y_next))
+    rng = np.random.default_rng(1)
+
+    def ours(probs, y, y_next, baseline):
+        return rule.loss(rewards, dones, probs, y, y_next, baseline=baseline)[0]
+
+    start = (probs, y, y_next, jnp.float32(baseline))
+    grads = jax.grad(ours, argnums=(0, 1, 2, 3))(*start)
+    np.testing.assert_array_equal(grads[2], 0)
+    for _ in range(3):
+        d_probs, d_y = rng.normal(size=probs.shape), rng.normal(size=y.shape)
+        d_f = rng.normal(size=probs.shape)
+
+        def moved(step, ways=(d_probs, d_y, d_f)):
+            at = [x + step * d for x, d in zip((probs, y), ways, strict=False)]
+            # The baseline in the policy's part is a constant.
+            policy = oracle_lpg.loss(
+                *hats, *at, ascend=policy_sign == "ascend", baseline=baseline
+            )
+            f = baseline + step * ways[2]
+            return policy + 0.5 * np.mean((f - hats[0]) ** 2)
+
+        slope = (moved(1e-6) - moved(-1e-6)) / 2e-6
+        ways = zip((grads[0], grads[1], grads[3]), (d_probs, d_y, d_f), strict=True)
+        total = sum(np.sum(np.asarray(g) * d) for g, d in ways)
+        np.testing.assert_allclose(total, slope, rtol=1e-4)
+
+
+def test_targets_computed_outside_give_the_same_loss_and_another_meta_gradient():
+    rule = lpg_cases.rule()
+    rewards, dones, probs, y, y_next = lpg_cases.rollout()
+
+    def through(probs, outside):
+        p = probs + lpg.EPS
+        targets = rule.targets(rewards, dones, p, y, y_next) if outside else None
+        return rule.loss(rewards, dones, probs, y, y_next, targets=targets)[0]
+
+    inside, outside = (
+        jax.value_and_grad(through)(jnp.asarray(probs), outside)
+        for outside in (False, True)
+    )
+    np.testing.assert_allclose(inside[0], outside[0], rtol=1e-6)
+    assert np.abs(inside[1] - outside[1]).max() > 1e-4
+
+
+def test_nothing_after_the_end_of_an_episode_matters():
+    rule = lpg_cases.rule()
+    rewards, dones, probs, y, y_next = lpg_cases.rollout()
+    dones = np.zeros_like(dones)
+    dones[:, 2] = True
+    before = rule.targets(rewards, dones, probs, y, y_next)
+    rewards, y, y_next = rewards.copy(), y.copy(), y_next.copy()
+    rewards[:, 3:] += 1
+    y[:, 3:] = y[:, 3:][..., ::-1]
+    y_next[:, 2:] = y_next[:, 2:][..., ::-1]
+    after = rule.targets(rewards, dones, probs, y, y_next)
+    for x, z in zip(before, after, strict=True):
+        np.testing.assert_array_equal(x[:, :3], z[:, :3])
+    assert (before.pi_hat[:, 3:] != after.pi_hat[:, 3:]).all()
+
+
+@pytest.mark.parametrize("policy_sign", ["descend", "ascend"])
+def test_a_rule_written_by_hand_sums_discounted_rewards(policy_sign):
+    rewards = np.array([[1, 0, -2, 0.5], [0, 1, 0, 1]], np.float32)
+    dones = np.array([[0, 0, 0, 0], [0, 1, 0, 0]], bool)
+    rule = lpg_cases.reinforce(0.5, policy_sign, scale=1e-2)
+    y = np.full((2, 4, 4), 0.25, np.float32)
+    found = rule.targets(rewards, dones, rewards, y, y).pi_hat
+    last = -2 + 0.25
+    returns = [[1 + last / 4, last / 2, last, 0.5], [0.5, 1, 0.5, 1]]
+    sign = 1 if policy_sign == "ascend" else -1
+    np.testing.assert_allclose(found, sign * np.array(returns), rtol=1e-3, atol=1e-3)
+
+
+# The rule as an object.
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [({}, 203_946), ({"lifetime_inputs": "relative"}, 205_482)],
+)
+def test_number_of_weights(changes, count):
+    weights = lpg.init(jax.random.key(0), lpg.Architecture(**changes))
+    leaves = jax.tree.leaves(weights)
+    assert sum(leaf.size for leaf in leaves) == count
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("core", ["gru", "lstm"])
+def test_initial_weights_are_as_specified(core):
+    weights = lpg.init(jax.random.key(0), lpg.Architecture(core=core, width=64))
+    for name, layer in weights[core].items():
+        np.testing.assert_array_equal(layer.get("bias", 0), 0)
+        kernel = np.asarray(layer["kernel"])
+        if name.startswith("h"):
+            np.testing.assert_allclose(kernel.T @ kernel, np.eye(64), atol=1e-5)
+        else:
+            np.testing.assert_allclose(kernel.std(), 5**-0.5, rtol=0.2)
+
+
+def test_conversion_negates_pi_hat_and_keeps_the_loss():
+    rule, given = lpg_cases.rule(), lpg_cases.rollout()
+    converted = rule.with_policy_sign("ascend")
+    assert converted.architecture.policy_sign == "ascend"
+    before, after = rule.targets(*given), converted.targets(*given)
+    np.testing.assert_array_equal(after.pi_hat, -before.pi_hat)
+    np.testing.assert_array_equal(after.y_hat, before.y_hat)
+    np.testing.assert_array_equal(converted.loss(*given)[0], rule.loss(*given)[0])
+    assert rule.with_policy_sign("descend") is rule
+
+
+def test_a_rule_is_a_pytree_to_jit_vmap_and_differentiate():
+    given = lpg_cases.rollout()
+    rules = [lpg_cases.rule(), lpg_cases.rule().with_policy_sign("ascend")]
+    rules[1] = dataclasses.replace(rules[1], architecture=rules[0].architecture)
+    population = jax.tree.map(lambda *x: jnp.stack(x), *rules)
+
+    def loss(rule):
+        return rule.loss(*given)[0]
+
+    together = jax.jit(jax.vmap(jax.value_and_grad(loss)))(population)
+    for i, rule in enumerate(rules):
+        alone = jax.value_and_grad(loss)(rule)
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-6),
+            together,
+            alone,
+        )
+        assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(alone[1]))
+
+
+def test_the_second_call_does_not_compile_again():
+    given, traces = lpg_cases.rollout(), []
+
+    @jax.jit
+    def loss(rule, given):
+        traces.append(1)
+        return rule.loss(*given)[0]
+
+    loss(lpg_cases.rule(), given)
+    loss(jax.tree.map(lambda w: 2 * w, lpg_cases.rule()), given)
+    assert len(traces) == 1
+
+
+# Artifacts.
+
+
+def write(folder, rule, **changes):
+    """An artifact of a rule; returns it as the registry would."""
+    folder.mkdir(exist_ok=True)
+    digest = save_safetensors(folder / "weights.safetensors", rule.weights)
+    count = sum(leaf.size for leaf in jax.tree.leaves(rule.weights))
+    fields = {
+        "algorithm": "lpg",
+        "architecture": dataclasses.asdict(rule.architecture),
+        "horizon": None,
+    }
+    data = card_data("tiny", **{**fields, **changes})
+    data["weights"] = data["weights"] | {"sha256": digest, "parameters": count}
+    path = write_card(folder, data)
+    card = artifacts.Card.load(path)
+    weights = artifact_weights(folder, card)
+    return artifacts.Artifact(card, weights)
+
+
+def artifact_weights(folder, card):
+    from learned_opt_rl.artifacts.weights import check_weights, load_safetensors
+
+    weights = load_safetensors(folder / card.weights.file, card.weights.sha256)
+    check_weights(weights, card)
+    return weights
+
+
+@pytest.mark.parametrize("core", ["gru", "lstm"])
+def test_an_artifact_gives_the_same_rule(tmp_path, core):
+    rule = lpg_cases.rule(core=core, gamma_input=True, lifetime_inputs="relative")
+    loaded = lpg.from_artifact(write(tmp_path, rule))
+    assert loaded.architecture == rule.architecture
+    given = lpg_cases.rollout()
+    expected = rule.targets(*given, **TOLD)
+    jax.tree.map(
+        np.testing.assert_array_equal, loaded.targets(*given, **TOLD), expected
+    )
+
+
+def test_an_artifact_of_the_other_sign_is_refused_until_it_is_converted(tmp_path):
+    artifact = write(tmp_path, lpg_cases.rule())
+    assert lpg.from_artifact(artifact, policy_sign="descend")
+    with pytest.raises(ArtifactError, match=r"with_policy_sign\('ascend'\)"):
+        lpg.from_artifact(artifact, policy_sign="ascend")
+    converted = lpg.from_artifact(artifact).with_policy_sign("ascend")
+    assert converted.architecture.policy_sign == "ascend"
+    with pytest.raises(ValueError, match="policy_sign='up' must be 'descend' or"):
+        lpg.from_artifact(artifact, policy_sign="up")
+
+
+def test_an_artifact_of_another_algorithm_is_refused():
+    with pytest.raises(ArtifactError, match="'minatar' is of algorithm 'open', not"):
+        lpg.pretrained("minatar")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"width": 7}, r"has shape \(6,\).*\(7,\)"),
+        ({"core": "lstm"}, "lack 'lstm|hold an unknown tensor 'gru"),
+        ({"lifetime_inputs": "raw"}, r"gru\.i..kernel has shape \(5, 6\).*\(7, 6\)"),
+    ],
+)
+def test_a_card_that_does_not_fit_its_weights_is_refused(tmp_path, change, match):
+    rule = lpg_cases.rule()
+    architecture = {**dataclasses.asdict(rule.architecture), **change}
+    with pytest.raises(WeightsError, match=match):
+        write(tmp_path, rule, architecture=architecture)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"core": "rnn"}, r"architecture\.core is 'rnn'; write 'gru' or 'lstm'"),
+        ({"policy_sign": "up"}, r"architecture\.policy_sign is 'up'; write 'descend'"),
+        ({"gamma_input": 1}, r"architecture\.gamma_input is 1; write true or false"),
+        ({"width": 0}, r"architecture\.width is 0; write an integer of at least 1"),
+        ({"depth": 2}, r"architecture\.depth is not a known field"),
+    ],
+)
+def test_a_card_with_an_unknown_architecture_is_refused(tmp_path, change, match):
+    rule = lpg_cases.rule()
+    architecture = {**dataclasses.asdict(rule.architecture), **change}
+    with pytest.raises(ArtifactError, match=match):
+        write(tmp_path, rule, architecture=architecture)
