@@ -3,10 +3,12 @@
 A rule is written ``NAME`` for a handcrafted optimiser with its tuned settings for the
 environment at hand (``adam``, ``rmsprop``, ``lion``, ``sgd``), ``NAME:RATE`` for one
 with a fixed learning rate (``adam:1e-3``), and ``artifact:NAME`` (or just ``NAME``, if
-no handcrafted optimiser is called that) for a learned one.
+no handcrafted optimiser is called that) for a learned one. A drift is run with tuned
+Adam; an optimiser with a learning rate takes the one tuned for the environment.
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -15,9 +17,27 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.rules import pretrained
 from learned_opt_rl.rules._tuned import tuned
+from learned_opt_rl.rules.drifts import Drift
 
 OptimizerFactory = Callable[[jax.Array], optax.GradientTransformation]
 """``key -> optimiser``; handcrafted ones ignore the key, learned ones explore by it."""
+
+
+class Rule(NamedTuple):
+    """What is run: an optimiser and, for the policy loss, perhaps a drift.
+
+    Attributes:
+        optimizer: Makes the optimiser from a key.
+        drift: In place of PPO's clip; ``None`` for PPO's own.
+
+    Example:
+        >>> import optax
+        >>> rule = Rule(lambda key: optax.adam(1e-3))
+    """
+
+    optimizer: OptimizerFactory
+    drift: Drift | None = None
+
 
 HANDCRAFTED: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": optax.adam,
@@ -75,8 +95,8 @@ def handcrafted(
     return HANDCRAFTED[name](learning_rate, **settings)
 
 
-def resolve(rule: str, config: PPOConfig, environment: str) -> OptimizerFactory:
-    """Turns the name of a rule into something that makes its optimiser.
+def resolve(rule: str, config: PPOConfig, environment: str) -> Rule:
+    """Turns the name of a rule into what is run.
 
     Args:
         rule: See the module's description.
@@ -84,27 +104,36 @@ def resolve(rule: str, config: PPOConfig, environment: str) -> OptimizerFactory:
         environment: The environment's name, for tuned settings.
 
     Returns:
-        ``key -> optimiser``; under ``vmap`` each seed so explores by its own noise.
+        The rule; its optimiser is made from a key, so that under ``vmap`` each seed
+        explores by its own noise.
 
     Raises:
         UnknownArtifactError: If neither an optimiser nor an artifact has the name.
-        ValueError: If a handcrafted optimiser is not tuned for the environment.
+        ValueError: If a rule is not tuned for the environment, or the artifact is an
+            update rule, which makes an agent of its own.
 
     Example:
         >>> import jax
-        >>> make = resolve("lion", PPOConfig(), "Breakout-MinAtar")
-        >>> optimizer = make(jax.random.key(0))
+        >>> rule = resolve("lion", PPOConfig(), "Breakout-MinAtar")
+        >>> optimizer = rule.optimizer(jax.random.key(0))
     """
     prefix, _, rest = rule.partition(":")
     if prefix in HANDCRAFTED:
         optimizer = handcrafted(rule, environment, config.num_updates)
-        return lambda key: optimizer
-    name = rest if prefix in _PREFIXES else rule
-
+        return Rule(lambda key: optimizer)
     # Found out here, a misspelt name does not wait for the runs before it to end.
-    artifacts.card(name)
-    horizon = config.horizon()
-    return lambda key: pretrained(name, horizon=horizon, key=key)
+    card = artifacts.card(rest if prefix in _PREFIXES else rule)
+    if card.kind == "update_rule":
+        raise ValueError(
+            f"rule={rule!r} is an update rule, which no PPO agent runs; use agents.lpg"
+        )
+    if card.kind == "drift":
+        adam = handcrafted("adam", environment, config.num_updates)
+        return Rule(lambda key: adam, pretrained(card.name))
+    options: dict[str, Any] = {"horizon": config.horizon()}
+    if "learning_rates" in card.architecture:
+        options["environment"] = environment
+    return Rule(lambda key: pretrained(card.name, key=key, **options))
 
 
 def _rate(rule: str, text: str) -> float:

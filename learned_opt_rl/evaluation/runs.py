@@ -29,7 +29,7 @@ from learned_opt_rl._version import __version__
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.agents.ppo import Runner, make_loop
 from learned_opt_rl.evaluation import results, tables
-from learned_opt_rl.evaluation.optimizers import OptimizerFactory, resolve
+from learned_opt_rl.evaluation.optimizers import OptimizerFactory, Rule, resolve
 from learned_opt_rl.evaluation.progress import Progress
 from learned_opt_rl.evaluation.results import Row
 
@@ -38,7 +38,7 @@ OnRollout = Callable[[int, float], None]
 
 
 def run(
-    rule: str | OptimizerFactory,
+    rule: str | OptimizerFactory | Rule,
     environment: str | envs.Environment,
     config: PPOConfig,
     seeds: Sequence[int],
@@ -52,7 +52,8 @@ def run(
     rules can be compared seed by seed.
 
     Args:
-        rule: A name for `optimizers.resolve`, or a function ``key -> optimiser``.
+        rule: A name for `optimizers.resolve`, a function ``key -> optimiser``, or an
+            `optimizers.Rule`.
         environment: A name for `envs.make`, or an environment.
         config: The run.
         seeds: One agent each.
@@ -77,12 +78,13 @@ def run(
     if not seeds:
         raise ValueError(f"seeds={seeds!r} is empty; give at least one, as in [0]")
     env = envs.make(environment) if isinstance(environment, str) else environment
-    factory = resolve(rule, config, env.name) if isinstance(rule, str) else rule
+    chosen = resolve(rule, config, env.name) if isinstance(rule, str) else rule
+    chosen = chosen if isinstance(chosen, Rule) else Rule(chosen)
     name = name or (rule if isinstance(rule, str) else None)
     if name is None:
         raise ValueError("name=None: a rule given as a function needs a name")
 
-    params, curves, shared = _execute(config, env, factory, seeds, on_rollout)
+    params, curves, shared = _execute(config, env, chosen, seeds, on_rollout)
     shared |= {**provenance(), "config": asdict(config)}
     return [
         {
@@ -104,14 +106,14 @@ def run(
 def _execute(
     config: PPOConfig,
     env: envs.Environment,
-    factory: OptimizerFactory,
+    rule: Rule,
     seeds: Sequence[int],
     on_rollout: OnRollout | None,
 ) -> tuple[Any, np.ndarray, Row]:
     """Trains all seeds together, timing compilation and execution apart."""
     started = time.perf_counter()
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    start, advance = _compile(config, env, factory, keys)
+    start, advance = _compile(config, env, rule, keys)
     compiled = time.perf_counter()
     runner, curves = start(keys)
     every = max(1, config.num_rollouts // 100) if on_rollout else config.num_rollouts
@@ -136,7 +138,7 @@ def _execute(
 
 
 def _compile(
-    config: PPOConfig, env: envs.Environment, factory: OptimizerFactory, keys: jax.Array
+    config: PPOConfig, env: envs.Environment, rule: Rule, keys: jax.Array
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The run as two programs, so that the host hears of it and Ctrl-C can stop it.
 
@@ -146,17 +148,18 @@ def _compile(
 
     def optimizer_and_key(key: jax.Array) -> tuple[Any, jax.Array]:
         rule_key, train_key = jax.random.split(key)
-        return factory(rule_key), train_key
+        return rule.optimizer(rule_key), train_key
 
     def start(key: jax.Array) -> tuple[Runner, jax.Array]:
         optimizer, train_key = optimizer_and_key(key)
-        runner = make_loop(config, env, optimizer)[0](train_key)
+        runner = make_loop(config, env, optimizer, drift=rule.drift)[0](train_key)
         return runner, jnp.zeros(config.num_rollouts)
 
     def advance(
         key: jax.Array, runner: Runner, curve: jax.Array, done: int, until: int
     ) -> tuple[Runner, jax.Array]:
-        iterate = make_loop(config, env, optimizer_and_key(key)[0])[1]
+        optimizer = optimizer_and_key(key)[0]
+        iterate = make_loop(config, env, optimizer, drift=rule.drift)[1]
 
         def step(i: jax.Array, carry: tuple[Runner, jax.Array]) -> Any:
             runner, curve = carry

@@ -91,7 +91,7 @@ def test_errors_name_what_is_wrong(rule, environment, message):
 
 def test_resolve_anneals_over_the_run():
     config = PPOConfig(20_000)
-    factory = optimizers.resolve("adam", config, "Asterix-MinAtar")
+    factory = optimizers.resolve("adam", config, "Asterix-MinAtar").optimizer
     expected = optax.adam(optax.linear_schedule(3e-3, 0.0, config.num_updates))
     np.testing.assert_allclose(
         updates(factory(jax.random.key(0)), 5), updates(expected, 5), rtol=1e-6
@@ -116,7 +116,7 @@ def test_resolve_gives_learned_rules_their_horizon_and_key(monkeypatch, rule):
     monkeypatch.setattr(optimizers.artifacts, "card", lambda name: None)
     config = PPOConfig(20_000)
     key = jax.random.key(3)
-    optimizers.resolve(rule, config, "Breakout-MinAtar")(key)
+    optimizers.resolve(rule, config, "Breakout-MinAtar").optimizer(key)
     ((name, options),) = asked
     assert name == "learned"
     assert options == {"horizon": config.horizon(), "key": key}
