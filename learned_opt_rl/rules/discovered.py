@@ -267,7 +267,8 @@ def from_artifact(
 
     Args:
         artifact: A loaded artifact whose algorithm is ``"expression"``.
-        constants: Values for its declared constants, by name.
+        constants: Values for its declared constants, by name; the artifact's weights
+            by default.
         **options: Of an optimiser ``horizon`` (by default the artifact's),
             ``learning_rate`` (by default the card's), or ``environment`` for the
             published rate there, and those of ``scale_by_expression``. None for a
@@ -285,6 +286,7 @@ def from_artifact(
         >>> tx = discovered.from_artifact(artifacts.load("discovered/discovered_1"))
     """
     require_algorithm(artifact, "expression")
+    constants = artifact.weights if constants is None else constants
     card = artifact.card
     function = expressions.parse(str(artifact.text))
     if card.kind == "drift":

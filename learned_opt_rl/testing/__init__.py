@@ -8,7 +8,10 @@ with pytest, parametrise over ``CHECKS`` to get one case per promise.
 from learned_opt_rl.testing._candidate import Candidate as Candidate
 from learned_opt_rl.testing._candidate import Factory as Factory
 from learned_opt_rl.testing._checks import CHECKS as CHECKS
+from learned_opt_rl.testing._checks import CHECKS_OF as CHECKS_OF
+from learned_opt_rl.testing._checks import DRIFT_CHECKS as DRIFT_CHECKS
 from learned_opt_rl.testing._checks import RULE_CHECKS as RULE_CHECKS
+from learned_opt_rl.testing._checks import UPDATE_RULE_CHECKS as UPDATE_RULE_CHECKS
 from learned_opt_rl.testing._expect import ConformanceError as ConformanceError
 from learned_opt_rl.testing._rule import MakeRule as MakeRule
 from learned_opt_rl.testing._suite import CheckResult as CheckResult

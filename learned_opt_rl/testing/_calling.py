@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unittest
 from typing import Any
 
 import jax
@@ -32,7 +31,7 @@ def standard_options(make: Factory) -> None:
     """``from_artifact`` takes ``horizon=`` and ``key=``, as evaluation gives them."""
     rule = getattr(make, "func", None)
     if getattr(rule, "__name__", None) != "from_artifact":
-        raise unittest.SkipTest("a promise of artifacts, and this is none")
+        return  # a promise of artifacts, and this is none
     for name in ("horizon", "key"):
         if not takes(make, name):
             expect.fail(f"from_artifact takes no {name}=; add it, if only to ignore it")

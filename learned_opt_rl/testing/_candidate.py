@@ -49,6 +49,15 @@ def as_factory(candidate: Candidate) -> Factory:
     )
 
 
+def kind_of(candidate: Candidate) -> str:
+    """The kind a candidate's card says; ``"optimizer"`` where it has no card."""
+    if isinstance(candidate, str):
+        return artifacts.card(candidate).kind
+    if isinstance(candidate, Artifact):
+        return candidate.card.kind
+    return "optimizer"
+
+
 def takes(make: Factory, option: str) -> bool:
     """Whether a factory declares an option, by name or among its keywords.
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from learned_opt_rl.testing import (
     _calling,
+    _drift,
     _optax,
     _rule,
     _state,
     _transforms,
+    _update_rule,
     _updates,
 )
 from learned_opt_rl.testing._candidate import Factory
@@ -25,7 +27,6 @@ _ORDERED: tuple[Callable[[Factory], None], ...] = (
     _calling.missing_params,
     _calling.mismatched_gradients,
     _updates.any_pytree,
-    _updates.mixed_dtypes,
     _updates.moves,
     _updates.finite_updates,
     _updates.bounded_run,
@@ -56,12 +57,43 @@ transformation raised) when the promise is broken, ``unittest.SkipTest`` when it
 tell here. ``check_artifact(artifact, only=name)`` calls one with anything it accepts.
 """
 
+DRIFT_CHECKS: dict[str, Callable[[Factory], None]] = {
+    f.__name__: f
+    for f in (
+        _drift.gives_values,
+        _drift.elementwise,
+        _drift.mirror_conditions,
+        _drift.flat_at_one,
+        _drift.transforms,
+        _drift.policy_gradient,
+    )
+}
+"""Name -> check of a drift, as ``CHECKS`` are of a transformation."""
+
+UPDATE_RULE_CHECKS: dict[str, Callable[[Factory], None]] = {
+    f.__name__: f
+    for f in (
+        _update_rule.gives_targets,
+        _update_rule.episodes_are_apart,
+        _update_rule.workers_are_apart,
+        _update_rule.agent_gradient,
+    )
+}
+"""Name -> check of an update rule, as ``CHECKS`` are of a transformation."""
+
+CHECKS_OF: dict[str, dict[str, Callable[[Factory], None]]] = {
+    "optimizer": CHECKS,
+    "drift": DRIFT_CHECKS,
+    "update_rule": UPDATE_RULE_CHECKS,
+}
+"""A card's ``kind`` -> the checks of such artifacts."""
+
 RULE_CHECKS: dict[str, Callable[[_rule.MakeRule, Any], None]] = {
     f.__name__: f for f in (_rule.population, _rule.weights_gradient)
 }
 """Name -> check of a rule as a function of its weights, for ``check_rule``."""
 
-FOUNDATIONS = ("builds", "plain_update")
+FOUNDATIONS = ("builds", "plain_update", "gives_values", "gives_targets")
 """Where one of these fails, no other check can tell anything."""
 
 

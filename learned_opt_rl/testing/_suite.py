@@ -9,8 +9,13 @@ import unittest
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
-from learned_opt_rl.testing._candidate import Candidate, as_factory
-from learned_opt_rl.testing._checks import CHECKS, FOUNDATIONS, RULE_CHECKS, promise
+from learned_opt_rl.testing._candidate import Candidate, as_factory, kind_of
+from learned_opt_rl.testing._checks import (
+    CHECKS_OF,
+    FOUNDATIONS,
+    RULE_CHECKS,
+    promise,
+)
 from learned_opt_rl.testing._expect import ConformanceError
 from learned_opt_rl.testing._rule import MakeRule
 
@@ -48,19 +53,24 @@ def conformance(
     *,
     only: str | Collection[str] | None = None,
     skip: str | Collection[str] = (),
+    kind: str | None = None,
 ) -> list[CheckResult]:
-    """Check a learned optimiser against the contract, and report.
+    """Check an artifact against the contract of its kind, and report.
 
     Args:
         artifact: The name of an artifact (already fetched, if remote), an
             ``Artifact``, a function ``(**options) -> transformation``, or an optax
             transformation. Given a function, options such as ``seed`` are checked too.
-        only: Names of the checks to run; all of ``CHECKS`` by default.
+        only: Names of the checks to run; all of the kind's by default.
         skip: Names of checks to leave out.
+        kind: ``"optimizer"``, ``"drift"`` or ``"update_rule"``, whose checks are
+            ``CHECKS``, ``DRIFT_CHECKS`` and ``UPDATE_RULE_CHECKS``. By default what
+            the artifact's card says; ``"optimizer"`` for what has no card. Of another
+            kind, ``artifact`` is a function ``(**options) -> drift`` or rule.
 
     Returns:
-        One result per check, in the order of ``CHECKS``. Where the transformation
-        cannot be built or called at all, the other checks are skipped.
+        One result per check, in the order of the kind's checks. Where it cannot be
+        built or called at all, the other checks are skipped.
 
     Raises:
         ArtifactError: The artifact cannot be loaded.
@@ -74,9 +84,10 @@ def conformance(
         >>> [(result.name, result.outcome) for result in results]
         [('builds', 'passed'), ('chain', 'passed')]
     """
-    chosen = _choose(CHECKS, only, skip)
+    checks = _checks_of(artifact, kind)
+    chosen = _choose(checks, only, skip)
     make = as_factory(artifact)
-    return _run({name: functools.partial(CHECKS[name], make) for name in chosen})
+    return _run({name: functools.partial(checks[name], make) for name in chosen})
 
 
 def check_artifact(
@@ -84,8 +95,9 @@ def check_artifact(
     *,
     only: str | Collection[str] | None = None,
     skip: str | Collection[str] = (),
+    kind: str | None = None,
 ) -> list[CheckResult]:
-    """Check a learned optimiser against the contract, and raise where it breaks it.
+    """Check an artifact against the contract of its kind; raise where it breaks it.
 
     With pytest, one case per promise::
 
@@ -95,8 +107,9 @@ def check_artifact(
 
     Args:
         artifact: As for ``conformance``.
-        only: Names of the checks to run; all of ``CHECKS`` by default.
+        only: Names of the checks to run; all of the kind's by default.
         skip: Names of checks to leave out.
+        kind: As for ``conformance``.
 
     Returns:
         The results, none of them failed.
@@ -116,7 +129,8 @@ def check_artifact(
         >>> testing.check_artifact(optax.sgd(0.1), only="unknown_keywords")
         [CheckResult(name='unknown_keywords', outcome='passed', detail='')]
     """
-    return _judge(conformance(artifact, only=only, skip=skip), CHECKS)
+    results = conformance(artifact, only=only, skip=skip, kind=kind)
+    return _judge(results, _checks_of(artifact, kind))
 
 
 def check_rule(
@@ -155,6 +169,14 @@ def check_rule(
         name: functools.partial(RULE_CHECKS[name], make_tx, weights) for name in chosen
     }
     return _judge(_run(bound), RULE_CHECKS)
+
+
+def _checks_of(artifact: Candidate, kind: str | None) -> Mapping[str, Any]:
+    if kind is None:
+        kind = kind_of(artifact)
+    if kind not in CHECKS_OF:
+        raise ValueError(f"kind={kind!r} must be one of {', '.join(CHECKS_OF)}")
+    return CHECKS_OF[kind]
 
 
 def _choose(

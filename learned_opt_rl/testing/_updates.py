@@ -31,15 +31,6 @@ def any_pytree(make: Factory) -> None:
         )
 
 
-def mixed_dtypes(make: Factory) -> None:
-    """float32 gradients of bfloat16 parameters give bfloat16 updates."""
-    params = {"actor": {"kernel": jnp.ones((3, 4), jnp.bfloat16)}}
-    grads = jax.tree.map(lambda p: 0.1 * jnp.ones(p.shape, jnp.float32), params)
-    run = Run(make, params)
-    updates, _ = run.tx.update(grads, run.state, params)
-    expect.same_types(updates, params, "the update", "the parameters")
-
-
 def moves(make: Factory) -> None:
     """Three steps with gradients change some parameter."""
     run = Run(make)
