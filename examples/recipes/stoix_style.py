@@ -54,7 +54,7 @@ optim = ActorCritic(
 
 @jax.jit
 def step(params, opt_states):
-    """One gradient and one update of each; Stoix forgets to pass ``params[i]``."""
+    """One gradient and one update of each; Stoix leaves out ``params[i]``: add it."""
     grads, new = jax.grad(loss)(params), []
     for i, tx in enumerate(optim):
         updates, opt_state = tx.update(grads[i], opt_states[i], params[i])

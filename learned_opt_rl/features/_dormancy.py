@@ -76,7 +76,8 @@ def broadcast_dormancy(values: Any, parameters: Any) -> list[jax.Array]:
         raise ValueError(
             "dormancy= does not fit the parameters: it must be a tree prefix of "
             "them, with one scalar or [neurons] array per module or leaf "
-            f"(leave it out for dormancy 1). {error}"
+            "(leave it out for dormancy 1). Inside optax.masked or multi_transform, "
+            f"give those mask_compatible_extra_args=True. {error}"
         ) from error
     flat = jax.tree.leaves(spread)
     return [

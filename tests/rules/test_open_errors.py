@@ -112,6 +112,17 @@ def test_dormancy_of_another_tree_is_refused():
         update(PARAMS, dormancy={"critic": jnp.ones(2)})
 
 
+def test_dormancy_of_masked_parameters_is_refused_with_the_way_to_mask_it():
+    params = {"w": jnp.ones(2), "rest": {"b": jnp.ones(3)}}
+    mask, dormancy = {"w": True, "rest": False}, params
+    tx = optax.masked(transform(), mask)
+    with pytest.raises(ValueError, match="give those mask_compatible_extra_args=True"):
+        tx.update(params, tx.init(params), params, dormancy=dormancy)
+    tx = optax.masked(transform(), mask, mask_compatible_extra_args=True)
+    updates, _ = tx.update(params, tx.init(params), params, dormancy=dormancy)
+    assert updates["w"].shape == (2,)
+
+
 @pytest.mark.parametrize("name", ["training_proportion", "batch_proportion"])
 def test_a_proportion_per_parameter_is_refused(name):
     with pytest.raises(ValueError, match=rf"{name} has shape \(2,\); give one scalar"):
