@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 # Both variables are read when JAX starts its backend, so they are set before the
 # import below: two CPU devices let the sharding tests run on any machine.
@@ -26,6 +27,16 @@ def _isolated_cache(
     """Point the artifact cache at a fresh folder, so no test sees the user's."""
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("LEARNED_OPT_RL_CACHE", str(cache))
+
+
+@pytest.fixture
+def quick_compilation() -> Iterator[None]:
+    """Compile without optimising, for tests whose time is compilation."""
+    flag = "jax_disable_most_optimizations"
+    before = jax.config.read(flag)
+    jax.config.update(flag, True)
+    yield
+    jax.config.update(flag, before)
 
 
 @pytest.fixture(scope="session")

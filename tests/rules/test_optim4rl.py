@@ -25,9 +25,10 @@ ARCHITECTURES = [
     Architecture("rlc2024", 3, None),
     Architecture("arxiv2023", 3, None),
 ]
-EACH = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=repr)
 TAGS = pytest.mark.parametrize("tag", golden_optim4rl.TAGS)
 RATE = 1e-2
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @functools.cache
@@ -43,28 +44,39 @@ def transform(architecture=ARCHITECTURES[0], **options):
     return scale_by_optim4rl(weights(architecture), RATE, **options)
 
 
+@functools.partial(jax.jit, static_argnames="clip")
+def rollout(w, rate, grads, params, clip=1.0):
+    """Updates, states and parameters after each step; weights may be anything."""
+    tx = scale_by_optim4rl(w, rate, grad_clip=clip)
+
+    def step(carry, g):
+        params, state = carry
+        updates, state = tx.update(g, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        return (params, state), (updates, state, params)
+
+    return jax.lax.scan(step, (params, tx.init(params)), grads)[1]
+
+
+def first_update(w, params, grads, rate=RATE, clip=1.0):
+    one = jax.tree.map(lambda g: g[None], grads)
+    return jax.tree.map(lambda u: u[0], rollout(w, rate, one, params, clip=clip)[0])
+
+
 # Parity with the authors' code
 
 
-def settings(arrays, tag):
+def reference_case(reference, tag):
+    """The file, and arguments for ``rollout`` after the weights."""
+    arrays = golden_optim4rl.load(reference)
+    steps = [golden_open.subtree(arrays, f"step{i}/grads/") for i in range(3)]
     clip = float(arrays[f"{tag}/grad_clip"])
-    return {
-        "learning_rate": float(arrays[f"{tag}/learning_rate"]),
-        "version": tag.partition("_")[0],
-        "grad_clip": clip if clip > 0 else None,
+    return arrays, {
+        "rate": np.float32(arrays[f"{tag}/learning_rate"]),
+        "grads": jax.tree.map(lambda *g: np.stack(g), *steps),
+        "params": golden_open.subtree(arrays, "params0/"),
+        "clip": clip if clip > 0 else None,
     }
-
-
-def trajectory(arrays, tag, w):
-    """Updates, states and parameters after each of three steps."""
-    tx = scale_by_optim4rl(w, **settings(arrays, tag))
-    params = golden_open.subtree(arrays, "params0/")
-    state, update = tx.init(params), jax.jit(tx.update)
-    for step in range(3):
-        grads = golden_open.subtree(arrays, f"step{step}/grads/")
-        updates, state = update(grads, state, params)
-        params = jax.tree.map(jnp.add, params, updates)
-        yield updates, state, params
 
 
 def hidden(carry):
@@ -76,34 +88,31 @@ def hidden(carry):
 
 @TAGS
 def test_updates_and_hidden_states_equal_the_reference(reference, tag):
-    arrays = golden_optim4rl.load(reference)
-    rate = float(arrays[f"{tag}/learning_rate"])
-    found = trajectory(arrays, tag, golden_optim4rl.weights(arrays, tag))
-    for step, (updates, state, params) in enumerate(found):
-        prefix = f"{tag}/step{step}/"
-        expected = golden_open.subtree(arrays, prefix + "update/")
-        size = max(1.0, np.abs(flat(expected)).max() / rate)
-        assert_close(updates, expected, rtol=1e-5, atol=1e-6 * rate * size)
-        expected = golden_open.subtree(arrays, prefix + "hidden/")
+    arrays, case = reference_case(reference, tag)
+    found = rollout(golden_optim4rl.weights(arrays, tag), **case)
+    for i in range(3):
+        updates, state, params = jax.tree.map(lambda x, i=i: x[i], found)
+        expected = golden_open.subtree(arrays, f"{tag}/step{i}/update/")
+        size = np.abs(flat(expected)).max()
+        assert_close(updates, expected, rtol=1e-5, atol=1e-6 * max(size, case["rate"]))
+        expected = golden_open.subtree(arrays, f"{tag}/step{i}/hidden/")
         assert_close(hidden(state.carry), expected, rtol=0, atol=1e-6)
-        assert_close(params, golden_open.subtree(arrays, prefix + "params/"), atol=1e-6)
-        assert state.count == step + 1
+        expected = golden_open.subtree(arrays, f"{tag}/step{i}/params/")
+        assert_close(params, expected, atol=1e-6)
+        assert state.count == i + 1
+
+
+@functools.partial(jax.jit, static_argnames="clip")
+@jax.value_and_grad
+def meta_loss(w, rate, grads, params, clip):
+    after = rollout(w, rate, grads, params, clip=clip)[2]
+    return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(after))
 
 
 @TAGS
 def test_the_meta_gradient_equals_the_reference(reference, tag):
-    arrays = golden_optim4rl.load(reference)
-
-    @jax.jit
-    @jax.value_and_grad
-    def meta_loss(w):
-        return sum(
-            jnp.sum(leaf**2)
-            for _, _, params in trajectory(arrays, tag, w)
-            for leaf in jax.tree.leaves(params)
-        )
-
-    loss, grad = meta_loss(golden_optim4rl.weights(arrays, tag))
+    arrays, case = reference_case(reference, tag)
+    loss, grad = meta_loss(golden_optim4rl.weights(arrays, tag), **case)
     np.testing.assert_allclose(loss, arrays[f"{tag}/meta_loss"], rtol=1e-6)
     expected = golden_optim4rl.weights(arrays, tag, "meta_grad")
     scale = np.abs(flat(expected)).max()
@@ -113,31 +122,27 @@ def test_the_meta_gradient_equals_the_reference(reference, tag):
 
 @TAGS
 def test_a_zero_gradient_has_a_zero_update_and_advances_the_state(reference, tag):
-    arrays = golden_optim4rl.load(reference)
-    tx = scale_by_optim4rl(
-        golden_optim4rl.weights(arrays, tag), **settings(arrays, tag)
-    )
-    params = golden_open.subtree(arrays, "params0/")
-    nothing = jax.tree.map(np.zeros_like, params)
-    updates, state = jax.jit(tx.update)(nothing, tx.init(params), params)
+    arrays, case = reference_case(reference, tag)
+    case["grads"] = jax.tree.map(np.zeros_like, case["grads"])
+    w = golden_optim4rl.weights(arrays, tag)
+    updates, state, _ = rollout(w, **case)
     assert not flat(updates).any()
-    assert flat(state.carry).all()
+    for leaf in jax.tree.leaves(state.carry):  # equal inputs, so equal states: not 0
+        assert (np.abs(leaf).max(axis=1) > 0.1).all()
+    # And goes on where it left off: each step has another state.
+    assert all(np.any(c[0] != c[1]) for c in jax.tree.leaves(state.carry))
 
 
-def test_clipping_matters_only_above_its_limit():
+@pytest.mark.parametrize("architecture", ARCHITECTURES[:2], ids=repr)
+def test_clipping_matters_only_above_its_limit(architecture):
     params = {"w": jnp.linspace(-1, 1, 12).reshape(3, 4)}
-    for architecture in ARCHITECTURES[:2]:
-        clipping, not_clipping = (
-            transform(architecture),
-            transform(architecture, grad_clip=None),
+    for scale, same in ((1.0, True), (3.0, False)):
+        grads = {"w": scale * params["w"]}
+        a, b = (
+            first_update(weights(architecture), params, grads, clip=clip)["w"]
+            for clip in (1.0, None)
         )
-        for scale, same in ((1.0, True), (3.0, False)):
-            grads = {"w": scale * params["w"]}
-            a, b = (
-                jax.jit(tx.update)(grads, tx.init(params), params)[0]["w"]
-                for tx in (clipping, not_clipping)
-            )
-            assert np.array_equal(a, b) is same
+        assert np.array_equal(a, b) is same
 
 
 @pytest.mark.parametrize(
@@ -161,7 +166,7 @@ def test_published_sizes(architecture, count):
 def test_init_is_drawn_as_the_reference_draws(reference, tag):
     arrays = golden_optim4rl.load(reference)
     theirs = golden_optim4rl.weights(arrays, tag, "init_theta")
-    version = settings(arrays, tag)["version"]
+    version = tag.partition("_")[0]
     width = 16 if "mlp16" in tag else None
     ours = optim4rl.init(jax.random.key(1), Architecture(version, 8, width))
     assert jax.tree.map(jnp.shape, ours) == jax.tree.map(np.shape, theirs)
@@ -179,58 +184,58 @@ def test_init_is_drawn_as_the_reference_draws(reference, tag):
 # The oracle
 
 
-@EACH
-@pytest.mark.parametrize("clip", [1.0, None])
+@pytest.mark.parametrize(
+    ("architecture", "clip"),
+    list(zip(ARCHITECTURES, (1.0, None, 1.0, None), strict=True)),
+    ids=[repr(architecture) for architecture in ARCHITECTURES],
+)
 def test_steps_equal_the_oracle(architecture, clip):
     params = {"a": [jnp.float32(0.3), jnp.ones((2, 1, 3))], "b": jnp.ones((3, 2))}
-    tx = transform(architecture, grad_clip=clip)
-    state, update = tx.init(params), jax.jit(tx.update)
-    w = jax.tree.map(np.asarray, weights(architecture))
+    w = weights(architecture)
+    steps = [gradients(params, seed=i) for i in range(3)]
+    grads = jax.tree.map(lambda *g: jnp.stack(g), *steps)
+    grads["b"] *= jnp.array([[[0.0, 1e-15], [1e-30, 1e-3], [1, 3]]])
+    found = rollout(w, RATE, grads, params, clip=clip)
+    hidden = [np.zeros((2, 3, *p.shape)) for p in jax.tree.leaves(params)]
     for i in range(3):
-        grads = gradients(params, seed=i)
-        grads["b"] *= jnp.array([[0.0, 1e-15], [1e-30, 1e-3], [1, 3]])
-        before = [
-            np.asarray(c).reshape(2, -1, *c.shape[1:])
-            for c in jax.tree.leaves(state.carry)
-        ]
-        expected, after = oracle_optim4rl.step(
-            architecture.version, w, RATE, jax.tree.leaves(grads), before, clip
+        updates, state, _ = jax.tree.map(lambda x, i=i: x[i], found)
+        given = [g[i] for g in jax.tree.leaves(grads)]
+        expected, hidden = oracle_optim4rl.step(
+            architecture.version, jax.tree.map(np.asarray, w), RATE, given, hidden, clip
         )
-        updates, state = update(grads, state, params)
         for f, e in zip(jax.tree.leaves(updates), expected, strict=True):
             np.testing.assert_allclose(f, e, rtol=2e-4, atol=1e-6 * RATE)
-        for f, e in zip(jax.tree.leaves(state.carry), after, strict=True):
+        for f, e in zip(jax.tree.leaves(state.carry), hidden, strict=True):
             np.testing.assert_allclose(f, e.reshape(f.shape), rtol=0, atol=2e-5)
 
 
-def test_the_2024_update_always_opposes_the_gradient_and_that_of_2023_need_not():
+@pytest.mark.parametrize("architecture", ARCHITECTURES[2:], ids=repr)
+def test_only_the_2023_version_can_flip_the_sign(architecture):
     params = {"w": jnp.ones((20, 20))}
-    signs = {}
-    for architecture in ARCHITECTURES[:2]:
-        grads = gradients(params)
-        found = []
-        for seed in range(4):
-            tx = scale_by_optim4rl(weights(architecture, seed), RATE)
-            updates, _ = tx.update(grads, tx.init(params), params)
-            found.append(np.sign(updates["w"]) * np.sign(grads["w"]))
-        signs[architecture.version] = {int(s) for s in np.unique(found)}
-    assert signs == {"rlc2024": {-1}, "arxiv2023": {-1, 1}}
+    grads, w = gradients(params), copy.deepcopy(weights(architecture))
+    signs = []
+    for bias in (-30.0, 30.0):
+        head = w["tower_1"]["mlp"]["dense_0"]
+        head["bias"] = head["bias"].at[0].set(bias)
+        updates = first_update(w, params, grads)
+        signs.append(np.unique(np.sign(updates["w"] * grads["w"])).tolist())
+    flips = architecture.version == "arxiv2023"
+    assert signs == [[1.0 if flips else -1.0], [-1.0]]
 
 
 # Use
 
 
-@EACH
+@pytest.mark.parametrize("architecture", ARCHITECTURES[::2], ids=repr)
 def test_a_population_of_weights_under_vmap_equals_each_alone(architecture):
-    params = agent()
+    params = {"actor": jnp.ones((2, 3)), "critic": jnp.ones(3)}
+    grads = jax.tree.map(lambda g: jnp.stack([g, g]), gradients(params))
     population = [weights(architecture, seed) for seed in (0, 5)]
     stacked = jax.tree.map(lambda *w: jnp.stack(w), *population)
-    together = jax.jit(jax.vmap(lambda w: run(scale_by_optim4rl(w, RATE), params)))(
-        stacked
-    )
+    together = jax.vmap(lambda w: rollout(w, RATE, grads, params))(stacked)
     for i, w in enumerate(population):
         one = jax.tree.map(lambda x, i=i: x[i], together)
-        assert_close(one, run(scale_by_optim4rl(w, RATE), params), atol=1e-6)
+        assert_close(one, rollout(w, RATE, grads, params), atol=1e-6)
 
 
 def test_inputs_carry_no_gradient():
@@ -241,7 +246,7 @@ def test_inputs_carry_no_gradient():
         updates, after = tx.update(grads, state, params)
         return sum(jnp.sum(u) for u in jax.tree.leaves((updates, after.carry)))
 
-    assert not flat(jax.grad(total)(gradients(params))).any()
+    assert not flat(jax.jit(jax.grad(total))(gradients(params))).any()
 
 
 def test_a_schedule_is_read_at_the_count_and_scales_the_update():

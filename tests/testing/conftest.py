@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import jax
 import pooch
 import pytest
 
@@ -13,13 +12,8 @@ from tests.testing import subjects
 
 
 @pytest.fixture(autouse=True)
-def _quick_compilation() -> Iterator[None]:
-    """Compile without optimising: most of these tests' time is compilation."""
-    flag = "jax_disable_most_optimizations"
-    before = jax.config.read(flag)
-    jax.config.update(flag, True)
-    yield
-    jax.config.update(flag, before)
+def _quickly(quick_compilation: None) -> None:
+    """Most of these tests' time is compilation."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +37,7 @@ def mirror(request: pytest.FixtureRequest) -> Iterator[None]:
 def subject(request: pytest.FixtureRequest) -> subjects.Subject:
     """The learned optimiser a test is parametrised with, one of ``NAMES``."""
     name = request.param
-    if name in subjects.ARCHITECTURES:
+    if name in subjects.INITIAL:
         return subjects.initial(name)
     if name == subjects.PLUGIN_NAME:
         return subjects.plugin()

@@ -13,16 +13,55 @@ import jax
 from learned_opt_rl import Horizon, artifacts, open_rl
 from learned_opt_rl.artifacts import Artifact, registry
 from learned_opt_rl.artifacts.card import Card
+from learned_opt_rl.rules import no_features, optim4rl
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 PLUGIN = REPOSITORY / "examples/plugin/example_rl_optimizer"
 PLUGIN_NAME = "example/sign-momentum"
-ARCHITECTURES = {
-    "initial 8x16": open_rl.Architecture(8, 16),
-    "initial 16x32": open_rl.Architecture(16, 32),
-    "initial feed-forward 32": open_rl.Architecture(None, 32),
+HORIZON = Horizon(320, epochs=4, minibatches=8)
+KEY = jax.random.key(0)
+# Name -> the rule with any further arguments, and weights as a function of nothing.
+INITIAL: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
+    **{
+        f"initial {name}": (
+            functools.partial(open_rl.scale_by_open, horizon=HORIZON),
+            functools.partial(open_rl.init, KEY, open_rl.Architecture(*sizes)),
+        )
+        for name, sizes in {
+            "8x16": (8, 16),
+            "16x32": (16, 32),
+            "feed-forward 32": (None, 32),
+        }.items()
+    },
+    "initial separated": (
+        functools.partial(open_rl.scale_by_open_separated, horizon=HORIZON),
+        lambda: {
+            name: open_rl.init(key, open_rl.Architecture(8, 16))
+            for name, key in zip(
+                ("actor", "critic"), jax.random.split(KEY), strict=True
+            )
+        },
+    ),
+    **{
+        f"initial no features {carry}x16": (
+            no_features.scale_by_no_features,
+            functools.partial(
+                no_features.init, KEY, no_features.Architecture(carry, 16)
+            ),
+        )
+        for carry in (None, 8)
+    },
+    **{
+        f"initial optim4rl {version}": (
+            functools.partial(optim4rl.scale_by_optim4rl, learning_rate=1e-3),
+            functools.partial(
+                optim4rl.init, KEY, optim4rl.Architecture(version, 8, width)
+            ),
+        )
+        for version, width in (("arxiv2023", 16), ("rlc2024", None))
+    },
 }
-NAMES = [*artifacts.cards(), PLUGIN_NAME, *ARCHITECTURES]
+NAMES = [*artifacts.cards(), PLUGIN_NAME, *INITIAL]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +75,9 @@ class Subject:
 
 @functools.cache
 def initial(name: str) -> Subject:
-    weights = open_rl.init(jax.random.key(0), ARCHITECTURES[name])
-    horizon = Horizon(320, epochs=4, minibatches=8)
-    make = functools.partial(open_rl.scale_by_open, weights, horizon)
-    return Subject(make, lambda w: open_rl.scale_by_open(w, horizon), weights)
+    rule, init = INITIAL[name]
+    weights = init()
+    return Subject(functools.partial(rule, weights), rule, weights)
 
 
 @functools.cache

@@ -1,0 +1,112 @@
+"""Cards and weights of No Features and Optim4RL: what fits, and what is refused."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from learned_opt_rl.artifacts import Card
+from learned_opt_rl.artifacts._open_layout import Shapes, no_features_shapes
+from learned_opt_rl.artifacts._optim4rl_layout import optim4rl_shapes
+from learned_opt_rl.artifacts.weights import (
+    check_weights,
+    open_shapes,
+    unflatten_names,
+)
+from learned_opt_rl.errors import CardError, WeightsError
+from tests.artifact_files import card_data, remote_card_data
+
+RECURRENT = {"type": "recurrent", "carry": 2, "width": 3}
+FEED_FORWARD = {"type": "feed_forward", "width": 3}
+OLD = {"version": "arxiv2023", "carry": 2, "width": 3}
+NEW = {"version": "rlc2024", "carry": 2}
+CASES = [
+    ("no_features", RECURRENT, no_features_shapes(2, 3)),
+    ("no_features", FEED_FORWARD, no_features_shapes(None, 3)),
+    ("optim4rl", OLD, optim4rl_shapes("arxiv2023", 2, 3)),
+    ("optim4rl", NEW | {"width": 3}, optim4rl_shapes("rlc2024", 2, 3)),
+    ("optim4rl", NEW, optim4rl_shapes("rlc2024", 2, None)),
+    ("optim4rl", NEW | {"learning_rate": 1e-3}, optim4rl_shapes("rlc2024", 2, None)),
+]
+
+
+def count(shapes: Shapes) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def check(algorithm: str, architecture: dict[str, Any], shapes: Shapes) -> None:
+    """Check zeros of these shapes against a card of the right total."""
+    data = card_data(algorithm=algorithm, architecture=architecture)
+    data["weights"]["parameters"] = count(shapes)
+    flat = {name: np.zeros(shape, "f4") for name, shape in shapes.items()}
+    check_weights(unflatten_names(flat), Card.from_dict(data))
+
+
+@pytest.mark.parametrize(("algorithm", "architecture", "shapes"), CASES)
+def test_weights_of_the_cards_architecture_pass(
+    algorithm: str, architecture: dict[str, Any], shapes: Shapes
+) -> None:
+    check(algorithm, architecture, shapes)
+
+
+@pytest.mark.parametrize(("algorithm", "architecture", "shapes"), CASES)
+def test_weights_of_any_other_are_refused(
+    algorithm: str, architecture: dict[str, Any], shapes: Shapes
+) -> None:
+    everything = [case[2] for case in CASES]
+    others = [open_shapes(2, 3), open_shapes(None, 3), {"a": (4,)}, *everything]
+    different = [other for other in others if other != shapes]
+    assert len(different) >= 7
+    for other in different:
+        with pytest.raises(WeightsError, match="architecture"):
+            check(algorithm, architecture, other)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "total"),
+    [
+        (no_features_shapes(None, 16), 514),
+        (no_features_shapes(8, 16), 1074),
+        (optim4rl_shapes("rlc2024", 8, None), 514),
+        (optim4rl_shapes("rlc2024", 8, 16), 1362),
+        (optim4rl_shapes("arxiv2023", 8, 16), 1403),
+        (optim4rl_shapes("arxiv2023", 16, 32), 5107),
+    ],
+)
+def test_parameter_counts(shapes: Shapes, total: int) -> None:
+    assert count(shapes) == total
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "architecture", "message"),
+    [
+        ("no_features", {}, "architecture.type is None; write 'recurrent' or"),
+        ("no_features", {"type": "recurrent", "width": 3}, "architecture.carry is mis"),
+        ("no_features", FEED_FORWARD | {"carry": 2}, "carry is not a known field"),
+        ("optim4rl", {"carry": 2}, "architecture.version is missing"),
+        ("optim4rl", {"version": "rlc2024"}, "architecture.carry is missing"),
+        ("optim4rl", OLD | {"version": "2023"}, "version is '2023'; write 'arxiv2023'"),
+        ("optim4rl", OLD | {"widht": 3}, "did you mean 'width'"),
+        ("optim4rl", OLD | {"width": 0}, "width is 0; write an integer of at least 1"),
+        ("optim4rl", OLD | {"learning_rate": 0.0}, "0.0; write a positive number"),
+        ("optim4rl", OLD | {"learning_rate": "fast"}, "'fast'; write a finite number"),
+    ],
+)
+def test_an_architecture_that_cannot_be_is_refused(
+    algorithm: str, architecture: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CardError, match=message):
+        Card.from_dict(card_data(algorithm=algorithm, architecture=architecture))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "architecture"), [("no_features", RECURRENT), ("optim4rl", OLD)]
+)
+def test_the_authors_flat_vectors_are_opens_alone(
+    algorithm: str, architecture: dict[str, Any]
+) -> None:
+    data = remote_card_data(b"w")
+    data |= {"algorithm": algorithm, "architecture": architecture}
+    with pytest.raises(CardError, match="weights.format is 'flat_npy'; use 'safeten"):
+        Card.from_dict(data)
