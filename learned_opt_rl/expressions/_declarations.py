@@ -5,7 +5,13 @@ from collections.abc import Mapping, Sequence
 
 from learned_opt_rl.expressions._function import Function
 from learned_opt_rl.expressions._liveness import needed
-from learned_opt_rl.expressions._nodes import Assign, Constant, Expression, Memory
+from learned_opt_rl.expressions._nodes import (
+    Assign,
+    Constant,
+    Expression,
+    Memory,
+    Number,
+)
 from learned_opt_rl.expressions._vocabulary import INPUTS, Kind
 
 _MOMENTUM = re.compile(r"m_0_([0-9]{1,8})")
@@ -34,18 +40,25 @@ def function_of(
         slots: Names that are memory, starting at 0, where they carry anything over.
     """
     used, live = needed(body, result, slots)
+    kept = [a for a, is_used in zip(body, used, strict=True) if is_used]
+    assigned = {assignment.target for assignment in kept}
+    # A slot that is read but never written stays at 0.
+    still = [name for name in slots if name in live and name not in assigned]
+    kept = [*(Assign(name, Number(0.0)) for name in still), *kept]
     momenta = [name for name in sorted(live) if kind == "optimizer"]
     memory = [slot for name in momenta if (slot := momentum_of(name))]
-    inputs = {*live, *(("g",) if memory else ())}
+    memory += [Memory(s) for s in slots if s in live and s not in still]
+    follows = {"g"} if any(slot.decay is not None for slot in memory) else set()
+    read = live | follows
     return Function(
         kind=kind,
-        inputs=tuple(name for name in INPUTS[kind] if name in inputs),
-        memory=(*memory, *(Memory(name) for name in slots if name in live)),
+        inputs=tuple(name for name in INPUTS[kind] if name in read),
+        memory=tuple(memory),
         constants=tuple(
             Constant(name, value)
             for name, value in (constants or {}).items()
             if name in live
         ),
-        body=tuple(a for a, is_used in zip(body, used, strict=True) if is_used),
+        body=tuple(kept),
         result=result,
     )

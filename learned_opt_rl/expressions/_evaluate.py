@@ -141,7 +141,7 @@ OPERATORS: dict[str, Callable[[Any, Any], jax.Array]] = {
 }
 _NUMPY = (
     "sin cos tan sinh cosh tanh arctan exp expm1 log log1p log2 log10 sqrt cbrt square "
-    "abs sign floor ceil round isnan isfinite clip where mean sum std median"
+    "abs sign floor ceil round isnan isfinite clip where mean sum std"
 )
 _NN = "relu sigmoid softplus silu elu gelu leaky_relu"
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
@@ -157,7 +157,8 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     ),
     "norm": _norm,
     "variance": jnp.var,
-    # An empty leaf has neither; it has no update to be wrong either.
+    # Of an empty leaf there is no right answer, nor an update to be wrong.
+    "median": lambda x: jnp.median(x) if x.size else jnp.asarray(jnp.nan, x.dtype),
     "max_all": lambda x: jnp.max(x, initial=-jnp.inf),
     "min_all": lambda x: jnp.min(x, initial=jnp.inf),
     "size": lambda x: jnp.asarray(x.size, x.dtype),

@@ -255,13 +255,14 @@ def _returned(
     value: Value, body: Body, interface: _Interface, definition: ast.FunctionDef
 ) -> Expression:
     """The result, after the last assignments to memory."""
+    where = definition.body[-1]
     parts = value if isinstance(value, tuple) else (value,)
     numbers = [part for part in parts if isinstance(part, Expression)]
     wanted = ("the update", *interface.slots)
     packed = isinstance(value, tuple) == (len(wanted) > 1)
     if not packed or not len(parts) == len(numbers) == len(wanted):
         raise refuse(
-            definition,
+            where,
             f"{len(parts)} values are returned; return {', '.join(wanted)}: "
             f"{len(wanted)}, like the parameters",
             "return_error",
@@ -269,7 +270,7 @@ def _returned(
     result, *slots = numbers
     if not body.type_of(result).elementwise:
         raise refuse(
-            definition,
+            where,
             "the result is one number; return an array like the parameters",
             "shape_error",
         )

@@ -7,7 +7,7 @@ Every Python assignment becomes an assignment to a name of its own (``x``, ``x_2
 from __future__ import annotations
 
 import ast
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
 
 from learned_opt_rl.expressions import _python_expressions as expressions
@@ -65,6 +65,7 @@ class Body:
         self.types |= {"eps": SCALAR} if self.drift else {}
         self.found_types: dict[int, tuple[Expression, Type]] = {}
         self.taken = {*self.types, *RESERVED}
+        self.counts: Counter[str] = Counter()
         self.nodes = self.steps = self.inlining = 0
 
     # ------------------------------------------------------------- for expressions
@@ -203,8 +204,11 @@ class Body:
             case _:
                 raise unsupported(node)
 
-    def _bind(self, target: ast.expr, value: Value) -> None:
+    def _bind(self, target: ast.expr, value: Value, *, count: bool = False) -> None:
+        """Bind a target; the number a loop counts with stays a written number."""
         match target:
+            case ast.Name() if count and isinstance(value, Number):
+                self.scope[target.id] = value
             case ast.Name() if target.id in self.modules:
                 raise refuse(target, f"{target.id!r} is a module; choose another name")
             case ast.Name():
@@ -217,7 +221,7 @@ class Body:
                 # All are kept before any is bound: a, b = b, a.
                 kept = [self.keep(part) for part in value]
                 for part, found in zip(target.elts, kept, strict=True):
-                    self._bind(part, found)
+                    self._bind(part, found, count=count)
             case _:
                 raise refuse(target, "only names can be assigned; write name = ...")
 
@@ -233,7 +237,7 @@ class Body:
 
     def _loop(self, node: ast.For) -> None:
         for turn in self._turns(node.iter):
-            self._bind(node.target, turn)
+            self._bind(node.target, turn, count=True)
             for statement in node.body:
                 self.statement(statement)
 
@@ -276,7 +280,7 @@ class Body:
                 if full in _MODULES
             }
         else:
-            prefix = "" if node.level else f"{node.module}."
+            prefix = "." if node.level else f"{node.module}."
             modules = {
                 alias.asname or alias.name: prefix + alias.name
                 for alias in node.names
@@ -323,9 +327,9 @@ class Body:
     def _fresh(self, hint: str) -> str:
         base = hint.strip("_")[: MAX_NAME - 8]
         base = base if is_name(base) else "part"
-        name, count = base, 1
+        name = base
         while name in self.taken:
-            count += 1
-            name = f"{base}_{count}"
+            self.counts[base] += 1
+            name = f"{base}_{self.counts[base] + 1}"
         self.taken.add(name)
         return name

@@ -1,0 +1,175 @@
+"""Hypothesis strategies: valid functions, and texts of every degree of damage."""
+
+from hypothesis import strategies as st
+
+from learned_opt_rl.expressions._declarations import function_of
+from learned_opt_rl.expressions._nodes import (
+    COMPARISONS,
+    Assign,
+    Binary,
+    Call,
+    Name,
+    Number,
+    Unary,
+)
+from learned_opt_rl.expressions._vocabulary import FUNCTIONS, INPUTS, RESERVED
+from tests.expressions import proposals, published
+
+REAL = [name for name, b in FUNCTIONS.items() if b.rule == "map"]
+TENSOR = [name for name, b in FUNCTIONS.items() if b.rule in ("reduce", "normalise")]
+TENSOR_INPUTS = {"optimizer": ("p", "g", "dorm", "rand"), "drift": ("r", "A", "log_r")}
+
+numbers = st.one_of(
+    st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.0, 1e-8, 1e7, 17.0]),
+    st.floats(0, 1e12, allow_nan=False),
+).map(Number)
+
+
+@st.composite
+def reals(draw, kind, names, depth):
+    """An expression that is a number."""
+    choice = draw(st.integers(0, 9 if depth else 1))
+    if choice == 0:
+        return draw(numbers)
+    if choice == 1:
+        return Name(draw(st.sampled_from(names)))
+    below = reals(kind, names, depth - 1)
+    if choice == 2:
+        return Unary("-", draw(below))
+    if choice <= 6:
+        operator = draw(st.sampled_from("+-*/^"))
+        return Binary(operator, draw(below), draw(below))
+    if choice == 7:
+        condition = draw(conditions(kind, names, depth - 1))
+        return Call("where", (condition, draw(below), draw(below)))
+    if choice == 8 and kind == "optimizer":
+        inner = Name(draw(st.sampled_from(TENSOR_INPUTS[kind])))
+        return Call(draw(st.sampled_from(TENSOR)), (Binary("*", inner, draw(below)),))
+    function = draw(st.sampled_from(REAL))
+    builtin = FUNCTIONS[function]
+    count = draw(st.integers(builtin.least, min(builtin.most, builtin.least + 1)))
+    return Call(function, tuple(draw(below) for _ in range(count)))
+
+
+@st.composite
+def conditions(draw, kind, names, depth):
+    """An expression that is a condition."""
+    below = reals(kind, names, max(depth - 1, 0))
+    choice = draw(st.integers(0, 4 if depth > 0 else 1))
+    if choice <= 1:
+        return Binary(draw(st.sampled_from(COMPARISONS)), draw(below), draw(below))
+    if choice == 2:
+        return Call(draw(st.sampled_from(["isnan", "isfinite"])), (draw(below),))
+    parts = conditions(kind, names, depth - 1)
+    if choice == 3:
+        return Unary("not", draw(parts))
+    return Binary(draw(st.sampled_from(["and", "or"])), draw(parts), draw(parts))
+
+
+@st.composite
+def functions(draw):
+    """A valid function of either kind."""
+    kind = draw(st.sampled_from(["optimizer", "drift"]))
+    names = [*INPUTS[kind], "c", "big_constant"]
+    slots = ("v", "w1") if kind == "optimizer" else ()
+    names += [*slots, *(("m_0_9", "m_0_9999") if slots else ())]
+    body = []
+    targets = st.sampled_from(["x", "y", "long_name_2", *slots])
+    for _ in range(draw(st.integers(0, 4))):
+        target = draw(targets)
+        body.append(Assign(target, draw(reals(kind, names, 3))))
+        names = [*names, target]
+    # Named, so that the result is likely to depend on the body.
+    result = Binary("+", Name(names[-1]), draw(reals(kind, names, 4)))
+    constants = {"c": draw(st.floats(-1e12, 1e12)) + 0.0, "big_constant": 1e12}
+    return function_of(kind, body, result, constants, slots)
+
+
+WORDS = sorted(RESERVED) + ["g", "r", "p", "A", "t_p", "x", "v", "m_0_9"]
+SYMBOLS = list("+-*/^(),=<>#\n\n\n ") + ["<=", "==", "!=", "**", "&", ";", "é", "\0"]
+NUMBERS = ["0", "1", "0.9", "1e-8", "1e999", "1.", ".5", "1e12", "9" * 50]
+tokens = st.sampled_from(WORDS + SYMBOLS + NUMBERS)
+
+soups = st.lists(tokens, max_size=60).map(" ".join)
+headed_soups = st.tuples(
+    st.sampled_from(["optimizer\ninputs g\nreturn ", "drift\ninputs r\nreturn "]), soups
+).map("".join)
+raw = st.one_of(
+    st.text(max_size=300), st.binary(max_size=300).map(lambda b: b.decode("latin-1"))
+)
+
+
+@st.composite
+def damaged(draw, originals):
+    """A text with a few cuts, insertions, repetitions and swaps."""
+    text = draw(originals)
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        stop = min(len(text), start + draw(st.integers(0, 12)))
+        change = draw(st.integers(0, 3))
+        if change == 0:
+            text = text[:start] + text[stop:]
+        elif change == 1:
+            text = text[:start] + draw(tokens) + text[start:]
+        elif change == 2:
+            text = (
+                text[:stop] + text[start:stop] * draw(st.integers(1, 40)) + text[stop:]
+            )
+        else:
+            lines = text.split("\n")
+            a, b = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+            lines[a], lines[b] = lines[b], lines[a]
+            text = "\n".join(lines)
+    return text
+
+
+stored = st.sampled_from([published.source(name) for name in published.IDS])
+texts = st.one_of(
+    raw,
+    soups,
+    headed_soups,
+    damaged(stored),
+    damaged(functions().map(lambda f: f.to_text())),
+)
+
+PYTHON_WORDS = [
+    *("def", "lambda", "return", "if", "else", "for", "in", "range", "while", "import"),
+    *("jnp", "jax", "lax", ".", ":", "[", "]", "**", "&", "|", "~", "not", "and", "*"),
+    *("jnp.where(", "jnp.exp(", "lax.cond(", "sum(", "zip(", "(", ")", ",", "=", "+="),
+    *("\n    ", "\n", "g", "w", "var1", "x", "1", "2.5", "'a'", "None", "True", "_"),
+    *("...", ":=", "yield", "await", "f'{x}'", "__class__", "@", "%", "//", "-1", "64"),
+]
+_SOURCES = [proposals.source(f) for f in (*proposals.ARCHIVE, *proposals.OPEN)]
+_FRAME = "def f(w, g, var1, var2, t, d, t_p, b_p, l_p, key):\n    "
+python_soup = st.lists(st.sampled_from(PYTHON_WORDS), max_size=40).map(" ".join)
+python = st.one_of(
+    raw,
+    python_soup,
+    python_soup.map(lambda soup: _FRAME + soup + "\n    return g, var1, var2"),
+    python_soup.map(lambda soup: _FRAME + "return g *" + soup + ", var1, var2"),
+    damaged(st.sampled_from(_SOURCES)),
+)
+formulas = st.one_of(
+    raw,
+    st.lists(
+        st.sampled_from(
+            [
+                "x0",
+                "x1",
+                "x2",
+                "+",
+                "-",
+                "*",
+                "/",
+                "^",
+                "**",
+                "(",
+                ")",
+                ",",
+                "neg(",
+            ]
+            + ["max(", "square(", "tanh(", "inv(", "1.5", "1e-5", "eval(", "x", "\n"]
+        ),
+        max_size=40,
+    ).map(" ".join),
+)

@@ -1,0 +1,208 @@
+"""Whatever the text: a valid function or a clean error, in time."""
+
+import time
+
+import hypothesis
+import jax.numpy as jnp
+import pytest
+from hypothesis import given, settings
+
+from learned_opt_rl.expressions import (
+    ExpressionError,
+    from_pysr,
+    from_python,
+    parse,
+)
+from learned_opt_rl.expressions._vocabulary import ELEMENTWISE, INPUTS
+from tests.expressions import strategies
+
+SHAPE = (2, 3)
+# Seconds of processor time for one text, read or refused.
+LIMIT = 1.0
+
+
+def runs(examples):
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+
+
+def timed(read, *arguments):
+    """The function, or None after a clean error."""
+    start = time.process_time()
+    try:
+        return read(*arguments)
+    except ExpressionError as error:
+        assert str(error).isprintable() or "\n" not in str(error)
+        assert (error.line is None) == (error.column is None)
+        if error.line is not None:
+            assert error.line >= 1 and error.column >= 1
+        return None
+    finally:
+        assert time.process_time() - start < LIMIT
+
+
+def check(function):
+    """It prints, comes back, and evaluates to the right shapes."""
+    text = function.to_text()
+    assert parse(text) == function
+    assert parse(text).to_text() == text
+    latex = function.to_latex()
+    assert latex.count("{") == latex.count("}") > 0
+    kinds = INPUTS[function.kind]
+    inputs = {
+        name: jnp.full(SHAPE if kinds[name] == ELEMENTWISE else (), 0.5)
+        for name in (*kinds,)
+    }
+    output, memory = function.evaluate(inputs, function.init_memory(SHAPE))
+    assert output.shape == SHAPE and output.dtype == jnp.float32
+    assert {(m.shape, m.dtype) for m in memory.values()} <= {(SHAPE, output.dtype)}
+    assert set(memory) == {slot.name for slot in function.memory}
+
+
+def check_text(text):
+    function = timed(parse, text)
+    if function is not None:
+        check(function)
+
+
+def check_python(source):
+    for kind in ("optimizer", "drift"):
+        function = timed(from_python, source, kind)
+        if function is not None:
+            check(function)
+
+
+def check_formula(expression):
+    function = timed(from_pysr, expression, ("g", "p - 1", "rms_normalise(m_0_9)"))
+    if function is not None:
+        check(function)
+
+
+@given(strategies.functions())
+@runs(100)
+def test_valid_functions(function):
+    check(function)
+
+
+@given(strategies.texts)
+@runs(300)
+def test_any_text(text):
+    check_text(text)
+
+
+@given(strategies.python)
+@runs(150)
+def test_any_python(source):
+    check_python(source)
+
+
+@given(strategies.formulas)
+@runs(100)
+def test_any_formula(expression):
+    check_formula(expression)
+
+
+@pytest.mark.slow
+@given(strategies.functions())
+@runs(2_000)
+def test_many_valid_functions(function):
+    check(function)
+
+
+@pytest.mark.slow
+@given(strategies.texts)
+@runs(10_000)
+def test_many_texts(text):
+    check_text(text)
+
+
+@pytest.mark.slow
+@given(strategies.python)
+@runs(5_000)
+def test_much_python(source):
+    check_python(source)
+
+
+@pytest.mark.slow
+@given(strategies.formulas)
+@runs(3_000)
+def test_many_formulas(expression):
+    check_formula(expression)
+
+
+HEADER = "optimizer\ninputs g\nreturn "
+FRAME = "def f(ratio, advantage, epsilon):\n    "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEADER + "(" * 16_000,
+        HEADER + "-" * 16_000 + "g",
+        HEADER + "g" + "^g" * 8_000,
+        HEADER + "g" + "+g" * 8_000,
+        HEADER + "not " * 4_000 + "g",
+        HEADER + "max(" + "g," * 8_000 + "g)",
+        HEADER + "9" * 16_000,
+        HEADER + "1e" + "9" * 30,
+        "\n" * 16_000,
+        "optimizer\ninputs g\n"
+        + "".join(f"a{i} = g\n" for i in range(1_400))
+        + "return g",
+        "optimizer\ninputs g\na0 = g\n"
+        + "".join(f"a{i} = a{i - 1}\n" for i in range(1, 950))
+        + "return a949",
+        "optimizer\ninputs g\n"
+        + "".join(f"memory a{i} = 0\n" for i in range(32))
+        + "".join(f"a{i} = a{(i + 1) % 32} + g\n" for i in range(32)) * 20
+        + "return a1",
+    ],
+    ids=range(12),
+)
+def test_hostile_text(text):
+    timed(parse, text)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        FRAME + "return " + "(" * 16_000,
+        FRAME + "return " + "-" * 16_000 + "ratio",
+        FRAME + "return ratio" + ".a" * 7_000,
+        FRAME + "return ratio" + "+ratio" * 2_500,
+        FRAME + "return " + "9" * 4_000 + "*ratio",
+        FRAME + "return " + "9" * 16_000,
+        FRAME + "return " + "lambda:" * 2_000 + "1",
+        FRAME + "return " + "1 if ratio else " * 1_000 + "1",
+        FRAME + "return '\ud800'",
+        FRAME + "for i in range(10**12):\n        pass\n    return ratio",
+        FRAME
+        + "".join(
+            "    " * i + f"    for i{i} in range(64):\n" for i in range(6)
+        ).strip()
+        + "\n"
+        + " " * 40
+        + "pass\n    return ratio",
+        FRAME
+        + "x = ratio\n    for i in range(64):\n        for j in range(64):\n"
+        + "            x = x + 1.0\n    return x",
+        FRAME
+        + "f0 = lambda: ratio * 2\n"
+        + "".join(f"    f{i} = lambda: f{i - 1}() + f{i - 1}()\n" for i in range(1, 8))
+        + "    return f7()",
+        FRAME
+        + "f0 = lambda: ratio * 2\n"
+        + "".join(
+            f"    f{i} = lambda: " + " + ".join([f"f{i - 1}()"] * 20) + "\n"
+            for i in range(1, 8)
+        )
+        + "    return f7()",
+        FRAME + "a = (ratio, ratio)\n" + "    a = (a, a)\n" * 400 + "    return ratio",
+    ],
+    ids=range(15),
+)
+def test_hostile_python(code):
+    timed(from_python, code, "drift")

@@ -1,0 +1,427 @@
+"""Conversion of the Python that language models write."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt_rl.expressions import ExpressionError, from_python, parse
+from tests.expressions import proposals, published
+
+ARGUMENTS = {"p": "w", "dorm": "d", "iteration": "t"}
+
+
+def drift(body, header="ratio, advantage, epsilon"):
+    return from_python(f"def f({header}):\n    {body}", "drift")
+
+
+def numbers(shape, seed=0):
+    keys = jax.random.split(jax.random.key(seed), 12)
+    draws = [jax.random.normal(key, shape, jnp.float64) for key in keys]
+    return iter(draws)
+
+
+# ---------------------------------------------------------------- against running it
+
+
+@pytest.mark.parametrize("proposal", proposals.ARCHIVE, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("shape", [(5,), (3, 4)])
+def test_conversion_computes_what_the_python_computes(proposal, shape):
+    function = from_python(proposals.source(proposal), "optimizer")
+    assert parse(function.to_text()) == function
+    with published.x64():
+        draw = numbers(shape)
+        var1 = var2 = jnp.zeros(shape)
+        memory = function.init_memory(shape, jnp.float64)
+        for step in range(3):
+            scalars = {"t_p": 0.3 * (step + 1), "b_p": 0.5, "l_p": 0.25}
+            w, g, d = next(draw), next(draw), jnp.abs(next(draw))
+            arguments = {"w": w, "g": g, "d": d, "t": step + 1.0, **scalars}
+            names = proposal.__code__.co_varnames[: proposal.__code__.co_argcount]
+            given = {n: arguments[n] for n in names if n in arguments}
+            expected, var1, var2 = proposal(**given, var1=var1, var2=var2, key=None)
+            inputs = {n: arguments[ARGUMENTS.get(n, n)] for n in function.inputs}
+            inputs["p"] = w
+            found, memory = function.evaluate(inputs, memory)
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+            for name, value in memory.items():
+                carried = {"var1": var1, "var2": var2}[name]
+                np.testing.assert_allclose(value, carried, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("proposal", proposals.OPEN, ids=lambda f: f.__name__)
+def test_conversion_keeps_the_momenta(proposal):
+    function = from_python(proposals.source(proposal), "optimizer")
+    recurrent = "var" in proposal.__code__.co_varnames
+    decays = {f"m_0_{d}": float(f"0.{d}") for d in ["1", "5", "9", "99", "999", "9999"]}
+    with published.x64():
+        draw = numbers((4,))
+        memory = function.init_memory((4,), jnp.float64)
+        momenta = dict.fromkeys(decays, 0.0)
+        var = jnp.zeros(4)
+        for step in range(1, 4):
+            p, g, rand = next(draw), next(draw), next(draw)
+            momenta = {n: b * momenta[n] + (1 - b) * g for n, b in decays.items()}
+            arguments = {"p": p, "g": g, "lr": 0.1, **momenta}
+            if recurrent:
+                arguments |= {"l_p": 0.5, "b_p": 0.1, "t_p": 0.2, "dorm": 1.5}
+                arguments |= {"rand": rand, "iteration": step * 3.0, "var": var}
+                expected, var = proposal(**arguments)
+            else:
+                expected = proposal(**arguments)
+            inputs = {name: arguments[name] for name in function.inputs}
+            found, memory = function.evaluate(inputs, memory)
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+        assert not recurrent or np.allclose(memory["var"], var, rtol=1e-12)
+
+
+# ------------------------------------------------------------------- recorded replies
+
+
+@pytest.fixture(scope="module")
+def conversation(reference):
+    return json.loads((reference / "golden" / "llm_conversation.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def thinker_coder(reference):
+    return json.loads((reference / "golden" / "llm_thinker_coder.json").read_text())
+
+
+PUBLISHED_AS = {
+    "ppo_clip": "ppo_clip",
+    "tanh_clip": "conversation_tanh_clip",
+    "log_clip_penalty_v2": "lpo_llm_ant",
+    "squared_log_clip": "conversation_squared_log_clip",
+    "exp_taper_drift": "conversation_exp_taper_drift",
+    "tanh_square2_drift": "conversation_tanh_square2_drift",
+}
+
+
+def test_proposals_of_the_conversation(conversation):
+    entries = [conversation["prompt_example"], conversation["warm_start"]]
+    entries += [p for p in conversation["proposals"] if p["expected_valid"]]
+    assert {entry["name"] for entry in entries} == set(PUBLISHED_AS)
+    r = jnp.exp(jnp.linspace(-1, 1, 31))
+    advantage = jnp.tile(jnp.array([-2.0, -0.5, 0.0, 1.0, 3.0]), 31)
+    inputs = {"r": jnp.repeat(r, 5), "A": advantage, "log_r": jnp.log(jnp.repeat(r, 5))}
+    for entry in entries:
+        function = from_python(entry["code"], "drift")
+        assert function.init_constants() == {"eps": 0.2}
+        for eps in (0.2, 0.3):
+            found, _ = function.evaluate(inputs, constants={"eps": eps})
+            text = published.load(PUBLISHED_AS[entry["name"]])
+            expected, _ = text.evaluate(inputs, constants={"eps": eps})
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_rejected_proposal_of_the_conversation(conversation):
+    [rejected] = [p for p in conversation["proposals"] if not p["expected_valid"]]
+    with pytest.raises(ExpressionError) as caught:
+        from_python(rejected["code"], "drift")
+    line = 1 + rejected["code"][: rejected["code"].index(" and ")].count("\n")
+    assert (caught.value.line, caught.value.category) == (line, "forbidden_syntax")
+    assert "truth value of a whole array, which is ambiguous" in str(caught.value)
+    assert "(a) & (b)" in str(caught.value)
+
+
+# What running them shows (NaN, no drift) is not for the conversion to find.
+FOUND_BY_RUNNING = {"nonfinite_error", "nonfinite_gradient", "mirror_violation"}
+
+
+def test_synthetic_cases_of_the_conversation(conversation):
+    seen = set()
+    for case in conversation["synthetic_cases"]:
+        reply = case["raw_reply"]
+        if case["expected"] in ("json_error", "schema_error"):
+            continue
+        code = json.loads(reply[reply.index("{") :])["code"]
+        kind = "optimizer" if "m_0_1" in code else "drift"
+        expected = case["expected"].split("_or_")[0]
+        if expected in {"accepted", "json_error", *FOUND_BY_RUNNING}:
+            from_python(code, kind)
+        else:
+            with pytest.raises(ExpressionError) as caught:
+                from_python(code, kind)
+            assert caught.value.category == expected, case["name"]
+            seen.add(expected)
+    assert seen == {
+        "syntax_error",
+        "structure_error",
+        "forbidden_syntax",
+        "signature_error",
+        "shape_error",
+        "return_error",
+    }
+
+
+def test_initial_archive(thinker_coder):
+    names = []
+    for entry in thinker_coder["initial_archive"]:
+        function = from_python(entry["code"], "optimizer")
+        text = published.load(f"archive_{entry['name']}")
+        names.append(entry["name"])
+        p, g = jax.random.normal(jax.random.key(1), (2, 4, 3))
+        inputs = {"p": p, "g": g, "t_p": 0.25}
+        memories = [function.init_memory((4, 3)), text.init_memory((4, 3))]
+        for _ in range(2):
+            pairs = [
+                f.evaluate(inputs, memory)
+                for f, memory in zip((function, text), memories, strict=True)
+            ]
+            memories = [memory for _, memory in pairs]
+            np.testing.assert_allclose(pairs[0][0], pairs[1][0], rtol=1e-6)
+        found = jax.tree.leaves(memories[0])
+        for array, expected in zip(found, jax.tree.leaves(memories[1]), strict=True):
+            np.testing.assert_allclose(array, expected, rtol=1e-6)
+    assert names == ["sign", "relative", "gradient", "clipped"]
+
+
+def test_coder_replies(thinker_coder):
+    outcomes = []
+    for reply in thinker_coder["generation_script"]["replies"]:
+        if reply["role"] == "coder":
+            code = json.loads(reply["reply"])["code"]
+            try:
+                from_python(code, "optimizer")
+            except ExpressionError as error:
+                outcomes.append((reply.get("validation_error"), error.category))
+            else:
+                outcomes.append((reply.get("validation_error"), None))
+    assert outcomes == [(None, None), ("shape", "shape_error"), (None, None)]
+
+
+# ------------------------------------------------------------------------ what is left
+
+
+def test_text_stays_readable():
+    code = """
+import jax
+from jax import numpy as jnp
+
+def update_fn(w, g, var1, var2, t, d, t_p, b_p, l_p, key):
+    # Momentum of signs.
+    var1 = t_p * var1 + (1 - t_p) * jnp.sign(g)
+    norm = jnp.abs(w)
+    norm = norm + 1.0
+    wasted = jnp.exp(g)
+    return 0.001 * norm * var1, var1, var2
+"""
+    assert from_python(code, "optimizer").to_text() == (
+        "optimizer\n"
+        "inputs p, g, t_p\n"
+        "memory var1 = 0\n"
+        "var1 = t_p * var1 + (1 - t_p) * sign(g)\n"
+        "norm_2 = abs(p)\n"
+        "norm_3 = norm_2 + 1\n"
+        "return 0.001 * norm_3 * var1\n"
+    )
+
+
+def test_epsilon_default():
+    f = drift("return ratio * epsilon", "ratio, advantage, epsilon: float = 0.1")
+    assert f.init_constants() == {"eps": 0.1}
+
+
+REFUSED = [
+    # The frame.
+    ("", 1, "structure_error", "there is no function"),
+    ("x = 1", 1, "structure_error", "there is no function"),
+    ("def f(:", 1, "syntax_error", "this is not Python"),
+    (
+        "def f(ratio, advantage, epsilon):\n  return '\0'",
+        1,
+        "syntax_error",
+        "not Python",
+    ),
+    ("f = lambda ratio, advantage, epsilon: 1", 1, "structure_error", "no function"),
+    ("async def f(ratio): return 1", 1, "structure_error", "there is no function"),
+    (
+        "@jax.jit\ndef f(ratio, advantage, epsilon):\n  return ratio",
+        1,
+        "structure_error",
+        "a decorator; remove it",
+    ),
+    (
+        "def f(ratio, *, advantage, epsilon):\n  return ratio",
+        1,
+        "signature_error",
+        "plain arguments only",
+    ),
+    (
+        "def f(r, A):\n  return r",
+        1,
+        "signature_error",
+        "the arguments are (r, A); write def f(ratio, advantage, epsilon)",
+    ),
+    (
+        "def f(ratio, advantage=1, epsilon=2):\n  return ratio",
+        1,
+        "signature_error",
+        "only epsilon may have a default",
+    ),
+    (
+        "def f(ratio, advantage, epsilon=open('x')):\n  return ratio",
+        1,
+        "signature_error",
+        "only epsilon may have a default",
+    ),
+    ("from os import path\ndef f(): return 1", 2, "signature_error", "write def f("),
+]
+BODIES = [
+    # Statements.
+    ("x = 1", 1, "return_error", "f ends without return"),
+    ("return", 2, "return_error", "1 values are returned; return the update"),
+    ("return ratio, 1.0", 2, "return_error", "2 values are returned"),
+    (
+        "if advantage > 0:\n        return ratio\n    return ratio",
+        2,
+        None,
+        "jnp.where(",
+    ),
+    ("while True:\n        pass", 2, None, "a while loop may never end"),
+    ("try:\n        x = 1\n    except: pass", 2, None, "remove try"),
+    ("with ratio:\n        pass", 2, None, "with has no use"),
+    ("assert ratio", 2, None, "remove it"),
+    ("global x", 2, None, "Global cannot be converted"),
+    ("del ratio", 2, None, "Delete cannot be converted"),
+    ("import os", 2, None, "only jax, jax.numpy, jax.nn and jax.lax can be imported"),
+    ("from jax import random", 2, None, "can be imported"),
+    ("from . import jax", 2, None, "can be imported"),
+    ("import jax.scipy", 2, None, "can be imported"),
+    ("return ratio\n    x = 1", 3, "structure_error", "a statement after return"),
+    ("for i in range(3):\n        return ratio", 3, "structure_error", "has to end"),
+    ("for i in range(65):\n        pass", 2, None, "at most 64"),
+    ("for i in ratio:\n        pass", 2, None, "a loop runs over range(n)"),
+    ("ratio.x = 1", 2, None, "only names can be assigned"),
+    ("x, y = ratio, 1, 2", 2, None, "2 values are needed on the right"),
+    ("jnp = ratio", 2, None, "'jnp' is a module; choose another name"),
+    ("ratio", 2, None, "a value that nothing uses"),
+    ("x = y = ratio", 2, None, "Assign cannot be converted"),
+    # Expressions.
+    ("return ratio if advantage > 0 else 1", 2, None, "jnp.where(c, a, b)"),
+    ("return ratio * (advantage > 0 and ratio > 1)", 2, None, "(a) & (b)"),
+    ("return ratio * (not advantage)", 2, None, "write ~condition"),
+    ("return ratio * (0 < ratio < 1)", 2, None, "(a < b) & (b < c)"),
+    ("return [x for x in ratio]", 2, None, "a comprehension"),
+    ("return (x := ratio)", 2, None, "assign on a line of its own"),
+    ("return ratio ^ 2", 2, None, "a ** b"),
+    ("return ratio // 2", 2, None, "jnp.floor(a / b)"),
+    ("return ratio % 2", 2, None, "a - b * jnp.floor(a / b)"),
+    ("return ratio @ ratio", 2, None, "per element"),
+    ("return ratio is advantage", 2, None, "Is cannot be converted"),
+    ("return ratio & advantage", 2, None, "a condition is needed here"),
+    ("return ~ratio", 2, None, "a condition is needed here"),
+    ("return f'{ratio}'", 2, None, "a formatted string"),
+    ("return 'ratio'", 2, None, "'ratio' is no number"),
+    ("return ratio * True", 2, None, "True is no number"),
+    ("return ratio * 1j", 2, None, "is no number"),
+    ("return ratio * 1e13", 2, "size_error", "magnitude above 1e+12"),
+    ("return ratio * 1e999", 2, "size_error", "magnitude above 1e+12"),
+    ("return ratio ** 17", 2, None, "an exponent above 16"),
+    ("return ratio ** -17", 2, None, "an exponent above 16"),
+    ("return ratoi", 2, None, "unknown name 'ratoi'; did you mean ratio?"),
+    ("return jnp", 2, None, "'jnp' is a module"),
+    ("return __import__('os')", 2, None, "the function '__import__' has no equal"),
+    ("return ratio.__class__", 2, None, "the attribute '__class__' has no equal"),
+    ("return jnp.__dict__", 2, None, "jax.numpy.__dict__ has no equal"),
+    ("return ratio[0]", 2, "shape_error", "an array cannot be indexed"),
+    ("return (ratio, advantage)[2]", 2, None, "a written number below 2"),
+    ("return ratio.T", 2, "shape_error", ".T changes or asks for a shape"),
+    ("return ratio.reshape(-1)", 2, "shape_error", ".reshape changes or asks"),
+    ("return max(ratio, 1)", 2, None, "jnp.maximum(a, b)"),
+    ("return float(ratio)", 2, None, "float needs a written number"),
+    ("return print(ratio)", 2, None, "the function 'print' has no equal here"),
+    # Calls.
+    ("return jnp.tahn(ratio)", 2, None, "jax.numpy.tahn has no equal here; did you"),
+    ("return jax.random.normal(ratio)", 2, None, "the argument rand"),
+    ("return jnp.exp(ratio, ratio)", 2, None, "this call takes (x)"),
+    ("return jnp.exp()", 2, None, "this call lacks 'x'"),
+    ("return jnp.exp(*ratio)", 2, None, "this call takes (x)"),
+    ("return jnp.exp(**ratio)", 2, None, "the keyword ** does not fit"),
+    ("return jnp.clip(ratio, 0, 1, arr=ratio)", 2, None, "the keyword arr does not"),
+    ("return jnp.where(ratio > 1)", 2, None, "this call lacks 'x'"),
+    ("return jnp.nan_to_num(ratio)", 2, None, "this call lacks 'nan'"),
+    ("return ratio + jnp.sum(ratio)", 2, "shape_error", "a function of one sample"),
+    ("return ratio.astype(int)", 2, None, "only astype(jnp.float32)"),
+    ("return jnp.stack(ratio)", 2, "shape_error", "a stack is of a tuple"),
+    ("return jnp.mean(jnp.stack([ratio, ratio]))", 2, "shape_error", "axis=0"),
+    ("return jax.lax.cond(ratio > 1, ratio, ratio)", 2, None, "takes functions"),
+    (
+        "return jax.lax.cond(ratio > 1, lambda: (ratio, 1), lambda: ratio)",
+        2,
+        None,
+        "both sides have to return as many numbers",
+    ),
+    ("def h(x):\n        return h(x)\n    return h(ratio)", 3, "size_error", "too dee"),
+    ("h = lambda x: x\n    return h(ratio, 1)", 3, None, "the function takes (x)"),
+    ("h = lambda x=1: x\n    return h(ratio)", 3, None, "without * or defaults"),
+    ("return jnp.float32(1.0)", 2, "shape_error", "the result is one number"),
+    ("return ratio > 1", 2, "type_error", "return needs a number"),
+]
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "category", "message"),
+    REFUSED
+    + [
+        (f"def f(ratio, advantage, epsilon):\n    {body}", line, category, message)
+        for body, line, category, message in BODIES
+    ],
+)
+def test_refusals_tell_line_construct_and_fix(code, line, category, message):
+    with pytest.raises(ExpressionError) as caught:
+        from_python(code, "drift")
+    assert message in str(caught.value)
+    assert caught.value.category == (category or "forbidden_syntax")
+    if caught.value.line is not None:
+        assert caught.value.line == line
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (
+            "p, g, lr",
+            "write def f(p, m_0_1, m_0_5, m_0_9, m_0_99, m_0_999, m_0_9999, g",
+        ),
+        ("w, g, var1, var2", "write def f(w, g, var1, var2, t, d, t_p, b_p, l_p, key)"),
+    ],
+)
+def test_refused_signatures_name_the_closest_interface(header, message):
+    with pytest.raises(ExpressionError) as caught:
+        from_python(f"def f({header}):\n    return g", "optimizer")
+    assert message in str(caught.value)
+
+
+def test_random_numbers_are_refused():
+    header = "w, g, var1, var2, t, d, t_p, b_p, key"
+    with pytest.raises(ExpressionError, match="random numbers cannot be drawn here"):
+        from_python(
+            f"def f({header}):\n    x = key\n    return g, var1, var2", "optimizer"
+        )
+
+
+def test_an_unread_slot_stays_at_zero():
+    f = from_python(
+        "def f(w, g, var1, var2, t, d, t_p, b_p, l_p, key):\n"
+        "    return g + var1, var1, var2",
+        "optimizer",
+    )
+    assert f.memory == () and f.evaluate({"g": jnp.ones(2)})[0].tolist() == [1.0, 1.0]
+
+
+def test_wrong_kinds_of_arguments():
+    with pytest.raises(
+        ExpressionError, match="kind='loss'; pass 'optimizer' or 'drift'"
+    ):
+        from_python("def f(): pass", "loss")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="source is bytes; give a string"):
+        from_python(b"", "drift")  # type: ignore[arg-type]
+
+
+def test_python_that_only_warns_is_quiet():
+    """Warnings are errors in these tests."""
+    assert drift("'\\d'\n    return ratio")
