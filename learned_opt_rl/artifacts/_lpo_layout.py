@@ -14,7 +14,7 @@ def lpo_shapes(width: int) -> dict[str, tuple[int, ...]]:
         Shapes by dotted name.
 
     References:
-        Lu et al., "Discovered Policy Optimisation" (2022), section 4.
+        Lu et al., "Discovered Policy Optimisation" (2022).
 
     Example:
         >>> lpo_shapes(128)

@@ -1,7 +1,7 @@
 """Drifts as pictures, side by side."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -46,6 +46,7 @@ def drift_figure(drifts: Mapping[str, Drift]) -> "Figure":
     The rows are: dL/dr over r for A = +1 and A = -1, a dotted line marking the loss
     without drift; the drift over (log r, A); and dL/dr over (log r, A). L is the
     policy loss of one sample, so that descent raises r where dL/dr is negative.
+    Colours end at 4 everywhere, so that figures compare.
 
     Args:
         drifts: Drifts by the name to show.
@@ -59,7 +60,7 @@ def drift_figure(drifts: Mapping[str, Drift]) -> "Figure":
 
     References:
         Goldie et al. 2025, "How Should We Meta-Learn Reinforcement Learning
-        Algorithms?", supplement G; Lu et al. 2022, figures 3 and 4.
+        Algorithms?", supplement G.
 
     Example:
         >>> from learned_opt_rl.rules import drifts
@@ -70,19 +71,13 @@ def drift_figure(drifts: Mapping[str, Drift]) -> "Figure":
         raise ValueError("drifts is empty; give at least one, by name")
     figure = _figures.new_figure(0.8 + 2.8 * len(drifts), 8)
     rows = figure.subplots(3, len(drifts), squeeze=False, sharex="row", sharey="row")
-    maps = [_maps(drift) for drift in drifts.values()]
-    largest_drift = _largest(drift for drift, _ in maps)
-    for column, (name, drift) in enumerate(drifts.items()):
-        _draw_slopes(rows[0, column], name, drift)
-        surface, slope = maps[column]
-        heights = _draw_map(rows[1, column], surface, "magma", (0, largest_drift))
-        slopes = _draw_map(rows[2, column], slope, "RdBu_r", (-_ADVANTAGE, _ADVANTAGE))
+    for axes, (name, drift) in zip(rows[0], drifts.items(), strict=True):
+        _draw_slopes(axes, name, drift)
     rows[0, 0].set_ylabel("dL/dr")
     rows[0, 0].legend(frameon=False)
-    for row in rows[1:]:
-        row[0].set_ylabel("advantage A")
-    figure.colorbar(heights, ax=list(rows[1]), label="drift")
-    figure.colorbar(slopes, ax=list(rows[2]), label="dL/dr")
+    heights, slopes = zip(*map(_maps, drifts.values()), strict=True)
+    _draw_maps(rows[1], heights, "drift", "magma", (0, _ADVANTAGE))
+    _draw_maps(rows[2], slopes, "dL/dr", "RdBu_r", (-_ADVANTAGE, _ADVANTAGE))
     return figure
 
 
@@ -97,19 +92,27 @@ def _draw_slopes(axes: Any, name: str, drift: Drift) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_map(
-    axes: Any, values: np.ndarray, colours: str, limits: tuple[float, float]
-) -> Any:
-    axes.set(xlabel="log r")
-    return axes.imshow(
-        values,
-        origin="lower",
-        extent=(-_LOG_RATIO, _LOG_RATIO, -_ADVANTAGE, _ADVANTAGE),
-        aspect="auto",
-        cmap=colours,
-        vmin=limits[0],
-        vmax=limits[1],
-    )
+def _draw_maps(
+    row: Sequence[Any],
+    maps: Sequence[np.ndarray],
+    label: str,
+    colours: str,
+    limits: tuple[float, float],
+) -> None:
+    for axes, values in zip(row, maps, strict=True):
+        axes.imshow(
+            values,
+            origin="lower",
+            extent=(-_LOG_RATIO, _LOG_RATIO, -_ADVANTAGE, _ADVANTAGE),
+            aspect="auto",
+            cmap=colours,
+            vmin=limits[0],
+            vmax=limits[1],
+        )
+        axes.set(xlabel="log r")
+    row[0].set_ylabel("advantage A")
+    figure = row[0].figure
+    figure.colorbar(row[0].images[0], ax=list(row), label=label, extend="both")
 
 
 def _maps(drift: Drift) -> tuple[np.ndarray, np.ndarray]:
@@ -129,9 +132,3 @@ def _loss_slopes(
 
     points = jnp.asarray(ratio), jnp.asarray(advantage)
     return np.asarray(drift(*points)), np.asarray(jax.grad(total)(*points))
-
-
-def _largest(maps: Any) -> float:
-    """The 99th percentile: one drift's exploding corner must not fade the others."""
-    largest = max(float(np.nanpercentile(values, 99)) for values in maps)
-    return largest or 1.0

@@ -60,13 +60,15 @@ class Failure:
 class DriftReport:
     """What `check` found. ``f`` is the function as given, ``D = relu(f - offset)``.
 
+    Numbers are of the narrower grid where not said otherwise; `failures` has the rest.
+
     Attributes:
         minimum: Of ``f``, on the grid and on the wide grid.
         at_one: Largest ``|f(1, A)|``.
         slope: Largest ``|df/dr|`` at ``r = 1``.
         slope_after_relu: Largest ``|dD/dr|`` at ``r = 1``.
         active: Share of the grid where ``D > 0``.
-        correlation: Of ``D`` with PPO's drift (clip 0.2) on the grid; 0 for a constant.
+        correlation: Of ``D`` with PPO's drift (clip 0.2); 0 for a constant.
         failures: Where ``f`` is no drift, on the grid and then on the wide grid.
     """
 
@@ -134,8 +136,8 @@ def check(
             less than 2.
 
     References:
-        Kuba et al. 2022, "Mirror Learning", definition 1; Goldie et al. 2025,
-        section 3.
+        Kuba et al. 2022, "Mirror Learning: A Unifying Framework of Policy
+        Optimisation"; Goldie et al. 2025, section 3.
 
     Example:
         >>> from learned_opt_rl.rules import drifts
@@ -163,9 +165,9 @@ def check(
     near, wide = (values.minimum for values in found)
     return DriftReport(
         minimum=(near, min(near, wide)),
-        at_one=_largest(found, "at_one"),
-        slope=_largest(found, "slope"),
-        slope_after_relu=_largest(after, "slope"),
+        at_one=_largest(found[0].at_one),
+        slope=_largest(found[0].slope),
+        slope_after_relu=_largest(after[0].slope),
         active=float(np.mean(after[0].value > 0)),
         correlation=_correlation(after[0].value, baseline),
         failures=tuple(failures),
@@ -253,8 +255,8 @@ def _with_gradient(
     return np.asarray(value), np.asarray(gradient)
 
 
-def _largest(ranges: list[_Values], name: str) -> float:
-    return max(float(np.max(np.abs(getattr(values, name)))) for values in ranges)
+def _largest(values: np.ndarray) -> float:
+    return float(np.max(np.abs(values)))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

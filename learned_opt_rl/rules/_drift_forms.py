@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 Drift: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 """``(ratio, advantage) -> drift``: elementwise, non-negative, 0 at ratio 1."""
@@ -49,8 +50,9 @@ def ppo(clip_eps: float = 0.2) -> PPODrift:
         ValueError: ``clip_eps`` is not positive.
 
     References:
-        Schulman et al. 2017, equation 7; Lu et al. 2022, "Discovered Policy
-        Optimisation", section 3.
+        Schulman et al. 2017, equation 7 (the clipped objective); Goldie et al. 2025,
+        "How Should We Meta-Learn Reinforcement Learning Algorithms?", section 3 (as
+        a drift).
 
     Example:
         >>> import jax.numpy as jnp
@@ -79,7 +81,8 @@ def dpo(alpha: float = 2.0, beta: float = 0.6) -> Drift:
         ValueError: ``alpha`` or ``beta`` is not positive.
 
     References:
-        Lu et al. 2022, "Discovered Policy Optimisation", section 5.
+        Lu et al. 2022, "Discovered Policy Optimisation"; the constants are those of
+        the authors' released code.
 
     Example:
         >>> import jax.numpy as jnp
@@ -135,7 +138,7 @@ def from_function(
         [0.0, 0.0]
     """
     require_drift("f", f)
-    if not isinstance(offset, jax.core.Tracer) and not offset >= 0:
+    if not isinstance(offset, Tracer) and not offset >= 0:
         raise ValueError(
             f"offset={offset!r} must be at least 0: a negative one makes the drift "
             "positive at ratio 1, where it has to vanish"
@@ -170,7 +173,7 @@ def require_same_shape(ratio: Any, advantage: Any) -> None:
 
 def require_positive(name: str, value: Any) -> None:
     """Raise ``ValueError`` unless ``value`` is positive (or traced)."""
-    if not isinstance(value, jax.core.Tracer) and not value > 0:
+    if not isinstance(value, Tracer) and not value > 0:
         raise ValueError(f"{name}={value!r} must be positive")
 
 

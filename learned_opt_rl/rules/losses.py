@@ -46,7 +46,8 @@ def policy_loss(
         ValueError: Ratio, advantage and drift differ in shape.
 
     References:
-        Lu et al. 2022, "Discovered Policy Optimisation", section 3.
+        Kuba et al. 2022, "Mirror Learning"; Lu et al. 2022, "Discovered Policy
+        Optimisation".
 
     Example:
         >>> import jax.numpy as jnp

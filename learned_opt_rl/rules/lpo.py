@@ -6,7 +6,7 @@ The network o has no biases and its inputs vanish at ratio 1, so that D is 0 and
 within the margin, flat there whatever the weights. Near zero weights it is PPO.
 
 References:
-    Lu et al. 2022, "Discovered Policy Optimisation", section 4.
+    Lu et al. 2022, "Discovered Policy Optimisation".
     Goldie et al. 2025, "How Should We Meta-Learn Reinforcement Learning Algorithms?",
     section 5.
 
@@ -126,8 +126,9 @@ def drift(weights: Weights, *, clip_eps: float = 0.2, margin: float = 1e-4) -> D
             advantage differ in shape.
 
     References:
-        Lu et al. 2022, section 4; eight inputs, as in the released code, where the
-        text of Goldie et al. 2025 lists seven.
+        Goldie et al. 2025, equation 2, which lists seven inputs; the authors' released
+        code has these eight: r - 1, its square, log r, its square, and all four
+        times A.
 
     Example:
         >>> import jax
