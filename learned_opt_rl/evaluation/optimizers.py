@@ -8,6 +8,7 @@ no handcrafted optimiser is called that) for a learned one.
 
 import functools
 import importlib.resources
+import inspect
 import json
 from collections.abc import Callable
 from typing import Any
@@ -102,9 +103,20 @@ def resolve(rule: str, config: PPOConfig, environment: str) -> OptimizerFactory:
     name = rest if prefix in _PREFIXES else rule
 
     # Found out here, a misspelt name does not wait for the runs before it to end.
-    artifacts.card(name)
+    module = artifacts.rule_module(artifacts.card(name).algorithm)
     horizon = config.horizon()
-    return lambda key: pretrained(name, horizon=horizon, key=key)
+    return lambda key: pretrained(
+        name, **_accepted(module.from_artifact, horizon=horizon, key=key)
+    )
+
+
+def _accepted(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """The options a rule takes: not every one has a horizon or noise."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return options
+    names = {p.name for p in parameters}
+    return {name: value for name, value in options.items() if name in names}
 
 
 @functools.cache
