@@ -7,6 +7,7 @@ no handcrafted optimiser is called that) for a learned one. A drift is run with 
 Adam; an optimiser with a learning rate takes the one tuned for the environment.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -130,10 +131,24 @@ def resolve(rule: str, config: PPOConfig, environment: str) -> Rule:
     if card.kind == "drift":
         adam = handcrafted("adam", environment, config.num_updates)
         return Rule(lambda key: adam, pretrained(card.name))
-    options: dict[str, Any] = {"horizon": config.horizon()}
-    if "learning_rates" in card.architecture:
-        options["environment"] = environment
-    return Rule(lambda key: pretrained(card.name, key=key, **options))
+    from_artifact = artifacts.rule_module(card.algorithm).from_artifact
+    tuned_for = "learning_rates" in card.architecture
+    extra = {"environment": environment} if tuned_for else {}
+
+    def optimizer(key: jax.Array) -> optax.GradientTransformation:
+        options = _accepted(from_artifact, horizon=config.horizon(), key=key)
+        return pretrained(card.name, **options, **extra)
+
+    return Rule(optimizer)
+
+
+def _accepted(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """The options a rule takes: not every one has a horizon or noise."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return options
+    names = {p.name for p in parameters}
+    return {name: value for name, value in options.items() if name in names}
 
 
 def _rate(rule: str, text: str) -> float:

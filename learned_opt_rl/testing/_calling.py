@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt_rl.features import Horizon
 from learned_opt_rl.testing import _expect as expect
-from learned_opt_rl.testing._candidate import Factory, takes
+from learned_opt_rl.testing._candidate import Factory
 from learned_opt_rl.testing._run import Run
 
 _OPTAX_MESSAGE = "not passing `params`"
@@ -25,17 +24,6 @@ def builds(make: Factory) -> None:
             "optax.GradientTransformationExtraArgs (optax.with_extra_args_support "
             "makes one)"
         )
-
-
-def standard_options(make: Factory) -> None:
-    """``from_artifact`` takes ``horizon=`` and ``key=``, as evaluation gives them."""
-    rule = getattr(make, "func", None)
-    if getattr(rule, "__name__", None) != "from_artifact":
-        return  # a promise of artifacts, and this is none
-    for name in ("horizon", "key"):
-        if not takes(make, name):
-            expect.fail(f"from_artifact takes no {name}=; add it, if only to ignore it")
-    make(horizon=Horizon(100, 2, 5), key=jax.random.key(0))
 
 
 def plain_update(make: Factory) -> None:

@@ -19,7 +19,6 @@ from learned_opt_rl.testing._candidate import Factory
 
 _ORDERED: tuple[Callable[[Factory], None], ...] = (
     _calling.builds,
-    _calling.standard_options,
     _calling.plain_update,
     _calling.unknown_keywords,
     _calling.dormancy,

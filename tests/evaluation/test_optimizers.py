@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,10 +115,29 @@ def test_resolve_gives_learned_rules_their_horizon_and_key(monkeypatch, rule):
         return optax.sgd(1.0)
 
     monkeypatch.setattr(optimizers, "pretrained", pretrained)
-    monkeypatch.setattr(optimizers.artifacts, "card", lambda name: None)
+    card = optimizers.artifacts.card("minatar")
+    monkeypatch.setattr(optimizers.artifacts, "card", lambda name: card)
     config = PPOConfig(20_000)
     key = jax.random.key(3)
     optimizers.resolve(rule, config, "Breakout-MinAtar").optimizer(key)
     ((name, options),) = asked
-    assert name == "learned"
+    assert name == "minatar"
     assert options == {"horizon": config.horizon(), "key": key}
+
+
+@pytest.mark.parametrize("algorithm", ["no_features", "optim4rl"])
+def test_resolve_gives_other_rules_only_what_they_take(monkeypatch, algorithm):
+    asked = []
+
+    def pretrained(name, **options):
+        asked.append(options)
+        return optax.sgd(1.0)
+
+    card = dataclasses.replace(
+        optimizers.artifacts.card("minatar"), algorithm=algorithm
+    )
+    monkeypatch.setattr(optimizers.artifacts, "card", lambda name: card)
+    monkeypatch.setattr(optimizers, "pretrained", pretrained)
+    rule = optimizers.resolve("learned", PPOConfig(20_000), "ant")
+    rule.optimizer(jax.random.key(3))
+    assert asked == [{}]

@@ -49,18 +49,13 @@ def scale_by_sign_momentum(weights: Any) -> optax.GradientTransformationExtraArg
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def from_artifact(
-    artifact: Artifact, *, horizon: Any = None, key: Any = None
-) -> optax.GradientTransformationExtraArgs:
+def from_artifact(artifact: Artifact) -> optax.GradientTransformationExtraArgs:
     """Build the transform from an artifact; what learned-opt-rl calls.
 
     Args:
         artifact: An artifact whose card names ``example_sign_momentum``.
-        horizon: Length of the run, which every caller may give; not used here.
-        key: Key for exploration noise, likewise.
 
     Returns:
         The transform with the artifact's weights.
     """
-    del horizon, key
     return scale_by_sign_momentum(artifact.weights)
