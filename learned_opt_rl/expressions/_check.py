@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from learned_opt_rl.errors import ExpressionError
@@ -109,8 +110,7 @@ def _declared(function: Function) -> dict[str, Type]:
         raise error(f"the kind is {function.kind!r}; write optimizer or drift", NOWHERE)
     known = INPUTS[function.kind]
     types: dict[str, Type] = {}
-    positions = function.input_positions or (NOWHERE,) * len(function.inputs)
-    for name, at in zip(function.inputs, positions, strict=True):
+    for name, at in _inputs_with_positions(function):
         if name not in known:
             raise error(
                 f"{name!r} is no input of {_article(function.kind)}; "
@@ -128,6 +128,14 @@ def _declared(function: Function) -> dict[str, Type]:
         _declare(function, types, constant.name, SCALAR, constant.at)
         _check_number(constant.value, constant.at)
     return types
+
+
+def _inputs_with_positions(function: Function) -> Iterable[tuple[str, Position]]:
+    positions = function.input_positions
+    if len(positions) != len(function.inputs):
+        # Built by hand, or by dataclasses.replace from one that was read.
+        positions = (NOWHERE,) * len(function.inputs)
+    return zip(function.inputs, positions, strict=True)
 
 
 def _article(kind: str) -> str:
@@ -246,9 +254,8 @@ def _check_effects(function: Function) -> None:
     for constant in function.constants:
         if constant.name not in live:
             raise _unused(f"the constant {constant.name!r}", constant.at)
-    positions = function.input_positions or (NOWHERE,) * len(function.inputs)
     momenta = any(slot.decay is not None for slot in function.memory)
-    for name, at in zip(function.inputs, positions, strict=True):
+    for name, at in _inputs_with_positions(function):
         if name not in live and not (name == "g" and momenta):
             raise _unused(f"the input {name!r}", at)
 

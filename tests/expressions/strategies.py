@@ -1,5 +1,7 @@
 """Hypothesis strategies: valid functions, and texts of every degree of damage."""
 
+import re
+
 from hypothesis import strategies as st
 
 from learned_opt_rl.expressions._declarations import function_of
@@ -123,12 +125,24 @@ def damaged(draw, originals):
     return text
 
 
+@st.composite
+def reworded(draw, originals, words):
+    """A text with a few names or numbers replaced, so that most still parse."""
+    parts = re.findall(r"\w+|\W+", draw(originals))
+    places = [i for i, part in enumerate(parts) if part[0].isalnum()]
+    known = sorted({part for part in parts if part[0].isalnum()} | set(words))
+    for _ in range(draw(st.integers(1, 3))):
+        parts[draw(st.sampled_from(places))] = draw(st.sampled_from(known))
+    return "".join(parts)
+
+
 stored = st.sampled_from([published.source(name) for name in published.IDS])
 texts = st.one_of(
     raw,
     soups,
     headed_soups,
     damaged(stored),
+    reworded(stored, WORDS + NUMBERS),
     damaged(functions().map(lambda f: f.to_text())),
 )
 
@@ -139,6 +153,7 @@ PYTHON_WORDS = [
     *("\n    ", "\n", "g", "w", "var1", "x", "1", "2.5", "'a'", "None", "True", "_"),
     *("...", ":=", "yield", "await", "f'{x}'", "__class__", "@", "%", "//", "-1", "64"),
 ]
+PYTHON_NAMES = "g w var1 var2 d t_p jnp exp where total x 0 1 2 17 2.5 key True"
 _SOURCES = [proposals.source(f) for f in (*proposals.ARCHIVE, *proposals.OPEN)]
 _FRAME = "def f(w, g, var1, var2, t, d, t_p, b_p, l_p, key):\n    "
 python_soup = st.lists(st.sampled_from(PYTHON_WORDS), max_size=40).map(" ".join)
@@ -148,28 +163,26 @@ python = st.one_of(
     python_soup.map(lambda soup: _FRAME + soup + "\n    return g, var1, var2"),
     python_soup.map(lambda soup: _FRAME + "return g *" + soup + ", var1, var2"),
     damaged(st.sampled_from(_SOURCES)),
+    *[reworded(st.sampled_from(_SOURCES), PYTHON_NAMES.split()) for _ in range(4)],
 )
-formulas = st.one_of(
-    raw,
-    st.lists(
-        st.sampled_from(
-            [
-                "x0",
-                "x1",
-                "x2",
-                "+",
-                "-",
-                "*",
-                "/",
-                "^",
-                "**",
-                "(",
-                ")",
-                ",",
-                "neg(",
-            ]
-            + ["max(", "square(", "tanh(", "inv(", "1.5", "1e-5", "eval(", "x", "\n"]
+_atoms = st.sampled_from(["x0", "x1", "x2", "1.5", "1e-5", "-0.3", "x3", "9" * 30])
+_formulas = st.recursive(
+    _atoms,
+    lambda below: st.one_of(
+        st.tuples(
+            below, st.sampled_from(["+", "-", "*", "/", "^", "**", ">"]), below
+        ).map(" ".join),
+        below.map(lambda inner: f"({inner})"),
+        st.tuples(
+            st.sampled_from(
+                ["neg", "square", "tanh", "inv", "exp", "cube", "eval", "mean"]
+            ),
+            below,
+        ).map(lambda parts: f"{parts[0]}({parts[1]})"),
+        st.tuples(st.sampled_from(["max", "min", "Max"]), below, below).map(
+            lambda parts: f"{parts[0]}({parts[1]}, {parts[2]})"
         ),
-        max_size=40,
-    ).map(" ".join),
+    ),
+    max_leaves=20,
 )
+formulas = st.one_of(raw, _formulas, _formulas, damaged(_formulas))

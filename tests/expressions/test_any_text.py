@@ -82,7 +82,7 @@ def check_formula(expression):
 
 
 @given(strategies.functions())
-@runs(100)
+@runs(50)
 def test_valid_functions(function):
     check(function)
 
@@ -106,6 +106,7 @@ def test_any_formula(expression):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @given(strategies.functions())
 @runs(2_000)
 def test_many_valid_functions(function):
@@ -113,6 +114,7 @@ def test_many_valid_functions(function):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @given(strategies.texts)
 @runs(10_000)
 def test_many_texts(text):
@@ -120,6 +122,7 @@ def test_many_texts(text):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @given(strategies.python)
 @runs(5_000)
 def test_much_python(source):
@@ -127,6 +130,7 @@ def test_much_python(source):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @given(strategies.formulas)
 @runs(3_000)
 def test_many_formulas(expression):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_opt_rl import features
 from learned_opt_rl.expressions import ExpressionError, _evaluate, parse
 from learned_opt_rl.expressions._nodes import BINDING
 from learned_opt_rl.expressions._vocabulary import FUNCTIONS
@@ -153,6 +154,23 @@ def test_memory_is_read_before_and_after_its_assignment():
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         np.testing.assert_allclose(memory["m"], m, rtol=1e-6)
         np.testing.assert_allclose(memory["v"], v, rtol=1e-6)
+
+
+def test_the_pieces_shared_with_features_are_equal():
+    """This package may not import features, so it has its own copy of two lines."""
+    g = jax.random.normal(jax.random.key(3), (2, 5))
+    normalise = parse("optimizer\ninputs g\nreturn rms_normalise(g)")
+    expected = features.rms_normalise(g.reshape(1, -1)).reshape(g.shape)
+    found, _ = normalise.evaluate({"g": g})
+    np.testing.assert_allclose(found, expected, rtol=3e-7)  # sums in another order
+    bank = features.init_momenta(g)
+    for index, decay in enumerate(features.DECAYS):
+        f = parse(f"optimizer\ninputs g\nmemory m = momentum({decay})\nreturn m")
+        memory, momenta = f.init_memory(g.shape), bank
+        for _ in range(3):
+            momenta = features.update_momenta(momenta, g)
+            found, memory = f.evaluate({"g": g}, memory)
+        np.testing.assert_array_equal(found, momenta[index])
 
 
 def leaf(shape, key=0, dtype=jnp.float32):

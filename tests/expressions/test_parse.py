@@ -338,6 +338,14 @@ def test_a_function_built_by_hand_is_checked_too(parts, message):
     assert caught.value.line is None
 
 
+def test_replacing_parts_checks_again():
+    function = parse("drift\ninputs r, A\nreturn r * A")
+    smaller = dataclasses.replace(function, inputs=("r",), result=Name("r"))
+    assert smaller == parse("drift\ninputs r\nreturn r")
+    with pytest.raises(ExpressionError, match="the input 'A' has no effect"):
+        dataclasses.replace(function, result=Name("r"))
+
+
 def test_a_tree_of_any_depth_is_refused_without_recursion():
     tree = Name("r")
     for _ in range(100_000):
