@@ -120,8 +120,8 @@ def resolve(rule: str, config: PPOConfig, environment: str) -> Rule:
     """
     prefix, _, rest = rule.partition(":")
     if prefix in HANDCRAFTED:
-        optimizer = handcrafted(rule, environment, config.num_updates)
-        return Rule(lambda key: optimizer)
+        plain = handcrafted(rule, environment, config.num_updates)
+        return Rule(lambda key: plain)
     # Found out here, a misspelt name does not wait for the runs before it to end.
     card = artifacts.card(rest if prefix in _PREFIXES else rule)
     if card.kind == "update_rule":
@@ -133,7 +133,7 @@ def resolve(rule: str, config: PPOConfig, environment: str) -> Rule:
         return Rule(lambda key: adam, pretrained(card.name))
     from_artifact = artifacts.rule_module(card.algorithm).from_artifact
     tuned_for = "learning_rates" in card.architecture
-    extra = {"environment": environment} if tuned_for else {}
+    extra: dict[str, Any] = {"environment": environment} if tuned_for else {}
 
     def optimizer(key: jax.Array) -> optax.GradientTransformation:
         options = _accepted(from_artifact, horizon=config.horizon(), key=key)

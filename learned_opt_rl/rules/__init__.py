@@ -2,14 +2,10 @@
 
 from typing import Any
 
-import optax
-
 from learned_opt_rl import artifacts
 
 
-def pretrained(
-    name: str, *, fetch: bool = False, **options: Any
-) -> optax.GradientTransformationExtraArgs:
+def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
     """An artifact of any algorithm (bundled, plugin or remote), ready to use.
 
     Args:
@@ -19,7 +15,10 @@ def pretrained(
         **options: Passed to the algorithm, e.g. ``horizon=`` or ``seed=``.
 
     Returns:
-        An optax transformation whose updates ``optax.apply_updates`` adds.
+        What the card's ``kind`` says: of an ``"optimizer"`` an optax transformation
+        whose updates ``optax.apply_updates`` adds; of a ``"drift"`` a function
+        ``(ratio, advantage) -> drift`` for ``losses.policy_loss``; of an
+        ``"update_rule"`` an object with ``targets`` and ``loss``, see ``lpg``.
 
     Raises:
         ArtifactError: The name is unknown, or card or weights are unusable.
