@@ -21,6 +21,7 @@ _CRITIC_WORDS = frozenset(
     {"critic", "critics", "value", "values", "vf", "v", "qf", "q", "baseline"}
 )
 _ACTOR_WORDS = frozenset({"actor", "policy", "pi"})
+_HEAD_WORDS = frozenset({"head", "heads", "logits", "output", "out", "final"})
 _BOXES = frozenset({"value", "raw_value"})
 
 
@@ -52,8 +53,8 @@ def leaf_roles(parameters: Any, networks: Networks | None = None) -> list[LeafRo
     actor, policy or pi an actor; one that names both, such as ``"ActorCritic_0"``, is
     passed over; leaves with neither form a network of their own. Layers are the
     leaves' parent modules in natural order of their names (``Dense_2`` before
-    ``Dense_10``); a leaf that sits beside the layers, such as ``log_std``, counts as
-    one more layer, the last.
+    ``Dense_10``), a head, logits or output layer after the others; a leaf that sits
+    beside the layers, such as ``log_std``, counts as one more layer, the last.
 
     Args:
         parameters: Pytree of parameters; only paths are read, except that mask
@@ -184,7 +185,7 @@ def _positions(paths: list[str], named: list[_Assignment]) -> list[float]:
         elif module in containers:  # beside the layers, as log_std is: comes last
             keys.append((1, _natural(path)))
         else:
-            keys.append((0, _natural(module)))
+            keys.append((0, _is_head(module), _natural(module)))
     owners = [network for network, _ in named]
     ranks = {network: {} for network in owners}
     for network, key in sorted(set(zip(owners, keys, strict=True))):
@@ -193,6 +194,11 @@ def _positions(paths: list[str], named: list[_Assignment]) -> list[float]:
         ranks[network][key] / max(len(ranks[network]) - 1, 1)
         for network, key in zip(owners, keys, strict=True)
     ]
+
+
+def _is_head(module: str) -> bool:
+    """Whether a layer's name says that it is the last: "action_logits", "Dense_out"."""
+    return bool(_words(module.rpartition("/")[2]) & _HEAD_WORDS)
 
 
 def _ancestors(module: str) -> set[str]:

@@ -309,3 +309,27 @@ def test_a_malformed_selector_is_refused_by_name(selector, match):
 def test_networks_that_are_no_mapping_are_refused(networks):
     with pytest.raises(TypeError, match="networks=.* must map network names"):
         leaf_roles(tree("a/w"), networks)
+
+
+def test_a_head_comes_after_the_layers_its_name_sorts_before():
+    parameters = tree("actor/Dense_0/w", "actor/Dense_1/w", "actor/action_logits/w")
+    found = by_path(parameters)
+    assert found["actor/action_logits/w"].position == 1.0
+    assert found["actor/Dense_1/w"].position == 0.5
+
+
+@pytest.mark.parametrize(
+    ("path", "network"),
+    [
+        ("params/ActorCritic_0/actor/Dense_0/kernel", "actor"),
+        ("actor_critic/critic/Dense_0/kernel", "critic"),
+        ("policy_value_net/value_head/kernel", "critic"),
+        ("QNetwork_0/Dense_0/kernel", "critic"),
+        ("q1/Dense_0/kernel", "critic"),
+        ("valueHead/kernel", "critic"),
+        ("unique/kernel", "network"),
+    ],
+)
+def test_names_that_hold_several_words(path, network):
+    ((_, found, _, explored),) = leaf_roles(tree(path))
+    assert (found, explored) == (network, network != "critic")
