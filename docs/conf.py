@@ -11,7 +11,8 @@ from sphinx.application import Sphinx
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from _artifact_pages import write_pages  # noqa: E402
+from _artifact_pages import write_pages
+from _results_page import write_table  # noqa: E402
 
 from learned_opt_rl._version import __version__  # noqa: E402
 
@@ -66,6 +67,7 @@ if os.environ.get("DOCS_INTERSPHINX"):
 def _write_artifact_pages(app: Sphinx) -> None:
     """Write the artifact pages before Sphinx reads its sources."""
     write_pages(HERE / "_generated")
+    write_table(HERE / "_generated", HERE.parent / "results" / "closed_forms_1e6.jsonl")
 
 
 def _skip_field_aliases(
