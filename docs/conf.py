@@ -67,7 +67,7 @@ if os.environ.get("DOCS_INTERSPHINX"):
 def _write_artifact_pages(app: Sphinx) -> None:
     """Write the artifact pages before Sphinx reads its sources."""
     write_pages(HERE / "_generated")
-    write_table(HERE / "_generated", HERE.parent / "results" / "closed_forms_1e6.jsonl")
+    write_table(HERE / "_generated", HERE.parent / "results" / "breakout_1e6.jsonl")
 
 
 def _skip_field_aliases(
