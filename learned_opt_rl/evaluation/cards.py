@@ -17,6 +17,9 @@ from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.evaluation import results, tables
 
 
+_BOOTSTRAP = "95% percentile bootstrap of the mean over seeds, 10000 resamples"
+
+
 def fill_results(folder: pathlib.Path, path: pathlib.Path) -> list[dict]:
     """Replace the results of a card that came from one file of rows.
 
@@ -63,7 +66,8 @@ def fill_results(folder: pathlib.Path, path: pathlib.Path) -> list[dict]:
 def _result(
     summary: tables.Summary, steps: int, path: pathlib.Path, seeds: int
 ) -> dict:
-    known = not math.isnan(summary.low)
+    # Of two seeds a bootstrap interval is just the two.
+    known = summary.num_seeds > 2 and not math.isnan(summary.low)
     return {
         "environment": summary.environment,
         "steps": steps,
@@ -71,7 +75,7 @@ def _result(
         "metric": "final return",
         "mean": round(summary.mean, 2),
         "interval": [round(summary.low, 2), round(summary.high, 2)] if known else None,
-        "method": "95% percentile bootstrap of the mean over seeds, 10000 resamples",
+        "method": _BOOTSTRAP if known else "mean over seeds",
         "source": path.as_posix(),
         "command": (
             f"python -m learned_opt_rl.evaluation.runs --rules {summary.rule} "
