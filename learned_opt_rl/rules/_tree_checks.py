@@ -87,8 +87,9 @@ def require_scalar(name: str, value: Any) -> None:
     if value is None:
         return
     if isinstance(value, str) or np.shape(value):
-        found = repr(value) if isinstance(value, str) else f"of shape {np.shape(value)}"
-        raise ValueError(f"{name} is {found}; give one scalar in [0, 1]")
+        text = isinstance(value, str)
+        found = f"is {value!r}" if text else f"has shape {np.shape(value)}"
+        raise ValueError(f"{name} {found}; give one scalar in [0, 1]")
 
 
 def require_same_structure(updates: Any, params: Any, memory: Any) -> None:
