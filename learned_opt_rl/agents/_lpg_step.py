@@ -132,7 +132,7 @@ def agent_update(
     updates, opt_state = optimizer.update(grads, agent.opt_state, agent.params)
     params: Any = optax.apply_updates(agent.params, updates)
     updated = AgentState(params, opt_state, agent.step + 1)
-    if discard:
+    if discard and lifetime is not None:
         alive = agent.step < lifetime
         updated = jax.tree.map(lambda n, o: jnp.where(alive, n, o), updated, agent)
     return updated, UpdateMetrics(

@@ -36,8 +36,8 @@ def guarded_adam(
         >>> tx = guarded_adam(0.1)
         >>> def moved(gradient):
         ...     return tx.update(gradient, tx.init(gradient))[0]
-        >>> jax.grad(moved)(jnp.float32(0)).item()
-        -10000000.0
+        >>> bool(jnp.isfinite(jax.grad(moved)(jnp.float32(0))))
+        True
     """
 
     def init_fn(params: optax.Params) -> optax.ScaleByAdamState:

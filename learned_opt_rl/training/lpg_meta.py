@@ -116,7 +116,7 @@ class MetaMetrics(NamedTuple):
     Attributes:
         loss: What the rule descends.
         policy_loss: The part without regularisers.
-        value_loss: Of the value critic, mean over its updates.
+        value_loss: Of the value critic on the last rollout.
         update: Metrics of the agent's updates, means over K.
     """
 
@@ -221,12 +221,11 @@ def meta_loss(
         update, start, length=config.updates
     )
     world, judged = _detached(play, agent, world)
-    value, value_losses = jax.lax.scan(learn_value, life.value, rollouts)
+    value, _ = jax.lax.scan(learn_value, life.value, rollouts)
     policy_loss = _policy_loss(config, agent, judged, value.params)
-    value, last_loss = learn_value(value, judged)
+    value, value_loss = learn_value(value, judged)
     mean = jax.tree.map(jnp.mean, metrics)
     loss = policy_loss + _regularisers(config, mean)
-    value_loss = jnp.mean(jnp.append(value_losses, last_loss))
     after = jax.lax.stop_gradient(Life(agent, value, life.lifetime, world))
     return loss, (after, MetaMetrics(loss, policy_loss, value_loss, mean))
 
