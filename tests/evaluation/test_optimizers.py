@@ -82,7 +82,7 @@ def test_a_call_does_not_change_the_table():
         ("adam:-1", "ant", "'-1' is not a positive number"),
         ("adam:inf", "ant", "'inf' is not a positive number"),
         ("adam:", "ant", "'' is not a positive number"),
-        ("lion", "hopper", "nothing is tuned for rule='lion' on environment='hopper'"),
+        ("lion", "hopper", "nothing is tuned for 'lion' on environment='hopper'"),
         ("adam", "Catch-bsuite", "give a learning rate, as in 'adam:1e-3'"),
     ],
 )

@@ -111,6 +111,7 @@ def test_command_line_resumes(monkeypatch, tmp_path, capsys):
                 "environment": environment,
                 "seed": seed,
                 "total_timesteps": config.total_timesteps,
+                "config": {**dataclasses.asdict(config), "hidden": [64, 64]},
                 "final_return": 1.0,
                 "steps_per_second": 1.0,
                 "compile_seconds": 1.0,
