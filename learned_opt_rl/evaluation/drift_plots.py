@@ -103,12 +103,14 @@ def drift_figure(drifts: Mapping[str, Drift]) -> "Figure":
     rows[0, 0].set_ylabel("dL/dr")
     rows[0, 0].legend(frameon=False)
     heights, slopes = zip(*map(_maps, drifts.values()), strict=True)
-    _draw_maps(rows[1], heights, "drift", "magma", (0, _ADVANTAGE))
-    _draw_maps(rows[2], slopes, "dL/dr", "RdBu_r", (-_ADVANTAGE, _ADVANTAGE))
+    _draw_maps(rows[1], heights, "magma", (0, _ADVANTAGE))
+    _draw_maps(rows[2], slopes, "RdBu_r", (-_ADVANTAGE, _ADVANTAGE))
+    _add_bar(rows[1, 0], list(rows[1]), "drift")
+    _add_bar(rows[2, 0], list(rows[2]), "dL/dr")
     return figure
 
 
-def gallery_figure(drifts: Mapping[str, Drift], *, columns: int = 5) -> "Figure":
+def gallery_figure(drifts: Mapping[str, Drift], *, columns: int = 4) -> "Figure":
     """Many drifts on one page: what the loss of each does to the ratio.
 
     Two panels per drift, those of `drift_figure` for dL/dr: over r, and below it over
@@ -133,7 +135,7 @@ def gallery_figure(drifts: Mapping[str, Drift], *, columns: int = 5) -> "Figure"
         >>> from learned_opt_rl.rules import drifts
         >>> shown = {"PPO": drifts.ppo(), "DPO": drifts.dpo()}
         >>> len(gallery_figure(shown, columns=1).axes)
-        6
+        5
     """
     _require_some(drifts)
     if columns < 1:
@@ -147,10 +149,10 @@ def gallery_figure(drifts: Mapping[str, Drift], *, columns: int = 5) -> "Figure"
             _draw_slopes(axes, name, drift)
         above[0].set_ylabel("dL/dr")
         slopes = [_maps(drift)[1] for _, drift in line]
-        filled = below[: len(line)]
-        _draw_maps(filled, slopes, "dL/dr", "RdBu_r", (-_ADVANTAGE, _ADVANTAGE))
+        _draw_maps(below[: len(line)], slopes, "RdBu_r", (-_ADVANTAGE, _ADVANTAGE))
         for axes in (*above[len(line) :], *below[len(line) :]):
             axes.remove()
+    _add_bar(panels[1, 0], list(panels[1, : len(lines[0])]), "dL/dr")
     panels[0, 0].legend(frameon=False)
     return figure
 
@@ -167,14 +169,14 @@ def _draw_slopes(axes: Any, name: str, drift: Drift) -> None:
         axes.plot(ratios, slopes, color=colour, label=f"A = {advantage:+.0f}")
         axes.axhline(-advantage, color=colour, lw=0.8, ls=":")
     axes.axvline(1, color="0.8", lw=0.8, zorder=0)
-    axes.set(title=name, xlabel="ratio r", ylim=(-2.5, 2.5))
+    axes.set(xlabel="ratio r", ylim=(-2.5, 2.5))
+    axes.set_title(name.replace("/", "/\n"), fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_maps(
     row: Sequence[Any],
     maps: Sequence[np.ndarray],
-    label: str,
     colours: str,
     limits: tuple[float, float],
 ) -> None:
@@ -190,8 +192,11 @@ def _draw_maps(
         )
         axes.set(xlabel="log r")
     row[0].set_ylabel("advantage A")
-    figure = row[0].figure
-    figure.colorbar(row[0].images[0], ax=list(row), label=label, extend="both")
+
+
+def _add_bar(explained: Any, beside: Sequence[Any], label: str) -> None:
+    (image,) = explained.images
+    explained.figure.colorbar(image, ax=beside, label=label, extend="both", aspect=30)
 
 
 def _maps(drift: Drift) -> tuple[np.ndarray, np.ndarray]:

@@ -84,7 +84,7 @@ def test_the_gallery_begins_a_new_line_after_so_many_drifts():
     panels = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in panels] == list(drifts_shown)
     maps = [axes for axes in figure.axes if axes.images]
-    assert len(figure.axes) == 3 * 2 + 2  # no empty panels; a colour bar per line
+    assert len(figure.axes) == 3 * 2 + 1  # no empty panels; one colour bar
     tops = [axes.get_subplotspec().rowspan.start for axes in (*panels, *maps)]
     assert tops == [0, 0, 2, 1, 1, 3]
     for axes, ratio in zip(maps, (1.2, np.inf, 1.1), strict=True):
