@@ -1,12 +1,14 @@
-"""The command line: what is installed, what it is, and whether it is intact.
+"""The command line: what is installed, what it is and does, and whether it is intact.
 
-Answers at once, because nothing here imports jax. Errors are one line on standard
-error and exit status 2; ``verify`` exits with 1 when it finds damage.
+Answers at once, because nothing here imports jax, but for ``plot``, which evaluates
+what it draws. Errors are one line on standard error and exit status 2; ``verify``
+exits with 1 when it finds damage.
 """
 
 import argparse
 import json
 import os
+import pathlib
 import shutil
 import sys
 import textwrap
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # complains when it flushes once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ArtifactError, MissingExtraError) as error:
+    except (ArtifactError, MissingExtraError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return status
@@ -55,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="all artifacts, one per line")
     listing.set_defaults(run=_list)
 
-    show = commands.add_parser("show", help="the card of one artifact")
+    show = commands.add_parser(
+        "show", help="the card of one artifact, and its text if it is a closed form"
+    )
     show.add_argument("name", metavar="NAME")
     show.add_argument("--json", action="store_true", help="print the card as JSON")
     show.set_defaults(run=_show)
@@ -67,6 +71,27 @@ def _parser() -> argparse.ArgumentParser:
     fetch = commands.add_parser("fetch", help="download a remote artifact's weights")
     fetch.add_argument("name", metavar="NAME")
     fetch.set_defaults(run=_fetch)
+
+    plot = commands.add_parser(
+        "plot",
+        help="draw what optimisers and drifts do (needs the extra eval)",
+        description=(
+            "Draws artifacts as PNGs and prints the files' names. An optimiser gets a "
+            "picture of its own: the update over gradient and momentum, at three "
+            "training proportions and three dormancies, with the nearest multiples of "
+            "Adam, sign-momentum and SGD. Drifts share one, after PPO's: dL/dr over "
+            "the ratio for A = +1 and -1, and drift and dL/dr over (log r, A)."
+        ),
+    )
+    plot.add_argument("names", metavar="NAME", nargs="+", help="optimisers and drifts")
+    plot.add_argument(
+        "--out",
+        metavar="FOLDER_OR_FILE",
+        type=pathlib.Path,
+        default=pathlib.Path("."),
+        help="a folder, or a file ending in .png for a single picture; default: here",
+    )
+    plot.set_defaults(run=_plot, usage_error=plot.error)
     return parser
 
 
@@ -116,6 +141,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _page(entry: Entry) -> Iterator[str]:
+    """Lines to print; a closed form's are those of its text, exactly as stored."""
     card = entry.card
     yield f"{card.name}: {card.title}"
     yield ""
@@ -125,6 +151,10 @@ def _page(entry: Entry) -> Iterator[str]:
         yield textwrap.fill(
             value, 88, initial_indent=f"{label:<14}", subsequent_indent=" " * 14
         )
+    if card.representation == "expression" and not card.is_remote:
+        yield ""
+        yield "Function"
+        yield _harmless(load_entry(entry).text or "").removesuffix("\n")
     yield from _bullets("Results", map(_result_line, card.results), "not measured yet")
     commands = [result.command for result in card.results if result.command]
     if commands:
@@ -132,6 +162,14 @@ def _page(entry: Entry) -> Iterator[str]:
         yield "Measure it again"
         yield from (f"  {command}" for command in commands)
     yield from _bullets("Known failures", card.known_failures, "none recorded")
+
+
+def _harmless(text: str) -> str:
+    """A text without what would steer a terminal, which only a comment could hold."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
@@ -212,3 +250,51 @@ def _fetch(options: argparse.Namespace) -> int:
     load_entry(entry, fetch=True)
     print(f"{entry.card.name} is verified and cached: {remote.cached_path(entry.card)}")
     return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    pictures = _pictures([find(name) for name in dict.fromkeys(options.names)])
+    paths = _picture_paths(options, list(pictures))
+    # Only here: it brings jax along.
+    from learned_opt_rl.evaluation.artifact_plots import plot_artifacts
+
+    for path, entries in zip(paths, pictures.values(), strict=True):
+        shown = [load_entry(entry) for entry in entries]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plot_artifacts(shown, path)
+        print(path)
+    return 0
+
+
+def _pictures(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """What is drawn, by file name: each optimiser alone, all drifts together."""
+    for entry in entries:
+        if entry.card.kind == "update_rule":
+            raise ArtifactError(
+                f"artifact '{entry.card.name}' is an update rule: what it does depends "
+                "on a whole rollout, and there is no picture of that; name optimisers "
+                "and drifts"
+            )
+    drifts = [entry for entry in entries if entry.card.kind == "drift"]
+    pictures = {_picture_name(e): [e] for e in entries if e.card.kind != "drift"}
+    if drifts:
+        name = _picture_name(drifts[0]) if len(drifts) == 1 else "drifts.png"
+        pictures[name] = drifts
+    return pictures
+
+
+def _picture_name(entry: Entry) -> str:
+    return entry.card.name.replace("/", "_") + ".png"
+
+
+def _picture_paths(
+    options: argparse.Namespace, names: Sequence[str]
+) -> list[pathlib.Path]:
+    if options.out.suffix.lower() != ".png":
+        return [options.out / name for name in names]
+    if len(names) > 1:
+        options.usage_error(
+            f"--out {options.out} is one file, but there are {len(names)} pictures "
+            f"({', '.join(names)}); give a folder"
+        )
+    return [options.out]

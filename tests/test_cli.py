@@ -1,7 +1,9 @@
+import hashlib
 import json
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pooch
@@ -43,6 +45,31 @@ def plugin(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
     site = tmp_path / "site"
     monkeypatch.syspath_prepend(site)
     return install_plugin(site, "zoo", "[learned_opt_rl.artifacts]\nzoo = zoo")
+
+
+DRIFT = "# A remark,  kept.\ndrift\ninputs r,A\nreturn ((r - 1)^2 * abs(A))\n"
+
+
+def write_drift(folder: pathlib.Path, name: str, text: str = DRIFT) -> pathlib.Path:
+    """Write a closed-form drift and its card; return the text's path."""
+    shape = {"kind": "drift", "architecture": {"offset": 0.0}, "horizon": None}
+    return write_closed_form(folder, name, text, **shape)
+
+
+def write_closed_form(
+    folder: pathlib.Path, name: str, text: str, **changes: Any
+) -> pathlib.Path:
+    """Write a closed form and its card; return the text's path."""
+    weights = {
+        "file": "expression.txt",
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "parameters": 0,
+        "format": "expression",
+    }
+    changes |= {"algorithm": "expression", "representation": "expression"}
+    write_card(folder, card_data(name, weights=weights, **changes))
+    (folder / "expression.txt").write_text(text, encoding="utf-8")
+    return folder / "expression.txt"
 
 
 def fill_cache(content: bytes) -> pathlib.Path:
@@ -134,6 +161,34 @@ class TestShow:
         assert "Known failures\n- none recorded" in page
         assert "command" not in page
 
+    def test_a_closed_form_is_shown_as_it_is_stored(
+        self, bundled: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_drift(bundled / "square", "square")
+        assert cli.main(["show", "square"]) == 0
+        page = capsys.readouterr().out
+        assert f"\n\nFunction\n{DRIFT}\nResults\n" in page
+
+    def test_weights_are_no_function(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["show", "tiny"]) == 0
+        assert "Function" not in capsys.readouterr().out
+
+    def test_a_closed_form_that_is_not_the_cards_is_not_shown(
+        self, bundled: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_drift(bundled / "square", "square").write_text(DRIFT + "# more\n")
+        assert cli.main(["show", "square"]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "sha256" in captured.err
+
+    def test_a_remark_cannot_steer_the_terminal(
+        self, bundled: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_drift(bundled / "red", "red", "# \x1b[31mred\n" + DRIFT)
+        assert cli.main(["show", "red"]) == 0
+        assert "Function\n# \\x1b[31mred\n# A remark" in capsys.readouterr().out
+
 
 class TestVerify:
     def verify(
@@ -215,7 +270,93 @@ class TestFetch:
         assert "is installed (bundled); nothing to fetch" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["show", "verify", "fetch"])
+class TestPlot:
+    @pytest.fixture(autouse=True)
+    def drifts(self, bundled: pathlib.Path) -> None:
+        write_drift(bundled / "square", "square")
+        write_drift(bundled / "zoo/other", "zoo/other", DRIFT + "# Another.\n")
+        text, form = "optimizer\ninputs g\nreturn g\n", {"zero_mean": False}
+        write_closed_form(bundled / "step", "step", text, architecture=form)
+
+    def test_an_optimizer_alone_and_drifts_together(
+        self, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = tmp_path / "new/folder"
+        names = ["square", "step", "zoo/other", "step"]
+        assert cli.main(["plot", *names, "--out", str(folder)]) == 0
+        expected = [folder / "step.png", folder / "drifts.png"]
+        assert capsys.readouterr().out.splitlines() == [str(path) for path in expected]
+        assert sorted(folder.iterdir()) == sorted(expected)
+        for path in expected:
+            assert path.read_bytes().startswith(b"\x89PNG")
+
+    def test_one_picture_may_have_a_name(self, tmp_path: pathlib.Path) -> None:
+        file = tmp_path / "here.PNG"
+        assert cli.main(["plot", "zoo/other", "--out", str(file)]) == 0
+        assert file.read_bytes().startswith(b"\x89PNG")
+
+    def test_by_default_pictures_are_here_and_named_after_the_artifact(
+        self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here = tmp_path / "here"
+        here.mkdir()
+        monkeypatch.chdir(here)
+        assert cli.main(["plot", "zoo/other"]) == 0
+        assert [path.name for path in here.iterdir()] == ["zoo_other.png"]
+
+    def test_several_pictures_do_not_fit_one_file(
+        self, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "one.png"
+        with pytest.raises(SystemExit) as error:
+            cli.main(["plot", "tiny", "square", "--out", str(file)])
+        assert error.value.code == 2
+        assert (
+            f"--out {file} is one file, but there are 2 pictures (tiny.png, "
+            "square.png); give a folder" in capsys.readouterr().err
+        )
+
+    def test_an_update_rule_has_no_picture(
+        self,
+        bundled: pathlib.Path,
+        tmp_path: pathlib.Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        rule = card_data("rule", kind="update_rule", algorithm="somebodys")
+        write_card(bundled / "rule", rule)
+        out = tmp_path / "pictures"
+        assert cli.main(["plot", "square", "rule", "--out", str(out)]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("error: artifact 'rule' is an update rule: ")
+        assert not out.exists()
+
+    def test_what_is_not_fetched_is_not_drawn(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.main(["plot", "far/tiny"]) == 2
+        assert "learned-opt-rl fetch far/tiny" in capsys.readouterr().err
+
+    def test_matplotlib_missing(
+        self,
+        tmp_path: pathlib.Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        for name in ("square", "tiny"):
+            assert cli.main(["plot", name, "--out", str(tmp_path)]) == 2
+            assert "pip install 'learned-opt-rl[eval]'" in capsys.readouterr().err
+
+    def test_a_folder_that_cannot_be_made_is_one_line(
+        self, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        assert cli.main(["plot", "square", "--out", str(tmp_path / "file/sub")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ") and "file" in line
+
+
+@pytest.mark.parametrize("command", ["show", "verify", "fetch", "plot"])
 def test_an_unknown_name_is_one_line(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,7 +369,9 @@ def test_an_unknown_name_is_one_line(
     )
 
 
-@pytest.mark.parametrize("arguments", [[], ["lst"], ["show"], ["list", "--jsn"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["lst"], ["show"], ["plot"], ["list", "--jsn"]]
+)
 def test_wrong_usage_exits_with_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,18 +382,26 @@ def test_wrong_usage_exits_with_2(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["list"], ["show", "goldie2024/minatar"], ["verify"]], ids=" ".join
+    "arguments",
+    [
+        ["list"],
+        ["show", "goldie2024/minatar"],
+        ["show", "discovered/lpo_llm_minatar"],
+        ["verify"],
+    ],
+    ids=" ".join,
 )
 def test_commands_need_no_jax(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom learned_opt_rl.cli import main\n"
         f"status = main({arguments!r})\n"
-        "assert not {'jax', 'optax', 'pooch'} & set(sys.modules)\nsys.exit(status)"
+        "heavy = {'jax', 'matplotlib', 'optax', 'pooch'}\n"
+        "assert not heavy & set(sys.modules)\nsys.exit(status)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert "goldie2024/minatar" in result.stdout
+    assert (arguments + ["goldie2024/minatar"])[1] in result.stdout
     assert result.stderr == ""
 
 

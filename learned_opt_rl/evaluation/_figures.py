@@ -26,8 +26,8 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def save(figure: "Figure", path: str | pathlib.Path) -> None:
+def save(figure: "Figure", path: str | pathlib.Path, dpi: int = 150) -> None:
     """Write a figure as a PNG; the file is whole or not there."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
+    figure.savefig(content, format="png", dpi=dpi)
     write_atomically(pathlib.Path(path), content.getvalue())

@@ -19,12 +19,15 @@ _LOG_RATIO, _ADVANTAGE = 1.0, 4.0  # half-widths of the maps
 _POINTS = 201
 
 
-def plot_drifts(drifts: Mapping[str, Drift], path: str | pathlib.Path) -> None:
+def plot_drifts(
+    drifts: Mapping[str, Drift], path: str | pathlib.Path, *, dpi: int = 150
+) -> None:
     """Draws drifts side by side as a PNG: `drift_figure`, written to a file.
 
     Args:
         drifts: Drifts by the name to show, in the order of the columns.
         path: The file to write.
+        dpi: Pixels per inch.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
@@ -37,7 +40,32 @@ def plot_drifts(drifts: Mapping[str, Drift], path: str | pathlib.Path) -> None:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     plot_drifts(shown, pathlib.Path(folder) / "drifts.png")
     """
-    _figures.save(drift_figure(drifts), path)
+    _figures.save(drift_figure(drifts), path, dpi)
+
+
+def plot_gallery(
+    drifts: Mapping[str, Drift], path: str | pathlib.Path, *, dpi: int = 150
+) -> None:
+    """Draws many drifts as a PNG: `gallery_figure`, written to a file.
+
+    Args:
+        drifts: Drifts by the name to show, in the order of reading.
+        path: The file to write.
+        dpi: Pixels per inch.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+        ValueError: If there are no drifts.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from learned_opt_rl.rules import drifts
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plot_gallery(
+        ...         {"PPO": drifts.ppo()}, pathlib.Path(folder) / "gallery.png"
+        ...     )
+    """
+    _figures.save(gallery_figure(drifts), path, dpi)
 
 
 def drift_figure(drifts: Mapping[str, Drift]) -> "Figure":
@@ -67,8 +95,7 @@ def drift_figure(drifts: Mapping[str, Drift]) -> "Figure":
         >>> len(drift_figure({"PPO": drifts.ppo()}).axes)
         5
     """
-    if not drifts:
-        raise ValueError("drifts is empty; give at least one, by name")
+    _require_some(drifts)
     figure = _figures.new_figure(0.8 + 2.8 * len(drifts), 8)
     rows = figure.subplots(3, len(drifts), squeeze=False, sharex="row", sharey="row")
     for axes, (name, drift) in zip(rows[0], drifts.items(), strict=True):
@@ -76,9 +103,63 @@ def drift_figure(drifts: Mapping[str, Drift]) -> "Figure":
     rows[0, 0].set_ylabel("dL/dr")
     rows[0, 0].legend(frameon=False)
     heights, slopes = zip(*map(_maps, drifts.values()), strict=True)
-    _draw_maps(rows[1], heights, "drift", "magma", (0, _ADVANTAGE))
-    _draw_maps(rows[2], slopes, "dL/dr", "RdBu_r", (-_ADVANTAGE, _ADVANTAGE))
+    _draw_maps(rows[1], heights, "magma", (0, _ADVANTAGE))
+    _draw_maps(rows[2], slopes, "RdBu_r", (-_ADVANTAGE, _ADVANTAGE))
+    _add_bar(rows[1, 0], list(rows[1]), "drift")
+    _add_bar(rows[2, 0], list(rows[2]), "dL/dr")
     return figure
+
+
+def gallery_figure(drifts: Mapping[str, Drift], *, columns: int = 4) -> "Figure":
+    """Many drifts on one page: what the loss of each does to the ratio.
+
+    Two panels per drift, those of `drift_figure` for dL/dr: over r, and below it over
+    (log r, A). After ``columns`` drifts a new line begins.
+
+    Args:
+        drifts: Drifts by the name to show.
+        columns: Drifts per line, at least 1.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+        ValueError: If there are no drifts, or no columns.
+
+    References:
+        Goldie et al. 2025, "How Should We Meta-Learn Reinforcement Learning
+        Algorithms?", supplement G.
+
+    Example:
+        >>> from learned_opt_rl.rules import drifts
+        >>> shown = {"PPO": drifts.ppo(), "DPO": drifts.dpo()}
+        >>> len(gallery_figure(shown, columns=1).axes)
+        5
+    """
+    _require_some(drifts)
+    if columns < 1:
+        raise ValueError(f"columns={columns} must be at least 1")
+    shown = list(drifts.items())
+    lines = [shown[i : i + columns] for i in range(0, len(shown), columns)]
+    figure = _figures.new_figure(0.8 + 2.8 * columns, 4.8 * len(lines))
+    panels = figure.subplots(2 * len(lines), columns, squeeze=False)
+    for above, below, line in zip(panels[::2], panels[1::2], lines, strict=True):
+        for axes, (name, drift) in zip(above, line, strict=False):
+            _draw_slopes(axes, name, drift)
+        above[0].set_ylabel("dL/dr")
+        slopes = [_maps(drift)[1] for _, drift in line]
+        _draw_maps(below[: len(line)], slopes, "RdBu_r", (-_ADVANTAGE, _ADVANTAGE))
+        for axes in (*above[len(line) :], *below[len(line) :]):
+            axes.remove()
+    _add_bar(panels[1, 0], list(panels[1, : len(lines[0])]), "dL/dr")
+    panels[0, 0].legend(frameon=False)
+    return figure
+
+
+def _require_some(drifts: Mapping[str, Drift]) -> None:
+    if not drifts:
+        raise ValueError("drifts is empty; give at least one, by name")
 
 
 def _draw_slopes(axes: Any, name: str, drift: Drift) -> None:
@@ -88,14 +169,14 @@ def _draw_slopes(axes: Any, name: str, drift: Drift) -> None:
         axes.plot(ratios, slopes, color=colour, label=f"A = {advantage:+.0f}")
         axes.axhline(-advantage, color=colour, lw=0.8, ls=":")
     axes.axvline(1, color="0.8", lw=0.8, zorder=0)
-    axes.set(title=name, xlabel="ratio r", ylim=(-2.5, 2.5))
+    axes.set(xlabel="ratio r", ylim=(-2.5, 2.5))
+    axes.set_title(name.replace("/", "/\n"), fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_maps(
     row: Sequence[Any],
     maps: Sequence[np.ndarray],
-    label: str,
     colours: str,
     limits: tuple[float, float],
 ) -> None:
@@ -111,8 +192,11 @@ def _draw_maps(
         )
         axes.set(xlabel="log r")
     row[0].set_ylabel("advantage A")
-    figure = row[0].figure
-    figure.colorbar(row[0].images[0], ax=list(row), label=label, extend="both")
+
+
+def _add_bar(explained: Any, beside: Sequence[Any], label: str) -> None:
+    (image,) = explained.images
+    explained.figure.colorbar(image, ax=beside, label=label, extend="both", aspect=30)
 
 
 def _maps(drift: Drift) -> tuple[np.ndarray, np.ndarray]:

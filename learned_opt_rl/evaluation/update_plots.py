@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def plot_update(
-    tx_factory: OptimizerFactory, path: str | pathlib.Path, **options: Any
+    tx_factory: OptimizerFactory,
+    path: str | pathlib.Path,
+    *,
+    dpi: int = 150,
+    **options: Any,
 ) -> None:
     """Draws an optimiser's update surfaces as a PNG.
 
@@ -25,6 +29,7 @@ def plot_update(
         tx_factory: ``key -> optimiser``, such as ``optimizers.resolve`` returns; any
             optax transformation will do.
         path: The file to write.
+        dpi: Pixels per inch.
         **options: As for `probe`: ``training_proportions``, ``dormancies``, ``scale``,
             ``size``, ``seeds``.
 
@@ -40,7 +45,7 @@ def plot_update(
     """
     figure = _figures.new_figure(1, 1)  # says what is missing before the work
     draw_surfaces(figure, probe(tx_factory, **options))
-    _figures.save(figure, path)
+    _figures.save(figure, path, dpi)
 
 
 def draw_surfaces(figure: "Figure", surfaces: Surfaces) -> None:
@@ -69,14 +74,15 @@ def draw_surfaces(figure: "Figure", surfaces: Surfaces) -> None:
         update = surfaces.updates[column, row]
         largest = float(np.abs(update).max())
         g, m = surfaces.gradients, surfaces.momenta
+        limit = largest or 1.0  # no update is white, not the end of the scale
         axes.imshow(
             update,
             origin="lower",
             extent=(g[0], g[-1], m[0], m[-1]),
             aspect="auto",
             cmap="RdBu_r",
-            vmin=-largest,
-            vmax=largest,
+            vmin=-limit,
+            vmax=limit,
         )
         t_p = surfaces.training_proportions[column]
         dormancy = surfaces.dormancies[row]

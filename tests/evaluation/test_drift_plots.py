@@ -77,6 +77,34 @@ def test_a_png_is_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["drifts.png"]
 
 
+def test_the_gallery_begins_a_new_line_after_so_many_drifts():
+    pytest.importorskip("matplotlib")
+    drifts_shown = {**SHOWN, "tighter": drifts.ppo(0.1)}
+    figure = drift_plots.gallery_figure(drifts_shown, columns=2)
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in panels] == list(drifts_shown)
+    maps = [axes for axes in figure.axes if axes.images]
+    assert len(figure.axes) == 3 * 2 + 1  # no empty panels; one colour bar
+    tops = [axes.get_subplotspec().rowspan.start for axes in (*panels, *maps)]
+    assert tops == [0, 0, 2, 1, 1, 3]
+    for axes, ratio in zip(maps, (1.2, np.inf, 1.1), strict=True):
+        slopes = axes.images[0].get_array()[-1]  # at A = 4
+        log_ratios = np.linspace(-1, 1, 201)
+        expected = np.where(log_ratios > np.log(ratio), 0, -4)
+        np.testing.assert_allclose(slopes, expected, atol=1e-5)
+
+
+def test_a_gallery_is_written(tmp_path):
+    pytest.importorskip("matplotlib")
+    drift_plots.plot_gallery(SHOWN, tmp_path / "gallery.png", dpi=20)
+    assert (tmp_path / "gallery.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_gallery_without_columns_is_refused():
+    with pytest.raises(ValueError, match="columns=0 must be at least 1"):
+        drift_plots.gallery_figure(SHOWN, columns=0)
+
+
 def test_no_drifts_are_refused(tmp_path):
     with pytest.raises(ValueError, match="drifts is empty"):
         drift_plots.plot_drifts({}, tmp_path / "x.png")

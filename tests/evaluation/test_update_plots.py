@@ -149,6 +149,17 @@ def test_panels_are_labelled_with_time_dormancy_and_fits():
     )
 
 
+def test_no_update_is_drawn_as_the_middle_of_the_scale():
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    surfaces = probe(lambda key: optax.set_to_zero(), **SMALL)
+    update_plots.draw_surfaces(figure, surfaces)
+    (image,) = figure.axes[0].images
+    assert image.norm(0.0) == 0.5
+
+
 def test_a_png_is_written(tmp_path):
     pytest.importorskip("matplotlib")
     file = tmp_path / "adam.png"
