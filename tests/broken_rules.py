@@ -4,6 +4,7 @@ All are the same heavy ball but for the fault. ``RULES`` maps the fault to the c
 that must fail, no others, and to words of the first one's reason.
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -80,6 +81,17 @@ def is_no_extra_args_transformation():
     return optax.GradientTransformation(init, update)
 
 
+def from_artifact(artifact, *, horizon=None):
+    return rule()
+
+
+RULES["takes_no_key"] = Broken(
+    functools.partial(from_artifact, None),
+    ("standard_options",),
+    "from_artifact takes no key=; add it",
+)
+
+
 @breaks("plain_update", words="loss")
 def needs_another_keyword():
     def greedy(updates, state, params=None, *, loss, **unused):
@@ -116,7 +128,7 @@ def wants_dormancy_for_every_leaf():
 
 @breaks("dormancy", words="dormancy=1.0")
 def takes_neurons_for_dead():
-    def morbid(updates, state, params=None, *, dormancy=0.0, **unused):
+    def morbid(updates, state, params=None, *, dormancy=0.5, **unused):
         steps, state = update(updates, state)
         alive = jnp.mean(
             jnp.concatenate(list(map(jnp.ravel, jax.tree.leaves(dormancy))))
@@ -201,6 +213,11 @@ def needs_a_parameter():
         return update(updates, state)
 
     return rule(nonempty)
+
+
+@breaks("moves", words="three updates in a row were 0 for every parameter")
+def never_moves():
+    return of_steps(lambda s, _: 0 * s)
 
 
 @breaks("finite_updates", words="for gradients of size 0 the update")
