@@ -85,7 +85,10 @@ def load(watch: Watch, folder: pathlib.Path, card: bytes) -> Artifact | None:
         loaded = Card.load(folder / "card.json")
         return load_entry(Entry(loaded, folder, "plugin fuzz"))
     except (CardError, WeightsError, FetchError) as error:
-        assert len(str(error)) < 2000  # noqa: PT017
+        message = str(error)
+        assert len(message) < 2000
+        # What a safetensors file says of itself is shown as it is.
+        assert message.isprintable() or ".safetensors: " in message
         return None
     finally:
         watch.on = False
