@@ -12,6 +12,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from _artifact_pages import write_pages
+from _conformance_page import write_conformance  # noqa: E402
 from _results_page import write_table  # noqa: E402
 
 from learned_opt_rl._version import __version__  # noqa: E402
@@ -31,7 +32,13 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "_generated/table.md", "_generated/drifts.md"]
+exclude_patterns = [
+    "_build",
+    "_generated/table.md",
+    "_generated/drifts.md",
+    "_generated/conformance.md",
+    "_generated/breakout_1e6.md",
+]
 html_theme = "furo"
 html_title = f"learned-opt-rl {version}"
 
@@ -71,6 +78,7 @@ if os.environ.get("DOCS_INTERSPHINX"):
 def _write_artifact_pages(app: Sphinx) -> None:
     """Write the artifact pages before Sphinx reads its sources."""
     write_pages(HERE / "_generated")
+    write_conformance(HERE / "_generated")
     write_table(HERE / "_generated", HERE.parent / "results" / "breakout_1e6.jsonl")
 
 

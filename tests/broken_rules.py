@@ -116,7 +116,7 @@ def wants_dormancy_for_every_leaf():
 
 @breaks("dormancy", words="dormancy=1.0")
 def takes_neurons_for_dead():
-    def morbid(updates, state, params=None, *, dormancy=0.0, **unused):
+    def morbid(updates, state, params=None, *, dormancy=0.5, **unused):
         steps, state = update(updates, state)
         alive = jnp.mean(
             jnp.concatenate(list(map(jnp.ravel, jax.tree.leaves(dormancy))))
@@ -201,6 +201,11 @@ def needs_a_parameter():
         return update(updates, state)
 
     return rule(nonempty)
+
+
+@breaks("moves", words="three updates in a row were 0 for every parameter")
+def never_moves():
+    return of_steps(lambda s, _: 0 * s)
 
 
 @breaks("finite_updates", words="for gradients of size 0 the update")

@@ -10,10 +10,11 @@ import sys
 import pytest
 
 from learned_opt_rl.artifacts import Card
+from tests.conftest import REPOSITORY
 
-NAME = "example/sign-momentum"
+NAMES = ["example/annealed-sign", "example/sign-momentum"]
 
-CONTRACT = """
+RULE = """
 import sys
 from learned_opt_rl import artifacts
 
@@ -39,21 +40,59 @@ assert jnp.all(steps["b"][1] == 0)
 optax.chain(optax.clip_by_global_norm(0.5), tx).init(grads)
 """
 
+CLOSED_FORM = """
+import sys
+import jax.numpy as jnp
+import learned_opt_rl
+
+tx = learned_opt_rl.pretrained("example/annealed-sign")
+params = {"actor": jnp.array([2.0, -3.0, 0.0])}
+updates, _ = tx.update(params, tx.init(params), params, training_proportion=0.25)
+assert jnp.allclose(updates["actor"], -3e-4 * 0.75 * jnp.array([1.0, -1.0, 0.0]))
+assert "example_rl_optimizer" not in sys.modules, "a closed form ran the plugin's code"
+"""
+
+# Nearly all of the time is compilation.
+CONFORMS = """
+import dataclasses, sys
+import jax
+jax.config.update("jax_disable_most_optimizations", True)
+from learned_opt_rl import artifacts, testing
+
+artifact = artifacts.load(sys.argv[1])
+rule = artifacts.rule_module(artifact.card.algorithm)
+testing.check_rule(
+    lambda weights: rule.from_artifact(dataclasses.replace(artifact, weights=weights)),
+    artifact.weights,
+)
+results = testing.check_artifact(artifact)
+assert {result.name: result.outcome for result in results} == {
+    name: "passed" for name in testing.CHECKS
+}
+"""
+
+PAGES = """
+import pathlib, sys
+sys.path.insert(0, "docs")
+from _artifact_pages import write_pages
+
+write_pages(pathlib.Path(sys.argv[1]))
+"""
+
 
 @pytest.fixture(scope="module")
 def source(
-    tmp_path_factory: pytest.TempPathFactory, repository: pathlib.Path
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> pathlib.Path:
     """A copy of the example, so that building it leaves the repository clean."""
     copy = tmp_path_factory.mktemp("example") / "plugin"
-    return shutil.copytree(repository / "examples/plugin", copy)
+    return shutil.copytree(REPOSITORY / "examples/plugin", copy)
 
 
 @pytest.fixture(scope="module")
 def environment(
     tmp_path_factory: pytest.TempPathFactory,
     source: pathlib.Path,
-    repository: pathlib.Path,
 ) -> dict[str, str]:
     """Environment variables under which the example is installed."""
     pytest.importorskip("pip", reason="the example is installed with pip")
@@ -62,7 +101,7 @@ def environment(
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", str(site)]
     subprocess.run([*command, str(source)], check=True)
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(site), str(repository)])}
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(site), str(REPOSITORY)])}
 
 
 def run(environment: dict[str, str], *arguments: str) -> str:
@@ -70,6 +109,7 @@ def run(environment: dict[str, str], *arguments: str) -> str:
     result = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         env=environment,
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
     )
@@ -77,26 +117,72 @@ def run(environment: dict[str, str], *arguments: str) -> str:
     return result.stdout
 
 
-def test_it_is_listed_shown_and_verified(environment: dict[str, str]) -> None:
-    listed = run(environment, "-m", "learned_opt_rl", "list").splitlines()
-    (line,) = [line for line in listed if line.startswith(NAME)]
-    assert "plugin example" in line
-    shown = run(environment, "-m", "learned_opt_rl", "show", NAME, "--json")
-    assert json.loads(shown)["name"] == NAME
-    verified = run(environment, "-m", "learned_opt_rl", "verify", NAME)
-    assert verified == f"{'ok':<12} {NAME}\n"
-
-
-def test_its_rule_keeps_the_contract(environment: dict[str, str]) -> None:
-    run(environment, "-c", CONTRACT)
-
-
-def test_its_weights_can_be_made_again(
-    source: pathlib.Path, repository: pathlib.Path
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_listed_shown_and_verified(
+    environment: dict[str, str], name: str
 ) -> None:
-    folder = source / "example_rl_optimizer"
+    listed = run(environment, "-m", "learned_opt_rl", "list").splitlines()
+    (line,) = [line for line in listed if line.startswith(name)]
+    assert "plugin example" in line
+    shown = run(environment, "-m", "learned_opt_rl", "show", name, "--json")
+    assert json.loads(shown)["name"] == name
+    verified = run(environment, "-m", "learned_opt_rl", "verify", name)
+    assert verified == f"{'ok':<12} {name}\n"
+
+
+def test_its_rule_does_what_it_says(environment: dict[str, str]) -> None:
+    run(environment, "-c", RULE)
+
+
+def test_its_closed_form_needs_no_python(environment: dict[str, str]) -> None:
+    run(environment, "-c", CLOSED_FORM)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_keeps_the_contract(environment: dict[str, str], name: str) -> None:
+    run(environment, "-c", CONFORMS, name)
+
+
+def test_it_gets_a_page_in_the_documentation(
+    environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    run(environment, "-c", PAGES, str(tmp_path / "pages"))
+    for name in NAMES:
+        card = Card.load(folder_of(REPOSITORY / "examples/plugin", name) / "card.json")
+        (page,) = tmp_path.rglob(f"{name}.md")
+        text = page.read_text(encoding="utf-8")
+        assert card.title in text and card.weights.sha256 in text
+
+
+def folder_of(source: pathlib.Path, name: str) -> pathlib.Path:
+    """Where the example keeps an artifact."""
+    own = name.removeprefix("example/").replace("-", "_")
+    return source / "example_rl_optimizer" / own
+
+
+def test_verify_says_which_digest_the_card_has_to_state(
+    environment: dict[str, str], source: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    site = shutil.copytree(
+        environment["PYTHONPATH"].split(os.pathsep)[0], tmp_path / "s"
+    )
+    path = folder_of(site, NAMES[0]) / "card.json"
+    digest = Card.load(path).weights.sha256
+    path.write_text(path.read_text().replace(digest, "0" * 64))
+    here = environment | {"PYTHONPATH": os.pathsep.join([str(site), str(REPOSITORY)])}
+    result = subprocess.run(
+        [sys.executable, "-m", "learned_opt_rl", "verify", NAMES[0]],
+        env=here,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1 and f"sha256 is {digest} " in result.stdout
+
+
+def test_its_weights_can_be_made_again(source: pathlib.Path) -> None:
+    folder = folder_of(source, "example/sign-momentum")
     before = (folder / "weights.safetensors").read_bytes()
-    environment = os.environ | {"PYTHONPATH": str(repository)}
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     digest = run(environment, str(source / "make_weights.py")).strip()
     assert Card.load(folder / "card.json").weights.sha256 == digest
     assert (folder / "weights.safetensors").read_bytes() == before

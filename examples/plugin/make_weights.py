@@ -1,4 +1,4 @@
-"""Write the example's weights and print the sha256 its card has to state."""
+"""Write the weights of sign-momentum and print the sha256 its card has to state."""
 
 import pathlib
 
@@ -9,5 +9,5 @@ from learned_opt_rl.artifacts.weights import save_safetensors
 WEIGHTS = {"momentum": {"decay": np.float32(0.9)}, "step_size": np.float32(3e-4)}
 
 if __name__ == "__main__":
-    folder = pathlib.Path(__file__).parent / "example_rl_optimizer"
+    folder = pathlib.Path(__file__).parent / "example_rl_optimizer/sign_momentum"
     print(save_safetensors(folder / "weights.safetensors", WEIGHTS))

@@ -71,14 +71,19 @@ def check_tensor(name: str, tensor: np.ndarray, what: str) -> None:
     """
     if tensor.dtype != np.float32:
         raise WeightsError(
-            f"{what}: {name} has dtype {tensor.dtype}; convert it to float32"
+            f"{what}: {_shown(name)} has dtype {tensor.dtype}; convert it to float32"
         )
     bad = int(np.size(tensor) - np.isfinite(tensor).sum())
     if bad:
         raise WeightsError(
-            f"{what}: {name} holds {bad} values that are NaN or infinite; "
+            f"{what}: {_shown(name)} holds {bad} values that are NaN or infinite; "
             "use an earlier checkpoint"
         )
+
+
+def _shown(name: str) -> str:
+    """A tensor's name, escaped where a terminal would act on it."""
+    return name if name.isprintable() else repr(name)
 
 
 def _check_shapes(flat: Mapping[str, np.ndarray], card: Card, expected: Shapes) -> None:
@@ -91,6 +96,6 @@ def _check_shapes(flat: Mapping[str, np.ndarray], card: Card, expected: Shapes) 
             )
         if flat[name].shape != expected[name]:
             raise WeightsError(
-                f"{card.name}: {name} has shape {flat[name].shape}, but the card's "
+                f"{card.name}: {_shown(name)} has shape {flat[name].shape}, but the card's "
                 f"architecture asks for {expected[name]}; correct one of the two"
             )

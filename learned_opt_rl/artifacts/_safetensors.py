@@ -51,7 +51,7 @@ def load_safetensors(path: str | os.PathLike[str], sha256: str) -> WeightTree:
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         # KeyError: a dtype numpy does not have, such as bfloat16.
         raise WeightsError(
-            f"{path}: is not a safetensors file that numpy can read ({error}); "
+            f"{path}: is not a safetensors file that numpy can read ({str(error)!r}); "
             "write it again with save_safetensors"
         ) from error
     for name, tensor in tensors.items():

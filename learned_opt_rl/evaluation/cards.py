@@ -16,7 +16,6 @@ from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.evaluation import results, tables
 
-
 _BOOTSTRAP = "95% percentile bootstrap of the mean over seeds, 10000 resamples"
 
 

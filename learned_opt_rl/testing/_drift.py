@@ -28,9 +28,9 @@ def elementwise(make: MakeDrift) -> None:
     """A sample's drift does not depend on the other samples."""
     drift = make()
     ratio, advantage = _samples()
-    order = np.random.default_rng(0).permutation(ratio.size)
-    shuffled = drift(ratio[order], advantage[order])
-    expect.close(shuffled, drift(ratio, advantage)[order], "shuffled, the drift")
+    some = np.random.default_rng(0).permutation(ratio.size)[:8]
+    among_others = drift(ratio, advantage)[some]
+    expect.close(drift(ratio[some], advantage[some]), among_others, "apart, the drift")
 
 
 def mirror_conditions(make: MakeDrift) -> None:

@@ -89,7 +89,7 @@ def test_parameter_counts(shapes: Shapes, total: int) -> None:
         ("optim4rl", OLD | {"version": "2023"}, "version is '2023'; write 'arxiv2023'"),
         ("optim4rl", OLD | {"widht": 3}, "did you mean 'width'"),
         ("optim4rl", OLD | {"width": 0}, "width is 0; write an integer of at least 1"),
-        ("optim4rl", OLD | {"learning_rate": 0.0}, "0.0; write a positive number"),
+        ("optim4rl", OLD | {"learning_rate": 0.0}, "0.0; write a number above 0"),
         ("optim4rl", OLD | {"learning_rate": "fast"}, "'fast'; write a finite number"),
     ],
 )

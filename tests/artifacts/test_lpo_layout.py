@@ -14,7 +14,7 @@ ARCHITECTURE = {"width": 3, "clip_eps": 0.2, "margin": 1e-4}
 
 
 def card(architecture: dict[str, Any] = ARCHITECTURE, parameters: int = 27) -> Card:
-    data = card_data(algorithm="lpo", architecture=architecture)
+    data = card_data(algorithm="lpo", kind="drift", architecture=architecture)
     data["weights"] = data["weights"] | {"parameters": parameters}
     return Card.from_dict(data)
 

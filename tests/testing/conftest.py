@@ -1,4 +1,4 @@
-"""Fixtures that hand a test the learned optimiser it is parametrised with."""
+"""Fixtures that hand a test the optimiser or drift it is parametrised with."""
 
 from collections.abc import Iterator
 
@@ -35,12 +35,10 @@ def mirror(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def subject(request: pytest.FixtureRequest) -> subjects.Subject:
-    """The learned optimiser a test is parametrised with, one of ``NAMES``."""
+    """What a test is parametrised with, by its name in ``subjects``."""
     name = request.param
-    if name in subjects.INITIAL:
+    if name.startswith("initial "):
         return subjects.initial(name)
-    if name == subjects.PLUGIN_NAME:
-        return subjects.plugin()
     if isinstance(artifacts.card(name).weights, RemoteWeights):
         request.getfixturevalue("mirror")
         return subjects.registered(name, fetch=True)

@@ -1,23 +1,18 @@
-"""Every learned optimiser the suite is run over, by name."""
+"""Every learned optimiser and drift the suite is run over, by name."""
 
 import dataclasses
 import functools
-import importlib.util
-import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
 import jax
+import pytest
 
 from learned_opt_rl import Horizon, artifacts, open_rl
-from learned_opt_rl.artifacts import Artifact, registry
-from learned_opt_rl.artifacts.card import Card
-from learned_opt_rl.rules import no_features, optim4rl
+from learned_opt_rl.artifacts import Artifact
+from learned_opt_rl.rules import lpg, lpo, no_features, optim4rl
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-PLUGIN = REPOSITORY / "examples/plugin/example_rl_optimizer"
-PLUGIN_NAME = "example/sign-momentum"
 HORIZON = Horizon(320, epochs=4, minibatches=8)
 KEY = jax.random.key(0)
 # Name -> the rule with any further arguments, and weights as a function of nothing.
@@ -61,40 +56,86 @@ INITIAL: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
         for version, width in (("arxiv2023", 16), ("rlc2024", None))
     },
 }
-NAMES = [*artifacts.cards(), PLUGIN_NAME, *INITIAL]
+INITIAL_DRIFTS = {
+    "initial lpo": lambda: lpo.drift(lpo.init(KEY, lpo.Architecture(width=16)))
+}
+
+
+def _initial_lpg(**changes: Any) -> lpg.UpdateRule:
+    sizes = lpg.Architecture(width=8, embedding=4, target_width=5, **changes)
+    return lpg.UpdateRule(lpg.init(KEY, sizes), sizes)
+
+
+INITIAL_UPDATE_RULES = {
+    "initial lpg": _initial_lpg,
+    "initial lpg ascended": functools.partial(_initial_lpg, policy_sign="ascend"),
+    "initial lpg with lifetime": functools.partial(
+        _initial_lpg, core="lstm", gamma_input=True, lifetime_inputs="relative"
+    ),
+}
+
+# All closed forms share one rule. These four have between them what it can do: sums
+# over a leaf; slots, dormancy and layer position; momenta, noise and a learning rate;
+# normalised tensors and the mean over all leaves.
+USUAL_EXPRESSIONS = {
+    "discovered/archive_clipped",
+    "discovered/discovered_3",
+    "discovered/open_recurrent_llm_minatar",
+    "discovered/open_symbolic_minatar",
+}
+
+
+def of_kind(kind: str) -> list[str]:
+    """The registered artifacts of a kind."""
+    return [name for name, card in artifacts.cards().items() if card.kind == kind]
+
+
+def has_weights(name: str) -> bool:
+    """Whether there is anything that the rule is a function of."""
+    return name in INITIAL or artifacts.card(name).weights.parameters > 0
+
+
+def marked(names: Iterable[str]) -> list[Any]:
+    """Optimisers as parameters of a test, most closed forms among the slow ones."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if _is_slow(name) else name
+        for name in names
+    ]
+
+
+def _is_slow(name: str) -> bool:
+    if name in INITIAL or name in USUAL_EXPRESSIONS:
+        return False
+    return artifacts.card(name).algorithm == "expression"
+
+
+OPTIMIZERS = [*of_kind("optimizer"), *INITIAL]
+DRIFTS = [*of_kind("drift"), *INITIAL_DRIFTS]
+UPDATE_RULES = [*of_kind("update_rule"), *INITIAL_UPDATE_RULES]
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A learned optimiser: its factory, its rule as a function of weights, those."""
+    """What is checked: its factory, its rule as a function of weights, those."""
 
     make: Callable[..., Any]
-    make_tx: Callable[[Any], Any]
-    weights: Any
+    make_tx: Callable[[Any], Any] | None = None
+    weights: Any = None
 
 
 @functools.cache
 def initial(name: str) -> Subject:
-    rule, init = INITIAL[name]
-    weights = init()
-    return Subject(functools.partial(rule, weights), rule, weights)
+    if name in INITIAL:
+        rule, init = INITIAL[name]
+        weights = init()
+        return Subject(functools.partial(rule, weights), rule, weights)
+    return Subject({**INITIAL_DRIFTS, **INITIAL_UPDATE_RULES}[name])
 
 
 @functools.cache
 def registered(name: str, *, fetch: bool = False) -> Subject:
     artifact = artifacts.load(name, fetch=fetch)
     return of_rule(artifacts.rule_module(artifact.card.algorithm), artifact)
-
-
-@functools.cache
-def plugin() -> Subject:
-    """The example plugin, which is not installed here: straight from its folder."""
-    spec = importlib.util.spec_from_file_location(PLUGIN.name, PLUGIN / "__init__.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    card = Card.load(PLUGIN / "card.json")
-    entry = registry.Entry(card, PLUGIN, "plugin example")
-    return of_rule(module, registry.load_entry(entry))
 
 
 def of_rule(rule: ModuleType, artifact: Artifact) -> Subject:

@@ -1,0 +1,77 @@
+"""The table of all artifacts' conformance, its file and its page."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+
+import pytest
+
+from learned_opt_rl import artifacts, testing
+from learned_opt_rl.errors import UnknownArtifactError
+from learned_opt_rl.testing import table
+from tests.broken_drifts import DRIFTS
+
+NAMES = ["discovered/dpo", "discovered/conversation_tanh_clip"]
+
+
+@pytest.fixture
+def page(repository: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(repository / "docs")
+    monkeypatch.delitem(sys.modules, "_conformance_page", raising=False)
+    import _conformance_page
+
+    return _conformance_page
+
+
+def test_what_is_not_fetched_is_left_out() -> None:
+    names = table.names_at_hand()
+    local = [name for name, card in artifacts.cards().items() if not card.is_remote]
+    assert names == sorted(local)
+
+
+def test_rows_hold_every_check_once() -> None:
+    make = DRIFTS["slopes_at_one"].make
+    results = testing.conformance(make, kind="drift")
+    results[0] = testing.CheckResult("gives_values", "skipped", "too late")
+    row = table.Row.of("mine", "drift", results)
+    assert list(row.failed) == ["flat_at_one"]
+    assert row.skipped == {"gives_values": "too late"}
+    assert {*row.passed, *row.failed, *row.skipped} == set(testing.DRIFT_CHECKS)
+    line = table.markdown([dataclasses.asdict(row)]).splitlines()[-1]
+    assert line == "| mine | drift | 4 of 6 | `flat_at_one` | `gives_values` |"
+
+
+def test_an_unknown_name_is_an_error() -> None:
+    with pytest.raises(UnknownArtifactError, match="did you mean 'discovered/dpo'"):
+        table.check_all(["discovered/dop"])
+
+
+def test_the_page_shows_the_file(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], page
+) -> None:
+    out = tmp_path / "conformance.json"
+    assert table.main([*NAMES, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out.strip()
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["artifact"] for row in rows] == NAMES
+    assert all(len(row["passed"]) == 6 for row in rows)
+    page.write_conformance(tmp_path / "docs", out)
+    written = (tmp_path / "docs/conformance.md").read_text()
+    assert written.startswith(printed)
+
+
+def test_the_page_gives_the_reasons(tmp_path: pathlib.Path, page) -> None:
+    row = table.Row("mine", "drift", (), {"flat_at_one": "a\nb"}, {})
+    out = tmp_path / "conformance.json"
+    out.write_text(
+        json.dumps({"jax": "0", "platform": "cpu", "rows": [dataclasses.asdict(row)]})
+    )
+    page.write_conformance(tmp_path, out)
+    written = (tmp_path / "conformance.md").read_text()
+    assert "- mine, `flat_at_one`: failed.\n\n  ```text\n  a\n  b\n" in written
+
+
+def test_without_results_there_still_is_a_page(tmp_path: pathlib.Path, page) -> None:
+    page.write_conformance(tmp_path, tmp_path / "missing.json")
+    assert "No results" in (tmp_path / "conformance.md").read_text()
