@@ -96,6 +96,6 @@ def _check_shapes(flat: Mapping[str, np.ndarray], card: Card, expected: Shapes) 
             )
         if flat[name].shape != expected[name]:
             raise WeightsError(
-                f"{card.name}: {_shown(name)} has shape {flat[name].shape}, but the card's "
+                f"{card.name}: {name} has shape {flat[name].shape}, but the card's "
                 f"architecture asks for {expected[name]}; correct one of the two"
             )
