@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from _artifact_pages import write_pages
+from _artifact_pages import write_pages  # noqa: E402
 from _conformance_page import write_conformance  # noqa: E402
 from _results_page import write_table  # noqa: E402
 

@@ -3,7 +3,7 @@ r"""Write measured results into a card, from the raw rows of its runs.
 As in::
 
     python -m learned_opt_rl.evaluation.cards \
-        pretrained/minatar results/minatar_1e6.jsonl
+        pretrained/minatar results/breakout_1e6.jsonl
 """
 
 import argparse
