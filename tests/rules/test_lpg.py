@@ -227,6 +227,7 @@ def write(folder, rule, **changes):
     count = sum(leaf.size for leaf in jax.tree.leaves(rule.weights))
     fields = {
         "algorithm": "lpg",
+        "kind": "update_rule",
         "architecture": dataclasses.asdict(rule.architecture),
         "horizon": None,
     }

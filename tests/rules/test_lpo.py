@@ -168,7 +168,9 @@ def test_init_is_reproducible_and_has_the_documented_layout():
 
 
 def lpo_card(**changes):
-    data = card_data(algorithm="lpo", architecture=ARCHITECTURE, horizon=None)
+    data = card_data(
+        algorithm="lpo", kind="drift", architecture=ARCHITECTURE, horizon=None
+    )
     data["weights"] = data["weights"] | {"parameters": 45}
     return data | changes
 
