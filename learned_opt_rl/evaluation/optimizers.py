@@ -18,6 +18,7 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.rules import pretrained
 from learned_opt_rl.rules._tuned import tuned
+from learned_opt_rl.rules.discovered import tuned_learning_rate
 from learned_opt_rl.rules.drifts import Drift
 
 OptimizerFactory = Callable[[jax.Array], optax.GradientTransformation]
@@ -129,17 +130,33 @@ def resolve(rule: str, config: PPOConfig, environment: str) -> Rule:
             f"rule={rule!r} is an update rule, which no PPO agent runs; use agents.lpg"
         )
     if card.kind == "drift":
-        adam = handcrafted("adam", environment, config.num_updates)
+        try:
+            adam = handcrafted("adam", environment, config.num_updates)
+        except ValueError as error:
+            raise ValueError(
+                f"rule={rule!r} is a drift, which is run with tuned Adam, but {error}"
+            ) from error
         return Rule(lambda key: adam, pretrained(card.name))
     from_artifact = artifacts.rule_module(card.algorithm).from_artifact
-    tuned_for = "learning_rates" in card.architecture
-    extra: dict[str, Any] = {"environment": environment} if tuned_for else {}
+    extra: dict[str, Any] = {}
+    if "learning_rates" in card.architecture:
+        extra["learning_rate"] = _tuned_rate(rule, card.name, environment)
 
     def optimizer(key: jax.Array) -> optax.GradientTransformation:
         options = _accepted(from_artifact, horizon=config.horizon(), key=key)
         return pretrained(card.name, **options, **extra)
 
     return Rule(optimizer)
+
+
+def _tuned_rate(rule: str, name: str, environment: str) -> float:
+    try:
+        return tuned_learning_rate(name, environment)
+    except ValueError as error:
+        raise ValueError(
+            f"rule={rule!r}: {error}, as in run(lambda key: pretrained({name!r}, "
+            "learning_rate=...), ...)"
+        ) from error
 
 
 def _accepted(function: Callable[..., Any], **options: Any) -> dict[str, Any]:

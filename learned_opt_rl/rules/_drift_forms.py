@@ -14,7 +14,7 @@ Drift: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 """``(ratio, advantage) -> drift``: elementwise, non-negative, 0 at ratio 1."""
 
 # exp(log-probability difference) underflows to 0; its logarithm must not be -inf.
-_SMALLEST_RATIO = 1e-30
+SMALLEST_RATIO = 1e-30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def dpo(alpha: float = 2.0, beta: float = 0.6) -> Drift:
     def drift(ratio: jax.Array, advantage: jax.Array) -> jax.Array:
         require_same_shape(ratio, advantage)
         positive = (ratio - 1) * advantage
-        negative = jnp.log(jnp.maximum(ratio, _SMALLEST_RATIO)) * advantage
+        negative = jnp.log(jnp.maximum(ratio, SMALLEST_RATIO)) * advantage
         return jnp.where(
             advantage >= 0, _restrained(positive, alpha), _restrained(negative, beta)
         )

@@ -8,7 +8,7 @@ References:
     Goldie et al., 2025: "How Should We Meta-Learn Reinforcement Learning
     Algorithms?", supplement C. Goldie et al., 2025: "Do Symbolic or Black-Box
     Representations Generalise Better in Learned Optimisation?", section 6 and
-    appendix B.
+    appendix B. Lu et al., 2022: "Discovered Policy Optimisation" (DPO).
 
 Example:
     >>> import jax.numpy as jnp
@@ -28,12 +28,13 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt_rl import artifacts, expressions
-from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.errors import ArtifactError, ExpressionError
 from learned_opt_rl.expressions import Function
 from learned_opt_rl.features import Horizon, Networks, broadcast_dormancy, leaf_roles
 from learned_opt_rl.rules import _tree_checks as checks
 from learned_opt_rl.rules import drifts
 from learned_opt_rl.rules._artifact import require_algorithm
+from learned_opt_rl.rules._drift_forms import SMALLEST_RATIO
 from learned_opt_rl.rules._expression_step import StepInputs, step, zero_mean
 from learned_opt_rl.rules._leaves import split
 from learned_opt_rl.rules._noise import exploration_noise, init_key, split_key
@@ -100,23 +101,17 @@ def scale_by_expression(
         TypeError: ``horizon`` is no ``Horizon``; a parameter is not floating.
 
     References:
-        specs of the two papers named above: momenta without bias correction, input
-        ``lr`` annealed linearly, noise for the actor only.
+        The two papers of Goldie et al. 2025 named above: momenta without bias
+        correction, ``lr`` annealed linearly, noise for the actor only.
 
     Example:
         >>> from learned_opt_rl import Horizon, discovered
         >>> text = "optimizer\ninputs g, lr\nreturn lr * sign(g)"
         >>> tx = discovered.scale_by_expression(text, Horizon(100), learning_rate=0.01)
     """
-    if isinstance(function, str):
-        function = expressions.parse(function)
-    if function.kind != "optimizer":
-        raise ValueError(
-            f"function is of kind {function.kind!r}; give one of kind 'optimizer', or "
-            "use discovered.drift(function)"
-        )
+    body = _function(function, "optimizer", constants)
     checks.require_horizon(horizon)
-    body = function
+    checks.require_seed(seed, key)
 
     def init_fn(params: optax.Params) -> ScaleByExpressionState:
         checks.require_floating(params)
@@ -213,20 +208,42 @@ def drift(
         >>> d(jnp.array([1.0, 2.0]), jnp.ones(2)).tolist()
         [0.0, 1.0]
     """
-    if isinstance(function, str):
-        function = expressions.parse(function)
-    if function.kind != "drift":
-        raise ValueError(
-            f"function is of kind {function.kind!r}; give one of kind 'drift', or use "
-            "discovered.scale_by_expression(function, horizon)"
-        )
-    body = function
+    body = _function(function, "drift", constants)
 
     def raw(ratio: jax.Array, advantage: jax.Array) -> jax.Array:
-        available = {"r": ratio, "A": advantage, "log_r": jnp.log(ratio)}
-        return body.evaluate(available, {}, constants)[0]
+        log_ratio = jnp.log(jnp.maximum(ratio, SMALLEST_RATIO))
+        available = {"r": ratio, "A": advantage, "log_r": log_ratio}
+        value = body.evaluate(available, {}, constants)[0]
+        return value.astype(jnp.result_type(ratio))
 
     return drifts.from_function(raw, offset=offset)
+
+
+def _function(
+    given: Function | str, kind: str, constants: Mapping[str, Any] | None
+) -> Function:
+    """The function, parsed and of the right kind, with constants that it declares."""
+    function = expressions.parse(given) if isinstance(given, str) else given
+    if not isinstance(function, Function):
+        raise TypeError(
+            f"function={given!r} must be a text or an expressions.Function; "
+            "expressions.parse(text) makes one"
+        )
+    if function.kind != kind:
+        use = "drift(function)" if kind == "optimizer" else "scale_by_expression(...)"
+        raise ValueError(
+            f"function is of kind {function.kind!r}; give one of kind {kind!r}, or use "
+            f"discovered.{use}"
+        )
+    declared = function.init_constants()
+    for name in constants or {}:
+        if name not in declared:
+            raise ExpressionError(
+                f"constants= sets {name!r}, which the function does not declare; it "
+                f"declares {', '.join(declared) or 'none'}",
+                category="call_error",
+            )
+    return function
 
 
 def tuned_learning_rate(name: str, environment: str) -> float:
@@ -291,7 +308,12 @@ def from_artifact(
     function = expressions.parse(str(artifact.text))
     if card.kind == "drift":
         offset = float(card.architecture["offset"])
-        return drift(function, constants=constants, offset=offset, **options)
+        if options:
+            raise TypeError(
+                f"'{card.name}' is a drift, which takes no {', '.join(options)}; only "
+                "constants= can be set"
+            )
+        return drift(function, constants=constants, offset=offset)
     return _optimizer(card, function, constants=constants, **options)
 
 
@@ -326,6 +348,7 @@ def _optimizer(
     horizon: Horizon | None = None,
     learning_rate: Any = None,
     environment: str | None = None,
+    zero_mean_updates: bool | None = None,
     **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
     if learning_rate is not None and environment is not None:
@@ -337,11 +360,13 @@ def _optimizer(
         learning_rate = _tuned(card, environment)
     if learning_rate is None:
         learning_rate = card.architecture.get("learning_rate", 1.0)
+    if zero_mean_updates is None:
+        zero_mean_updates = bool(card.architecture["zero_mean"])
     return scale_by_expression(
         function,
         horizon_of(card, horizon),
         learning_rate=learning_rate,
-        zero_mean_updates=bool(card.architecture["zero_mean"]),
+        zero_mean_updates=zero_mean_updates,
         **options,
     )
 
@@ -351,7 +376,7 @@ def _tuned(card: artifacts.Card, environment: str) -> float:
     if table is None:
         raise ArtifactError(
             f"'{card.name}' has no table of learning rates: its function has no input "
-            "lr. Leave environment= out"
+            f"lr. Leave environment={environment!r} out"
         )
     return tuned(str(table), environment)["learning_rate"]
 

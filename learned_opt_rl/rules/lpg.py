@@ -38,6 +38,7 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.rules import _lpg_checks as checks
 from learned_opt_rl.rules import _lpg_network as network
+from learned_opt_rl.rules._artifact import require_algorithm
 from learned_opt_rl.rules._lpg_network import Architecture as Architecture
 from learned_opt_rl.rules._lpg_network import Sign
 from learned_opt_rl.rules._lpg_network import Weights as Weights
@@ -262,12 +263,8 @@ def from_artifact(
         WeightsError: Its weights are not of the architecture its card states.
         ValueError: ``policy_sign`` is neither ``"descend"`` nor ``"ascend"``.
     """
+    require_algorithm(artifact, "lpg")
     card = artifact.card
-    if card.algorithm != "lpg":
-        raise ArtifactError(
-            f"artifact '{card.name}' is of algorithm '{card.algorithm}', not 'lpg'; "
-            f"use learned_opt_rl.pretrained('{card.name}')"
-        )
     fields: dict[str, Any] = dict(card.architecture)
     rule = UpdateRule(artifact.weights, Architecture(**fields))
     network.check_weights(rule.weights, rule.architecture)

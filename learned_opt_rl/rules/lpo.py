@@ -29,7 +29,8 @@ import jax.numpy as jnp
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.artifacts.weights import lpo_shapes, unflatten_names
-from learned_opt_rl.errors import ArtifactError, WeightsError
+from learned_opt_rl.errors import WeightsError
+from learned_opt_rl.rules._artifact import require_algorithm
 from learned_opt_rl.rules._drift_forms import (
     Drift,
     from_function,
@@ -211,12 +212,8 @@ def from_artifact(artifact: artifacts.Artifact) -> Drift:
         learned_opt_rl.errors.ArtifactError: artifact 'minatar' is of algorithm 'open',
         not 'lpo'; use learned_opt_rl.pretrained('minatar')
     """
+    require_algorithm(artifact, "lpo")
     card = artifact.card
-    if card.algorithm != "lpo":
-        raise ArtifactError(
-            f"artifact '{card.name}' is of algorithm '{card.algorithm}', not 'lpo'; "
-            f"use learned_opt_rl.pretrained('{card.name}')"
-        )
     sizes: Any = card.architecture
     return drift(artifact.weights, clip_eps=sizes["clip_eps"], margin=sizes["margin"])
 

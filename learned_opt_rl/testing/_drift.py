@@ -51,15 +51,21 @@ def transforms(make: MakeDrift) -> None:
 
 
 def policy_gradient(make: MakeDrift) -> None:
-    """The policy loss and its gradient are finite, for ratios from 1e-3 to 1e3."""
+    """Loss and gradient are finite, for ratios up to 1e3 and down to those that are 0.
+
+    A log-ratio of -110 is what an action leaves that a policy has all but dropped; in
+    float32 the ratio is then 0, and a logarithm of it would make every gradient NaN.
+    """
     drift = make()
-    ratio = jnp.exp(jnp.linspace(-6.9, 6.9, 41))
-    advantage = jnp.linspace(-4.0, 4.0, 41)
+    usual = jnp.linspace(-6.9, 6.9, 41)
+    log_ratio = jnp.concatenate([usual, jnp.array([-85.0, -110.0, -110.0])])
+    advantage = jnp.append(jnp.linspace(-4.0, 4.0, 41), jnp.array([1.0, 1.0, -1.0]))
 
-    def loss(ratio: jax.Array) -> jax.Array:
-        return losses.policy_loss(ratio, advantage, drift)
+    def loss(log_ratio: jax.Array) -> jax.Array:
+        return losses.policy_loss(jnp.exp(log_ratio), advantage, drift)
 
-    expect.finite(jax.value_and_grad(loss)(ratio), "the policy loss and its gradient")
+    found = jax.value_and_grad(loss)(log_ratio)
+    expect.finite(found, "the policy loss and its gradient")
 
 
 def flat_at_one(make: MakeDrift) -> None:

@@ -19,8 +19,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+import optax
 
 from learned_opt_rl import artifacts
+from learned_opt_rl._version import __version__
 from learned_opt_rl.artifacts import remote
 from learned_opt_rl.testing._suite import CheckResult, conformance
 
@@ -150,7 +152,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows += map(dataclasses.asdict, check_all([name]))
     print(markdown(rows))
     if options.out is not None:
-        where = {"jax": jax.__version__, "platform": jax.default_backend()}
+        where = {
+            "jax": jax.__version__,
+            "optax": optax.__version__,
+            "learned_opt_rl": __version__,
+            "platform": jax.default_backend(),
+        }
         text = json.dumps({**where, "rows": rows}, indent=1)
         options.out.write_text(f"{text}\n", encoding="utf-8")
     return int(any(row["failed"] for row in rows))

@@ -125,6 +125,24 @@ def test_resolve_gives_learned_rules_their_horizon_and_key(monkeypatch, rule):
     assert options == {"horizon": config.horizon(), "key": key}
 
 
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("discovered/open_llm_ant", "rule='discovered/open_llm_ant': nothing is tuned"),
+        ("discovered/dpo", "rule='discovered/dpo' is a drift, .* with tuned Adam, but"),
+    ],
+)
+def test_resolve_says_at_once_what_is_not_tuned(rule, words):
+    with pytest.raises(ValueError, match=words):
+        optimizers.resolve(rule, PPOConfig(20_000), "Pong")
+
+
+def test_resolve_gives_a_drift_tuned_adam():
+    rule = optimizers.resolve("discovered/dpo", PPOConfig(20_000), "Breakout-MinAtar")
+    assert rule.drift is not None
+    assert float(rule.drift(jnp.array([1.5]), jnp.array([1.0]))[0]) > 0
+
+
 @pytest.mark.parametrize("algorithm", ["no_features", "optim4rl"])
 def test_resolve_gives_other_rules_only_what_they_take(monkeypatch, algorithm):
     asked = []

@@ -169,6 +169,31 @@ def test_every_drift_artifact_is_a_loss_ppo_can_descend():
         assert loss >= -(ratio * advantage).mean() - 1e-6, name
 
 
+@pytest.mark.parametrize("advantage", [1.0, 0.0, -1.0])
+def test_an_action_the_policy_has_dropped_does_not_make_the_gradient_nan(advantage):
+    def loss(log_ratio, d):
+        return losses.policy_loss(jnp.exp(log_ratio), jnp.float32(advantage), d)
+
+    for name, card in artifacts.cards().items():
+        if card.kind == "drift":
+            d = discovered.pretrained(name)
+            assert jnp.isfinite(jax.grad(loss)(jnp.float32(-110.0), d)), name
+
+
+def test_a_drift_has_the_dtype_of_the_ratio():
+    ratio = jnp.array([1.5], jnp.bfloat16)
+    found = discovered.pretrained("discovered/dpo")(ratio, ratio)
+    assert found.dtype == jnp.bfloat16
+
+
+def test_the_mean_can_be_kept():
+    name = "discovered/open_symbolic_minatar"
+    tx = discovered.pretrained(name, zero_mean_updates=False)
+    updates, _ = tx.update(gradients(), tx.init(PARAMS), PARAMS)
+    total = sum(float(u.sum()) for u in jax.tree.leaves(updates))
+    assert total < -1e-4
+
+
 def test_a_constant_of_a_drift_can_be_changed():
     narrow = discovered.pretrained("discovered/lpo_llm_ant", constants={"eps": 0.05})
     wide = discovered.pretrained("discovered/lpo_llm_ant")
@@ -188,7 +213,9 @@ class TestErrors:
             discovered.pretrained("discovered/open_llm_ant", environment="Pong")
 
     def test_an_environment_for_a_function_without_a_rate(self):
-        with pytest.raises(ArtifactError, match="no input lr. Leave environment= out"):
+        with pytest.raises(
+            ArtifactError, match="no input lr. Leave environment='ant' out"
+        ):
             discovered.pretrained("discovered/discovered_1", environment="ant")
 
     def test_a_drift_is_no_optimizer(self):
@@ -203,9 +230,18 @@ class TestErrors:
             discovered.pretrained("minatar")
 
     def test_an_unknown_constant(self):
-        tx = discovered.pretrained("discovered/discovered_1", constants={"mm": 1.0})
-        with pytest.raises(ExpressionError, match="mm"):
-            tx.update(gradients(), tx.init(PARAMS), PARAMS)
+        with pytest.raises(ExpressionError, match="sets 'mm', .* declares m$"):
+            discovered.pretrained("discovered/discovered_1", constants={"mm": 1.0})
+        with pytest.raises(ExpressionError, match="declares alpha, beta"):
+            discovered.pretrained("discovered/dpo", constants={"gamma": 1.0})
+
+    def test_an_option_a_drift_does_not_take(self):
+        with pytest.raises(TypeError, match="a drift, which takes no learning_rate"):
+            discovered.pretrained("discovered/dpo", learning_rate=0.1)
+
+    def test_no_function(self):
+        with pytest.raises(TypeError, match=r"function=3 must be a text or an"):
+            discovered.drift(3)
 
     def test_a_state_of_another_function(self):
         one = discovered.pretrained("discovered/discovered_1")
