@@ -26,15 +26,14 @@ def load_expression(path: pathlib.Path, card: Card) -> tuple[WeightTree, str]:
         WeightsError: The file is unreadable or not the one the card describes, is not
             UTF-8, does not parse, or is of another kind than the card says.
     """
-    restore = RESTORE
-    content = read_limited(path, restore)
-    check_sha256(content, card.weights.sha256, str(path), restore)
+    content = read_limited(path, RESTORE)
+    check_sha256(content, card.weights.sha256, str(path), RESTORE)
     try:
         text = content.decode("utf-8")
         function = expressions.parse(text)
     except UnicodeDecodeError as error:
         raise WeightsError(
-            f"{path}: is not UTF-8 (byte {error.start}); {restore}"
+            f"{path}: is not UTF-8 (byte {error.start}); {RESTORE}"
         ) from error
     except ExpressionError as error:
         raise WeightsError(f"{path}: {error}") from error

@@ -115,14 +115,10 @@ def scale_by_expression(
 
     def init_fn(params: optax.Params) -> ScaleByExpressionState:
         checks.require_floating(params)
-        slots = jax.tree.map(lambda p: body.init_memory(jnp.shape(p)), params)
         return ScaleByExpressionState(
             count=jnp.zeros((), jnp.int32),
             memory={
-                name: jax.tree.map(
-                    lambda _, slot, name=name: jnp.asarray(slot[name]), params, slots
-                )
-                for name in body.init_memory(())
+                slot.name: _init_slot(body, slot.name, params) for slot in body.memory
             },
             key=init_key(params, seed=seed, key=key),
         )
@@ -381,11 +377,15 @@ def _tuned(card: artifacts.Card, environment: str) -> float:
     return tuned(str(table), environment)["learning_rate"]
 
 
+def _init_slot(function: Function, name: str, params: Any) -> Any:
+    return jax.tree.map(lambda p: function.init_memory(jnp.shape(p))[name], params)
+
+
 def _checked_state(
     state: Any, updates: Any, params: Any, function: Function
 ) -> ScaleByExpressionState:
     checks.require_state(state, ScaleByExpressionState)
-    slots = set(function.init_memory(()))
+    slots = {slot.name for slot in function.memory}
     if set(state.memory) != slots:
         raise ValueError(
             f"the optimiser state holds the slots {sorted(state.memory)}, the function "
