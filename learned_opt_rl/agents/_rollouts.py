@@ -51,8 +51,7 @@ def collect(
         logits, _ = apply_mlp(runner.params["actor"], x, config.activation)
         action = jax.random.categorical(action_key, logits)
         log_prob = select(jax.nn.log_softmax(logits), action)
-        env_keys = jax.random.split(env_key, config.num_envs)
-        stepped = jax.vmap(env.step)(env_keys, env_state, action)
+        stepped = env.step_many(env_key, env_state, action)
         played = Played(observation, action, log_prob, stepped.reward, stepped.done)
         return (stepped.state, stepped.observation), played
 

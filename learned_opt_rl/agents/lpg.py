@@ -143,8 +143,7 @@ def make_loop(
     def start(key: jax.Array) -> Runner:
         param_key, reset_key, key = jax.random.split(key, 3)
         params = init_params(param_key, config, env, target_width)
-        reset_keys = jax.random.split(reset_key, config.num_envs)
-        observation, env_state = jax.vmap(env.reset)(reset_keys)
+        observation, env_state = env.reset_many(reset_key, config.num_envs)
         metrics = UpdateMetrics(*[jnp.float32(0) for _ in UpdateMetrics._fields])
         agent = init_agent(params, optimizer)
         return Runner(agent, metrics, env_state, observation, key)

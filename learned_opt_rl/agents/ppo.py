@@ -249,8 +249,7 @@ def make_loop(
     def start(key: jax.Array) -> Runner:
         param_key, reset_key, key = jax.random.split(key, 3)
         params = init_params(param_key, config, env)
-        reset_keys = jax.random.split(reset_key, config.num_envs)
-        observation, env_state = jax.vmap(env.reset)(reset_keys)
+        observation, env_state = env.reset_many(reset_key, config.num_envs)
         return Runner(params, optimizer.init(params), env_state, observation, key)
 
     def iterate(runner: Runner) -> Runner:

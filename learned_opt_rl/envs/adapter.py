@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -56,14 +57,23 @@ class Step(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """A discrete-action environment as two pure functions and its sizes.
+    """An environment as two pure functions and its sizes.
 
     Attributes:
         name: What results are filed under.
         reset: ``key -> (observation, state)``.
         step: ``(key, state, action) -> Step``; resets itself when an episode ends.
+            Continuous actions are clipped to their bounds here and nowhere else.
         observation_shape: Shape of one observation.
-        num_actions: Number of discrete actions.
+        num_actions: Number of discrete actions, or the length of the vector that is
+            a continuous action.
+        continuous: Whether an action is a float32 ``[num_actions]``, not an integer.
+        batched_reset: As ``reset`` for an agent's batch, ``(key, num) -> (observations,
+            states)``, where its members share what is drawn (the level of a gridworld).
+        batched_step: As ``step`` for a batch, ``(keys, states, actions) -> Step`` with
+            a leading axis everywhere, where that is cheaper than ``vmap`` of ``step``.
+        details: What results depend on besides the name, such as the physics backend
+            and the versions of packages, as pairs; filed with the results.
 
     Example:
         >>> import jax
@@ -79,6 +89,41 @@ class Environment:
     step: Callable[[jax.Array, EpisodeState, Any], Step]
     observation_shape: tuple[int, ...]
     num_actions: int
+    continuous: bool = False
+    batched_reset: (
+        Callable[[jax.Array, int], tuple[jax.Array, EpisodeState]] | None
+    ) = None
+    batched_step: Callable[[jax.Array, EpisodeState, Any], Step] | None = None
+    details: tuple[tuple[str, str], ...] = ()
+
+    def reset_many(self, key: jax.Array, num: int) -> tuple[jax.Array, EpisodeState]:
+        """Starts an agent's environments.
+
+        Args:
+            key: A PRNG key.
+            num: How many.
+
+        Returns:
+            Observations ``[num, *observation_shape]`` and states, arrays ``[num, ...]``.
+        """
+        if self.batched_reset is not None:
+            return self.batched_reset(key, num)
+        return jax.vmap(self.reset)(jax.random.split(key, num))
+
+    def step_many(self, key: jax.Array, states: EpisodeState, actions: Any) -> Step:
+        """Steps an agent's environments.
+
+        Args:
+            key: A PRNG key.
+            states: Arrays ``[num, ...]``.
+            actions: int32 ``[num]``, or float32 ``[num, num_actions]``.
+
+        Returns:
+            A step whose arrays are ``[num, ...]``.
+        """
+        keys = jax.random.split(key, len(actions))
+        step = self.batched_step or jax.vmap(self.step)
+        return step(keys, states, actions)
 
 
 def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environment:
@@ -96,8 +141,9 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
         The environment, with its episodes' returns and lengths accounted for.
 
     Raises:
-        TypeError: If ``step`` returns neither five nor six values, if the observation
-            is not a single array, or if the actions are not discrete.
+        TypeError: If ``step`` returns neither five nor six values, or a reward that is
+            no scalar; if the observation is not a single array, or changes its shape;
+            or if actions are neither discrete nor one bounded vector.
 
     Example:
         >>> import gymnax
@@ -112,10 +158,10 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
     first = jax.eval_shape(lambda key: env.reset(key, params), key)
     _check_reset(name, first)
     observation, state = first
-    num_actions = _num_actions(name, env, params)
-    action = jax.ShapeDtypeStruct((), jnp.int32)
-    stepped = jax.eval_shape(lambda *args: env.step(*args, params), key, state, action)
+    actions = _actions(name, env, params)
+    stepped = jax.eval_shape(lambda *args: env.step(*args, params), key, state, actions.example)
     has_truncation = _has_truncation(name, stepped)
+    _check_step(name, observation, stepped)
 
     def reset(key: jax.Array) -> tuple[jax.Array, EpisodeState]:
         observation, state = env.reset(key, params)
@@ -123,6 +169,9 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
         return observation, EpisodeState(state, zero, none, zero, none)
 
     def step(key: jax.Array, state: EpisodeState, action: Any) -> Step:
+        if actions.bounds is not None:
+            action = jnp.reshape(action, actions.example.shape)
+            action = jnp.clip(action, *actions.bounds)
         observation, inner, reward, done, *rest = env.step(
             key, state.env, action, params
         )
@@ -130,9 +179,16 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
         if has_truncation:
             done = done | jnp.asarray(rest[0], bool)
         reward = jnp.asarray(reward, jnp.float32)
-        return Step(observation, _account(state, inner, reward, done), reward, done)
+        return Step(observation, account(state, inner, reward, done), reward, done)
 
-    return Environment(name, reset, step, tuple(observation.shape), num_actions)
+    return Environment(
+        name,
+        reset,
+        step,
+        tuple(observation.shape),
+        actions.number,
+        continuous=actions.bounds is not None,
+    )
 
 
 @functools.lru_cache
@@ -204,20 +260,58 @@ def _has_truncation(name: str, stepped: Any) -> bool:
     return count == 6
 
 
-def _num_actions(name: str, env: Any, params: Any) -> int:
+class _Actions(NamedTuple):
+    """What actions an environment takes; bounds are those of continuous ones."""
+
+    number: int
+    example: jax.ShapeDtypeStruct
+    bounds: tuple[Any, Any] | None
+
+
+def _actions(name: str, env: Any, params: Any) -> _Actions:
     space = env.action_space(params)
-    if not hasattr(space, "n"):
+    if hasattr(space, "n"):
+        return _Actions(int(space.n), jax.ShapeDtypeStruct((), jnp.int32), None)
+    shape = getattr(space, "shape", None)
+    if shape is None or len(shape) > 1 or not hasattr(space, "low"):
         raise TypeError(
-            f"environment {name!r} has actions of type {type(space).__name__}; only "
-            "discrete actions are supported (an action space with an attribute `n`)"
+            f"environment {name!r} has actions of type {type(space).__name__}; "
+            "supported are discrete ones (an action space with an attribute `n`) and "
+            "vectors within bounds (attributes `shape`, `low` and `high`)"
         )
-    return int(space.n)
+    example = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return _Actions(math.prod(shape), example, (space.low, space.high))
 
 
-def _account(
+def _check_step(name: str, observation: Any, stepped: tuple[Any, ...]) -> None:
+    """Raises unless ``step`` gave an observation as ``reset`` did and one reward."""
+    if getattr(stepped[0], "shape", None) != observation.shape:
+        raise TypeError(
+            f"step of environment {name!r} observes shape "
+            f"{getattr(stepped[0], 'shape', None)}, its reset {observation.shape}; "
+            "they must be the same"
+        )
+    if jnp.shape(stepped[2]) != ():
+        raise TypeError(
+            f"step of environment {name!r} gives a reward of shape "
+            f"{jnp.shape(stepped[2])}; it must be a scalar, ()"
+        )
+
+
+def account(
     state: EpisodeState, inner: Any, reward: jax.Array, done: jax.Array
 ) -> EpisodeState:
-    """Adds one step to the running episode and closes it where it ended."""
+    """Adds one step to the running episode and closes it where it ended.
+
+    Args:
+        state: Before the step; scalars, or a batch of them.
+        inner: The wrapped environment's state after the step.
+        reward: float32.
+        done: bool.
+
+    Returns:
+        The state after the step.
+    """
     total = state.episode_return + reward
     length = state.episode_length + 1
     return EpisodeState(

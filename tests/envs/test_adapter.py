@@ -89,7 +89,7 @@ class Continuous(probe_envs.ConstantReward):
         (OneValue(), "returns 2 value"),
         (ResetsToThree(), "must return"),
         (Dictionary(), "observes a dict, not one array"),
-        (Continuous(), "has actions of type object; only discrete"),
+        (Continuous(), "has actions of type object; supported are"),
     ],
 )
 def test_unusable_environments_are_refused(env, message):
@@ -115,11 +115,6 @@ def test_a_misspelt_name_gets_the_nearest_ones():
         envs.make("zzz")
 
 
-def test_continuous_gymnax_environments_are_refused():
-    with pytest.raises(TypeError, match="'Pendulum-v1' has actions of type Box"):
-        envs.make("Pendulum-v1")
-
-
 def test_missing_gymnax_names_the_extra(monkeypatch):
     def absent(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
@@ -127,3 +122,27 @@ def test_missing_gymnax_names_the_extra(monkeypatch):
     monkeypatch.setattr(adapter.importlib, "import_module", absent)
     with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[train\]"):
         envs.make.__wrapped__("CartPole-v1")
+
+
+def test_continuous_actions_are_clipped_to_their_bounds_by_the_environment():
+    env = envs.make("Pendulum-v1")  # torques within [-2, 2]
+    assert env.continuous and env.num_actions == 1
+    _, state = env.reset(jax.random.key(0))
+    within, beyond, other = (
+        env.step(jax.random.key(1), state, jnp.array([torque]))
+        for torque in (2.0, 50.0, 1.0)
+    )
+    assert within.reward == beyond.reward
+    assert within.reward != other.reward
+
+
+def test_a_batch_is_started_and_stepped_as_one_by_one():
+    env = envs.make("CartPole-v1")
+    observation, states = env.reset_many(jax.random.key(0), 3)
+    keys = jax.random.split(jax.random.key(1), 3)
+    stepped = env.step_many(jax.random.key(1), states, jnp.array([0, 1, 0]))
+    for i, action in enumerate([0, 1, 0]):
+        state = jax.tree.map(lambda x, i=i: x[i], states)
+        alone = env.step(keys[i], state, action)
+        assert jnp.allclose(stepped.observation[i], alone.observation, atol=1e-6)
+    assert observation.shape == (3, 4)
