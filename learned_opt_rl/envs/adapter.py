@@ -90,9 +90,9 @@ class Environment:
     observation_shape: tuple[int, ...]
     num_actions: int
     continuous: bool = False
-    batched_reset: (
-        Callable[[jax.Array, int], tuple[jax.Array, EpisodeState]] | None
-    ) = None
+    batched_reset: Callable[[jax.Array, int], tuple[jax.Array, EpisodeState]] | None = (
+        None
+    )
     batched_step: Callable[[jax.Array, EpisodeState, Any], Step] | None = None
     details: tuple[tuple[str, str], ...] = ()
 
@@ -104,7 +104,7 @@ class Environment:
             num: How many.
 
         Returns:
-            Observations ``[num, *observation_shape]`` and states, arrays ``[num, ...]``.
+            Observations ``[num, *observation_shape]``, and states of such arrays.
         """
         if self.batched_reset is not None:
             return self.batched_reset(key, num)
@@ -159,7 +159,9 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
     _check_reset(name, first)
     observation, state = first
     actions = _actions(name, env, params)
-    stepped = jax.eval_shape(lambda *args: env.step(*args, params), key, state, actions.example)
+    stepped = jax.eval_shape(
+        lambda *args: env.step(*args, params), key, state, actions.example
+    )
     has_truncation = _has_truncation(name, stepped)
     _check_step(name, observation, stepped)
 
