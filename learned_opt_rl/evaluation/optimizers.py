@@ -3,8 +3,9 @@
 A rule is written ``NAME`` for a handcrafted optimiser with its tuned settings for the
 environment at hand (``adam``, ``rmsprop``, ``lion``, ``sgd``), ``NAME:RATE`` for one
 with a fixed learning rate (``adam:1e-3``), and ``artifact:NAME`` (or just ``NAME``, if
-no handcrafted optimiser is called that) for a learned one. A drift is run with tuned
-Adam; an optimiser with a learning rate takes the one tuned for the environment.
+no handcrafted optimiser is called that) for a learned one, perhaps without one of
+`missing_features.FEATURES` (``minatar@no-dormancy``). A drift is run with tuned Adam;
+an optimiser with a learning rate takes the one tuned for the environment.
 """
 
 import inspect
@@ -16,6 +17,10 @@ import optax
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.agents.config import PPOConfig
+from learned_opt_rl.evaluation.missing_features import (
+    options_without,
+    withhold_dormancy,
+)
 from learned_opt_rl.rules import pretrained
 from learned_opt_rl.rules._tuned import tuned
 from learned_opt_rl.rules.discovered import tuned_learning_rate
@@ -124,7 +129,13 @@ def resolve(rule: str, config: PPOConfig, environment: str) -> Rule:
         plain = handcrafted(rule, environment, config.num_updates)
         return Rule(lambda key: plain)
     # Found out here, a misspelt name does not wait for the runs before it to end.
-    card = artifacts.card(rest if prefix in _PREFIXES else rule)
+    name, at, missing = (rest if prefix in _PREFIXES else rule).partition("@")
+    card = artifacts.card(name)
+    if at and card.kind != "optimizer":
+        raise ValueError(
+            f"rule={rule!r}: only learned optimisers can miss features, and "
+            f"{name!r} is of kind {card.kind!r}; leave {at + missing!r} out"
+        )
     if card.kind == "update_rule":
         raise ValueError(
             f"rule={rule!r} is an update rule, which no PPO agent runs; use agents.lpg"
@@ -143,9 +154,15 @@ def resolve(rule: str, config: PPOConfig, environment: str) -> Rule:
         extra["learning_rate"] = _tuned_rate(rule, card.name, environment)
 
     def optimizer(key: jax.Array) -> optax.GradientTransformation:
-        options = _accepted(from_artifact, horizon=config.horizon(), key=key)
-        return pretrained(card.name, **options, **extra)
+        options: dict[str, Any] = {"horizon": config.horizon(), "key": key}
+        if at:
+            options = options_without(missing, config, options)
+        options = _accepted(from_artifact, **options)
+        made = pretrained(card.name, **options, **extra)
+        return withhold_dormancy(made) if missing == "no-dormancy" else made
 
+    if at:
+        options_without(missing, config, {})  # says now that there is no such feature
     return Rule(optimizer)
 
 
