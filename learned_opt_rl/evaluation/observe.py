@@ -41,8 +41,8 @@ def observe(
         The same with an `ObserveState` around its state.
 
     References:
-        Sokar et al. 2023, "The Dormant Neuron Phenomenon", definition 3.1, whose
-        threshold of 0.025 is used in section 3.
+        Sokar et al. 2023, "The Dormant Neuron Phenomenon", definition 3.1. The
+        threshold is our choice; OPEN's figures use 0, which only relu neurons reach.
 
     Example:
         >>> import jax.numpy as jnp, optax
