@@ -37,13 +37,9 @@ def environment(
         Oh et al. 2020, appendix A; Jackson et al. 2023 (GROOVE).
 
     Example:
-        >>> import jax
         >>> env = environment("small", actions="nine")
-        >>> observation, state = env.reset_many(jax.random.key(0), 4)
-        >>> observation.shape, env.num_actions
-        ((4, 289), 9)
-        >>> env.step_many(jax.random.key(1), state, jax.numpy.arange(4)).reward.shape
-        (4,)
+        >>> env.observation_shape, env.num_actions
+        ((289,), 9)
     """
     mode = get_mode(mode) if isinstance(mode, str) else mode
     if actions is not None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from learned_opt_rl.envs.gridworld.modes import LevelDistribution, Mode
 
@@ -52,6 +53,7 @@ class Level(NamedTuple):
         return inside & ~self.walls
 
 
+@functools.partial(jax.jit, static_argnames="mode")
 def sample_level(key: jax.Array, mode: Mode) -> Level:
     """Draws a level.
 
@@ -76,9 +78,9 @@ def sample_level(key: jax.Array, mode: Mode) -> Level:
         >>> level.height.item(), level.rewards.tolist()
         (11, [1.0, 1.0, -1.0, -1.0])
     """
-    part, grid, objects, *properties, steps, walls, cells, auto = jax.random.split(
-        key, 10
-    )
+    keys = jax.random.split(key, 10)
+    part, grid, objects, steps, walls, cells, auto, *properties = keys
+    reward, terminate, respawn = properties
     index = jax.random.randint(part, (), 0, len(mode.levels))
     bounds = jax.tree.map(lambda x: jnp.asarray(x)[index], _bounds(mode))
     height = _integer(grid, bounds.heights)  # the same key: equal bounds give squares
@@ -91,23 +93,19 @@ def sample_level(key: jax.Array, mode: Mode) -> Level:
     used = jnp.arange(mode.num_slots) < num_objects
     free = inside & ~layout & ~drawn
     start, *rest = draw_cells(cells, free, jnp.concatenate([jnp.ones(1, bool), used]))
-    reward, terminate, respawn = properties
-    by_type = (
-        _uniform(reward, bounds.rewards),
-        _log_uniform(terminate, bounds.p_terminate),
-        _log_uniform(respawn, bounds.p_respawn),
-    )
     return Level(
-        height,
-        width,
-        layout | drawn,
-        start,
-        num_objects,
-        bounds.types,
-        jnp.stack(rest),
-        *(value[bounds.types] for value in by_type),
-        jnp.round(_log_uniform(steps, bounds.max_steps)).astype(jnp.int32),
-        _auto_collect(auto, mode),
+        height=height,
+        width=width,
+        walls=layout | drawn,
+        start=start,
+        num_objects=num_objects,
+        types=bounds.types,
+        cells=jnp.stack(rest),
+        rewards=_uniform(reward, bounds.rewards)[bounds.types],
+        p_terminate=_log_uniform(terminate, bounds.p_terminate)[bounds.types],
+        p_respawn=_log_uniform(respawn, bounds.p_respawn)[bounds.types],
+        max_steps=jnp.round(_log_uniform(steps, bounds.max_steps)).astype(jnp.int32),
+        auto_collect=_auto_collect(auto, mode),
     )
 
 
@@ -187,7 +185,7 @@ def check_level(level: Level, mode: Mode) -> None:
                 f"level.{name} has shape {jnp.shape(array)}, but mode {mode.name!r} "
                 f"needs {shapes.get(name, ())}"
             )
-    if not any(isinstance(x, jax.core.Tracer) for x in level):
+    if not any(isinstance(x, Tracer) for x in level):
         _check_values(jax.tree.map(np.asarray, level), mode)
 
 
@@ -251,15 +249,18 @@ def _row(levels: LevelDistribution, mode: Mode) -> _Bounds:
     properties = np.zeros((3, mode.num_types, 2), np.float32)
     for i, kind in enumerate(levels.objects):
         properties[:, i] = kind.reward, kind.p_terminate, kind.p_respawn
+    rewards, p_terminate, p_respawn = properties
     return _Bounds(
-        np.array(levels.heights, np.int32),
-        np.array(levels.widths, np.int32),
-        np.array(levels.num_objects, np.int32),
-        np.array(levels.max_steps, np.float32),
-        types,
-        *properties,
-        walls,
-        np.int32(levels.num_walls),
+        heights=np.array(levels.heights, np.int32),
+        widths=np.array(levels.widths, np.int32),
+        num_objects=np.array(levels.num_objects, np.int32),
+        max_steps=np.array(levels.max_steps, np.float32),
+        types=types,
+        rewards=rewards,
+        p_terminate=p_terminate,
+        p_respawn=p_respawn,
+        walls=walls,
+        num_walls=np.array(levels.num_walls, np.int32),
     )
 
 

@@ -24,13 +24,13 @@ class ObjectType(NamedTuple):
     """Objects of one kind; each property is drawn once per level.
 
     Attributes:
-        count: How many of them there are at most.
+        number: How many of them there are at most.
         reward: For collecting one; uniform.
         p_terminate: Probability that this ends the episode; log-uniform.
         p_respawn: Probability per step that an absent one appears; log-uniform.
     """
 
-    count: int
+    number: int
     reward: Interval
     p_terminate: Interval
     p_respawn: Interval
@@ -44,7 +44,7 @@ class LevelDistribution:
         heights: Rows; uniform.
         widths: Columns; uniform, by the same draw as ``heights``, so that equal
             intervals give squares.
-        objects: Rows of ``(count, reward, p_terminate, p_respawn)``.
+        objects: Rows of ``(number, reward, p_terminate, p_respawn)``.
         max_steps: Length of the longest episode; log-uniform, rounded.
         num_objects: How many of the objects are in a level, from the first on;
             uniform, all of them if not given.
@@ -59,7 +59,7 @@ class LevelDistribution:
     Example:
         >>> levels = LevelDistribution(3, (3, 5), [(1, (0, 1), 0.5, 0)], max_steps=10)
         >>> levels.objects[0]
-        ObjectType(count=1, reward=(0, 1), p_terminate=(0.5, 0.5), p_respawn=(0, 0))
+        ObjectType(number=1, reward=(0, 1), p_terminate=(0.5, 0.5), p_respawn=(0, 0))
     """
 
     heights: Interval
@@ -79,7 +79,8 @@ class LevelDistribution:
         if not self.objects:
             raise ValueError("objects=() must have at least one row")
         most = len(self.slots)
-        put("num_objects", _interval("num_objects", self.num_objects or most, 1, most))
+        number = most if self.num_objects is None else self.num_objects
+        put("num_objects", _interval("num_objects", number, 1, most))
         put("walls", tuple(self.walls))
         self._check_room()
 
@@ -87,7 +88,7 @@ class LevelDistribution:
     def slots(self) -> tuple[int, ...]:
         """The type of each object, an index into ``objects``."""
         return tuple(
-            i for i, kind in enumerate(self.objects) for _ in range(kind.count)
+            i for i, kind in enumerate(self.objects) for _ in range(kind.number)
         )
 
     def _check_room(self) -> None:
@@ -257,11 +258,11 @@ NAMES: tuple[str, ...] = tuple(_table())
 
 
 def _object_type(row: Any) -> ObjectType:
-    count, reward, p_terminate, p_respawn = row
-    if count < 1 or count != int(count):
-        raise ValueError(f"objects have count={count!r}; it must be 1 or more")
+    number, reward, p_terminate, p_respawn = row
+    if number < 1 or number != int(number):
+        raise ValueError(f"objects have number={number!r}; it must be 1 or more")
     return ObjectType(
-        int(count),
+        int(number),
         _pair(reward),
         _interval("p_terminate", p_terminate, 0, 1),
         _interval("p_respawn", p_respawn, 0, 1),

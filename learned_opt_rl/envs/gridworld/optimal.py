@@ -121,7 +121,7 @@ def _make_backup(level: Level, mode: Mode) -> Callable[[jax.Array], jax.Array]:
         following = value[:, position]
         shape = following.shape
         following = following.reshape(*(2,) * mode.num_slots, *shape[1:])
-        for i in slots:
+        for i in range(mode.num_slots):
             axis = mode.num_slots - 1 - i  # the first slot is the last binary digit
             absent, there = jnp.moveaxis(following, axis, 0)
             still = jnp.where(
