@@ -37,7 +37,8 @@ def make(name: str) -> Environment:
             f"choose one of {', '.join(BACKENDS)}, as in '{head}/spring'"
         )
     with _quiet():
-        brax = require("brax.envs", "brax")
+        with contextlib.redirect_stdout(io.StringIO()):  # "Failed to import warp"
+            brax = require("brax.envs", "brax")
         env = brax.create(head, episode_length=EPISODE_LENGTH, backend=backend)
         return dataclasses.replace(
             from_brax(env, name),
@@ -71,19 +72,22 @@ class _Gymnax:
         return _Box((self._env.action_size,), -1.0, 1.0)
 
     def reset(self, key: jax.Array, params: None) -> tuple[jax.Array, Any]:
-        state = self._env.reset(key)
+        with _quiet():
+            state = self._env.reset(key)
         return state.obs, state
 
     def step(self, key: jax.Array, state: Any, action: jax.Array, params: None) -> Any:
         # brax's wrappers write into the dictionary of the state they are given.
-        state = self._env.step(state.replace(info=dict(state.info)), action)
+        state = state.replace(info=dict(state.info))
+        with _quiet():
+            state = self._env.step(state, action)
         return state.obs, state, state.reward, state.done > 0.5, {}
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what brax prints and warns of whenever it is imported or built."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    """Without brax's warnings whenever it is imported, built or traced."""
+    with warnings.catch_warnings():
         for message in (
             "JAXopt is no longer maintained",
             "Brax System, piplines and environments",
