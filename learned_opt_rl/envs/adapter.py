@@ -6,18 +6,13 @@ looks once, at shapes only, which of the two an environment speaks.
 """
 
 import dataclasses
-import difflib
-import functools
-import importlib
-import math
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.envs import _signature
 
 
 class EpisodeState(NamedTuple):
@@ -74,10 +69,13 @@ class Environment:
             a leading axis everywhere, where that is cheaper than ``vmap`` of ``step``.
         details: What results depend on besides the name, such as the physics backend
             and the versions of packages, as pairs; filed with the results.
+        optimal_return: The expected undiscounted return of an episode of the best
+            policy, where it is known.
 
     Example:
         >>> import jax
-        >>> env = make("CartPole-v1")
+        >>> from learned_opt_rl import envs
+        >>> env = envs.make("CartPole-v1")
         >>> observation, state = env.reset(jax.random.key(0))
         >>> step = env.step(jax.random.key(1), state, 1)
         >>> step.observation.shape, float(step.reward)
@@ -95,6 +93,7 @@ class Environment:
     )
     batched_step: Callable[[jax.Array, EpisodeState, Any], Step] | None = None
     details: tuple[tuple[str, str], ...] = ()
+    optimal_return: float | None = None
 
     def reset_many(self, key: jax.Array, num: int) -> tuple[jax.Array, EpisodeState]:
         """Starts an agent's environments.
@@ -125,6 +124,20 @@ class Environment:
         step = self.batched_step or jax.vmap(self.step)
         return step(keys, states, actions)
 
+    def random_actions(self, key: jax.Array, num: int) -> jax.Array:
+        """Draws actions as an untrained agent does.
+
+        Args:
+            key: A PRNG key.
+            num: How many.
+
+        Returns:
+            Uniform int32 ``[num]``, or standard normal float32 ``[num, num_actions]``.
+        """
+        if self.continuous:
+            return jax.random.normal(key, (num, self.num_actions))
+        return jax.random.randint(key, (num,), 0, self.num_actions)
+
 
 def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environment:
     """Wraps an object with gymnax's methods as an `Environment`.
@@ -141,9 +154,11 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
         The environment, with its episodes' returns and lengths accounted for.
 
     Raises:
-        TypeError: If ``step`` returns neither five nor six values, or a reward that is
-            no scalar; if the observation is not a single array, or changes its shape;
-            or if actions are neither discrete nor one bounded vector.
+        TypeError: If a method is missing; if ``step`` returns neither five nor six
+            values, or a reward or a done that is no scalar; if the observation is not
+            a single array; if observation or state change their structure, shape or
+            dtype from ``reset`` to ``step``; or if actions are neither discrete nor
+            one bounded vector. `check` looks at the values as well.
 
     Example:
         >>> import gymnax
@@ -154,21 +169,20 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
         params = getattr(env, "default_params", None)
     if name is None:
         name = str(getattr(env, "name", type(env).__name__))
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    _signature.check_methods(name, env)
+    key = _signature.key_shape()
     first = jax.eval_shape(lambda key: env.reset(key, params), key)
-    _check_reset(name, first)
-    observation, state = first
-    actions = _actions(name, env, params)
+    _signature.check_reset(name, first)
+    actions = _signature.actions_of(name, env, params)
     stepped = jax.eval_shape(
-        lambda *args: env.step(*args, params), key, state, actions.example
+        lambda *args: env.step(*args, params), key, first[1], actions.example
     )
-    has_truncation = _has_truncation(name, stepped)
-    _check_step(name, observation, stepped)
+    has_truncation = _signature.has_truncation(name, stepped)
+    _signature.check_step(name, first, stepped)
 
     def reset(key: jax.Array) -> tuple[jax.Array, EpisodeState]:
         observation, state = env.reset(key, params)
-        none, zero = jnp.int32(0), jnp.float32(0)
-        return observation, EpisodeState(state, zero, none, zero, none)
+        return observation, start_account(state)
 
     def step(key: jax.Array, state: EpisodeState, action: Any) -> Step:
         if actions.bounds is not None:
@@ -187,117 +201,23 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
         name,
         reset,
         step,
-        tuple(observation.shape),
+        tuple(first[0].shape),
         actions.number,
         continuous=actions.bounds is not None,
     )
 
 
-@functools.lru_cache
-def make(name: str) -> Environment:
-    """Builds a gymnax environment by name.
-
-    The same name gives the same object, so that a jitted function which closes over
-    it is not compiled again.
+def start_account(inner: Any) -> EpisodeState:
+    """Opens the account of an environment that has just been started.
 
     Args:
-        name: A name gymnax knows, such as ``"Breakout-MinAtar"``.
+        inner: The wrapped environment's state.
 
     Returns:
-        The environment with its default parameters.
-
-    Raises:
-        MissingExtraError: If gymnax is not installed.
-        ValueError: If gymnax knows no environment of that name.
-        TypeError: If its actions are not discrete.
-
-    References:
-        Lange, "gymnax: A JAX-based Reinforcement Learning Environment Library", 2022.
-
-    Example:
-        >>> make("Breakout-MinAtar").observation_shape
-        (10, 10, 4)
+        The state with all returns and lengths 0.
     """
-    gymnax = _import_gymnax()
-    if name not in gymnax.registered_envs:
-        near = difflib.get_close_matches(name, gymnax.registered_envs, 3, 0.4)
-        hint = f"nearest: {', '.join(near)}" if near else f"{gymnax.registered_envs}"
-        raise ValueError(f"name={name!r} is not one of gymnax's environments; {hint}")
-    return adapt(*gymnax.make(name), name=name)
-
-
-def _import_gymnax() -> ModuleType:
-    try:
-        return importlib.import_module("gymnax")
-    except ImportError as error:
-        raise MissingExtraError(
-            "the environments need gymnax, which is not installed or not importable "
-            f"({error}): pip install 'learned-opt-rl[train]'"
-        ) from error
-
-
-def _check_reset(name: str, first: Any) -> None:
-    """Raises unless ``reset`` gave one observation array and a state."""
-    if not isinstance(first, tuple) or len(first) != 2:
-        raise TypeError(
-            f"reset of environment {name!r} must return (observation, state), "
-            f"got {type(first).__name__}"
-        )
-    if not hasattr(first[0], "shape"):
-        raise TypeError(
-            f"environment {name!r} observes a {type(first[0]).__name__}, not one "
-            "array; wrap it (gymnax.wrappers.FlattenObservationWrapper) first"
-        )
-
-
-def _has_truncation(name: str, stepped: Any) -> bool:
-    """Whether ``step`` returns termination and truncation apart (gymnax >= 1.0)."""
-    count = len(stepped) if isinstance(stepped, tuple) else 1
-    if count not in (5, 6):
-        raise TypeError(
-            f"step of environment {name!r} returns {count} value(s); adapt() accepts "
-            "(obs, state, reward, done, info) and "
-            "(obs, state, reward, terminated, truncated, info)"
-        )
-    return count == 6
-
-
-class _Actions(NamedTuple):
-    """What actions an environment takes; bounds are those of continuous ones."""
-
-    number: int
-    example: jax.ShapeDtypeStruct
-    bounds: tuple[Any, Any] | None
-
-
-def _actions(name: str, env: Any, params: Any) -> _Actions:
-    space = env.action_space(params)
-    if hasattr(space, "n"):
-        return _Actions(int(space.n), jax.ShapeDtypeStruct((), jnp.int32), None)
-    shape = getattr(space, "shape", None)
-    if shape is None or len(shape) > 1 or not hasattr(space, "low"):
-        raise TypeError(
-            f"environment {name!r} has actions of type {type(space).__name__}; "
-            "supported are discrete ones (an action space with an attribute `n`) and "
-            "vectors within bounds (attributes `shape`, `low` and `high`)"
-        )
-    example = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return _Actions(math.prod(shape), example, (space.low, space.high))
-
-
-def _check_step(name: str, observation: Any, stepped: tuple[Any, ...]) -> None:
-    """Raises unless ``step`` gave an observation as ``reset`` did and one reward."""
-    if getattr(stepped[0], "shape", None) != observation.shape:
-        raise TypeError(
-            f"step of environment {name!r} observes shape "
-            f"{getattr(stepped[0], 'shape', None)}, its reset {observation.shape}; "
-            "they must be the same"
-        )
-    if jnp.shape(stepped[2]) != ():
-        raise TypeError(
-            f"step of environment {name!r} gives a reward of shape "
-            f"{jnp.shape(stepped[2])}; it must be a scalar, ()"
-        )
+    none, zero = jnp.int32(0), jnp.float32(0)
+    return EpisodeState(inner, zero, none, zero, none)
 
 
 def account(

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from learned_opt_rl import envs
-from learned_opt_rl.envs import adapter
-from learned_opt_rl.errors import MissingExtraError
 from tests import probe_envs
 
 
@@ -82,6 +80,44 @@ class Continuous(probe_envs.ConstantReward):
         return object()
 
 
+class WholeReward(probe_envs.ConstantReward):
+    def reward(self, state, action):
+        return jnp.ones(1)
+
+
+class DonePerPlayer(probe_envs.ConstantReward):
+    def step(self, key, state, action, params):
+        *stepped, done, truncated, info = super().step(key, state, action, params)
+        return *stepped, jnp.stack([done, done]), truncated, info
+
+
+class Growing(probe_envs.ConstantReward):
+    def step(self, key, state, action, params):
+        observation, *rest = super().step(key, state, action, params)
+        return jnp.concatenate([observation, observation]), *rest
+
+
+class Pixels(probe_envs.ConstantReward):
+    def reset(self, key, params):
+        observation, state = super().reset(key, params)
+        return observation.astype(jnp.uint8), state
+
+
+class Clock(probe_envs.ConstantReward):
+    start = jnp.float32(0)
+
+    def reset(self, key, params):
+        observation, state = super().reset(key, params)
+        return observation, state._replace(time=self.start)
+
+    def transition(self, key, state, action):
+        return super().transition(key, state._replace(time=jnp.int32(0)), action)
+
+
+class Rebuilt(Clock):
+    start = None
+
+
 @pytest.mark.parametrize(
     ("env", "message"),
     [
@@ -90,6 +126,13 @@ class Continuous(probe_envs.ConstantReward):
         (ResetsToThree(), "must return"),
         (Dictionary(), "observes a dict, not one array"),
         (Continuous(), "has actions of type object; supported are"),
+        (object(), "a object without reset, step, action_space; adapt"),
+        (WholeReward(), r"'WholeReward' gives a reward of shape \(1,\).*a scalar"),
+        (DonePerPlayer(), r"gives a done of shape \(2,\); it must be a scalar"),
+        (Growing(), r"the observation as float32\(2,\), its reset as float32\(1,\)"),
+        (Pixels(), r"the observation as float32\(1,\), its reset as uint8\(1,\)"),
+        (Clock(), r"the state\.time as int32\(\), its reset as float32\(\)"),
+        (Rebuilt(), "the state another structure"),
     ],
 )
 def test_unusable_environments_are_refused(env, message):
@@ -104,24 +147,13 @@ def test_minatar_by_name():
     assert observation.shape == taken[0].observation.shape == (10, 10, 4)
 
 
-def test_same_name_same_object():
-    assert envs.make("Catch-bsuite") is envs.make("Catch-bsuite")
-
-
-def test_a_misspelt_name_gets_the_nearest_ones():
-    with pytest.raises(ValueError, match="name='Breakout-Minatr'.*Breakout-MinAtar"):
-        envs.make("Breakout-Minatr")
-    with pytest.raises(ValueError, match="name='zzz'.*CartPole-v1"):
-        envs.make("zzz")
-
-
-def test_missing_gymnax_names_the_extra(monkeypatch):
-    def absent(name):
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    monkeypatch.setattr(adapter.importlib, "import_module", absent)
-    with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[train\]"):
-        envs.make.__wrapped__("CartPole-v1")
+def test_random_actions_are_those_the_environment_takes():
+    key = jax.random.key(0)
+    discrete = envs.make("CartPole-v1").random_actions(key, 50)
+    assert discrete.dtype == jnp.int32
+    assert set(discrete.tolist()) == {0, 1}
+    continuous = envs.make("Pendulum-v1").random_actions(key, 5)
+    assert continuous.shape == (5, 1) and continuous.dtype == jnp.float32
 
 
 def test_continuous_actions_are_clipped_to_their_bounds_by_the_environment():

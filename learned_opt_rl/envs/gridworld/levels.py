@@ -1,0 +1,299 @@
+"""Levels of grid worlds, and drawing them."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from learned_opt_rl.envs.gridworld.modes import LevelDistribution, Mode
+
+
+class Level(NamedTuple):
+    """One level, in arrays of its mode's frame.
+
+    Cells are numbered by rows of the level itself, ``row * width + column``, so the
+    cells of a level smaller than the frame come first.
+
+    Attributes:
+        height: int32 scalar, rows.
+        width: int32 scalar, columns.
+        walls: bool ``[num_cells]``.
+        start: int32 scalar, the cell where episodes begin.
+        num_objects: int32 scalar; later slots are unused.
+        types: int32 ``[num_slots]``, the type of the object in each slot.
+        cells: int32 ``[num_slots]``, where each object is; of no importance with
+            random placement.
+        rewards: float32 ``[num_slots]``, for collecting it.
+        p_terminate: float32 ``[num_slots]``, probability that this ends the episode.
+        p_respawn: float32 ``[num_slots]``, per step while it is absent.
+        max_steps: int32 scalar, length of the longest episode.
+        auto_collect: bool scalar, whether entering a cell collects what is there.
+    """
+
+    height: jax.Array
+    width: jax.Array
+    walls: jax.Array
+    start: jax.Array
+    num_objects: jax.Array
+    types: jax.Array
+    cells: jax.Array
+    rewards: jax.Array
+    p_terminate: jax.Array
+    p_respawn: jax.Array
+    max_steps: jax.Array
+    auto_collect: jax.Array
+
+    @property
+    def free(self) -> jax.Array:
+        """The cells that are in the level and no walls, bool ``[num_cells]``."""
+        inside = jnp.arange(self.walls.shape[-1]) < self.height * self.width
+        return inside & ~self.walls
+
+
+@functools.partial(jax.jit, static_argnames="mode")
+def sample_level(key: jax.Array, mode: Mode) -> Level:
+    """Draws a level.
+
+    The start and the objects have cells of their own, none of them walls. Not every
+    free cell need be reachable.
+
+    Args:
+        key: A PRNG key.
+        mode: What to draw from.
+
+    Returns:
+        The level; `vmap` over keys for many.
+
+    References:
+        Jackson et al. 2023 (GROOVE), whose mixtures of modes raise an error, and which
+        puts objects on walls if there are too few free cells: there are enough here.
+
+    Example:
+        >>> import jax
+        >>> from learned_opt_rl.envs.gridworld import get_mode
+        >>> level = sample_level(jax.random.key(0), get_mode("dense"))
+        >>> level.height.item(), level.rewards.tolist()
+        (11, [1.0, 1.0, -1.0, -1.0])
+    """
+    keys = jax.random.split(key, 10)
+    part, grid, objects, steps, walls, cells, auto, *properties = keys
+    reward, terminate, respawn = properties
+    index = jax.random.randint(part, (), 0, len(mode.levels))
+    bounds = jax.tree.map(lambda x: jnp.asarray(x)[index], _bounds(mode))
+    height = _integer(grid, bounds.heights)  # the same key: equal bounds give squares
+    width = _integer(grid, bounds.widths)
+    num_objects = _integer(objects, bounds.num_objects)
+    layout = bounds.walls
+    inside = jnp.arange(mode.num_cells) < height * width
+    room = jnp.sum(inside & ~layout) - num_objects - 1
+    drawn = _draw_walls(walls, inside & ~layout, bounds.num_walls, room)
+    used = jnp.arange(mode.num_slots) < num_objects
+    free = inside & ~layout & ~drawn
+    start, *rest = draw_cells(cells, free, jnp.concatenate([jnp.ones(1, bool), used]))
+    return Level(
+        height=height,
+        width=width,
+        walls=layout | drawn,
+        start=start,
+        num_objects=num_objects,
+        types=bounds.types,
+        cells=jnp.stack(rest),
+        rewards=_uniform(reward, bounds.rewards)[bounds.types],
+        p_terminate=_log_uniform(terminate, bounds.p_terminate)[bounds.types],
+        p_respawn=_log_uniform(respawn, bounds.p_respawn)[bounds.types],
+        max_steps=jnp.round(_log_uniform(steps, bounds.max_steps)).astype(jnp.int32),
+        auto_collect=_auto_collect(auto, mode),
+    )
+
+
+def sample_lifetime(key: jax.Array, mode: Mode) -> jax.Array:
+    """Draws how many updates an agent lives for.
+
+    Args:
+        key: A PRNG key.
+        mode: Uses ``lifetime``.
+
+    Returns:
+        int32 scalar.
+
+    Example:
+        >>> import jax
+        >>> from learned_opt_rl.envs.gridworld import get_mode
+        >>> sample_lifetime(jax.random.key(0), get_mode("all_shortlife")).item()
+        250
+    """
+    bounds = jnp.array(mode.lifetime, jnp.float32)
+    return jnp.round(_log_uniform(key, bounds)).astype(jnp.int32)
+
+
+def draw_cells(key: jax.Array, free: jax.Array, wanted: jax.Array) -> jax.Array:
+    """Draws cells for objects, none twice.
+
+    Args:
+        key: A PRNG key.
+        free: bool ``[num_cells]``, the cells to choose from; as many as are wanted.
+        wanted: bool ``[n]``, which of the draws count; the others take no cell away
+            and are to be ignored.
+
+    Returns:
+        int32 ``[n]``.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> free = jnp.array([False, True, False, True])
+        >>> cells = draw_cells(jax.random.key(0), free, jnp.ones(2, bool))
+        >>> sorted(cells.tolist())
+        [1, 3]
+    """
+    numbers = jnp.arange(free.shape[0])
+    cells = []
+    for i, slot_key in enumerate(jax.random.split(key, wanted.shape[0])):
+        rank = jnp.cumsum(free)
+        choice = jax.random.randint(slot_key, (), 0, jnp.maximum(rank[-1], 1))
+        cell = jnp.minimum(jnp.sum(rank <= choice), free.shape[0] - 1)
+        free = free & ~(wanted[i] & (numbers == cell))
+        cells.append(cell.astype(jnp.int32))
+    return jnp.stack(cells)
+
+
+def check_level(level: Level, mode: Mode) -> None:
+    """Raises unless a level fits a mode's frame and can be played.
+
+    Args:
+        level: Traced arrays are checked for their shapes only.
+        mode: Gives the sizes.
+
+    Raises:
+        ValueError: If a shape is another than the frame's, the grid is larger than
+            it, the start or an object is not on a free cell, or the level collects in
+            another way than the mode's actions do.
+    """
+    shapes = {
+        "walls": (mode.num_cells,),
+        **dict.fromkeys(
+            ("types", "cells", "rewards", "p_terminate", "p_respawn"),
+            (mode.num_slots,),
+        ),
+    }
+    for name, array in level._asdict().items():
+        if jnp.shape(array) != shapes.get(name, ()):
+            raise ValueError(
+                f"level.{name} has shape {jnp.shape(array)}, but mode {mode.name!r} "
+                f"needs {shapes.get(name, ())}"
+            )
+    if not any(isinstance(x, Tracer) for x in level):
+        _check_values(jax.tree.map(np.asarray, level), mode)
+
+
+def _check_values(level: Level, mode: Mode) -> None:
+    if level.height * level.width > mode.num_cells or (
+        mode.observation == "image"
+        and (level.height > mode.height or level.width > mode.width)
+    ):
+        raise ValueError(
+            f"level is {level.height} by {level.width}, larger than the frame of mode "
+            f"{mode.name!r}, {mode.height} by {mode.width}"
+        )
+    if not 1 <= level.num_objects <= mode.num_slots:
+        raise ValueError(
+            f"level.num_objects={level.num_objects} must be 1 to {mode.num_slots}"
+        )
+    cells = {"start": [level.start]}
+    if not mode.random_placement:
+        cells["cells"] = list(level.cells[: level.num_objects])
+    for name, places in cells.items():
+        for cell in places:
+            if not 0 <= cell < level.height * level.width or level.walls[cell]:
+                raise ValueError(
+                    f"level.{name} is at {cell}, which is a wall or outside the grid "
+                    f"of {level.height} by {level.width} cells"
+                )
+    if mode.actions != "drawn" and level.auto_collect != (mode.actions != "eighteen"):
+        raise ValueError(
+            f"level.auto_collect={bool(level.auto_collect)} does not go with "
+            f"actions={mode.actions!r}: only the eighteen collect on demand"
+        )
+
+
+class _Bounds(NamedTuple):
+    """A mode's distributions as arrays, one row each; pairs are the last axis."""
+
+    heights: np.ndarray
+    widths: np.ndarray
+    num_objects: np.ndarray
+    max_steps: np.ndarray
+    types: np.ndarray
+    rewards: np.ndarray
+    p_terminate: np.ndarray
+    p_respawn: np.ndarray
+    walls: np.ndarray
+    num_walls: np.ndarray
+
+
+@functools.lru_cache
+def _bounds(mode: Mode) -> _Bounds:
+    rows = [_row(levels, mode) for levels in mode.levels]
+    return _Bounds(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _row(levels: LevelDistribution, mode: Mode) -> _Bounds:
+    types = np.zeros(mode.num_slots, np.int32)
+    types[: len(levels.slots)] = levels.slots
+    walls = np.zeros(mode.num_cells, bool)
+    layout = "".join(levels.walls)
+    walls[: len(layout)] = [mark == "#" for mark in layout]
+    properties = np.zeros((3, mode.num_types, 2), np.float32)
+    for i, kind in enumerate(levels.objects):
+        properties[:, i] = kind.reward, kind.p_terminate, kind.p_respawn
+    rewards, p_terminate, p_respawn = properties
+    return _Bounds(
+        heights=np.array(levels.heights, np.int32),
+        widths=np.array(levels.widths, np.int32),
+        num_objects=np.array(levels.num_objects, np.int32),
+        max_steps=np.array(levels.max_steps, np.float32),
+        types=types,
+        rewards=rewards,
+        p_terminate=p_terminate,
+        p_respawn=p_respawn,
+        walls=walls,
+        num_walls=np.array(levels.num_walls, np.int32),
+    )
+
+
+def _draw_walls(
+    key: jax.Array, candidates: jax.Array, number: jax.Array, room: jax.Array
+) -> jax.Array:
+    """Walls among the frame's cells, as far as they are candidates and leave room."""
+    scores = jax.random.uniform(key, candidates.shape)
+    chosen = _rank(scores) < number
+    return candidates & chosen & (_rank(jnp.where(candidates, scores, 2.0)) < room)
+
+
+def _rank(scores: jax.Array) -> jax.Array:
+    return jnp.argsort(jnp.argsort(scores))
+
+
+def _auto_collect(key: jax.Array, mode: Mode) -> jax.Array:
+    if mode.actions == "drawn":
+        return jax.random.bernoulli(key)
+    return jnp.array(mode.actions != "eighteen")
+
+
+def _integer(key: jax.Array, bounds: jax.Array) -> jax.Array:
+    return jax.random.randint(key, (), bounds[0], bounds[1] + 1)
+
+
+def _uniform(key: jax.Array, bounds: jax.Array) -> jax.Array:
+    low, high = bounds[..., 0], bounds[..., 1]
+    return low + (high - low) * jax.random.uniform(key, low.shape)
+
+
+def _log_uniform(key: jax.Array, bounds: jax.Array) -> jax.Array:
+    """Log-uniform, or exactly the bounds where they are equal (0 among them)."""
+    logs = jnp.log(jnp.maximum(bounds, jnp.finfo(jnp.float32).tiny))
+    drawn = jnp.exp(_uniform(key, logs))
+    return jnp.where(bounds[..., 0] == bounds[..., 1], bounds[..., 0], drawn)

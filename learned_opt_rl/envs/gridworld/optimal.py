@@ -1,0 +1,134 @@
+"""Optimal returns of grid worlds, by value iteration over a finite horizon."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_opt_rl.envs.gridworld.dynamics import effect
+from learned_opt_rl.envs.gridworld.levels import Level
+from learned_opt_rl.envs.gridworld.modes import Mode
+
+
+def optimal_return(level: Level, mode: Mode) -> jax.Array:
+    """Computes what an agent that knows the level gets per episode, undiscounted.
+
+    Args:
+        level: The level; `vmap` over a batch of them.
+        mode: Its mode.
+
+    Returns:
+        float32 scalar.
+
+    Raises:
+        ValueError: If objects are placed at random, which makes too many states.
+
+    Example:
+        >>> import jax
+        >>> from learned_opt_rl.envs.gridworld import get_mode, sample_level
+        >>> mode = get_mode("small")
+        >>> level = sample_level(jax.random.key(0), mode)
+        >>> bool(optimal_return(level, mode) >= 0)
+        True
+    """
+    _check(mode)
+    return _optimal_return(level, mode)
+
+
+def value_table(level: Level, mode: Mode, horizon: int | None = None) -> jax.Array:
+    """Computes the optimal values of all states at all times.
+
+    Args:
+        level: The level.
+        mode: Its mode.
+        horizon: Times to compute, at least ``level.max_steps`` for them to be right;
+            the mode's longest episode if not given.
+
+    Returns:
+        float32 ``[horizon, 2**num_slots * num_cells]``, by the index that the tabular
+        observation has; -inf for what is no state of the level, 0 from
+        ``level.max_steps`` on.
+
+    Raises:
+        ValueError: If objects are placed at random, which makes too many states.
+
+    Example:
+        >>> import jax
+        >>> from learned_opt_rl.envs.gridworld import get_mode, sample_level
+        >>> mode = get_mode("debug")
+        >>> value_table(sample_level(jax.random.key(0), mode), mode).shape
+        (10, 64)
+    """
+    _check(mode)
+    return _value_table(level, mode, mode.max_steps if horizon is None else horizon)
+
+
+def _check(mode: Mode) -> None:
+    if mode.random_placement:
+        raise ValueError(
+            f"mode {mode.name!r} places objects at random, so its optimal return is "
+            "not computable; choose a mode with random_placement=False"
+        )
+
+
+@functools.partial(jax.jit, static_argnames="mode")
+def _optimal_return(level: Level, mode: Mode) -> jax.Array:
+    backup = _make_backup(level, mode)
+    nothing = jnp.zeros((2**mode.num_slots, mode.num_cells))
+    first = jax.lax.fori_loop(0, level.max_steps, lambda _, v: backup(v), nothing)
+    all_present = 2**level.num_objects - 1
+    return first[all_present, level.start]
+
+
+@functools.partial(jax.jit, static_argnames=("mode", "horizon"))
+def _value_table(level: Level, mode: Mode, horizon: int) -> jax.Array:
+    backup = _make_backup(level, mode)
+    unused = np.arange(2**mode.num_slots) >= 2**level.num_objects
+    invalid = unused[:, None] | ~level.free[None, :]
+
+    def earlier(value: jax.Array, time: jax.Array) -> tuple[jax.Array, jax.Array]:
+        running = time < level.max_steps
+        value = jnp.where(running, backup(value), 0.0)
+        return value, jnp.where(running & invalid, -jnp.inf, value)
+
+    nothing = jnp.zeros((2**mode.num_slots, mode.num_cells))
+    _, values = jax.lax.scan(earlier, nothing, jnp.arange(horizon), reverse=True)
+    return values.reshape(horizon, -1)
+
+
+def _make_backup(level: Level, mode: Mode) -> Callable[[jax.Array], jax.Array]:
+    """Values ``[presence, cell]`` one step earlier; presence is a number in binary.
+
+    Slots appear and vanish independently, so that the expectation over the next
+    presence is one sum of two terms per slot, not one over all pairs of presences.
+    """
+    slots = np.arange(mode.num_slots)
+    present = (np.arange(2**mode.num_slots)[:, None] >> slots[None]) & 1
+    cells, actions = jnp.arange(mode.num_cells), jnp.arange(mode.num_actions)
+    reach = jax.vmap(jax.vmap(effect, (None, 0, None)), (None, None, 0))
+    position, collects_at = reach(level, cells, actions)  # [actions, cells] each
+    used = jnp.arange(mode.num_slots) < level.num_objects
+    here = (level.cells[:, None, None] == collects_at[None]) & used[:, None, None]
+    collected = present[:, :, None, None] * here[None]  # [presence, slots, ...]
+    weigh = jax.vmap(lambda x: jnp.sum(collected * x[None, :, None, None], 1))
+    reward, p_end = weigh(jnp.stack([level.rewards, level.p_terminate]))
+    p_go_on = 1 - jnp.minimum(p_end, 1.0)
+    p_respawn = jnp.where(used, level.p_respawn, 0.0)
+
+    def backup(value: jax.Array) -> jax.Array:
+        following = value[:, position]
+        shape = following.shape
+        following = following.reshape(*(2,) * mode.num_slots, *shape[1:])
+        for i in range(mode.num_slots):
+            axis = mode.num_slots - 1 - i  # the first slot is the last binary digit
+            absent, there = jnp.moveaxis(following, axis, 0)
+            still = jnp.where(
+                here[i].reshape((1,) * (absent.ndim - 2) + shape[1:]), absent, there
+            )
+            absent = (1 - p_respawn[i]) * absent + p_respawn[i] * there
+            following = jnp.stack([absent, still], axis)
+        return jnp.max(reward + p_go_on * following.reshape(shape), axis=1)
+
+    return backup

@@ -1,0 +1,124 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from learned_opt_rl import envs
+from tests import probe_envs
+
+
+class Late(probe_envs.ConstantReward):
+    """Well-behaved until the third step."""
+
+    length = 5
+    bad = jnp.nan
+
+    def reward(self, state, action):
+        return jnp.where(state.time == 2, self.bad, 1.0)
+
+
+class Infinite(Late):
+    bad = jnp.inf
+
+
+class Blind(probe_envs.ConstantReward):
+    length = 5
+
+    def transition(self, key, state, action):
+        observation, state, reward, done = super().transition(key, state, action)
+        return observation / jnp.where(state.time == 4, 0, 1), state, reward, done
+
+
+class BornBlind(probe_envs.ConstantReward):
+    def reset(self, key, params):
+        observation, state = super().reset(key, params)
+        return observation * jnp.nan, state
+
+
+@pytest.mark.parametrize("probe", [probe_envs.NamedAction, probe_envs.FiveValues])
+def test_good_environments_pass(probe):
+    envs.check(envs.adapt(probe()), steps=5)
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (Late(), "'Late' gave a reward of nan at step 3 of random play"),
+        (Infinite(), "'Infinite' gave a reward of inf at step 3"),
+        (Blind(), "'Blind' gave an observation with NaN .* at step 4"),
+        (BornBlind(), "reset of environment 'BornBlind' gave an observation with NaN"),
+    ],
+)
+def test_values_are_looked_at_and_the_step_is_told(env, message):
+    with pytest.raises(ValueError, match=message):
+        envs.check(envs.adapt(env), steps=6)
+
+
+def test_what_lies_beyond_the_steps_is_not_seen():
+    envs.check(envs.adapt(Late()), steps=2)
+
+
+def misbehaving(**changes):
+    env = envs.adapt(probe_envs.NamedAction())
+    return env, {name: change(env) for name, change in changes.items()}
+
+
+def step_with(field, change):
+    """The environment with one field of its steps changed."""
+
+    def wrap(env):
+        def step(key, state, action):
+            stepped = env.step(key, state, action)
+            return stepped._replace(**{field: change(getattr(stepped, field))})
+
+        return step
+
+    return wrap
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"observation_shape": lambda env: (2,)}, r"\(4, 1\); by its .* be \(4, 2\)"),
+        ({"step": step_with("reward", lambda x: x[None])}, r"reward of shape \(4, 1\)"),
+        ({"step": step_with("reward", jnp.int32)}, "reward of dtype int32"),
+        ({"step": step_with("done", jnp.float32)}, "done of dtype float32; .* bool"),
+        (
+            {"step": step_with("observation", jnp.bfloat16)},
+            r"observation as bfloat16\(4, 1\), its reset as float32\(4, 1\)",
+        ),
+        (
+            {"step": step_with("state", lambda s: s._replace(last_length=1.0 * s[4]))},
+            r"state\.last_length as float32\(4,\), its reset as int32\(4,\)",
+        ),
+    ],
+)
+def test_shapes_and_dtypes_of_batches(changes, message):
+    env, changed = misbehaving(**changes)
+    with pytest.raises(TypeError, match=message):
+        envs.check(dataclasses.replace(env, **changed))
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5])
+def test_steps_must_be_positive(steps):
+    with pytest.raises(ValueError, match=f"steps={steps} must be a positive whole"):
+        envs.check(envs.adapt(probe_envs.NamedAction()), steps=steps)
+
+
+def test_the_key_decides_what_is_played():
+    env = envs.adapt(probe_envs.NamedAction())
+
+    def start(key, num):
+        observation, states = jax.vmap(env.reset)(jax.random.split(key, num))
+        return jnp.where(jax.random.bernoulli(key), jnp.nan, observation), states
+
+    def fails(seed):
+        try:
+            envs.check(unlucky, steps=1, key=jax.random.key(seed))
+        except ValueError:
+            return True
+        return False
+
+    unlucky = dataclasses.replace(env, batched_reset=start)
+    assert {fails(seed) for seed in range(4)} == {True, False}

@@ -1,0 +1,166 @@
+import dataclasses
+import importlib.metadata
+import subprocess
+import sys
+import types
+
+import jax.numpy as jnp
+import pytest
+
+from learned_opt_rl import envs
+from learned_opt_rl.envs import _extras, _gymnax, registry
+from learned_opt_rl.errors import MissingExtraError
+from tests import probe_envs
+
+MODULE = "a_package_with_environments"
+
+
+def entry(name, attribute, package="gardening"):
+    found = importlib.metadata.EntryPoint(
+        name, f"{MODULE}:{attribute}", registry.ENVIRONMENTS_GROUP
+    )
+    # What importlib.metadata does when it reads an installed package.
+    vars(found)["dist"] = types.SimpleNamespace(name=package, version="1.5")
+    return found
+
+
+def broken():
+    raise KeyError("seeds")
+
+
+@pytest.fixture
+def offer(monkeypatch):
+    """Installs entry points; everything made meanwhile is forgotten again."""
+
+    def install(*entries):
+        module = types.ModuleType(MODULE)
+        module.probe = probe_envs.NamedAction
+        module.whole = lambda: dataclasses.replace(
+            envs.adapt(probe_envs.NamedAction()), details=(("soil", "clay"),)
+        )
+        module.broken = broken
+        module.number = lambda: 3
+        monkeypatch.setitem(sys.modules, MODULE, module)
+        monkeypatch.setattr(registry, "entry_points", lambda group: list(entries))
+        registry.make.cache_clear()
+
+    yield install
+    registry.make.cache_clear()
+
+
+def test_same_name_same_object_of_that_name():
+    assert envs.make("Catch-bsuite") is envs.make("Catch-bsuite")
+    assert envs.make("Catch-bsuite").name == "Catch-bsuite"
+    assert dict(envs.make("Catch-bsuite").details).keys() == {"gymnax"}
+
+
+def test_listed_names_are_gymnaxs_and_all_that_the_suites_use():
+    import gymnax
+
+    assert set(_gymnax.ENVIRONMENTS) <= set(gymnax.registered_envs)
+    assert len(_gymnax.ENVIRONMENTS) == 26
+    names = envs.names()
+    assert len(set(names)) == len(names)
+    assert {name for suite in envs.SUITES for name in envs.suite(suite)} <= set(names)
+
+
+def test_names_and_suites_import_none_of_the_packages():
+    code = (
+        "import sys; from learned_opt_rl import envs; envs.names();"
+        "[envs.suite(name) for name in envs.SUITES];"
+        "print({'gymnax', 'brax', 'craftax', 'flax', 'chex'} & set(sys.modules))"
+    )
+    shown = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert shown.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Breakout-Minatr", "name='Breakout-Minatr'.*nearest: 'Breakout-MinAtar'"),
+        ("Humanoid", "nearest: 'humanoid', 'humanoid/"),
+        ("gridworld/all_shortlive", "nearest: 'gridworld/all_shortlife'"),
+        ("chain/shor", "nearest: 'chain/short'"),
+        ("zzz", r"no name is like it \(learned_opt_rl.envs.names\(\) lists all\)"),
+        ("Breakout-MinAtar/big", "Breakout-MinAtar has no variants"),
+        ("Craftax-Symbolic-v1/big", "Craftax-Symbolic-v1 has no variants"),
+        ("ant/bullet", "backend 'bullet' is not supported; .*positional, generalized"),
+        (3, "name=3 is no environment"),
+    ],
+)
+def test_unknown_names_get_the_nearest_of_all_sources(name, message):
+    with pytest.raises(ValueError, match=message):
+        envs.make(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("CartPole-v1", "gymnax", "train"),
+        ("ant/spring", "brax", "brax"),
+        ("Craftax-Classic-Symbolic-v1", "craftax", "craftax"),
+    ],
+)
+def test_a_missing_package_names_its_extra(monkeypatch, name, package, extra):
+    def absent(module):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(
+        _extras, "importlib", types.SimpleNamespace(import_module=absent)
+    )
+    with pytest.raises(
+        MissingExtraError, match=rf"needs {package}, .*learned-opt-rl\[{extra}\]"
+    ):
+        registry._find(name)
+
+
+def test_a_package_offers_gymnax_style_environments_and_ours(offer):
+    offer(entry("garden", "probe"), entry("bed", "whole"))
+    garden, bed = envs.make("garden"), envs.make("bed")
+    assert (garden.name, bed.name) == ("garden", "bed")
+    assert garden.details == (("gardening", "1.5"),)
+    assert bed.details == (("soil", "clay"), ("gardening", "1.5"))
+    assert garden is envs.make("garden")
+    assert {"garden", "bed"} <= set(envs.names())
+
+
+def test_a_broken_package_is_named_and_spoils_no_other(offer):
+    offer(entry("garden", "probe"), entry("weeds", "broken"), entry("gone", "nothing"))
+    assert envs.make("garden").num_actions == 2
+    for name, problem in ("weeds", "KeyError: 'seeds'"), ("gone", "AttributeError"):
+        with pytest.raises(
+            ValueError, match=f"'{name}' of the package 'gardening'.*{problem}"
+        ):
+            envs.make(name)
+
+
+def test_a_package_that_offers_no_environment_is_refused(offer):
+    offer(entry("three", "number"))
+    with pytest.raises(TypeError, match="'three' is a int without reset, step"):
+        envs.make("three")
+
+
+def test_one_name_from_two_packages_is_refused(offer):
+    offer(entry("garden", "probe"), entry("garden", "probe", "farming"))
+    with pytest.raises(ValueError, match="several packages, gardening, farming"):
+        envs.make("garden")
+
+
+def test_our_names_come_before_those_of_packages(offer):
+    offer(entry("Catch-bsuite", "probe"))
+    assert envs.make("Catch-bsuite").num_actions == 3
+    assert envs.names().count("Catch-bsuite") == 1
+
+
+def test_what_a_user_registers_with_gymnax_is_found(monkeypatch):
+    import gymnax
+    from gymnax.environments.bsuite.catch import Catch
+
+    monkeypatch.setattr(gymnax.registration, "_registry", {"MyCatch": Catch})
+    monkeypatch.setattr(gymnax, "registered_envs", ["MyCatch"])
+    assert registry._find("MyCatch").observation_shape == (10, 5)
+
+
+def test_names_are_compared_whatever_their_case():
+    assert registry.nearest("ANT", ["ant"]) == "nearest: 'ant'"
+    assert registry.nearest(jnp.ones, ["ant"]) == "no name is like it"
