@@ -33,7 +33,7 @@ def each(levels):
         yield gridworld.Level(*(x[i] for x in levels))
 
 
-def crowded_random_mode(actions):
+def crowded_random_mode(actions="drawn"):
     walls = ("..#.", "....", ".#..")
     kinds = [(3, 1, 0, 0.5), (2, -1, 0.1, 1)]
     levels = distribution(3, 4, kinds, walls=walls, max_steps=40)

@@ -102,7 +102,7 @@ def test_the_distractor_shows_two_bits_among_noise():
 def test_lengths_cover_their_range(name):
     mode = chain.get_mode(name)
     keys = jax.random.split(KEY, 2000)
-    lengths = jax.vmap(lambda key: chain.sample_length(key, mode))(keys)
+    lengths = jax.jit(jax.vmap(lambda key: chain.sample_length(key, mode)))(keys)
     longest = 50 if name.startswith("long") else 30
     assert set(lengths.tolist()) == set(range(5, longest + 1))
     assert chain.optimal_return(mode) == 1.0
@@ -137,4 +137,4 @@ def test_lengths_can_be_vmapped():
         _, state = env.reset(KEY)
         return env.step(KEY, state, 0).state.env.length
 
-    assert jax.vmap(end)(jnp.array([5, 9])).tolist() == [5, 9]
+    assert jax.jit(jax.vmap(end))(jnp.array([5, 9])).tolist() == [5, 9]

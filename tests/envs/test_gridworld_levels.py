@@ -106,7 +106,8 @@ def test_crowded_levels_keep_room_for_start_and_objects():
 def test_lifetimes():
     mode = gridworld.get_mode("all_vrandlife")
     keys = jax.random.split(KEY, 2000)
-    lifetimes = jax.vmap(lambda key: gridworld.sample_lifetime(key, mode))(keys)
+    sample = jax.jit(jax.vmap(lambda key: gridworld.sample_lifetime(key, mode)))
+    lifetimes = sample(keys)
     assert lifetimes.dtype == jnp.int32
     assert (lifetimes.min(), lifetimes.max()) == (10, 250)
     assert share((9.5, 250.5), np.asarray(lifetimes)).mean() == HALF

@@ -15,25 +15,27 @@ from tests import oracle_gridworld
 from tests.gridworlds import KEY, crowded_random_mode, distribution, each, mode_of
 
 
-@functools.partial(jax.jit, static_argnames=("mode", "steps"))
-def play(key, mode, steps):
-    """Random play on a level of its own: states, and what each step gave."""
-    start_key, key = jax.random.split(key)
+@functools.cache
+def played(mode, agents=16, steps=200):
+    """Random play, each agent on its own level: first states, actions, steps."""
     env = gridworld.environment(mode)
 
-    def step(state, key):
-        action = jax.random.randint(key, (), 0, mode.num_actions)
-        stepped = env.step(key, state, action)
-        return stepped.state, (action, stepped)
+    @jax.jit
+    @jax.vmap
+    def play(key):
+        def step(state, key):
+            action = jax.random.randint(key, (), 0, mode.num_actions)
+            stepped = env.step(key, state, action)
+            return stepped.state, (action, stepped)
 
-    _, first = env.reset(start_key)
-    return first, *jax.lax.scan(step, first, jax.random.split(key, steps))[1]
+        _, first = env.reset(key)
+        return first, *jax.lax.scan(step, first, jax.random.split(key, steps))[1]
+
+    return jax.tree.map(np.asarray, play(jax.random.split(KEY, agents)))
 
 
 def test_with_random_placement_nobody_is_on_a_wall_or_on_another():
-    mode = crowded_random_mode("drawn")
-    playing = jax.vmap(lambda key: play(key, mode, 200))
-    _, actions, stepped = playing(jax.random.split(KEY, 16))
+    _, _, stepped = played(crowded_random_mode())
     state = jax.tree.map(np.asarray, stepped.state.env)
     assert len(np.unique(state.level.auto_collect)) == 2
     free = [0, 1, 3, 4, 5, 6, 7, 8, 10, 11]
@@ -59,11 +61,10 @@ def flat(state):
 
 
 def test_objects_are_placed_anew_in_each_episode_away_from_the_start():
-    mode = crowded_random_mode("five")
-    first, _, stepped = play(KEY, mode, 400)
-    state = jax.tree.map(np.asarray, stepped.state.env)
-    starts = np.flatnonzero(np.asarray(stepped.done))
-    assert len(starts) >= 10
+    first, _, stepped = jax.tree.map(lambda x: x[0], played(crowded_random_mode()))
+    state = stepped.state.env
+    starts = np.flatnonzero(stepped.done)
+    assert len(starts) > 5
     assert (state.position[starts] == first.env.level.start).all()
     assert (state.time[starts] == 0).all() and state.present[starts].all()
     assert len({tuple(cells) for cells in state.cells[starts]}) > 5
@@ -72,10 +73,7 @@ def test_objects_are_placed_anew_in_each_episode_away_from_the_start():
 
 def test_play_agrees_with_the_rules_and_the_account():
     mode = dataclasses.replace(gridworld.get_mode("debug"), actions="drawn")
-    playing = jax.vmap(lambda key: play(key, mode, 100))
-    first, actions, stepped = jax.tree.map(
-        np.asarray, playing(jax.random.split(KEY, 8))
-    )
+    first, actions, stepped = played(mode, agents=8, steps=100)
     levels = list(each(first.env.level))
     assert {bool(level.auto_collect) for level in levels} == {False, True}
     assert stepped.reward.any() and stepped.done.any()
@@ -95,24 +93,27 @@ def test_play_agrees_with_the_rules_and_the_account():
             assert length < level.max_steps
 
 
-def one_object(reward=1.0, p_terminate=0.0, p_respawn=1.0, **changes):
-    """A corridor of three cells, the object in the last."""
-    mode = mode_of(distribution(1, 3, [(1, reward, p_terminate, p_respawn)]))
+def one_object(**changes):
+    """A corridor of three cells, the object in the last, always there."""
+    mode = mode_of(distribution(1, 3, [(1, 1, 0, 1)]))
     level = gridworld.sample_level(KEY, mode)
     level = level._replace(start=jnp.int32(0), cells=jnp.array([2], jnp.int32))
     return mode, level._replace(**changes)
 
 
-def walk(mode, level, actions):
+@functools.partial(jax.jit, static_argnames="mode")
+def steps(mode, level, actions):
     env = gridworld.environment(mode, level=level)
-    _, state = env.reset(KEY)
-    rewards, times = [], []
-    for action in actions:
-        stepped = jax.jit(env.step)(KEY, state, action)
-        state = stepped.state
-        rewards.append(float(stepped.reward))
-        times.append(int(state.env.time))
-    return rewards, times
+
+    def step(state, action):
+        stepped = env.step(KEY, state, action)
+        return stepped.state, (stepped.reward, stepped.state.env.time)
+
+    return jax.lax.scan(step, env.reset(KEY)[1], actions)[1]
+
+
+def walk(mode, level, actions):
+    return [x.tolist() for x in steps(mode, level, jnp.array(actions))]
 
 
 def test_what_respawns_on_the_agent_s_cell_is_collected_by_staying():
@@ -123,17 +124,17 @@ def test_what_respawns_on_the_agent_s_cell_is_collected_by_staying():
 
 
 def test_episodes_end_by_an_object_or_by_their_length():
-    rewards, times = walk(*one_object(p_terminate=1.0), [3, 3, 3, 3])
-    assert (rewards, times) == ([0, 1, 0, 1], [1, 0, 1, 0])
-    _, times = walk(*one_object(max_steps=jnp.int32(3)), [4, 4, 4, 4])
-    assert times == [1, 2, 0, 1]
+    rewards, times = walk(*one_object(p_terminate=jnp.ones(1)), [3, 3, 3, 3, 4])
+    assert (rewards, times) == ([0, 1, 0, 1, 0], [1, 0, 1, 0, 1])
+    _, times = walk(*one_object(max_steps=jnp.int32(3)), [4, 4, 4, 4, 4])
+    assert times == [1, 2, 0, 1, 2]
 
 
 def test_an_agent_s_environments_share_a_level_and_agents_do_not():
     env = gridworld.make("small")
     config = PPOConfig(144, num_envs=3, num_steps=16, minibatches=1, hidden=(4,))
     start, iterate = ppo.make_loop(config, env, optax.adam(1e-2))
-    start = jax.vmap(start)(jax.random.split(KEY, 4))
+    start = jax.jit(jax.vmap(start))(jax.random.split(KEY, 4))
     runner = jax.jit(jax.vmap(iterate))(start)
     assert runner.observation.shape == (4, 3, *env.observation_shape)
     for level in (start.env_state.env.level, runner.env_state.env.level):
