@@ -81,7 +81,8 @@ def begin(key: jax.Array, level: Level, mode: Mode) -> State:
     cells = level.cells
     if mode.random_placement:
         elsewhere = level.free & (jnp.arange(mode.num_cells) != level.start)
-        cells = draw_cells(key, elsewhere, used)
+        uniform = jax.random.uniform(key, (mode.num_slots,))
+        cells = draw_cells(uniform, elsewhere, used)
     return State(level, level.start, cells, used, jnp.int32(0))
 
 
@@ -107,19 +108,18 @@ def transition(
         Jackson et al. 2023 (GROOVE), ``environments/gridworld``; with random placement
         it confuses walls with cell numbers, and objects can appear on walls.
     """
-    respawn_key, end_key, place_key = jax.random.split(key, 3)
-    level = state.level
+    level, slots = state.level, mode.num_slots
+    chance = jax.random.uniform(key, (1 + 2 * slots,))
     position, collects_at = effect(level, state.position, action)
     collected = state.present & (state.cells == collects_at)
-    respawned = jax.random.bernoulli(respawn_key, level.p_respawn)
-    used = jnp.arange(mode.num_slots) < level.num_objects
-    appeared = respawned & ~state.present & used
+    used = jnp.arange(slots) < level.num_objects
+    appeared = (chance[1 : 1 + slots] < level.p_respawn) & ~state.present & used
     cells = state.cells
     if mode.random_placement:
-        places = _place(place_key, state, position, appeared)
+        places = _place(chance[1 + slots :], state, position, appeared)
         cells = jnp.where(appeared, places, cells)
     present = (state.present & ~collected) | appeared
-    end = jax.random.bernoulli(end_key, jnp.sum(level.p_terminate * collected))
+    end = chance[0] < jnp.sum(level.p_terminate * collected)
     time = state.time + 1
     reward = jnp.sum(level.rewards * collected)
     done = end | (time >= level.max_steps)
@@ -190,7 +190,7 @@ def _layers(state: State, mode: Mode) -> jax.Array:
 
 
 def _place(
-    key: jax.Array, state: State, position: jax.Array, appeared: jax.Array
+    uniform: jax.Array, state: State, position: jax.Array, appeared: jax.Array
 ) -> jax.Array:
     """New cells: not the agent's, not a wall, and no two objects on one."""
     numbers = jnp.arange(state.level.walls.shape[0])
@@ -198,4 +198,4 @@ def _place(
         (numbers[:, None] == state.cells[None]) & state.present[None], axis=1
     )
     vacant = state.level.free & ~taken & (numbers != position)
-    return draw_cells(key, vacant, appeared)
+    return draw_cells(uniform, vacant, appeared)
