@@ -1,5 +1,6 @@
 """Inner loops: the agents that update rules are trained and measured on."""
 
+from learned_opt_rl.agents.config import A2CConfig as A2CConfig
 from learned_opt_rl.agents.config import LPGConfig as LPGConfig
 from learned_opt_rl.agents.ppo import PPOConfig as PPOConfig
 from learned_opt_rl.agents.ppo import Runner as Runner
