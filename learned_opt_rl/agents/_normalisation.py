@@ -12,7 +12,7 @@ import jax.numpy as jnp
 EPS = 1e-8
 """Added to variances."""
 
-_FIRST_COUNT = 1e-4  # The weight of the mean 0 and variance 1 at the start.
+_FIRST_WEIGHT = 1e-4  # The weight of the mean 0 and variance 1 at the start.
 
 
 class Statistics(NamedTuple):
@@ -21,12 +21,12 @@ class Statistics(NamedTuple):
     Attributes:
         mean: float32, the shape of a value.
         var: float32, likewise.
-        count: float32 scalar.
+        weight: float32 scalar, how many.
     """
 
     mean: jax.Array
     var: jax.Array
-    count: jax.Array
+    weight: jax.Array
 
 
 class Normalisers(NamedTuple):
@@ -120,12 +120,12 @@ def update(seen: Statistics, batch: jax.Array) -> Statistics:
     """
     size = batch.shape[0]
     delta = batch.mean(0) - seen.mean
-    total = seen.count + size
-    squares = seen.var * seen.count + batch.var(0) * size
-    squares += jnp.square(delta) * seen.count * size / total
+    total = seen.weight + size
+    squares = seen.var * seen.weight + batch.var(0) * size
+    squares += jnp.square(delta) * seen.weight * size / total
     return Statistics(seen.mean + delta * size / total, squares / total, total)
 
 
 def _nothing(shape: tuple[int, ...]) -> Statistics:
-    count = jnp.float32(_FIRST_COUNT)
-    return Statistics(jnp.zeros(shape), jnp.ones(shape), count)
+    weight = jnp.float32(_FIRST_WEIGHT)
+    return Statistics(jnp.zeros(shape), jnp.ones(shape), weight)

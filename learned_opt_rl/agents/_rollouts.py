@@ -6,7 +6,6 @@ import jax
 
 from learned_opt_rl.agents import _normalisation as normalisation
 from learned_opt_rl.agents._policies import policy
-from learned_opt_rl.agents._policies import select as select
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.agents.networks import Network, prepare
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
