@@ -6,7 +6,6 @@ import pytest
 from learned_opt_rl import envs
 from learned_opt_rl.agents import LPGConfig, PPOConfig, lpg_optimizer, preset, presets
 from learned_opt_rl.agents.lpg import init_params
-from learned_opt_rl.evaluation.runs import default_config
 
 
 def ppo(environment, **options):
@@ -46,8 +45,9 @@ def test_the_columns_of_ppo_are_the_published_ones():
 
 
 def test_settings_that_ran_before_are_the_same():
-    for name in ("Breakout-MinAtar", "CartPole-v1"):
-        assert preset(name, 5e5) == default_config(name, 5e5)
+    cartpole = PPOConfig(5e5, num_envs=4, minibatches=4, activation="tanh")
+    assert preset("CartPole-v1") == cartpole
+    assert preset("Breakout-MinAtar", 5e5) == PPOConfig(5e5)
     assert preset("unheard-of") == PPOConfig()
     assert not preset("Breakout-MinAtar").normalize_rewards
 
