@@ -31,7 +31,7 @@ def shares(config: Any, *names: str) -> None:
 def positive(config: Any, *names: str, hint: str = "") -> None:
     """Checks that fields are positive."""
     for name, value in _known(config, names):
-        if not value > 0:
+        if value is None or not value > 0:
             raise ValueError(f"{name}={value} must be positive{hint}")
 
 

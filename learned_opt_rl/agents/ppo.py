@@ -80,16 +80,16 @@ def _optimise(
 ) -> tuple[optax.Params, optax.OptState]:
     """Takes ``epochs * minibatches`` optimiser steps on one rollout."""
 
-    def minibatch_step(carry: Any, minibatch: Batch) -> tuple[Any, None]:
+    def minibatch_step(carry: Any, rows: jax.Array) -> tuple[Any, None]:
+        # Taken here, not for the whole epoch before, the rows are copied once only.
+        minibatch = jax.tree.map(lambda x: x[rows], batch)
         arguments = minibatch, config, drift
         return actor_critic.descend(loss, config, optimizer, *carry, *arguments), None
 
     def epoch(carry: Any, key: jax.Array):
         order = jax.random.permutation(key, config.batch_size)
         order = order.reshape(config.minibatches, -1)
-        return jax.lax.scan(
-            minibatch_step, carry, jax.tree.map(lambda x: x[order], batch)
-        )
+        return jax.lax.scan(minibatch_step, carry, order)
 
     keys = jax.random.split(key, config.epochs)
     return jax.lax.scan(epoch, (params, opt_state), keys)[0]

@@ -14,6 +14,8 @@ from learned_opt_rl.agents.networks import apply_mlp
 from tests import oracle_ppo, probe_envs
 from tests.agents.test_ppo import PROBLEMS, as_jax, greedy, random_problem, values
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIG = A2CConfig(
     25_600, num_envs=8, num_steps=8, gamma=0.5, hidden=(16,), activation="tanh"
 )

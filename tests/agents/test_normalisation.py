@@ -85,7 +85,8 @@ def test_statistics_carry_over_rollouts_and_the_reported_return_is_raw():
         # One batch of observations from the reset, then one per step.
         weight = runner.normalisers.observation.weight
         np.testing.assert_allclose(weight, 4 * (1 + 16 * rollouts), rtol=1e-4)
-        np.testing.assert_allclose(runner.normalisers.reward.weight, 64 * rollouts)
+        weight = runner.normalisers.reward.weight
+        np.testing.assert_allclose(weight, 64 * rollouts, rtol=1e-4)
     assert runner.mean_return > 300
     mean = runner.normalisers.observation.mean
     np.testing.assert_allclose(mean, [101, 101], atol=2)

@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from learned_opt_rl import envs, open_rl
 from learned_opt_rl.agents import A2CConfig, LPGConfig, PPOConfig, a2c, lpg, ppo
 from tests import probe_envs
 from tests.rules import lpg_cases
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 PPO = PPOConfig(64, 4, 8, epochs=2, minibatches=2, hidden=(4,), activation="tanh")
 KEY = jax.random.key(0)
@@ -69,7 +72,7 @@ def test_a2c_over_settings_and_seeds():
 
 
 def test_ppo_over_weights_of_a_learned_optimiser():
-    architecture = open_rl.Architecture(carry=4, width=4)
+    architecture = open_rl.Architecture(carry=None, width=4)
     keys = jax.random.split(KEY, 2)
     weights = jax.vmap(lambda key: open_rl.init(key, architecture))(keys)
     env = envs.adapt(probe_envs.NamedVector())
