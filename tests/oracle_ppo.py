@@ -31,17 +31,49 @@ def gae(reward, done, value, last_value, gamma, gae_lambda) -> np.ndarray:
 def forward(network: dict[str, Any], x: np.ndarray, activation: str) -> list[list]:
     """The outputs of each layer for one observation."""
     layers = []
-    for i in range(len(network)):
+    depth = len(set(network) - {"log_std"})
+    for i in range(depth):
         kernel, bias = network[f"Dense_{i}"]["kernel"], network[f"Dense_{i}"]["bias"]
         outputs = []
         for j in range(len(bias)):
             total = bias[j] + sum(x[k] * kernel[k, j] for k in range(len(x)))
-            if i < len(network) - 1:
+            if i < depth - 1:
                 total = max(total, 0.0) if activation == "relu" else math.tanh(total)
             outputs.append(total)
         layers.append(outputs)
         x = np.array(outputs)
     return layers
+
+
+def judge(actor, observation, action, activation) -> tuple[float, float]:
+    """Log-probability of an action, and the entropy of the policy."""
+    outputs = forward(actor, observation, activation)[-1]
+    if "log_std" not in actor:
+        total = sum(math.exp(x) for x in outputs)
+        probs = [math.exp(x) / total for x in outputs]
+        return math.log(probs[action]), -sum(p * math.log(p) for p in probs)
+    log_prob = entropy = 0.0
+    for mean, log_std, a in zip(outputs, actor["log_std"], action, strict=True):
+        std = math.exp(log_std)
+        density = math.exp(-(((a - mean) / std) ** 2) / 2) / (std * math.tau**0.5)
+        log_prob += math.log(density)
+        entropy += 0.5 * math.log(math.tau * math.e * std**2)
+    return log_prob, entropy
+
+
+def a2c_loss(params, batch, config) -> float:
+    size = len(batch.action)
+    total = 0.0
+    for b in range(size):
+        x = batch.observation[b]
+        log_prob, entropy = judge(
+            params["actor"], x, batch.action[b], config.activation
+        )
+        (v,) = forward(params["critic"], x, config.activation)[-1]
+        total -= log_prob * batch.advantage[b] / size
+        total += config.vf_coef * 0.5 * (v - batch.target[b]) ** 2 / size
+        total -= config.ent_coef * entropy / size
+    return total
 
 
 def loss(params, batch, config) -> float:
@@ -50,14 +82,14 @@ def loss(params, batch, config) -> float:
     std = math.sqrt(sum((a - mean) ** 2 for a in batch.advantage) / size)
     policy = value = entropy = 0.0
     for b in range(size):
-        logits = forward(params["actor"], batch.observation[b], config.activation)[-1]
-        total = sum(math.exp(x) for x in logits)
-        probs = [math.exp(x) / total for x in logits]
-        ratio = probs[batch.action[b]] / math.exp(batch.log_prob[b])
+        log_prob, h = judge(
+            params["actor"], batch.observation[b], batch.action[b], config.activation
+        )
+        ratio = math.exp(log_prob - batch.log_prob[b])
         bounded = min(max(ratio, 1 - config.clip_eps), 1 + config.clip_eps)
         advantage = (batch.advantage[b] - mean) / (std + 1e-8)
         policy -= min(ratio * advantage, bounded * advantage) / size
-        entropy -= sum(p * math.log(p) for p in probs) / size
+        entropy += h / size
         layers = forward(params["critic"], batch.observation[b], config.activation)
         (v,) = layers[-1]
         old = batch.value[b]
@@ -72,7 +104,9 @@ def dormancy(params, batch, config) -> dict[str, dict[str, np.ndarray]]:
     for name, network in params.items():
         runs = [forward(network, x, config.activation) for x in batch.observation]
         result[name] = {}
-        for i in range(len(network)):
+        if "log_std" in network:
+            result[name]["log_std"] = np.ones(())
+        for i in range(len(runs[0])):
             width = len(runs[0][i])
             level = [
                 sum(abs(run[i][j]) for run in runs) / len(runs) + 1e-11
@@ -81,3 +115,22 @@ def dormancy(params, batch, config) -> dict[str, dict[str, np.ndarray]]:
             share = [width * x / sum(level) for x in level]
             result[name][f"Dense_{i}"] = np.array(share)
     return result
+
+
+class Running:
+    """Mean and variance of all values so far, from a list of them all.
+
+    The first entry stands for the start: weight 1e-4, mean 0, variance 1.
+    """
+
+    def __init__(self) -> None:
+        self.values: list[np.ndarray] = []
+
+    def add(self, batch) -> None:
+        self.values += [np.asarray(x, float) for x in batch]
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        weight = 1e-4 + len(self.values)
+        mean = sum(self.values) / weight
+        squares = sum((x - mean) ** 2 for x in self.values)
+        return mean, (squares + 1e-4 * (1 + mean**2)) / weight

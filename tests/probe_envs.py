@@ -2,8 +2,9 @@
 
 1 constant reward (value head), 2 reward told by the observation (value network),
 3 delayed reward (discounting), 4 reward for an action (policy), 5 reward for the action
-that the observation names (policy network). Each comes with both of gymnax's step
-signatures, which differ in how they say that an episode is over.
+that the observation names (policy network); 4 and 5 with continuous actions as well.
+Each comes with both of gymnax's step signatures, which differ in how they say that an
+episode is over.
 """
 
 from typing import Any, NamedTuple
@@ -20,6 +21,11 @@ class ProbeState(NamedTuple):
 class _Discrete:
     def __init__(self, n: int) -> None:
         self.n = n
+
+
+class _Box:
+    def __init__(self, length: int) -> None:
+        self.low, self.high, self.shape = -1.0, 1.0, (length,)
 
 
 class Probe:
@@ -91,6 +97,26 @@ class NamedAction(ObservedReward):
 
     def reward(self, state: ProbeState, action: jax.Array) -> jax.Array:
         return (2.0 * action - 1.0) * state.observation[0]
+
+
+class RewardedVector(Probe):
+    """Pays most for the action (0.5, -0.5), or for one that is clipped to that."""
+
+    def action_space(self, params: Any) -> _Box:
+        return _Box(2)
+
+    def reward(self, state: ProbeState, action: jax.Array) -> jax.Array:
+        return 1 - jnp.square(action - jnp.array([0.5, -0.5])).mean()
+
+
+class NamedVector(ObservedReward):
+    """Pays most for an action of half of what is observed."""
+
+    def action_space(self, params: Any) -> _Box:
+        return _Box(1)
+
+    def reward(self, state: ProbeState, action: jax.Array) -> jax.Array:
+        return 1 - jnp.square(action - 0.5 * state.observation).sum()
 
 
 class Truncated(DelayedReward):

@@ -1,8 +1,11 @@
 """Inner loops: the agents that update rules are trained and measured on."""
 
+from learned_opt_rl.agents.config import A2CConfig as A2CConfig
 from learned_opt_rl.agents.config import LPGConfig as LPGConfig
 from learned_opt_rl.agents.ppo import PPOConfig as PPOConfig
 from learned_opt_rl.agents.ppo import Runner as Runner
 from learned_opt_rl.agents.ppo import TrainResult as TrainResult
 from learned_opt_rl.agents.ppo import make_loop as make_loop
 from learned_opt_rl.agents.ppo import make_train as make_train
+from learned_opt_rl.agents.presets import lpg_optimizer as lpg_optimizer
+from learned_opt_rl.agents.presets import preset as preset

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt_rl.agents._gradients import clip_by_norm
-from learned_opt_rl.agents._rollouts import select
+from learned_opt_rl.agents._policies import select
 from learned_opt_rl.agents.config import LPGConfig
-from learned_opt_rl.agents.networks import MLP, apply_mlp
+from learned_opt_rl.agents.networks import Network, apply_network
 from learned_opt_rl.rules.lpg import EPS, UpdateRule
 
-Params = dict[str, MLP]
-"""``{"actor": MLP, "predictor": MLP}``."""
+Params = dict[str, Network]
+"""``{"actor": Network, "predictor": Network}``."""
 
 
 class AgentState(NamedTuple):
@@ -34,8 +34,9 @@ class Rollout(NamedTuple):
     """B workers' transitions of T steps.
 
     Attributes:
-        observation: float32 ``[B, T + 1, features]``; after the end of an episode the
-            next one's first. The last is where the rollout stopped.
+        observation: float32 ``[B, T + 1, features]``, or images for convolutions;
+            after the end of an episode the next one's first. The last is where the
+            rollout stopped.
         action: int32 ``[B, T]``.
         reward: float32 ``[B, T]``.
         done: bool ``[B, T]``.
@@ -86,7 +87,8 @@ def agent_update(
     """Moves an agent one step down the rule's loss.
 
     Args:
-        config: Uses ``alpha_y``, ``gamma``, ``max_grad_norm`` and ``activation``.
+        config: Uses ``alpha_y``, ``gamma``, ``max_grad_norm`` and what networks
+            depend on.
         rule: The update rule; a meta-gradient passes to it.
         optimizer: Any optax transformation of ``{"actor", "predictor"}``.
         agent: Before the update.
@@ -152,8 +154,8 @@ def policy(params: Params, rollout: Rollout, config: LPGConfig) -> jax.Array:
     return _softmax(params["actor"], rollout.observation[:, :-1], config)
 
 
-def _softmax(params: MLP, x: jax.Array, config: LPGConfig) -> jax.Array:
-    return jax.nn.softmax(apply_mlp(params, x, config.activation)[0])
+def _softmax(params: Network, x: jax.Array, config: LPGConfig) -> jax.Array:
+    return jax.nn.softmax(apply_network(params, x, config)[0])
 
 
 def _entropy(probs: jax.Array) -> jax.Array:

@@ -1,36 +1,35 @@
 """Playing a rollout, which every on-policy agent does alike."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from learned_opt_rl.agents.config import LPGConfig, PPOConfig
-from learned_opt_rl.agents.networks import apply_mlp
+from learned_opt_rl.agents import _normalisation as normalisation
+from learned_opt_rl.agents._policies import policy
+from learned_opt_rl.agents.config import Config
+from learned_opt_rl.agents.networks import Network, prepare
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
 
 
-class Player(Protocol):
-    """Who plays: an agent between two rollouts."""
+class World(NamedTuple):
+    """Where an agent plays, between two steps.
 
-    @property
-    def params(self) -> Any:
-        """Holds the ``"actor"``."""
-        ...
+    Attributes:
+        env_state: The environments' states, each array ``[num_envs, ...]``.
+        observation: What they show, ``[num_envs, *observation_shape]``, raw.
+        normalisers: What observations and rewards are normalised by.
+    """
 
-    @property
-    def env_state(self) -> EpisodeState:
-        """The environments' states."""
-        ...
-
-    @property
-    def observation(self) -> jax.Array:
-        """What they show now."""
-        ...
+    env_state: EpisodeState
+    observation: jax.Array
+    normalisers: normalisation.Normalisers = normalisation.Normalisers()
 
 
 class Played(NamedTuple):
-    """A rollout; every array is ``[num_steps, num_envs, ...]``."""
+    """A rollout; every array is ``[num_steps, num_envs, ...]``.
+
+    Observations and rewards are normalised where the run normalises them.
+    """
 
     observation: jax.Array
     action: jax.Array
@@ -40,31 +39,32 @@ class Played(NamedTuple):
 
 
 def collect(
-    config: PPOConfig | LPGConfig, env: Environment, runner: Player, key: jax.Array
-) -> tuple[tuple[EpisodeState, jax.Array], Played]:
-    """Plays one rollout; returns states and observations after it, and the rollout."""
+    config: Config, env: Environment, actor: Network, world: World, key: jax.Array
+) -> tuple[World, Played]:
+    """Plays one rollout; returns the world after it, and the rollout."""
+    discount = config.gamma
 
-    def step(carry: tuple[EpisodeState, jax.Array], key: jax.Array) -> Any:
-        env_state, observation = carry
+    def step(world: World, key: jax.Array) -> Any:
         action_key, env_key = jax.random.split(key)
-        x = flatten(observation, env)
-        logits, _ = apply_mlp(runner.params["actor"], x, config.activation)
-        action = jax.random.categorical(action_key, logits)
-        log_prob = select(jax.nn.log_softmax(logits), action)
-        stepped = env.step_many(env_key, env_state, action)
-        played = Played(observation, action, log_prob, stepped.reward, stepped.done)
-        return (stepped.state, stepped.observation), played
+        observation = shown(world)
+        x = prepare(observation, env.observation_shape, config)
+        acting, _ = policy(actor, x, config)
+        action = acting.sample(action_key)
+        log_prob = acting.log_prob(action)
+        stepped = env.step_many(env_key, world.env_state, action)
+        normalisers, reward = normalisation.see(
+            world.normalisers,
+            discount,
+            stepped.observation,
+            stepped.reward,
+            stepped.done,
+        )
+        played = Played(observation, action, log_prob, reward, stepped.done)
+        return World(stepped.state, stepped.observation, normalisers), played
 
-    start = runner.env_state, runner.observation
-    return jax.lax.scan(step, start, jax.random.split(key, config.num_steps))
+    return jax.lax.scan(step, world, jax.random.split(key, config.num_steps))
 
 
-def flatten(observation: jax.Array, env: Environment) -> jax.Array:
-    """Observations of any shape and dtype as float32 vectors."""
-    lead = observation.ndim - len(env.observation_shape)
-    return observation.reshape(*observation.shape[:lead], -1).astype(jnp.float32)
-
-
-def select(values: jax.Array, index: jax.Array) -> jax.Array:
-    """``values[..., index]``; a mask, because its gradient needs no scatter."""
-    return (values * jax.nn.one_hot(index, values.shape[-1])).sum(-1)
+def shown(world: World) -> jax.Array:
+    """What the agent sees now, normalised where the run normalises it."""
+    return normalisation.normalise(world.normalisers, world.observation)

@@ -1,9 +1,17 @@
-"""The hyper-parameters of a run, one dataclass per agent."""
+"""The hyper-parameters of a run, one dataclass per agent.
+
+``gamma``, ``gae_lambda``, ``alpha_y``, ``input_divisor``, ``max_grad_norm``,
+``clip_eps`` and the coefficients ending in ``_coef`` may be traced values: a
+configuration made within a vmapped function gives one program for a whole population
+of settings (and so does an optimiser made there with a traced learning rate). The
+other fields shape the program.
+"""
 
 import dataclasses
 from typing import TYPE_CHECKING
 
-from learned_opt_rl.agents.networks import Activation
+from learned_opt_rl.agents import _config_checks as checks
+from learned_opt_rl.agents.networks import Activation, ConvLayer
 
 if TYPE_CHECKING:
     from learned_opt_rl.features import Horizon
@@ -11,8 +19,26 @@ if TYPE_CHECKING:
 _SIZES = ("total_timesteps", "num_envs", "num_steps")
 
 
+class _Rollouts:
+    """Counts of a run of rollouts."""
+
+    total_timesteps: int
+    num_envs: int
+    num_steps: int
+
+    @property
+    def batch_size(self) -> int:
+        """Transitions per rollout."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def num_rollouts(self) -> int:
+        """Rollouts in the run."""
+        return self.total_timesteps // self.batch_size
+
+
 @dataclasses.dataclass(frozen=True)
-class PPOConfig:
+class PPOConfig(_Rollouts):
     """Hyper-parameters of a run; the defaults are the papers' for MinAtar.
 
     Attributes:
@@ -30,6 +56,13 @@ class PPOConfig:
         max_grad_norm: Bound on the gradient norm, of actor and critic separately.
         hidden: Widths of the hidden layers, of actor and of critic.
         activation: Their nonlinearity, ``"relu"`` or ``"tanh"``.
+        normalize_observations: Whether agents see observations less their running
+            mean, over their running deviation.
+        normalize_rewards: Whether they learn from rewards over the running deviation
+            of the discounted return. The returns reported are raw in any case.
+        conv: Convolutions before the hidden layers, ``(filters, kernel, stride)`` each,
+            for observations that are images; ``()`` for none, images flattened.
+        input_divisor: What observations are divided by, as 255 for pixels.
 
     Raises:
         ValueError: If a value is out of range, or the sizes do not fit together.
@@ -53,32 +86,23 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     hidden: tuple[int, ...] = (64, 64)
     activation: Activation = "relu"
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
+    conv: tuple[ConvLayer, ...] = ()
+    input_divisor: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        _check_sizes(self, *_SIZES, "epochs", "minibatches")
-        for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1]")
-        for name in ("clip_eps", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        checks.whole_numbers(self, *_SIZES, "epochs", "minibatches")
+        checks.network(self)
+        checks.shares(self, "gamma", "gae_lambda")
+        checks.positive(self, "clip_eps", "max_grad_norm")
         if self.batch_size % self.minibatches:
             raise ValueError(
                 f"minibatches={self.minibatches} does not divide the rollout of "
                 f"num_envs * num_steps = {self.batch_size} steps; choose a divisor"
             )
-        _check_length(self)
-
-    @property
-    def batch_size(self) -> int:
-        """Transitions per rollout."""
-        return self.num_envs * self.num_steps
-
-    @property
-    def num_rollouts(self) -> int:
-        """Rollouts in the run."""
-        return self.total_timesteps // self.batch_size
+        checks.length(self)
 
     @property
     def num_updates(self) -> int:
@@ -92,8 +116,81 @@ class PPOConfig:
         return Horizon(self.num_updates, self.epochs, self.minibatches)
 
 
+class _OneUpdatePerRollout(_Rollouts):
+    """Counts of a run that makes one optimiser step on each rollout."""
+
+    @property
+    def num_updates(self) -> int:
+        """Optimiser steps in the run, one per rollout."""
+        return self.num_rollouts
+
+    def horizon(self) -> "Horizon":
+        """The run as learned optimisers see it: no epochs, no minibatches."""
+        from learned_opt_rl.features import Horizon
+
+        return Horizon(self.num_updates)
+
+
 @dataclasses.dataclass(frozen=True)
-class LPGConfig:
+class A2CConfig(_OneUpdatePerRollout):
+    """Hyper-parameters of a run of A2C; the defaults are GROOVE's for MinAtar.
+
+    Attributes:
+        total_timesteps: Environment steps (``1e7`` is fine); what does not fill a
+            rollout is not played.
+        num_envs: Environments played in parallel.
+        num_steps: Steps of each environment per rollout, and so per update.
+        gamma: Discount.
+        gae_lambda: Decay of generalised advantage estimation.
+        vf_coef: Weight of the value loss.
+        ent_coef: Weight of the entropy bonus.
+        max_grad_norm: Bound on the gradient norm, of actor and critic separately.
+        hidden: Widths of the hidden layers, of actor and of critic. ``()`` is the
+            tabular agent: one linear map without bias.
+        activation: Their nonlinearity, ``"relu"`` or ``"tanh"``.
+        normalize_observations: As in `PPOConfig`.
+        normalize_rewards: As in `PPOConfig`.
+        conv: As in `PPOConfig`.
+        input_divisor: As in `PPOConfig`.
+
+    Raises:
+        ValueError: If a value is out of range, or the sizes do not fit together.
+
+    References:
+        Mnih et al., "Asynchronous Methods for Deep Reinforcement Learning", 2016.
+        Jackson et al. 2023 (GROOVE), whose antagonist it is.
+
+    Example:
+        >>> A2CConfig(total_timesteps=128_000).num_updates
+        100
+    """
+
+    total_timesteps: int = 10_000_000
+    num_envs: int = 64
+    num_steps: int = 20
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    vf_coef: float = 0.5
+    ent_coef: float = 0.01
+    max_grad_norm: float = 0.5
+    hidden: tuple[int, ...] = (256, 256)
+    activation: Activation = "relu"
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
+    conv: tuple[ConvLayer, ...] = ()
+    input_divisor: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        checks.whole_numbers(self, *_SIZES)
+        checks.network(self)
+        checks.shares(self, "gamma", "gae_lambda")
+        checks.positive(self, "max_grad_norm")
+        checks.length(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class LPGConfig(_OneUpdatePerRollout):
     """Hyper-parameters of a run of an LPG agent; defaults are GROOVE's for MinAtar.
 
     Attributes:
@@ -110,6 +207,8 @@ class LPGConfig:
         activation: Their nonlinearity, ``"relu"`` or ``"tanh"``.
         lifetime: Updates after which the agent stays as it is; ``None`` for no end. A
             rule with lifetime inputs is told this number, or ``num_updates``.
+        conv: As in `PPOConfig`.
+        input_divisor: As in `PPOConfig`.
 
     Raises:
         ValueError: If a value is out of range, or the sizes do not fit together.
@@ -132,51 +231,20 @@ class LPGConfig:
     hidden: tuple[int, ...] = (256, 256)
     activation: Activation = "relu"
     lifetime: int | None = None
+    conv: tuple[ConvLayer, ...] = ()
+    input_divisor: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        _check_sizes(self, *_SIZES, *(() if self.lifetime is None else ("lifetime",)))
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma={self.gamma} must be in [0, 1]")
-        if not self.alpha_y >= 0:
-            raise ValueError(f"alpha_y={self.alpha_y} must not be negative")
-        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
-            raise ValueError(
-                f"max_grad_norm={self.max_grad_norm} must be positive, or None"
-            )
-        _check_length(self)
-
-    @property
-    def batch_size(self) -> int:
-        """Transitions per rollout."""
-        return self.num_envs * self.num_steps
-
-    @property
-    def num_updates(self) -> int:
-        """Updates in the run, one per rollout."""
-        return self.total_timesteps // self.batch_size
+        lived = () if self.lifetime is None else ("lifetime",)
+        checks.whole_numbers(self, *_SIZES, *lived)
+        checks.network(self)
+        checks.shares(self, "gamma")
+        checks.not_negative(self, "alpha_y")
+        if self.max_grad_norm is not None:
+            checks.positive(self, "max_grad_norm", hint=", or None")
+        checks.length(self)
 
 
-def _check_sizes(config: PPOConfig | LPGConfig, *names: str) -> None:
-    """Makes whole numbers of sizes, and raises for what is none."""
-    for name in names:
-        object.__setattr__(config, name, _whole(name, getattr(config, name)))
-    hidden = tuple(_whole("hidden", width) for width in config.hidden)
-    object.__setattr__(config, "hidden", hidden)
-    if config.activation not in ("relu", "tanh"):
-        raise ValueError(f'activation={config.activation!r} must be "relu" or "tanh"')
-
-
-def _check_length(config: PPOConfig | LPGConfig) -> None:
-    if config.total_timesteps < config.batch_size:
-        raise ValueError(
-            f"total_timesteps={config.total_timesteps} is less than one rollout of "
-            f"num_envs * num_steps = {config.batch_size} steps; raise it, or lower "
-            "num_envs or num_steps"
-        )
-
-
-def _whole(name: str, value: float) -> int:
-    if not isinstance(value, int | float) or value < 1 or value % 1:
-        raise ValueError(f"{name}={value!r} must be a positive whole number")
-    return int(value)
+Config = PPOConfig | A2CConfig | LPGConfig
+"""Of any agent."""

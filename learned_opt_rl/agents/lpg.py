@@ -9,7 +9,6 @@ References:
     Adversarial Environment Design", 2023 (GROOVE).
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,10 +21,10 @@ from learned_opt_rl.agents._lpg_step import Params, init_agent
 from learned_opt_rl.agents._lpg_step import Rollout as Rollout
 from learned_opt_rl.agents._lpg_step import UpdateMetrics as UpdateMetrics
 from learned_opt_rl.agents._lpg_step import agent_update as agent_update
-from learned_opt_rl.agents._rollouts import collect, flatten
+from learned_opt_rl.agents._rollouts import World, collect
+from learned_opt_rl.agents._training import TrainResult, train_by
 from learned_opt_rl.agents.config import LPGConfig as LPGConfig
-from learned_opt_rl.agents.networks import init_mlp
-from learned_opt_rl.agents.ppo import TrainResult
+from learned_opt_rl.agents.networks import init_network, prepare
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
 from learned_opt_rl.rules.lpg import UpdateRule
 
@@ -53,6 +52,11 @@ class Runner(NamedTuple):
         return self.agent.params
 
     @property
+    def opt_state(self) -> optax.OptState:
+        """The optimiser's state."""
+        return self.agent.opt_state
+
+    @property
     def mean_return(self) -> jax.Array:
         """Mean over environments of the return of the last finished episode."""
         return self.env_state.last_return.mean(-1)
@@ -65,20 +69,26 @@ def init_params(
 
     Args:
         key: A PRNG key.
-        config: Uses ``hidden``.
+        config: Uses ``hidden`` and ``conv``.
         env: Gives the sizes of input and actor.
         target_width: Components of a prediction, ``rule.architecture.target_width``.
 
     Returns:
-        ``{"actor": MLP, "predictor": MLP}``; the tabular agent's have no biases.
+        ``{"actor": Network, "predictor": Network}``; the tabular agent's have no
+        biases.
+
+    Raises:
+        ValueError: The convolutions do not fit the observations.
     """
     actor_key, predictor_key = jax.random.split(key)
-    sizes = (math.prod(env.observation_shape), *config.hidden)
-    bias = bool(config.hidden)
-    actor_sizes, predictor_sizes = (*sizes, env.num_actions), (*sizes, target_width)
+    shape, bias = env.observation_shape, bool(config.hidden or config.conv)
     return {
-        "actor": init_mlp(actor_key, actor_sizes, head_gain=0.01, bias=bias),
-        "predictor": init_mlp(predictor_key, predictor_sizes, head_gain=1.0, bias=bias),
+        "actor": init_network(
+            actor_key, config, shape, env.num_actions, 0.01, bias=bias
+        ),
+        "predictor": init_network(
+            predictor_key, config, shape, target_width, 1.0, bias=bias
+        ),
     }
 
 
@@ -88,7 +98,7 @@ def play(
     """Plays one rollout.
 
     Args:
-        config: Uses ``num_envs``, ``num_steps`` and ``activation``.
+        config: Uses ``num_envs``, ``num_steps`` and what networks depend on.
         env: Where.
         runner: Anything with ``params``, ``env_state`` and ``observation``.
         key: A PRNG key.
@@ -96,13 +106,13 @@ def play(
     Returns:
         The environments' states and observations after it, and the rollout.
     """
-    (env_state, observation), played = collect(config, env, runner, key)
-    observations = jnp.concatenate([played.observation, observation[None]])
-    rollout = Rollout(
-        flatten(observations, env), played.action, played.reward, played.done
-    )
+    world = World(runner.env_state, runner.observation)
+    world, played = collect(config, env, runner.params["actor"], world, key)
+    observations = jnp.concatenate([played.observation, world.observation[None]])
+    x = prepare(observations, env.observation_shape, config)
+    rollout = Rollout(x, played.action, played.reward, played.done)
     rollout = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), rollout)
-    return (env_state, observation), rollout
+    return (world.env_state, world.observation), rollout
 
 
 def make_loop(
@@ -123,6 +133,10 @@ def make_loop(
         ``start(key) -> Runner`` and ``iterate(runner) -> Runner``, one rollout and
         the update on it; both pure, to be jitted and vmapped.
 
+    Raises:
+        ValueError: The environment's actions are continuous: a rule is told the
+            probability of an action, and a density is none.
+
     Example:
         >>> import jax, optax
         >>> from learned_opt_rl import envs
@@ -137,6 +151,11 @@ def make_loop(
         >>> runner.agent.step.item()
         1
     """
+    if env.continuous:
+        raise ValueError(
+            f"environment {env.name!r} has continuous actions, which LPG agents do not "
+            "play (a rule takes probabilities); use agents.ppo or agents.a2c"
+        )
     target_width = rule.architecture.target_width
     lifetime = config.num_updates if config.lifetime is None else config.lifetime
 
@@ -179,9 +198,7 @@ def make_train(
         rule: What the agent learns by.
         optimizer: Any optax transformation. Its ``update`` gets the gradients, already
             clipped, and the parameters, each ``{"actor": ..., "predictor": ...}``.
-            GROOVE's are ``optax.adam(5e-4)`` for MinAtar, and for tabular agents
-            ``optax.multi_transform({"actor": optax.sgd(40.0), "predictor":
-            optax.sgd(4.0)}, {"actor": "actor", "predictor": "predictor"})``.
+            Published ones: ``agents.lpg_optimizer``.
 
     Returns:
         ``train(key) -> TrainResult``, to be jitted, and vmapped over keys for seeds.
@@ -198,15 +215,4 @@ def make_train(
         >>> jax.jit(train)(jax.random.key(0)).returns.shape
         (10,)
     """
-    start, iterate = make_loop(config, env, rule, optimizer)
-
-    def step(runner: Runner, _: None) -> tuple[Runner, jax.Array]:
-        runner = iterate(runner)
-        return runner, runner.mean_return
-
-    def train(key: jax.Array) -> TrainResult:
-        runner, returns = jax.lax.scan(step, start(key), length=config.num_updates)
-        agent = runner.agent
-        return TrainResult(agent.params, agent.opt_state, returns, returns[-1])
-
-    return train
+    return train_by(make_loop(config, env, rule, optimizer), config.num_updates)

@@ -1,12 +1,14 @@
-"""The agents' networks: plain dictionaries of arrays and two functions.
+"""The agents' networks: plain dictionaries of arrays and functions of them.
 
 The names (``Dense_0/kernel``) are Flax's, so a rule that reads parameter paths sees
-what it would see in a Flax agent.
+what it would see in a Flax agent. `init_network` and `apply_network` are those of a
+configuration, perhaps with convolutions; `init_mlp` and `apply_mlp` their dense part.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,184 @@ Activation = Literal["relu", "tanh"]
 MLP = dict[str, dict[str, jax.Array]]
 """``{"Dense_i": {"kernel": [in, out], "bias": [out]}}``; the bias is optional."""
 
+Network = dict[str, Any]
+"""An `MLP`, behind ``{"Conv_i": {"kernel": [k, k, in, out], "bias": [out]}}`` if there
+are convolutions, and beside ``"log_std"`` in the actor of continuous actions."""
+
+ConvLayer = tuple[int, int, int]
+"""``(filters, kernel, stride)``, of a square kernel and without padding."""
+
 _ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+
+
+class NetworkConfig(Protocol):
+    """What a configuration says of networks."""
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden dense layers."""
+        ...
+
+    @property
+    def conv(self) -> tuple[ConvLayer, ...]:
+        """Layers before them."""
+        ...
+
+    @property
+    def activation(self) -> Activation:
+        """After every layer but the last."""
+        ...
+
+    @property
+    def input_divisor(self) -> Any:
+        """What inputs are divided by."""
+        ...
+
+
+def init_network(
+    key: jax.Array,
+    config: NetworkConfig,
+    observation_shape: tuple[int, ...],
+    outputs: int,
+    head_gain: float,
+    *,
+    bias: bool = True,
+) -> Network:
+    """Draws the parameters of a network for observations of an environment.
+
+    Args:
+        key: A PRNG key.
+        config: Uses ``hidden`` and ``conv``.
+        observation_shape: Of one observation; ``(height, width, channels)`` with
+            ``conv``, anything without.
+        outputs: Width of the last layer.
+        head_gain: Gain of its kernel.
+        bias: Whether the layers have biases.
+
+    Returns:
+        Orthogonal kernels and zero biases, float32.
+
+    Raises:
+        ValueError: The convolutions do not fit the observations.
+
+    Example:
+        >>> import jax
+        >>> from learned_opt_rl.agents import PPOConfig
+        >>> config = PPOConfig(conv=((16, 3, 1),), hidden=(32,))
+        >>> params = init_network(jax.random.key(0), config, (10, 10, 4), 3, 0.01)
+        >>> {name: layer["kernel"].shape for name, layer in params.items()}
+        {'Conv_0': (3, 3, 4, 16), 'Dense_0': (1024, 32), 'Dense_1': (32, 3)}
+    """
+    convolutions: Network = {}
+    for i, shape in enumerate(_kernel_shapes(config.conv, observation_shape)):
+        matrix = orthogonal(
+            jax.random.fold_in(key, i), (math.prod(shape[:3]), shape[3])
+        )
+        convolutions[f"Conv_{i}"] = {
+            "kernel": 2**0.5 * matrix.reshape(shape),
+            **({"bias": jnp.zeros(shape[3])} if bias else {}),
+        }
+    features = math.prod(_shape_after(config.conv, observation_shape))
+    sizes = (features, *config.hidden, outputs)
+    return {**convolutions, **init_mlp(key, sizes, head_gain, bias=bias)}
+
+
+def apply_network(
+    params: Network, x: jax.Array, config: NetworkConfig
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Evaluates a network and keeps what its neurons did.
+
+    Args:
+        params: From `init_network`.
+        x: What `prepare` made of observations.
+        config: Uses ``conv`` and ``activation``.
+
+    Returns:
+        The output ``[..., out]``, and per layer its activations: ``[..., width]`` as
+        of `apply_mlp`, ``[..., height, width, filters]`` of a convolution.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from learned_opt_rl.agents import PPOConfig
+        >>> config = PPOConfig(conv=((16, 3, 2),), hidden=(32,))
+        >>> params = init_network(jax.random.key(0), config, (10, 10, 4), 3, 0.01)
+        >>> output, layers = apply_network(params, jnp.ones((8, 10, 10, 4)), config)
+        >>> output.shape, layers["Conv_0"].shape
+        ((8, 3), (8, 4, 4, 16))
+    """
+    activations = {}
+    for i, (_, _, stride) in enumerate(config.conv):
+        x = _ACTIVATIONS[config.activation](_convolve(params[f"Conv_{i}"], x, stride))
+        activations[f"Conv_{i}"] = x
+    if config.conv:
+        x = x.reshape(*x.shape[:-3], -1)
+    output, dense = apply_mlp(params, x, config.activation)
+    return output, {**activations, **dense}
+
+
+def prepare(
+    observation: jax.Array, observation_shape: tuple[int, ...], config: NetworkConfig
+) -> jax.Array:
+    """Makes of observations of any shape and dtype what a network takes.
+
+    Args:
+        observation: ``[..., *observation_shape]``.
+        observation_shape: Of one observation.
+        config: Uses ``conv`` and ``input_divisor``.
+
+    Returns:
+        float32 ``[..., features]``, or ``[..., height, width, channels]`` for
+        convolutions.
+    """
+    lead = observation.shape[: observation.ndim - len(observation_shape)]
+    if not config.conv:
+        observation = observation.reshape(*lead, -1)
+    x = observation.astype(jnp.float32)
+    one = isinstance(config.input_divisor, float | int) and config.input_divisor == 1
+    return x if one else x / config.input_divisor
+
+
+def _convolve(layer: dict[str, jax.Array], x: jax.Array, stride: int) -> jax.Array:
+    """A convolution without padding, as one product with all patches side by side.
+
+    XLA's own is several times slower on a CPU as soon as agents with different kernels
+    are vmapped: it then is a grouped one.
+    """
+    size, _, _, filters = layer["kernel"].shape
+    rows, columns = ((n - size) // stride * stride + 1 for n in x.shape[-3:-1])
+    patches = [
+        x[..., i : i + rows : stride, j : j + columns : stride, :]
+        for i in range(size)
+        for j in range(size)
+    ]
+    x = jnp.concatenate(patches, axis=-1) @ layer["kernel"].reshape(-1, filters)
+    return x + jnp.broadcast_to(layer["bias"], x.shape) if "bias" in layer else x
+
+
+def _kernel_shapes(
+    conv: tuple[ConvLayer, ...], observation_shape: tuple[int, ...]
+) -> list[tuple[int, int, int, int]]:
+    return [
+        (size, size, _shape_after(conv[:i], observation_shape)[-1], filters)
+        for i, (filters, size, _) in enumerate(conv)
+    ]
+
+
+def _shape_after(
+    conv: tuple[ConvLayer, ...], observation_shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Shape of what the convolutions make of one observation."""
+    shape = observation_shape
+    for filters, size, stride in conv:
+        if len(shape) != 3 or min(shape[:2]) < size:
+            raise ValueError(
+                f"conv={conv} does not fit observations of shape {observation_shape}, "
+                f"of which a layer with kernel {size} sees {shape}: it needs (height, "
+                "width, channels), at least as high and wide as the kernel"
+            )
+        height, width = ((n - size) // stride + 1 for n in shape[:2])
+        shape = (height, width, filters)
+    return shape
 
 
 def init_mlp(
@@ -88,12 +267,12 @@ def orthogonal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
 
 
 def apply_mlp(
-    params: MLP, x: jax.Array, activation: Activation
+    params: Network, x: jax.Array, activation: Activation
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Evaluates a multi-layer perceptron and keeps what its neurons did.
 
     Args:
-        params: From `init_mlp`.
+        params: From `init_mlp`; entries not called ``"Dense_i"`` are passed over.
         x: float32 ``[..., in]``.
         activation: Nonlinearity of the hidden layers.
 
@@ -109,12 +288,13 @@ def apply_mlp(
         ((8, 2), (8, 64))
     """
     activations = {}
-    for i in range(len(params)):
+    depth = sum(name.startswith("Dense_") for name in params)
+    for i in range(depth):
         layer = params[f"Dense_{i}"]
         x = x @ layer["kernel"]
         if "bias" in layer:
             x = x + jnp.broadcast_to(layer["bias"], x.shape)
-        if i < len(params) - 1:
+        if i < depth - 1:
             x = _ACTIVATIONS[activation](x)
         activations[f"Dense_{i}"] = x
     return x, activations

@@ -2,8 +2,9 @@
 
 Learned optimisers overfit the loop they were trained in, so every detail here is the
 one the published optimisers saw: separate actor and critic, their gradients clipped
-apart, advantages normalised per minibatch, PPO2's clipped value loss. Read `make_loop`
-first; the functions above it are its steps, in order.
+apart, advantages normalised per minibatch, PPO2's clipped value loss. Continuous
+actions are drawn from a diagonal Gaussian whose deviation does not depend on the
+observation, ``params["actor"]["log_std"]``.
 
 References:
     Schulman et al., "Proximal Policy Optimization Algorithms", 2017.
@@ -11,131 +12,24 @@ References:
     Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt_rl.agents._gradients import clip_by_norm
-from learned_opt_rl.agents._rollouts import collect, flatten, select
+from learned_opt_rl.agents import _actor_critic as actor_critic
+from learned_opt_rl.agents._actor_critic import Batch as Batch
+from learned_opt_rl.agents._actor_critic import Loop, Params
+from learned_opt_rl.agents._actor_critic import Runner as Runner
+from learned_opt_rl.agents._actor_critic import gae as gae
+from learned_opt_rl.agents._actor_critic import init_params as init_params
+from learned_opt_rl.agents._training import TrainResult as TrainResult
+from learned_opt_rl.agents._training import train_by
 from learned_opt_rl.agents.config import PPOConfig as PPOConfig
-from learned_opt_rl.agents.networks import MLP, apply_mlp, init_mlp
-from learned_opt_rl.envs.adapter import Environment, EpisodeState
-from learned_opt_rl.features import dormancy
+from learned_opt_rl.envs.adapter import Environment
 from learned_opt_rl.rules import drifts, losses
-
-Params = dict[str, MLP]
-"""``{"actor": MLP, "critic": MLP}``."""
-
-
-class TrainResult(NamedTuple):
-    """What a run leaves.
-
-    Attributes:
-        params: ``{"actor": ..., "critic": ...}``, the agent at the end.
-        opt_state: The optimiser's state at the end.
-        returns: float32 ``[num_rollouts]``, the learning curve: at the end of each
-            rollout, the mean over environments of the return of the episode each
-            finished last, counting 0 for one that has finished none.
-        final_return: float32 scalar, the last of them.
-    """
-
-    params: Params
-    opt_state: optax.OptState
-    returns: jax.Array
-    final_return: jax.Array
-
-
-class Batch(NamedTuple):
-    """Transitions as the loss needs them, one per row."""
-
-    observation: jax.Array
-    action: jax.Array
-    log_prob: jax.Array
-    value: jax.Array
-    advantage: jax.Array
-    target: jax.Array
-
-
-class Runner(NamedTuple):
-    """A run between two rollouts.
-
-    Attributes:
-        params: ``{"actor": ..., "critic": ...}``.
-        opt_state: The optimiser's state.
-        env_state: The environments' states, each array ``[num_envs, ...]``.
-        observation: What they show now, ``[num_envs, *observation_shape]``.
-        key: For the rest of the run.
-    """
-
-    params: Any
-    opt_state: optax.OptState
-    env_state: EpisodeState
-    observation: jax.Array
-    key: jax.Array
-
-    @property
-    def mean_return(self) -> jax.Array:
-        """Mean over environments of the return of the last finished episode."""
-        return self.env_state.last_return.mean(-1)
-
-
-def init_params(key: jax.Array, config: PPOConfig, env: Environment) -> Params:
-    """Draws an actor and a critic for the environment."""
-    actor_key, critic_key = jax.random.split(key)
-    sizes = (math.prod(env.observation_shape), *config.hidden)
-    return {
-        "actor": init_mlp(actor_key, (*sizes, env.num_actions), head_gain=0.01),
-        "critic": init_mlp(critic_key, (*sizes, 1), head_gain=1.0),
-    }
-
-
-def gae(
-    reward: jax.Array,
-    done: jax.Array,
-    value: jax.Array,
-    last_value: jax.Array,
-    gamma: float,
-    gae_lambda: float,
-) -> jax.Array:
-    """Generalised advantage estimation, backwards over a rollout.
-
-    Args:
-        reward: float32 ``[T, N]``.
-        done: bool ``[T, N]``; nothing is bootstrapped across it.
-        value: float32 ``[T, N]``, of the observations acted on.
-        last_value: float32 ``[N]``, of the observation after the last step.
-        gamma: Discount.
-        gae_lambda: Decay.
-
-    Returns:
-        Advantages, float32 ``[T, N]``.
-
-    References:
-        Schulman et al., "High-Dimensional Continuous Control Using Generalized
-        Advantage Estimation", 2016, equation 16.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> one, no = jnp.ones((2, 1)), jnp.zeros((2, 1), bool)
-        >>> gae(one, no, 0 * one, jnp.zeros(1), 0.5, 1.0).ravel().tolist()
-        [1.5, 1.0]
-    """
-    next_value = jnp.concatenate([value[1:], last_value[None]])
-    alive = 1.0 - done
-    delta = reward + gamma * next_value * alive - value
-
-    def backwards(advantage: jax.Array, x: tuple[jax.Array, jax.Array]):
-        delta, decay = x
-        advantage = delta + decay * advantage
-        return advantage, advantage
-
-    xs = (delta, gamma * gae_lambda * alive)
-    start = jnp.zeros_like(last_value)
-    return jax.lax.scan(backwards, start, xs, reverse=True)[1]
 
 
 def loss(
@@ -148,7 +42,8 @@ def loss(
 
     Args:
         params: The agent.
-        batch: Fields of shape ``[B]``; observations ``[B, features]``.
+        batch: Fields of shape ``[B]``; observations ``[B, features]`` (or images, with
+            convolutions), continuous actions ``[B, num_actions]``.
         config: Coefficients.
         drift: Of the policy loss; by default PPO's, clipping at ``config.clip_eps``.
 
@@ -156,18 +51,11 @@ def loss(
         The loss, and the dormancy of every layer's neurons as the tree
         ``{"actor": {"Dense_i": [width]}, "critic": ...}``.
     """
-    logits, actor_layers = apply_mlp(
-        params["actor"], batch.observation, config.activation
-    )
-    value, critic_layers = apply_mlp(
-        params["critic"], batch.observation, config.activation
-    )
-    value = value[:, 0]
-    log_probs = jax.nn.log_softmax(logits)
+    policy, value, dormancies = actor_critic.evaluate(params, batch.observation, config)
 
     advantage = batch.advantage
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-    ratio = jnp.exp(select(log_probs, batch.action) - batch.log_prob)
+    ratio = jnp.exp(policy.log_prob(batch.action) - batch.log_prob)
     drift = drifts.ppo(config.clip_eps) if drift is None else drift
     policy_loss = losses.policy_loss(ratio, advantage, drift)
 
@@ -176,10 +64,9 @@ def loss(
     clipped_errors = jnp.square(batch.value + change - batch.target)
     value_loss = 0.5 * jnp.maximum(errors, clipped_errors).mean()
 
-    entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
+    entropy = policy.entropy()
     total = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
-    layers = {"actor": actor_layers, "critic": critic_layers}
-    return total, jax.tree.map(dormancy, jax.lax.stop_gradient(layers))
+    return total, dormancies
 
 
 def _optimise(
@@ -193,23 +80,16 @@ def _optimise(
 ) -> tuple[optax.Params, optax.OptState]:
     """Takes ``epochs * minibatches`` optimiser steps on one rollout."""
 
-    def minibatch_step(carry: Any, minibatch: Batch):
-        params, opt_state = carry
-        grads, dormancies = jax.grad(loss, has_aux=True)(
-            params, minibatch, config, drift
-        )
-        grads = {k: clip_by_norm(g, config.max_grad_norm) for k, g in grads.items()}
-        updates, opt_state = optimizer.update(
-            grads, opt_state, params, dormancy=dormancies
-        )
-        return (optax.apply_updates(params, updates), opt_state), None
+    def minibatch_step(carry: Any, rows: jax.Array) -> tuple[Any, None]:
+        # Taken here, not for the whole epoch before, the rows are copied once only.
+        minibatch = jax.tree.map(lambda x: x[rows], batch)
+        arguments = minibatch, config, drift
+        return actor_critic.descend(loss, config, optimizer, *carry, *arguments), None
 
     def epoch(carry: Any, key: jax.Array):
         order = jax.random.permutation(key, config.batch_size)
         order = order.reshape(config.minibatches, -1)
-        return jax.lax.scan(
-            minibatch_step, carry, jax.tree.map(lambda x: x[order], batch)
-        )
+        return jax.lax.scan(minibatch_step, carry, order)
 
     keys = jax.random.split(key, config.epochs)
     return jax.lax.scan(epoch, (params, opt_state), keys)[0]
@@ -221,7 +101,7 @@ def make_loop(
     optimizer: optax.GradientTransformation,
     *,
     drift: drifts.Drift | None = None,
-) -> tuple[Callable[[jax.Array], Runner], Callable[[Runner], Runner]]:
+) -> Loop:
     """Builds a run's two pieces, for those who want to hold the loop themselves.
 
     Args:
@@ -246,32 +126,10 @@ def make_loop(
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
-    def start(key: jax.Array) -> Runner:
-        param_key, reset_key, key = jax.random.split(key, 3)
-        params = init_params(param_key, config, env)
-        observation, env_state = env.reset_many(reset_key, config.num_envs)
-        return Runner(params, optimizer.init(params), env_state, observation, key)
+    def learn(params: Any, opt_state: Any, batch: Batch, key: jax.Array) -> Any:
+        return _optimise(config, optimizer, drift, params, opt_state, batch, key)
 
-    def iterate(runner: Runner) -> Runner:
-        key, rollout_key, update_key = jax.random.split(runner.key, 3)
-        (env_state, observation), played = collect(config, env, runner, rollout_key)
-        observations, action, log_prob, reward, done = played
-        # One evaluation of the critic for the whole rollout is much cheaper than one
-        # per step, and gives the same values: its parameters have not changed.
-        x = flatten(jnp.concatenate([observations, observation[None]]), env)
-        value, _ = apply_mlp(runner.params["critic"], x, config.activation)
-        value, last_value = value[:-1, :, 0], value[-1, :, 0]
-        advantage = gae(
-            reward, done, value, last_value, config.gamma, config.gae_lambda
-        )
-        batch = Batch(x[:-1], action, log_prob, value, advantage, advantage + value)
-        batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
-        params, opt_state = _optimise(
-            config, optimizer, drift, runner.params, runner.opt_state, batch, update_key
-        )
-        return Runner(params, opt_state, env_state, observation, key)
-
-    return start, iterate
+    return actor_critic.make_loop(config, env, optimizer, learn)
 
 
 def make_train(
@@ -303,15 +161,18 @@ def make_train(
         >>> train = make_train(config, envs.make("CartPole-v1"), optax.adam(1e-3))
         >>> jax.jit(train)(jax.random.key(0)).returns.shape
         (8,)
+
+        Learning rates side by side, as one program; fields of the configuration such
+        as ``gamma`` can be varied in the same way:
+
+        >>> import jax.numpy as jnp
+        >>> def final_return(learning_rate):
+        ...     adam = optax.adam(learning_rate)
+        ...     train = make_train(config, envs.make("CartPole-v1"), adam)
+        ...     return train(jax.random.key(0)).final_return
+        >>> population = jax.jit(jax.vmap(final_return))
+        >>> population(jnp.array([1e-3, 1e-2, 1e-1])).shape
+        (3,)
     """
-    start, iterate = make_loop(config, env, optimizer, drift=drift)
-
-    def step(runner: Runner, _: None) -> tuple[Runner, jax.Array]:
-        runner = iterate(runner)
-        return runner, runner.mean_return
-
-    def train(key: jax.Array) -> TrainResult:
-        runner, returns = jax.lax.scan(step, start(key), length=config.num_rollouts)
-        return TrainResult(runner.params, runner.opt_state, returns, returns[-1])
-
-    return train
+    loop = make_loop(config, env, optimizer, drift=drift)
+    return train_by(loop, config.num_rollouts)

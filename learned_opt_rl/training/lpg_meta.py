@@ -20,9 +20,9 @@ import optax
 from learned_opt_rl.agents._gradients import clip_by_norm
 from learned_opt_rl.agents._lpg_step import AgentState, Rollout, UpdateMetrics, policy
 from learned_opt_rl.agents._lpg_step import agent_update as agent_update
-from learned_opt_rl.agents._rollouts import select
+from learned_opt_rl.agents._policies import select
 from learned_opt_rl.agents.config import LPGConfig
-from learned_opt_rl.agents.networks import MLP, apply_mlp
+from learned_opt_rl.agents.networks import Network, apply_network
 from learned_opt_rl.agents.ppo import gae
 from learned_opt_rl.rules.lpg import EPS, UpdateRule
 
@@ -86,11 +86,11 @@ class ValueState(NamedTuple):
     """The value critic, which serves the meta-gradient alone.
 
     Attributes:
-        params: An MLP with one output.
+        params: A network with one output.
         opt_state: Its optimiser's state.
     """
 
-    params: MLP
+    params: Network
     opt_state: optax.OptState
 
 
@@ -146,7 +146,7 @@ def value_update(
     target = advantages(config, value.params, rollout)
     target += _values(config, value.params, rollout)[:, :-1]
 
-    def loss(params: MLP) -> jax.Array:
+    def loss(params: Network) -> jax.Array:
         return jnp.mean((target - _values(config, params, rollout)[:, :-1]) ** 2)
 
     total, grads = jax.value_and_grad(loss)(value.params)
@@ -159,7 +159,7 @@ def value_update(
     return ValueState(params, opt_state), total
 
 
-def advantages(config: MetaConfig, params: MLP, rollout: Rollout) -> jax.Array:
+def advantages(config: MetaConfig, params: Network, rollout: Rollout) -> jax.Array:
     """Generalised advantages of a rollout, float32 ``[B, T]``."""
     value = _values(config, params, rollout).T
     reward, done = rollout.reward.T, rollout.done.T
@@ -235,7 +235,7 @@ def _detached(play: Play, agent: AgentState, world: Any) -> tuple[Any, Rollout]:
 
 
 def _policy_loss(
-    config: MetaConfig, agent: AgentState, rollout: Rollout, value: MLP
+    config: MetaConfig, agent: AgentState, rollout: Rollout, value: Network
 ) -> jax.Array:
     """REINFORCE with normalised advantages: how the rule could have done better."""
     advantage = advantages(config, value, rollout)
@@ -256,6 +256,6 @@ def _regularisers(config: MetaConfig, metrics: UpdateMetrics) -> jax.Array:
     )
 
 
-def _values(config: MetaConfig, params: MLP, rollout: Rollout) -> jax.Array:
+def _values(config: MetaConfig, params: Network, rollout: Rollout) -> jax.Array:
     """Values of all T + 1 observations, ``[B, T + 1]``."""
-    return apply_mlp(params, rollout.observation, config.agent.activation)[0][..., 0]
+    return apply_network(params, rollout.observation, config.agent)[0][..., 0]

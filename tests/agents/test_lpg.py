@@ -20,6 +20,7 @@ from learned_opt_rl.agents.lpg import (
     make_train,
 )
 from learned_opt_rl.agents.networks import apply_mlp
+from learned_opt_rl.rules import lpg
 from tests import probe_envs
 from tests.rules import lpg_cases
 
@@ -64,6 +65,44 @@ def test_learns_a_policy_and_a_prediction(policy_sign):
     np.testing.assert_allclose(y, 1 / 4, atol=0.02)
 
 
+def evaluator(discount):
+    """A rule by which predictions come to tell the discounted return.
+
+    Its y_hat is the softmax of (return, 0, 0, 0): the log-odds are the return.
+    """
+    rule = lpg_cases.reinforce(discount)
+    up = -rule.weights["policy"]["kernel"]
+    target = dict(rule.weights["target"])
+    target["kernel"] = jnp.concatenate([up, jnp.zeros((2, 3))], axis=1)
+    return lpg.UpdateRule({**rule.weights, "target": target}, rule.architecture)
+
+
+@pytest.mark.parametrize(
+    ("env", "observations", "returns"),
+    [
+        (probe_envs.ConstantReward, [0], [1]),
+        (probe_envs.ObservedReward, [-1, 1], [-1, 1]),
+        (probe_envs.DelayedReward, [0, 1], [0.5, 1]),
+    ],
+)
+def test_learns_to_predict_returns(env, observations, returns):
+    y = probabilities(train(env(), evaluator(0.5)).params["predictor"], *observations)
+    np.testing.assert_allclose(jnp.log(y[:, 0] / y[:, 1]), returns, atol=0.1)
+    np.testing.assert_allclose(y[:, 1:], jnp.tile(y[:, 1:2], 3), atol=0.03)
+
+
+def test_learns_a_policy():
+    result = train(probe_envs.RewardedAction(), evaluator(0.5))
+    assert probabilities(result.params["actor"], 0)[0, 1] > 0.9
+    assert result.final_return > 0.8
+
+
+def test_continuous_actions_are_refused():
+    env = envs.adapt(probe_envs.NamedVector())
+    with pytest.raises(ValueError, match="'NamedVector' has continuous actions"):
+        make_loop(CONFIG, env, lpg_cases.rule(), optax.sgd(1.0))
+
+
 def test_a_reward_counts_for_earlier_actions_of_its_episode():
     result = train(DelayedAction(), lpg_cases.reinforce(0.5))
     assert probabilities(result.params["actor"], 0)[0, 1] > 0.9
@@ -87,9 +126,10 @@ def test_a_tabular_agent_is_one_linear_map():
     assert result.final_return > 0.9
 
 
-def test_runs_in_an_environment_of_images():
+@pytest.mark.parametrize("conv", [(), ((4, 3, 2),)])
+def test_runs_in_an_environment_of_images(conv):
     rule = lpg_cases.rule(lifetime_inputs="relative", gamma_input=True)
-    config = LPGConfig(480, num_envs=4, hidden=(16,))
+    config = LPGConfig(480, num_envs=4, hidden=(16,), conv=conv, input_divisor=2)
     env = envs.make("Breakout-MinAtar")
     run = make_train(config, env, rule, optax.adam(1e-3))
     result = jax.jit(run)(jax.random.key(0))

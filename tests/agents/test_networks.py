@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt_rl.agents import networks
+from learned_opt_rl.agents import PPOConfig, networks
+from learned_opt_rl.features import dormancy, leaf_roles
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (3, 7), (64, 64), (400, 64), (64, 1)])
@@ -45,3 +46,78 @@ def test_activations_are_those_of_each_layer():
     assert (activations["Dense_0"] == 0).any()
     tanh, _ = networks.apply_mlp(params, x, "tanh")
     assert not jnp.allclose(tanh, output)
+
+
+CONV = PPOConfig(conv=((5, 3, 2), (4, 2, 1)), hidden=(6,))
+SHAPE = (8, 9, 2)
+
+
+def test_convolutions_are_flaxs():
+    linen = pytest.importorskip("flax.linen")
+
+    class Agent(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            x = linen.relu(linen.Conv(5, (3, 3), 2, padding="VALID")(x))
+            x = linen.relu(linen.Conv(4, (2, 2), 1, padding="VALID")(x))
+            x = linen.relu(linen.Dense(6)(x.reshape(len(x), -1)))
+            return linen.Dense(3)(x)
+
+    params = networks.init_network(jax.random.key(0), CONV, SHAPE, 3, 0.5)
+    params = jax.tree.map(lambda x: x + 0.1, params)
+    x = jax.random.normal(jax.random.key(1), (7, *SHAPE))
+    theirs = Agent().init(jax.random.key(0), x)["params"]
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, dict(theirs))
+
+    def ours(params):
+        return networks.apply_network(params, x, CONV)[0]
+
+    def flaxs(params):
+        return Agent().apply({"params": params}, x)
+
+    np.testing.assert_allclose(ours(params), flaxs(params), rtol=1e-4, atol=1e-5)
+    grads = [
+        jax.grad(lambda p, f=f: jnp.sin(f(p)).sum())(params) for f in (ours, flaxs)
+    ]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *grads
+    )
+
+
+def test_any_leading_axes_and_dormancy_per_channel():
+    params = networks.init_network(jax.random.key(0), CONV, SHAPE, 3, 0.5)
+    x = jax.random.normal(jax.random.key(1), (2, 3, *SHAPE))
+    output, layers = networks.apply_network(params, x, CONV)
+    flat, _ = networks.apply_network(params, x.reshape(6, *SHAPE), CONV)
+    np.testing.assert_allclose(output.reshape(6, 3), flat, rtol=1e-5, atol=1e-6)
+    assert layers["Conv_0"].shape == (2, 3, 3, 4, 5) and (layers["Conv_0"] >= 0).all()
+    assert jax.tree.map(jnp.shape, jax.tree.map(dormancy, layers)) == {
+        "Conv_0": (5,),
+        "Conv_1": (4,),
+        "Dense_0": (6,),
+        "Dense_1": (3,),
+    }
+    roles = {role.path: role.position for role in leaf_roles({"actor": params})}
+    order = ["Conv_0", "Conv_1", "Dense_0", "Dense_1"]
+    positions = [roles[f"actor/{layer}/kernel"] for layer in order]
+    np.testing.assert_allclose(positions, [0, 1 / 3, 2 / 3, 1])
+    for layer in ("Conv_0", "Conv_1"):
+        kernel = np.asarray(params[layer]["kernel"])
+        kernel = kernel.reshape(-1, kernel.shape[-1])
+        np.testing.assert_allclose(
+            kernel.T @ kernel, 2 * np.eye(kernel.shape[-1]), atol=1e-4
+        )
+
+
+def test_what_a_network_takes():
+    images = jnp.full((4, 3, *SHAPE), 51, jnp.uint8)
+    flat = networks.prepare(images, SHAPE, PPOConfig(input_divisor=255))
+    assert flat.shape == (4, 3, 144) and flat.dtype == jnp.float32
+    np.testing.assert_allclose(flat, 0.2, rtol=1e-6)
+    assert networks.prepare(images, SHAPE, CONV).shape == images.shape
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 9, 2), (6, 3, 2)])
+def test_convolutions_that_do_not_fit_are_refused(shape):
+    with pytest.raises(ValueError, match=r"conv=\(\(5, 3, 2\).* does not fit"):
+        networks.init_network(jax.random.key(0), CONV, shape, 3, 0.5)

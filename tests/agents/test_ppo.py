@@ -6,9 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt_rl import envs
+from learned_opt_rl import envs, open_rl
 from learned_opt_rl.agents import PPOConfig, make_train, ppo
+from learned_opt_rl.agents._gradients import clip_by_norm
 from learned_opt_rl.agents.networks import apply_mlp
+from learned_opt_rl.features import leaf_roles
 from tests import oracle_ppo, probe_envs
 
 CONFIG = PPOConfig(
@@ -69,6 +71,28 @@ def test_learns_a_policy_told_by_the_observation():
     assert result.final_return > 0.9
 
 
+CONTINUOUS = dataclasses.replace(CONFIG, total_timesteps=16_384, ent_coef=0.0)
+
+
+def mean_action(result, *observations):
+    x = jnp.array(observations, jnp.float32)[:, None]
+    return apply_mlp(result.params["actor"], x, "tanh")[0]
+
+
+def test_learns_a_continuous_policy():
+    result = train(probe_envs.RewardedVector(), config=CONTINUOUS)
+    np.testing.assert_allclose(mean_action(result, 0), [[0.5, -0.5]], atol=0.1)
+    assert result.params["actor"]["log_std"].shape == (2,)
+    assert (result.params["actor"]["log_std"] < -1).all()
+    assert result.final_return > 0.9
+
+
+def test_learns_a_continuous_policy_told_by_the_observation():
+    result = train(probe_envs.NamedVector(), config=CONTINUOUS)
+    np.testing.assert_allclose(mean_action(result, -1, 1), [[-0.5], [0.5]], atol=0.15)
+    assert result.final_return > 0.9
+
+
 # Against the oracle.
 
 
@@ -87,10 +111,13 @@ def test_gae_matches_the_oracle():
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def random_problem(activation):
+def random_problem(activation, continuous=False):
     config = PPOConfig(64, 4, 16, hidden=(5, 4), activation=activation)
     env = dataclasses.replace(
-        envs.adapt(probe_envs.NamedAction()), observation_shape=(3,), num_actions=3
+        envs.adapt(probe_envs.NamedAction()),
+        observation_shape=(3,),
+        num_actions=3,
+        continuous=continuous,
     )
     params = ppo.init_params(jax.random.key(0), config, env)
     # A policy head of gain 0.01 would hide mistakes in ratio and entropy.
@@ -98,8 +125,8 @@ def random_problem(activation):
     rng = np.random.default_rng(0)
     batch = ppo.Batch(
         observation=rng.normal(size=(16, 3)),
-        action=rng.integers(3, size=16),
-        log_prob=np.log(rng.uniform(0.2, 0.6, size=16)),
+        action=rng.normal(size=(16, 3)) if continuous else rng.integers(3, size=16),
+        log_prob=np.log(rng.uniform(0.2, 0.6, size=16)) - 3 * continuous,
         value=rng.normal(size=16),
         advantage=3 * rng.normal(size=16) + 1,
         target=rng.normal(size=16),
@@ -114,9 +141,14 @@ def as_jax(batch):
     )
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_loss_and_dormancy_match_the_oracle(activation):
-    params, batch, config = random_problem(activation)
+PROBLEMS = pytest.mark.parametrize(
+    ("activation", "continuous"), [("relu", False), ("tanh", False), ("tanh", True)]
+)
+
+
+@PROBLEMS
+def test_loss_and_dormancy_match_the_oracle(activation, continuous):
+    params, batch, config = random_problem(activation, continuous)
     exact = jax.tree.map(lambda x: np.asarray(x, float), params)
     total, dormancies = ppo.loss(params, as_jax(batch), config)
     np.testing.assert_allclose(total, oracle_ppo.loss(exact, batch, config), rtol=1e-5)
@@ -127,9 +159,9 @@ def test_loss_and_dormancy_match_the_oracle(activation):
     )
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_gradient_matches_differences_of_the_oracle(activation):
-    params, batch, config = random_problem(activation)
+@PROBLEMS
+def test_gradient_matches_differences_of_the_oracle(activation, continuous):
+    params, batch, config = random_problem(activation, continuous)
     exact = jax.tree.map(lambda x: np.asarray(x, float), params)
     grads, _ = jax.grad(ppo.loss, has_aux=True)(params, as_jax(batch), config)
     rng = np.random.default_rng(1)
@@ -145,6 +177,30 @@ def test_gradient_matches_differences_of_the_oracle(activation):
         np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=1e-3)
 
 
+def test_discrete_runs_are_those_of_earlier_versions():
+    # Returns and sums of absolute parameters, as of the version before continuous
+    # actions, normalisation and convolutions came (commit c8d94db, CPU).
+    config = PPOConfig(
+        512, 8, 16, epochs=2, minibatches=4, hidden=(8,), activation="tanh"
+    )
+    result = train(probe_envs.NamedAction(), config=config)
+    np.testing.assert_array_equal(result.returns, [0.5, 0.25, 0.5, 1.0])
+    found = [float(abs(x).sum()) for x in jax.tree.leaves(result.params)]
+    np.testing.assert_allclose(found, EARLIER, rtol=1e-4)
+
+
+EARLIER = [
+    0.022261647095547232,
+    5.431693613529205,
+    0.013841647189110518,
+    4.566927254199982,
+    1.034489519894123,
+    3.32559497654438,
+    0.12410663068294525,
+    2.5624583810567856,
+]
+
+
 # What the optimiser is given.
 
 
@@ -154,7 +210,10 @@ def spy():
     def init(params):
         zeros = {name: jnp.float32(0) for name in params}
         widths = {
-            name: {layer: jnp.zeros(p["bias"].shape) for layer, p in network.items()}
+            name: {
+                layer: jnp.zeros(p["bias"].shape if isinstance(p, dict) else ())
+                for layer, p in network.items()
+            }
             for name, network in params.items()
         }
         return {"norms": zeros, "dormancy": widths, "count": 0, "distance": 0.0}
@@ -192,11 +251,31 @@ def test_optimiser_gets_clipped_gradients_and_dormancy_at_every_update():
     assert state["distance"] > 0
 
 
+def test_learned_optimisers_see_log_std_as_the_last_layer_with_dormancy_1():
+    config = dataclasses.replace(CONTINUOUS, total_timesteps=256)
+    env = probe_envs.RewardedVector()
+    state = train(env, spy(), config).opt_state
+    assert state["dormancy"]["actor"]["log_std"] == 1
+    params = ppo.init_params(jax.random.key(0), config, envs.adapt(env))
+    np.testing.assert_array_equal(params["actor"]["log_std"], [0, 0])
+    roles = {role.path: role for role in leaf_roles(params)}
+    positions = [
+        roles[f"actor/{x}"].position
+        for x in ("Dense_0/bias", "Dense_1/bias", "log_std")
+    ]
+    assert positions == [0.0, 0.5, 1.0] and roles["actor/log_std"].explored
+    weights = open_rl.init(jax.random.key(0), open_rl.Architecture(4, 8))
+    rule = open_rl.scale_by_open(weights, config.horizon())
+    result = train(env, rule, config)
+    assert np.isfinite(result.params["actor"]["log_std"]).all()
+    assert (result.params["actor"]["log_std"] != 0).all()
+
+
 def test_clipping_leaves_small_gradients_alone():
     tree = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
-    same = ppo.clip_by_norm(tree, 6.0)
+    same = clip_by_norm(tree, 6.0)
     jax.tree.map(np.testing.assert_array_equal, same, tree)
-    half = ppo.clip_by_norm(tree, 2.5)
+    half = clip_by_norm(tree, 2.5)
     np.testing.assert_allclose(half["a"], [1.5, 0])
     np.testing.assert_allclose(half["b"], [2])
 
@@ -285,11 +364,20 @@ def test_config_counts():
         ({"clip_eps": 0.0}, "clip_eps=0.0 must be positive"),
         ({"max_grad_norm": float("nan")}, "max_grad_norm=nan must be positive"),
         ({"activation": "gelu"}, "activation='gelu' must be"),
+        ({"conv": (16, 3)}, "conv=16 must be layers of"),
+        ({"conv": ((16, 3, 0),)}, "conv=0 must be a positive whole number"),
+        ({"input_divisor": 0}, "input_divisor=0 must be positive"),
     ],
 )
 def test_config_errors_name_the_field_and_value(change, message):
     with pytest.raises(ValueError, match=message):
         PPOConfig(**change)
+
+
+def test_lists_of_a_config_become_tuples():
+    config = PPOConfig(hidden=[8], conv=[[4, 3, 1]])
+    assert config.hidden == (8,) and config.conv == ((4, 3, 1),)
+    assert hash(config) == hash(PPOConfig(hidden=(8,), conv=((4, 3, 1),)))
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 
 from learned_opt_rl import envs
 from learned_opt_rl.agents import PPOConfig, make_loop, make_train, ppo
+from learned_opt_rl.agents.networks import apply_mlp
 from learned_opt_rl.rules import drifts, lpo
 from tests import probe_envs
 
@@ -41,7 +42,7 @@ def far_batch(params):
     """Transitions whose ratios are on both sides of the clip, and within."""
     rng = np.random.default_rng(0)
     observation = rng.normal(size=(64, 1)).astype("f4")
-    logits, _ = ppo.apply_mlp(params["actor"], observation, CONFIG.activation)
+    logits, _ = apply_mlp(params["actor"], observation, CONFIG.activation)
     action = jnp.zeros(64, jnp.int32)
     log_prob = jax.nn.log_softmax(logits)[:, 0]
     return ppo.Batch(

@@ -1,0 +1,106 @@
+"""A2C: one step of an optimiser on each rollout, without clipping and epochs.
+
+Rollouts, networks, normalisation and what the optimiser is given are PPO's.
+
+References:
+    Mnih et al., "Asynchronous Methods for Deep Reinforcement Learning", 2016.
+    Oh et al., "Discovering Reinforcement Learning Algorithms", 2020 (the baseline of
+    its figures; a tabular agent is ``hidden=()``).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_opt_rl.agents import _actor_critic as actor_critic
+from learned_opt_rl.agents._actor_critic import Batch, Loop, Params
+from learned_opt_rl.agents._actor_critic import Runner as Runner
+from learned_opt_rl.agents._training import TrainResult as TrainResult
+from learned_opt_rl.agents._training import train_by
+from learned_opt_rl.agents.config import A2CConfig as A2CConfig
+from learned_opt_rl.envs.adapter import Environment
+
+
+def loss(params: Params, batch: Batch, config: A2CConfig) -> tuple[jax.Array, Any]:
+    """A2C's loss on one rollout.
+
+    Args:
+        params: The agent.
+        batch: Fields of shape ``[B]``; observations ``[B, features]`` (or images, with
+            convolutions), continuous actions ``[B, num_actions]``.
+        config: Coefficients.
+
+    Returns:
+        The mean of ``-log_prob * advantage``, plus ``vf_coef`` times half the mean
+        squared error of the values, less ``ent_coef`` times the entropy; and the
+        dormancy of every layer's neurons, as in PPO.
+    """
+    policy, value, dormancies = actor_critic.evaluate(params, batch.observation, config)
+    policy_loss = -(policy.log_prob(batch.action) * batch.advantage).mean()
+    value_loss = 0.5 * jnp.square(value - batch.target).mean()
+    entropy = policy.entropy()
+    total = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
+    return total, dormancies
+
+
+def make_loop(
+    config: A2CConfig, env: Environment, optimizer: optax.GradientTransformation
+) -> Loop:
+    """Builds a run's two pieces, for those who want to hold the loop themselves.
+
+    Args:
+        config: The run.
+        env: Where it is played.
+        optimizer: See `make_train`.
+
+    Returns:
+        ``start(key) -> Runner`` and ``iterate(runner) -> Runner``, one rollout and
+        the optimiser step on it; both pure, to be jitted and vmapped.
+
+    Example:
+        >>> import jax, optax
+        >>> from learned_opt_rl import envs
+        >>> config = A2CConfig(1024, num_envs=4, hidden=(16,))
+        >>> start, iterate = make_loop(
+        ...     config, envs.make("CartPole-v1"), optax.adam(1e-3)
+        ... )
+        >>> runner = jax.jit(iterate)(start(jax.random.key(0)))
+        >>> runner.mean_return.shape
+        ()
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def learn(params: Any, opt_state: Any, batch: Batch, key: jax.Array) -> Any:
+        carry = params, opt_state
+        return actor_critic.descend(loss, config, optimizer, *carry, batch, config)
+
+    tabular = not config.hidden and not config.conv
+    return actor_critic.make_loop(config, env, optimizer, learn, bias=not tabular)
+
+
+def make_train(
+    config: A2CConfig, env: Environment, optimizer: optax.GradientTransformation
+) -> Callable[[jax.Array], TrainResult]:
+    """Builds a whole training run as one pure function of a key.
+
+    Args:
+        config: The run.
+        env: Where it is played.
+        optimizer: Any optax transformation. Its ``update`` gets the gradient, already
+            clipped, the parameters and, if it takes extra arguments, ``dormancy``.
+
+    Returns:
+        ``train(key) -> TrainResult``, to be jitted, and vmapped over keys for seeds.
+
+    Example:
+        >>> import jax, optax
+        >>> from learned_opt_rl import envs
+        >>> config = A2CConfig(800, num_envs=4, hidden=(16,))
+        >>> train = make_train(config, envs.make("CartPole-v1"), optax.adam(1e-3))
+        >>> jax.jit(train)(jax.random.key(0)).returns.shape
+        (10,)
+    """
+    return train_by(make_loop(config, env, optimizer), config.num_rollouts)

@@ -1,0 +1,139 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt_rl import envs
+from learned_opt_rl.agents import LPGConfig, PPOConfig, lpg_optimizer, preset, presets
+from learned_opt_rl.agents.lpg import init_params
+
+
+def ppo(environment, **options):
+    config = preset(environment, **options)
+    network = config.hidden, config.activation
+    sizes = config.num_envs, config.num_steps, config.minibatches, config.epochs
+    return (*sizes, config.total_timesteps, config.ent_coef, *network)
+
+
+def test_the_columns_of_ppo_are_the_published_ones():
+    relu, tanh = ((64, 64), "relu"), ((64, 64), "tanh")
+    minatar = (64, 128, 8, 4, 10**7, 0.01, *relu)
+    brax = (2048, 10, 32, 4, 3 * 10**7, 0.0, *tanh)
+    assert ppo("Breakout-MinAtar") == ppo("Asterix-MinAtar") == minatar
+    for name in ("ant", "humanoid", "hopper", "walker2d", "ant/spring"):
+        assert ppo(name) == brax
+        assert preset(name).normalize_observations and preset(name).normalize_rewards
+    assert ppo("ant", column="brax_open") == (*brax[:4], 5 * 10**7, *brax[5:])
+    assert ppo("CartPole-v1") == (4, 128, 4, 4, 500_000, 0.01, *tanh)
+    craftax = "Craftax-Classic-Symbolic-v1"
+    assert ppo(craftax) == (1024, 20, 16, 2, 3 * 10**7, 0.01, *tanh)
+    assert ppo(craftax, column="craftax_symbolic") == (
+        *(256, 16, 8, 4, 10**7, 0.01),
+        *tanh,
+    )
+    assert preset(craftax, column="craftax_symbolic").gae_lambda == 0.8
+    gridworld = (1024, 20, 16, 2, 3 * 10**7, 0.01, (16, 16), "tanh")
+    assert ppo("gridworld/all_shortlife") == gridworld
+    for name in ("Breakout-MinAtar", "ant", "CartPole-v1", craftax):
+        config = preset(name)
+        assert (config.gamma, config.gae_lambda) == (0.99, 0.95)
+        assert (config.clip_eps, config.vf_coef, config.max_grad_norm) == (
+            0.2,
+            0.5,
+            0.5,
+        )
+
+
+def test_settings_that_ran_before_are_the_same():
+    cartpole = PPOConfig(5e5, num_envs=4, minibatches=4, activation="tanh")
+    assert preset("CartPole-v1") == cartpole
+    assert preset("Breakout-MinAtar", 5e5) == PPOConfig(5e5)
+    assert preset("unheard-of") == PPOConfig()
+    assert not preset("Breakout-MinAtar").normalize_rewards
+
+
+def test_lpg_agents():
+    def lpg(environment, **options):
+        config = preset(environment, agent="lpg", **options)
+        return config.hidden, config.max_grad_norm, config.num_updates
+
+    assert lpg("gridworld/all_shortlife") == ((), 0.5, 250)
+    assert lpg("gridworld/all") == ((), 0.5, 1000)
+    assert lpg("gridworld/dense") == ((), 0.5, 2500)
+    assert lpg("gridworld/rand_dense") == ((32,), None, 25_000)
+    assert lpg("gridworld/rand_tiny") == ((32, 32, 32), None, 25_000)
+    assert lpg("CartPole-v1") == ((64, 64), None, 1000)
+    assert lpg("DeepSea-bsuite/10") == ((64, 64), None, 100)
+    assert lpg("chain/short") == ((), 0.5, 781)
+    assert lpg("chain/distractor") == ((16,), None, 1562)
+    assert lpg("Breakout-MinAtar", column="groove_minatar")[2] == 100_000
+    assert lpg("gridworld/all", column="study_gridworld") == ((32,), 0.5, 2343)
+    minatar = preset("Breakout-MinAtar", agent="lpg")
+    assert (minatar.conv, minatar.input_divisor) == (((32, 4, 1), (32, 4, 1)), 255)
+    assert isinstance(preset("unheard-of", agent="lpg"), LPGConfig)
+
+
+def moves(optimizer, params):
+    """The sizes of an agent's two steps, for gradients of ones."""
+    state, ones = optimizer.init(params), jax.tree.map(jnp.ones_like, params)
+    sizes = []
+    for _ in range(2):
+        updates, state = optimizer.update(ones, state, params)
+        sizes.append([-float(updates[k]["w"]) for k in ("actor", "predictor")])
+    return np.array(sizes)
+
+
+def test_the_optimisers_of_lpg_agents():
+    params = {k: {"w": jnp.float32(0)} for k in ("actor", "predictor")}
+    tabular = moves(lpg_optimizer("gridworld/all", 10), params)
+    np.testing.assert_allclose(tabular, [[40, 4], [40, 4]])
+    adam = moves(lpg_optimizer("gridworld/rand_dense", 10), params)
+    np.testing.assert_allclose(adam, 1e-3, rtol=1e-4)
+    annealed = moves(lpg_optimizer("Breakout-MinAtar", 2), params)
+    np.testing.assert_allclose(annealed, [[5e-4] * 2, [2.5e-4] * 2], rtol=1e-4)
+
+
+def test_every_column_is_a_valid_configuration_and_every_entry_names_one():
+    for agent, table in presets._tables().items():
+        for column in table["columns"]:
+            assert preset("x", agent=agent, column=column)
+            if agent == "lpg":
+                assert lpg_optimizer("x", 10, column=column)
+        for name in [*table["environments"], *table["families"]]:
+            assert preset(name, agent=agent)
+
+
+def test_the_conv_agent_fits_minatar():
+    config = preset("Breakout-MinAtar", agent="lpg")
+    params = jax.eval_shape(
+        lambda key: init_params(key, config, envs.make("Breakout-MinAtar"), 8),
+        jax.random.key(0),
+    )
+    shapes = {name: layer["kernel"].shape for name, layer in params["actor"].items()}
+    assert shapes == {
+        "Conv_0": (4, 4, 4, 32),
+        "Conv_1": (4, 4, 32, 32),
+        "Dense_0": (512, 64),
+        "Dense_1": (64, 3),
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"agent": "dqn"}, "agent='dqn' must be one of ppo, a2c, lpg"),
+        (
+            {"column": "atari"},
+            "column='atari' is not one of agent 'ppo': minatar, brax",
+        ),
+        (
+            {"minibatch": 4},
+            "minibatch=4 is no field of PPOConfig; nearest: minibatches",
+        ),
+        ({"optimizer": "adam"}, "optimizer='adam' is no field of PPOConfig"),
+        ({"total_timesteps": 10}, "total_timesteps=10 is less than one rollout"),
+    ],
+)
+def test_errors_name_the_argument_and_the_fix(options, match):
+    with pytest.raises(ValueError, match=match):
+        preset("ant", **options)
