@@ -5,8 +5,12 @@ environment at hand (``adam``, ``rmsprop``, ``lion``, ``sgd``), ``NAME:RATE`` fo
 with a fixed learning rate (``adam:1e-3``), and ``artifact:NAME`` (or just ``NAME``, if
 no handcrafted optimiser is called that) for a learned one. A drift is run with tuned
 Adam; an optimiser with a learning rate takes the one tuned for the environment.
+``NAME@FEATURE`` runs a learned optimiser without one of its features, such as
+``minatar@no-dormancy``; see `generalise`. An update rule is what an LPG agent is run
+with, and nothing else is.
 """
 
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,22 +19,25 @@ import jax
 import optax
 
 from learned_opt_rl import artifacts
-from learned_opt_rl.agents.config import PPOConfig
+from learned_opt_rl.agents.config import LPGConfig, PPOConfig
+from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.rules import pretrained
 from learned_opt_rl.rules._tuned import tuned
 from learned_opt_rl.rules.discovered import tuned_learning_rate
 from learned_opt_rl.rules.drifts import Drift
+from learned_opt_rl.rules.lpg import UpdateRule
 
 OptimizerFactory = Callable[[jax.Array], optax.GradientTransformation]
 """``key -> optimiser``; handcrafted ones ignore the key, learned ones explore by it."""
 
 
 class Rule(NamedTuple):
-    """What is run: an optimiser and, for the policy loss, perhaps a drift.
+    """What is run: an optimiser and, for the loss, perhaps something learned.
 
     Attributes:
         optimizer: Makes the optimiser from a key.
         drift: In place of PPO's clip; ``None`` for PPO's own.
+        update_rule: What an LPG agent learns by; ``None`` for every other agent.
 
     Example:
         >>> import optax
@@ -39,6 +46,7 @@ class Rule(NamedTuple):
 
     optimizer: OptimizerFactory
     drift: Drift | None = None
+    update_rule: UpdateRule | None = None
 
 
 HANDCRAFTED: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -97,12 +105,13 @@ def handcrafted(
     return HANDCRAFTED[name](learning_rate, **settings)
 
 
-def resolve(rule: str, config: PPOConfig, environment: str) -> Rule:
+def resolve(rule: str, config: PPOConfig | LPGConfig, environment: str) -> Rule:
     """Turns the name of a rule into what is run.
 
     Args:
         rule: See the module's description.
-        config: The run, for schedules and the horizon of learned optimisers.
+        config: The run, for schedules and the horizon of learned optimisers; its type
+            says which agent is to run it.
         environment: The environment's name, for tuned settings.
 
     Returns:
@@ -111,42 +120,97 @@ def resolve(rule: str, config: PPOConfig, environment: str) -> Rule:
 
     Raises:
         UnknownArtifactError: If neither an optimiser nor an artifact has the name.
-        ValueError: If a rule is not tuned for the environment, or the artifact is an
-            update rule, which makes an agent of its own.
+        ValueError: If a rule is not tuned for the environment, or nothing that the
+            agent is run with (a drift is for PPO, an update rule for LPG, and LPG is
+            run with nothing else), or has no features to leave out.
 
     Example:
         >>> import jax
         >>> rule = resolve("lion", PPOConfig(), "Breakout-MinAtar")
         >>> optimizer = rule.optimizer(jax.random.key(0))
     """
-    prefix, _, rest = rule.partition(":")
-    if prefix in HANDCRAFTED:
-        plain = handcrafted(rule, environment, config.num_updates)
-        return Rule(lambda key: plain)
+    name, _, left_out = rule.partition("@")
+    prefix, _, rest = name.partition(":")
+    learned = prefix not in HANDCRAFTED
     # Found out here, a misspelt name does not wait for the runs before it to end.
-    card = artifacts.card(rest if prefix in _PREFIXES else rule)
-    if card.kind == "update_rule":
+    card = artifacts.card(rest if prefix in _PREFIXES else name) if learned else None
+    kind = "handcrafted" if card is None else card.kind
+    if left_out and kind != "optimizer":
         raise ValueError(
-            f"rule={rule!r} is an update rule, which no PPO agent runs; use agents.lpg"
+            f"rule={rule!r}: only a learned optimiser has features to leave out; "
+            f"write {name!r}"
         )
-    if card.kind == "drift":
-        try:
-            adam = handcrafted("adam", environment, config.num_updates)
-        except ValueError as error:
-            raise ValueError(
-                f"rule={rule!r} is a drift, which is run with tuned Adam, but {error}"
-            ) from error
-        return Rule(lambda key: adam, pretrained(card.name))
+    if card is not None and kind == "update_rule":
+        return _update_rule(rule, card, config)
+    if isinstance(config, LPGConfig):
+        raise ValueError(
+            f"rule={rule!r} is no update rule, and the agent lpg is run with nothing "
+            "else; choose the agent ppo or a2c, or an update rule"
+        )
+    if card is None:
+        plain = handcrafted(name, environment, config.num_updates)
+        return Rule(lambda key: plain)
+    if kind == "drift":
+        return _drift(rule, card, config, environment)
+    optimizer = _learned(rule, card, config, environment)
+    return Rule(_variant(optimizer, left_out) if left_out else optimizer)
+
+
+def _learned(
+    rule: str, card: Card, config: Any, environment: str
+) -> Callable[..., optax.GradientTransformation]:
+    """``(key, **changed options) -> optimiser`` of an artifact."""
     from_artifact = artifacts.rule_module(card.algorithm).from_artifact
     extra: dict[str, Any] = {}
     if "learning_rates" in card.architecture:
         extra["learning_rate"] = _tuned_rate(rule, card.name, environment)
 
-    def optimizer(key: jax.Array) -> optax.GradientTransformation:
+    def optimizer(key: jax.Array, **changed: Any) -> optax.GradientTransformation:
         options = _accepted(from_artifact, horizon=config.horizon(), key=key)
-        return pretrained(card.name, **options, **extra)
+        return pretrained(card.name, **{**options, **extra, **changed})
 
-    return Rule(optimizer)
+    return optimizer
+
+
+def _variant(
+    make: Callable[..., optax.GradientTransformation], left_out: str
+) -> OptimizerFactory:
+    """A learned optimiser without a feature, as `generalise` makes it."""
+    generalise = importlib.import_module("learned_opt_rl.evaluation.generalise")
+    return generalise.variant(make, left_out)
+
+
+def _drift(rule: str, card: Card, config: Any, environment: str) -> Rule:
+    if type(config) is not PPOConfig:
+        raise ValueError(
+            f"rule={rule!r} is a drift, which takes the place of PPO's clip; the "
+            "agent must be ppo"
+        )
+    try:
+        adam = handcrafted("adam", environment, config.num_updates)
+    except ValueError as error:
+        raise ValueError(
+            f"rule={rule!r} is a drift, which is run with tuned Adam, but {error}"
+        ) from error
+    return Rule(lambda key: adam, pretrained(card.name))
+
+
+def _update_rule(rule: str, card: Card, config: Any) -> Rule:
+    if not isinstance(config, LPGConfig):
+        raise ValueError(
+            f"rule={rule!r} is an update rule, which makes an agent of its own; "
+            "choose the agent lpg"
+        )
+    plain = _lpg_optimizer(config)
+    return Rule(lambda key: plain, update_rule=pretrained(card.name))
+
+
+def _lpg_optimizer(config: LPGConfig) -> optax.GradientTransformation:
+    """GROOVE's: Adam for networks, plain SGD for tables."""
+    if config.hidden:
+        return optax.adam(5e-4)
+    rates: Any = {"actor": optax.sgd(40.0), "predictor": optax.sgd(4.0)}
+    return optax.multi_transform(rates, {name: name for name in rates})
 
 
 def _tuned_rate(rule: str, name: str, environment: str) -> float:
