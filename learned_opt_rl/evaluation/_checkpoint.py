@@ -148,7 +148,9 @@ def _like(path: str, like: Any, array: np.ndarray) -> Any:
     if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         data = jax.eval_shape(jax.random.key_data, like)
         _check(path, data, array)
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
+        return jax.random.wrap_key_data(
+            jnp.asarray(array), impl=jax.random.key_impl(like)
+        )
     # numpy knows no bfloat16 and the like, and gives back their bytes.
     array = array.view(like.dtype) if array.dtype.kind == "V" else array
     _check(path, like, array)

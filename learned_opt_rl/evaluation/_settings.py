@@ -28,7 +28,9 @@ def parse(settings: Iterable[str], config_type: type) -> dict[str, Any]:
         {'hidden': (256, 256), 'gamma': 0.9}
     """
     types = typing.get_type_hints(config_type)
-    names = [f.name for f in dataclasses.fields(config_type) if f.init]
+    names = [
+        f.name for f in dataclasses.fields(config_type) if _writable(types[f.name])
+    ]
     names.remove("total_timesteps")
     values: dict[str, Any] = {}
     for setting in settings:
@@ -45,6 +47,11 @@ def parse(settings: Iterable[str], config_type: type) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"--set {setting!r}: {error}") from error
     return values
+
+
+def _writable(kind: Any) -> bool:
+    """Whether values of the type are written as above; convolutions are not."""
+    return typing.get_origin(kind) is not tuple or typing.get_args(kind)[0] is int
 
 
 def _value(text: str, kind: Any) -> Any:

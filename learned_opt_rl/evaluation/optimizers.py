@@ -3,14 +3,12 @@
 A rule is written ``NAME`` for a handcrafted optimiser with its tuned settings for the
 environment at hand (``adam``, ``rmsprop``, ``lion``, ``sgd``), ``NAME:RATE`` for one
 with a fixed learning rate (``adam:1e-3``), and ``artifact:NAME`` (or just ``NAME``, if
-no handcrafted optimiser is called that) for a learned one. A drift is run with tuned
-Adam; an optimiser with a learning rate takes the one tuned for the environment.
-``NAME@FEATURE`` runs a learned optimiser without one of its features, such as
-``minatar@no-dormancy``; see `generalise`. An update rule is what an LPG agent is run
-with, and nothing else is.
+no handcrafted optimiser is called that) for a learned one, perhaps without one of
+`missing_features.FEATURES` (``minatar@no-dormancy``). A drift is run with tuned Adam;
+an optimiser with a learning rate takes the one tuned for the environment. An update
+rule is what an LPG agent is run with, and nothing else is.
 """
 
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,6 +19,10 @@ import optax
 from learned_opt_rl import artifacts
 from learned_opt_rl.agents.config import LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
+from learned_opt_rl.evaluation.missing_features import (
+    options_without,
+    withhold_dormancy,
+)
 from learned_opt_rl.rules import pretrained
 from learned_opt_rl.rules._tuned import tuned
 from learned_opt_rl.rules.discovered import tuned_learning_rate
@@ -129,16 +131,16 @@ def resolve(rule: str, config: PPOConfig | LPGConfig, environment: str) -> Rule:
         >>> rule = resolve("lion", PPOConfig(), "Breakout-MinAtar")
         >>> optimizer = rule.optimizer(jax.random.key(0))
     """
-    name, _, left_out = rule.partition("@")
+    name, at, missing = rule.partition("@")
     prefix, _, rest = name.partition(":")
     learned = prefix not in HANDCRAFTED
     # Found out here, a misspelt name does not wait for the runs before it to end.
     card = artifacts.card(rest if prefix in _PREFIXES else name) if learned else None
     kind = "handcrafted" if card is None else card.kind
-    if left_out and kind != "optimizer":
+    if at and kind != "optimizer":
         raise ValueError(
-            f"rule={rule!r}: only a learned optimiser has features to leave out; "
-            f"write {name!r}"
+            f"rule={rule!r}: only learned optimisers can miss features, and {name!r} is "
+            f"of kind {kind!r}; leave {at + missing!r} out"
         )
     if card is not None and kind == "update_rule":
         return _update_rule(rule, card, config)
@@ -152,32 +154,29 @@ def resolve(rule: str, config: PPOConfig | LPGConfig, environment: str) -> Rule:
         return Rule(lambda key: plain)
     if kind == "drift":
         return _drift(rule, card, config, environment)
-    optimizer = _learned(rule, card, config, environment)
-    return Rule(_variant(optimizer, left_out) if left_out else optimizer)
+    return _learned(rule, card, config, environment, missing if at else None)
 
 
 def _learned(
-    rule: str, card: Card, config: Any, environment: str
-) -> Callable[..., optax.GradientTransformation]:
-    """``(key, **changed options) -> optimiser`` of an artifact."""
+    rule: str, card: Card, config: PPOConfig, environment: str, missing: str | None
+) -> Rule:
+    """A learned optimiser, perhaps without one of `missing_features.FEATURES`."""
     from_artifact = artifacts.rule_module(card.algorithm).from_artifact
     extra: dict[str, Any] = {}
     if "learning_rates" in card.architecture:
         extra["learning_rate"] = _tuned_rate(rule, card.name, environment)
 
-    def optimizer(key: jax.Array, **changed: Any) -> optax.GradientTransformation:
-        options = _accepted(from_artifact, horizon=config.horizon(), key=key)
-        return pretrained(card.name, **{**options, **extra, **changed})
+    def optimizer(key: jax.Array) -> optax.GradientTransformation:
+        options: dict[str, Any] = {"horizon": config.horizon(), "key": key}
+        if missing is not None:
+            options = options_without(missing, config, options)
+        options = _accepted(from_artifact, **options)
+        made = pretrained(card.name, **options, **extra)
+        return withhold_dormancy(made) if missing == "no-dormancy" else made
 
-    return optimizer
-
-
-def _variant(
-    make: Callable[..., optax.GradientTransformation], left_out: str
-) -> OptimizerFactory:
-    """A learned optimiser without a feature, as `generalise` makes it."""
-    generalise = importlib.import_module("learned_opt_rl.evaluation.generalise")
-    return generalise.variant(make, left_out)
+    if missing is not None:
+        options_without(missing, config, {})  # says now that there is no such feature
+    return Rule(optimizer)
 
 
 def _drift(rule: str, card: Card, config: Any, environment: str) -> Rule:

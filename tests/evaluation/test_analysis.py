@@ -1,0 +1,112 @@
+import json
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt_rl.agents import PPOConfig
+from learned_opt_rl.evaluation import analysis, results
+from learned_opt_rl.features import DECAYS
+
+PARAMS = {
+    "actor": {"kernel": jnp.full((60, 50), 2.0)},
+    "critic": {"kernel": jnp.full((3, 2), -4.0)},
+}
+
+
+class NoisyState(NamedTuple):
+    key: jax.Array
+
+
+def noisy(noise):
+    """A step of -0.1 everywhere, with noise for the actor."""
+
+    def update(updates, state, params=None, **extra):
+        del params, extra
+        following, now = jax.random.split(jax.random.wrap_key_data(state.key))
+        moved = jax.tree.map(lambda g: jnp.full_like(g, -0.1), updates)
+        kernel = moved["actor"]["kernel"]
+        moved["actor"]["kernel"] = kernel + noise * jax.random.normal(now, kernel.shape)
+        return moved, NoisyState(jax.random.key_data(following))
+
+    return optax.GradientTransformationExtraArgs(
+        lambda _: NoisyState(jax.random.key_data(jax.random.key(1))), update
+    )
+
+
+def measure(tx, grads, steps=1, **extra):
+    tx = analysis.diagnosed(tx)
+    state = tx.init(PARAMS)
+    for _ in range(steps):
+        _, state = tx.update(grads, state, PARAMS, **extra)
+    return state.last
+
+
+def test_noise_and_the_rest_of_an_update_are_told_apart():
+    found = measure(noisy(0.5), PARAMS)
+    np.testing.assert_allclose(found.relative_noise["actor"], 0.25, rtol=0.05)
+    np.testing.assert_allclose(found.relative_update["critic"], 0.025, rtol=1e-5)
+    assert found.relative_noise["critic"] == 0
+    small = measure(noisy(1e-4), PARAMS)
+    np.testing.assert_allclose(small.relative_update["actor"], 0.05, rtol=1e-3)
+
+
+def test_cosines_are_those_of_the_definition():
+    rng = np.random.default_rng(0)
+    history = [
+        jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), PARAMS)
+        for _ in range(3)
+    ]
+    tx = analysis.diagnosed(optax.sgd(0.3, momentum=0.5))
+    state = tx.init(PARAMS)
+    for grads in history:
+        updates, state = tx.update(grads, state, PARAMS)
+    step = -np.concatenate([np.ravel(x) for x in jax.tree.leaves(updates)])
+    flat = [
+        np.concatenate([np.ravel(x) for x in jax.tree.leaves(g)]).astype(float)
+        for g in history
+    ]
+    others = [flat[-1]]
+    for decay in DECAYS:
+        momentum = np.zeros_like(step)
+        for g in flat:
+            momentum = decay * momentum + (1 - decay) * g
+        others.append(momentum)
+    expected = [
+        step @ other / np.linalg.norm(step) / np.linalg.norm(other) for other in others
+    ]
+    np.testing.assert_allclose(state.last.cosine, expected, rtol=1e-4)
+    assert len(expected) == len(analysis.COMPARED)
+
+
+def test_dormancy_is_by_network():
+    dormancy = {"actor": {"kernel": jnp.array([0.0, 2.0])}, "critic": jnp.ones(4)}
+    found = measure(optax.sgd(0.1), PARAMS, dormancy=dormancy)
+    assert found.dormant["actor"] == 0.5 and found.dormant["critic"] == 0
+
+
+def test_an_analysis_is_a_file_of_rows_and_a_picture(tmp_path, capsys):
+    config = PPOConfig(256, num_envs=4, num_steps=32, minibatches=4, hidden=(8,))
+    rows = analysis.analyse("minatar", "CartPole-v1", config, seeds=[0])
+    path = tmp_path / "analysis.jsonl"
+    results.append(path, rows)
+    (row,) = results.read(path)
+    assert row == json.loads(json.dumps(rows[0]))
+    assert set(row["cosine"]) == set(analysis.COMPARED)
+    assert len(row["relative_update"]["critic"]) == len(row["curve"]) == 2
+    analysis.plot([row], tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_are_of_one_environment(tmp_path):
+    rows = [{"rule": "a", "environment": e} for e in ("x", "y")]
+    with pytest.raises(ValueError, match=r"one environment, got \['x', 'y'\]"):
+        analysis.plot(rows, tmp_path / "p.png")
+
+
+def test_no_seeds_are_refused():
+    with pytest.raises(ValueError, match="seeds="):
+        analysis.analyse("minatar", "CartPole-v1", PPOConfig(), seeds=[])
