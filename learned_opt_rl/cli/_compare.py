@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import pathlib
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     with _warnings_as_lines():
-        with _refusals():
+        with _refusals(ValueError, TypeError, ImportError):
             from learned_opt_rl.evaluation import compare
 
             plan = compare.prepare(_asked(options))
@@ -132,10 +133,9 @@ def _run(options: argparse.Namespace) -> int:
             return 130
         _print_report(options.out, nothing_is_fine=bool(failures))
     for failure in failures:
-        print(
-            f"failed: {failure.rule} on {failure.environment}: {failure.message}",
-            file=sys.stderr,
-        )
+        message = textwrap.shorten(failure.message, 300, placeholder=" ...")
+        where = f"{failure.rule} on {failure.environment}"
+        print(f"failed: {where}: {message}", file=sys.stderr)
     if failures:
         print(f"see {options.out / compare.FAILURES}", file=sys.stderr)
     return int(bool(failures))
@@ -182,7 +182,7 @@ def _refusals(*kinds: type[Exception]) -> Iterator[None]:
     """Makes what is wrong with a request an error of one line."""
     try:
         yield
-    except kinds or (ValueError, TypeError, ImportError) as error:
+    except kinds as error:
         raise RefusedError(str(error)) from error
 
 

@@ -146,15 +146,19 @@ def _restore(template: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 def _like(path: str, like: Any, array: np.ndarray) -> Any:
     if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        data = jax.eval_shape(jax.random.key_data, like)
-        _check(path, data, array)
-        return jax.random.wrap_key_data(
-            jnp.asarray(array), impl=jax.random.key_impl(like)
-        )
+        _check(path, jax.eval_shape(jax.random.key_data, like), array)
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=_implementation(like))
     # numpy knows no bfloat16 and the like, and gives back their bytes.
     array = array.view(like.dtype) if array.dtype.kind == "V" else array
     _check(path, like, array)
     return array
+
+
+def _implementation(like: Any) -> Any:
+    """The generator of typed keys of which only the shape is known."""
+    found = []
+    jax.eval_shape(lambda keys: found.append(jax.random.key_impl(keys)), like)
+    return found[0]
 
 
 def _check(path: str, like: Any, array: np.ndarray) -> None:

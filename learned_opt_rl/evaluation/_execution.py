@@ -28,7 +28,7 @@ class Cell(NamedTuple):
     """A rule on an environment."""
 
     rule: str
-    environment: str
+    env: envs.Environment
     config: Config
 
 
@@ -66,7 +66,7 @@ class Execution:
     def __init__(self, plan: Plan, folder: pathlib.Path, stream: TextIO) -> None:
         """Reads what is there and writes what is asked."""
         self._plan, self._folder, self._stream = plan, folder, stream
-        self._done = {identity(row) for row in results.read(folder / ROWS)}
+        self._done = _identities(folder / ROWS)
         (folder / FAILURES).unlink(missing_ok=True)
         content = json.dumps({"asked": plan.asked, **provenance()}, indent=2) + "\n"
         write_atomically(folder / _CONFIG, content.encode())
@@ -88,14 +88,13 @@ class Execution:
     def _run(self, cell: Cell, groups: list[range], overall: Overall) -> None:
         if not groups:
             return
-        env = envs.make(cell.environment)
-        rule = resolve(cell.rule, cell.config, cell.environment)
+        rule = resolve(cell.rule, cell.config, cell.env.name)
         program = Program(
-            cell.config, env, rule, len(groups[0]), devices=self._plan.devices
+            cell.config, cell.env, rule, len(groups[0]), self._plan.devices
         )
         for seeds in groups:
             label = overall.label(_label(cell, seeds))
-            checkpoint = self._checkpoint(cell, seeds, dict(env.details))
+            checkpoint = self._checkpoint(cell, seeds)
             with Progress(label, cell.config, len(seeds), self._stream) as progress:
                 trained = _train.train(
                     program, seeds, on_rollout=progress, checkpoint=checkpoint
@@ -118,7 +117,7 @@ class Execution:
         for seeds in self._plan.groups:
             if self._is_done(cell, seeds):
                 # A kill may have come between the rows and this.
-                self._checkpoint(cell, seeds, {}).remove()
+                self._checkpoint(cell, seeds).remove()
             else:
                 pending.append(seeds)
         return pending
@@ -126,8 +125,7 @@ class Execution:
     def _is_done(self, cell: Cell, seeds: range) -> bool:
         variant, asked = self._plan.variant, range(seeds.start, self._plan.end)
         return all(
-            wanted(cell.rule, cell.environment, cell.config, seed, variant)
-            in self._done
+            wanted(cell.rule, cell.env.name, cell.config, seed, variant) in self._done
             for seed in seeds
             if seed in asked
         )
@@ -135,12 +133,10 @@ class Execution:
     def _count_done(self, cell: Cell, groups: list[range]) -> int:
         return sum(self._is_done(cell, seeds) for seeds in groups)
 
-    def _checkpoint(
-        self, cell: Cell, seeds: range, details: dict[str, str]
-    ) -> Checkpoint:
+    def _checkpoint(self, cell: Cell, seeds: range) -> Checkpoint:
         run = {
             "rule": cell.rule,
-            "environment": cell.environment,
+            "environment": cell.env.name,
             "agent": agent_of(cell.config),
             "config": asdict(cell.config),
             "seeds": list(seeds),
@@ -149,7 +145,7 @@ class Execution:
         name = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
         known = provenance()
         setup = {
-            "environment_details": details,
+            "environment_details": dict(cell.env.details),
             "versions": known["versions"],
             "device": known["device"],
             "devices": self._plan.devices,
@@ -159,7 +155,7 @@ class Execution:
     def _failed(self, cell: Cell, error: Exception) -> Failure:
         message = " ".join(f"{type(error).__name__}: {error}".split())
         trace = "".join(traceback.format_exception(error))
-        failure = Failure(cell.rule, cell.environment, message)
+        failure = Failure(cell.rule, cell.env.name, message)
         agent = agent_of(cell.config)
         row = {**failure._asdict(), "agent": agent, "traceback": trace}
         results.append(self._folder / FAILURES, [row])
@@ -172,7 +168,17 @@ class Execution:
             partial.rmdir()
 
 
+def _identities(path: pathlib.Path) -> set[str]:
+    try:
+        return {identity(row) for row in results.read(path)}
+    except KeyError as error:
+        raise ValueError(
+            f"{path} holds a row without {error}; it is no file of runs, give another "
+            "folder"
+        ) from error
+
+
 def _label(cell: Cell, seeds: range) -> str:
     several = f"seeds {seeds[0]}-{seeds[-1]}"
     which = several if len(seeds) > 1 else f"seed {seeds[0]}"
-    return f"{cell.rule} ({cell.environment}, {which})"
+    return f"{cell.rule} ({cell.env.name}, {which})"

@@ -19,7 +19,9 @@ import jax
 
 from learned_opt_rl import envs
 from learned_opt_rl.evaluation import _agents, _settings, results, tables
-from learned_opt_rl.evaluation._execution import ROWS, Cell, Execution, Failure, Plan
+from learned_opt_rl.evaluation._execution import FAILURES as FAILURES
+from learned_opt_rl.evaluation._execution import ROWS as ROWS
+from learned_opt_rl.evaluation._execution import Cell, Execution, Failure, Plan
 from learned_opt_rl.evaluation._lock import locked
 from learned_opt_rl.evaluation._program import check_devices
 from learned_opt_rl.evaluation.optimizers import resolve
@@ -117,16 +119,16 @@ def prepare(asked: Comparison) -> Plan:
     check_devices(at_once, asked.devices)
     overrides = _settings.parse(asked.settings, _agents.config_type(asked.agent))
     cells = []
-    for environment in asked.environments:
-        env = envs.make(environment)
+    found = {env.name: env for env in map(envs.make, asked.environments)}
+    for environment, env in found.items():
         config = _agents.default_config(
             environment, asked.total_timesteps, asked.agent, **overrides
         )
         for rule in asked.rules:
             # Making the optimiser reads its weights, which may be missing.
             resolve(rule, config, environment).optimizer(jax.random.key(0))
-            cells.append(Cell(rule, environment, config))
-        _check_environment(environment, env)
+            cells.append(Cell(rule, env, config))
+        _check_environment(env)
     variant = dict(sorted(setting.split("=", 1) for setting in asked.settings))
     groups = list(asked.groups(at_once))
     wanted = dataclasses.asdict(asked) | {"at_once": at_once}
@@ -183,7 +185,7 @@ def _default_at_once(asked: Comparison) -> int:
     return asked.devices if jax.default_backend() == "cpu" else asked.seeds
 
 
-def _check_environment(name: str, env: envs.Environment) -> None:
+def _check_environment(env: envs.Environment) -> None:
     """A few steps of it: a third party's may raise whatever it likes."""
     check = getattr(envs, "check", None)
     if check is None:
@@ -191,4 +193,4 @@ def _check_environment(name: str, env: envs.Environment) -> None:
     try:
         check(env)
     except Exception as error:
-        raise ValueError(f"environment {name!r} is not usable: {error}") from error
+        raise ValueError(f"environment {env.name!r} is unusable: {error}") from error

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from learned_opt_rl import artifacts
+from learned_opt_rl import agents, artifacts
 from learned_opt_rl.agents.config import LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.evaluation.missing_features import (
@@ -139,11 +139,11 @@ def resolve(rule: str, config: PPOConfig | LPGConfig, environment: str) -> Rule:
     kind = "handcrafted" if card is None else card.kind
     if at and kind != "optimizer":
         raise ValueError(
-            f"rule={rule!r}: only learned optimisers can miss features, and {name!r} is "
-            f"of kind {kind!r}; leave {at + missing!r} out"
+            f"rule={rule!r}: only learned optimisers can miss features, and {name!r} "
+            f"is of kind {kind!r}; leave {at + missing!r} out"
         )
     if card is not None and kind == "update_rule":
-        return _update_rule(rule, card, config)
+        return _update_rule(rule, card, config, environment)
     if isinstance(config, LPGConfig):
         raise ValueError(
             f"rule={rule!r} is no update rule, and the agent lpg is run with nothing "
@@ -194,22 +194,15 @@ def _drift(rule: str, card: Card, config: Any, environment: str) -> Rule:
     return Rule(lambda key: adam, pretrained(card.name))
 
 
-def _update_rule(rule: str, card: Card, config: Any) -> Rule:
+def _update_rule(rule: str, card: Card, config: Any, environment: str) -> Rule:
     if not isinstance(config, LPGConfig):
         raise ValueError(
             f"rule={rule!r} is an update rule, which makes an agent of its own; "
             "choose the agent lpg"
         )
-    plain = _lpg_optimizer(config)
+    published = getattr(agents, "lpg_optimizer", lambda *_: optax.adam(5e-4))
+    plain = published(environment, config.num_updates)
     return Rule(lambda key: plain, update_rule=pretrained(card.name))
-
-
-def _lpg_optimizer(config: LPGConfig) -> optax.GradientTransformation:
-    """GROOVE's: Adam for networks, plain SGD for tables."""
-    if config.hidden:
-        return optax.adam(5e-4)
-    rates: Any = {"actor": optax.sgd(40.0), "predictor": optax.sgd(4.0)}
-    return optax.multi_transform(rates, {name: name for name in rates})
 
 
 def _tuned_rate(rule: str, name: str, environment: str) -> float:
