@@ -9,8 +9,10 @@ import numpy as np
 import pooch
 import pytest
 
-from learned_opt_rl import artifacts, cli
+from learned_opt_rl import artifacts, cli, envs
 from learned_opt_rl.artifacts import registry, remote
+from learned_opt_rl.evaluation import compare, results
+from learned_opt_rl.evaluation._lock import locked
 from tests.artifact_files import (
     PARAMETERS,
     card_data,
@@ -354,6 +356,186 @@ class TestPlot:
         assert cli.main(["plot", "square", "--out", str(tmp_path / "file/sub")]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and "file" in line
+
+
+class TestCompare:
+    """What the command line makes of `evaluation.compare`, which has its own tests."""
+
+    ONE_ROW = {
+        "rule": "adam:1e-3",
+        "environment": "CartPole-v1",
+        "seed": 0,
+        "total_timesteps": 1000,
+        "final_return": 24.0,
+        "steps_per_second": 1.0,
+        "compile_seconds": 1.0,
+        "wall_seconds": 1.0,
+        "config": {},
+    }
+
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[compare.Comparison]:
+        """What was asked; nothing is run."""
+        found: list[compare.Comparison] = []
+        monkeypatch.setattr(compare, "prepare", lambda asked: found.append(asked))
+        return found
+
+    def main(self, tmp_path: pathlib.Path, *arguments: str) -> int:
+        where = ["--environments", "CartPole-v1", "--out", str(tmp_path / "out")]
+        return cli.main([*arguments, *where])
+
+    def execute(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *failures: compare.Failure,
+        error: BaseException | None = None,
+    ) -> None:
+        def execute(plan: Any, folder: pathlib.Path) -> list[compare.Failure]:
+            if error is not None:
+                raise error
+            results.append(folder / "rows.jsonl", [self.ONE_ROW])
+            return list(failures)
+
+        monkeypatch.setattr(compare, "execute", execute)
+        monkeypatch.setattr(compare, "summary", lambda folder: ("a table", [folder]))
+
+    def test_options_are_passed_on(
+        self,
+        asked: list[compare.Comparison],
+        tmp_path: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        self.execute(monkeypatch)
+        numbers = ["--seeds", "3", "--first-seed", "5", "--at-once", "2"]
+        options = [*numbers, "--steps", "1e5", "--agent", "a2c"]
+        settings = ["--devices", "2", "--set", "hidden=8x8", "gamma=1"]
+        assert self.main(tmp_path, "compare", "adam", "lion", *options, *settings) == 0
+        assert asked == [
+            compare.Comparison(
+                rules=("adam", "lion"),
+                environments=("CartPole-v1",),
+                seeds=3,
+                total_timesteps=1e5,
+                first_seed=5,
+                agent="a2c",
+                at_once=2,
+                devices=2,
+                settings=("hidden=8x8", "gamma=1"),
+            )
+        ]
+        assert capsys.readouterr().out.splitlines() == [
+            "a table",
+            str(tmp_path / "out"),
+        ]
+
+    def test_a_suite_is_its_environments(
+        self,
+        asked: list[compare.Comparison],
+        tmp_path: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.execute(monkeypatch)
+        monkeypatch.setattr(envs, "suite", {"two": ("A", "B")}.get, raising=False)
+        out = str(tmp_path / "out")
+        assert cli.main(["compare", "adam", "--suite", "two", "--out", out]) == 0
+        assert asked[0].environments == ("A", "B")
+        assert asked[0].seeds == 16
+        assert asked[0].total_timesteps == 1e7
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--seeds", "0"], "seeds=0 must be at least 1"),
+            (["--steps", "10"], "total_timesteps=10 is less than one rollout"),
+            (["--devices", "9"], "devices=9, but there are 2"),
+            (["--set", "hidden"], "'hidden' is not NAME=VALUE"),
+        ],
+    )
+    def test_a_refusal_is_one_line_and_nothing_is_written(
+        self,
+        arguments: list[str],
+        message: str,
+        tmp_path: pathlib.Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        assert self.main(tmp_path, "compare", "adam:1e-3", *arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ") and message in line
+        assert not (tmp_path / "out").exists()
+
+    def test_failures_are_summed_up(
+        self,
+        asked: list[compare.Comparison],
+        tmp_path: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        failure = compare.Failure("adam", "CartPole-v1", "ValueError: " + "no " * 200)
+        self.execute(monkeypatch, failure)
+        assert self.main(tmp_path, "compare", "adam") == 1
+        captured = capsys.readouterr()
+        assert "a table" in captured.out
+        line, where = captured.err.splitlines()
+        assert line.startswith("failed: adam on CartPole-v1: ValueError: no no")
+        assert line.endswith(" ...") and len(line) < 350
+        assert where == f"see {tmp_path / 'out' / 'failures.jsonl'}"
+
+    def test_an_interrupt_says_how_to_go_on(
+        self,
+        asked: list[compare.Comparison],
+        tmp_path: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        self.execute(monkeypatch, error=KeyboardInterrupt())
+        assert self.main(tmp_path, "compare", "adam") == 130
+        assert "the same command goes on" in capsys.readouterr().err
+
+    def test_a_folder_in_use_is_one_line(
+        self,
+        asked: list[compare.Comparison],
+        tmp_path: pathlib.Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        (tmp_path / "out").mkdir()
+        with locked(tmp_path / "out"):
+            assert self.main(tmp_path, "compare", "adam") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "is being written by process" in line
+
+    def test_a_card_is_of_its_rule(
+        self,
+        asked: list[compare.Comparison],
+        bundled: pathlib.Path,
+        tmp_path: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        self.execute(monkeypatch)
+        card = ["--card", str(bundled / "tiny")]
+        assert self.main(tmp_path, "evaluate", "adam", *card) == 2
+        assert "is the card of 'tiny', not of 'adam'" in capsys.readouterr().err
+        assert asked == []
+        monkeypatch.setitem(self.ONE_ROW, "rule", "tiny")
+        assert self.main(tmp_path, "evaluate", "tiny", *card) == 0
+        data = json.loads((bundled / "tiny/card.json").read_text())
+        assert data["results"][-1]["mean"] == 24.0
+
+    @pytest.mark.filterwarnings("default")
+    def test_a_report_is_written_again(
+        self, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.main(["report", str(tmp_path)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith("rows.jsonl has no rows; compare rules into it first")
+        rows = tmp_path / "rows.jsonl"
+        results.append(rows, [self.ONE_ROW])
+        rows.write_text(rows.read_text() + '{"rule"')
+        assert cli.main(["report", str(tmp_path)]) == 0
+        captured = capsys.readouterr()
+        assert "24.00" in captured.out
+        assert captured.err.startswith(f"warning: {rows} ends in a line that was never")
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "fetch", "plot"])

@@ -5,7 +5,8 @@ environment at hand (``adam``, ``rmsprop``, ``lion``, ``sgd``), ``NAME:RATE`` fo
 with a fixed learning rate (``adam:1e-3``), and ``artifact:NAME`` (or just ``NAME``, if
 no handcrafted optimiser is called that) for a learned one, perhaps without one of
 `missing_features.FEATURES` (``minatar@no-dormancy``). A drift is run with tuned Adam;
-an optimiser with a learning rate takes the one tuned for the environment.
+an optimiser with a learning rate takes the one tuned for the environment. An update
+rule is what an LPG agent is run with, and nothing else is.
 """
 
 import inspect
@@ -15,8 +16,9 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from learned_opt_rl import artifacts
-from learned_opt_rl.agents.config import PPOConfig
+from learned_opt_rl import agents, artifacts
+from learned_opt_rl.agents.config import LPGConfig, PPOConfig
+from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.evaluation.missing_features import (
     options_without,
     withhold_dormancy,
@@ -25,17 +27,19 @@ from learned_opt_rl.rules import pretrained
 from learned_opt_rl.rules._tuned import tuned
 from learned_opt_rl.rules.discovered import tuned_learning_rate
 from learned_opt_rl.rules.drifts import Drift
+from learned_opt_rl.rules.lpg import UpdateRule
 
 OptimizerFactory = Callable[[jax.Array], optax.GradientTransformation]
 """``key -> optimiser``; handcrafted ones ignore the key, learned ones explore by it."""
 
 
 class Rule(NamedTuple):
-    """What is run: an optimiser and, for the policy loss, perhaps a drift.
+    """What is run: an optimiser and, for the loss, perhaps something learned.
 
     Attributes:
         optimizer: Makes the optimiser from a key.
         drift: In place of PPO's clip; ``None`` for PPO's own.
+        update_rule: What an LPG agent learns by; ``None`` for every other agent.
 
     Example:
         >>> import optax
@@ -44,6 +48,7 @@ class Rule(NamedTuple):
 
     optimizer: OptimizerFactory
     drift: Drift | None = None
+    update_rule: UpdateRule | None = None
 
 
 HANDCRAFTED: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -102,12 +107,13 @@ def handcrafted(
     return HANDCRAFTED[name](learning_rate, **settings)
 
 
-def resolve(rule: str, config: PPOConfig, environment: str) -> Rule:
+def resolve(rule: str, config: PPOConfig | LPGConfig, environment: str) -> Rule:
     """Turns the name of a rule into what is run.
 
     Args:
         rule: See the module's description.
-        config: The run, for schedules and the horizon of learned optimisers.
+        config: The run, for schedules and the horizon of learned optimisers; its type
+            says which agent is to run it.
         environment: The environment's name, for tuned settings.
 
     Returns:
@@ -116,38 +122,45 @@ def resolve(rule: str, config: PPOConfig, environment: str) -> Rule:
 
     Raises:
         UnknownArtifactError: If neither an optimiser nor an artifact has the name.
-        ValueError: If a rule is not tuned for the environment, or the artifact is an
-            update rule, which makes an agent of its own.
+        ValueError: If a rule is not tuned for the environment, or nothing that the
+            agent is run with (a drift is for PPO, an update rule for LPG, and LPG is
+            run with nothing else), or has no features to leave out.
 
     Example:
         >>> import jax
         >>> rule = resolve("lion", PPOConfig(), "Breakout-MinAtar")
         >>> optimizer = rule.optimizer(jax.random.key(0))
     """
-    prefix, _, rest = rule.partition(":")
-    if prefix in HANDCRAFTED:
-        plain = handcrafted(rule, environment, config.num_updates)
-        return Rule(lambda key: plain)
+    name, at, missing = rule.partition("@")
+    prefix, _, rest = name.partition(":")
+    learned = prefix not in HANDCRAFTED
     # Found out here, a misspelt name does not wait for the runs before it to end.
-    name, at, missing = (rest if prefix in _PREFIXES else rule).partition("@")
-    card = artifacts.card(name)
-    if at and card.kind != "optimizer":
+    card = artifacts.card(rest if prefix in _PREFIXES else name) if learned else None
+    kind = "handcrafted" if card is None else card.kind
+    if at and kind != "optimizer":
         raise ValueError(
-            f"rule={rule!r}: only learned optimisers can miss features, and "
-            f"{name!r} is of kind {card.kind!r}; leave {at + missing!r} out"
+            f"rule={rule!r}: only learned optimisers can miss features, and {name!r} "
+            f"is of kind {kind!r}; leave {at + missing!r} out"
         )
-    if card.kind == "update_rule":
+    if card is not None and kind == "update_rule":
+        return _update_rule(rule, card, config, environment)
+    if isinstance(config, LPGConfig):
         raise ValueError(
-            f"rule={rule!r} is an update rule, which no PPO agent runs; use agents.lpg"
+            f"rule={rule!r} is no update rule, and the agent lpg is run with nothing "
+            "else; choose the agent ppo or a2c, or an update rule"
         )
-    if card.kind == "drift":
-        try:
-            adam = handcrafted("adam", environment, config.num_updates)
-        except ValueError as error:
-            raise ValueError(
-                f"rule={rule!r} is a drift, which is run with tuned Adam, but {error}"
-            ) from error
-        return Rule(lambda key: adam, pretrained(card.name))
+    if card is None:
+        plain = handcrafted(name, environment, config.num_updates)
+        return Rule(lambda key: plain)
+    if kind == "drift":
+        return _drift(rule, card, config, environment)
+    return _learned(rule, card, config, environment, missing if at else None)
+
+
+def _learned(
+    rule: str, card: Card, config: PPOConfig, environment: str, missing: str | None
+) -> Rule:
+    """A learned optimiser, perhaps without one of `missing_features.FEATURES`."""
     from_artifact = artifacts.rule_module(card.algorithm).from_artifact
     extra: dict[str, Any] = {}
     if "learning_rates" in card.architecture:
@@ -155,15 +168,41 @@ def resolve(rule: str, config: PPOConfig, environment: str) -> Rule:
 
     def optimizer(key: jax.Array) -> optax.GradientTransformation:
         options: dict[str, Any] = {"horizon": config.horizon(), "key": key}
-        if at:
+        if missing is not None:
             options = options_without(missing, config, options)
         options = _accepted(from_artifact, **options)
         made = pretrained(card.name, **options, **extra)
         return withhold_dormancy(made) if missing == "no-dormancy" else made
 
-    if at:
+    if missing is not None:
         options_without(missing, config, {})  # says now that there is no such feature
     return Rule(optimizer)
+
+
+def _drift(rule: str, card: Card, config: Any, environment: str) -> Rule:
+    if type(config) is not PPOConfig:
+        raise ValueError(
+            f"rule={rule!r} is a drift, which takes the place of PPO's clip; the "
+            "agent must be ppo"
+        )
+    try:
+        adam = handcrafted("adam", environment, config.num_updates)
+    except ValueError as error:
+        raise ValueError(
+            f"rule={rule!r} is a drift, which is run with tuned Adam, but {error}"
+        ) from error
+    return Rule(lambda key: adam, pretrained(card.name))
+
+
+def _update_rule(rule: str, card: Card, config: Any, environment: str) -> Rule:
+    if not isinstance(config, LPGConfig):
+        raise ValueError(
+            f"rule={rule!r} is an update rule, which makes an agent of its own; "
+            "choose the agent lpg"
+        )
+    published = getattr(agents, "lpg_optimizer", lambda *_: optax.adam(5e-4))
+    plain = published(environment, config.num_updates)
+    return Rule(lambda key: plain, update_rule=pretrained(card.name))
 
 
 def _tuned_rate(rule: str, name: str, environment: str) -> float:

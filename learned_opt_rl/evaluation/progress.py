@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from learned_opt_rl.agents.config import PPOConfig
+    from learned_opt_rl.evaluation._agents import Config
 
 
 class _Display(Protocol):
@@ -43,14 +43,15 @@ class Progress:
     def __init__(
         self,
         label: str,
-        config: "PPOConfig",
+        config: "Config",
         num_agents: int = 1,
         stream: TextIO | None = None,
     ) -> None:
         """Prepares, and draws the bar if there is one."""
         self._steps_per_rollout = config.batch_size * num_agents
         self._first: tuple[int, float] | None = None
-        self._display = _display(label, config.num_rollouts, stream or sys.stderr)
+        total = config.total_timesteps // config.batch_size
+        self._display = _display(label, total, stream or sys.stderr)
 
     def __call__(self, rollouts: int, mean_return: float) -> None:
         """Shows where the run is.
@@ -78,6 +79,55 @@ class Progress:
     ) -> None:
         """Leaves what was shown as it stands."""
         self._display.close()
+
+
+class Overall:
+    r"""Counts the runs of a comparison and says when the last of them may end.
+
+    Args:
+        total: Runs to do.
+        stream: Where to write a line after each.
+
+    Example:
+        >>> import io
+        >>> lines = io.StringIO()
+        >>> overall = Overall(3, lines)
+        >>> overall.label("adam")
+        '[1/3] adam'
+        >>> overall.failed(2)
+        >>> overall.ended()
+        >>> lines.getvalue()
+        '3 of 3 runs done\n'
+    """
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        """Starts the clock."""
+        self._total, self._stream = total, stream
+        self._over = self._ended = 0
+        self._started = time.perf_counter()
+
+    def label(self, name: str) -> str:
+        """A run's name with its place among all."""
+        return f"[{self._over + 1}/{self._total}] {name}"
+
+    def ended(self) -> None:
+        """A run is done."""
+        self._over, self._ended = self._over + 1, self._ended + 1
+        per_run = (time.perf_counter() - self._started) / self._ended
+        left = self._total - self._over
+        when = f", about {_duration(per_run * left)} left" if left else ""
+        self._stream.write(f"{self._over} of {self._total} runs done{when}\n")
+        self._stream.flush()
+
+    def failed(self, runs: int) -> None:
+        """So many runs are not going to be done."""
+        self._over += runs
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
 
 
 class _Lines:

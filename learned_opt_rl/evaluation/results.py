@@ -1,11 +1,16 @@
-"""Results on disk: one JSON object per line, one line per run."""
+"""Results on disk: one JSON object per line, one line per run.
+
+Rows are appended, not rewritten: a comparison of thousands of runs would otherwise
+write its file thousands of times over. What a kill leaves of an unfinished line is no
+row; it is reported when read, and cut off when the next rows are added.
+"""
 
 import json
+import os
 import pathlib
+import warnings
 from collections.abc import Iterable
 from typing import Any
-
-from learned_opt_rl.artifacts._atomic import write_atomically
 
 Row = dict[str, Any]
 """What `runs.run` measured of one rule, environment and seed."""
@@ -18,7 +23,8 @@ def read(path: str | pathlib.Path) -> list[Row]:
         path: A JSON Lines file; it need not exist.
 
     Returns:
-        Its rows in order, none if there is no such file.
+        Its rows in order, none if there is no such file. A last line that a killed
+        process did not finish is left out, with a warning.
 
     Raises:
         ValueError: If a line is not a JSON object.
@@ -30,25 +36,23 @@ def read(path: str | pathlib.Path) -> list[Row]:
     path = pathlib.Path(path)
     if not path.exists():
         return []
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}, line {number} is not JSON ({error}); mend or delete the line"
-            ) from error
-        if not isinstance(row, dict):
-            raise ValueError(
-                f"{path}, line {number} holds a {type(row).__name__}, not a row; this "
-                "is no file of results"
-            )
-        rows.append(row)
-    return rows
+    content = path.read_bytes()
+    torn = _torn(content)
+    if torn:
+        warnings.warn(
+            f"{path} ends in a line that was never finished ({torn} bytes); it is not "
+            "counted, and is cut off when rows are added",
+            stacklevel=2,
+        )
+    lines = content[: len(content) - torn].splitlines()
+    return [_row(path, number, line) for number, line in enumerate(lines, 1)]
 
 
 def append(path: str | pathlib.Path, rows: Iterable[Row]) -> None:
-    """Adds rows to a results file, all of them or, if interrupted, none.
+    """Adds rows to a results file, and has them on the disk when it returns.
+
+    An error or an interrupt leaves the file without any of them. A kill may leave
+    some of them whole, and the start of another, which `read` does not count.
 
     Args:
         path: A JSON Lines file; it and its folder are made if need be.
@@ -66,10 +70,52 @@ def append(path: str | pathlib.Path, rows: Iterable[Row]) -> None:
         [{'rule': 'adam', 'final_return': 24.0}]
     """
     path = pathlib.Path(path)
+    lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    before = path.read_bytes() if path.exists() else b""
-    lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-    write_atomically(path, before + lines.encode())
+    with path.open("r+b" if path.exists() else "x+b", buffering=0) as file:
+        content = file.read()
+        end = len(content) - _torn(content)
+        if content[:end] and not content[:end].endswith(b"\n"):
+            lines = b"\n" + lines
+        file.truncate(end)
+        file.seek(end)
+        try:
+            _write(file, lines)
+        except BaseException:
+            file.truncate(end)
+            raise
+
+
+def _write(file: Any, content: bytes) -> None:
+    """All of it, through to the disk; an unbuffered file may take it in pieces."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+    os.fsync(file.fileno())
+
+
+def _torn(content: bytes) -> int:
+    """Length of a last line without its end that is no whole JSON value either."""
+    last = content[content.rfind(b"\n") + 1 :]
+    try:
+        return 0 if isinstance(json.loads(last or b"{}"), dict) else len(last)
+    except ValueError:
+        return len(last)
+
+
+def _row(path: pathlib.Path, number: int, line: bytes) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}, line {number} is not JSON ({error}); mend or delete the line"
+        ) from error
+    if not isinstance(row, dict):
+        raise ValueError(
+            f"{path}, line {number} holds a {type(row).__name__}, not a row; this "
+            "is no file of results"
+        )
+    return row
 
 
 def grouped(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from learned_opt_rl import errors
-from learned_opt_rl.agents import PPOConfig
+from learned_opt_rl.agents import LPGConfig, PPOConfig
 from learned_opt_rl.evaluation import optimizers
 
 PARAMS = {"w": jnp.array([1.0, -2.0])}
@@ -135,6 +135,37 @@ def test_resolve_gives_learned_rules_their_horizon_and_key(monkeypatch, rule):
 def test_resolve_says_at_once_what_is_not_tuned(rule, words):
     with pytest.raises(ValueError, match=words):
         optimizers.resolve(rule, PPOConfig(20_000), "Pong")
+
+
+def test_an_lpg_agent_takes_update_rules_and_nobody_else_does(monkeypatch):
+    config = LPGConfig(20_000)
+    with pytest.raises(ValueError, match="'adam:1e-3' is no update rule, and the agen"):
+        optimizers.resolve("adam:1e-3", config, "ant")
+    with pytest.raises(ValueError, match="'minatar' is no update rule, and the agent"):
+        optimizers.resolve("minatar", config, "ant")
+    card = dataclasses.replace(optimizers.artifacts.card("minatar"), kind="update_rule")
+    monkeypatch.setattr(optimizers.artifacts, "card", lambda name: card)
+    monkeypatch.setattr(optimizers, "pretrained", lambda name: f"the rule {name}")
+    rule = optimizers.resolve("learned", config, "Breakout-MinAtar")
+    assert rule.update_rule == "the rule minatar"
+    np.testing.assert_allclose(
+        updates(rule.optimizer(jax.random.key(0)), 2), updates(optax.adam(5e-4), 2)
+    )
+    with pytest.raises(ValueError, match="makes an agent of its own; choose the agent"):
+        optimizers.resolve("learned", PPOConfig(20_000), "Breakout-MinAtar")
+
+
+def test_only_ppo_takes_a_drift():
+    class OtherConfig(PPOConfig):
+        pass
+
+    with pytest.raises(ValueError, match="place of PPO's clip; the agent must be ppo"):
+        optimizers.resolve("discovered/dpo", OtherConfig(20_000), "Breakout-MinAtar")
+
+
+def test_a_feature_must_be_named():
+    with pytest.raises(ValueError, match="'' is no missing feature"):
+        optimizers.resolve("minatar@", PPOConfig(20_000), "Breakout-MinAtar")
 
 
 def test_resolve_gives_a_drift_tuned_adam():

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from learned_opt_rl.agents import PPOConfig
-from learned_opt_rl.evaluation.progress import Progress
+from learned_opt_rl.evaluation.progress import Overall, Progress
 
 CONFIG = PPOConfig(100 * 64 * 128)
 
@@ -72,3 +72,18 @@ def test_a_failing_run_still_leaves_what_was_shown():
         progress(50, 1.0)
         raise KeyboardInterrupt
     assert stream.getvalue() == "adam  50%  return 1.00\n"
+
+
+def test_the_time_left_is_that_of_the_runs_that_ended(monkeypatch):
+    clock = iter([100.0, 160.0, 4160.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    stream = io.StringIO()
+    overall = Overall(8, stream)
+    overall.ended()
+    overall.failed(3)
+    assert overall.label("adam") == "[5/8] adam"
+    overall.ended()
+    assert stream.getvalue().splitlines() == [
+        "1 of 8 runs done, about 0:07:00 left",
+        "5 of 8 runs done, about 1:41:30 left",
+    ]

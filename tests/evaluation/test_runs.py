@@ -8,8 +8,11 @@ import optax
 import pytest
 
 from learned_opt_rl import envs
-from learned_opt_rl.agents import PPOConfig, make_train
-from learned_opt_rl.evaluation import results, runs
+from learned_opt_rl.agents import LPGConfig, PPOConfig, make_train
+from learned_opt_rl.agents.lpg import make_loop as make_lpg_loop
+from learned_opt_rl.evaluation import _train, results, runs
+from learned_opt_rl.evaluation.optimizers import Rule
+from learned_opt_rl.rules import lpg
 from tests import probe_envs
 
 CONFIG = PPOConfig(1024, num_envs=4, num_steps=32, minibatches=4, hidden=(8,))
@@ -74,13 +77,63 @@ def test_rules_see_the_same_agents_and_learned_ones_a_key_per_seed(probe):
     assert other[0]["curve"] != first[0]["curve"]
 
 
-def test_divergence_is_recorded(probe):
-    broken = optax.stateless(
-        lambda updates, params: jax.tree.map(lambda g: g * jnp.nan, updates)
-    )
-    (row,) = runs.run(lambda key: broken, probe, CONFIG, [0], name="broken")
-    assert row["diverged"] is True
-    assert np.isfinite(row["final_return"])
+def test_divergence_is_recorded_and_stays_with_its_seed(probe):
+    def sometimes(key):
+        """Bad for the seed whose key says so, from the third update on."""
+        bad = jax.random.uniform(key) < 0.5
+
+        def update(updates, count, params=None):
+            scale = jnp.where(bad & (count > 1), jnp.nan, -1e-3)
+            return jax.tree.map(lambda g: g * scale, updates), count + 1
+
+        return optax.GradientTransformation(lambda params: jnp.int32(0), update)
+
+    seeds = [0, 1, 2, 3]
+    rows = runs.run(sometimes, probe, CONFIG, seeds, name="sometimes")
+    keys = [jax.random.split(jax.random.key(seed))[0] for seed in seeds]
+    expected = [bool(jax.random.uniform(key) < 0.5) for key in keys]
+    assert True in expected and False in expected
+    assert [row["diverged"] for row in rows] == expected
+    updates = CONFIG.num_updates - 2
+    assert [row["nan_updates"] for row in rows] == [updates * bad for bad in expected]
+    assert all(np.isfinite(row["final_return"]) for row in rows)
+
+
+def test_devices_share_the_seeds(probe):
+    rows = runs.run("adam:1e-2", probe, CONFIG, [3, 5, 7, 9])
+    shared = runs.run("adam:1e-2", probe, CONFIG, [3, 5, 7, 9], devices=2)
+    for row, other in zip(rows, shared, strict=True):
+        assert row["seed"] == other["seed"]
+        assert row["config"] == other["config"]
+        for curve in ("curve", "dormant"):
+            np.testing.assert_allclose(row[curve], other[curve], atol=1e-5)
+    with pytest.raises(ValueError, match="devices=2 does not divide the 3 seeds"):
+        runs.run("adam:1e-2", probe, CONFIG, [3, 5, 7], devices=2)
+
+
+def test_an_lpg_agent_runs_by_an_update_rule(probe):
+    architecture = lpg.Architecture(width=4)
+    rule = lpg.UpdateRule(lpg.init(jax.random.key(0), architecture), architecture)
+    chosen = Rule(lambda key: optax.adam(1e-3), update_rule=rule)
+    config = LPGConfig(640, num_envs=4, num_steps=20, hidden=(4,))
+    (row,) = runs.run(chosen, probe, config, [2], name="lpg")
+    assert row["agent"] == "lpg"
+    assert row["dormant"] == []
+    start, iterate = make_lpg_loop(config, probe, rule, optax.adam(1e-3))
+    runner = start(jax.random.split(jax.random.key(2))[1])
+    for _ in range(config.num_updates):
+        runner = jax.jit(iterate)(runner)
+    np.testing.assert_allclose(row["final_return"], runner.mean_return, atol=1e-6)
+
+
+def test_long_curves_of_dormancy_are_thinned_to_the_last():
+    values = np.arange(1, 1001) / 1000
+    thinned = _train._thinned(values)
+    assert len(thinned) == 200
+    assert thinned[-1] == 1.0
+    np.testing.assert_allclose(np.diff(thinned), 0.005)
+    assert _train._thinned(np.array([np.nan, 0.5])) == [None, 0.5]
+    assert _train._thinned(np.full(3, np.nan)) == []
 
 
 def test_refusals(probe):
@@ -98,6 +151,12 @@ def test_default_configs_are_the_published_ones():
     cartpole = runs.default_config("CartPole-v1", 5e5)
     assert (cartpole.num_envs, cartpole.minibatches) == (4, 4)
     assert cartpole.activation == "tanh"
+
+
+def test_default_configs_take_other_settings():
+    config = runs.default_config("Breakout-MinAtar", 1e6, hidden=(8,), gamma=0.5)
+    assert (config.hidden, config.gamma, config.num_envs) == ((8,), 0.5, 64)
+    assert type(runs.default_config("Breakout-MinAtar", 1e6, "lpg")) is LPGConfig
 
 
 def test_command_line_resumes(monkeypatch, tmp_path, capsys):

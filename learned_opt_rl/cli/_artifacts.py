@@ -1,59 +1,21 @@
-"""The command line: what is installed, what it is and does, and whether it is intact.
-
-Answers at once, because nothing here imports jax, but for ``plot``, which evaluates
-what it draws. Errors are one line on standard error and exit status 2; ``verify``
-exits with 1 when it finds damage.
-"""
+"""What is installed, what it is, and whether it is intact."""
 
 import argparse
 import json
-import os
-import pathlib
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from learned_opt_rl.artifacts import remote
 from learned_opt_rl.artifacts.card import Card, Result
 from learned_opt_rl.artifacts.registry import Entry, find, load_entry, scan
-from learned_opt_rl.errors import ArtifactError, MissingExtraError
+from learned_opt_rl.errors import ArtifactError
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        argv: The arguments without the program's name; by default ``sys.argv[1:]``.
-
-    Returns:
-        The exit status: 0, or 1 if ``verify`` found damage, or 2 on an error.
-
-    Example:
-        >>> main(["show", "goldie2024/antt"])  # the error goes to standard error
-        2
-    """
-    options = _parser().parse_args(argv)
-    try:
-        status = options.run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, such as `| head`, has seen enough. Without this the interpreter
-        # complains when it flushes once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ArtifactError, MissingExtraError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="learned-opt-rl", description="Learned optimisers for RL: the artifacts."
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
+def add_commands(commands: Any) -> None:
+    """Adds ``list``, ``show``, ``verify`` and ``fetch``."""
     listing = commands.add_parser("list", help="all artifacts, one per line")
     listing.set_defaults(run=_list)
 
@@ -71,28 +33,6 @@ def _parser() -> argparse.ArgumentParser:
     fetch = commands.add_parser("fetch", help="download a remote artifact's weights")
     fetch.add_argument("name", metavar="NAME")
     fetch.set_defaults(run=_fetch)
-
-    plot = commands.add_parser(
-        "plot",
-        help="draw what optimisers and drifts do (needs the extra eval)",
-        description=(
-            "Draws artifacts as PNGs and prints the files' names. An optimiser gets a "
-            "picture of its own: the update over gradient and momentum, at three "
-            "training proportions and three dormancies, with the nearest multiples of "
-            "Adam, sign-momentum and SGD. Drifts share one, after PPO's: dL/dr over "
-            "the ratio for A = +1 and -1, and drift and dL/dr over (log r, A)."
-        ),
-    )
-    plot.add_argument("names", metavar="NAME", nargs="+", help="optimisers and drifts")
-    plot.add_argument(
-        "--out",
-        metavar="FOLDER_OR_FILE",
-        type=pathlib.Path,
-        default=pathlib.Path("."),
-        help="a folder, or a file ending in .png for a single picture; default: here",
-    )
-    plot.set_defaults(run=_plot, usage_error=plot.error)
-    return parser
 
 
 def _list(_: argparse.Namespace) -> int:
@@ -250,51 +190,3 @@ def _fetch(options: argparse.Namespace) -> int:
     load_entry(entry, fetch=True)
     print(f"{entry.card.name} is verified and cached: {remote.cached_path(entry.card)}")
     return 0
-
-
-def _plot(options: argparse.Namespace) -> int:
-    pictures = _pictures([find(name) for name in dict.fromkeys(options.names)])
-    paths = _picture_paths(options, list(pictures))
-    # Only here: it brings jax along.
-    from learned_opt_rl.evaluation.artifact_plots import plot_artifacts
-
-    for path, entries in zip(paths, pictures.values(), strict=True):
-        shown = [load_entry(entry) for entry in entries]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        plot_artifacts(shown, path)
-        print(path)
-    return 0
-
-
-def _pictures(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """What is drawn, by file name: each optimiser alone, all drifts together."""
-    for entry in entries:
-        if entry.card.kind == "update_rule":
-            raise ArtifactError(
-                f"artifact '{entry.card.name}' is an update rule: what it does depends "
-                "on a whole rollout, and there is no picture of that; name optimisers "
-                "and drifts"
-            )
-    drifts = [entry for entry in entries if entry.card.kind == "drift"]
-    pictures = {_picture_name(e): [e] for e in entries if e.card.kind != "drift"}
-    if drifts:
-        name = _picture_name(drifts[0]) if len(drifts) == 1 else "drifts.png"
-        pictures[name] = drifts
-    return pictures
-
-
-def _picture_name(entry: Entry) -> str:
-    return entry.card.name.replace("/", "_") + ".png"
-
-
-def _picture_paths(
-    options: argparse.Namespace, names: Sequence[str]
-) -> list[pathlib.Path]:
-    if options.out.suffix.lower() != ".png":
-        return [options.out / name for name in names]
-    if len(names) > 1:
-        options.usage_error(
-            f"--out {options.out} is one file, but there are {len(names)} pictures "
-            f"({', '.join(names)}); give a folder"
-        )
-    return [options.out]

@@ -1,0 +1,101 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt_rl.evaluation import _checkpoint
+from learned_opt_rl.evaluation._checkpoint import Checkpoint
+
+IDENTITY = {"rule": "adam", "config": {"hidden": (8, 8)}, "seeds": [0, 1]}
+
+
+def tree():
+    return {
+        "keys": jax.random.split(jax.random.key(3), 2),
+        "other": jax.random.key(1, impl="rbg"),
+        "bf16": jnp.array([1.5, -2.0], jnp.bfloat16),
+        "nan": jnp.array([jnp.nan, jnp.inf]),
+        "flags": (jnp.array([True, False]), jnp.int8(-3), None),
+        "empty": jnp.zeros((2, 0)),
+    }
+
+
+@pytest.fixture
+def kept(tmp_path):
+    return Checkpoint(tmp_path / "partial" / "run.npz", IDENTITY, every=60.0)
+
+
+def test_every_leaf_comes_back_as_it_was(kept):
+    kept.save(tree(), done=7, seconds=1.25)
+    loaded, done, seconds = kept.load(jax.eval_shape(tree))
+    assert (done, seconds) == (7, 1.25)
+    assert jax.tree.structure(loaded) == jax.tree.structure(tree())
+    for found, leaf in zip(*map(jax.tree.leaves, (loaded, tree())), strict=True):
+        assert found.dtype == leaf.dtype
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            found, leaf = jax.random.key_data(found), jax.random.key_data(leaf)
+        assert np.asarray(found).tobytes() == np.asarray(leaf).tobytes()
+
+
+def test_there_may_be_none(kept):
+    assert kept.load(tree()) is None
+    kept.remove()
+    kept.save(tree(), done=1, seconds=0.0)
+    kept.remove()
+    assert kept.load(tree()) is None
+
+
+def test_it_is_due_now_and_then(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(_checkpoint.time, "monotonic", lambda: clock[0])
+    monkeypatch.setenv("LEARNED_OPT_RL_CHECKPOINT_SECONDS", "10")
+    kept = Checkpoint(tmp_path / "run.npz", IDENTITY)
+    assert not kept.due
+    clock[0] += 10
+    assert kept.due
+    kept.save({}, done=1, seconds=0.0)
+    assert not kept.due
+
+
+def refused(kept, template, message):
+    with pytest.warns(UserWarning, match=f"not continued, .* over: {message}"):
+        assert kept.load(template) is None
+
+
+def test_a_damaged_file_is_refused(kept):
+    kept.save({"x": jnp.arange(3)}, done=1, seconds=0.0)
+    whole = kept.path.read_bytes()
+    for place in range(0, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        kept.path.write_bytes(flipped)
+        refused(kept, {"x": jnp.arange(3)}, "the file is damaged")
+        kept.path.write_bytes(whole[:place])
+        refused(kept, {"x": jnp.arange(3)}, "the file is damaged")
+
+
+def test_another_runs_file_is_refused(kept, monkeypatch):
+    kept.save({"x": jnp.arange(3)}, done=1, seconds=0.0)
+    refused(kept, {"y": jnp.arange(3)}, "it holds other arrays")
+    refused(
+        kept, {"x": jnp.arange(4)}, r"its state\['x'\] is int32\[3\], .* int32\[4\]"
+    )
+    refused(kept, {"x": jnp.arange(3.0)}, "its .* is int32")
+    other = Checkpoint(kept.path, {**IDENTITY, "rule": "sgd", "seeds": [0]})
+    refused(other, {"x": jnp.arange(3)}, "it is of another rule, seeds")
+    monkeypatch.setattr(_checkpoint, "FORMAT", 2)
+    refused(kept, {"x": jnp.arange(3)}, "it is of format 1, not 2")
+
+
+def test_dataclasses_need_no_help(kept):
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass
+    class State:
+        x: jax.Array
+
+    kept.save(State(jnp.arange(2)), done=1, seconds=0.0)
+    loaded, _, _ = kept.load(State(jnp.arange(2)))
+    assert isinstance(loaded, State)
+    assert loaded.x.tolist() == [0, 1]

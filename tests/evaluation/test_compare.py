@@ -1,0 +1,323 @@
+import dataclasses
+import io
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from learned_opt_rl import envs, errors
+from learned_opt_rl.agents import LPGConfig, PPOConfig
+from learned_opt_rl.evaluation import (
+    _agents,
+    _execution,
+    _identity,
+    _train,
+    compare,
+    results,
+)
+from learned_opt_rl.evaluation.compare import Comparison
+from learned_opt_rl.rules import lpg
+from tests import probe_envs
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "probes")
+
+SMALL = ("num_envs=4", "num_steps=16", "minibatches=2", "epochs=1", "hidden=4")
+ASKED = Comparison(
+    ("adam:1e-2", "sgd:1e-2"), ("NamedAction",), 3, 64 * 12, at_once=2, settings=SMALL
+)
+LPG = {"agent": "lpg", "settings": (), "total_timesteps": 1e5}
+TIMES = ("compile_seconds", "wall_seconds", "steps_per_second")
+
+
+class Crash(probe_envs.NamedAction):
+    """Raises when a whole rollout is compiled, after every check."""
+
+    def step(self, key, state, action, params):
+        if isinstance(action, jax.core.Tracer) and Crash.armed:
+            raise RuntimeError("the physics\nexploded")
+        return super().step(key, state, action, params)
+
+    armed = False
+
+
+PROBES = {"NamedAction": probe_envs.NamedAction(), "Crash": Crash()}
+MADE = {name: envs.adapt(probe, name=name) for name, probe in PROBES.items()}
+
+
+@pytest.fixture
+def probes(monkeypatch):
+    real = envs.make
+    monkeypatch.setattr(envs, "make", lambda name: MADE.get(name) or real(name))
+
+
+def run(asked, folder, stream=None):
+    return compare.execute(
+        compare.prepare(asked), folder, stream=stream or io.StringIO()
+    )
+
+
+def measured(folder):
+    """The rows without what differs between two machines."""
+    return [
+        {key: value for key, value in row.items() if key not in TIMES}
+        for row in results.read(folder / compare.ROWS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A comparison that nothing came in between of."""
+    folder = tmp_path_factory.mktemp("unbroken") / "new" / "folder"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(envs, "make", MADE.get)
+        jax.config.update("jax_disable_most_optimizations", True)
+        try:
+            stream = io.StringIO()
+            assert run(ASKED, folder, stream) == []
+        finally:
+            jax.config.update("jax_disable_most_optimizations", False)
+    return folder, stream.getvalue()
+
+
+def never(*_, **__):
+    pytest.fail("compiled")
+
+
+def test_every_rule_gets_every_seed_once_and_nothing_else_is_left(unbroken):
+    folder, _ = unbroken
+    rows = results.read(folder / compare.ROWS)
+    ran = [(row["rule"], row["environment"], row["seed"]) for row in rows]
+    assert ran == [
+        (rule, "NamedAction", seed) for rule in ASKED.rules for seed in range(3)
+    ]
+    left = {path.name for path in folder.iterdir()}
+    assert left == {".lock", "config.json", "rows.jsonl"}
+    config = json.loads((folder / "config.json").read_text())
+    assert config["asked"]["rules"] == list(ASKED.rules)
+    assert config["asked"]["at_once"] == 2
+    assert config["versions"]["jax"] == jax.__version__
+
+
+def test_rows_say_what_they_are_of(unbroken):
+    row = results.read(unbroken[0] / compare.ROWS)[0]
+    assert row["agent"] == "ppo"
+    assert row["variant"]["hidden"] == "4"
+    assert row["config"]["hidden"] == [4]
+    assert row["environment_details"] == {}
+    assert row["nan_updates"] == 0
+    assert row["auc"] == pytest.approx(np.mean(row["curve"]))
+    assert len(row["curve"]) == len(row["dormant"]) == 12
+    assert all(0 <= share <= 1 for share in row["dormant"])
+    assert row["num_agents"] == 2
+
+
+def test_progress_counts_all_runs(unbroken):
+    lines = unbroken[1].splitlines()
+    assert lines[0].startswith("[1/4] adam:1e-2 (NamedAction, seeds 0-1)  ")
+    assert any(line.startswith("1 of 4 runs done, about 0:0") for line in lines)
+    assert lines[-1] == "4 of 4 runs done"
+
+
+def test_what_is_there_is_not_run_again(unbroken, monkeypatch):
+    folder, _ = unbroken
+    before = (folder / compare.ROWS).read_bytes()
+    monkeypatch.setattr(_execution, "Program", never)
+    assert run(ASKED, folder) == []
+    fewer = dataclasses.replace(ASKED, seeds=1, first_seed=1, at_once=1)
+    assert run(fewer, folder) == []
+    assert (folder / compare.ROWS).read_bytes() == before
+
+
+class Stopped(io.StringIO):
+    """A stream that is interrupted at a certain line."""
+
+    def __init__(self, line):
+        super().__init__()
+        self.line = line
+
+    def write(self, text):
+        if self.line in text:
+            raise KeyboardInterrupt
+        return super().write(text)
+
+
+def test_a_run_goes_on_where_it_was_to_the_same_numbers(
+    unbroken, tmp_path, monkeypatch
+):
+    with pytest.raises(KeyboardInterrupt):
+        run(ASKED, tmp_path, Stopped("[2/4] adam:1e-2 (NamedAction, seeds 2-3)  50%"))
+    assert measured(tmp_path) == measured(unbroken[0])[:2]
+    (kept,) = (tmp_path / "partial").iterdir()
+    # As a kill between the rows of a group would leave it.
+    (tmp_path / compare.ROWS).write_bytes(
+        (tmp_path / compare.ROWS).read_bytes().splitlines(keepends=True)[0]
+        + b'{"rule": "ad'
+    )
+    starts = []
+    real = _train._first
+
+    def first(*arguments):
+        starts.append(real(*arguments))
+        return starts[-1]
+
+    monkeypatch.setattr(_train, "_first", first)
+    with pytest.warns(UserWarning, match="12 bytes"):
+        assert run(ASKED, tmp_path) == []
+    assert [start.done for start in starts] == [0, 6, 0, 0]
+    by_seed = sorted(measured(tmp_path), key=lambda row: (row["rule"], row["seed"]))
+    assert by_seed == measured(unbroken[0])
+    assert not kept.exists()
+
+
+def test_a_failure_spoils_nothing_else(unbroken, tmp_path, monkeypatch):
+    asked = dataclasses.replace(
+        ASKED, rules=("adam:1e-2",), environments=("Crash", "NamedAction")
+    )
+    plan = compare.prepare(asked)
+    monkeypatch.setattr(Crash, "armed", True)
+    stream = io.StringIO()
+    (failure,) = compare.execute(plan, tmp_path, stream=stream)
+    assert failure.environment == "Crash"
+    assert failure.message == "RuntimeError: the physics exploded"
+    assert measured(tmp_path) == measured(unbroken[0])[:3]
+    assert stream.getvalue().splitlines()[-1] == "4 of 4 runs done"
+    (row,) = results.read(tmp_path / compare.FAILURES)
+    assert row["rule"], row["agent"] == ("adam:1e-2", "ppo")
+    assert "in step" in row["traceback"]
+    monkeypatch.setattr(_execution, "Program", never)
+    done = dataclasses.replace(asked, environments=("NamedAction",))
+    assert run(done, tmp_path) == []
+    assert not (tmp_path / compare.FAILURES).exists()
+
+
+class TestIdentity:
+    CONFIG = PPOConfig(10_000)
+
+    def row(self, **changes):
+        row = {"rule": "adam", "environment": "ant", "seed": 0}
+        return {**row, "config": dataclasses.asdict(self.CONFIG), **changes}
+
+    def wanted(self, config=CONFIG, **changes):
+        asked = {"rule": "adam", "environment": "ant", "seed": 0, **changes}
+        return _identity.wanted(config=config, **asked)
+
+    def test_old_rows_count(self):
+        written = json.loads(json.dumps(self.row()))
+        assert _identity.identity(written) == self.wanted()
+        del written["config"]["activation"]
+        assert _identity.identity(written) == self.wanted()
+        tanh = dataclasses.replace(self.CONFIG, activation="tanh")
+        assert _identity.identity(written) != self.wanted(tanh)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"rule": "sgd"},
+            {"seed": 1},
+            {"environment": "hopper"},
+            {"variant": {"hidden": "64x64"}},
+        ],
+    )
+    def test_other_runs_are_others(self, changes):
+        assert _identity.identity(self.row()) != self.wanted(**changes)
+        assert _identity.identity(self.row(**changes)) == self.wanted(**changes)
+
+    def test_another_agent_is_another(self):
+        config = LPGConfig(10_000)
+        row = self.row(agent="lpg", config=dataclasses.asdict(config))
+        assert _identity.identity(row) == self.wanted(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rules": ()}, r"rules=\(\) is empty"),
+        ({"environments": ()}, r"environments=\(\) is empty"),
+        ({"seeds": 0}, "seeds=0 must be at least 1"),
+        ({"at_once": 0}, "at_once=0 must be at least 1"),
+        ({"devices": 0}, "devices=0 must be at least 1"),
+        ({"devices": 2, "at_once": 3}, "devices=2 does not divide the 3 seeds"),
+        ({"devices": 3, "at_once": 3}, "there are 2 .cpu.; lower it, or .*XLA_FLAGS"),
+        ({"first_seed": -1}, "first_seed=-1 must not be negative"),
+        ({"first_seed": 2**31}, "more than 32 bits"),
+        ({"total_timesteps": float("inf")}, "total_timesteps=inf must be finite"),
+        ({"total_timesteps": 60}, "less than one rollout"),
+        ({"environments": ("Brekout-MinAtar",)}, "Brekout-MinAtar"),
+        ({"rules": ("adam:1e-2", "adamm")}, "adamm"),
+        ({"rules": ("goldie2024/ant",)}, "learned-opt-rl fetch goldie2024/ant"),
+        ({"rules": ("minatar@no-luck",)}, "no missing feature"),
+        ({"rules": ("adam:1@no-dormancy",)}, "only learned optimisers can miss"),
+        ({"agent": "dqn"}, "agent='dqn' is none of ppo, a2c, lpg"),
+        ({**LPG}, "'adam:1e-2' is no update rule"),
+        ({"settings": ("hidden",)}, "'hidden' is not NAME=VALUE with one of the"),
+        ({"settings": ("total_timesteps=3",)}, "is not NAME=VALUE with one of"),
+        ({"settings": ("hidden=4x",)}, "'hidden=4x': '' is not a number"),
+        ({"settings": ("num_envs=1.5",)}, "'1.5' is not a whole number"),
+        ({"settings": ("gamma=high",)}, "'high' is not a number"),
+        ({"settings": ("activation=gelu",)}, "activation='gelu'"),
+        ({"settings": ("gamma=1", "gamma=1")}, "gives 'gamma' twice"),
+    ],
+)
+def test_what_cannot_work_is_said_before_the_first_run(changes, message):
+    with pytest.raises(ValueError, match=message):
+        compare.prepare(dataclasses.replace(ASKED, **changes))
+
+
+def test_an_environment_is_tried_first(monkeypatch):
+    def check(env):
+        raise FloatingPointError("reward is nan")
+
+    monkeypatch.setattr(envs, "check", check, raising=False)
+    with pytest.raises(ValueError, match="'NamedAction' is unusable: reward is nan"):
+        compare.prepare(ASKED)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(
+        envs, "make", lambda name: (_ for _ in ()).throw(errors.MissingExtraError("x"))
+    )
+    with pytest.raises(errors.MissingExtraError):
+        compare.prepare(ASKED)
+
+
+@pytest.mark.parametrize("row", [{"rule": "adam"}, {"seed": 1, "config": {}}])
+def test_a_folder_of_something_else_is_left_alone(tmp_path, row):
+    results.append(tmp_path / compare.ROWS, [row])
+    with pytest.raises(ValueError, match="it is no file of runs"):
+        run(ASKED, tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_settings_of_every_type():
+    asked = dataclasses.replace(
+        ASKED, settings=("hidden=8x4", "activation=tanh", "gamma=0.5", "num_envs=1e1")
+    )
+    (cell, _) = compare.prepare(dataclasses.replace(asked, total_timesteps=1e5)).cells
+    config = cell.config
+    assert (config.hidden, config.activation) == ((8, 4), "tanh")
+    assert (config.gamma, config.num_envs) == (0.5, 10)
+    values = compare._settings.parse(
+        ["max_grad_norm=none", "lifetime=none", "hidden=none"], LPGConfig
+    )
+    assert values == {"max_grad_norm": None, "lifetime": None, "hidden": ()}
+
+
+def test_by_default_a_cpu_trains_one_seed_per_device():
+    asked = dataclasses.replace(ASKED, at_once=None)
+    assert compare.prepare(asked).groups == [range(i, i + 1) for i in range(3)]
+    asked = dataclasses.replace(asked, devices=2)
+    assert compare.prepare(asked).groups == [range(0, 2), range(2, 4)]
+
+
+def test_agents_take_only_their_own_rules():
+    env, config = MADE["NamedAction"], PPOConfig(10_000)
+    architecture = lpg.Architecture(width=4)
+    rule = lpg.UpdateRule(lpg.init(jax.random.key(0), architecture), architecture)
+    for wrong, chosen in [
+        (config, _agents.Rule(optax.sgd, update_rule=rule)),
+        (LPGConfig(10_000), _agents.Rule(optax.sgd)),
+    ]:
+        with pytest.raises(ValueError, match="the agent lpg, and no other"):
+            _agents.make_loop(wrong, env, chosen, optax.sgd(1.0))
