@@ -88,7 +88,10 @@ def settings(rows: Iterable[Row]) -> list[Setting]:
         parts = [row.get("variant") or {}, *(_field(row, field) for field in apart)]
         groups.setdefault(json.dumps(parts, sort_keys=True), []).append(row)
     made = [_setting(group, apart) for group in groups.values()]
-    return sorted(made, key=lambda setting: (_order(setting, apart), setting.label))
+    made.sort(key=lambda setting: (_order(setting, apart), setting.label))
+    if len(made) > 1 and not made[0].label:
+        made[0] = dataclasses.replace(made[0], label="nothing changed")
+    return made
 
 
 def _setting(rows: list[Row], apart: Sequence[str]) -> Setting:

@@ -23,7 +23,7 @@ NO_RLIABLE = (
 )
 """What a report says where rliable is not installed."""
 
-_THRESHOLDS = 41
+_THRESHOLDS = 101
 
 
 @dataclasses.dataclass(frozen=True)

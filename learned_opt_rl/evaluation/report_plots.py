@@ -6,6 +6,7 @@ bootstrap intervals; with fewer than three seeds there are none.
 
 import math
 import pathlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -182,7 +183,7 @@ def profile_figure(
         axes.plot(thresholds, shares, label=_figures.text(rule), **style)
         if low is not None and high is not None:
             axes.fill_between(
-                thresholds, low, high, color=style["color"], alpha=0.15, lw=0
+                thresholds, low, high, color=style["color"], alpha=0.12, lw=0
             )
     axes.set(
         xlabel="normalised return",
@@ -204,8 +205,8 @@ def generalisation_figure(
 
     Args:
         found: Estimates by rule and value of the axis. Numbers are spaced as numbers,
-            on a log scale if they span a factor of ten; other values evenly, in order
-            of first appearance.
+            on a log scale if they span a factor of ten; other values evenly, by the
+            numbers in them where all have some, as ``"64x64"``.
         axis: What was varied, such as ``"hidden"``.
         metric: What the estimates are of.
         trained: The value the rules were trained with, marked by a dashed line.
@@ -230,7 +231,8 @@ def generalisation_figure(
     if not values:
         raise ValueError("found is empty, so there is nothing to draw")
     numeric = all(isinstance(v, int | float) for v in values)
-    values = sorted(values) if numeric else values
+    if numeric or all(map(_numbers, values)):
+        values.sort(key=_numbers)
     places = dict(zip(values, values if numeric else range(len(values)), strict=True))
     figure = _figures.new_figure(7, 4.5)
     axes = figure.add_subplot()
@@ -253,6 +255,11 @@ def generalisation_figure(
     return figure
 
 
+def _numbers(value: Any) -> list[float]:
+    """The numbers in a value: of '16x16', twice 16."""
+    return [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", str(value))]
+
+
 def _draw_curves(
     axes: "Axes", group: Sequence[Row], floor: float, style: dict[str, Any]
 ) -> None:
@@ -263,7 +270,7 @@ def _draw_curves(
     axes.plot(steps, values.mean(axis=0), **style)
     if len(values) >= statistics.MIN_SEEDS:
         low, high = statistics.bootstrap_band(values)
-        axes.fill_between(steps, low, high, color=style["color"], alpha=0.2, lw=0)
+        axes.fill_between(steps, low, high, color=style["color"], alpha=0.15, lw=0)
 
 
 def _draw_band(
@@ -271,7 +278,7 @@ def _draw_band(
 ) -> None:
     low = [math.nan if e.low is None else e.low for e in estimates]
     high = [math.nan if e.high is None else e.high for e in estimates]
-    axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+    axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
 
 
 def _draw_intervals(
@@ -297,7 +304,9 @@ def _panels(names: Sequence[str]) -> tuple["Figure", list["Axes"]]:
     """A grid of panels, three in a line."""
     columns = min(3, len(names))
     lines = math.ceil(len(names) / columns)
-    figure = _figures.new_figure(0.6 + 3.6 * columns, 0.7 + 2.8 * lines)
+    one = len(names) == 1
+    size = (7, 4.5) if one else (0.6 + 3.6 * columns, 0.7 + 2.8 * lines)
+    figure = _figures.new_figure(*size)
     panels = [figure.add_subplot(lines, columns, i + 1) for i in range(len(names))]
     for axes in panels:
         _plain_axes(axes)
@@ -320,9 +329,15 @@ def _legend(figure: "Figure", styles: Mapping[str, dict[str, Any]]) -> None:
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=min(3, len(handles)),
+        ncols=_columns(figure, max(map(len, styles))),
         frameon=False,
     )
+
+
+def _columns(figure: "Figure", longest: int) -> int:
+    """How many columns of such names fit: a letter takes about 0.09 inches."""
+    entry = 0.7 + 0.09 * min(longest, 40)
+    return max(1, min(4, int(figure.get_figwidth() / entry)))
 
 
 def _plain_axes(axes: "Axes") -> None:

@@ -255,12 +255,14 @@ def scores(found: Returns) -> Scores:
     return Scores(chosen, matrices, left_out)
 
 
-def aggregate(matrix: np.ndarray, *, resamples: int = RESAMPLES) -> dict[str, Estimate]:
+def aggregate(
+    matrix: np.ndarray, *, resamples: int | None = None
+) -> dict[str, Estimate]:
     """Mean, median, interquartile mean and optimality gap of one rule.
 
     Args:
         matrix: Normalised returns, ``[seeds, environments]``.
-        resamples: Bootstrap samples.
+        resamples: Bootstrap samples, by default `RESAMPLES`.
 
     Returns:
         An estimate for each of `METRICS`: mean and median of the environments' means;
@@ -293,14 +295,14 @@ def aggregate(matrix: np.ndarray, *, resamples: int = RESAMPLES) -> dict[str, Es
 
 
 def probability_of_improvement(
-    x: np.ndarray, y: np.ndarray, *, resamples: int = RESAMPLES
+    x: np.ndarray, y: np.ndarray, *, resamples: int | None = None
 ) -> Estimate:
     """How likely a run of X returns more than one of Y in the same environment.
 
     Args:
         x: Returns of X, ``[seeds, environments]``.
         y: Returns of Y in the same environments; the seeds may be others.
-        resamples: Bootstrap samples.
+        resamples: Bootstrap samples, by default `RESAMPLES`.
 
     Returns:
         The mean over environments of P(X > Y) + P(X = Y) / 2.
@@ -331,14 +333,14 @@ def probability_of_improvement(
 
 
 def performance_profile(
-    matrix: np.ndarray, thresholds: np.ndarray, *, resamples: int = RESAMPLES
+    matrix: np.ndarray, thresholds: np.ndarray, *, resamples: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """The share of runs that return more than each threshold.
 
     Args:
         matrix: Normalised returns, ``[seeds, environments]``.
         thresholds: ``[n]``.
-        resamples: Bootstrap samples.
+        resamples: Bootstrap samples, by default `RESAMPLES`.
 
     Returns:
         Shares and the ends of their intervals, ``[n]`` each; None for the ends with
@@ -408,7 +410,7 @@ def _interval(
     data: np.ndarray | list[np.ndarray],
     function: Callable[..., np.ndarray],
     seeds: int,
-    resamples: int,
+    resamples: int | None,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """A point estimate and, from three seeds on, rliable's interval."""
     library = _rliable("library")
@@ -417,7 +419,7 @@ def _interval(
         return function(*arrays), None, None
     with _numpy_seed(0):
         points, intervals = library.get_interval_estimates(
-            {"it": data}, function, reps=resamples
+            {"it": data}, function, reps=resamples or RESAMPLES
         )
     return points["it"], *intervals["it"]
 
