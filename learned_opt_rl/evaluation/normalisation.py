@@ -129,7 +129,9 @@ def distribution(rule: str, environments: Sequence[str]) -> dict[str, str] | Non
         True
     """
     try:
-        card = artifacts.card(rule.removeprefix("artifact:").removeprefix("open:"))
+        # A rule may be run through a prefix, or without a feature (RULE@FEATURE).
+        name = rule.removeprefix("artifact:").removeprefix("open:").partition("@")[0]
+        card = artifacts.card(name)
     except UnknownArtifactError:
         return None
     trained = [name for text in card.training.environments for name in _named(text)]
