@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from learned_opt_rl import artifacts
-from learned_opt_rl.errors import UnknownArtifactError
+from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation import statistics
 from learned_opt_rl.evaluation.results import Row
 from learned_opt_rl.evaluation.statistics import Returns
@@ -132,7 +132,7 @@ def distribution(rule: str, environments: Sequence[str]) -> dict[str, str] | Non
         # A rule may be run through a prefix, or without a feature (RULE@FEATURE).
         name = rule.removeprefix("artifact:").removeprefix("open:").partition("@")[0]
         card = artifacts.card(name)
-    except UnknownArtifactError:
+    except ArtifactError:
         return None
     trained = [name for text in card.training.environments for name in _named(text)]
     if not trained:
