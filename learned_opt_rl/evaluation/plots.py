@@ -11,7 +11,7 @@ from learned_opt_rl.evaluation.tables import bootstrap_interval
 
 
 def curves(rows: Iterable[Row], path: str | pathlib.Path) -> None:
-    """Draws the learning curves of rules on one environment as a PNG.
+    """Draws the learning curves of rules on one environment as a PNG (or SVG).
 
     Each rule is a line, the mean over its seeds, in a band that is the 95% bootstrap
     interval of that mean.

@@ -1,11 +1,20 @@
 """Results as tables: mean final returns with bootstrap intervals."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import numpy as np
 
+from learned_opt_rl.evaluation.measures import Measures
 from learned_opt_rl.evaluation.results import Row, grouped
+from learned_opt_rl.evaluation.statistics import METRICS, Estimate
+from learned_opt_rl.evaluation.statistics import (
+    bootstrap_interval as bootstrap_interval,
+)
+
+Table = list[tuple[str, ...]]
+"""Cells as text, the header first."""
 
 _HEADER = (
     "rule",
@@ -47,43 +56,6 @@ class Summary:
     wall_seconds: float
 
 
-def bootstrap_interval(
-    values: Sequence[float],
-    *,
-    level: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean.
-
-    Args:
-        values: One per seed.
-        level: Coverage.
-        resamples: How many means are drawn.
-        seed: Of the resampling; the same values always give the same interval.
-
-    Returns:
-        ``(low, high)``; NaN for fewer than two values, which say nothing of spread.
-
-    References:
-        Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
-
-    Example:
-        >>> low, high = bootstrap_interval([1.0, 2.0, 3.0, 4.0])
-        >>> 1.0 <= low < 2.5 < high <= 4.0
-        True
-    """
-    array = np.asarray(values, float)
-    if array.size < 2:
-        return float("nan"), float("nan")
-    picks = np.random.default_rng(seed).integers(
-        array.size, size=(resamples, array.size)
-    )
-    tail = (1 - level) / 2
-    low, high = np.quantile(array[picks].mean(axis=1), (tail, 1 - tail))
-    return float(low), float(high)
-
-
 def summarise(rows: Iterable[Row]) -> list[Summary]:
     """Groups rows by rule and environment, in order of first appearance.
 
@@ -121,8 +93,7 @@ def markdown(rows: Iterable[Row]) -> str:
         >>> markdown([]).startswith("| rule | environment | seeds | final return |")
         True
     """
-    cells = [_HEADER, ["---"] * len(_HEADER), *_cells(rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    return render([_HEADER, *_cells(rows)], "markdown")
 
 
 def plain(rows: Iterable[Row]) -> str:
@@ -138,15 +109,200 @@ def plain(rows: Iterable[Row]) -> str:
         >>> plain([]).split()[:3]
         ['rule', 'environment', 'seeds']
     """
-    lines = [_HEADER, *_cells(rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return render([_HEADER, *_cells(rows)], "plain")
+
+
+def render(table: Table, style: Literal["plain", "markdown"]) -> str:
+    """Sets a table for a terminal or for Markdown.
+
+    Args:
+        table: Cells, the header first; names in the first two columns.
+        style: ``"plain"`` aligns columns; ``"markdown"`` needs no aligning.
+
+    Returns:
+        The lines.
+
+    Example:
+        >>> print(render([("rule", "x"), ("adam", "1")], "markdown"))
+        | rule | x |
+        | --- | --- |
+        | adam | 1 |
+    """
+    if style == "markdown":
+        rule = ("---",) * len(table[0])
+        lines = [table[0], rule, *(map(_markdown_cell, line) for line in table[1:])]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = [tuple(_one_line(cell) for cell in line) for line in table]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if i < 2 else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
-        for line in lines
+        for line in table
     )
+
+
+def environments(measures: Iterable[Measures]) -> Table:
+    """What was measured of each rule in each environment.
+
+    Args:
+        measures: From `measures.measure`.
+
+    Returns:
+        The table; nothing in it depends on how fast the machine was.
+
+    Example:
+        >>> environments([])[0][:4]
+        ('environment', 'rule', 'seeds', 'final return [95%]')
+    """
+    header = (
+        "environment",
+        "rule",
+        "seeds",
+        "final return [95%]",
+        "minus Adam, paired [95%]",
+        "AUC [95%]",
+        "steps to Adam's return",
+        "dormant at the end",
+        "NaN updates",
+        "failed",
+    )
+    return [
+        header,
+        *(
+            (
+                m.environment,
+                m.rule,
+                str(len(m.seeds)),
+                cell(m.final),
+                cell(m.paired),
+                cell(m.auc),
+                "-" if m.steps_to_adam is None else f"{m.steps_to_adam:,.0f}",
+                "-" if m.dormant is None else f"{m.dormant:.1%}",
+                "-" if m.nan_updates is None else str(m.nan_updates),
+                str(m.failed),
+            )
+            for m in measures
+        ),
+    ]
+
+
+def timings(measures: Iterable[Measures]) -> Table:
+    """How long runs took; `environments` has what they achieved.
+
+    Args:
+        measures: From `measures.measure`.
+
+    Returns:
+        The table; all agents that ran together share its seconds.
+
+    Example:
+        >>> timings([])[0]
+        ('environment', 'rule', 'steps/s', 'compile s', 'wall s',
+         "s to Adam's return")
+    """
+    header = (
+        "environment",
+        "rule",
+        "steps/s",
+        "compile s",
+        "wall s",
+        "s to Adam's return",
+    )
+    return [
+        header,
+        *(
+            (
+                m.environment,
+                m.rule,
+                _number(m.steps_per_second, ",.0f"),
+                _number(m.compile_seconds, ".1f"),
+                _number(m.wall_seconds, ".1f"),
+                _number(m.seconds_to_adam, ".1f"),
+            )
+            for m in measures
+        ),
+    ]
+
+
+def aggregates(found: Mapping[str, Mapping[str, Estimate]], heading: str) -> Table:
+    """Aggregates over environments, a line per rule.
+
+    Args:
+        found: By rule, from `statistics.aggregate`; also other estimates by name.
+        heading: Of the column of rules.
+
+    Returns:
+        The table.
+
+    Example:
+        >>> aggregates({"adam": {"IQM": Estimate(1.0, 0.9, 1.1, 3)}}, "rule")
+        [('rule', 'seeds', 'IQM [95%]'), ('adam', '3', '1.00 [0.90, 1.10]')]
+    """
+    named = {name: None for estimates in found.values() for name in estimates}
+    columns = [
+        *(m for m in METRICS if m in named),
+        *(n for n in named if n not in METRICS),
+    ]
+    lines = [
+        (
+            rule,
+            str(min((e.seeds for e in estimates.values()), default=0)),
+            *(cell(estimates.get(name)) for name in columns),
+        )
+        for rule, estimates in found.items()
+    ]
+    return [(heading, "seeds", *(f"{name} [95%]" for name in columns)), *lines]
+
+
+def cell(estimate: Estimate | None) -> str:
+    """An estimate as text; too few seeds have no interval, and that is said.
+
+    Args:
+        estimate: Or None, where there is none.
+
+    Returns:
+        Such as ``1.00 [0.90, 1.10]``.
+
+    Example:
+        >>> cell(Estimate(1.0, None, None, 2))
+        '1.00 (2 seeds)'
+    """
+    if estimate is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.2f} ({seeds(estimate.seeds)})"
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def seeds(number: int) -> str:
+    """A number of seeds in words.
+
+    Args:
+        number: How many.
+
+    Returns:
+        The words.
+
+    Example:
+        >>> seeds(1)
+        '1 seed'
+    """
+    return f"{number} seed{'' if number == 1 else 's'}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else f"{value:{form}}"
+
+
+def _one_line(text: str) -> str:
+    """Text without what would break a line or steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _markdown_cell(text: str) -> str:
+    return _one_line(text).replace("|", r"\|").replace("<", "&lt;")
 
 
 def _cells(rows: Iterable[Row]) -> list[tuple[str, ...]]:

@@ -1,10 +1,14 @@
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation import plots, tables
+from learned_opt_rl.evaluation import plots, report_plots, tables
+from learned_opt_rl.evaluation.measures import measure
+from learned_opt_rl.evaluation.statistics import Estimate
+from tests.evaluation import result_rows
 
 
 def row(rule="adam", final_return=1.0, environment="Breakout-MinAtar", **other):
@@ -87,3 +91,106 @@ def test_missing_matplotlib_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[eval\]"):
         plots.curves([row()], tmp_path / "x.png")
+
+
+def test_tables_of_environments_say_what_is_missing():
+    rows = result_rows.table({"adam": {"ant": [1.0, 3.0]}, "a|b": {"ant": [1.0] * 3}})
+    rows += [result_rows.row("sgd", "ant", final=None, curve=[None])]
+    lines = tables.render(tables.environments(measure(rows)), "markdown").splitlines()
+    assert lines[2] == (
+        "| ant | adam | 2 | 2.00 (2 seeds) | - | 0.83 (2 seeds) | 1,000 | - | - | 0 |"
+    )
+    assert lines[3].startswith("| ant | a\\|b | 3 | 1.00 [1.00, 1.00] | ")
+    assert lines[4].startswith("| ant | sgd | 1 | 1.00 (1 seed) | ")
+    assert lines[4].endswith(" | 1 |")
+
+
+def test_a_terminal_is_not_steered_by_a_name():
+    text = tables.render([("rule",), ("\x1b[31mred\n",)], "plain")
+    assert text == "rule\n?[31mred?"
+
+
+def test_aggregates_have_a_column_per_metric_in_a_fixed_order():
+    found = {
+        "adam": {"IQM": Estimate(1.0, 0.5, 1.5, 3), "mean": Estimate(2.0, 1, 3, 3)},
+        "lion": {"IQM": Estimate(1.0, None, None, 2), "P": Estimate(0.5, 0, 1, 2)},
+    }
+    assert tables.aggregates(found, "rule") == [
+        ("rule", "seeds", "mean [95%]", "IQM [95%]", "P [95%]"),
+        ("adam", "3", "2.00 [1.00, 3.00]", "1.00 [0.50, 1.50]", "-"),
+        ("lion", "2", "-", "1.00 (2 seeds)", "0.50 [0.00, 1.00]"),
+    ]
+
+
+def drawn(figure, tmp_path):
+    """The figure's files; writing them is what finds bad text and bad layout."""
+    png, svg = report_plots.save(figure, tmp_path / "picture")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    return svg.read_bytes()
+
+
+NASTY = ("$x_1$ \\frac", "_hidden", "-->&<script>", "名前\x00", "long " * 40)
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [result_rows.row(name, name) for name in NASTY]
+    svg = drawn(report_plots.curves_figure(rows), tmp_path)
+    ElementTree.fromstring(svg)
+    assert b"<script>" not in svg
+
+
+def test_curves_have_a_panel_per_environment_and_a_band_from_three_seeds_on():
+    pytest.importorskip("matplotlib")
+    rows = result_rows.table({"adam": {"ant": [1.0] * 3, "hopper": [1.0] * 2}})
+    ant, hopper = report_plots.curves_figure(rows).axes
+    assert (ant.get_title(), hopper.get_title()) == ("ant", "hopper")
+    assert (len(ant.collections), len(hopper.collections)) == (1, 0)
+    np.testing.assert_allclose(ant.lines[0].get_xdata(), [1000 / 3, 2000 / 3, 1000])
+
+
+def test_dormancy_is_drawn_where_it_was_measured():
+    pytest.importorskip("matplotlib")
+    rows = [result_rows.row(dormant=[0.0, 0.5]), result_rows.row("lion")]
+    (axes,) = report_plots.curves_figure(rows, "dormant").axes
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[0.0, 0.5]]
+    with pytest.raises(ValueError, match="no row has a 'dormant'"):
+        report_plots.curves_figure(rows[1:], "dormant")
+
+
+def test_generalisation_is_in_order_of_size():
+    pytest.importorskip("matplotlib")
+    at = {"64x64": 2.0, "16x16": 1.0, "256x256": 3.0}
+    found = {"adam": {value: Estimate(y, None, None, 1) for value, y in at.items()}}
+    (axes,) = report_plots.generalisation_figure(found, "hidden", "IQM").axes
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["16x16", "64x64", "256x256"]
+    assert axes.lines[0].get_ydata().tolist() == [1.0, 2.0, 3.0]
+    numbers = {"adam": {n: Estimate(1.0, 0.0, 2.0, 3) for n in (10_000, 100)}}
+    (axes,) = report_plots.generalisation_figure(
+        numbers, "total_timesteps", "IQM", trained=100
+    ).axes
+    assert axes.get_xscale() == "log"
+    assert axes.lines[-1].get_xdata() == [100, 100]
+
+
+def test_the_same_figure_gives_the_same_files(tmp_path):
+    pytest.importorskip("matplotlib")
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        figure = report_plots.curves_figure([result_rows.row()])
+        report_plots.save(figure, tmp_path / folder / "x")
+    for name in ("x.png", "x.svg"):
+        one, other = ((tmp_path / f / name).read_bytes() for f in ("a", "b"))
+        assert one == other
+
+
+def test_nothing_is_not_drawn():
+    for draw in (
+        report_plots.aggregate_figure,
+        lambda found: report_plots.improvement_figure(found, "adam"),
+        lambda found: report_plots.profile_figure(np.zeros(1), found),
+        lambda found: report_plots.generalisation_figure(found, "hidden", "IQM"),
+    ):
+        with pytest.raises(ValueError, match="found is empty"):
+            draw({})

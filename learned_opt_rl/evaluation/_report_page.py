@@ -1,0 +1,244 @@
+"""The page of a report, section by section, and its pictures."""
+
+import json
+import pathlib
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.evaluation import (
+    _figures,
+    _html,
+    report_data,
+    report_plots,
+    statistics,
+    tables,
+)
+from learned_opt_rl.evaluation.measures import BASELINE
+from learned_opt_rl.evaluation.report_data import Results
+from learned_opt_rl.evaluation.statistics import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_METHOD = (
+    "Every run gives one final return. Normalised, it is {how}. The mean and the "
+    "median are of the environments' means. The IQM (interquartile mean) is the mean "
+    "of the middle half of all runs, which outliers do not sway. The optimality gap "
+    "is how far runs fall short of 1 on average, where more than 1 counts as 1; lower "
+    "is better. P(better than Adam) is the probability that a run of the rule returns "
+    "more than a run of tuned Adam in the same environment; one half means neither is "
+    "better. Brackets hold 95% intervals of the stratified bootstrap ({resamples} "
+    "samples): runs are drawn again within each environment (Agarwal et al., 2021; by "
+    "rliable). They say what other seeds might have given, not other environments. "
+    "Fewer than {seeds} seeds have no interval. The paired difference is from tuned "
+    "Adam, seed by seed: the same seed starts with the same agent."
+)
+_NO_PLOTS = (
+    "There are no pictures here: they need the extra eval "
+    "(pip install 'learned-opt-rl[eval]'); then write the report again."
+)
+
+
+class Picture(NamedTuple):
+    """A picture in files, PNG and SVG, and what it shows.
+
+    Attributes:
+        section: The index of its setting; None for all settings together.
+        paths: Its files.
+        caption: In words.
+    """
+
+    section: int | None
+    paths: list[pathlib.Path]
+    caption: str
+
+
+def draw(found: list[Results], folder: pathlib.Path) -> list[Picture]:
+    """Draws all there is to draw; nothing without matplotlib."""
+    try:
+        _figures.new_figure(1, 1)
+    except MissingExtraError:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for index, result in enumerate(found):
+        ending = f"-{index + 1}" if len(found) > 1 else ""
+        for name, caption, make in _figures_of(result):
+            paths = report_plots.save(make(), folder / f"{name}{ending}")
+            pictures.append(Picture(index, paths, caption))
+    for index, (axis, values) in enumerate(report_data.axes(found).items()):
+        figure = report_plots.generalisation_figure(
+            values, axis, "IQM of normalised return"
+        )
+        name = f"generalisation-{index + 1}-{re.sub('[^A-Za-z0-9_]+', '_', axis)[:40]}"
+        caption = f"IQM of the normalised return over {axis}"
+        paths = report_plots.save(figure, folder / name)
+        pictures.append(Picture(None, paths, caption))
+    return pictures
+
+
+def _figures_of(
+    result: Results,
+) -> Iterator[tuple[str, str, Callable[[], "Figure"]]]:
+    """Name, caption and maker of each picture of a setting."""
+    rows = result.setting.rows
+    curves = "means over seeds with 95% bootstrap bands (none below 3 seeds)"
+    yield (
+        "curves",
+        f"Learning curves: {curves}",
+        lambda: report_plots.curves_figure(rows),
+    )
+    if any(row.get("dormant") for row in rows):
+        yield (
+            "dormancy",
+            f"Share of dormant neurons (dormancy <= 0.025): {curves}",
+            lambda: report_plots.curves_figure(rows, "dormant"),
+        )
+    if result.aggregates:
+        yield (
+            "aggregates",
+            "Aggregates over environments with 95% intervals",
+            lambda: report_plots.aggregate_figure(result.aggregates),
+        )
+    if result.improvement:
+        yield (
+            "improvement",
+            "Probability of a higher return than tuned Adam's, with 95% intervals",
+            lambda: report_plots.improvement_figure(result.improvement, BASELINE),
+        )
+    if result.profiles:
+        yield (
+            "profiles",
+            "Performance profiles: the share of runs above each normalised return",
+            lambda: report_plots.profile_figure(result.thresholds, result.profiles),
+        )
+
+
+def with_improvement(result: Results) -> dict[str, dict[str, Estimate]]:
+    """The aggregates with one more column where rules are compared with Adam."""
+    return {
+        rule: estimates
+        | (
+            {"P(better than Adam)": result.improvement[rule]}
+            if rule in result.improvement
+            else {}
+        )
+        for rule, estimates in result.aggregates.items()
+    }
+
+
+def page(data: dict[str, Any], found: list[Results], pictures: list[Picture]) -> bytes:
+    """The whole page."""
+    parts = [*_what_was_run(data["run"], data["failures"])]
+    if not statistics.has_rliable():
+        parts.append(_html.paragraph(report_data.NO_RLIABLE, "note"))
+    if not pictures:
+        parts.append(_html.paragraph(_NO_PLOTS, "note"))
+    for index, result in enumerate(found):
+        own = [picture for picture in pictures if picture.section == index]
+        parts += _setting(result, own)
+    common = [picture for picture in pictures if picture.section is None]
+    if common:
+        parts += [_html.heading("Generalisation"), *map(_picture, common)]
+    parts += _failures(data["failures"])
+    parts += _timing(found)
+    parts += _again(data["run"])
+    return _html.page("Comparison of update rules", parts)
+
+
+def _what_was_run(run: dict[str, Any], failures: list[Any]) -> Iterator[str]:
+    yield _html.heading("What was run")
+    facts = {
+        "rules": ", ".join(run["rules"]),
+        "environments": ", ".join(run["environments"]),
+        "seeds": ", ".join(map(str, run["seeds"])),
+        "environment steps": ", ".join(f"{steps:,}" for steps in run["steps"]),
+        "agent": ", ".join(run["agents"]),
+        "runs": str(run["runs"]),
+        "raised an error": str(len(failures)),
+        "git revision": ", ".join(map(str, run["revisions"])),
+        "device": ", ".join(map(str, run["devices"])),
+        "processor": "; ".join(map(str, run["processors"])),
+    }
+    yield from (_html.paragraph(f"{name}: {value}") for name, value in facts.items())
+    for name in ("versions", "environment_details", "configurations"):
+        yield _html.heading(name.replace("_", " "), 3)
+        yield _html.code(json.dumps(run[name], indent=1, ensure_ascii=False))
+
+
+def _setting(result: Results, pictures: list[Picture]) -> Iterator[str]:
+    label = f": {result.setting.label}" if result.setting.label else ""
+    yield _html.heading(f"Results{label}")
+    yield from (_html.paragraph(note, "note") for note in result.notes)
+    yield _html.heading("Each environment", 3)
+    yield _html.table(tables.environments(result.measures))
+    if result.aggregates:
+        yield _html.heading("Aggregates", 3)
+        yield _html.paragraph(
+            "Over " + ", ".join(result.scores.environments) + ".", "soft"
+        )
+        yield _html.table(tables.aggregates(with_improvement(result), "rule"))
+        how = result.normalised.description
+        words = _METHOD.format(
+            how=how, resamples=statistics.RESAMPLES, seeds=statistics.MIN_SEEDS
+        )
+        yield _html.paragraph(words, "soft")
+    yield from _distributions(result)
+    yield _html.heading("Pictures", 3)
+    yield from map(_picture, pictures)
+
+
+def _distributions(result: Results) -> Iterator[str]:
+    """In and out of distribution apart, each learned rule beside Adam."""
+    if not result.split:
+        return
+    yield _html.heading("In and out of distribution", 3)
+    yield _html.paragraph(
+        "i.d. are environments that the rule's card says it was meta-trained on, "
+        "o.o.d. all others; tuned Adam on the same ones beside it.",
+        "soft",
+    )
+    found = {
+        f"{other} ({kind} of {rule})": estimates
+        for rule, kinds in result.split.items()
+        for kind, aggregates in kinds.items()
+        for other, estimates in aggregates.items()
+    }
+    yield _html.table(tables.aggregates(found, "rule"))
+
+
+def _picture(picture: Picture) -> str:
+    (svg,) = (path for path in picture.paths if path.suffix == ".svg")
+    return _html.picture(svg.read_bytes(), picture.caption)
+
+
+def _failures(failures: list[dict[str, str]]) -> Iterator[str]:
+    yield _html.heading("Failures")
+    if not failures:
+        yield _html.paragraph("Nothing raised an error.")
+        return
+    header = ("rule", "environment", "agent", "message")
+    cells = [tuple(failure[name] for name in header) for failure in failures]
+    yield _html.table([header, *cells])
+    yield _html.paragraph("failures.jsonl has the tracebacks.", "soft")
+
+
+def _timing(found: list[Results]) -> Iterator[str]:
+    yield _html.heading("Timing")
+    yield _html.paragraph(
+        "Of all agents that were trained together, on this machine and without "
+        "compilation unless said otherwise. All else in this report is the same "
+        "however fast the machine was.",
+        "soft",
+    )
+    for result in found:
+        if result.setting.label:
+            yield _html.heading(result.setting.label, 3)
+        yield _html.table(tables.timings(result.measures))
+
+
+def _again(run: dict[str, Any]) -> Iterator[str]:
+    yield _html.heading("Run it again")
+    yield _html.code("\n".join(run["commands"]))

@@ -1,0 +1,204 @@
+"""Returns on a common scale, and which environments a rule was trained on.
+
+A normalised return is the return divided by a reference: 1 is as good as the reference
+and 0 is no return (which is not what a random agent gets).
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from learned_opt_rl import artifacts
+from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.evaluation import statistics
+from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.evaluation.statistics import Returns
+
+METHODS = ("auto", "adam", "rule:NAME", "published", "published-sgd", "optimal", "raw")
+"""How returns can be normalised; see `normalise`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalised:
+    """Returns over references.
+
+    Attributes:
+        method: The method used, one of `METHODS` but not ``"auto"``.
+        description: The same in words, with the source.
+        returns: By rule, environment and seed; only environments with a reference.
+        references: What was divided by, by environment; empty for ``"raw"``.
+        notes: What a reader has to know, such as environments left out.
+    """
+
+    method: str
+    description: str
+    returns: Returns
+    references: dict[str, float]
+    notes: tuple[str, ...]
+
+
+def normalise(rows: Iterable[Row], method: str = "auto") -> Normalised:
+    """Divides final returns by a reference for each environment.
+
+    Args:
+        rows: Of one setting (`comparable.settings`).
+        method: ``"adam"``: the mean final return of tuned Adam (the rule ``adam``) in
+            the same rows. ``"rule:NAME"``: of another rule of the rows, such as the
+            black-box network that a formula was distilled from. ``"published"`` and
+            ``"published-sgd"``: what the papers divide by. ``"optimal"``: the optimal
+            return, where it is known. ``"raw"``: 1. ``"auto"``: Adam if it is there,
+            else published if that covers all environments, else raw.
+
+    Returns:
+        The normalised returns. An environment whose reference is missing or not
+        positive is left out, and a note says so.
+
+    Raises:
+        ValueError: If there is no such method, or it has a reference for none of the
+            environments.
+
+    References:
+        Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024 (over
+        Adam); "How Should We Meta-Learn Reinforcement Learning Algorithms?", 2025,
+        section 5 (over the black-box rule).
+
+    Example:
+        >>> run = {"environment": "ant", "seed": 0}
+        >>> adam = run | {"rule": "adam", "final_return": 4000.0}
+        >>> sgd = run | {"rule": "sgd", "final_return": 1000.0}
+        >>> normalise([adam, sgd]).returns["sgd"]
+        {'ant': {0: 0.25}}
+    """
+    rows = list(rows)
+    found = statistics.returns(rows)
+    names = sorted({name for games in found.values() for name in games})
+    method = _automatic(found, names) if method == "auto" else method
+    if method == "raw":
+        text = "returns as they are: environments with large returns count most"
+        return Normalised("raw", text, found, {}, ())
+    known, description = _references(method, rows, found)
+    usable = {g: known[g] for g in names if g in known and known[g] > 0}
+    if names and not usable:
+        raise ValueError(
+            f"normalisation={method!r} has no positive reference for "
+            f"{', '.join(names)}; choose another of {', '.join(METHODS)}"
+        )
+    return Normalised(
+        method,
+        description,
+        {
+            rule: {
+                name: {seed: value / usable[name] for seed, value in seeds.items()}
+                for name, seeds in games.items()
+                if name in usable
+            }
+            for rule, games in found.items()
+        },
+        usable,
+        tuple(
+            f"{name} is not in the aggregates: its reference "
+            + (f"is {known[name]:.6g}, not positive" if name in known else "is missing")
+            for name in names
+            if name not in usable
+        ),
+    )
+
+
+def distribution(rule: str, environments: Sequence[str]) -> dict[str, str] | None:
+    """Which environments a learned rule was meta-trained on.
+
+    Args:
+        rule: Its name in the rows, as ``"goldie2024/minatar"``.
+        environments: Names of environments.
+
+    Returns:
+        ``"i.d."`` for environments that the artifact's card names among those it was
+        trained on, ``"o.o.d."`` for others. None for a handcrafted rule, an unknown
+        one, or one that was trained in no environment.
+
+    Example:
+        >>> distribution("goldie2024/breakout", ["Breakout-MinAtar", "ant"])
+        {'Breakout-MinAtar': 'i.d.', 'ant': 'o.o.d.'}
+        >>> distribution("adam", ["ant"]) is None
+        True
+    """
+    try:
+        # A rule may be run through a prefix, or without a feature (RULE@FEATURE).
+        name = rule.removeprefix("artifact:").removeprefix("open:").partition("@")[0]
+        card = artifacts.card(name)
+    except ArtifactError:
+        return None
+    trained = [name for text in card.training.environments for name in _named(text)]
+    if not trained:
+        return None
+    return {name: "i.d." if name in trained else "o.o.d." for name in environments}
+
+
+def _named(text: str) -> list[str]:
+    """The environments a card means: 'ant (Brax, backend positional)' is ant."""
+    return _data()["card_texts"].get(text) or [text.partition(" (")[0]]
+
+
+def _automatic(found: Returns, names: Sequence[str]) -> str:
+    adam = found.get("adam", {})
+    if any(name in adam and np.mean([*adam[name].values()]) > 0 for name in names):
+        return "adam"
+    published = _data()["published"]["adam"]["returns"]
+    return "published" if names and set(names) <= set(published) else "raw"
+
+
+def _references(
+    method: str, rows: list[Row], found: Returns
+) -> tuple[dict[str, float], str]:
+    """References by environment, and what they are."""
+    if method in ("published", "published-sgd"):
+        data = _data()["published"][method.partition("-")[2] or "adam"]
+        return data["returns"], f"divided by {data['source']}"
+    if method == "optimal":
+        return _optimal(rows), "divided by the optimal return of the environment"
+    rule = "adam" if method == "adam" else method.removeprefix("rule:")
+    if method != "adam" and not method.startswith("rule:"):
+        raise ValueError(
+            f"normalisation={method!r} is unknown; choose one of {', '.join(METHODS)}"
+        )
+    if rule not in found:
+        raise ValueError(
+            f"normalisation={method!r}, but no row is of the rule {rule!r}; run it as "
+            f"well, or choose another of {', '.join(METHODS)}"
+        )
+    means = {g: float(np.mean([*seeds.values()])) for g, seeds in found[rule].items()}
+    who = "tuned Adam" if rule == "adam" else rule
+    return means, f"divided by the mean final return of {who} in the same environment"
+
+
+def _optimal(rows: Iterable[Row]) -> dict[str, float]:
+    """Optimal returns: of the levels that were played, or of the environment."""
+    levels: dict[str, list[float]] = {}
+    for row in rows:
+        value = _number((row.get("environment_details") or {}).get("optimal_return"))
+        if value is None:
+            value = _data()["optimal"].get(row["environment"].partition("/")[0])
+        if value is not None:
+            levels.setdefault(row["environment"], []).append(float(value))
+    return {name: float(np.mean(values)) for name, values in levels.items()}
+
+
+def _number(value: Any) -> float | None:
+    """Details of an environment are text."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+@functools.cache
+def _data() -> dict[str, Any]:
+    path = pathlib.Path(__file__).with_name("references.json")
+    return json.loads(path.read_text(encoding="utf-8"))

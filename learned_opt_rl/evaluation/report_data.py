@@ -1,0 +1,302 @@
+"""Everything a report states, computed from rows; `report` sets it on a page."""
+
+import dataclasses
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from learned_opt_rl.evaluation import comparable, normalisation, statistics
+from learned_opt_rl.evaluation.comparable import Setting
+from learned_opt_rl.evaluation.measures import BASELINE, Measures, measure
+from learned_opt_rl.evaluation.normalisation import Normalised
+from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.evaluation.statistics import Estimate, Returns, Scores
+
+Aggregates = dict[str, dict[str, Estimate]]
+Profile = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
+
+NO_RLIABLE = (
+    "There are no aggregates over environments here: they need the extra rliable "
+    "(pip install 'learned-opt-rl[rliable]'); then write the report again."
+)
+"""What a report says where rliable is not installed."""
+
+_THRESHOLDS = 101
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What was found in one setting.
+
+    Attributes:
+        setting: The runs.
+        measures: Of each rule in each environment.
+        normalised: Final returns on a common scale.
+        scores: Those that every rule has.
+        aggregates: Mean, median, IQM, optimality gap by rule; empty without rliable.
+        split: By learned rule, then by ``"i.d."`` and ``"o.o.d."``: aggregates over
+            those environments alone, of the rule and of tuned Adam.
+        improvement: The probability of a higher return than tuned Adam's, by rule.
+        thresholds: Of the profiles, ``[n]``.
+        profiles: Shares of runs above each threshold, with interval, by rule.
+        notes: What a reader has to know.
+    """
+
+    setting: Setting
+    measures: list[Measures]
+    normalised: Normalised
+    scores: Scores
+    aggregates: Aggregates
+    split: dict[str, dict[str, Aggregates]]
+    improvement: dict[str, Estimate]
+    thresholds: np.ndarray
+    profiles: dict[str, Profile]
+    notes: list[str]
+
+
+def gather(
+    rows: Iterable[Row], method: str = "auto", *, intervals: bool = True
+) -> list[Results]:
+    """Computes all of a report's statistics.
+
+    Args:
+        rows: As `comparable.checked` accepts.
+        method: One of `normalisation.METHODS`.
+        intervals: Whether to spend time on profiles and i.d./o.o.d. aggregates too.
+
+    Returns:
+        One result per setting.
+
+    Raises:
+        ValueError: If ``method`` has no reference for any environment.
+
+    Example:
+        >>> row = {"rule": "adam", "environment": "ant", "seed": 0, "curve": [1.0]}
+        >>> (found,) = gather([row | {"final_return": 1.0, "total_timesteps": 1000}])
+        >>> found.normalised.method
+        'adam'
+    """
+    return [
+        _results(setting, method, intervals) for setting in comparable.settings(rows)
+    ]
+
+
+def commands(rows: Iterable[Row], folder: str = "again") -> list[str]:
+    """The commands that make the rows once more.
+
+    Args:
+        rows: As `comparable.checked` accepts.
+        folder: Where to.
+
+    Returns:
+        One command per agent, length and variant.
+
+    Example:
+        >>> row = {"rule": "adam", "environment": "ant", "seed": 3, "curve": [1.0]}
+        >>> commands([row | {"total_timesteps": 1000}])
+        ['learned-opt-rl compare adam --environments ant --seeds 1 --first-seed 3
+          --steps 1000 --out again']
+    """
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        variant = tuple(
+            sorted(f"{k}={v}" for k, v in (row.get("variant") or {}).items())
+        )
+        key = (row.get("agent") or "ppo", row["total_timesteps"], variant)
+        groups.setdefault(key, []).append(row)
+    return [
+        _command(agent, steps, variant, groups[agent, steps, variant], folder)
+        for agent, steps, variant in sorted(groups)
+    ]
+
+
+def _command(
+    agent: str, steps: float, variant: tuple[str, ...], rows: list[Row], folder: str
+) -> str:
+    seeds = sorted({row["seed"] for row in rows})
+    words = ["learned-opt-rl", "compare", *sorted({row["rule"] for row in rows})]
+    words += ["--environments", *sorted({row["environment"] for row in rows})]
+    words += ["--seeds", str(seeds[-1] - seeds[0] + 1)]
+    words += ["--first-seed", str(seeds[0])] if seeds[0] else []
+    words += ["--steps", f"{steps:.15g}"]
+    words += ["--agent", agent] if agent != "ppo" else []
+    words += ["--set", *variant] if variant else []
+    return shlex.join([*words, "--out", folder])
+
+
+def axes(found: list[Results]) -> dict[str, dict[str, dict[Any, Estimate]]]:
+    """What settings were varied in, and the IQM of each rule along it.
+
+    Args:
+        found: From `gather`, several settings.
+
+    Returns:
+        By axis (a key of the variants, or ``"total_timesteps"``), rule and value. Along
+        an axis, all else is as in most settings; a setting that does not name the axis
+        has the value of its configuration.
+
+    Example:
+        >>> axes([])
+        {}
+    """
+    keys = sorted({key for result in found for key in result.setting.variant})
+    keys += ["total_timesteps"]
+    values = [{key: _value(r.setting, key) for key in keys} for r in found]
+    varied = {}
+    for key in keys:
+        others = [{k: v for k, v in value.items() if k != key} for value in values]
+        usual = max(others, key=others.count, default={})
+        along = {
+            value[key]: result
+            for value, other, result in zip(values, others, found, strict=True)
+            if other == usual and value[key] is not None and result.aggregates
+        }
+        if len(along) > 1:
+            varied[key] = _by_rule(along)
+    return varied
+
+
+def _by_rule(along: Mapping[Any, Results]) -> dict[str, dict[Any, Estimate]]:
+    rules = sorted({rule for result in along.values() for rule in result.aggregates})
+    return {
+        rule: {
+            value: result.aggregates[rule]["IQM"]
+            for value, result in along.items()
+            if rule in result.aggregates
+        }
+        for rule in rules
+    }
+
+
+def _value(setting: Setting, key: str) -> Any:
+    if key == "total_timesteps":
+        return max(row["total_timesteps"] for row in setting.rows)
+    value = setting.variant.get(key, (setting.rows[0].get("config") or {}).get(key))
+    if isinstance(value, list):
+        return "x".join(map(str, value))
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _results(setting: Setting, method: str, intervals: bool) -> Results:
+    normalised = normalisation.normalise(setting.rows, method)
+    chosen = statistics.scores(normalised.returns)
+    able = statistics.has_rliable() and bool(chosen.matrices)
+    thresholds = _thresholds(chosen)
+    matrices = chosen.matrices if able else {}
+    return Results(
+        setting=setting,
+        measures=measure(setting.rows),
+        normalised=normalised,
+        scores=chosen,
+        aggregates=_aggregates(chosen, normalised) if able else {},
+        split=_split(normalised) if able and intervals else {},
+        improvement={
+            rule: statistics.probability_of_improvement(matrix, matrices[BASELINE])
+            for rule, matrix in matrices.items()
+            if rule != BASELINE and BASELINE in matrices
+        },
+        thresholds=thresholds,
+        profiles={
+            rule: statistics.performance_profile(matrix, thresholds)
+            for rule, matrix in (matrices if intervals else {}).items()
+        },
+        notes=_notes(setting, normalised, chosen),
+    )
+
+
+def _aggregates(chosen: Scores, normalised: Normalised) -> Aggregates:
+    found = {rule: statistics.aggregate(m) for rule, m in chosen.matrices.items()}
+    if normalised.method == "raw":
+        # It is how far returns are below 1, which means nothing here.
+        for estimates in found.values():
+            del estimates["optimality gap"]
+    return found
+
+
+def _split(normalised: Normalised) -> dict[str, dict[str, Aggregates]]:
+    """Aggregates over the environments a learned rule was trained on, and others."""
+    found = {}
+    for rule, games in normalised.returns.items():
+        kinds = normalisation.distribution(rule, sorted(games)) or {}
+        for kind in sorted(set(kinds.values())):
+            chosen = [name for name in kinds if kinds[name] == kind]
+            part: Returns = {
+                other: {name: normalised.returns[other][name] for name in chosen}
+                for other in dict.fromkeys((rule, BASELINE))
+                if set(chosen) <= set(normalised.returns.get(other, {}))
+            }
+            aggregates = _aggregates(statistics.scores(part), normalised)
+            found.setdefault(rule, {})[kind] = aggregates
+    return found
+
+
+def _thresholds(chosen: Scores) -> np.ndarray:
+    values = [value for matrix in chosen.matrices.values() for value in matrix.flat]
+    low, high = min([0.0, *values]), max([1.0, *values])
+    return np.linspace(low, high, _THRESHOLDS)
+
+
+def _notes(setting: Setting, normalised: Normalised, chosen: Scores) -> list[str]:
+    notes = [*normalised.notes]
+    rules = {row["rule"] for row in setting.rows}
+    if BASELINE not in rules:
+        notes.append(
+            "No row is of tuned Adam (the rule adam), so nothing is compared with it."
+        )
+    failures = sum(map(statistics.failed, setting.rows))
+    if failures:
+        notes.append(
+            f"{failures} of {len(setting.rows)} runs diverged or have no return; each "
+            "counts as the worst return any run of its environment had."
+        )
+    with_return = {name for g in normalised.returns.values() for name in g}
+    for name in sorted({row["environment"] for row in setting.rows}):
+        if name not in with_return and name not in " ".join(normalised.notes):
+            notes.append(f"No run on {name} has a return.")
+    notes += [
+        f"{rule} is not in the aggregates: {why}."
+        for rule, why in chosen.left_out.items()
+    ]
+    if setting.repeated:
+        notes.append(
+            f"{setting.repeated} rows repeat another's rule, environment and seed; the "
+            "last one counts."
+        )
+    return notes + _unequal(setting, chosen)
+
+
+def _unequal(setting: Setting, chosen: Scores) -> list[str]:
+    """Notes on what makes runs less comparable than they look."""
+    notes = []
+    seeds: dict[str, set[frozenset[int]]] = {}
+    configs: dict[str, list[Any]] = {}
+    groups: dict[tuple[str, str], set[int]] = {}
+    for row in setting.rows:
+        groups.setdefault((row["environment"], row["rule"]), set()).add(row["seed"])
+        known = configs.setdefault(row["environment"], [])
+        known.extend([row.get("config")] if row.get("config") not in known else [])
+    for (name, _), own in groups.items():
+        seeds.setdefault(name, set()).add(frozenset(own))
+    unequal = [name for name, sets in seeds.items() if len(sets) > 1]
+    if unequal:
+        notes.append(
+            f"Rules have different seeds in {', '.join(unequal)}: paired differences "
+            "use the common ones."
+        )
+    mixed = [name for name, known in configs.items() if len(known) > 1]
+    if mixed:
+        notes.append(f"Configurations differ within {', '.join(mixed)}.")
+    used = {rule: len(matrix) for rule, matrix in chosen.matrices.items()}
+    all_seeds = {rule: 0 for rule in used}
+    for (_, rule), own in groups.items():
+        if rule in used:
+            all_seeds[rule] = max(all_seeds[rule], len(own))
+    notes += [
+        f"The aggregates of {rule} rest on the {used[rule]} seeds that all "
+        f"environments have, of up to {all_seeds[rule]}."
+        for rule in used
+        if used[rule] < all_seeds[rule]
+    ]
+    return notes

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from learned_opt_rl.evaluation.measures import curve_matrix, measure, worst_points
+from tests.evaluation.result_rows import row, table
+
+
+def by_rule(rows):
+    return {found.rule: found for found in measure(rows)}
+
+
+def test_everything_is_measured():
+    rows = [
+        row("adam", seed=seed, final=4.0, curve=[1.0, 2.0, 3.0, 4.0])
+        for seed in range(3)
+    ]
+    rows += [
+        row(
+            "lion",
+            seed=seed,
+            final=5.0 + seed,
+            curve=[0.0, 4.0 + seed, 1.0, 5.0 + seed],
+            dormant=[0.0, 0.25],
+            nan_updates=seed,
+        )
+        for seed in range(3)
+    ]
+    found = by_rule(rows)["lion"]
+    assert (found.seeds, found.steps, found.failed) == ((0, 1, 2), 1000, 0)
+    assert (found.final.value, found.final.low, found.final.high) == (6.0, 5.0, 7.0)
+    assert found.auc.value == pytest.approx(np.mean([10 / 4, 12 / 4, 14 / 4]))
+    assert found.steps_to_adam == 500.0  # the mean there is 5
+    assert found.seconds_to_adam == 4.0  # half of 8
+    assert (found.dormant, found.nan_updates) == (0.25, 3)
+    assert found.paired.value == 2.0
+    adam = by_rule(rows)["adam"]
+    assert (adam.paired, adam.steps_to_adam, adam.dormant) == (None, 1000.0, None)
+
+
+def test_adams_return_may_never_be_reached_or_not_be_known():
+    rows = table({"adam": {"ant": [9.0]}, "lion": {"ant": [1.0], "hopper": [1.0]}})
+    ant, hopper = (m for m in measure(rows) if m.rule == "lion")
+    assert ant.steps_to_adam is ant.seconds_to_adam is None
+    assert hopper.steps_to_adam is None and hopper.paired is None
+
+
+def test_failed_runs_count_as_the_worst_in_the_area_too():
+    rows = [
+        row("adam", seed=0, final=2.0, curve=[2.0, 2.0]),
+        row("sgd", seed=0, final=None, curve=[9.0, None], auc=None, diverged=True),
+        row("sgd", seed=1, final=4.0, curve=[4.0, 4.0], auc=4.0),
+    ]
+    sgd = by_rule(rows)["sgd"]
+    assert (sgd.failed, sgd.final.value, sgd.auc.value) == (1, 3.0, 3.0)
+
+
+def test_without_any_return_there_is_no_mean():
+    (found,) = measure([row(final=None, curve=[None, None])])
+    assert found.final is found.auc is found.steps_to_adam is None
+    assert found.failed == 1
+
+
+def test_missing_points_are_the_lowest_of_the_environment():
+    rows = [row(curve=[None, 3.0]), row("sgd", curve=[-1.0, 2.0])]
+    assert worst_points(rows) == {"Breakout-MinAtar": -1.0}
+
+
+def test_curves_of_several_lengths_meet_on_common_points():
+    shares, values = curve_matrix([[2.0, 4.0], [1.0, 2.0, 3.0, 4.0]], floor=0.0)
+    np.testing.assert_allclose(shares, [0.25, 0.5, 0.75, 1.0])
+    np.testing.assert_allclose(values, [[2.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]])
+
+
+def test_long_curves_are_thinned_up_to_the_last_point():
+    curve = [float(i) for i in range(1, 1221)]
+    shares, values = curve_matrix([curve], 0.0, max_points=200)
+    assert len(shares) <= 200
+    assert (shares[-1], values[0, -1]) == (1.0, 1220.0)
+    np.testing.assert_allclose(values[0], shares * 1220)

@@ -1,0 +1,96 @@
+import pytest
+
+from learned_opt_rl.evaluation.normalisation import distribution, normalise
+from tests.evaluation.result_rows import row, table
+
+
+def test_adam_is_one():
+    rows = table({"adam": {"ant": [2.0, 4.0]}, "lion": {"ant": [6.0, 1.5]}})
+    found = normalise(rows)
+    assert found.method == "adam"
+    assert found.references == {"ant": 3.0}
+    assert found.returns["lion"] == {"ant": {0: 2.0, 1: 0.5}}
+    assert sum(found.returns["adam"]["ant"].values()) / 2 == 1
+
+
+def test_a_black_box_rule_of_the_rows():
+    rows = table({"adam": {"ant": [2.0]}, "box": {"ant": [4.0]}})
+    found = normalise(rows, "rule:box")
+    assert found.returns == {"adam": {"ant": {0: 0.5}}, "box": {"ant": {0: 1.0}}}
+
+
+def test_published_references_with_their_source():
+    rows = table({"lion": {"Asterix-MinAtar": [30.0706], "ant": [6517.31]}})
+    found = normalise(rows)
+    assert found.method == "published"
+    assert found.returns["lion"] == {
+        "Asterix-MinAtar": {0: pytest.approx(2)},
+        "ant": {0: pytest.approx(1)},
+    }
+    assert "1e7 steps (ant 5e7)" in found.description
+    sgd = normalise(rows, "published-sgd")
+    assert sgd.references == {"Asterix-MinAtar": 15.414, "ant": 4443.31}
+
+
+def test_optimal_returns_are_of_the_levels_or_known():
+    rows = [
+        row("adam", "gridworld/a", 0, 1.0, environment_details={"optimal_return": "2"}),
+        row("adam", "gridworld/a", 1, 1.0, environment_details={"optimal_return": "6"}),
+        row("adam", "DeepSea-bsuite/10", 0, 0.495),
+    ]
+    found = normalise(rows, "optimal")
+    assert found.references == {"gridworld/a": 4.0, "DeepSea-bsuite/10": 0.99}
+    assert found.returns["adam"]["DeepSea-bsuite/10"] == {0: 0.5}
+
+
+def test_raw_where_nothing_is_known():
+    rows = table({"lion": {"mine": [30.0]}})
+    found = normalise(rows)
+    assert (found.method, found.references) == ("raw", {})
+    assert found.returns["lion"] == {"mine": {0: 30.0}}
+
+
+def test_environments_without_a_positive_reference_are_left_out_aloud():
+    rows = table(
+        {
+            "adam": {"ant": [2.0], "sea": [-1.0]},
+            "lion": {"ant": [1.0], "sea": [1.0], "hopper": [1.0]},
+        }
+    )
+    found = normalise(rows)
+    assert found.returns["lion"] == {"ant": {0: 0.5}}
+    assert found.notes == (
+        "hopper is not in the aggregates: its reference is missing",
+        "sea is not in the aggregates: its reference is -1, not positive",
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("adm", "normalisation='adm' is unknown; choose one of auto, adam"),
+        ("adam", "no row is of the rule 'adam'; run it as well"),
+        ("rule:box", "no row is of the rule 'box'"),
+        ("published", "'published' has no positive reference for mine"),
+        ("optimal", "'optimal' has no positive reference for mine"),
+    ],
+)
+def test_what_cannot_be_is_refused(method, message):
+    with pytest.raises(ValueError, match=message):
+        normalise(table({"lion": {"mine": [30.0]}}), method)
+
+
+def test_cards_say_what_is_in_distribution():
+    games = ["Breakout-MinAtar", "ant", "gridworld/all_shortlife"]
+    kinds = distribution("goldie2024/minatar", games)
+    assert list(kinds.values()) == ["i.d.", "o.o.d.", "o.o.d."]
+    assert distribution("artifact:goldie2024/ant", games)["ant"] == "i.d."
+    assert distribution("goldie2024/gridworld", games)[games[2]] == "i.d."
+    assert distribution("adam:1e-3", games) is None
+    assert distribution("minatar", games) is None  # was trained in no environment
+    assert distribution("nobody/knows", games) is None
+
+
+def test_a_missing_feature_does_not_change_what_a_rule_was_trained_on():
+    found = distribution("goldie2024/breakout@no-dormancy", ["Breakout-MinAtar"])
+    assert found == {"Breakout-MinAtar": "i.d."}

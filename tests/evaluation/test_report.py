@@ -1,0 +1,262 @@
+import json
+import random
+import re
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.evaluation import report, report_data, results, statistics
+from tests.evaluation.result_rows import random_table, row, table
+
+NASTY = '"><script>alert(1)</script>&$x$'
+VOID = {"meta", "img"}
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch):
+    monkeypatch.setattr(statistics, "RESAMPLES", 20)
+
+
+@pytest.fixture
+def without_plots(monkeypatch):
+    """Pictures take most of a report's time."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+
+
+@pytest.fixture
+def without_rliable(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rliable.library", None)
+
+
+def written(folder, rows, failures=(), **options):
+    """The report's files by name, of a folder with these rows."""
+    folder.mkdir(exist_ok=True)
+    results.append(folder / "rows.jsonl", rows)
+    if failures:
+        results.append(folder / "failures.jsonl", failures)
+    paths = report.write(folder, **options)
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
+
+
+def nasty_rows():
+    rows = random_table(("adam", "goldie2024/breakout", NASTY), ("ant", NASTY), 3)
+    rows[0] |= {"dormant": [0.0, 0.5], "versions": {NASTY: NASTY}, "device": NASTY}
+    rows[1] |= {"revision": NASTY, "cpu": NASTY, "environment_details": {NASTY: NASTY}}
+    rows += [r | {"variant": {"hidden": NASTY}} for r in rows]
+    rows[-1] |= {"final_return": None, "diverged": True}
+    return rows
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed, and collects them and the text."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ""
+        self.feed(content.decode())
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_a_whole_report_of_rows_that_nobody_vouches_for(tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("rliable")
+    failure = {"rule": NASTY, "environment": "ant", "message": NASTY, "traceback": "t"}
+    files = written(tmp_path / "a", nasty_rows(), [failure])
+    page = Page(files["report.html"])
+    names = {name for name, _ in page.tags}
+    assert "script" not in names and "a" not in names and "link" not in names
+    # Nothing from the network: pictures are in the page.
+    for name, attributes in page.tags:
+        assert name != "img" or attributes["src"].startswith("data:image/svg+xml;")
+        assert not any(key.startswith("on") for key in attributes)
+    assert not re.search(rb"https?://", files["report.html"])
+    assert page.text.count(NASTY) > 20  # it is all there, as text
+    pictures = sum(name == "img" for name, _ in page.tags)
+    assert pictures == sum(name.endswith(".svg") for name in files) == 10
+    kinds = ("curves", "dormancy", "aggregates", "improvement", "profiles")
+    for kind in kinds:
+        assert f"plots/{kind}-1.png" in files
+    assert "plots/generalisation-1-hidden.png" in files
+    json.loads(files["report.json"])
+    json.loads(files["leaderboard.json"])
+
+
+def test_the_same_rows_in_any_order_give_the_same_bytes(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = random_table(games=("ant",), seeds=3)
+    first = written(tmp_path / "a", rows)
+    random.Random(1).shuffle(rows)
+    assert written(tmp_path / "b", rows) == first
+
+
+def test_only_timing_depends_on_the_clock(tmp_path, without_plots):
+    slow = [
+        r | {"wall_seconds": 99.0, "steps_per_second": 1.0, "compile_seconds": 5.0}
+        for r in random_table()
+    ]
+    one, other = (
+        json.loads(written(tmp_path / name, rows)["report.json"])
+        for name, rows in (("a", random_table()), ("b", slow))
+    )
+    assert one.pop("timing") != other.pop("timing")
+    assert one == other
+
+
+def test_numbers_are_those_of_the_statistics(tmp_path, without_plots):
+    pytest.importorskip("rliable")
+    rows = random_table(("adam", "goldie2024/ant"))
+    data = json.loads(written(tmp_path, rows)["report.json"])
+    (setting,) = data["settings"]
+    (found,) = report_data.gather(rows)
+    assert setting["normalisation"]["method"] == "adam"
+    iqm = statistics.aggregate(found.scores.matrices["adam"])["IQM"]
+    assert setting["aggregates"]["adam"]["IQM"] == iqm.to_dict()
+    assert setting["aggregates"]["adam"]["mean"]["value"] == pytest.approx(1)
+    parts = setting["distributions"]["goldie2024/ant"]
+    assert set(parts) == {"i.d.", "o.o.d."}
+    ant = [r for r in rows if r["environment"] == "ant"]
+    (only,) = report_data.gather(ant)
+    own = only.aggregates["goldie2024/ant"]["mean"].to_dict()
+    assert parts["i.d."]["goldie2024/ant"]["mean"] == own
+    assert parts["i.d."]["adam"]["mean"]["value"] == pytest.approx(1)
+    improvement = setting["probability_of_improvement_over_adam"]
+    assert set(improvement) == {"goldie2024/ant"}
+    assert data["run"]["commands"] == [
+        "learned-opt-rl compare adam goldie2024/ant --environments ant hopper "
+        "--seeds 4 --steps 1000 --out again"
+    ]
+
+
+def test_without_rliable_or_matplotlib_the_rest_is_there(
+    tmp_path, without_plots, without_rliable
+):
+    files = written(tmp_path, random_table())
+    assert set(files) == {"report.html", "report.json", "leaderboard.json"}
+    text = Page(files["report.html"]).text
+    assert report_data.NO_RLIABLE in text
+    assert "learned-opt-rl[eval]" in text and "hopper" in text
+    data = json.loads(files["report.json"])
+    assert data["aggregates_available"] is False
+    assert len(data["settings"][0]["results"]) == 4
+    assert data["settings"][0]["results"][0]["final"]["interval"] is not None
+    assert report_data.NO_RLIABLE in report.summary_text(random_table())
+
+
+def test_what_makes_runs_less_comparable_is_noted(tmp_path, without_rliable):
+    rows = table({"adam": {"ant": [1.0, 2.0]}, "lion": {"ant": [1.0]}})
+    rows += [row("lion", "ant", 0, 3.0, config={"hidden": [8]})]
+    rows += [row("sgd", "ant", 0, None, diverged=True), row("sgd", "sea", 0, None)]
+    (found,) = report_data.gather(rows)
+    notes = "\n".join(found.notes)
+    for note in (
+        "2 of 5 runs diverged or have no return; each counts as the worst",
+        "1 rows repeat another's",
+        "Rules have different seeds in ant: paired differences use the common ones",
+        "Configurations differ within ant",
+        "No run on sea has a return",
+    ):
+        assert note in notes
+    assert notes in report.summary_text(rows).replace("\n\n- ", "\n").replace("- ", "")
+
+
+def test_without_adam_the_report_says_so(without_plots, tmp_path):
+    rows = table({"lion": {"mine": [1.0, 2.0, 3.0]}})
+    files = written(tmp_path, rows)
+    assert "No row is of tuned Adam" in Page(files["report.html"]).text
+    (setting,) = json.loads(files["report.json"])["settings"]
+    assert setting["normalisation"]["method"] == "raw"
+    assert "optimality gap" not in setting["aggregates"].get("lion", {})
+    with pytest.raises(ValueError, match="no row is of the rule 'adam'"):
+        report.write(tmp_path, normalisation="adam")
+
+
+def test_runs_that_all_failed_are_reported(without_plots, tmp_path):
+    files = written(tmp_path, [row(final=None, curve=[None], diverged=True)])
+    assert "1 of 1 runs diverged" in Page(files["report.html"]).text
+    assert json.loads(files["leaderboard.json"])[0]["mean"] is None
+
+
+def test_one_seed_has_no_interval(without_plots, tmp_path):
+    rows = table({"adam": {"ant": [1.0]}, "lion": {"ant": [2.0]}})
+    text = Page(written(tmp_path, rows)["report.html"]).text
+    assert "2.00 (1 seed)" in text and "2.00 [" not in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "rows.jsonl has no rows; run a comparison first"),
+        ("", "rows.jsonl has no rows"),
+        ("{", "line 1 is not JSON"),
+        ('{"rule": "adam"}\n', "row 1 has environment=None, which must be a name"),
+    ],
+)
+def test_a_folder_without_results_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "rows.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        report.write(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_axes_are_what_settings_differ_in():
+    pytest.importorskip("rliable")
+    rows = random_table(config={"hidden": [64, 64]})
+    rows += [r | {"variant": {"hidden": "8x8"}} for r in rows]
+    rows += [r | {"variant": {"activation": "tanh"}} for r in rows[:16]]
+    found = report_data.axes(report_data.gather(rows))
+    assert set(found) == {"hidden"}  # relu is not in these configurations
+    assert set(found["hidden"]["adam"]) == {"64x64", "8x8"}
+    lengths = [r | {"total_timesteps": n} for r in random_table() for n in (10, 20)]
+    found = report_data.axes(report_data.gather(lengths))
+    assert set(found["total_timesteps"]["lion"]) == {10, 20}
+
+
+def test_commands_are_quoted_and_one_per_setting():
+    rows = [row("a b; rm -rf /", variant={"hidden": "8x8"}, agent="a2c"), row(seed=5)]
+    assert report_data.commands(rows, "out") == [
+        "learned-opt-rl compare 'a b; rm -rf /' --environments Breakout-MinAtar "
+        "--seeds 1 --steps 1000 --agent a2c --set hidden=8x8 --out out",
+        "learned-opt-rl compare adam --environments Breakout-MinAtar --seeds 1 "
+        "--first-seed 5 --steps 1000 --out out",
+    ]
+
+
+def test_the_leaderboard_of_this_repository(repository):
+    lines = report.leaderboard_rows([repository / "results" / "released_5e5.jsonl"])
+    adam, learned = lines
+    assert (adam["rule"], learned["rule"]) == ("adam", "goldie2024/minatar")
+    assert adam["mean"] > learned["mean"]  # it has learned to sacrifice the start
+    low, high = learned["interval"]
+    assert low < learned["mean"] < high
+    assert (learned["seeds"], learned["steps"], learned["failed"]) == (4, 500_000, 0)
+    assert learned["source"].endswith("results/released_5e5.jsonl")
+
+
+def test_a_summary_of_this_repositorys_rows(repository):
+    rows = results.read(repository / "results" / "breakout_1e6.jsonl")
+    kept = ("adam", "minatar", "discovered/lpo_symbolic_ant_as_printed")
+    text = report.summary_text([r for r in rows if r["rule"] in kept])
+    failed = next(line for line in text.splitlines() if "as_printed " in line)
+    assert failed.split()[-1] == "1"
+    assert "1 of 9 runs diverged" in text
+
+
+def test_missing_extra_is_no_surprise_elsewhere(without_plots):
+    from learned_opt_rl.evaluation import report_plots
+
+    with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[eval\]"):
+        report_plots.curves_figure([row()])
