@@ -326,17 +326,22 @@ def _legend(figure: "Figure", styles: Mapping[str, dict[str, Any]]) -> None:
         Line2D([], [], label=_figures.text(rule), **_line(styles, rule))
         for rule in styles
     ]
+    columns = _columns(figure, max(map(len, styles)))
+    # The legend gets room of its own; the panels stay as high as they were.
+    height = figure.get_figheight() + 0.22 * (math.ceil(len(handles) / columns) - 1)
+    figure.set_figheight(height)
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=_columns(figure, max(map(len, styles))),
+        ncols=columns,
+        fontsize="small",
         frameon=False,
     )
 
 
 def _columns(figure: "Figure", longest: int) -> int:
-    """How many columns of such names fit: a letter takes about 0.09 inches."""
-    entry = 0.7 + 0.09 * min(longest, 40)
+    """How many columns of such names fit: a letter takes about 0.07 inches."""
+    entry = 0.7 + 0.07 * min(longest, 40)
     return max(1, min(4, int(figure.get_figwidth() / entry)))
 
 

@@ -85,7 +85,7 @@ def test_a_whole_report_of_rows_that_nobody_vouches_for(tmp_path):
     assert not re.search(rb"https?://", files["report.html"])
     assert page.text.count(NASTY) > 20  # it is all there, as text
     pictures = sum(name == "img" for name, _ in page.tags)
-    assert pictures == sum(name.endswith(".svg") for name in files) == 10
+    assert pictures == sum(name.endswith(".svg") for name in files) == 11
     kinds = ("curves", "dormancy", "aggregates", "improvement", "profiles")
     for kind in kinds:
         assert f"plots/{kind}-1.png" in files
