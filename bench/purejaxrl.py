@@ -134,13 +134,14 @@ class Transition(NamedTuple):
 
 def baseline(environment: str, config: PPOConfig) -> Callable[[jax.Array], jax.Array]:
     """PPO in purejaxrl's style: ``train(key) -> returns`` per rollout."""
-    env, env_params = gymnax.make(environment)
-    env = LegacyStepAPIWrapper(LogWrapper(env))
+    bare, env_params = gymnax.make(environment)
+    logged: Any = LogWrapper(bare)
+    env: Any = LegacyStepAPIWrapper(logged)
     reset = jax.vmap(env.reset, (0, None))
     step = jax.vmap(env.step, (0, 0, 0, None))
     activation = {"relu": nn.relu, "tanh": nn.tanh}[config.activation]
     actions = env.action_space(env_params).n
-    network = ActorCritic(actions, config.hidden, activation)
+    network: Any = ActorCritic(actions, config.hidden, activation)
 
     def flat(observation: jax.Array) -> jax.Array:
         return observation.reshape(config.num_envs, -1).astype(jnp.float32)
@@ -221,7 +222,7 @@ def advantages_of(
     return advantages, advantages + played.value
 
 
-def loss(params: Any, network: ActorCritic, batch: Any, config: PPOConfig) -> jax.Array:
+def loss(params: Any, network: Any, batch: Any, config: PPOConfig) -> jax.Array:
     """PPO's clipped loss on a minibatch."""
     played, advantages, targets = batch
     logits, value = network.apply(params, played.observation)

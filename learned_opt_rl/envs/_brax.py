@@ -86,8 +86,11 @@ class _Gymnax:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without brax's warnings whenever it is imported, built or traced."""
-    with warnings.catch_warnings():
+    """Without brax's warnings whenever it is imported, built or traced.
+
+    It also broadcasts silently, which a user may have forbidden jax.
+    """
+    with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
         for message in (
             "JAXopt is no longer maintained",
             "Brax System, piplines and environments",

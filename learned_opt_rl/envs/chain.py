@@ -215,11 +215,9 @@ def environment(
         Oh et al. 2020, appendix A.3. How states are numbered is our choice.
 
     Example:
-        >>> import jax
         >>> env = environment("short", length=5)
-        >>> observation, state = env.reset_many(jax.random.key(0), 2)
-        >>> observation.shape, state.env.length.tolist()
-        ((2, 118), [5, 5])
+        >>> env.observation_shape, env.num_actions
+        ((118,), 2)
     """
     mode = get_mode(mode) if isinstance(mode, str) else mode
     if isinstance(length, int) and not mode.min_length <= length <= mode.max_length:

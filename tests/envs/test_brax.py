@@ -1,3 +1,4 @@
+import importlib.util
 import subprocess
 import sys
 import types
@@ -11,6 +12,10 @@ import pytest
 
 from learned_opt_rl import envs
 from learned_opt_rl.envs import _brax
+
+needs_brax = pytest.mark.skipif(
+    importlib.util.find_spec("brax") is None, reason="the extra brax is not installed"
+)
 
 
 class State(NamedTuple):
@@ -94,9 +99,9 @@ def test_other_backends_are_refused_before_brax_is_imported(name):
         _brax.make(name)
 
 
-def test_importing_brax_prints_nothing():
-    pytest.importorskip("mujoco")
-    pytest.importorskip("brax", exc_type=ImportError)
+@pytest.mark.slow
+@needs_brax
+def test_building_and_tracing_says_nothing():
     code = "from learned_opt_rl import envs; envs.make('hopper')"
     shown = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
@@ -105,8 +110,9 @@ def test_importing_brax_prints_nothing():
 
 
 @pytest.mark.slow
+@needs_brax
+@pytest.mark.usefixtures("quick_compilation")
 def test_hopper_is_brax_with_purejaxrls_wrappers():
-    pytest.importorskip("brax")
     env = envs.make("hopper")
     assert (env.observation_shape, env.num_actions, env.continuous) == ((11,), 3, True)
     assert dict(env.details).keys() >= {"backend", "brax", "mujoco"}

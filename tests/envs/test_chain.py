@@ -12,6 +12,8 @@ from learned_opt_rl.agents import LPGConfig, lpg
 from learned_opt_rl.envs import chain
 from tests.rules import lpg_cases
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 
 
@@ -98,13 +100,19 @@ def test_the_distractor_shows_two_bits_among_noise():
     assert not state.chose_well[state.time == 0].any()
 
 
-@pytest.mark.parametrize("name", chain.NAMES)
-def test_lengths_cover_their_range(name):
+@pytest.mark.parametrize(("name", "longest"), [("short", 30), ("long", 50)])
+def test_lengths_cover_their_range(name, longest):
     mode = chain.get_mode(name)
     keys = jax.random.split(KEY, 2000)
     lengths = jax.jit(jax.vmap(lambda key: chain.sample_length(key, mode)))(keys)
-    longest = 50 if name.startswith("long") else 30
     assert set(lengths.tolist()) == set(range(5, longest + 1))
+
+
+@pytest.mark.parametrize("name", chain.NAMES)
+def test_modes(name):
+    mode = chain.get_mode(name)
+    assert (mode.min_length, mode.max_length) == (5, 50 if "long" in name else 30)
+    assert (mode.noisy, mode.distractor) == ("noisy" in name, name == "distractor")
     assert chain.optimal_return(mode) == 1.0
     env = chain.make(name)
     assert (env.name, env.num_actions) == (f"chain/{name}", 2)

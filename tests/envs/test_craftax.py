@@ -1,3 +1,4 @@
+import importlib.util
 from typing import NamedTuple
 
 import jax
@@ -104,8 +105,12 @@ def test_agents_side_by_side_and_long_play(mine):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("craftax") is None,
+    reason="the extra craftax is not installed",
+)
+@pytest.mark.usefixtures("quick_compilation")
 def test_craftax_itself():
-    pytest.importorskip("craftax")
     env = envs.make("Craftax-Classic-Symbolic-v1")
     assert (env.observation_shape, env.num_actions) == ((1345,), 17)
     assert "craftax" in dict(env.details)

@@ -12,6 +12,8 @@ import pytest
 from learned_opt_rl.envs import gridworld
 from tests.golden_open import load, subtree
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def golden(reference):

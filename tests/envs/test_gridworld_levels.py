@@ -10,6 +10,8 @@ import pytest
 from learned_opt_rl.envs import gridworld
 from tests.gridworlds import KEY, distribution, draw, each, mode_of
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 HALF = pytest.approx(0.5, abs=0.03)
 
 

@@ -98,6 +98,9 @@ def test_levels_that_do_not_fit_are_refused(changes, message):
         gridworld.environment(mode, level=level._replace(**changes))
 
 
-def test_importing_the_names_draws_nothing():
-    assert "gridworld" not in gridworld.NAMES[0] and len(gridworld.NAMES) == 41
-    assert isinstance(jax.eval_shape(gridworld.make("all").reset, KEY), tuple)
+def test_every_name_makes_an_environment():
+    assert len(set(gridworld.NAMES)) == 41
+    for name in gridworld.NAMES:
+        assert gridworld.make(name).name == f"gridworld/{name}"
+    observation, _ = jax.eval_shape(gridworld.make("all").reset, KEY)
+    assert observation.shape == (3201,)

@@ -10,6 +10,8 @@ from learned_opt_rl.envs import gridworld
 from tests import oracle_gridworld
 from tests.gridworlds import KEY, crowded_random_mode, distribution, draw, each, mode_of
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def rectangle(actions):
     """Two by three cells with a wall and two objects, one of them ending much."""

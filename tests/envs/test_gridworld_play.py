@@ -14,6 +14,8 @@ from learned_opt_rl.envs import gridworld
 from tests import oracle_gridworld
 from tests.gridworlds import KEY, crowded_random_mode, distribution, each, mode_of
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @functools.cache
 def played(mode, agents=16, steps=200):
