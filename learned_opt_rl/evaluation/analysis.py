@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results.append(path, rows)
         print(f"{rule}: {len(rows)} seed(s) in {path}")
     found = [r for r in results.read(path) if r["environment"] == options.environment]
-    picture = options.out / f"{options.environment}.png"
+    picture = options.out / f"{options.environment.replace('/', '_')}.png"
     plot(found, picture)
     print(picture)
 
