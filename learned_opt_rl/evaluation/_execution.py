@@ -68,6 +68,7 @@ class Execution:
         self._plan, self._folder, self._stream = plan, folder, stream
         self._done = _identities(folder / ROWS)
         (folder / FAILURES).unlink(missing_ok=True)
+        _remove_unfinished(folder)
         content = json.dumps({"asked": plan.asked, **provenance()}, indent=2) + "\n"
         write_atomically(folder / _CONFIG, content.encode())
 
@@ -176,6 +177,13 @@ def _identities(path: pathlib.Path) -> set[str]:
             f"{path} holds a row without {error}; it is no file of runs, give another "
             "folder"
         ) from error
+
+
+def _remove_unfinished(folder: pathlib.Path) -> None:
+    """Deletes what processes that were killed left of files they were writing."""
+    for pattern in (f".{_CONFIG}.*", f"{_PARTIAL}/.*.npz.*"):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def _label(cell: Cell, seeds: range) -> str:

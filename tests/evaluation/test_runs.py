@@ -18,6 +18,9 @@ from tests import probe_envs
 CONFIG = PPOConfig(1024, num_envs=4, num_steps=32, minibatches=4, hidden=(8,))
 
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
 @pytest.fixture(scope="module")
 def probe():
     return envs.adapt(probe_envs.NamedAction())
