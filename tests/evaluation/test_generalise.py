@@ -1,0 +1,76 @@
+import pytest
+
+from learned_opt_rl.evaluation import generalise
+from learned_opt_rl.evaluation.compare import Comparison
+from learned_opt_rl.evaluation.missing_features import FEATURES
+
+ASKED = Comparison(
+    ("minatar", "adam", "discovered/dpo"),
+    ("Breakout-MinAtar",),
+    3,
+    1e6,
+    settings=("gamma=0.9",),
+)
+
+
+def along(axis, values=None, asked=ASKED):
+    return generalise.comparisons(axis, asked, values)
+
+
+def test_each_axis_changes_one_thing():
+    assert [c.total_timesteps for c in along("length", ["1e5", "2e5"])] == [1e5, 2e5]
+    assert [c.settings for c in along("width", ["16"])] == [
+        ("gamma=0.9", "hidden=16x16")
+    ]
+    assert [c.settings[1] for c in along("activation")] == [
+        "activation=relu",
+        "activation=tanh",
+    ]
+    suite, single = along("environment", ["minatar", "CartPole-v1"])
+    assert len(suite.environments) == 4 and single.environments == ("CartPole-v1",)
+
+
+def test_only_learned_optimisers_miss_features():
+    everything, *without = along("features")
+    assert everything == ASKED
+    assert [c.rules for c in without] == [(f"minatar@{f}",) for f in FEATURES]
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "message"),
+    [
+        ("depth", None, "axis='depth' is none of length, width"),
+        ("width", [], "values=.* is empty"),
+        ("width", ["wide"], "width 'wide' is not a number"),
+        ("width", ["0.5"], "width '0.5' must be a positive whole number"),
+        ("width", ["nan"], "width 'nan' must be a positive whole number"),
+        ("length", ["long"], "length 'long' is not a number"),
+        ("features", ["no-luck"], "feature 'no-luck' is none of all, no-dormancy"),
+    ],
+)
+def test_what_is_no_axis_or_value_is_refused(axis, values, message):
+    with pytest.raises(ValueError, match=message):
+        along(axis, values)
+
+
+def test_handcrafted_optimisers_have_no_features_to_miss():
+    asked = Comparison(("adam",), ("Breakout-MinAtar",), 1, 1e6)
+    with pytest.raises(ValueError, match="no learned optimiser"):
+        along("features", ["no-horizon"], asked)
+
+
+def test_a_picture_has_a_line_per_rule(tmp_path):
+    rows = [
+        {
+            "rule": f"minatar{missing}",
+            "environment": "Breakout-MinAtar",
+            "seed": seed,
+            "final_return": value + seed,
+            "diverged": False,
+        }
+        for missing, value in [("", 3.0), ("@no-horizon", 1.0)]
+        for seed in range(3)
+    ]
+    path = tmp_path / "features.svg"
+    generalise.plot_features(rows, "Breakout-MinAtar", path)
+    assert "no-horizon" in path.read_text()
