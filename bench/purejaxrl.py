@@ -36,7 +36,7 @@ LEARNING_RATE = 2.5e-4
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure every environment, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--out", type=pathlib.Path, help="write the rows here as well")
     add("--environments", nargs="+", default=["CartPole-v1", "Breakout-MinAtar"])

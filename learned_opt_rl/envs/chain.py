@@ -12,7 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.envs.adapter import Environment, EpisodeState, Step, account
+from learned_opt_rl.envs.adapter import (
+    Environment,
+    EpisodeState,
+    Step,
+    account,
+    start_account,
+)
 
 _NOISE_BITS = 20
 
@@ -237,8 +243,7 @@ def environment(
 
     def start(key: jax.Array, length: jax.Array) -> tuple[jax.Array, EpisodeState]:
         observation, state = begin(key, length)
-        none, zero = jnp.int32(0), jnp.float32(0)
-        return observation, EpisodeState(state, zero, none, zero, none)
+        return observation, start_account(state)
 
     def reset(key: jax.Array) -> tuple[jax.Array, EpisodeState]:
         length_key, key = jax.random.split(key)
@@ -265,6 +270,7 @@ def environment(
         mode.observation_shape,
         2,
         batched_reset=batched_reset,
+        optimal_return=optimal_return(mode),
     )
 
 

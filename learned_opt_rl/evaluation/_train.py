@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from learned_opt_rl.envs import Environment
 from learned_opt_rl.evaluation._agents import agent_of
 from learned_opt_rl.evaluation._checkpoint import Checkpoint
 from learned_opt_rl.evaluation._program import Program, State
@@ -112,7 +113,7 @@ def rows(
         "compile_seconds": program.compile_seconds,
         "wall_seconds": trained.seconds,
         "steps_per_second": steps / trained.seconds,
-        "environment_details": dict(env.details),
+        "environment_details": _details(env),
         "variant": variant or {},
         **provenance(),
         "config": asdict(config),
@@ -136,6 +137,12 @@ def rows(
         }
         for i, seed in enumerate(seeds)
     ]
+
+
+def _details(env: Environment) -> dict[str, Any]:
+    """What results depend on besides the environment's name, and its optimum."""
+    known = {} if env.optimal_return is None else {"optimal_return": env.optimal_return}
+    return dict(env.details) | known
 
 
 def _thinned(values: np.ndarray) -> list[float | None]:

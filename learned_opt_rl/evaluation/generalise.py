@@ -79,10 +79,8 @@ def _activation(asked: Comparison, value: str) -> Comparison:
 
 
 def _environment(asked: Comparison, value: str) -> Comparison:
-    known = value in envs.SUITES
-    return dataclasses.replace(
-        asked, environments=envs.suite(value) if known else [value]
-    )
+    names = envs.suite(value) if value in envs.SUITES else (value,)
+    return dataclasses.replace(asked, environments=names)
 
 
 def _features(asked: Comparison, value: str) -> Comparison:

@@ -7,7 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.envs.adapter import Environment, EpisodeState, Step, account
+from learned_opt_rl.envs.adapter import (
+    Environment,
+    EpisodeState,
+    Step,
+    account,
+    start_account,
+)
 from learned_opt_rl.envs.gridworld import dynamics
 from learned_opt_rl.envs.gridworld.levels import Level, check_level, sample_level
 from learned_opt_rl.envs.gridworld.modes import Actions, Mode, get_mode
@@ -51,9 +57,7 @@ def environment(
 
     def begin(key: jax.Array, level: Level) -> tuple[jax.Array, EpisodeState]:
         state = dynamics.begin(key, level, mode)
-        none, zero = jnp.int32(0), jnp.float32(0)
-        account = EpisodeState(state, zero, none, zero, none)
-        return dynamics.observe(state, mode), account
+        return dynamics.observe(state, mode), start_account(state)
 
     def reset(key: jax.Array) -> tuple[jax.Array, EpisodeState]:
         level_key, key = jax.random.split(key)
