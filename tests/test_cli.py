@@ -370,7 +370,10 @@ class TestCompare:
         "steps_per_second": 1.0,
         "compile_seconds": 1.0,
         "wall_seconds": 1.0,
-        "config": {},
+        "num_agents": 1,
+        "diverged": False,
+        "curve": [20.0, 24.0],
+        "config": {"num_envs": 4, "num_steps": 125},
     }
 
     @pytest.fixture
@@ -436,7 +439,7 @@ class TestCompare:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         self.execute(monkeypatch)
-        monkeypatch.setattr(envs, "suite", {"two": ("A", "B")}.get, raising=False)
+        monkeypatch.setattr(envs, "suite", {"two": ("A", "B")}.get)
         out = str(tmp_path / "out")
         assert cli.main(["compare", "adam", "--suite", "two", "--out", out]) == 0
         assert asked[0].environments == ("A", "B")

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, TextIO
 
 from learned_opt_rl import envs
+from learned_opt_rl.agents.config import Config
 from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.evaluation import _train, results
-from learned_opt_rl.evaluation._agents import Config, agent_of
+from learned_opt_rl.evaluation._agents import agent_of
 from learned_opt_rl.evaluation._checkpoint import Checkpoint
 from learned_opt_rl.evaluation._identity import identity, wanted
 from learned_opt_rl.evaluation._program import Program

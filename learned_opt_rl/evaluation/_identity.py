@@ -4,7 +4,8 @@ import dataclasses
 import json
 from typing import Any
 
-from learned_opt_rl.evaluation._agents import Config, agent_of, config_type
+from learned_opt_rl.agents.config import Config
+from learned_opt_rl.evaluation._agents import agent_of, config_type
 from learned_opt_rl.evaluation.results import Row
 
 

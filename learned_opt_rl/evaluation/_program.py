@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from learned_opt_rl.agents.config import Config
 from learned_opt_rl.envs import Environment
-from learned_opt_rl.evaluation._agents import Config, make_loop, num_rollouts
+from learned_opt_rl.evaluation._agents import make_loop
 from learned_opt_rl.evaluation.observe import observe
 from learned_opt_rl.evaluation.optimizers import Rule
 
@@ -31,7 +32,7 @@ class State(NamedTuple):
     @property
     def nan_updates(self) -> jax.Array:
         """int32 ``[seeds]``, updates that were not finite."""
-        return _observed(self.runner).nan_updates
+        return self.runner.opt_state.nan_updates
 
 
 class Program:
@@ -94,7 +95,7 @@ class Program:
     def _start(self, seed: jax.Array) -> State:
         optimizer, train_key = self._optimizer(seed)
         start, _ = make_loop(self.config, self.env, self._rule, optimizer)
-        empty = jnp.zeros(num_rollouts(self.config))
+        empty = jnp.zeros(self.config.num_rollouts)
         return State(start(train_key), empty, empty)
 
     def _advance(
@@ -108,7 +109,7 @@ class Program:
             return State(
                 runner,
                 state.curve.at[i].set(runner.mean_return),
-                state.dormant.at[i].set(_observed(runner).dormant),
+                state.dormant.at[i].set(runner.opt_state.dormant),
             )
 
         return jax.lax.fori_loop(done, until, step, state)
@@ -168,8 +169,3 @@ def check_devices(num_agents: int, devices: int) -> None:
             "lower it, or for that many CPU devices set "
             f"XLA_FLAGS=--xla_force_host_platform_device_count={devices}"
         )
-
-
-def _observed(runner: Any) -> Any:
-    """The `ObserveState` in a runner of any agent."""
-    return runner.agent.opt_state if hasattr(runner, "agent") else runner.opt_state

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from learned_opt_rl.envs import Environment
-from learned_opt_rl.evaluation._agents import agent_of, num_rollouts
+from learned_opt_rl.evaluation._agents import agent_of
 from learned_opt_rl.evaluation._checkpoint import Checkpoint
 from learned_opt_rl.evaluation._program import Program, State
 from learned_opt_rl.evaluation._provenance import provenance
@@ -56,7 +56,7 @@ def train(
     Returns:
         The group at the end. The checkpoint stays: rows must be safe before it goes.
     """
-    total = num_rollouts(program.config)
+    total = program.config.num_rollouts
     watched = on_rollout is not None or checkpoint is not None
     every = max(1, total // _CHUNKS) if watched else total
     now = _first(program, seeds, checkpoint)
@@ -107,7 +107,7 @@ def rows(
     curves = np.asarray(trained.state.curve)
     dormant = np.asarray(trained.state.dormant)
     nan_updates = np.asarray(trained.state.nan_updates)
-    steps = len(seeds) * num_rollouts(config) * config.batch_size
+    steps = len(seeds) * config.num_rollouts * config.batch_size
     shared = {
         "num_agents": len(seeds),
         "compile_seconds": program.compile_seconds,

@@ -7,8 +7,6 @@ and a run that was killed continues from its last checkpoint to the same numbers
 """
 
 import dataclasses
-import importlib
-import importlib.util
 import math
 import pathlib
 import sys
@@ -18,7 +16,7 @@ from typing import TextIO
 import jax
 
 from learned_opt_rl import envs
-from learned_opt_rl.evaluation import _agents, _settings, results, tables
+from learned_opt_rl.evaluation import _agents, _settings, report, results
 from learned_opt_rl.evaluation._execution import FAILURES as FAILURES
 from learned_opt_rl.evaluation._execution import ROWS as ROWS
 from learned_opt_rl.evaluation._execution import Cell, Execution, Failure, Plan
@@ -174,10 +172,6 @@ def summary(folder: pathlib.Path) -> tuple[str, list[pathlib.Path]]:
     rows = results.read(folder / ROWS)
     if not rows:
         raise ValueError(f"{folder / ROWS} has no rows; compare rules into it first")
-    name = "learned_opt_rl.evaluation.report"
-    if importlib.util.find_spec(name) is None:
-        return tables.plain(rows), []
-    report = importlib.import_module(name)
     return report.summary_text(rows), report.write(folder)
 
 
@@ -187,10 +181,7 @@ def _default_at_once(asked: Comparison) -> int:
 
 def _check_environment(env: envs.Environment) -> None:
     """A few steps of it: a third party's may raise whatever it likes."""
-    check = getattr(envs, "check", None)
-    if check is None:
-        return
     try:
-        check(env)
+        envs.check(env)
     except Exception as error:
         raise ValueError(f"environment {env.name!r} is unusable: {error}") from error

@@ -17,7 +17,7 @@ import jax
 import optax
 
 from learned_opt_rl import agents, artifacts
-from learned_opt_rl.agents.config import LPGConfig, PPOConfig
+from learned_opt_rl.agents.config import Config, LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.evaluation.missing_features import (
     options_without,
@@ -107,7 +107,7 @@ def handcrafted(
     return HANDCRAFTED[name](learning_rate, **settings)
 
 
-def resolve(rule: str, config: PPOConfig | LPGConfig, environment: str) -> Rule:
+def resolve(rule: str, config: Config, environment: str) -> Rule:
     """Turns the name of a rule into what is run.
 
     Args:
@@ -158,7 +158,7 @@ def resolve(rule: str, config: PPOConfig | LPGConfig, environment: str) -> Rule:
 
 
 def _learned(
-    rule: str, card: Card, config: PPOConfig, environment: str, missing: str | None
+    rule: str, card: Card, config: Any, environment: str, missing: str | None
 ) -> Rule:
     """A learned optimiser, perhaps without one of `missing_features.FEATURES`."""
     from_artifact = artifacts.rule_module(card.algorithm).from_artifact
@@ -200,8 +200,7 @@ def _update_rule(rule: str, card: Card, config: Any, environment: str) -> Rule:
             f"rule={rule!r} is an update rule, which makes an agent of its own; "
             "choose the agent lpg"
         )
-    published = getattr(agents, "lpg_optimizer", lambda *_: optax.adam(5e-4))
-    plain = published(environment, config.num_updates)
+    plain = agents.lpg_optimizer(environment, config.num_updates)
     return Rule(lambda key: plain, update_rule=pretrained(card.name))
 
 

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from learned_opt_rl.evaluation._agents import Config
+    from learned_opt_rl.agents.config import Config
 
 
 class _Display(Protocol):
@@ -50,8 +50,7 @@ class Progress:
         """Prepares, and draws the bar if there is one."""
         self._steps_per_rollout = config.batch_size * num_agents
         self._first: tuple[int, float] | None = None
-        total = config.total_timesteps // config.batch_size
-        self._display = _display(label, total, stream or sys.stderr)
+        self._display = _display(label, config.num_rollouts, stream or sys.stderr)
 
     def __call__(self, rollouts: int, mean_return: float) -> None:
         """Shows where the run is.

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from learned_opt_rl import envs
+from learned_opt_rl.agents.config import Config
 from learned_opt_rl.evaluation import _agents, _train, results, tables
 from learned_opt_rl.evaluation._identity import identity, wanted
 from learned_opt_rl.evaluation._program import Program
@@ -28,7 +29,7 @@ from learned_opt_rl.evaluation.results import Row
 def run(
     rule: str | OptimizerFactory | Rule,
     environment: str | envs.Environment,
-    config: _agents.Config,
+    config: Config,
     seeds: Sequence[int],
     *,
     name: str | None = None,

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from learned_opt_rl import envs, errors
-from learned_opt_rl.agents import LPGConfig, PPOConfig
+from learned_opt_rl.agents import A2CConfig, LPGConfig, PPOConfig
 from learned_opt_rl.evaluation import (
     _agents,
     _execution,
@@ -18,7 +18,7 @@ from learned_opt_rl.evaluation import (
     results,
 )
 from learned_opt_rl.evaluation.compare import Comparison
-from learned_opt_rl.rules import lpg
+from learned_opt_rl.rules import drifts, lpg
 from tests import probe_envs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "probes")
@@ -270,7 +270,7 @@ def test_an_environment_is_tried_first(monkeypatch):
     def check(env):
         raise FloatingPointError("reward is nan")
 
-    monkeypatch.setattr(envs, "check", check, raising=False)
+    monkeypatch.setattr(envs, "check", check)
     with pytest.raises(ValueError, match="'NamedAction' is unusable: reward is nan"):
         compare.prepare(ASKED)
 
@@ -316,6 +316,9 @@ def test_agents_take_only_their_own_rules():
     env, config = MADE["NamedAction"], PPOConfig(10_000)
     architecture = lpg.Architecture(width=4)
     rule = lpg.UpdateRule(lpg.init(jax.random.key(0), architecture), architecture)
+    with pytest.raises(ValueError, match="of the agent a2c; only ppo takes a drift"):
+        drifting = _agents.Rule(optax.sgd, drift=drifts.ppo(0.2))
+        _agents.make_loop(A2CConfig(10_000), env, drifting, optax.sgd(1.0))
     for wrong, chosen in [
         (config, _agents.Rule(optax.sgd, update_rule=rule)),
         (LPGConfig(10_000), _agents.Rule(optax.sgd)),

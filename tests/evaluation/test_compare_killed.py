@@ -1,5 +1,6 @@
 """``kill -9`` at any moment: nothing is lost, nothing is there twice."""
 
+import json
 import os
 import random
 import signal
@@ -51,6 +52,10 @@ def rows(folder):
     return sorted(found, key=lambda row: (row["rule"], row["seed"]))
 
 
+def report(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore:.*never finished")
@@ -75,4 +80,6 @@ def test_killed_ten_times_it_ends_with_the_rows_of_an_unbroken_run(tmp_path):
     assert [(row["rule"], row["seed"]) for row in rows(folder)] == [
         (rule, seed) for rule in ("adam:1e-3", "sgd:1e-2") for seed in range(3)
     ]
+    assert report(folder)["settings"] == report(unbroken)["settings"]
+    assert report(folder)["generalisation"] == report(unbroken)["generalisation"]
     assert not (folder / "partial").exists()
