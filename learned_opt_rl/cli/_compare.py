@@ -6,13 +6,13 @@ import pathlib
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from learned_opt_rl.evaluation.compare import Comparison
+    from learned_opt_rl.evaluation.compare import Comparison, Plan
 
-_RULES = (
+RULES = (
     "an artifact; adam, lion, rmsprop or sgd with the settings tuned for the "
     "environment; adam:1e-3 with a fixed rate; ARTIFACT@no-dormancy without a feature"
 )
@@ -33,8 +33,8 @@ def add_commands(commands: Any) -> None:
             "killed goes on: give the same command once more."
         ),
     )
-    compare.add_argument("rules", metavar="RULE", nargs="+", help=_RULES)
-    _add_run_options(compare, "comparison")
+    compare.add_argument("rules", metavar="RULE", nargs="+", help=RULES)
+    add_run_options(compare, "comparison")
     compare.set_defaults(run=_compare)
 
     evaluate = commands.add_parser(
@@ -42,8 +42,8 @@ def add_commands(commands: Any) -> None:
         help="the same of one rule, perhaps into its card (needs the extra train)",
         description="Trains agents by one rule; goes on where it was, as compare does.",
     )
-    evaluate.add_argument("rules", metavar="RULE", nargs=1, help=_RULES)
-    _add_run_options(evaluate, "evaluation")
+    evaluate.add_argument("rules", metavar="RULE", nargs=1, help=RULES)
+    add_run_options(evaluate, "evaluation")
     evaluate.add_argument(
         "--card",
         type=pathlib.Path,
@@ -59,7 +59,8 @@ def add_commands(commands: Any) -> None:
     report.set_defaults(run=_report)
 
 
-def _add_run_options(parser: argparse.ArgumentParser, folder: str) -> None:
+def add_run_options(parser: argparse.ArgumentParser, folder: str) -> None:
+    """Adds what to run where, and the folder to keep it in."""
     add = parser.add_argument
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--suite", metavar="NAME", help="as minatar, brax or gridworld")
@@ -92,12 +93,12 @@ def _add_run_options(parser: argparse.ArgumentParser, folder: str) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    return _run(options)
+    return run(options)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     if options.card is None:
-        return _run(options)
+        return run(options)
     from learned_opt_rl.artifacts.card import Card
 
     (rule,) = options.rules
@@ -107,7 +108,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"--card {options.card} is the card of {name!r}, not of {rule!r}; name the "
             "rule as its card does"
         )
-    status = _run(options)
+    status = run(options)
     if status == 0:
         from learned_opt_rl.evaluation import cards, compare
 
@@ -116,12 +117,16 @@ def _evaluate(options: argparse.Namespace) -> int:
     return status
 
 
-def _run(options: argparse.Namespace) -> int:
+def run(
+    options: argparse.Namespace,
+    plan_of: Callable[["Comparison"], "Plan"] | None = None,
+) -> int:
+    """Makes the runs that are missing and the report; returns the exit status."""
     with _warnings_as_lines():
         with _refusals(ValueError, TypeError, ImportError):
             from learned_opt_rl.evaluation import compare
 
-            plan = compare.prepare(_asked(options))
+            plan = (plan_of or compare.prepare)(asked(options))
         try:
             with _refusals(ValueError):
                 failures = compare.execute(plan, options.out)
@@ -141,7 +146,8 @@ def _run(options: argparse.Namespace) -> int:
     return int(bool(failures))
 
 
-def _asked(options: argparse.Namespace) -> "Comparison":
+def asked(options: argparse.Namespace) -> "Comparison":
+    """What the options of `add_run_options` ask for."""
     from learned_opt_rl import envs
     from learned_opt_rl.evaluation.compare import Comparison
 

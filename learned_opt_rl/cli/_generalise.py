@@ -1,25 +1,30 @@
-"""Comparisons along an axis, and analyses of what optimisers do in a run."""
+"""Comparisons along an axis, such as the width of layers."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from learned_opt_rl.cli import _compare
 
-_AXES = ("length", "width", "activation", "environment", "features")
-_VALUES = """\
-length: environment steps; width: of both hidden layers; activation: relu or tanh;
-environment: names or suites; features: all, no-dormancy, no-batch-proportion,
-no-horizon or no-actor-mask. By default a few of each"""
+if TYPE_CHECKING:
+    from learned_opt_rl.evaluation.compare import Comparison, Plan
+
+_AXES = ("length", "width", "activation", "features")
+_VALUES = (
+    "length: environment steps; width: of both hidden layers; activation: relu or "
+    "tanh; features: all, no-dormancy, no-batch-proportion, no-horizon or "
+    "no-actor-mask; by default some or all of these"
+)
 
 
 def add_command(commands: Any) -> None:
     """Adds ``generalise``."""
     parser = commands.add_parser(
         "generalise",
-        help="compare rules along an axis, as the width of layers (needs train)",
+        help="compare along an axis, as the width of layers (needs the extra train)",
         description=(
-            "Compares rules at each value of something that a learned rule was trained "
-            "with, and draws what came out; goes on where it was, as compare does."
+            "Compares rules at several values of something that a learned rule was "
+            "trained with, and draws what came out; goes on where it was, as compare "
+            "does. (Over environments, compare does it: see its --suite.)"
         ),
     )
     parser.add_argument("axis", metavar="AXIS", choices=_AXES, help=", ".join(_AXES))
@@ -30,21 +35,23 @@ def add_command(commands: Any) -> None:
 
 
 def _generalise(options: argparse.Namespace) -> int:
-    status = _compare.run(options, _plan)
-    if status == 0 and options.axis == "features":
-        from learned_opt_rl.evaluation import compare, generalise, results
+    def plan_of(asked: "Comparison") -> "Plan":
+        from learned_opt_rl.evaluation import compare, generalise
 
-        rows = results.read(options.out / compare.ROWS)
-        for environment in dict.fromkeys(row["environment"] for row in rows):
-            name = f"features_{environment.replace('/', '_')}.png"
-            generalise.plot_features(rows, environment, options.out / "plots" / name)
-            print(options.out / "plots" / name)
+        along = generalise.comparisons(options.axis, asked, options.values)
+        return compare.together([compare.prepare(one) for one in along])
+
+    status = _compare.run(options, plan_of)
+    if status == 0 and options.axis == "features":
+        _plot_features(options)
     return status
 
 
-def _plan(options: argparse.Namespace) -> Any:
-    from learned_opt_rl.evaluation import compare, generalise
+def _plot_features(options: argparse.Namespace) -> None:
+    from learned_opt_rl.evaluation import compare, generalise, results
 
-    asked = _compare.asked(options)
-    along = generalise.comparisons(options.axis, asked, options.values)
-    return compare.together([compare.prepare(one) for one in along])
+    rows = results.read(options.out / compare.ROWS)
+    for environment in dict.fromkeys(row["environment"] for row in rows):
+        name = f"features_{environment.replace('/', '_')}.png"
+        generalise.plot_features(rows, environment, options.out / "plots" / name)
+        print(options.out / "plots" / name)

@@ -26,11 +26,19 @@ _PARTIAL = "partial"
 
 
 class Cell(NamedTuple):
-    """A rule on an environment."""
+    """A rule on an environment.
+
+    Attributes:
+        rule: Its name.
+        env: The environment.
+        config: The run.
+        variant: What rows are filed under besides rule and environment.
+    """
 
     rule: str
     env: envs.Environment
     config: Config
+    variant: dict[str, str]
 
 
 class Failure(NamedTuple):
@@ -50,7 +58,6 @@ class Plan(NamedTuple):
         groups: Seeds trained together, all of the same number.
         end: Seeds from here on only fill up the last group.
         devices: How many share a group.
-        variant: What rows are filed under besides rule and environment.
     """
 
     asked: dict[str, Any]
@@ -58,7 +65,6 @@ class Plan(NamedTuple):
     groups: list[range]
     end: int
     devices: int
-    variant: dict[str, str]
 
 
 class Execution:
@@ -101,7 +107,7 @@ class Execution:
                 trained = _train.train(
                     program, seeds, on_rollout=progress, checkpoint=checkpoint
                 )
-            made = _train.rows(program, trained, cell.rule, seeds, self._plan.variant)
+            made = _train.rows(program, trained, cell.rule, seeds, cell.variant)
             self._add(made)
             checkpoint.remove()
             overall.ended()
@@ -125,7 +131,7 @@ class Execution:
         return pending
 
     def _is_done(self, cell: Cell, seeds: range) -> bool:
-        variant, asked = self._plan.variant, range(seeds.start, self._plan.end)
+        variant, asked = cell.variant, range(seeds.start, self._plan.end)
         return all(
             wanted(cell.rule, cell.env.name, cell.config, seed, variant) in self._done
             for seed in seeds
@@ -142,7 +148,7 @@ class Execution:
             "agent": agent_of(cell.config),
             "config": asdict(cell.config),
             "seeds": list(seeds),
-            "variant": self._plan.variant,
+            "variant": cell.variant,
         }
         name = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
         known = provenance()

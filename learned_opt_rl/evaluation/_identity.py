@@ -1,10 +1,13 @@
 """Which run a row is of: the same run is never made twice."""
 
 import dataclasses
+import functools
 import json
 from typing import Any
 
+from learned_opt_rl import artifacts
 from learned_opt_rl.agents.config import Config
+from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation._agents import agent_of, config_type
 from learned_opt_rl.evaluation.results import Row
 
@@ -13,7 +16,8 @@ def identity(row: Row) -> str:
     """What tells a row's run from every other, as one text.
 
     Fields that a configuration did not have when the row was written count as their
-    defaults: that is how it was run.
+    defaults: that is how it was run. Rows that do not tell the digest of the rule's
+    weights count as made with those of today.
     """
     agent = row.get("agent", "ppo")
     return _text(row, agent, {**_defaults(agent), **row["config"]})
@@ -31,8 +35,20 @@ def wanted(
     return _text(row, agent_of(config), dataclasses.asdict(config))
 
 
+@functools.lru_cache  # To look an artifact up takes a while, and there are many rows.
+def weights_digest(rule: str) -> str | None:
+    """SHA-256 of the weights or the text that a rule's name stands for, if any."""
+    name = rule.partition("@")[0].removeprefix("artifact:").removeprefix("open:")
+    try:
+        return artifacts.card(name).weights.sha256
+    except ArtifactError:
+        return None
+
+
 def _text(row: Row, agent: str, config: dict[str, Any]) -> str:
-    parts = [row["rule"], row["environment"], row["seed"], agent, config]
+    told = "weights_sha256" in row
+    digest = row["weights_sha256"] if told else weights_digest(row["rule"])
+    parts = [row["rule"], digest, row["environment"], row["seed"], agent, config]
     return json.dumps([*parts, row.get("variant") or {}], sort_keys=True)
 
 

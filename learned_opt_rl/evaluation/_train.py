@@ -12,6 +12,7 @@ import numpy as np
 from learned_opt_rl.envs import Environment
 from learned_opt_rl.evaluation._agents import agent_of
 from learned_opt_rl.evaluation._checkpoint import Checkpoint
+from learned_opt_rl.evaluation._identity import weights_digest
 from learned_opt_rl.evaluation._program import Program, State
 from learned_opt_rl.evaluation._provenance import provenance
 from learned_opt_rl.evaluation.results import Row
@@ -121,6 +122,7 @@ def rows(
     return [
         {
             "rule": name,
+            "weights_sha256": weights_digest(name),
             "environment": env.name,
             "agent": agent_of(config),
             "seed": int(seed),

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 import jax
@@ -116,6 +116,7 @@ def prepare(asked: Comparison) -> Plan:
     at_once = asked.at_once or _default_at_once(asked)
     check_devices(at_once, asked.devices)
     overrides = _settings.parse(asked.settings, _agents.config_type(asked.agent))
+    variant = dict(sorted(setting.split("=", 1) for setting in asked.settings))
     cells = []
     found = {env.name: env for env in map(envs.make, asked.environments)}
     for environment, env in found.items():
@@ -125,12 +126,35 @@ def prepare(asked: Comparison) -> Plan:
         for rule in asked.rules:
             # Making the optimiser reads its weights, which may be missing.
             resolve(rule, config, environment).optimizer(jax.random.key(0))
-            cells.append(Cell(rule, env, config))
+            cells.append(Cell(rule, env, config, variant))
         _check_environment(env)
-    variant = dict(sorted(setting.split("=", 1) for setting in asked.settings))
     groups = list(asked.groups(at_once))
     wanted = dataclasses.asdict(asked) | {"at_once": at_once}
-    return Plan(wanted, cells, groups, asked.end, asked.devices, variant)
+    return Plan(wanted, cells, groups, asked.end, asked.devices)
+
+
+def together(plans: Sequence[Plan]) -> Plan:
+    """Makes one plan of several that have the same seeds.
+
+    Args:
+        plans: From `prepare`, at least one; they differ in rules, environments,
+            lengths and settings alone.
+
+    Returns:
+        All their runs, each once.
+
+    Example:
+        >>> one = prepare(Comparison(("adam",), ("CartPole-v1",), 1, 1e5))
+        >>> two = prepare(Comparison(("sgd:0.1",), ("CartPole-v1",), 1, 1e5))
+        >>> [cell.rule for cell in together([one, two, one]).cells]
+        ['adam', 'sgd:0.1']
+    """
+    cells: list[Cell] = []
+    for cell in (cell for plan in plans for cell in plan.cells):
+        if cell not in cells:
+            cells.append(cell)
+    asked = {"comparisons": [plan.asked for plan in plans]}
+    return plans[0]._replace(asked=asked, cells=cells)
 
 
 def execute(

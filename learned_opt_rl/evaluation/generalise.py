@@ -1,8 +1,9 @@
 """Axes along which a rule may or may not generalise, each a few comparisons.
 
 An axis varies one thing that a learned rule was trained with: the length of training,
-the width of the hidden layers, the activation, the environment, or the features that
-the agent gives it. All its values go into one folder; the report draws what was varied.
+the width of the hidden layers, the activation, or the features that the agent gives it.
+All its values go into one folder; the report draws what was varied. (Another
+environment is no axis: a comparison has several anyway.)
 
 References:
     Goldie et al. 2024, sections 6.3 and 6.4 and appendix H.
@@ -13,7 +14,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from learned_opt_rl import artifacts, envs
+from learned_opt_rl import artifacts
 from learned_opt_rl.errors import UnknownArtifactError
 from learned_opt_rl.evaluation import _figures
 from learned_opt_rl.evaluation.compare import Comparison
@@ -78,11 +79,6 @@ def _activation(asked: Comparison, value: str) -> Comparison:
     return _set(asked, f"activation={value}")
 
 
-def _environment(asked: Comparison, value: str) -> Comparison:
-    names = envs.suite(value) if value in envs.SUITES else (value,)
-    return dataclasses.replace(asked, environments=names)
-
-
 def _features(asked: Comparison, value: str) -> Comparison:
     """Learned optimisers without a feature; with all of them, every rule."""
     if value == "all":
@@ -120,10 +116,9 @@ AXES: dict[str, Axis] = {
     "length": Axis(("2.5e5", "5e5", "1e6", "2e6"), _length),
     "width": Axis(("16", "32", "64", "128", "256"), _width),
     "activation": Axis(("relu", "tanh"), _activation),
-    "environment": Axis(("minatar",), _environment),
     "features": Axis(("all", *FEATURES), _features),
 }
-"""The axes by name; a value of ``environment`` is a suite or an environment."""
+"""The axes by name."""
 
 
 def plot_features(

@@ -212,6 +212,15 @@ class TestIdentity:
         tanh = dataclasses.replace(self.CONFIG, activation="tanh")
         assert _identity.identity(written) != self.wanted(tanh)
 
+    def test_other_weights_of_the_same_name_are_another_run(self):
+        digest = _identity.weights_digest("minatar")
+        assert digest == _identity.weights_digest("artifact:minatar@no-dormancy")
+        assert _identity.weights_digest("adam") is None
+        row, wanted = self.row(rule="minatar"), self.wanted(rule="minatar")
+        assert _identity.identity(row) == wanted
+        assert _identity.identity(row | {"weights_sha256": digest}) == wanted
+        assert _identity.identity(row | {"weights_sha256": "0" * 64}) != wanted
+
     @pytest.mark.parametrize(
         "changes",
         [
