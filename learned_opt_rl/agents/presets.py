@@ -5,13 +5,17 @@ which: by its exact name, else by the longest beginning of its name in the table
 (``"gridworld/"``), else the default column, MinAtar's or, for LPG agents, a plain
 network of MinAtar's size. An unknown environment so runs, with settings that nobody
 tuned for it.
+
+An LPG agent's column without ``total_timesteps`` is for one lifetime, as long as the
+mode of the grid world or chain has it.
 """
 
+import dataclasses
 import difflib
 import functools
 import importlib.resources
 import json
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import optax
 
@@ -43,7 +47,8 @@ def preset(
     Args:
         environment: Its name, such as ``"ant"`` or ``"gridworld/all_shortlife"``.
         total_timesteps: Environment steps; by default the published number, which for
-            an LPG agent of GROOVE is one lifetime.
+            an LPG agent is one lifetime: in a grid world or chain the ``lifetime`` of
+            its mode (the longest, if it is drawn) in updates of this configuration.
         agent: ``"ppo"``, ``"a2c"`` or ``"lpg"``.
         column: Settings by their own name, whatever the environment:
             ``"craftax_symbolic"`` for those of the searches of symbolic and proposed
@@ -55,7 +60,8 @@ def preset(
         A ``PPOConfig``, ``A2CConfig`` or ``LPGConfig``.
 
     Raises:
-        ValueError: There is no such agent, column or field; or as the configuration.
+        ValueError: There is no such agent, column or field, or no such mode to take
+            an LPG agent's lifetime from; or as the configuration.
 
     References:
         Goldie et al. 2024 (OPEN), appendix; Goldie et al. 2025, appendix; Jackson et
@@ -72,7 +78,8 @@ def preset(
     if agent not in CONFIGS:
         raise ValueError(f"agent={agent!r} must be one of {', '.join(CONFIGS)}")
     settings = {**_settings(environment, agent, column), **overrides}
-    settings.pop("optimizer", None)
+    for name in ("optimizer", "alpha_y_arms"):
+        settings.pop(name, None)
     if total_timesteps is not None:
         settings["total_timesteps"] = total_timesteps
     fields = CONFIGS[agent].__dataclass_fields__
@@ -83,13 +90,64 @@ def preset(
                 f"{name}={overrides[name]!r} is no field of {CONFIGS[agent].__name__}; "
                 f"nearest: {', '.join(near)}"
             )
-    return CONFIGS[agent](**settings)
+    config = CONFIGS[agent](**settings)
+    if "total_timesteps" in settings or (updates := _lifetime(environment)) is None:
+        return config
+    return dataclasses.replace(config, total_timesteps=updates * config.batch_size)
+
+
+class LPGArms(NamedTuple):
+    """What there is to choose from for an LPG agent.
+
+    Attributes:
+        learning_rates: Of actor and predictor alike where there are several; a single
+            one is the actor's of `lpg_optimizer`, whose predictor may have its own.
+        alpha_y: Weights of the prediction's loss, ``config.alpha_y``.
+    """
+
+    learning_rates: tuple[float, ...]
+    alpha_y: tuple[float, ...]
+
+
+def lpg_arms(environment: str, *, column: str | None = None) -> LPGArms:
+    """The learning rates and ``alpha_y`` an LPG agent is published with.
+
+    For Oh et al.'s training environments (the suite ``"lpg"``) each combination of one
+    of both is an arm of the bandit that balances them in meta-training.
+
+    Args:
+        environment: As for `preset`.
+        column: As for `preset`.
+
+    Returns:
+        The choices, from the least up; one of each where the publication gives one.
+
+    Raises:
+        ValueError: There is no such column.
+
+    References:
+        Oh et al. 2020, table 3 (the choices) and section 3.4 (the bandit); Jackson et
+        al. 2023 (GROOVE), which has one value each.
+
+    Example:
+        >>> lpg_arms("chain/distractor")
+        LPGArms(learning_rates=(0.002, 0.005, 0.01), alpha_y=(0.1, 0.5, 1.0))
+        >>> lpg_arms("gridworld/all_shortlife")
+        LPGArms(learning_rates=(40.0,), alpha_y=(0.5,))
+    """
+    settings = _settings(environment, "lpg", column)
+    optimizer = settings["optimizer"]
+    rates = optimizer.get("arms", [optimizer["actor"]])
+    alphas = settings.get("alpha_y_arms", [LPGConfig.alpha_y])
+    return LPGArms(tuple(rates), tuple(alphas))
 
 
 def lpg_optimizer(
     environment: str, num_updates: int, *, column: str | None = None
 ) -> optax.GradientTransformation:
     """The published optimiser of an LPG agent: SGD for tables, Adam for networks.
+
+    Of several learning rates (`lpg_arms`) it has one in the middle.
 
     Args:
         environment: As for `preset`.
@@ -137,6 +195,24 @@ def _settings(environment: str, agent: str, column: str | None) -> dict[str, Any
             f"{', '.join(table['columns'])}"
         )
     return {**table["columns"][name], **changes}
+
+
+def _lifetime(environment: str) -> int | None:
+    """Updates of the longest life in a grid world or chain; None elsewhere."""
+    family, _, mode = environment.partition("/")
+    if family not in ("gridworld", "chain"):
+        return None
+    from learned_opt_rl.envs import chain, gridworld
+
+    try:
+        if family == "chain":
+            return chain.get_mode(mode).lifetime
+        return int(gridworld.get_mode(mode).lifetime[1])
+    except ValueError as error:
+        raise ValueError(
+            f"environment={environment!r} has no lifetime: {error}; give "
+            "total_timesteps for a mode of your own"
+        ) from error
 
 
 @functools.cache

@@ -1,7 +1,5 @@
 """Environments that results are reported on together."""
 
-import importlib
-
 from learned_opt_rl.envs import _brax
 from learned_opt_rl.envs.registry import names, nearest
 
@@ -25,6 +23,19 @@ _GRIDWORLDS = (
     "rand_very_dense",
     "mazes",
 )
+_LPG_GRIDWORLDS = (
+    "paper_dense",
+    "paper_sparse",
+    "paper_long",
+    "paper_longer",
+    "paper_long_dense",
+    "paper_rand_dense",
+    "paper_rand_long",
+    "paper_rand_small",
+    "paper_rand_sparse",
+    "paper_rand_very_dense",
+)
+_LPG_CHAINS = ("short", "short_noisy", "long", "long_noisy", "distractor")
 _MEMBERS: dict[str, tuple[str, ...]] = {
     "minatar": _MINATAR,
     "minatar5": (*_MINATAR, "Seaquest-MinAtar"),
@@ -33,15 +44,20 @@ _MEMBERS: dict[str, tuple[str, ...]] = {
     "craftax": ("Craftax-Classic-Symbolic-v1",),
     "deepsea": tuple(f"DeepSea-bsuite/{size}" for size in (4, 10, 20, 30, 40, 50)),
     "gridworld": tuple(f"gridworld/{mode}" for mode in _GRIDWORLDS),
+    "lpg": (
+        *(f"gridworld/{mode}" for mode in _LPG_GRIDWORLDS),
+        *(f"chain/{mode}" for mode in _LPG_CHAINS),
+    ),
 }
 
-SUITES = (*_MEMBERS, "lpg")
+SUITES = tuple(_MEMBERS)
 """The names of the suites.
 
 ``minatar``: the four games of the published results; ``minatar5`` adds Seaquest, which
 is slow. ``brax``: with the positional backend. ``gridworld``: the distribution that
 GROOVE trains on, and the levels made by hand that it is tested on. ``lpg``: the fifteen
-training environments of Oh et al. 2020, table 3.
+training environments of Oh et al. 2020, table 3: five tabular grid worlds, five with
+random objects, five delayed chains; `agents.lpg_arms` has their learning rates.
 """
 
 
@@ -68,8 +84,6 @@ def suite(name: str) -> tuple[str, ...]:
         >>> suite("brax")
         ('ant', 'humanoid', 'hopper', 'walker2d')
     """
-    if name == "lpg":
-        return importlib.import_module("learned_opt_rl.envs.lpg_suite").LPG_SUITE
     if name not in SUITES:
         hint = (
             "it is an environment of its own"

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from learned_opt_rl import envs
-from learned_opt_rl.agents import LPGConfig, PPOConfig, lpg_optimizer, preset, presets
+from learned_opt_rl.agents import (
+    LPGConfig,
+    PPOConfig,
+    lpg_arms,
+    lpg_optimizer,
+    preset,
+    presets,
+)
 from learned_opt_rl.agents.lpg import init_params
 
 
@@ -61,16 +68,73 @@ def test_lpg_agents():
     assert lpg("gridworld/all") == ((), 0.5, 1000)
     assert lpg("gridworld/dense") == ((), 0.5, 2500)
     assert lpg("gridworld/rand_dense") == ((32,), None, 25_000)
-    assert lpg("gridworld/rand_tiny") == ((32, 32, 32), None, 25_000)
+    assert lpg("gridworld/rand_tiny") == ((32, 32, 32), None, 250)
     assert lpg("CartPole-v1") == ((64, 64), None, 1000)
     assert lpg("DeepSea-bsuite/10") == ((64, 64), None, 100)
-    assert lpg("chain/short") == ((), 0.5, 781)
+    assert lpg("chain/short") == ((), None, 781)
     assert lpg("chain/distractor") == ((16,), None, 1562)
     assert lpg("Breakout-MinAtar", column="groove_minatar")[2] == 100_000
     assert lpg("gridworld/all", column="study_gridworld") == ((32,), 0.5, 2343)
+    assert lpg("gridworld/all_vrandlife") == ((), 0.5, 250)
     minatar = preset("Breakout-MinAtar", agent="lpg")
     assert (minatar.conv, minatar.input_divisor) == (((32, 4, 1), (32, 4, 1)), 255)
     assert isinstance(preset("unheard-of", agent="lpg"), LPGConfig)
+
+
+TABULAR = ((), (), "sgd", (20, 40, 80))
+RANDOM = "adam", (5e-4, 1e-3, 2e-3, 5e-3)
+OH = {
+    "gridworld/paper_dense": (*TABULAR, 2343),
+    "gridworld/paper_sparse": (*TABULAR, 2343),
+    "gridworld/paper_long": (*TABULAR, 2343),
+    "gridworld/paper_longer": (*TABULAR, 2343),
+    "gridworld/paper_long_dense": (*TABULAR, 2343),
+    "gridworld/paper_rand_dense": ((16,), (32,), *RANDOM, 23437),
+    "gridworld/paper_rand_long": ((16,), (32,), *RANDOM, 23437),
+    "gridworld/paper_rand_small": ((), (32,), *RANDOM, 23437),
+    "gridworld/paper_rand_sparse": ((), (32,), *RANDOM, 23437),
+    "gridworld/paper_rand_very_dense": ((32, 16, 16), (256,), *RANDOM, 23437),
+    "chain/short": (*TABULAR, 781),
+    "chain/short_noisy": (*TABULAR, 781),
+    "chain/long": (*TABULAR, 781),
+    "chain/long_noisy": (*TABULAR, 781),
+    "chain/distractor": ((), (16,), "adam", (2e-3, 5e-3, 1e-2), 1562),
+}
+
+
+def test_the_agents_of_oh_et_al():
+    assert tuple(OH) == envs.suite("lpg")
+    for name, (filters, hidden, optimizer, rates, updates) in OH.items():
+        config, arms = preset(name, agent="lpg"), lpg_arms(name)
+        assert tuple(layer[0] for layer in config.conv) == filters, name
+        assert (config.hidden, config.num_updates) == (hidden, updates), name
+        assert (config.max_grad_norm, config.alpha_y) == (None, 0.5), name
+        assert arms == (rates, (0.1, 0.5, 1.0)), name
+        published = presets._settings(name, "lpg", None)["optimizer"]
+        assert published["name"] == optimizer, name
+        assert published["actor"] == published["predictor"], name
+        assert published["actor"] in rates[1:-1], name
+
+
+def test_arms_of_agents_without_a_choice():
+    assert lpg_arms("gridworld/all_vrandlife") == ((40,), (0.5,))
+    assert lpg_arms("CartPole-v1") == ((5e-4,), (0.5,))
+    assert lpg_arms("CartPole-v1", column="paper_distractor").learning_rates[0] == 2e-3
+
+
+def test_a_lifetime_is_in_updates_of_the_configuration():
+    small = preset("gridworld/all", agent="lpg", num_envs=2, num_steps=5)
+    assert (small.total_timesteps, small.num_updates) == (10_000, 1000)
+    assert preset("gridworld/all", 12_800, "lpg").num_updates == 10
+
+
+def test_modes_without_a_lifetime():
+    for name, near in [("gridworld/densee", "dense"), ("chain/shor", "short")]:
+        mode = name.partition("/")[2]
+        match = f"'{name}' has no lifetime: name='{mode}' is unknown; nearest: {near}"
+        with pytest.raises(ValueError, match=f"{match}.*; give total_timesteps"):
+            preset(name, agent="lpg")
+    assert preset("gridworld/mine", 12_800, "lpg").num_updates == 10
 
 
 def moves(optimizer, params):
@@ -87,10 +151,22 @@ def test_the_optimisers_of_lpg_agents():
     params = {k: {"w": jnp.float32(0)} for k in ("actor", "predictor")}
     tabular = moves(lpg_optimizer("gridworld/all", 10), params)
     np.testing.assert_allclose(tabular, [[40, 4], [40, 4]])
+    paper = moves(lpg_optimizer("gridworld/paper_dense", 10), params)
+    np.testing.assert_allclose(paper, [[40, 40], [40, 40]])
     adam = moves(lpg_optimizer("gridworld/rand_dense", 10), params)
     np.testing.assert_allclose(adam, 1e-3, rtol=1e-4)
     annealed = moves(lpg_optimizer("Breakout-MinAtar", 2), params)
     np.testing.assert_allclose(annealed, [[5e-4] * 2, [2.5e-4] * 2], rtol=1e-4)
+
+
+MODE_OF = {
+    "chain/": "long",
+    "gridworld/": "dense",
+    "gridworld/paper_": "dense",
+    "gridworld/paper_rand_": "small",
+    "gridworld/rand_": "dense",
+}
+"""A mode of each family, which takes the family's column."""
 
 
 def test_every_column_is_a_valid_configuration_and_every_entry_names_one():
@@ -100,7 +176,18 @@ def test_every_column_is_a_valid_configuration_and_every_entry_names_one():
             if agent == "lpg":
                 assert lpg_optimizer("x", 10, column=column)
         for name in [*table["environments"], *table["families"]]:
-            assert preset(name, agent=agent)
+            assert preset(name + MODE_OF.get(name, ""), agent=agent)
+
+
+@pytest.mark.parametrize("mode", ["dense", "long", "small", "sparse", "very_dense"])
+def test_agents_fit_the_images_of_grid_worlds(mode):
+    name = f"gridworld/paper_rand_{mode}"
+    config = preset(name, agent="lpg")
+    params = jax.eval_shape(
+        lambda key: init_params(key, config, envs.make(name), 8), jax.random.key(0)
+    )
+    layers = len(config.conv) + len(config.hidden) + 1
+    assert len(params["actor"]) == len(params["predictor"]) == layers
 
 
 def test_the_conv_agent_fits_minatar():

@@ -1,6 +1,5 @@
 """Parity of the grid worlds with the reference implementation."""
 
-import dataclasses
 import functools
 import json
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_opt_rl.agents import lpg_arms, preset, presets
 from learned_opt_rl.envs import gridworld
 from tests.golden_open import load, subtree
 
@@ -178,19 +178,18 @@ def check_levels(name, mode, theirs):
 
 
 def test_agents_are_the_reference_implementation_s(reference):
-    from learned_opt_rl.envs.lpg_suite import get_agent
-
     file = reference / "golden" / "gridworld_levels.json"
-    for name, theirs in json.loads(file.read_text())["modes"].items():
-        found, agent = get_agent(f"gridworld/{name}"), theirs["agent"]
-        expected = dataclasses.replace(
-            found,
-            optimizer=agent["optimizer"].lower(),
-            hidden=tuple(agent["actor_net"]),
-            learning_rates=(agent["actor_learning_rate"],),
-            alpha_y=(0.5,),
-            lifetime=pair(theirs["lifetime_updates"]),
-        )
-        assert found == expected, name
-        predictor = found.predictor_learning_rates or found.learning_rates
-        assert predictor == (agent["critic_learning_rate"],), name
+    for mode, theirs in json.loads(file.read_text())["modes"].items():
+        name, agent = f"gridworld/{mode}", theirs["agent"]
+        config = preset(name, agent="lpg")
+        assert config.hidden == tuple(agent["actor_net"]), name
+        assert config.conv == (), name
+        assert config.num_updates == pair(theirs["lifetime_updates"])[1], name
+        rate = agent["actor_learning_rate"]
+        assert lpg_arms(name) == ((rate,), (0.5,)), name
+        assert config.alpha_y == 0.5, name
+        assert presets._settings(name, "lpg", None)["optimizer"] == {
+            "name": agent["optimizer"].lower(),
+            "actor": rate,
+            "predictor": agent["critic_learning_rate"],
+        }, name

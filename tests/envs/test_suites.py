@@ -1,6 +1,7 @@
 import pytest
 
 from learned_opt_rl import envs
+from learned_opt_rl.envs import chain, gridworld
 
 
 def test_the_published_suites():
@@ -12,7 +13,15 @@ def test_the_published_suites():
     )
     assert envs.suite("minatar5") == (*envs.suite("minatar"), "Seaquest-MinAtar")
     assert envs.suite("brax") == ("ant", "humanoid", "hopper", "walker2d")
-    assert len(envs.suite("lpg")) == 15
+
+
+def test_five_of_each_kind_in_the_suite_of_lpg():
+    names = envs.suite("lpg")
+    assert len(set(names)) == len(names) == 15
+    assert names[10:] == tuple(f"chain/{name}" for name in chain.NAMES)
+    grids = [name.removeprefix("gridworld/") for name in names[:10]]
+    observed = [gridworld.get_mode(name).observation for name in grids]
+    assert observed == ["tabular"] * 5 + ["image"] * 5
 
 
 def test_sizes_of_deep_sea_span_all():
