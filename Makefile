@@ -20,7 +20,7 @@ demo: $(VENV)/.demo  ## a learned optimiser against Adam: curves in demo/
 test: lint $(VENV)/.test  ## lint, types, tests and doctests
 	$(BIN)/pytest -n $(WORKERS)
 
-test-slow: $(VENV)/.test  ## only the slow tests
+test-slow: $(VENV)/.test-slow  ## only the slow tests
 	$(BIN)/pytest -n $(WORKERS) -m slow tests
 
 lint: $(VENV)/.test  ## ruff and pyright
@@ -60,7 +60,8 @@ $(VENV)/.venv:
 
 $(VENV)/.demo: EXTRAS = eval,train
 $(VENV)/.test: EXTRAS = lint,test
+$(VENV)/.test-slow: EXTRAS = brax,craftax,lint,test
 $(VENV)/.docs: EXTRAS = docs
-$(addprefix $(VENV)/.,demo test docs): $(VENV)/.venv pyproject.toml learned_opt_rl/_version.py
+$(addprefix $(VENV)/.,demo test test-slow docs): $(VENV)/.venv pyproject.toml learned_opt_rl/_version.py
 	$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
 	@touch $@
