@@ -1,8 +1,11 @@
 """Tables of measured results for the documentation, from the raw rows."""
 
+import json
 import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from learned_opt_rl.evaluation import results, tables
+from learned_opt_rl.evaluation import normalisation, results, tables
 from learned_opt_rl.evaluation.missing_features import FEATURES
 
 
@@ -18,14 +21,58 @@ def write_missing_features(folder: pathlib.Path, rows: pathlib.Path) -> None:
     found = results.grouped(results.read(rows))
     environments = list(dict.fromkeys(environment for _, environment in found))
     lines = [
-        f"| what is missing | {' | '.join(environments)} |",
-        f"| --- |{' --- |' * len(environments)}",
+        [
+            _missing(rule),
+            *(_seeds_and_mean(found.get((rule, e), [])) for e in environments),
+        ]
+        for rule in dict.fromkeys(rule for rule, _ in found)
     ]
-    for rule in dict.fromkeys(rule for rule, _ in found):
-        cells = [_seeds_and_mean(found.get((rule, e), [])) for e in environments]
-        lines.append(f"| {_missing(rule)} | {' | '.join(cells)} |")
-    path = folder / f"{rows.stem}.md"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _write(folder / f"{rows.stem}.md", ["what is missing", *environments], lines)
+
+
+def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
+    """Write our tuned Adam beside the published one, and the released OPEN."""
+    found = results.grouped(results.read(rows))
+    published = normalisation.published("adam")
+    lines = []
+    for environment in dict.fromkeys(environment for _, environment in found):
+        seeds = found[("adam", environment)]
+        low, high = tables.bootstrap_interval([row["final_return"] for row in seeds])
+        lines.append(
+            [
+                environment,
+                f"{published[environment]:.2f}",
+                _seeds_and_mean(seeds),
+                f"{low:.1f} to {high:.1f}",
+                _seeds_and_mean(found.get(("goldie2024/minatar", environment), [])),
+            ]
+        )
+    heads = ["environment", "Adam, published (16 seeds)", "Adam, here"]
+    _write(folder / f"{rows.stem}.md", [*heads, "95% interval", "released OPEN"], lines)
+
+
+def write_bench(
+    folder: pathlib.Path, report: pathlib.Path, rows: str, columns: Sequence[str]
+) -> None:
+    """Write some columns of a benchmark's rows, under their names."""
+    found = json.loads(report.read_text(encoding="utf-8"))[rows]
+    heads = [column.replace("_", " ") for column in columns]
+    lines = [[_cell(row.get(column)) for column in columns] for row in found]
+    _write(folder / f"{report.stem}.md", heads, lines)
+
+
+def _write(
+    path: pathlib.Path, heads: Sequence[str], lines: Iterable[Sequence[str]]
+) -> None:
+    table = [heads, ["---"] * len(heads), *lines]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in table)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _missing(rule: str) -> str:

@@ -13,7 +13,12 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from _artifact_pages import write_pages  # noqa: E402
 from _conformance_page import write_conformance  # noqa: E402
-from _results_page import write_table  # noqa: E402
+from _results_page import (  # noqa: E402
+    write_bench,
+    write_missing_features,
+    write_published,
+    write_table,
+)
 
 from learned_opt_rl._version import __version__  # noqa: E402
 
@@ -38,6 +43,10 @@ exclude_patterns = [
     "_generated/drifts.md",
     "_generated/conformance.md",
     "_generated/breakout_1e6.md",
+    "_generated/environments.md",
+    "_generated/minatar_1e7.md",
+    "_generated/missing_features.md",
+    "_generated/purejaxrl.md",
 ]
 html_theme = "furo"
 html_title = f"learned-opt-rl {version}"
@@ -59,8 +68,9 @@ napoleon_use_ivar = True
 # projects resolve only with their inventories.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!learned_opt_rl\b).*"),
-    # The parts of a checked function, which nobody builds by hand.
-    (r"py:class", r"learned_opt_rl\.expressions\._nodes\..*"),
+    # What nobody builds by hand: the parts of a checked function, plans of comparisons.
+    (r"py:class", r"learned_opt_rl\.(expressions|agents|evaluation)\._.*"),
+    (r"py:class", r"learned_opt_rl\.agents\.config\._.*"),
 ]
 
 # Links into other projects need their inventories from the network, and -W makes a
@@ -79,7 +89,25 @@ def _write_artifact_pages(app: Sphinx) -> None:
     """Write the artifact pages before Sphinx reads its sources."""
     write_pages(HERE / "_generated")
     write_conformance(HERE / "_generated")
-    write_table(HERE / "_generated", HERE.parent / "results" / "breakout_1e6.jsonl")
+    _write_results(HERE / "_generated", HERE.parent / "results")
+
+
+def _write_results(generated: pathlib.Path, raw: pathlib.Path) -> None:
+    write_table(generated, raw / "breakout_1e6.jsonl")
+    write_missing_features(generated, raw / "missing_features.jsonl")
+    write_published(generated, raw / "minatar_1e7.jsonl")
+    write_bench(
+        generated,
+        raw / "environments.json",
+        "environments",
+        ["environment", "observation", "steps_per_second", "compile_seconds"],
+    )
+    write_bench(
+        generated,
+        raw / "purejaxrl.json",
+        "rows",
+        ["environment", "loop", "steps_per_second", "times_purejaxrl"],
+    )
 
 
 def _skip_field_aliases(

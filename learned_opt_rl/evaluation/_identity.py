@@ -9,6 +9,7 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation._agents import agent_of, config_type
+from learned_opt_rl.evaluation._names import artifact_name
 from learned_opt_rl.evaluation.results import Row
 
 
@@ -38,9 +39,8 @@ def wanted(
 @functools.lru_cache  # To look an artifact up takes a while, and there are many rows.
 def weights_digest(rule: str) -> str | None:
     """SHA-256 of the weights or the text that a rule's name stands for, if any."""
-    name = rule.partition("@")[0].removeprefix("artifact:").removeprefix("open:")
     try:
-        return artifacts.card(name).weights.sha256
+        return artifacts.card(artifact_name(rule)).weights.sha256
     except ArtifactError:
         return None
 

@@ -17,6 +17,7 @@ import numpy as np
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation import statistics
+from learned_opt_rl.evaluation._names import artifact_name
 from learned_opt_rl.evaluation.results import Row
 from learned_opt_rl.evaluation.statistics import Returns
 
@@ -110,6 +111,31 @@ def normalise(rows: Iterable[Row], method: str = "auto") -> Normalised:
     )
 
 
+def published(optimizer: str) -> dict[str, float]:
+    """Published returns of an optimiser, by environment.
+
+    Args:
+        optimizer: ``"adam"`` or ``"sgd"``, tuned.
+
+    Returns:
+        Mean final returns of 16 seeds.
+
+    Raises:
+        ValueError: There are none of that optimiser.
+
+    References:
+        The released code of Goldie et al. 2024 and 2025.
+
+    Example:
+        >>> published("adam")["Freeway-MinAtar"]
+        61.8369
+    """
+    known = _data()["published"]
+    if optimizer not in known:
+        raise ValueError(f"optimizer={optimizer!r} is none of {', '.join(known)}")
+    return dict(known[optimizer]["returns"])
+
+
 def distribution(rule: str, environments: Sequence[str]) -> dict[str, str] | None:
     """Which environments a learned rule was meta-trained on.
 
@@ -129,9 +155,7 @@ def distribution(rule: str, environments: Sequence[str]) -> dict[str, str] | Non
         True
     """
     try:
-        # A rule may be run through a prefix, or without a feature (RULE@FEATURE).
-        name = rule.removeprefix("artifact:").removeprefix("open:").partition("@")[0]
-        card = artifacts.card(name)
+        card = artifacts.card(artifact_name(rule))
     except ArtifactError:
         return None
     trained = [name for text in card.training.environments for name in _named(text)]
@@ -149,8 +173,8 @@ def _automatic(found: Returns, names: Sequence[str]) -> str:
     adam = found.get("adam", {})
     if any(name in adam and np.mean([*adam[name].values()]) > 0 for name in names):
         return "adam"
-    published = _data()["published"]["adam"]["returns"]
-    return "published" if names and set(names) <= set(published) else "raw"
+    known = names and set(names) <= set(published("adam"))
+    return "published" if known else "raw"
 
 
 def _references(

@@ -19,6 +19,7 @@ import optax
 from learned_opt_rl import agents, artifacts
 from learned_opt_rl.agents.config import Config, LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
+from learned_opt_rl.evaluation._names import artifact_name
 from learned_opt_rl.evaluation.missing_features import (
     options_without,
     withhold_dormancy,
@@ -58,8 +59,6 @@ HANDCRAFTED: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": optax.sgd,
 }
 """The baselines by name."""
-
-_PREFIXES = ("artifact", "open")
 
 
 def handcrafted(
@@ -132,10 +131,9 @@ def resolve(rule: str, config: Config, environment: str) -> Rule:
         >>> optimizer = rule.optimizer(jax.random.key(0))
     """
     name, at, missing = rule.partition("@")
-    prefix, _, rest = name.partition(":")
-    learned = prefix not in HANDCRAFTED
+    learned = name.partition(":")[0] not in HANDCRAFTED
     # Found out here, a misspelt name does not wait for the runs before it to end.
-    card = artifacts.card(rest if prefix in _PREFIXES else name) if learned else None
+    card = artifacts.card(artifact_name(rule)) if learned else None
     kind = "handcrafted" if card is None else card.kind
     if at and kind != "optimizer":
         raise ValueError(
