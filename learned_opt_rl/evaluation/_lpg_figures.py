@@ -115,7 +115,7 @@ def plot_convergence(
     spread = y[1][:, free].std(axis=1).mean(axis=0)
     shown = np.sort(np.argsort(-spread, kind="stable")[:3])
     figure = _figures.new_figure(13, 4)
-    left, right = figure.subfigures(1, 2, width_ratios=(2, 1))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(2, 1))[0]
     axes = left.subplots(2, 2 * len(shown), squeeze=False)
     for predictor in (0, 1):
         for when, name in enumerate(("before", "after")):

@@ -10,8 +10,7 @@ import optax
 from learned_opt_rl.agents.networks import apply_mlp, init_mlp
 
 _HIDDEN = 64
-_BATCH = 1024
-_STEPS = 5000
+_BATCH = 256
 _RATE = 1e-3
 
 
@@ -33,12 +32,12 @@ def regress_values(
     key: jax.Array,
     *,
     held_out: int = 10,
-    steps: int = _STEPS,
+    steps: int = 5000,
 ) -> Regression:
     """Trains networks to tell true values from predictions.
 
     One multi-layer perceptron per target, with a hidden layer of 64 ReLU units,
-    trained by Adam (1e-3, batches of 1024) on the records of the second half of the
+    trained by Adam (1e-3, batches of 256) on the records of the second half of the
     evaluation in all grids but the last, and tested on every record in those. Inputs
     and targets are standardised by what is trained on; errors are not.
 
@@ -126,11 +125,11 @@ def _regress(
     tested, counts = x[trained:], known[trained:]
     told = tell(networks, tested)
     truth = jnp.moveaxis(y[trained:], -1, 0)[:, :, None]  # [targets, grids, 1, cells]
-    squares = jnp.square(told - truth) * counts[:, None]
+    squares = jnp.square(told - truth) * counts[None, :, None]
     variance = jnp.square(y_scale[1])
     number = jnp.sum(counts)
     mse = jnp.sum(squares, axis=(1, 3)) / number * variance[:, None]
-    constant = jnp.sum(jnp.square(truth[:, :, 0]) * counts, axis=(1, 2)) / number
+    constant = jnp.sum(jnp.square(truth[:, :, 0]) * counts[None], axis=(1, 2)) / number
     return Regression(mse, constant * variance)
 
 

@@ -97,10 +97,7 @@ def study(
         ValueError: If the mode is not tabular, or ``grids`` or ``batch`` is below 1.
         WeightsError: If the rule's weights are not of its architecture.
     """
-    _lpg_values.require_tabular(mode)
-    for name, value in (("grids", grids), ("batch", batch)):
-        if value < 1:
-            raise ValueError(f"{name}={value} must be 1 or more")
+    _check(mode, grids=grids, batch=batch)
 
     def one(key: jax.Array, rule: UpdateRule) -> Study:
         level_key, key = jax.random.split(key)
@@ -119,7 +116,9 @@ def study(
 
     @jax.jit
     def every(rule: UpdateRule, keys: jax.Array) -> Study:
-        return jax.lax.map(lambda key: one(key, rule), keys, batch_size=batch)
+        return jax.lax.map(
+            lambda key: one(key, rule), keys, batch_size=min(batch, grids)
+        )
 
     return every(rule, jax.random.split(jax.random.key(seed), grids))
 
@@ -158,6 +157,7 @@ def analyse(
     held_out: int = 10,
     seed: int = 0,
     batch: int = 8,
+    regression_steps: int = 5000,
     name: str | None = None,
 ) -> tuple[Row, Study]:
     """Makes the analyses of figures 5 and 6, and what figure 4 is drawn from.
@@ -170,6 +170,7 @@ def analyse(
         held_out: Levels, of these, that the value regression is tested on.
         seed: Of everything random.
         batch: Levels at a time: memory grows with it.
+        regression_steps: Of Adam, for each network of the value regression.
         name: The rule's, in the row.
 
     Returns:
@@ -187,19 +188,18 @@ def analyse(
     rule = lpg.pretrained(rule) if isinstance(rule, str) else rule
     mode = get_mode(mode) if isinstance(mode, str) else mode
     config = EvaluationConfig() if config is None else config
-    if not 1 <= held_out < grids:
-        raise ValueError(
-            f"held_out={held_out} of grids={grids}: at least one must be held out and "
-            "one left to train on"
-        )
+    _check(mode, grids=grids, held_out=held_out, batch=batch)
     found = study(rule, mode, config, grids=grids, seed=seed, batch=batch)
-    kl = np.asarray(convergence(found.y, jax.vmap(lambda x: x.free)(found.levels)))
+    kl = np.asarray(convergence(found.y, _free(found)))
     key = jax.random.key(seed)
+    inputs = {"y": found.y[:, :, 0], "td": found.td[..., None]}
     told = {
-        "y": regress_values(found.y[:, :, 0], found.values, key, held_out=held_out),
-        "td": regress_values(found.td[..., None], found.values, key, held_out=held_out),
+        source: regress_values(
+            x, found.values, key, held_out=held_out, steps=regression_steps
+        )
+        for source, x in inputs.items()
     }
-    return {
+    row = {
         "rule": label,
         "environment": f"gridworld/{mode.name}",
         "actions": mode.actions,
@@ -211,7 +211,7 @@ def analyse(
         "kl": _finite(kl.mean(axis=0)),
         "kl_error": _finite(kl.std(axis=0) / grids**0.5),
         "mse": {
-            f"{gamma:g}": {name: _finite(x.mse[i]) for name, x in told.items()}
+            f"{gamma:g}": {source: _finite(x.mse[i]) for source, x in told.items()}
             for i, gamma in enumerate(GAMMAS)
         },
         "mse_constant": {
@@ -219,7 +219,25 @@ def analyse(
             for i, gamma in enumerate(GAMMAS)
         },
         **provenance(),
-    }, found
+    }
+    return row, found
+
+
+def _check(mode: Mode, *, grids: int, held_out: int = 0, batch: int) -> None:
+    """Raises before anything is run that would fail in the end."""
+    _lpg_values.require_tabular(mode)
+    for name, value in (("grids", grids), ("batch", batch)):
+        if value < 1:
+            raise ValueError(f"{name}={value} must be 1 or more")
+    if not 0 <= held_out < grids:
+        raise ValueError(
+            f"held_out={held_out} of grids={grids}: at least one must be held out and "
+            "one left to train on"
+        )
+
+
+def _free(found: Study) -> jax.Array:
+    return jax.vmap(lambda level: level.free)(found.levels)
 
 
 def _finite(values: Any) -> list[float | None]:
@@ -247,13 +265,12 @@ def plot(
     names = ("predictions", "regression", "convergence")
     paths = [pathlib.Path(folder) / f"{stem}_{name}.png" for name in names]
     level, policy, values, y, _ = jax.tree.map(lambda x: np.asarray(x[grid]), found)
-    free = np.asarray(jax.vmap(lambda x: x.free)(found.levels))
     level = Level(*level)
     gamma = row["config"]["gamma"]
     nearest = int(np.argmin(np.abs(np.array(GAMMAS) - gamma)))
     plot_predictions(level, policy, values[nearest], y[-1, 0], paths[0])
     plot_regression(row["updates"], row["mse"], row["mse_constant"], paths[1])
-    kl = np.asarray(convergence(found.y, jnp.asarray(free)))
+    kl = np.asarray(convergence(found.y, _free(found)))
     plot_convergence(level, y[[0, -1]], row["updates"], kl, paths[2])
     return paths
 
@@ -265,11 +282,11 @@ def save(found: Study, path: str | pathlib.Path) -> None:
         found: From `analyse`.
         path: The file; the levels' arrays are called ``level_...``.
     """
-    arrays = {**found._asdict()}
-    levels = arrays.pop("levels")._asdict()
-    arrays |= {f"level_{name}": x for name, x in levels.items()}
+    arrays: dict[str, Any] = {k: x for k, x in found._asdict().items() if k != "levels"}
+    arrays |= {f"level_{name}": x for name, x in found.levels._asdict().items()}
+    arrays = {name: np.asarray(x) for name, x in arrays.items()}
     content = io.BytesIO()
-    np.savez_compressed(content, **{k: np.asarray(x) for k, x in arrays.items()})
+    np.savez_compressed(content, **arrays)
     write_atomically(pathlib.Path(path), content.getvalue())
 
 
@@ -277,27 +294,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Analyses a rule from the command line; see the module's description."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if (options.rule is None) == (options.random_weights is None):
-        parser.error("give either RULE or --random-weights SEED")
+    sizes = {name: getattr(options, name) for name in ("grids", "held_out", "batch")}
     try:
-        if options.rule is None:
-            name, architecture = f"random:{options.random_weights}", lpg.Architecture()
-            key = jax.random.key(options.random_weights)
-            rule = UpdateRule(lpg.init(key, architecture), architecture)
-        else:
-            name, rule = options.rule, lpg.pretrained(options.rule)
+        name, rule = _rule(options.rule, options.random_weights)
         mode = get_mode(options.mode)
         if options.actions is not None:
             mode = dataclasses.replace(mode, actions=options.actions)
         chosen = {
             field.name: value
             for field in dataclasses.fields(EvaluationConfig)
-            if (value := getattr(options, field.name, None)) is not None
+            if (value := getattr(options, field.name)) is not None
         }
-        sizes = {k: getattr(options, k) for k in ("grids", "held_out", "seed", "batch")}
-        row, found = analyse(rule, mode, EvaluationConfig(**chosen), name=name, **sizes)
+        config = EvaluationConfig(**chosen)
+        _check(mode, **sizes)
     except ValueError as error:
         parser.error(str(error))
+    steps = options.regression_steps
+    row, found = analyse(
+        rule,
+        mode,
+        config,
+        seed=options.seed,
+        regression_steps=steps,
+        name=name,
+        **sizes,
+    )
     results.append(options.out / "lpg_analysis.jsonl", [row])
     paths = plot(row, found, options.out)
     records = paths[0].with_name(paths[0].name.replace("_predictions.png", ".npz"))
@@ -305,6 +326,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{name}: KL {row['kl'][0]} -> {row['kl'][-1]}")
     for path in (options.out / "lpg_analysis.jsonl", records, *paths):
         print(path)
+
+
+def _rule(name: str | None, seed: int | None) -> tuple[str, UpdateRule]:
+    if name is not None and seed is None:
+        return name, lpg.pretrained(name)
+    if name is not None or seed is None:
+        raise ValueError("give either RULE or --random-weights SEED")
+    architecture = lpg.Architecture()
+    weights = lpg.init(jax.random.key(seed), architecture)
+    return f"random:{seed}", UpdateRule(weights, architecture)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -321,6 +352,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--held-out", type=int, default=10, help="of them, for tests (default 10)")
     add("--seed", type=int, default=0)
     add("--batch", type=int, default=8, help="levels at a time (default 8)")
+    add("--regression-steps", type=int, default=5000, help="of Adam (default 5000)")
     add("--out", type=pathlib.Path, required=True, help="folder for all that is found")
     for field in dataclasses.fields(EvaluationConfig):
         kind = type(field.default)
