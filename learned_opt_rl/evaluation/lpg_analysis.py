@@ -59,7 +59,7 @@ class Study(NamedTuple):
     Attributes:
         levels: Arrays ``[grids, ...]``.
         policy: float32 ``[grids, cells, num_actions]``.
-        values: float32 ``[grids, len(GAMMAS), cells]``, true ones; NaN for walls.
+        values: float32 ``[grids, gammas, cells]``, true ones; NaN for walls.
         y: float32 ``[grids, records, 2, cells, m]``, of two predictors.
         td: float32 ``[grids, records, cells]``, values by TD(lambda).
     """
@@ -79,6 +79,7 @@ def study(
     grids: int,
     seed: int = 0,
     batch: int = 8,
+    gammas: Sequence[float] = GAMMAS,
 ) -> Study:
     """Evaluates the near-optimal policies of many levels, with two predictors each.
 
@@ -89,6 +90,7 @@ def study(
         grids: How many levels.
         seed: Of everything random.
         batch: Levels at a time: memory grows with it.
+        gammas: Discounts of the true values.
 
     Returns:
         The records.
@@ -105,7 +107,7 @@ def study(
         policy = near_optimal_policy(level, mode, config.gamma, config.epsilon)
         found = evaluate_policy(rule, level, mode, policy, key, config, predictors=2)
         values = jax.vmap(lambda gamma: true_values(level, mode, policy, gamma))(
-            jnp.array(GAMMAS)
+            jnp.array(gammas)
         )
         there = _lpg_values.all_present(level)
 
