@@ -166,16 +166,14 @@ def evaluate_policy(
         >>> import jax
         >>> from learned_opt_rl.envs.gridworld import get_mode, sample_level
         >>> from learned_opt_rl.rules import lpg
-        >>> architecture = lpg.Architecture(width=8)
-        >>> rule = lpg.UpdateRule(
-        ...     lpg.init(jax.random.key(0), architecture), architecture
-        ... )
+        >>> architecture, key = lpg.Architecture(width=8), jax.random.key(0)
+        >>> rule = lpg.UpdateRule(lpg.init(key, architecture), architecture)
         >>> mode = get_mode("debug")
         >>> level, policy = sample_level(key, mode), jax.numpy.full((64, 5), 1 / 5)
         >>> config = EvaluationConfig(updates=4, every=2, num_envs=8)
-        >>> found = evaluate_policy(
-        ...     rule, level, mode, policy, jax.random.key(1), config
-        ... )
+        >>> def run(level, key):
+        ...     return evaluate_policy(rule, level, mode, policy, key, config)
+        >>> found = jax.eval_shape(run, level, key)  # jax.jit(run)(level, key) runs it
         >>> found.y.shape, found.td.shape
         ((3, 1, 16, 8), (3, 16))
     """

@@ -79,7 +79,8 @@ def plot_regression(
     ):
         for name, line in lines.items():
             shown = {**styles[name], "marker": None}
-            axes.plot(updates, np.array(line, float), label=name, **shown)
+            label = {"td": "TD(λ)"}.get(name, name)
+            axes.plot(updates, np.array(line, float), label=f"from {label}", **shown)
         if constant[gamma] is not None:
             axes.axhline(constant[gamma], color="0.6", lw=1, label="mean value")
         axes.set_title(f"discount {gamma}", fontsize="small")
@@ -121,7 +122,10 @@ def plot_convergence(
         for when, name in enumerate(("before", "after")):
             for i, component in enumerate(shown):
                 place = axes[predictor, when * len(shown) + i]
-                _draw_cells(left, place, level, y[when, predictor, :, component])
+                cells = _grid(level, y[when, predictor, :, component])
+                # One scale for a component, so that the rows can be compared.
+                place.imshow(cells, vmin=0, vmax=y[:, :, free, component].max())
+                _bare(place)
                 title = f"y{predictor}[{component}] {name}"
                 place.set_title(title, fontsize="small")
     panel = right.subplots()

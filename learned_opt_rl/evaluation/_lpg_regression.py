@@ -64,8 +64,8 @@ def regress_values(
         >>> import jax, jax.numpy as jnp
         >>> y = jax.random.uniform(jax.random.key(0), (8, 2, 16, 3))
         >>> values = 10 * y[:, -1, None, :, 0]
-        >>> found = regress_values(y, values, jax.random.key(1), held_out=2, steps=300)
-        >>> bool(found.mse[0, -1] < 0.1 * found.constant[0])
+        >>> found = regress_values(y, values, jax.random.key(1), held_out=2, steps=200)
+        >>> bool(found.mse[0, -1] < 0.2 * found.constant[0])
         True
     """
     grids = inputs.shape[0]
