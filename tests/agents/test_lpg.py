@@ -20,7 +20,6 @@ from learned_opt_rl.agents.lpg import (
     make_train,
 )
 from learned_opt_rl.agents.networks import apply_mlp
-from learned_opt_rl.rules import lpg
 from tests import probe_envs
 from tests.rules import lpg_cases
 
@@ -65,18 +64,6 @@ def test_learns_a_policy_and_a_prediction(policy_sign):
     np.testing.assert_allclose(y, 1 / 4, atol=0.02)
 
 
-def evaluator(discount):
-    """A rule by which predictions come to tell the discounted return.
-
-    Its y_hat is the softmax of (return, 0, 0, 0): the log-odds are the return.
-    """
-    rule = lpg_cases.reinforce(discount)
-    up = -rule.weights["policy"]["kernel"]
-    target = dict(rule.weights["target"])
-    target["kernel"] = jnp.concatenate([up, jnp.zeros((2, 3))], axis=1)
-    return lpg.UpdateRule({**rule.weights, "target": target}, rule.architecture)
-
-
 @pytest.mark.parametrize(
     ("env", "observations", "returns"),
     [
@@ -86,13 +73,15 @@ def evaluator(discount):
     ],
 )
 def test_learns_to_predict_returns(env, observations, returns):
-    y = probabilities(train(env(), evaluator(0.5)).params["predictor"], *observations)
+    y = probabilities(
+        train(env(), lpg_cases.evaluator(0.5)).params["predictor"], *observations
+    )
     np.testing.assert_allclose(jnp.log(y[:, 0] / y[:, 1]), returns, atol=0.1)
     np.testing.assert_allclose(y[:, 1:], jnp.tile(y[:, 1:2], 3), atol=0.03)
 
 
 def test_learns_a_policy():
-    result = train(probe_envs.RewardedAction(), evaluator(0.5))
+    result = train(probe_envs.RewardedAction(), lpg_cases.evaluator(0.5))
     assert probabilities(result.params["actor"], 0)[0, 1] > 0.9
     assert result.final_return > 0.8
 

@@ -53,3 +53,15 @@ def reinforce(discount, policy_sign="descend", scale=0.1):
     ascended = jnp.array([[gain], [-gain]])
     weights["policy"]["kernel"] = ascended if policy_sign == "ascend" else -ascended
     return lpg.UpdateRule(weights, architecture)
+
+
+def evaluator(discount):
+    """An LPG by which predictions come to tell the discounted return.
+
+    Its y_hat is the softmax of (return, 0, 0, 0): the log-odds are the return.
+    """
+    rule = reinforce(discount)
+    up = -rule.weights["policy"]["kernel"]
+    target = dict(rule.weights["target"])
+    target["kernel"] = jnp.concatenate([up, jnp.zeros((2, 3))], axis=1)
+    return lpg.UpdateRule({**rule.weights, "target": target}, rule.architecture)

@@ -99,7 +99,16 @@ def _value_table(level: Level, mode: Mode, horizon: int) -> jax.Array:
 
 
 def _make_backup(level: Level, mode: Mode) -> Callable[[jax.Array], jax.Array]:
-    """Values ``[presence, cell]`` one step earlier; presence is a number in binary.
+    """Optimal values ``[presence, cell]`` one step earlier."""
+    of_actions = action_values(level, mode)
+    return lambda value: jnp.max(of_actions(value), axis=1)
+
+
+def action_values(level: Level, mode: Mode) -> Callable[..., jax.Array]:
+    """Values of actions, ``(value, discount=1.0) -> [presence, action, cell]``.
+
+    ``value`` is that of the states a step leads to, ``[presence, cell]``; presence is
+    a number in binary, so that both are in order of the tabular observation's index.
 
     Slots appear and vanish independently, so that the expectation over the next
     presence is one sum of two terms per slot, not one over all pairs of presences.
@@ -117,7 +126,7 @@ def _make_backup(level: Level, mode: Mode) -> Callable[[jax.Array], jax.Array]:
     p_go_on = 1 - jnp.minimum(p_end, 1.0)
     p_respawn = jnp.where(used, level.p_respawn, 0.0)
 
-    def backup(value: jax.Array) -> jax.Array:
+    def of_actions(value: jax.Array, discount: jax.Array | float = 1.0) -> jax.Array:
         following = value[:, position]
         shape = following.shape
         following = following.reshape(*(2,) * mode.num_slots, *shape[1:])
@@ -129,6 +138,6 @@ def _make_backup(level: Level, mode: Mode) -> Callable[[jax.Array], jax.Array]:
             )
             absent = (1 - p_respawn[i]) * absent + p_respawn[i] * there
             following = jnp.stack([absent, still], axis)
-        return jnp.max(reward + p_go_on * following.reshape(shape), axis=1)
+        return reward + discount * p_go_on * following.reshape(shape)
 
-    return backup
+    return of_actions
