@@ -1,9 +1,9 @@
 """The command line: what is installed, what it does, and how well it does it.
 
 Answers at once, because nothing here imports jax, but for ``plot`` and what makes runs
-(``compare``, ``evaluate``, ``generalise``) or reports of them (``report``). Errors are
-one line on standard error and exit status 2; ``verify`` exits with 1 when it finds
-damage, what makes runs when one failed.
+(``compare``, ``evaluate``, ``generalise``, ``train``) or reports of them (``report``).
+Errors are one line on standard error and exit status 2; ``verify`` exits with 1 when it
+finds damage, what makes runs when one failed.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from learned_opt_rl.cli import _artifacts, _compare, _generalise, _plot
+from learned_opt_rl.cli import _artifacts, _compare, _generalise, _plot, _train
 from learned_opt_rl.cli._compare import RefusedError
 from learned_opt_rl.errors import ArtifactError, MissingExtraError
 
@@ -55,4 +55,5 @@ def _parser() -> argparse.ArgumentParser:
     _plot.add_command(commands)
     _compare.add_commands(commands)
     _generalise.add_command(commands)
+    _train.add_command(commands)
     return parser

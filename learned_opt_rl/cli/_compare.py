@@ -122,13 +122,13 @@ def run(
     plan_of: Callable[["Comparison"], "Plan"] | None = None,
 ) -> int:
     """Makes the runs that are missing and the report; returns the exit status."""
-    with _warnings_as_lines():
-        with _refusals(ValueError, TypeError, ImportError):
+    with warnings_as_lines():
+        with refusals(ValueError, TypeError, ImportError):
             from learned_opt_rl.evaluation import compare
 
             plan = (plan_of or compare.prepare)(asked(options))
         try:
-            with _refusals(ValueError):
+            with refusals(ValueError):
                 failures = compare.execute(plan, options.out)
         except KeyboardInterrupt:
             print(
@@ -166,7 +166,7 @@ def asked(options: argparse.Namespace) -> "Comparison":
 
 
 def _report(options: argparse.Namespace) -> int:
-    with _warnings_as_lines():
+    with warnings_as_lines():
         _print_report(options.folder)
     return 0
 
@@ -176,7 +176,7 @@ def _print_report(folder: pathlib.Path, *, nothing_is_fine: bool = False) -> Non
 
     if nothing_is_fine and not (folder / compare.ROWS).exists():
         return
-    with _refusals(ValueError):
+    with refusals(ValueError):
         text, paths = compare.summary(folder)
     print(text)
     for path in paths:
@@ -184,7 +184,7 @@ def _print_report(folder: pathlib.Path, *, nothing_is_fine: bool = False) -> Non
 
 
 @contextlib.contextmanager
-def _refusals(*kinds: type[Exception]) -> Iterator[None]:
+def refusals(*kinds: type[Exception]) -> Iterator[None]:
     """Makes what is wrong with a request an error of one line."""
     try:
         yield
@@ -193,7 +193,7 @@ def _refusals(*kinds: type[Exception]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _warnings_as_lines() -> Iterator[None]:
+def warnings_as_lines() -> Iterator[None]:
     """Prints warnings without the code that gave them."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:

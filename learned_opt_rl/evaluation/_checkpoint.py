@@ -98,8 +98,8 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            return self._read(template)
-        except _RefusedError as refused:
+            return self.read(template)
+        except RefusedError as refused:
             warnings.warn(
                 f"{self.path} is not continued, the run starts over: {refused}",
                 stacklevel=2,
@@ -110,23 +110,34 @@ class Checkpoint:
         """Deletes the file, if there is one."""
         self.path.unlink(missing_ok=True)
 
-    def _read(self, template: Any) -> tuple[Any, int, float]:
+    def read(self, template: Any) -> tuple[Any, int, float]:
+        """As `load`, of a file that must be there and fit.
+
+        Args:
+            template: As for `load`.
+
+        Returns:
+            The state, rollouts done and seconds taken.
+
+        Raises:
+            RefusedError: It cannot be continued; says why.
+        """
         content = self.path.read_bytes()
         content, digest = content[:-32], content[-32:]
         if hashlib.sha256(content).digest() != digest:
-            raise _RefusedError("the file is damaged")
+            raise RefusedError("the file is damaged")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = dict(file)
         meta = json.loads(arrays.pop(_META).tobytes())
         if meta["format"] != FORMAT:
-            raise _RefusedError(f"it is of format {meta['format']}, not {FORMAT}")
+            raise RefusedError(f"it is of format {meta['format']}, not {FORMAT}")
         different = _differences(meta["identity"], self._identity)
         if different:
-            raise _RefusedError(f"it is of another {', '.join(different)}")
+            raise RefusedError(f"it is of another {', '.join(different)}")
         return _restore(template, arrays), meta["done"], meta["seconds"]
 
 
-class _RefusedError(ValueError):
+class RefusedError(ValueError):
     """A file that is not to be continued; says why."""
 
 
@@ -139,7 +150,7 @@ def _restore(template: Any, arrays: dict[str, np.ndarray]) -> Any:
     """The arrays as a tree; raises if they are not those of the template."""
     wanted = dict(_leaves(template))
     if sorted(wanted) != sorted(arrays):
-        raise _RefusedError("it holds other arrays than this run has")
+        raise RefusedError("it holds other arrays than this run has")
     leaves = [_like(path, like, arrays[path]) for path, like in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
@@ -163,7 +174,7 @@ def _implementation(like: Any) -> Any:
 
 def _check(path: str, like: Any, array: np.ndarray) -> None:
     if (like.shape, like.dtype) != (array.shape, array.dtype):
-        raise _RefusedError(
+        raise RefusedError(
             f"its {path} is {array.dtype}{list(array.shape)}, this run's "
             f"{like.dtype}{list(like.shape)}"
         )

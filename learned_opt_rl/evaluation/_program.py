@@ -162,6 +162,11 @@ def check_devices(num_agents: int, devices: int) -> None:
             f"; choose a divisor of {num_agents}, or a multiple of the devices as "
             "at_once"
         )
+    require_devices(devices)
+
+
+def require_devices(devices: int) -> None:
+    """Raises unless there are so many devices."""
     found = jax.devices()
     if devices > len(found):
         raise ValueError(

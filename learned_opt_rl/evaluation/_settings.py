@@ -1,5 +1,6 @@
 """``NAME=VALUE`` as on a command line, for the fields of a configuration."""
 
+import collections.abc
 import dataclasses
 import typing
 from collections.abc import Iterable
@@ -29,9 +30,10 @@ def parse(settings: Iterable[str], config_type: type) -> dict[str, Any]:
     """
     types = typing.get_type_hints(config_type)
     names = [
-        f.name for f in dataclasses.fields(config_type) if _writable(types[f.name])
+        field.name
+        for field in dataclasses.fields(config_type)
+        if _writable(types[field.name]) and field.name != "total_timesteps"
     ]
-    names.remove("total_timesteps")
     values: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -51,7 +53,10 @@ def parse(settings: Iterable[str], config_type: type) -> dict[str, Any]:
 
 def _writable(kind: Any) -> bool:
     """Whether values of the type are written as above; convolutions are not."""
-    return typing.get_origin(kind) is not tuple or typing.get_args(kind)[0] is int
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        return typing.get_args(kind)[0] is int
+    return origin is not collections.abc.Mapping
 
 
 def _value(text: str, kind: Any) -> Any:

@@ -114,7 +114,7 @@ class Overall:
         self._over, self._ended = self._over + 1, self._ended + 1
         per_run = (time.perf_counter() - self._started) / self._ended
         left = self._total - self._over
-        when = f", about {_duration(per_run * left)} left" if left else ""
+        when = f", about {duration(per_run * left)} left" if left else ""
         self._stream.write(f"{self._over} of {self._total} runs done{when}\n")
         self._stream.flush()
 
@@ -123,7 +123,8 @@ class Overall:
         self._over += runs
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds, ``"1:02:03"``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,0 +1,123 @@
+"""Meta-training: campaigns of evolution, started and gone on with."""
+
+import argparse
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from learned_opt_rl.cli._compare import RefusedError, refusals, warnings_as_lines
+
+if TYPE_CHECKING:
+    from learned_opt_rl.training.evolution import EvolutionConfig
+
+
+def add_command(commands: Any) -> None:
+    """Adds ``train``."""
+    train = commands.add_parser(
+        "train",
+        help="meta-train a learned rule (needs the extra train)",
+        description="Meta-trains learned rules.",
+    )
+    kinds = train.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    start = kinds.add_parser(
+        "es",
+        help="by evolution strategies",
+        description=(
+            "Evolves the weights of a learned rule: each member of a generation trains "
+            "agents from scratch, and their final returns are its fitness. Every "
+            "generation is kept in the folder; what was killed goes on: give the same "
+            "command once more, or `train resume`."
+        ),
+    )
+    start.add_argument(
+        "--preset", metavar="NAME", required=True, help="as open-minatar; see docs"
+    )
+    start.add_argument("--out", type=pathlib.Path, metavar="FOLDER", required=True)
+    start.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="other settings, as population=8 horizons=0:2e5,100:1e6 start=zeros "
+        "agent.hidden=16x16 architecture.width=16",
+    )
+    _add_execution(start)
+    start.set_defaults(run=_start)
+
+    resume = kinds.add_parser("resume", help="go on with a campaign")
+    resume.add_argument("folder", type=pathlib.Path, metavar="FOLDER")
+    _add_execution(resume)
+    resume.set_defaults(run=_resume)
+
+
+def _add_execution(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--generations", type=int, help="when it is over")
+    add("--devices", type=int, default=1, help="that share a generation (default 1)")
+    add(
+        "--block",
+        type=int,
+        metavar="RUNS",
+        help="trained side by side on each device; more need more memory (default 1 on "
+        "CPU, 64 elsewhere)",
+    )
+
+
+def _start(options: argparse.Namespace) -> int:
+    with warnings_as_lines():
+        with refusals(ValueError, ImportError):
+            config = _asked(options)
+        return _run(config, options.out, options)
+
+
+def _asked(options: argparse.Namespace) -> "EvolutionConfig":
+    from learned_opt_rl.training.evolution import preset
+    from learned_opt_rl.training.evolution.settings import parse
+
+    settings = parse(options.set, preset(options.preset).algorithm)
+    if options.generations is not None:
+        settings["generations"] = options.generations
+    return preset(options.preset, **settings)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    import dataclasses
+
+    with warnings_as_lines():
+        with refusals(ValueError, ImportError):
+            from learned_opt_rl.training.evolution.folder import read_config
+
+            config = read_config(options.folder)
+            if options.generations is not None:
+                config = dataclasses.replace(config, generations=options.generations)
+        return _run(config, options.folder, options)
+
+
+def _run(
+    config: "EvolutionConfig", folder: pathlib.Path, options: argparse.Namespace
+) -> int:
+    from learned_opt_rl.training.evolution import Campaign, Execution
+
+    campaign = Campaign(config, folder, Execution(options.devices, options.block))
+    try:
+        with refusals(ValueError, ImportError):
+            standing = campaign.run()
+    except KeyboardInterrupt:
+        print(
+            f"stopped; {folder} keeps every generation that was done; go on with "
+            f"`learned-opt-rl train resume {folder}`",
+            file=sys.stderr,
+        )
+        return 130
+    except OSError as error:
+        raise RefusedError(
+            f"{error}; what {folder} held is still there, go on with `learned-opt-rl "
+            f"train resume {folder}`"
+        ) from error
+    print(
+        f"{int(standing.search.generation)} generations done; the best mean, of "
+        f"generation {int(standing.best_generation)}, has a validation of "
+        f"{float(standing.best_validation):.4g}"
+    )
+    return 0

@@ -1,0 +1,246 @@
+"""A campaign from its first generation, or wherever it stands, to its last."""
+
+import dataclasses
+import math
+import pathlib
+import sys
+import time
+from typing import Any, TextIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_opt_rl.evaluation._lock import locked
+from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.training.evolution import fitness as judging
+from learned_opt_rl.training.evolution.config import EvolutionConfig
+from learned_opt_rl.training.evolution.fitness import Evaluator
+from learned_opt_rl.training.evolution.folder import Folder, Standing
+from learned_opt_rl.training.evolution.progress import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a campaign is run, which its numbers do not depend on (see `fitness`).
+
+    Attributes:
+        devices: How many share each generation.
+        block: Runs each device trains side by side: more are faster on a GPU, and
+            need more memory. By default 1 on a CPU and 64 elsewhere.
+    """
+
+    devices: int = 1
+    block: int | None = None
+
+
+class Campaign:
+    """Meta-training by evolution, kept in a folder.
+
+    Args:
+        config: What is run.
+        folder: Where it is kept; made if need be. A campaign that is there goes on.
+        execution: How it is run.
+        stream: Where progress is shown; standard error if not given.
+
+    Example:
+        >>> import tempfile
+        >>> from learned_opt_rl.training.evolution import preset
+        >>> config = preset("open-breakout", generations=2, population=4)
+        >>> campaign = Campaign(config, pathlib.Path(tempfile.gettempdir()) / "b")
+        >>> standing = campaign.run()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        config: EvolutionConfig,
+        folder: pathlib.Path,
+        execution: Execution = Execution(),
+        stream: TextIO | None = None,
+    ) -> None:
+        """Prepares; nothing is read, compiled or written yet."""
+        self.config, self.path, self.execution = config, folder, execution
+        self._stream = stream or sys.stderr
+        self._evaluator: tuple[int, Evaluator] | None = None
+
+    def run(self) -> Standing:
+        """Runs the generations that are missing.
+
+        Each is on disk before the next begins, so that an interrupt or a kill loses
+        one at most; what is run afterwards is the same as if nothing had happened.
+
+        Returns:
+            The last state.
+
+        Raises:
+            CampaignChangedError: The folder holds another campaign.
+            FolderInUseError: Another process runs it.
+            ValueError: Devices or block do not fit the population, or no state in the
+                folder is whole.
+            OSError: The folder cannot be written; what it held is still there.
+        """
+        judging.check_execution(
+            self.config, self.execution.devices, self.execution.block
+        )
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path):
+            folder = Folder(self.path, self.config)
+            standing = folder.load(jax.eval_shape(self._standing, self._vector()))
+            fresh = standing is None
+            standing = self._first() if standing is None else standing
+            folder.claim()
+            standing = jax.tree.map(jnp.asarray, standing)
+            if fresh:
+                standing, row = self._validated(standing, {"generation": 0})
+                folder.save(standing, [row])
+            return self._rest(folder, standing)
+
+    def _rest(self, folder: Folder, standing: Standing) -> Standing:
+        done, total = int(standing.search.generation), self.config.generations
+        with Progress(done, total, self._stream) as progress:
+            while done < total:
+                standing, row = self.advance(standing)
+                folder.save(standing, [row])
+                done += 1
+                progress(row, float(standing.best_validation))
+        return standing
+
+    def advance(self, standing: Standing) -> tuple[Standing, Row]:
+        """One generation.
+
+        Args:
+            standing: Before it.
+
+        Returns:
+            The state after it, and its row for the log.
+        """
+        config, strategy = self.config, self.config.strategy
+        generation = int(standing.search.generation)
+        evaluator = self._evaluator_of(config.horizon(generation))
+        started = time.perf_counter()
+        population = strategy.ask(standing.search)
+        keys = judging.member_keys(config, standing.search).reshape(-1)
+        vectors = jnp.repeat(population, config.rollouts, axis=0)
+        returns = _arrived(evaluator.returns(vectors, keys))
+        returns = returns.reshape(config.population, config.rollouts, -1)
+        fitness = judging.fitness(returns, config)
+        search = strategy.tell(standing.search, jnp.asarray(fitness))
+        row = self._row(generation, fitness, returns, time.perf_counter() - started)
+        standing = standing._replace(search=search)
+        if self._validation_due(generation + 1):
+            return self._validated(standing, row)
+        return standing, row
+
+    def _validation_due(self, done: int) -> bool:
+        every, total = self.config.validate_every, self.config.generations
+        return done % every == 0 or done == total
+
+    def _row(
+        self, generation: int, fitness: np.ndarray, returns: np.ndarray, seconds: float
+    ) -> Row:
+        config, known = self.config, fitness[np.isfinite(fitness)]
+        steps = config.steps_per_member(config.horizon(generation))
+        steps *= config.population * config.rollouts
+        return {
+            "generation": generation + 1,
+            "horizon": config.horizon(generation),
+            "best": _number(known.max(initial=-math.inf)),
+            "mean": _number(known.mean()) if known.size else None,
+            "std": _number(known.std()) if known.size else None,
+            "failed": int(fitness.size - known.size),
+            "fitness": [_number(value) for value in fitness],
+            "returns": _by_environment(config, returns),
+            "steps_per_second": round(steps / seconds, 1),
+            "seconds": round(seconds, 3),
+        }
+
+    def _validated(self, standing: Standing, row: Row) -> tuple[Standing, Row]:
+        """The state with the mean judged, and kept if none was better."""
+        config, search = self.config, standing.search
+        done = int(search.generation)
+        horizon = config.horizon(max(done - 1, 0))
+        keys = jax.random.split(self._key("validation"), config.validation_seeds)
+        vectors = jnp.tile(search.mean, (config.validation_seeds, 1))
+        found = self._evaluator_of(horizon).returns(vectors, keys)
+        returns = _arrived(found)[None]
+        value = judging.fitness(returns, config)[0]
+        row = {
+            **row,
+            "validation": _number(value),
+            "validation_returns": _by_environment(config, returns),
+        }
+        # A value of another horizon, such as -inf of none, is no rival; NaN never wins.
+        rival = float(standing.best_validation)
+        longer = horizon != int(standing.best_horizon)
+        if value > rival or (longer and np.isfinite(value)):
+            standing = Standing(
+                search=search,
+                best_mean=search.mean,
+                best_validation=jnp.float32(value),
+                best_generation=search.generation,
+                best_horizon=jnp.int32(horizon),
+            )
+        return standing, row
+
+    def _first(self) -> Standing:
+        key = self._key("start")
+        return self._standing(self.config.learned.start(self.config.start, key))
+
+    def _standing(self, mean: jax.Array) -> Standing:
+        search = self.config.strategy.init(mean, self._key("search"))
+        none = jnp.int32(0)
+        return Standing(search, search.mean, jnp.float32(-jnp.inf), none - 1, none)
+
+    def _vector(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((self.config.learned.size,), jnp.float32)
+
+    def _key(self, purpose: str) -> jax.Array:
+        number = ("search", "start", "validation").index(purpose)
+        return jax.random.fold_in(jax.random.key(self.config.seed), number)
+
+    def _evaluator_of(self, horizon: int) -> Evaluator:
+        """The program of a horizon; only the last one is kept."""
+        if self._evaluator is None or self._evaluator[0] != horizon:
+            started = time.perf_counter()
+            evaluator = Evaluator(
+                self.config,
+                horizon,
+                devices=self.execution.devices,
+                block=self.execution.block,
+            )
+            self._evaluator = horizon, evaluator
+            self._tell(horizon, evaluator, time.perf_counter() - started)
+        return self._evaluator[1]
+
+    def _tell(self, horizon: int, evaluator: Evaluator, seconds: float) -> None:
+        config, memory = self.config, evaluator.memory
+        steps = config.steps_per_member(horizon) * config.population * config.rollouts
+        needs = "" if memory is None else f", {memory / 2**20:,.0f} MiB per device"
+        self._stream.write(
+            f"{config.algorithm}: {config.learned.size:,} weights, {steps:,} "
+            f"environment steps per generation{needs}; compiled in {seconds:.0f} s\n"
+        )
+        self._stream.flush()
+
+
+def _arrived(array: Any) -> np.ndarray:
+    """Waits in a way that an interrupt can end: a generation may take minutes."""
+    while not array.is_ready():
+        time.sleep(0.002)
+    return np.asarray(array)
+
+
+def _number(value: Any) -> float | None:
+    """As JSON has it: numbers that are not finite are None."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _by_environment(
+    config: EvolutionConfig, returns: np.ndarray
+) -> dict[str, float | None]:
+    """Mean raw return in each environment."""
+    means = returns.mean((0, 1))
+    return {
+        name: _number(mean)
+        for name, mean in zip(config.environments, means, strict=True)
+    }

@@ -1,0 +1,274 @@
+"""A generation's runs as one program, over one device or several.
+
+A run is one agent in every environment, by one vector of weights. Runs are trained in
+blocks, the runs of a block side by side (``vmap``) and the blocks one after the other:
+blocks of one on a CPU, where agents side by side are slower than in turn, and larger
+ones on a GPU, as far as its memory goes. Devices share the blocks. What a run returns
+follows from its weights and its key, and in its last digits from the size of the
+blocks, but not from the number of devices.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from learned_opt_rl import envs
+from learned_opt_rl.agents import ppo
+from learned_opt_rl.agents.config import PPOConfig
+from learned_opt_rl.envs import Environment
+from learned_opt_rl.evaluation._program import require_devices
+from learned_opt_rl.training.evolution.config import EvolutionConfig
+from learned_opt_rl.training.evolution.learned import Learned
+from learned_opt_rl.training.evolution.strategy import State, generation_key
+
+RunFn = Callable[[jax.Array, jax.Array], jax.Array]
+"""``(weights [n], key) -> returns [environments]``."""
+
+_RUNS = "runs"
+_BLOCK_OFF_CPU = 64
+
+
+class Task(NamedTuple):
+    """Where an agent is trained.
+
+    Attributes:
+        config: The run.
+        env: The environment.
+    """
+
+    config: PPOConfig
+    env: Environment
+
+
+def tasks(config: EvolutionConfig, steps: int) -> tuple[Task, ...]:
+    """The runs of a campaign at a horizon.
+
+    Args:
+        config: The campaign.
+        steps: Environment steps of each run.
+
+    Returns:
+        One per environment.
+    """
+    runs = config.runs(steps)
+    return tuple(Task(run, envs.make(name)) for name, run in runs.items())
+
+
+def make_run(learned: Learned, tasks: tuple[Task, ...]) -> RunFn:
+    """Builds a run as one pure function.
+
+    Args:
+        learned: What the weights are of.
+        tasks: The environments; each gets a key of its own.
+
+    Returns:
+        ``run(weights, key)``: the agents' final returns, NaN for one whose parameters
+        are not finite at the end. (An environment pays such an agent as well: what it
+        returns would look like fitness.)
+    """
+
+    def one(vector: jax.Array, key: jax.Array, task: Task) -> jax.Array:
+        rule_key, train_key = jax.random.split(key)
+        rule = learned.rule(vector, task.config, task.env.name)
+        optimizer = rule.optimizer(rule_key)
+        train = ppo.make_train(task.config, task.env, optimizer, drift=rule.drift)
+        result = train(train_key)
+        finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params)]
+        return jnp.where(jnp.stack(finite).all(), result.final_return, jnp.nan)
+
+    def run(vector: jax.Array, key: jax.Array) -> jax.Array:
+        keys = [jax.random.fold_in(key, i) for i in range(len(tasks))]
+        returns = [one(vector, k, task) for k, task in zip(keys, tasks, strict=True)]
+        return jnp.stack(returns)
+
+    return run
+
+
+class Evaluator:
+    """Runs of a campaign at one horizon, compiled once.
+
+    Attributes:
+        compiled: The program; for its memory, see `memory`.
+        block: Runs trained side by side.
+    """
+
+    def __init__(
+        self,
+        config: EvolutionConfig,
+        steps: int,
+        *,
+        devices: int = 1,
+        block: int | None = None,
+    ) -> None:
+        """Compiles.
+
+        Args:
+            config: The campaign.
+            steps: Environment steps of each run.
+            devices: How many share the runs.
+            block: Runs that each device trains side by side; by default 1 on a CPU,
+                64 elsewhere, or as many as a device has. Memory grows with it.
+
+        Raises:
+            ValueError: Devices or block do not divide the runs of a generation.
+        """
+        self._config = config
+        self.block = check_execution(config, devices, block)
+        runs = config.population * config.rollouts
+        self._mesh = Mesh(np.array(jax.devices()[:devices]), (_RUNS,))
+        self._slots = math.ceil(
+            max(runs, config.validation_seeds) / (devices * self.block)
+        )
+        learned = config.learned
+        run = make_run(learned, tasks(config, steps))
+        program = jax.jit(self._over_devices(run, len(config.environments)))
+        shape = (devices * self._slots, self.block)
+        vectors = self._spec((*shape, learned.size), jnp.float32)
+        keys = self._spec(shape, jax.random.key(0).dtype)
+        self.compiled = program.lower(vectors, keys, 0).compile()
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes each device needs, if the backend says."""
+        analysis = self.compiled.memory_analysis()
+        return None if analysis is None else int(analysis.temp_size_in_bytes)
+
+    def returns(self, vectors: jax.Array, keys: jax.Array) -> Any:
+        """Trains agents.
+
+        Args:
+            vectors: float32 ``[runs, n]``, weights.
+            keys: Typed PRNG keys ``[runs]``.
+
+        Returns:
+            Final returns, float32 ``[runs, environments]``, on their way: the program
+            may still run, as with any array of jax.
+        """
+        runs, devices = len(keys), self._mesh.size
+        blocks = math.ceil(runs / (devices * self.block))
+        places = self._places(runs, blocks)
+        arranged = [self._put(x[places]) for x in (vectors, keys)]
+        found = self.compiled(*arranged, np.int32(blocks))
+        found = found.reshape(devices, self._slots, self.block, -1)[:, :blocks]
+        return found.reshape(devices * blocks * self.block, -1)[:runs]
+
+    def _places(self, runs: int, blocks: int) -> np.ndarray:
+        """Which run each device trains when, ``[devices * slots, block]``.
+
+        Runs fill the first blocks of each device in order. The slots after them are
+        not trained; those that do not fill a block are a run once more.
+        """
+        places = np.zeros((self._mesh.size, self._slots, self.block), np.int32)
+        order = np.arange(self._mesh.size * blocks * self.block).clip(max=runs - 1)
+        places[:, :blocks] = order.reshape(self._mesh.size, blocks, self.block)
+        return places.reshape(-1, self.block)
+
+    def _over_devices(self, run: RunFn, environments: int) -> Any:
+        side_by_side = run if self.block == 1 else jax.vmap(run)
+
+        def share(vectors: jax.Array, keys: jax.Array, blocks: jax.Array) -> jax.Array:
+            def step(i: jax.Array, found: jax.Array) -> jax.Array:
+                which = (i, 0) if self.block == 1 else i
+                returns = side_by_side(vectors[which], keys[which])
+                return found.at[i].set(returns.reshape(self.block, environments))
+
+            empty = jnp.zeros((self._slots, self.block, environments))
+            # A bound that the compiler does not know: it would rewrite a loop of one.
+            found = jax.lax.fori_loop(0, blocks, step, empty)
+            return jax.lax.all_gather(found, _RUNS)
+
+        shared, whole = PartitionSpec(_RUNS), PartitionSpec()
+        # As in evaluation._program: each device changes constants of the loops.
+        return jax.shard_map(
+            share,
+            mesh=self._mesh,
+            in_specs=(shared, shared, whole),
+            out_specs=whole,
+            check_vma=False,
+        )
+
+    def _spec(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=self._sharding)
+
+    @property
+    def _sharding(self) -> NamedSharding:
+        return NamedSharding(self._mesh, PartitionSpec(_RUNS))
+
+    def _put(self, array: jax.Array) -> jax.Array:
+        return jax.device_put(array, self._sharding)
+
+
+def member_keys(config: EvolutionConfig, state: State) -> jax.Array:
+    """The keys of a generation's runs, ``[population, rollouts]``.
+
+    They follow from the member, not from where it is trained. All members have the
+    same, new ones in each generation; with shaping ``"pairs"``, the two members of a
+    pair, and no others.
+
+    Args:
+        config: The campaign.
+        state: The search.
+
+    Returns:
+        Typed PRNG keys.
+    """
+    pairs = config.population // 2
+    which = jnp.arange(pairs) * (config.shaping == "pairs")
+    key = generation_key(state, "tasks")
+    keys = jax.vmap(lambda pair: jax.random.fold_in(key, pair))(which)
+    keys = jax.vmap(lambda key: jax.random.split(key, config.rollouts))(keys)
+    return jnp.concatenate([keys, keys])
+
+
+def fitness(returns: Any, config: EvolutionConfig) -> np.ndarray:
+    """Members' fitness: normalised returns, their mean over rollouts and environments.
+
+    Args:
+        returns: ``[members, rollouts, environments]``; a member with a NaN among them
+            has the fitness NaN.
+        config: The campaign.
+
+    Returns:
+        float32 ``[members]``.
+    """
+    divisors = np.asarray(config.normalisers(), np.float32)
+    return (np.asarray(returns, np.float32) / divisors).mean((1, 2))
+
+
+def check_execution(config: EvolutionConfig, devices: int, block: int | None) -> int:
+    """Checks how a campaign is to be run, before it takes the time to compile.
+
+    Args:
+        config: The campaign.
+        devices: How many share the runs of a generation.
+        block: Runs that each trains side by side, or None for the default.
+
+    Returns:
+        The block.
+
+    Raises:
+        ValueError: Devices do not divide the population, or are not there; or the block
+            does not divide the runs of a device.
+    """
+    population = config.population
+    if devices < 1 or population % devices:
+        raise ValueError(
+            f"devices={devices} does not divide the population of {population}; choose "
+            f"a divisor of {population}, or another population"
+        )
+    require_devices(devices)
+    runs = population * config.rollouts // devices
+    if block is None:
+        wanted = 1 if jax.default_backend() == "cpu" else _BLOCK_OFF_CPU
+        return max(n for n in range(1, min(wanted, runs) + 1) if runs % n == 0)
+    if block < 1 or runs % block:
+        raise ValueError(
+            f"block={block} does not divide the {runs} runs of a generation on each "
+            f"device; choose a divisor of {runs}"
+        )
+    return block

@@ -1,0 +1,179 @@
+"""What is evolved: families of learned rules, as one flat vector of weights."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from learned_opt_rl import artifacts
+from learned_opt_rl.agents.config import PPOConfig
+from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.evaluation.optimizers import Rule, handcrafted
+from learned_opt_rl.rules import lpo, no_features, open_rl, optim4rl
+from learned_opt_rl.rules._tuned import tuned
+
+_OPTIM4RL_SHARE = 0.1  # of Adam's tuned learning rate; Goldie et al. 2024, B.4
+
+
+class Family(NamedTuple):
+    """A kind of learned rule.
+
+    Attributes:
+        architecture: Its sizes, a dataclass.
+        init: ``(key, architecture) -> weights``.
+        rule: ``(weights, architecture, config, environment) -> rule``.
+    """
+
+    architecture: Callable[..., Any]
+    init: Callable[[jax.Array, Any], Any]
+    rule: Callable[[Any, Any, PPOConfig, str], Rule]
+
+
+def _open(weights: Any, _: Any, config: PPOConfig, environment: str) -> Rule:
+    horizon = config.horizon()
+    return Rule(lambda key: open_rl.scale_by_open(weights, horizon, key=key))
+
+
+def _no_features(weights: Any, _: Any, config: PPOConfig, environment: str) -> Rule:
+    return Rule(lambda key: no_features.scale_by_no_features(weights))
+
+
+def _optim4rl(weights: Any, _: Any, config: PPOConfig, environment: str) -> Rule:
+    rate = _OPTIM4RL_SHARE * tuned("adam", environment)["learning_rate"]
+    return Rule(lambda key: optim4rl.scale_by_optim4rl(weights, rate))
+
+
+def _lpo(weights: Any, sizes: Any, config: PPOConfig, environment: str) -> Rule:
+    adam = handcrafted("adam", environment, config.num_updates)
+    drift = lpo.drift(weights, clip_eps=sizes.clip_eps, margin=sizes.margin)
+    return Rule(lambda key: adam, drift)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "open": Family(open_rl.Architecture, open_rl.init, _open),
+    "no_features": Family(no_features.Architecture, no_features.init, _no_features),
+    "optim4rl": Family(optim4rl.Architecture, optim4rl.init, _optim4rl),
+    "lpo": Family(lpo.Architecture, lpo.init, _lpo),
+}
+"""The families by the name of their algorithm."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Learned:
+    """A family at given sizes.
+
+    Attributes:
+        algorithm: A key of `FAMILIES`.
+        sizes: Its architecture.
+
+    Example:
+        >>> learned = Learned("open", {"carry": None, "width": 16})
+        >>> learned.size
+        675
+    """
+
+    algorithm: str
+    sizes: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Checks algorithm and sizes."""
+        if self.algorithm not in FAMILIES:
+            raise ValueError(
+                f"algorithm={self.algorithm!r} must be one of {', '.join(FAMILIES)}"
+            )
+        try:
+            self.architecture  # noqa: B018
+        except TypeError as error:
+            raise ValueError(
+                f"architecture={dict(self.sizes)} does not fit the algorithm "
+                f"{self.algorithm}: {error}"
+            ) from error
+
+    @property
+    def architecture(self) -> Any:
+        """The sizes as the family's own dataclass."""
+        return FAMILIES[self.algorithm].architecture(**self.sizes)
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self._shapes()))
+
+    def rule(self, vector: jax.Array, config: PPOConfig, environment: str) -> Rule:
+        """The rule of a vector of weights, for a run in an environment.
+
+        Args:
+            vector: float32 ``[size]``; may be traced.
+            config: The run.
+            environment: The environment's name, for tuned learning rates.
+
+        Returns:
+            The rule.
+
+        Raises:
+            ValueError: The family needs a tuned learning rate, and there is none.
+        """
+        family, weights = FAMILIES[self.algorithm], self.unravel(vector)
+        return family.rule(weights, self.architecture, config, environment)
+
+    def unravel(self, vector: jax.Array) -> Any:
+        """The nested dict of weights of a vector ``[size]``."""
+        leaves, structure = jax.tree.flatten(self._shapes())
+        pieces, start = [], 0
+        for leaf in leaves:
+            pieces.append(vector[start : start + leaf.size].reshape(leaf.shape))
+            start += leaf.size
+        return jax.tree.unflatten(structure, pieces)
+
+    def start(self, name: str, key: jax.Array) -> jax.Array:
+        """Where a search starts.
+
+        Args:
+            name: ``"zeros"``; ``"random"``, as the family draws its weights (LPO's
+                are small, near PPO); or the name of an artifact.
+            key: For ``"random"``.
+
+        Returns:
+            float32 ``[size]``.
+
+        Raises:
+            ArtifactError: There is no such artifact, or it is of another algorithm or
+                of other sizes.
+        """
+        if name == "zeros":
+            return jnp.zeros(self.size, jnp.float32)
+        if name == "random":
+            weights = FAMILIES[self.algorithm].init(key, self.architecture)
+            return ravel_pytree(weights)[0]
+        artifact = artifacts.load(name)
+        if artifact.card.algorithm != self.algorithm:
+            raise ArtifactError(
+                f"start={name!r} is of algorithm {artifact.card.algorithm!r}, but what "
+                f"is evolved is {self.algorithm!r}; start from another artifact, zeros "
+                "or random"
+            )
+        return self._of(name, artifact.weights)
+
+    def _of(self, name: str, weights: Any) -> jax.Array:
+        wanted, found = map(_sizes, (self._shapes(), weights))
+        if wanted != found:
+            raise ArtifactError(
+                f"start={name!r} has weights of other shapes than "
+                f"{self.architecture}; take the architecture of the artifact, "
+                f"{dict(artifacts.card(name).architecture)}"
+            )
+        as_float32 = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), weights)
+        return ravel_pytree(as_float32)[0]
+
+    def _shapes(self) -> Any:
+        family = FAMILIES[self.algorithm]
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        return jax.eval_shape(lambda key: family.init(key, self.architecture), key)
+
+
+def _sizes(weights: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(weights)
+    return {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
