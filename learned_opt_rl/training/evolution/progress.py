@@ -51,7 +51,7 @@ class Progress:
             self._stream.write(f"generation {done}/{self._total}  {shown}\n")
             self._stream.flush()
         else:
-            self._bar.update(self._bar.task_ids[0], completed=done, shown=shown)
+            self._bar.update(self._bar.task_ids[0], completed=done, shown=_tight(shown))
 
     def __enter__(self) -> "Progress":
         """Starts showing."""
@@ -69,7 +69,12 @@ class Progress:
 
 
 def _short(value: float | None) -> str:
-    return "nan" if value is None else f"{value:.4g}"
+    return "nan" if value is None else f"{value:.3g}"
+
+
+def _tight(text: str) -> str:
+    """For a line of 80 characters."""
+    return " ".join(text.split())
 
 
 def _bar(done: int, total: int, stream: TextIO):
@@ -81,9 +86,8 @@ def _bar(done: int, total: int, stream: TextIO):
     except ImportError:
         return None
     bar = progress.Progress(
-        progress.TextColumn("generation"),
         progress.MofNCompleteColumn(),
-        progress.BarColumn(),
+        progress.BarColumn(bar_width=5),
         progress.TextColumn("{task.fields[shown]}"),
         console=console.Console(file=stream),
     )

@@ -113,7 +113,7 @@ class Strategy:
     def ask(self, state: State) -> jax.Array:
         """The members of the generation to come, float32 ``[population, n]``."""
         step = self._sigma(state) * self._noise(state)
-        return jnp.concatenate([state.mean + step, state.mean - step])
+        return state.mean[None] + jnp.concatenate([step, -step])
 
     @functools.partial(jax.jit, static_argnums=0)
     def tell(self, state: State, fitness: jax.Array) -> State:

@@ -1,0 +1,349 @@
+"""The campaign around a fitness that costs nothing; agents are in test_evolution."""
+
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt_rl.artifacts.weights import load_safetensors
+from learned_opt_rl.evaluation import results
+from learned_opt_rl.evaluation._lock import FolderInUseError, locked
+from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, campaign
+from learned_opt_rl.training.evolution import folder as folders
+from learned_opt_rl.training.evolution.folder import CampaignChangedError, read_config
+
+CONFIG = EvolutionConfig(
+    "open",
+    {"carry": None, "width": 2},
+    ("CartPole-v1",),
+    ((0, 1000),),
+    agent={"num_envs": 4},
+    population=4,
+    sigma=0.1,
+    learning_rate=0.1,
+    rollouts=2,
+    validate_every=2,
+    validation_seeds=3,
+    generations=6,
+)
+
+
+class Cheap:
+    """In place of the program that trains agents; the larger the weights, the better.
+
+    Long runs return less.
+    """
+
+    memory = None
+
+    def __init__(self, config, steps, **_):
+        self._steps = steps
+
+    def returns(self, vectors, keys):
+        noise = 0.001 * jax.vmap(jax.random.normal)(keys)
+        return (vectors.mean(1) + noise - self._steps * 1e-4)[:, None]
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch):
+    monkeypatch.setattr(campaign, "Evaluator", Cheap)
+
+
+def run(folder, config=CONFIG, **changes):
+    config = dataclasses.replace(config, **changes)
+    return Campaign(config, folder, stream=io.StringIO()).run()
+
+
+def log(folder):
+    """Rows without the times."""
+    rows = results.read(folder / folders.LOG)
+    clocks = ("seconds", "steps_per_second")
+    return [{k: v for k, v in row.items() if k not in clocks} for row in rows]
+
+
+def plain(standing):
+    search = standing.search
+    key = jax.random.key_data(search.key)
+    leaves = jax.tree.leaves(standing._replace(search=search._replace(key=key)))
+    return [np.asarray(leaf).tobytes() for leaf in leaves]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    path = tmp_path_factory.mktemp("unbroken")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(campaign, "Evaluator", Cheap)
+        return path, run(path)
+
+
+def test_climbs_and_keeps_the_best_mean(unbroken):
+    path, standing = unbroken
+    rows = log(path)
+    assert [row["generation"] for row in rows] == list(range(7))
+    validated = {r["generation"]: r["validation"] for r in rows if "validation" in r}
+    assert [*validated] == [0, 2, 4, 6]
+    assert validated[6] > validated[0]
+    best = max(validated, key=lambda generation: validated[generation])
+    assert int(standing.best_generation) == best
+    assert float(standing.best_validation) == validated[best]
+    content = (path / folders.BEST).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    weights = load_safetensors(path / folders.BEST, digest)
+    vector = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(weights)])
+    np.testing.assert_array_equal(vector, standing.best_mean)
+
+
+def test_a_row_says_what_its_generation_did(unbroken):
+    row = results.read(unbroken[0] / folders.LOG)[1]
+    assert len(row["fitness"]) == 4
+    assert row["best"] == max(row["fitness"])
+    assert row["mean"] == pytest.approx(np.mean(row["fitness"]))
+    assert row["std"] == pytest.approx(np.std(row["fitness"]))
+    assert row["returns"] == {"CartPole-v1": pytest.approx(row["mean"])}
+    assert row["horizon"], row["failed"] == (1000, 0)
+    # 4 members, 2 rollouts of the one run of 4 * 128 steps that 1000 steps hold
+    assert row["steps_per_second"] * row["seconds"] == pytest.approx(4096, rel=0.5)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 5])
+def test_a_campaign_that_stopped_goes_on_to_the_bit(tmp_path, unbroken, stop):
+    run(tmp_path, generations=stop)
+    assert plain(run(tmp_path)) == plain(unbroken[1])
+    fitness = [
+        [row.get("fitness") for row in log(path)] for path in (tmp_path, *unbroken[:1])
+    ]
+    assert fitness[0] == fitness[1]
+
+
+class _KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["log", "best", "state"])
+@pytest.mark.parametrize("generation", [0, 2])
+def test_killed_between_two_writes_it_goes_on_to_the_bit(
+    tmp_path, unbroken, monkeypatch, moment, generation
+):
+    """Each of the three writes of a generation is the last thing that happens."""
+    where = {
+        "log": (folders.results, "append"),
+        "best": (folders, "save_safetensors"),
+        "state": (folders.Checkpoint, "save"),
+    }[moment]
+    write, calls = getattr(*where), []
+
+    def kill_after(*args, **kwargs):
+        write(*args, **kwargs)
+        calls.append(None)
+        if len(calls) > generation:
+            raise _KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, kill_after)
+        with pytest.raises(_KilledError):
+            run(tmp_path)
+    assert plain(run(tmp_path)) == plain(unbroken[1])
+    assert log(tmp_path) == log(unbroken[0])
+
+
+def test_a_damaged_newest_state_falls_back_to_the_one_before(tmp_path, unbroken):
+    run(tmp_path, generations=4)
+    newest = tmp_path / folders.STATES[0]  # 4 is even
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    message = r"state-0.npz: the file is damaged. Going on .* after 3 generations"
+    with pytest.warns(UserWarning, match=message):
+        standing = run(tmp_path)
+    assert plain(standing) == plain(unbroken[1])
+    assert [row["generation"] for row in log(tmp_path)] == list(range(7))
+
+
+def test_without_a_whole_state_nothing_is_thrown_away(tmp_path):
+    run(tmp_path, generations=3)
+    for name in folders.STATES:
+        (tmp_path / name).write_bytes(b"")
+    rows = log(tmp_path)
+    with pytest.raises(ValueError, match="no state can be read.*state-0.*state-1"):
+        run(tmp_path)
+    assert log(tmp_path) == rows
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, unbroken, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run(tmp_path, generations=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("learned_opt_rl.evaluation._checkpoint.write_atomically", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(tmp_path)
+    assert plain(run(tmp_path)) == plain(unbroken[1])
+
+
+def test_another_campaign_is_refused_with_what_differs(tmp_path):
+    run(tmp_path, generations=1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    message = r"other settings \(sigma: 0.1 -> 0.2; seed: 0 -> 5\); give another folder"
+    with pytest.raises(CampaignChangedError, match=message):
+        run(tmp_path, sigma=0.2, seed=5)
+    del before[".lock"]
+    assert before == {
+        path.name: path.read_bytes()
+        for path in tmp_path.iterdir()
+        if path.name != ".lock"
+    }
+
+
+def test_a_longer_campaign_is_the_same_campaign(tmp_path):
+    run(tmp_path, generations=1)
+    run(tmp_path, generations=2)
+    assert read_config(tmp_path) == dataclasses.replace(CONFIG, generations=2)
+
+
+def test_other_versions_are_told(tmp_path):
+    run(tmp_path, generations=1)
+    path = tmp_path / folders.CONFIG
+    content = json.loads(path.read_text())
+    content["versions"]["jax"] = "0.0.1"
+    path.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"goes on with jax 0\.0\.1 -> "):
+        run(tmp_path, generations=2)
+
+
+def test_one_process_at_a_time(tmp_path):
+    with locked(tmp_path), pytest.raises(FolderInUseError):
+        run(tmp_path)
+
+
+def test_a_start_that_is_not_there_leaves_no_campaign(tmp_path):
+    with pytest.raises(ValueError, match="minatr"):
+        run(tmp_path, start="minatr")
+    run(tmp_path, generations=1)
+
+
+def test_a_warm_start_need_not_be_there_later(tmp_path, monkeypatch):
+    sizes = {"carry": None, "width": 32}
+    first = run(tmp_path, architecture=sizes, start="minatar", generations=1)
+    monkeypatch.setattr("learned_opt_rl.artifacts.load", None)
+    config = read_config(tmp_path)
+    second = run(tmp_path, config, generations=2)
+    assert not np.array_equal(first.search.mean, second.search.mean)
+    told = json.loads((tmp_path / folders.CONFIG).read_text())["start_sha256"]
+    assert len(told) == 64
+
+
+def test_the_best_of_a_shorter_horizon_is_no_rival(tmp_path):
+    """Returns fall when runs get longer, in this test; validation begins anew."""
+    standing = run(tmp_path, horizons=((0, 1000), (2, 50_000)), generations=4)
+    rows = log(tmp_path)
+    assert [row.get("horizon") for row in rows] == [None, 1000, 1000, 50_000, 50_000]
+    assert float(standing.best_validation) == rows[4]["validation"]
+    assert rows[4]["validation"] < rows[2]["validation"]
+    assert int(standing.best_horizon) == 50_000
+
+
+def test_failed_members_are_counted_and_the_rest_told(tmp_path, monkeypatch):
+    class Failing(Cheap):
+        def returns(self, vectors, keys):
+            return super().returns(vectors, keys).at[0].set(jnp.nan)
+
+    monkeypatch.setattr(campaign, "Evaluator", Failing)
+    standing = run(tmp_path, generations=1)
+    row = log(tmp_path)[1]
+    assert row["failed"] == 1
+    assert row["fitness"][0] is None
+    assert row["best"] == max(row["fitness"][1:])
+    assert row["validation"] is None
+    assert int(standing.best_generation) == -1
+    assert np.isfinite(standing.search.mean).all()
+
+
+def test_when_all_members_fail_nothing_moves(tmp_path, monkeypatch):
+    class Failing(Cheap):
+        def returns(self, vectors, keys):
+            return jnp.full((len(keys), 1), jnp.nan)
+
+    monkeypatch.setattr(campaign, "Evaluator", Failing)
+    standing = run(tmp_path, generations=1)
+    assert not np.asarray(standing.search.mean).any()
+    assert log(tmp_path)[1]["best"] is None
+
+
+def test_progress_is_a_line_per_generation(tmp_path):
+    stream = io.StringIO()
+    config = dataclasses.replace(CONFIG, generations=2)
+    Campaign(config, tmp_path, stream=stream).run()
+    first, *lines = stream.getvalue().splitlines()
+    assert first.startswith("open: ")
+    assert "4,096 environment steps per generation; compiled in" in first
+    assert [line.split("  ")[0] for line in lines] == [
+        "generation 1/2",
+        "generation 2/2",
+    ]
+    assert lines[1].endswith("0:00:00 left")
+
+
+def test_progress_is_a_bar_in_a_terminal(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")  # no agent is as fast as this test's
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    config = dataclasses.replace(CONFIG, generations=2)
+    Campaign(config, tmp_path, stream=stream).run()
+    assert "2/2" in stream.getvalue()
+    assert "validated" in stream.getvalue()
+
+
+_SCRIPT = """
+import pathlib, sys
+sys.path.insert(0, {root!r})
+from tests.training import test_evolution_campaign as this
+from learned_opt_rl.training.evolution import campaign
+campaign.Evaluator = this.Cheap
+this.run(pathlib.Path(sys.argv[1]), generations=400)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_goes_on_to_the_bit(tmp_path, repository):
+    """kill -9, ten times; then to the end, which an unbroken run reaches alike."""
+    script = [sys.executable, "-c", _SCRIPT.format(root=str(repository))]
+    rng = np.random.default_rng(0)
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    killed = 0
+    for _ in range(10):
+        process = subprocess.Popen([*script, broken], stderr=subprocess.DEVNULL)
+        done = (broken / folders.LOG).stat().st_size if broken.exists() else 0
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            path = broken / folders.LOG
+            if path.exists() and path.stat().st_size > done:
+                break
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+    assert killed == 10
+    for path in (broken, whole):
+        subprocess.run([*script, path], check=True, stderr=subprocess.DEVNULL)
+    assert log(broken) == log(whole)
+    assert len(log(whole)) == 401
+    newest = folders.STATES[0]
+    assert (broken / newest).read_bytes() == (whole / newest).read_bytes()
+    assert (broken / folders.BEST).read_bytes() == (whole / folders.BEST).read_bytes()
+    left = {path.name for path in broken.iterdir()}
+    assert left == {".lock", folders.CONFIG, folders.LOG, folders.BEST, *folders.STATES}

@@ -1,0 +1,232 @@
+import dataclasses
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt_rl import artifacts, cli
+from learned_opt_rl.evaluation.normalisation import published
+from learned_opt_rl.rules import lpo
+from learned_opt_rl.training.evolution import PRESETS, EvolutionConfig, preset
+from learned_opt_rl.training.evolution.config import differences
+from learned_opt_rl.training.evolution.learned import FAMILIES
+from learned_opt_rl.training.evolution.settings import parse
+
+CONFIG = preset("open-breakout")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_json(name):
+    config = preset(name)
+    again = EvolutionConfig.from_json(json.loads(json.dumps(config.as_json())))
+    assert again == config
+    assert differences(config, again) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "population", "sigma", "rate", "decays"),
+    [
+        ("open-minatar", 1923, 64, 0.03, 0.03, (0.998, 0.998)),
+        ("open-breakout", 1923, 64, 0.03, 0.03, (0.999, 0.999)),
+        ("open-breakout-recurrent", 1211, 64, 0.03, 0.03, (0.999, 0.999)),
+        ("open-ant", 1211, 32, 0.01, 0.01, (0.999, 0.999)),
+        ("open-gridworld", 1211, 64, 0.01, 0.005, (0.999, 0.99)),
+        ("no-features-minatar", 1538, 64, 0.03, 0.03, (0.998, 0.998)),
+        ("lpo-minatar", 1152, 64, 0.03, 0.03, (0.998, 0.998)),
+        ("optim4rl-breakout", 1403, 64, 0.03, 0.03, (0.999, 0.999)),
+    ],
+)
+def test_presets_are_the_published_settings(
+    name, size, population, sigma, rate, decays
+):
+    config = preset(name)
+    assert config.learned.size == size
+    assert (config.population, config.sigma, config.learning_rate) == (
+        population,
+        sigma,
+        rate,
+    )
+    assert (config.sigma_decay, config.learning_rate_decay) == decays
+    assert config.beta1 == 0.99
+
+
+def test_the_multi_task_presets_divide_by_adams_returns():
+    adam = published("adam")
+    config = preset("open-minatar")
+    assert config.normalisers() == tuple(adam[name] for name in config.environments)
+    assert preset("open-breakout").normalisers() == (1.0,)
+
+
+def test_an_override_of_a_group_keeps_the_rest_of_it():
+    config = preset("open-breakout", architecture={"width": 16}, agent={"gamma": 0.9})
+    assert config.architecture == {"carry": None, "width": 16}
+    assert config.runs(200_000)["Breakout-MinAtar"].gamma == 0.9
+
+
+def test_a_curriculum_changes_length_with_the_generation():
+    config = preset("open-breakout", horizons=((0, 200_000), (100, 1_000_000)))
+    assert [config.horizon(g) for g in (0, 99, 100, 249)] == [
+        200_000,
+        200_000,
+        1_000_000,
+        1_000_000,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"algorithm": "adam"}, "algorithm='adam' must be one of open, no_features"),
+        ({"architecture": {"units": 3}}, "architecture={'units': 3} does not fit"),
+        ({"environments": ()}, "environments=() must be one or more"),
+        ({"environments": ("ant", "ant")}, "each once"),
+        ({"horizons": ((5, 1000),)}, "horizons=((5, 1000),) must be pairs"),
+        ({"horizons": ((0, 100),)}, "total_timesteps=100 is less than one rollout"),
+        ({"rollouts": 0}, "rollouts=0 must be a positive whole number"),
+        ({"population": 5}, "population=5 must be even"),
+        ({"agent": {"gama": 1}}, "gama=1 is no field of PPOConfig; nearest: gamma"),
+        (
+            {"environments": ("CartPole-v1",), "normaliser": "published"},
+            "normaliser='published' knows no return of CartPole-v1",
+        ),
+        ({"normaliser": "adam"}, "normaliser='adam' must be none, published or"),
+        (
+            {
+                "algorithm": "optim4rl",
+                "architecture": {"version": "rlc2024", "carry": 8, "width": None},
+                "environments": ("Seaquest-MinAtar",),
+            },
+            "algorithm='optim4rl' cannot be evolved on environment='Seaquest-MinAtar'",
+        ),
+    ],
+)
+def test_refusals(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        dataclasses.replace(CONFIG, **changes)
+
+
+def test_unknown_presets_and_fields():
+    with pytest.raises(ValueError, match="preset='open-minitar' must be one of open-"):
+        preset("open-minitar")
+    with pytest.raises(ValueError, match="sigmma=1 is no field of a campaign"):
+        preset("open-minatar", sigmma=1)
+
+
+@pytest.mark.parametrize(
+    "name", ["open-breakout", "no-features-minatar", "optim4rl-breakout", "lpo-minatar"]
+)
+def test_a_vector_is_the_weights_in_their_order(name):
+    learned = preset(name).learned
+    family = FAMILIES[learned.algorithm]
+    weights = family.init(jax.random.key(4), learned.architecture)
+    vector = learned.start("random", jax.random.key(4))
+    assert vector.shape == (learned.size,)
+    for found, expected in zip(
+        *map(jax.tree.leaves, (learned.unravel(vector), weights)), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_starts():
+    learned = CONFIG.learned
+    assert not learned.start("zeros", jax.random.key(0)).any()
+    warm = learned.unravel(learned.start("minatar", jax.random.key(0)))
+    expected = artifacts.load("minatar").weights
+    jax.tree.map(np.testing.assert_array_equal, warm, expected)
+    near_ppo = preset("lpo-minatar").learned.start("random", jax.random.key(0))
+    assert 0 < np.abs(near_ppo).max() < 0.03
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("minatr", {}, "no artifact is named 'minatr'"),
+        ("minatar", {"width": 16}, "start='minatar' has weights of other shapes than"),
+    ],
+)
+def test_starts_that_do_not_fit(name, changes, message):
+    learned = preset("open-breakout", architecture=changes).learned
+    with pytest.raises(ValueError, match=message):
+        learned.start(name, jax.random.key(0))
+    with pytest.raises(ValueError, match="is of algorithm 'open', but .* 'lpo'"):
+        preset("lpo-minatar").learned.start("minatar", jax.random.key(0))
+
+
+def test_lpo_is_run_with_tuned_adam_and_its_own_drift():
+    config = preset("lpo-minatar")
+    run = config.runs(200_000)["Breakout-MinAtar"]
+    vector = config.learned.start("random", jax.random.key(1))
+    rule = config.learned.rule(vector, run, "Breakout-MinAtar")
+    assert rule.drift is not None
+    drift = lpo.drift(config.learned.unravel(vector), clip_eps=0.2, margin=1e-4)
+    ratio, advantage = jnp.array([0.5, 1.9]), jnp.array([-1.0, 2.0])
+    found = rule.drift(ratio, advantage)
+    np.testing.assert_array_equal(found, drift(ratio, advantage))
+
+
+def test_settings_are_parsed_by_their_fields_types():
+    found = parse(
+        [
+            "population=8",
+            "sigma=1e-2",
+            "start=minatar",
+            "environments=ant,hopper",
+            "horizons=0:2e5,100:1e6",
+            "agent.hidden=16x16",
+            "agent.activation=tanh",
+            "architecture.carry=none",
+            "architecture.width=16",
+        ],
+        "open",
+    )
+    assert found == {
+        "population": 8,
+        "sigma": 0.01,
+        "start": "minatar",
+        "environments": ("ant", "hopper"),
+        "horizons": ((0, 200_000), (100, 1_000_000)),
+        "agent": {"hidden": (16, 16), "activation": "tanh"},
+        "architecture": {"carry": None, "width": 16},
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("population", "--set 'population' is not NAME=VALUE"),
+        ("population=many", "--set 'population=many': 'many' is not a number"),
+        ("populations=8", "--set 'populations=8' is not NAME=VALUE with one of"),
+        ("horizons=2.5", "'horizons=2.5' must be steps.*'2.5' is no whole number"),
+        ("horizons=100-1e6", "'horizons=100-1e6' must be steps"),
+        ("agent.hiden=8", "--set 'hiden=8' is not NAME=VALUE"),
+        ("agent=8", "--set 'agent=8' is not NAME=VALUE"),
+    ],
+)
+def test_settings_that_are_none(setting, message):
+    with pytest.raises(ValueError, match=message):
+        parse([setting], "open")
+
+
+def refused(capsys, *arguments):
+    assert cli.main(["train", *map(str, arguments)]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ") and output.err.count("\n") == 1
+    return output.err
+
+
+def test_the_command_line_refuses_in_one_line(capsys, tmp_path):
+    folder = tmp_path / "campaign"
+    start = ["es", "--out", folder, "--preset", "open-breakout"]
+    assert "preset='open'" in refused(capsys, "es", "--out", folder, "--preset", "open")
+    assert "population=7" in refused(capsys, *start, "--set", "population=7")
+    assert "minatr" in refused(capsys, *start, "--set", "start=minatr")
+    found = refused(capsys, *start, "--set", "population=6", "--devices", 4)
+    assert "devices=4 does not divide the population of 6" in found
+    found = refused(capsys, "resume", tmp_path / "none")
+    assert "holds no campaign (config.json is missing); start one with" in found
+    (tmp_path / "config.json").write_text("[]")
+    assert "no configuration of a campaign" in refused(capsys, "resume", tmp_path)
