@@ -1,6 +1,7 @@
 """Meta-training: campaigns of evolution, started and gone on with."""
 
 import argparse
+import os
 import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
@@ -108,8 +109,10 @@ def _run(
             f"stopped; {folder} keeps every generation that was done; go on with "
             f"`learned-opt-rl train resume {folder}`",
             file=sys.stderr,
+            flush=True,
         )
-        return 130
+        # The generation still runs; jax, taken down under it, would crash.
+        os._exit(130)
     except OSError as error:
         raise RefusedError(
             f"{error}; what {folder} held is still there, go on with `learned-opt-rl "

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_opt_rl import cli
 from learned_opt_rl.artifacts.weights import load_safetensors
 from learned_opt_rl.evaluation import results
 from learned_opt_rl.evaluation._lock import FolderInUseError, locked
@@ -306,6 +307,66 @@ def test_progress_is_a_bar_in_a_terminal(tmp_path, monkeypatch):
     Campaign(config, tmp_path, stream=stream).run()
     assert "2/2" in stream.getvalue()
     assert "validated" in stream.getvalue()
+
+
+COMMAND = [
+    *("train", "es", "--preset", "open-breakout", "--set", "environments=CartPole-v1"),
+    *("population=4", "architecture.width=2", "agent.num_envs=4", "horizons=1000"),
+]
+
+
+def test_the_command_line_starts_goes_on_and_refuses(tmp_path, capsys):
+    folder = str(tmp_path / "campaign")
+    start = [*COMMAND, "--out", folder, "--generations", "2"]
+    assert cli.main(start) == 0
+    output = capsys.readouterr()
+    assert output.out.startswith("2 generations done; the best mean, of generation ")
+    assert output.err.splitlines()[-1].startswith("generation 2/2  best ")
+    assert cli.main(start) == 0
+    assert cli.main(["train", "resume", folder, "--generations", "3"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("3 generations done")
+    assert [row["generation"] for row in log(tmp_path / "campaign")] == [0, 1, 2, 3]
+    again = [*COMMAND, "sigma=0.5", "--out", folder]
+    assert cli.main(again) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"error: {folder} holds a campaign with other settings (sig"
+    )
+    assert "sigma: 0.03 -> 0.5)" in error
+
+
+def test_the_command_line_says_that_a_full_disk_loses_nothing(
+    tmp_path, capsys, monkeypatch
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    start = [*COMMAND, "--out", str(tmp_path), "--generations"]
+    assert cli.main([*start, "1"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("learned_opt_rl.evaluation._checkpoint.write_atomically", full)
+    assert cli.main([*start, "2"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device; what " in error
+    assert f"`learned-opt-rl train resume {tmp_path}`" in error
+
+
+@pytest.mark.slow
+def test_an_interrupt_keeps_what_was_done_and_crashes_nothing(tmp_path):
+    """With agents that are trained: the interrupt comes while a program runs."""
+    long = [*COMMAND[:-1], "horizons=1e6", "validation_seeds=1", "agent.num_steps=32"]
+    command = [sys.executable, "-m", "learned_opt_rl", *long, "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not (tmp_path / folders.LOG).exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert error.splitlines()[-1].startswith(f"stopped; {tmp_path} keeps every gener")
+    assert "Traceback" not in error
+    assert log(tmp_path)
 
 
 _SCRIPT = """

@@ -115,9 +115,7 @@ def test_unknown_presets_and_fields():
         preset("open-minatar", sigmma=1)
 
 
-@pytest.mark.parametrize(
-    "name", ["open-breakout", "no-features-minatar", "optim4rl-breakout", "lpo-minatar"]
-)
+@pytest.mark.parametrize("name", ["open-breakout", "lpo-minatar"])
 def test_a_vector_is_the_weights_in_their_order(name):
     learned = preset(name).learned
     family = FAMILIES[learned.algorithm]
