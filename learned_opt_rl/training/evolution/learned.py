@@ -72,7 +72,7 @@ class Learned:
     Example:
         >>> learned = Learned("open", {"carry": None, "width": 16})
         >>> learned.size
-        675
+        707
     """
 
     algorithm: str
