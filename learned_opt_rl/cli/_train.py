@@ -55,7 +55,11 @@ def add_command(commands: Any) -> None:
 def _add_execution(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--generations", type=int, help="when it is over")
-    add("--devices", type=int, default=1, help="that share a generation (default 1)")
+    add(
+        "--devices",
+        type=int,
+        help="that share a generation (default 1; all of them with several processes)",
+    )
     add(
         "--block",
         type=int,
@@ -63,11 +67,18 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
         help="trained side by side on each device; more need more memory (default 1 on "
         "CPU, 64 elsewhere)",
     )
+    several = parser.add_argument_group("several processes, each started with these")
+    several.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="of the first; auto on Slurm"
+    )
+    several.add_argument("--processes", type=int, metavar="N", help="how many")
+    several.add_argument("--process", type=int, metavar="I", help="which, from 0")
 
 
 def _start(options: argparse.Namespace) -> int:
     with warnings_as_lines():
         with refusals(ValueError, ImportError):
+            _join(options)
             config = _asked(options)
         return _run(config, options.out, options)
 
@@ -89,10 +100,23 @@ def _resume(options: argparse.Namespace) -> int:
         with refusals(ValueError, ImportError):
             from learned_opt_rl.training.evolution.folder import read_config
 
+            _join(options)
             config = read_config(options.folder)
             if options.generations is not None:
                 config = dataclasses.replace(config, generations=options.generations)
         return _run(config, options.folder, options)
+
+
+def _join(options: argparse.Namespace) -> None:
+    """Becomes one of several processes, if so asked, and settles the devices."""
+    import jax
+
+    if options.coordinator is not None:
+        from learned_opt_rl.training.evolution.processes import join
+
+        join(options.coordinator, options.processes, options.process)
+    if options.devices is None:
+        options.devices = jax.device_count() if options.coordinator is not None else 1
 
 
 def _run(

@@ -1,6 +1,11 @@
 """Fitness by agents that are trained, on one device and on two."""
 
+import dataclasses
 import io
+import os
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +29,7 @@ from learned_opt_rl.training.evolution.fitness import (
     fitness,
     member_keys,
 )
-from learned_opt_rl.training.evolution.folder import LOG
+from learned_opt_rl.training.evolution.folder import BEST, LOG, read_config
 from learned_opt_rl.training.evolution.strategy import generation_key
 
 AGENT = {"num_envs": 4, "num_steps": 16, "minibatches": 2, "epochs": 1, "hidden": (4,)}
@@ -219,3 +224,47 @@ def test_a_generation_of_every_preset(name, tmp_path, quick_compilation):
     assert row["failed"] == 0
     assert [*row["returns"]] == [*config.environments]
     assert np.isfinite(standing.search.mean).all()
+
+
+def _free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_two_processes_change_nothing(tmp_path):
+    """Two on loopback, of one device each, as the command line starts them."""
+    config = dataclasses.replace(CONFIG, generations=3)
+    folder, alone = tmp_path / "several", tmp_path / "alone"
+    expected = Campaign(config, alone, stream=io.StringIO()).run()
+    settings = [
+        *("environments=CartPole-v1", "horizons=512", "start=random", "population=4"),
+        *("sigma=30", "rollouts=2", "validate_every=2", "validation_seeds=3"),
+        *("agent.num_envs=4", "agent.num_steps=16", "agent.minibatches=2"),
+        *("agent.epochs=1", "agent.hidden=4", "architecture.width=4"),
+    ]
+    command = [
+        *(sys.executable, "-m", "learned_opt_rl", "train", "es", "--out", str(folder)),
+        *("--preset", "open-breakout", "--generations", "3", "--set", *settings),
+        *("--coordinator", f"127.0.0.1:{_free_port()}", "--processes", "2"),
+    ]
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    processes = [
+        subprocess.Popen([*command, "--process", str(index)], env=environment)
+        for index in range(2)
+    ]
+    try:
+        assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    fitness = [
+        [row.get("fitness") for row in results.read(path / LOG)]
+        for path in (folder, alone)
+    ]
+    assert len(set(fitness[1][1])) > 1
+    assert fitness[0] == fitness[1]
+    assert (folder / BEST).read_bytes() == (alone / BEST).read_bytes()
+    found = Campaign(read_config(folder), folder, stream=io.StringIO()).run()
+    np.testing.assert_array_equal(found.search.mean, expected.search.mean)

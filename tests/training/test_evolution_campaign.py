@@ -52,7 +52,7 @@ class Cheap:
 
     def returns(self, vectors, keys):
         noise = 0.001 * jax.vmap(jax.random.normal)(keys)
-        return (vectors.mean(1) + noise - self._steps * 1e-4)[:, None]
+        return np.array(vectors.mean(1) + noise - self._steps * 1e-4)[:, None]
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def test_a_row_says_what_its_generation_did(unbroken):
     assert row["mean"] == pytest.approx(np.mean(row["fitness"]))
     assert row["std"] == pytest.approx(np.std(row["fitness"]))
     assert row["returns"] == {"CartPole-v1": pytest.approx(row["mean"])}
-    assert row["horizon"], row["failed"] == (1000, 0)
+    assert (row["horizon"], row["failed"]) == (1000, 0)
     # 4 members, 2 rollouts of the one run of 4 * 128 steps that 1000 steps hold
     assert row["steps_per_second"] * row["seconds"] == pytest.approx(4096, rel=0.5)
 
@@ -227,9 +227,11 @@ def test_one_process_at_a_time(tmp_path):
         run(tmp_path)
 
 
-def test_a_start_that_is_not_there_leaves_no_campaign(tmp_path):
+def test_what_is_not_there_leaves_no_campaign(tmp_path):
     with pytest.raises(ValueError, match="minatr"):
         run(tmp_path, start="minatr")
+    with pytest.raises(ValueError, match="CartPol-v1"):
+        run(tmp_path, environments=("CartPol-v1",))
     run(tmp_path, generations=1)
 
 
@@ -257,7 +259,9 @@ def test_the_best_of_a_shorter_horizon_is_no_rival(tmp_path):
 def test_failed_members_are_counted_and_the_rest_told(tmp_path, monkeypatch):
     class Failing(Cheap):
         def returns(self, vectors, keys):
-            return super().returns(vectors, keys).at[0].set(jnp.nan)
+            returns = super().returns(vectors, keys)
+            returns[0] = np.nan
+            return returns
 
     monkeypatch.setattr(campaign, "Evaluator", Failing)
     standing = run(tmp_path, generations=1)
@@ -273,7 +277,7 @@ def test_failed_members_are_counted_and_the_rest_told(tmp_path, monkeypatch):
 def test_when_all_members_fail_nothing_moves(tmp_path, monkeypatch):
     class Failing(Cheap):
         def returns(self, vectors, keys):
-            return jnp.full((len(keys), 1), jnp.nan)
+            return np.full((len(keys), 1), np.nan)
 
     monkeypatch.setattr(campaign, "Evaluator", Failing)
     standing = run(tmp_path, generations=1)

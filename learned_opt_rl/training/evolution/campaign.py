@@ -1,6 +1,7 @@
 """A campaign from its first generation, or wherever it stands, to its last."""
 
 import dataclasses
+import io
 import math
 import pathlib
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 from learned_opt_rl.evaluation._lock import locked
 from learned_opt_rl.evaluation.results import Row
 from learned_opt_rl.training.evolution import fitness as judging
+from learned_opt_rl.training.evolution import processes
 from learned_opt_rl.training.evolution.config import EvolutionConfig
 from learned_opt_rl.training.evolution.fitness import Evaluator
 from learned_opt_rl.training.evolution.folder import Folder, Standing
@@ -75,13 +77,17 @@ class Campaign:
         Raises:
             CampaignChangedError: The folder holds another campaign.
             FolderInUseError: Another process runs it.
-            ValueError: Devices or block do not fit the population, or no state in the
-                folder is whole.
+            ValueError: Devices or block do not fit the population, there is no such
+                environment, or no state in the folder is whole.
+            MissingExtraError: An environment's package is not installed.
             OSError: The folder cannot be written; what it held is still there.
         """
         judging.check_execution(
             self.config, self.execution.devices, self.execution.block
         )
+        judging.tasks(self.config, self.config.horizon(0))  # is every one there?
+        if jax.process_index() > 0:
+            return self._follow()
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             folder = Folder(self.path, self.config)
@@ -89,18 +95,29 @@ class Campaign:
             fresh = standing is None
             standing = self._first() if standing is None else standing
             folder.claim()
-            standing = jax.tree.map(jnp.asarray, standing)
-            if fresh:
-                standing, row = self._validated(standing, {"generation": 0})
-                folder.save(standing, [row])
-            return self._rest(folder, standing)
+            fresh, standing = processes.of_the_first((fresh, standing))
+            return self._rest(fresh, standing, folder)
 
-    def _rest(self, folder: Folder, standing: Standing) -> Standing:
+    def _follow(self) -> Standing:
+        """The part of a process that is not the first: it never sees the folder."""
+        standing = self._standing(jnp.zeros(self.config.learned.size))
+        self._stream = io.StringIO()
+        fresh, standing = processes.of_the_first((False, standing))
+        return self._rest(fresh, standing, None)
+
+    def _rest(self, fresh: Any, standing: Standing, folder: Folder | None) -> Standing:
+        def keep(standing: Standing, row: Row) -> None:
+            if folder is not None:
+                folder.save(standing, [row])
+
+        if fresh:
+            standing, row = self._validated(standing, {"generation": 0})
+            keep(standing, row)
         done, total = int(standing.search.generation), self.config.generations
         with Progress(done, total, self._stream) as progress:
             while done < total:
                 standing, row = self.advance(standing)
-                folder.save(standing, [row])
+                keep(standing, row)
                 done += 1
                 progress(row, float(standing.best_validation))
         return standing
@@ -121,8 +138,9 @@ class Campaign:
         population = strategy.ask(standing.search)
         keys = judging.member_keys(config, standing.search).reshape(-1)
         vectors = jnp.repeat(population, config.rollouts, axis=0)
-        returns = _arrived(evaluator.returns(vectors, keys))
-        returns = returns.reshape(config.population, config.rollouts, -1)
+        returns = evaluator.returns(vectors, keys).reshape(
+            config.population, config.rollouts, -1
+        )
         fitness = judging.fitness(returns, config)
         search = strategy.tell(standing.search, jnp.asarray(fitness))
         row = self._row(generation, fitness, returns, time.perf_counter() - started)
@@ -161,8 +179,7 @@ class Campaign:
         horizon = config.horizon(max(done - 1, 0))
         keys = jax.random.split(self._key("validation"), config.validation_seeds)
         vectors = jnp.tile(search.mean, (config.validation_seeds, 1))
-        found = self._evaluator_of(horizon).returns(vectors, keys)
-        returns = _arrived(found)[None]
+        returns = self._evaluator_of(horizon).returns(vectors, keys)[None]
         value = judging.fitness(returns, config)[0]
         row = {
             **row,
@@ -221,13 +238,6 @@ class Campaign:
             f"environment steps per generation{needs}; compiled in {seconds:.0f} s\n"
         )
         self._stream.flush()
-
-
-def _arrived(array: Any) -> np.ndarray:
-    """Waits in a way that an interrupt can end: a generation may take minutes."""
-    while not array.is_ready():
-        time.sleep(0.002)
-    return np.asarray(array)
 
 
 def _number(value: Any) -> float | None:

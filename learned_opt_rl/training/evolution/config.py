@@ -48,7 +48,7 @@ class EvolutionConfig:
             ``"published-sgd"``.
         validate_every: Generations between two validations of the mean.
         validation_seeds: Agents per validation and environment; always the same.
-        generations: When it is over; it may be raised later.
+        generations: When it is over, with a validation; it may be raised later.
         seed: Of everything.
 
     Raises:

@@ -9,6 +9,7 @@ blocks, but not from the number of devices.
 """
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -93,7 +94,6 @@ class Evaluator:
     """Runs of a campaign at one horizon, compiled once.
 
     Attributes:
-        compiled: The program; for its memory, see `memory`.
         block: Runs trained side by side.
     """
 
@@ -128,17 +128,23 @@ class Evaluator:
         run = make_run(learned, tasks(config, steps))
         program = jax.jit(self._over_devices(run, len(config.environments)))
         shape = (devices * self._slots, self.block)
-        vectors = self._spec((*shape, learned.size), jnp.float32)
-        keys = self._spec(shape, jax.random.key(0).dtype)
-        self.compiled = program.lower(vectors, keys, 0).compile()
+        sharding = NamedSharding(self._mesh, PartitionSpec(_RUNS))
+        data = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+        self._compiled = program.lower(
+            jax.ShapeDtypeStruct(
+                (*shape, learned.size), jnp.float32, sharding=sharding
+            ),
+            jax.ShapeDtypeStruct((*shape, *data.shape), data.dtype, sharding=sharding),
+            0,
+        ).compile()
 
     @property
     def memory(self) -> int | None:
         """Bytes each device needs, if the backend says."""
-        analysis = self.compiled.memory_analysis()
+        analysis = self._compiled.memory_analysis()
         return None if analysis is None else int(analysis.temp_size_in_bytes)
 
-    def returns(self, vectors: jax.Array, keys: jax.Array) -> Any:
+    def returns(self, vectors: jax.Array, keys: jax.Array) -> np.ndarray:
         """Trains agents.
 
         Args:
@@ -146,14 +152,20 @@ class Evaluator:
             keys: Typed PRNG keys ``[runs]``.
 
         Returns:
-            Final returns, float32 ``[runs, environments]``, on their way: the program
-            may still run, as with any array of jax.
+            Final returns, float32 ``[runs, environments]``. While it waits, an
+            interrupt ends it: a generation may take minutes.
         """
         runs, devices = len(keys), self._mesh.size
         blocks = math.ceil(runs / (devices * self.block))
         places = self._places(runs, blocks)
-        arranged = [self._put(x[places]) for x in (vectors, keys)]
-        found = self.compiled(*arranged, np.int32(blocks))
+        arranged = [
+            self._put(np.asarray(x)[places])
+            for x in (vectors, jax.random.key_data(keys))
+        ]
+        found: Any = self._compiled(*arranged, np.int32(blocks))
+        while not found.is_ready():
+            time.sleep(0.002)
+        found = np.asarray(found)
         found = found.reshape(devices, self._slots, self.block, -1)[:, :blocks]
         return found.reshape(devices * blocks * self.block, -1)[:runs]
 
@@ -171,7 +183,9 @@ class Evaluator:
     def _over_devices(self, run: RunFn, environments: int) -> Any:
         side_by_side = run if self.block == 1 else jax.vmap(run)
 
-        def share(vectors: jax.Array, keys: jax.Array, blocks: jax.Array) -> jax.Array:
+        def share(vectors: jax.Array, data: jax.Array, blocks: jax.Array) -> jax.Array:
+            keys = jax.random.wrap_key_data(data)
+
             def step(i: jax.Array, found: jax.Array) -> jax.Array:
                 which = (i, 0) if self.block == 1 else i
                 returns = side_by_side(vectors[which], keys[which])
@@ -192,15 +206,12 @@ class Evaluator:
             check_vma=False,
         )
 
-    def _spec(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=self._sharding)
-
-    @property
-    def _sharding(self) -> NamedSharding:
-        return NamedSharding(self._mesh, PartitionSpec(_RUNS))
-
-    def _put(self, array: jax.Array) -> jax.Array:
-        return jax.device_put(array, self._sharding)
+    def _put(self, array: np.ndarray) -> jax.Array:
+        # Every process has the whole array, and places what its devices need of it.
+        sharding = NamedSharding(self._mesh, PartitionSpec(_RUNS))
+        return jax.make_array_from_callback(
+            array.shape, sharding, lambda index: array[index]
+        )
 
 
 def member_keys(config: EvolutionConfig, state: State) -> jax.Array:
@@ -252,8 +263,9 @@ def check_execution(config: EvolutionConfig, devices: int, block: int | None) ->
         The block.
 
     Raises:
-        ValueError: Devices do not divide the population, or are not there; or the block
-            does not divide the runs of a device.
+        ValueError: Devices do not divide the population, or are not there, or leave out
+            some of several processes; or the block does not divide the runs of a
+            device.
     """
     population = config.population
     if devices < 1 or population % devices:
@@ -262,6 +274,11 @@ def check_execution(config: EvolutionConfig, devices: int, block: int | None) ->
             f"a divisor of {population}, or another population"
         )
     require_devices(devices)
+    if jax.process_count() > 1 and devices != jax.device_count():
+        raise ValueError(
+            f"devices={devices}, but {jax.process_count()} processes have "
+            f"{jax.device_count()}; with several processes all of them take part"
+        )
     runs = population * config.rollouts // devices
     if block is None:
         wanted = 1 if jax.default_backend() == "cpu" else _BLOCK_OFF_CPU
