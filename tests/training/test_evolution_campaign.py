@@ -299,6 +299,19 @@ def test_progress_is_a_line_per_generation(tmp_path):
     assert lines[1].endswith("0:00:00 left")
 
 
+def test_a_generation_without_differences_is_told(tmp_path, monkeypatch):
+    class Flat(Cheap):
+        def returns(self, vectors, keys):
+            return np.ones((len(keys), 1))
+
+    monkeypatch.setattr(campaign, "Evaluator", Flat)
+    stream = io.StringIO()
+    Campaign(dataclasses.replace(CONFIG, generations=1), tmp_path, stream=stream).run()
+    assert stream.getvalue().endswith(
+        "(all members equal, nothing moves: raise sigma?)\n"
+    )
+
+
 def test_progress_is_a_bar_in_a_terminal(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "90")  # no agent is as fast as this test's
 

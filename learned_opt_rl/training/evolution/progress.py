@@ -47,6 +47,9 @@ class Progress:
             f"validated {_short(best_validation)}  "
             f"{row['steps_per_second']:,.0f} steps/s  {left} left"
         )
+        if row.get("std") == 0:
+            # As from zeros with a small sigma, over short runs.
+            shown += "  (all members equal, nothing moves: raise sigma?)"
         if self._bar is None:
             self._stream.write(f"generation {done}/{self._total}  {shown}\n")
             self._stream.flush()
