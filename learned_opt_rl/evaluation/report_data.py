@@ -2,7 +2,7 @@
 
 import dataclasses
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -83,15 +83,18 @@ def gather(
     ]
 
 
-def commands(rows: Iterable[Row], folder: str = "again") -> list[str]:
+def commands(
+    rows: Iterable[Row], folder: str = "again", command: str = "compare"
+) -> list[str]:
     """The commands that make the rows once more.
 
     Args:
         rows: As `comparable.checked` accepts.
         folder: Where to.
+        command: Of ``learned-opt-rl``; ``"evaluate"`` takes rows of one rule.
 
     Returns:
-        One command per agent, length and variant.
+        One command per agent, length, variant and run of consecutive seeds.
 
     Example:
         >>> row = {"rule": "adam", "environment": "ant", "seed": 3, "curve": [1.0]}
@@ -107,23 +110,30 @@ def commands(rows: Iterable[Row], folder: str = "again") -> list[str]:
         key = (row.get("agent") or "ppo", row["total_timesteps"], variant)
         groups.setdefault(key, []).append(row)
     return [
-        _command(agent, steps, variant, groups[agent, steps, variant], folder)
-        for agent, steps, variant in sorted(groups)
+        shlex.join(["learned-opt-rl", command, *words, "--out", folder])
+        for key in sorted(groups)
+        for words in _arguments(*key, groups[key])
     ]
 
 
-def _command(
-    agent: str, steps: float, variant: tuple[str, ...], rows: list[Row], folder: str
-) -> str:
+def _arguments(
+    agent: str, steps: float, variant: tuple[str, ...], rows: list[Row]
+) -> Iterator[list[str]]:
+    rules = sorted({row["rule"] for row in rows})
+    environments = sorted({row["environment"] for row in rows})
     seeds = sorted({row["seed"] for row in rows})
-    words = ["learned-opt-rl", "compare", *sorted({row["rule"] for row in rows})]
-    words += ["--environments", *sorted({row["environment"] for row in rows})]
-    words += ["--seeds", str(seeds[-1] - seeds[0] + 1)]
-    words += ["--first-seed", str(seeds[0])] if seeds[0] else []
-    words += ["--steps", f"{steps:.15g}"]
-    words += ["--agent", agent] if agent != "ppo" else []
-    words += ["--set", *variant] if variant else []
-    return shlex.join([*words, "--out", folder])
+    starts = [seed for seed in seeds if seed - 1 not in seeds]
+    ends = [seed for seed in seeds if seed + 1 not in seeds]
+    for first, last in zip(starts, ends, strict=True):
+        yield [
+            *rules,
+            *("--environments", *environments),
+            *("--seeds", str(last - first + 1)),
+            *(("--first-seed", str(first)) if first else ()),
+            *("--steps", f"{steps:.15g}"),
+            *(("--agent", agent) if agent != "ppo" else ()),
+            *(("--set", *variant) if variant else ()),
+        ]
 
 
 def axes(found: list[Results]) -> dict[str, dict[str, dict[Any, Estimate]]]:

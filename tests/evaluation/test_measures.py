@@ -12,7 +12,7 @@ def by_rule(rows):
 def test_everything_is_measured():
     rows = [
         row("adam", seed=seed, final=4.0, curve=[1.0, 2.0, 3.0, 4.0])
-        for seed in range(3)
+        for seed in range(5)
     ]
     rows += [
         row(
@@ -23,16 +23,17 @@ def test_everything_is_measured():
             dormant=[0.0, 0.25],
             nan_updates=seed,
         )
-        for seed in range(3)
+        for seed in range(5)
     ]
     found = by_rule(rows)["lion"]
-    assert (found.seeds, found.steps, found.failed) == ((0, 1, 2), 1000, 0)
-    assert (found.final.value, found.final.low, found.final.high) == (6.0, 5.0, 7.0)
-    assert found.auc.value == pytest.approx(np.mean([10 / 4, 12 / 4, 14 / 4]))
-    assert found.steps_to_adam == 500.0  # the mean there is 5
+    assert (found.seeds, found.steps, found.failed) == ((0, 1, 2, 3, 4), 1000, 0)
+    assert found.final.value == 7.0
+    assert 5.0 < found.final.low < 7.0 < found.final.high < 9.0
+    assert found.auc.value == pytest.approx(np.mean([(10 + 2 * s) / 4 for s in range(5)]))
+    assert found.steps_to_adam == 500.0  # the mean there is 6
     assert found.seconds_to_adam == 4.0  # half of 8
-    assert (found.dormant, found.nan_updates) == (0.25, 3)
-    assert found.paired.value == 2.0
+    assert (found.dormant, found.nan_updates) == (0.25, 10)
+    assert found.paired.value == 3.0
     adam = by_rule(rows)["adam"]
     assert (adam.paired, adam.steps_to_adam, adam.dormant) == (None, 1000.0, None)
 

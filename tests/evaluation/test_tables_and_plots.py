@@ -94,13 +94,13 @@ def test_missing_matplotlib_names_the_extra(monkeypatch, tmp_path):
 
 
 def test_tables_of_environments_say_what_is_missing():
-    rows = result_rows.table({"adam": {"ant": [1.0, 3.0]}, "a|b": {"ant": [1.0] * 3}})
+    rows = result_rows.table({"adam": {"ant": [1.0, 3.0]}, "a|b": {"ant": [1.0] * 5}})
     rows += [result_rows.row("sgd", "ant", final=None, curve=[None])]
     lines = tables.render(tables.environments(measure(rows)), "markdown").splitlines()
     assert lines[2] == (
         "| ant | adam | 2 | 2.00 (2 seeds) | - | 0.83 (2 seeds) | 1,000 | - | - | 0 |"
     )
-    assert lines[3].startswith("| ant | a\\|b | 3 | 1.00 [1.00, 1.00] | ")
+    assert lines[3].startswith("| ant | a\\|b | 5 | 1.00 [1.00, 1.00] | ")
     assert lines[4].startswith("| ant | sgd | 1 | 1.00 (1 seed) | ")
     assert lines[4].endswith(" | 1 |")
 
@@ -140,9 +140,9 @@ def test_names_are_drawn_as_they_are(tmp_path):
     assert b"<script>" not in svg
 
 
-def test_curves_have_a_panel_per_environment_and_a_band_from_three_seeds_on():
+def test_curves_have_a_panel_per_environment_and_a_band_from_five_seeds_on():
     pytest.importorskip("matplotlib")
-    rows = result_rows.table({"adam": {"ant": [1.0] * 3, "hopper": [1.0] * 2}})
+    rows = result_rows.table({"adam": {"ant": [1.0] * 5, "hopper": [1.0] * 4}})
     ant, hopper = report_plots.curves_figure(rows).axes
     assert (ant.get_title(), hopper.get_title()) == ("ant", "hopper")
     assert (len(ant.collections), len(hopper.collections)) == (1, 0)
