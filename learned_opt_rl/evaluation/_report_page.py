@@ -32,7 +32,8 @@ _METHOD = (
     "better. Brackets hold 95% intervals of the stratified bootstrap ({resamples} "
     "samples): runs are drawn again within each environment (Agarwal et al., 2021; by "
     "rliable). They say what other seeds might have given, not other environments. "
-    "Fewer than {seeds} seeds have no interval. The paired difference is from tuned "
+    "Fewer than {seeds} seeds have no interval; those of few seeds are too narrow: "
+    "percentile intervals then cover less than 95%. The paired difference is from tuned "
     "Adam, seed by seed: the same seed starts with the same agent."
 )
 _NO_PLOTS = (
@@ -84,7 +85,8 @@ def _figures_of(
 ) -> Iterator[tuple[str, str, Callable[[], "Figure"]]]:
     """Name, caption and maker of each picture of a setting."""
     rows = result.setting.rows
-    curves = "means over seeds with 95% bootstrap bands (none below 3 seeds)"
+    least = statistics.MIN_SEEDS
+    curves = f"means over seeds with 95% bootstrap bands (none below {least} seeds)"
     yield (
         "curves",
         f"Learning curves: {curves}",

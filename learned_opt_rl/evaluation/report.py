@@ -110,7 +110,7 @@ def leaderboard_rows(paths: Sequence[str | pathlib.Path]) -> list[dict[str, Any]
 
     Returns:
         Dictionaries with ``rule``, ``environment``, ``mean`` (None if no run has a
-        return), ``interval`` (None with fewer than three seeds), ``seeds``, ``failed``,
+        return), ``interval`` (None with fewer than five seeds), ``seeds``, ``failed``,
         ``steps``, ``agent``, ``variant``, ``revision`` and ``source``; by environment
         and length, the best first.
 

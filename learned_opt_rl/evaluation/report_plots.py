@@ -1,7 +1,7 @@
 """The pictures of a report: curves, aggregates, comparisons, profiles.
 
 Each function gives a matplotlib figure; `save` writes it. Bands and bars are 95%
-bootstrap intervals; with fewer than three seeds there are none.
+bootstrap intervals; with fewer than five seeds there are none.
 """
 
 import math
@@ -263,7 +263,7 @@ def _numbers(value: Any) -> list[float]:
 def _draw_curves(
     axes: "Axes", group: Sequence[Row], floor: float, style: dict[str, Any]
 ) -> None:
-    """The mean over seeds and, from three on, a band."""
+    """The mean over seeds and, from five on, a band."""
     curves = [row["curve"] for row in group]
     shares, values = curve_matrix(curves, floor, _MAX_POINTS)
     steps = shares * group[0]["total_timesteps"]
