@@ -24,10 +24,13 @@ def to_json(
         "settings": [_setting(result) for result in found],
         "generalisation": {
             axis: {
-                rule: [{"at": value, **e.to_dict()} for value, e in group.items()]
-                for rule, group in rules.items()
+                name: {
+                    rule: [{"at": value, **e.to_dict()} for value, e in group.items()]
+                    for rule, group in rules.items()
+                }
+                for name, rules in along.items()
             }
-            for axis, rules in report_data.axes(found).items()
+            for axis, along in report_data.axes(found).items()
         },
         "failures": [
             {key: str(failure.get(key, "")) for key in _FAILURE} for failure in failures

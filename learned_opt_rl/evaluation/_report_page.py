@@ -33,8 +33,8 @@ _METHOD = (
     "samples): runs are drawn again within each environment (Agarwal et al., 2021; by "
     "rliable). They say what other seeds might have given, not other environments. "
     "Fewer than {seeds} seeds have no interval; those of few seeds are too narrow: "
-    "percentile intervals then cover less than 95%. The paired difference is from tuned "
-    "Adam, seed by seed: the same seed starts with the same agent."
+    "percentile intervals then cover less than 95%. The paired difference is from "
+    "tuned Adam, seed by seed: the same seed starts with the same agent."
 )
 _NO_PLOTS = (
     "There are no pictures here: they need the extra eval "
@@ -70,14 +70,21 @@ def draw(found: list[Results], folder: pathlib.Path) -> list[Picture]:
             paths = report_plots.save(make(), folder / f"{name}{ending}")
             pictures.append(Picture(index, paths, caption))
     for index, (axis, values) in enumerate(report_data.axes(found).items()):
-        figure = report_plots.generalisation_figure(
-            values, axis, "IQM of normalised return"
-        )
+        figure = report_plots.generalisation_figure(values, axis)
         name = f"generalisation-{index + 1}-{re.sub('[^A-Za-z0-9_]+', '_', axis)[:40]}"
-        caption = f"IQM of the normalised return over {axis}"
+        caption = _caption(axis)
         paths = report_plots.save(figure, folder / name)
         pictures.append(Picture(None, paths, caption))
     return pictures
+
+
+def _caption(axis: str) -> str:
+    what = "without each feature" if axis == "features" else f"over {axis}"
+    least = statistics.MIN_SEEDS
+    return (
+        f"Final return, not normalised, {what}: means over seeds with 95% bootstrap "
+        f"intervals (none below {least} seeds)"
+    )
 
 
 def _figures_of(

@@ -1,8 +1,9 @@
 """Everything a report states, computed from rows; `report` sets it on a page."""
 
 import dataclasses
+import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from learned_opt_rl.evaluation.results import Row
 from learned_opt_rl.evaluation.statistics import Estimate, Returns, Scores
 
 Aggregates = dict[str, dict[str, Estimate]]
+Along = dict[str, dict[str, dict[Any, Estimate]]]
+"""Final return by environment, rule and value of an axis."""
 Profile = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 
 NO_RLIABLE = (
@@ -136,16 +139,19 @@ def _arguments(
         ]
 
 
-def axes(found: list[Results]) -> dict[str, dict[str, dict[Any, Estimate]]]:
-    """What settings were varied in, and the IQM of each rule along it.
+def axes(found: list[Results]) -> dict[str, Along]:
+    """What was varied, and the final return of each rule along it.
 
     Args:
-        found: From `gather`, several settings.
+        found: From `gather`.
 
     Returns:
-        By axis (a key of the variants, or ``"total_timesteps"``), rule and value. Along
-        an axis, all else is as in most settings; a setting that does not name the axis
-        has the value of its configuration.
+        By axis, environment, rule and value, in the order of `in_order`. An axis is a
+        key of the variants, ``"total_timesteps"``, or ``"features"``: what rules such
+        as ``minatar@no-horizon`` miss, ``"all"`` standing for those that miss nothing.
+        Along an axis, all else is as in most settings; a setting that does not name
+        the axis has the value of its configuration. Returns are not normalised: by
+        Adam at the same value, Adam would look the same at all of them.
 
     Example:
         >>> axes([])
@@ -161,23 +167,70 @@ def axes(found: list[Results]) -> dict[str, dict[str, dict[Any, Estimate]]]:
         along = {
             value[key]: result
             for value, other, result in zip(values, others, found, strict=True)
-            if other == usual and value[key] is not None and result.aggregates
+            if other == usual and value[key] is not None
         }
         if len(along) > 1:
-            varied[key] = _by_rule(along)
-    return varied
+            varied[key] = _along(
+                (m.environment, m.rule, value, m.final)
+                for value, result in along.items()
+                for m in result.measures
+            )
+    features = _features(found)
+    return varied | ({"features": features} if features else {})
 
 
-def _by_rule(along: Mapping[Any, Results]) -> dict[str, dict[Any, Estimate]]:
-    rules = sorted({rule for result in along.values() for rule in result.aggregates})
+def _features(found: list[Results]) -> Along:
+    """Of the setting in which the most rules miss one."""
+
+    def missing(result: Results) -> int:
+        return sum("@" in m.rule for m in result.measures)
+
+    best = max(found, key=missing, default=None)
+    if best is None or not missing(best):
+        return {}
+    return _along(
+        (m.environment, rule, feature or "all", m.final)
+        for m in best.measures
+        for rule, _, feature in [m.rule.partition("@")]
+    )
+
+
+def _along(points: Iterable[tuple[str, str, Any, Estimate | None]]) -> Along:
+    """By environment, rule and value."""
+    kept = [point for point in points if point[3] is not None]
+    found: Along = {}
+    for value in in_order({value for _, _, value, _ in kept}):
+        for name, rule, _, final in (point for point in kept if point[2] == value):
+            found.setdefault(name, {}).setdefault(rule, {})[value] = final
     return {
-        rule: {
-            value: result.aggregates[rule]["IQM"]
-            for value, result in along.items()
-            if rule in result.aggregates
-        }
-        for rule in rules
+        name: {rule: rules[rule] for rule in sorted(rules)}
+        for name, rules in sorted(found.items())
     }
+
+
+def in_order(values: Iterable[Any]) -> list[Any]:
+    """Values of an axis from the least up.
+
+    Args:
+        values: Numbers or texts, each once.
+
+    Returns:
+        Sorted by the numbers in them where all have some, else ``"all"`` first and the
+        others by their letters.
+
+    Example:
+        >>> in_order(["16x16", "8x8"]), in_order(["no-horizon", "all"])
+        (['8x8', '16x16'], ['all', 'no-horizon'])
+    """
+    values = list(values)
+    if all(map(_numbers, values)):
+        return sorted(values, key=lambda value: (_numbers(value), str(value)))
+    return sorted(values, key=lambda value: (value != "all", str(value)))
+
+
+def _numbers(value: Any) -> list[float]:
+    """The numbers in a value: of '16x16', twice 16."""
+    return [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", str(value))]
 
 
 def _value(setting: Setting, key: str) -> Any:

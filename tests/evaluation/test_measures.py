@@ -29,7 +29,9 @@ def test_everything_is_measured():
     assert (found.seeds, found.steps, found.failed) == ((0, 1, 2, 3, 4), 1000, 0)
     assert found.final.value == 7.0
     assert 5.0 < found.final.low < 7.0 < found.final.high < 9.0
-    assert found.auc.value == pytest.approx(np.mean([(10 + 2 * s) / 4 for s in range(5)]))
+    assert found.auc.value == pytest.approx(
+        np.mean([(10 + 2 * s) / 4 for s in range(5)])
+    )
     assert found.steps_to_adam == 500.0  # the mean there is 6
     assert found.seconds_to_adam == 4.0  # half of 8
     assert (found.dormant, found.nan_updates) == (0.25, 10)

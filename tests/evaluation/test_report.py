@@ -213,16 +213,52 @@ def test_a_folder_without_results_is_refused(tmp_path, content, message):
 
 
 def test_axes_are_what_settings_differ_in():
-    pytest.importorskip("rliable")
     rows = random_table(config={"hidden": [64, 64]})
     rows += [r | {"variant": {"hidden": "8x8"}} for r in rows]
     rows += [r | {"variant": {"activation": "tanh"}} for r in rows[:20]]
     found = report_data.axes(report_data.gather(rows))
     assert set(found) == {"hidden"}  # relu is not in these configurations
-    assert set(found["hidden"]["adam"]) == {"64x64", "8x8"}
+    assert list(found["hidden"]) == ["ant", "hopper"]
+    assert list(found["hidden"]["ant"]["adam"]) == ["8x8", "64x64"]
     lengths = [r | {"total_timesteps": n} for r in random_table() for n in (10, 20)]
     found = report_data.axes(report_data.gather(lengths))
-    assert set(found["total_timesteps"]["lion"]) == {10, 20}
+    assert set(found["total_timesteps"]["ant"]["lion"]) == {10, 20}
+
+
+def test_an_axis_shows_returns_as_they_are(tmp_path, without_plots, without_rliable):
+    # Adam gains more by width than lion does, which normalised would seem to lose.
+    means = {"128x128": (8.0, 6.0), "16x16": (1.0, 3.0)}
+    rows = [
+        r
+        for hidden, (adam, lion) in means.items()
+        for r in table(
+            {"adam": {"ant": [adam]}, "lion": {"ant": [lion]}},
+            variant={"hidden": hidden},
+        )
+    ]
+    data = json.loads(written(tmp_path, rows)["report.json"])
+    shown = data["generalisation"]["hidden"]["ant"]
+    assert [(p["at"], p["value"]) for p in shown["adam"]] == [
+        ("16x16", 1.0),
+        ("128x128", 8.0),
+    ]
+    assert [p["value"] for p in shown["lion"]] == [3.0, 6.0]
+
+
+def test_missing_features_are_an_axis_of_the_report(tmp_path):
+    pytest.importorskip("matplotlib")
+    finals = {"minatar@no-horizon": 1.0, "minatar": 3.0, "adam": 2.0}
+    rows = table({rule: {"ant": [final]} for rule, final in finals.items()})
+    files = written(tmp_path, rows)
+    assert "plots/generalisation-1-features.svg" in files
+    page = Page(files["report.html"])
+    assert "Final return, not normalised, without each feature" in page.text
+    shown = json.loads(files["report.json"])["generalisation"]["features"]["ant"]
+    points = {rule: [(p["at"], p["value"]) for p in shown[rule]] for rule in shown}
+    assert points == {
+        "adam": [("all", 2.0)],
+        "minatar": [("all", 3.0), ("no-horizon", 1.0)],
+    }
 
 
 def test_commands_are_quoted_and_one_per_setting():

@@ -162,16 +162,16 @@ def test_generalisation_is_in_order_of_size():
     pytest.importorskip("matplotlib")
     at = {"64x64": 2.0, "16x16": 1.0, "256x256": 3.0}
     found = {"adam": {value: Estimate(y, None, None, 1) for value, y in at.items()}}
-    (axes,) = report_plots.generalisation_figure(found, "hidden", "IQM").axes
+    figure = report_plots.generalisation_figure({"ant": found, "sea": found}, "hidden")
+    axes, other = figure.axes
+    assert (axes.get_title(), other.get_title()) == ("ant", "sea")
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels == ["16x16", "64x64", "256x256"]
     assert axes.lines[0].get_ydata().tolist() == [1.0, 2.0, 3.0]
     numbers = {"adam": {n: Estimate(1.0, 0.0, 2.0, 3) for n in (10_000, 100)}}
-    (axes,) = report_plots.generalisation_figure(
-        numbers, "total_timesteps", "IQM", trained=100
-    ).axes
+    (axes,) = report_plots.generalisation_figure({"ant": numbers}, "steps").axes
     assert axes.get_xscale() == "log"
-    assert axes.lines[-1].get_xdata() == [100, 100]
+    assert axes.lines[0].get_xdata().tolist() == [100, 10_000]
 
 
 def test_the_same_figure_gives_the_same_files(tmp_path):
@@ -190,7 +190,7 @@ def test_nothing_is_not_drawn():
         report_plots.aggregate_figure,
         lambda found: report_plots.improvement_figure(found, "adam"),
         lambda found: report_plots.profile_figure(np.zeros(1), found),
-        lambda found: report_plots.generalisation_figure(found, "hidden", "IQM"),
+        lambda found: report_plots.generalisation_figure(found, "hidden"),
     ):
         with pytest.raises(ValueError, match="found is empty"):
             draw({})
