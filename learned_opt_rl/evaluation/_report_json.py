@@ -9,7 +9,7 @@ from learned_opt_rl.evaluation.report_data import Profile, Results
 from learned_opt_rl.evaluation.results import Row
 from learned_opt_rl.evaluation.statistics import Estimate
 
-_TIMING = ("seconds_to_adam", "wall_seconds", "steps_per_second", "compile_seconds")
+_TIMING = ("seconds_to_baseline", "wall_seconds", "steps_per_second", "compile_seconds")
 _FAILURE = ("rule", "environment", "agent", "message")
 
 
@@ -104,7 +104,8 @@ def _setting(result: Results) -> dict[str, Any]:
             rule: {kind: _estimates(part) for kind, part in parts.items()}
             for rule, parts in result.split.items()
         },
-        "probability_of_improvement_over_adam": {
+        "baseline": result.baseline,
+        "probability_of_improvement": {
             rule: e.to_dict() for rule, e in result.improvement.items()
         },
         "performance_profiles": {

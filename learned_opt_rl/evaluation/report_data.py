@@ -40,11 +40,12 @@ class Results:
         scores: Those that every rule has.
         aggregates: Mean, median, IQM, optimality gap by rule; empty without rliable.
         split: By learned rule, then by ``"i.d."`` and ``"o.o.d."``: aggregates over
-            those environments alone, of the rule and of tuned Adam.
-        improvement: The probability of a higher return than tuned Adam's, by rule.
+            those environments alone, of the rule and of the baseline.
+        improvement: The probability of a higher return than the baseline's, by rule.
         thresholds: Of the profiles, ``[n]``.
         profiles: Shares of runs above each threshold, with interval, by rule.
         notes: What a reader has to know.
+        baseline: The rule that others are compared with.
     """
 
     setting: Setting
@@ -57,16 +58,22 @@ class Results:
     thresholds: np.ndarray
     profiles: dict[str, Profile]
     notes: list[str]
+    baseline: str = BASELINE
 
 
 def gather(
-    rows: Iterable[Row], method: str = "auto", *, intervals: bool = True
+    rows: Iterable[Row],
+    method: str = "auto",
+    *,
+    baseline: str = BASELINE,
+    intervals: bool = True,
 ) -> list[Results]:
     """Computes all of a report's statistics.
 
     Args:
         rows: As `comparable.checked` accepts.
         method: One of `normalisation.METHODS`.
+        baseline: The rule that others are compared with.
         intervals: Whether to spend time on profiles and i.d./o.o.d. aggregates too.
 
     Returns:
@@ -82,7 +89,8 @@ def gather(
         'adam'
     """
     return [
-        _results(setting, method, intervals) for setting in comparable.settings(rows)
+        _results(setting, method, baseline, intervals)
+        for setting in comparable.settings(rows)
     ]
 
 
@@ -242,30 +250,31 @@ def _value(setting: Setting, key: str) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def _results(setting: Setting, method: str, intervals: bool) -> Results:
-    normalised = normalisation.normalise(setting.rows, method)
+def _results(setting: Setting, method: str, baseline: str, intervals: bool) -> Results:
+    normalised = normalisation.normalise(setting.rows, method, baseline)
     chosen = statistics.scores(normalised.returns)
     able = statistics.has_rliable() and bool(chosen.matrices)
     thresholds = _thresholds(chosen)
     matrices = chosen.matrices if able else {}
     return Results(
         setting=setting,
-        measures=measure(setting.rows),
+        measures=measure(setting.rows, baseline),
         normalised=normalised,
         scores=chosen,
         aggregates=_aggregates(chosen, normalised) if able else {},
-        split=_split(normalised) if able and intervals else {},
+        split=_split(normalised, baseline) if able and intervals else {},
         improvement={
-            rule: statistics.probability_of_improvement(matrix, matrices[BASELINE])
+            rule: statistics.probability_of_improvement(matrix, matrices[baseline])
             for rule, matrix in matrices.items()
-            if rule != BASELINE and BASELINE in matrices
+            if rule != baseline and baseline in matrices
         },
         thresholds=thresholds,
         profiles={
             rule: statistics.performance_profile(matrix, thresholds)
             for rule, matrix in (matrices if intervals else {}).items()
         },
-        notes=_notes(setting, normalised, chosen),
+        notes=_notes(setting, normalised, chosen, baseline),
+        baseline=baseline,
     )
 
 
@@ -278,7 +287,7 @@ def _aggregates(chosen: Scores, normalised: Normalised) -> Aggregates:
     return found
 
 
-def _split(normalised: Normalised) -> dict[str, dict[str, Aggregates]]:
+def _split(normalised: Normalised, baseline: str) -> dict[str, dict[str, Aggregates]]:
     """Aggregates over the environments a learned rule was trained on, and others."""
     found = {}
     for rule, games in normalised.returns.items():
@@ -287,7 +296,7 @@ def _split(normalised: Normalised) -> dict[str, dict[str, Aggregates]]:
             chosen = [name for name in kinds if kinds[name] == kind]
             part: Returns = {
                 other: {name: normalised.returns[other][name] for name in chosen}
-                for other in dict.fromkeys((rule, BASELINE))
+                for other in dict.fromkeys((rule, baseline))
                 if set(chosen) <= set(normalised.returns.get(other, {}))
             }
             aggregates = _aggregates(statistics.scores(part), normalised)
@@ -301,12 +310,15 @@ def _thresholds(chosen: Scores) -> np.ndarray:
     return np.linspace(low, high, _THRESHOLDS)
 
 
-def _notes(setting: Setting, normalised: Normalised, chosen: Scores) -> list[str]:
+def _notes(
+    setting: Setting, normalised: Normalised, chosen: Scores, baseline: str
+) -> list[str]:
     notes = [*normalised.notes]
     rules = {row["rule"] for row in setting.rows}
-    if BASELINE not in rules:
+    if baseline not in rules:
         notes.append(
-            "No row is of tuned Adam (the rule adam), so nothing is compared with it."
+            f"No row is of the baseline {baseline}, so nothing is compared with it; "
+            "--baseline RULE takes another."
         )
     failures = sum(map(statistics.failed, setting.rows))
     if failures:

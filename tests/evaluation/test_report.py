@@ -132,7 +132,7 @@ def test_numbers_are_those_of_the_statistics(tmp_path, without_plots):
     own = only.aggregates["goldie2024/ant"]["mean"].to_dict()
     assert parts["i.d."]["goldie2024/ant"]["mean"] == own
     assert parts["i.d."]["adam"]["mean"]["value"] == pytest.approx(1)
-    improvement = setting["probability_of_improvement_over_adam"]
+    improvement = setting["probability_of_improvement"]
     assert set(improvement) == {"goldie2024/ant"}
     assert data["run"]["commands"] == [
         "learned-opt-rl compare adam goldie2024/ant --environments ant hopper "
@@ -175,7 +175,7 @@ def test_what_makes_runs_less_comparable_is_noted(tmp_path, without_rliable):
 def test_without_adam_the_report_says_so(without_plots, tmp_path):
     rows = table({"lion": {"mine": [1.0, 2.0, 3.0]}})
     files = written(tmp_path, rows)
-    assert "No row is of tuned Adam" in Page(files["report.html"]).text
+    assert "No row is of the baseline adam" in Page(files["report.html"]).text
     (setting,) = json.loads(files["report.json"])["settings"]
     assert setting["normalisation"]["method"] == "raw"
     assert "optimality gap" not in setting["aggregates"].get("lion", {})
@@ -304,3 +304,28 @@ def test_the_page_says_that_intervals_of_few_seeds_are_too_narrow(
     text = Page(written(tmp_path, random_table())["report.html"]).text
     assert "Fewer than 5 seeds have no interval" in text
     assert "then cover less than 95%" in text
+
+
+def test_another_baseline_is_compared_with_everywhere(tmp_path, without_plots):
+    pytest.importorskip("rliable")
+    rows = random_table(("adam:1e-3", "lion"), ("chain/short",))
+    files = written(tmp_path, rows, baseline="adam:1e-3")
+    (setting,) = json.loads(files["report.json"])["settings"]
+    assert setting["baseline"] == "adam:1e-3"
+    assert setting["normalisation"]["method"] == "rule:adam:1e-3"
+    assert set(setting["probability_of_improvement"]) == {"lion"}
+    text = Page(files["report.html"]).text
+    for words in ("minus adam:1e-3, paired", "P(better than adam:1e-3)"):
+        assert words in text
+    assert "Adam" not in text
+    assert "minus adam:1e-3" in report.summary_text(rows, baseline="adam:1e-3")
+
+
+def test_what_is_not_shown_is_not_explained(tmp_path, without_plots):
+    pytest.importorskip("rliable")
+    rows = random_table(("lion", "sgd"), ("mine",))
+    text = Page(written(tmp_path, rows)["report.html"]).text
+    assert "one final return, not normalised: environments with large" in text
+    assert "IQM" in text
+    for words in ("optimality gap", "P(better", "paired difference is"):
+        assert words not in text.replace("minus Adam, paired", "")
