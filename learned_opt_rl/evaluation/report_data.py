@@ -1,6 +1,7 @@
 """Everything a report states, computed from rows; `report` sets it on a page."""
 
 import dataclasses
+import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ NO_RLIABLE = (
 """What a report says where rliable is not installed."""
 
 _THRESHOLDS = 101
+_TUNED = ("adam", "lion", "rmsprop", "sgd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,13 +125,12 @@ def commands(
     return [
         shlex.join(["learned-opt-rl", command, *words, "--out", folder])
         for key in sorted(groups)
-        for words in _arguments(*key, groups[key])
+        for words in _arguments(key, groups[key])
     ]
 
 
-def _arguments(
-    agent: str, steps: float, variant: tuple[str, ...], rows: list[Row]
-) -> Iterator[list[str]]:
+def _arguments(key: tuple, rows: list[Row]) -> Iterator[list[str]]:
+    agent, steps, variant = key
     rules = sorted({row["rule"] for row in rows})
     environments = sorted({row["environment"] for row in rows})
     seeds = sorted({row["seed"] for row in rows})
@@ -205,11 +206,12 @@ def _features(found: list[Results]) -> Along:
 
 def _along(points: Iterable[tuple[str, str, Any, Estimate | None]]) -> Along:
     """By environment, rule and value."""
-    kept = [point for point in points if point[3] is not None]
+    kept = [(*key, final) for *key, final in points if final is not None]
     found: Along = {}
     for value in in_order({value for _, _, value, _ in kept}):
-        for name, rule, _, final in (point for point in kept if point[2] == value):
-            found.setdefault(name, {}).setdefault(rule, {})[value] = final
+        for name, rule, at, final in kept:
+            if at == value:
+                found.setdefault(name, {}).setdefault(rule, {})[value] = final
     return {
         name: {rule: rules[rule] for rule in sorted(rules)}
         for name, rules in sorted(found.items())
@@ -246,8 +248,12 @@ def _value(setting: Setting, key: str) -> Any:
         return max(row["total_timesteps"] for row in setting.rows)
     value = setting.variant.get(key, (setting.rows[0].get("config") or {}).get(key))
     if isinstance(value, list):
-        return "x".join(map(str, value))
+        return _text(value)
     return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _text(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _results(setting: Setting, method: str, baseline: str, intervals: bool) -> Results:
@@ -339,7 +345,38 @@ def _notes(
             f"{setting.repeated} rows repeat another's rule, environment and seed; the "
             "last one counts."
         )
-    return notes + _unequal(setting, chosen)
+    return notes + _untuned(setting) + _unequal(setting, chosen)
+
+
+def _untuned(setting: Setting) -> list[str]:
+    """A note where tuned rules are not run in what they were tuned for."""
+    tuned = [row for row in setting.rows if row["rule"] in _TUNED]
+    found = dict.fromkeys(change for row in tuned for change in _differences(row))
+    if not found:
+        return []
+    rules = ", ".join(sorted({row["rule"] for row in tuned}))
+    return [
+        f"{rules}: tuned for the published PPO, and not tuned again for what is run "
+        f"here ({', '.join(found)})."
+    ]
+
+
+def _differences(row: Row) -> list[str]:
+    """What sets a run apart from the published PPO, but for its length."""
+    agent = row.get("agent") or "ppo"
+    if agent != "ppo":
+        return [f"agent={agent}"]
+    # It brings jax along, which reading rows does without.
+    from learned_opt_rl import agents
+
+    # Some length: PPO's other settings do not depend on it.
+    published = dataclasses.asdict(agents.preset(row["environment"], 1e9))
+    published = json.loads(json.dumps(published))
+    return [
+        f"{name}={_text(value)}"
+        for name, value in sorted((row.get("config") or {}).items())
+        if name in published and name != "total_timesteps" and value != published[name]
+    ]
 
 
 def _unequal(setting: Setting, chosen: Scores) -> list[str]:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import random
 import re
@@ -6,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from learned_opt_rl import agents
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation import report, report_data, results, statistics
 from tests.evaluation.result_rows import random_table, row, table
@@ -329,3 +331,30 @@ def test_what_is_not_shown_is_not_explained(tmp_path, without_plots):
     assert "IQM" in text
     for words in ("optimality gap", "P(better", "paired difference is"):
         assert words not in text.replace("minus Adam, paired", "")
+
+
+def ppo(environment, **changes):
+    """The published PPO as rows have it."""
+    config = dataclasses.asdict(agents.preset(environment, 1e6, **changes))
+    return json.loads(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"agent": "a2c"}, "agent=a2c"),
+        ({"config": ppo("ant", hidden=(8, 8), gamma=0.5)}, "gamma=0.5, hidden=8x8"),
+    ],
+)
+def test_tuned_rules_outside_of_what_they_were_tuned_for_are_noted(changes, said):
+    rows = [row(rule, "ant") for rule in ("adam", "lion", "minatar", "adam:1e-3")]
+    rows = [r | {"config": ppo("ant")} | changes for r in rows]
+    (found,) = report_data.gather(rows)
+    notes = [note for note in found.notes if "tuned for the published PPO" in note]
+    assert notes == [
+        "adam, lion: tuned for the published PPO, and not tuned again for what is run "
+        f"here ({said})."
+    ] * bool(said)
+    (untouched,) = report_data.gather(rows[2:])
+    assert not any("published PPO" in note for note in untouched.notes)
