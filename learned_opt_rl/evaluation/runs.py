@@ -55,9 +55,11 @@ def run(
         One JSON-able row per seed. ``compile_seconds``, ``wall_seconds`` (without
         compilation) and ``steps_per_second`` are of all ``num_agents`` seeds together;
         ``diverged`` says that parameters ended up NaN or infinite, ``nan_updates``
-        counts updates that were; ``auc`` is the mean of ``curve``; ``dormant`` is the
-        share of neurons of dormancy at most 0.025 after at most 200 rollouts, evenly
-        spaced up to the last.
+        counts updates that were; ``curve`` is `TrainResult.returns`, None for what is
+        not finite, as before the first episode ends; ``final_return`` is the last of
+        it and ``auc`` the mean of what it has, None if that is nothing; ``dormant`` is
+        the share of neurons of dormancy at most 0.025 after at most 200 rollouts,
+        evenly spaced up to the last.
 
     Raises:
         ValueError: If a name is unknown, there are no seeds, a rule given as a

@@ -129,6 +129,35 @@ def test_an_lpg_agent_runs_by_an_update_rule(probe):
     np.testing.assert_allclose(row["final_return"], runner.mean_return, atol=1e-6)
 
 
+class Penalty(probe_envs.Probe):
+    """Costs 1 a step; episodes are longer than a rollout."""
+
+    length = 80
+
+    def reward(self, state, action):
+        return jnp.float32(-1)
+
+
+def test_there_is_no_return_before_an_episode_ends():
+    env, reported = envs.adapt(Penalty()), []
+    config = dataclasses.replace(CONFIG, total_timesteps=128 * 3)
+    (row,) = runs.run(
+        "sgd:0.1", env, config, [0], on_rollout=lambda _, mean: reported.append(mean)
+    )
+    assert row["curve"] == [None, None, -80]
+    assert (row["auc"], row["final_return"], row["diverged"]) == (-80, -80, False)
+    np.testing.assert_array_equal(reported, [np.nan, np.nan, -80])
+    config = dataclasses.replace(CONFIG, total_timesteps=128)
+    (row,) = runs.run("sgd:0.1", env, config, [0])
+    assert (row["curve"], row["auc"], row["final_return"]) == ([None], None, None)
+    json.dumps(row, allow_nan=False)
+
+
+def test_agents_without_a_return_are_left_out_of_the_mean():
+    assert _train._mean(np.array([np.nan, 2.0, np.inf, 4.0])) == 3
+    assert np.isnan(_train._mean(jnp.array([jnp.nan])))
+
+
 def test_long_curves_of_dormancy_are_thinned_to_the_last():
     values = np.arange(1, 1001) / 1000
     thinned = _train._thinned(values)
