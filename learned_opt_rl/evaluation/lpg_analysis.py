@@ -225,13 +225,13 @@ def analyse(
     return row, found
 
 
-def _check(mode: Mode, *, grids: int, held_out: int = 0, batch: int) -> None:
+def _check(mode: Mode, *, grids: int, held_out: int | None = None, batch: int) -> None:
     """Raises before anything is run that would fail in the end."""
     _lpg_values.require_tabular(mode)
     for name, value in (("grids", grids), ("batch", batch)):
         if value < 1:
             raise ValueError(f"{name}={value} must be 1 or more")
-    if not 0 <= held_out < grids:
+    if held_out is not None and not 1 <= held_out < grids:
         raise ValueError(
             f"held_out={held_out} of grids={grids}: at least one must be held out and "
             "one left to train on"
