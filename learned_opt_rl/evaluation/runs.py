@@ -17,6 +17,7 @@ from typing import Any
 from learned_opt_rl import envs
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.evaluation import _agents, _train, results, tables
+from learned_opt_rl.evaluation._command import one_line_errors
 from learned_opt_rl.evaluation._identity import identity, wanted
 from learned_opt_rl.evaluation._program import Program
 from learned_opt_rl.evaluation._provenance import provenance as provenance
@@ -109,12 +110,14 @@ def default_config(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs rules from the command line; see the module's description."""
-    options = _parser().parse_args(arguments)
-    config = default_config(options.environment, options.steps)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     # Every name is checked before the first run, which may take hours.
-    envs.make(options.environment)
-    for rule in options.rules:
-        resolve(rule, config, options.environment)
+    with one_line_errors(parser):
+        envs.make(options.environment)
+        config = default_config(options.environment, options.steps)
+        for rule in options.rules:
+            resolve(rule, config, options.environment)
     for rule in options.rules:
         seeds = _missing(options, rule, config)
         if not seeds:

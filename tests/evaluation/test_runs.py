@@ -225,10 +225,21 @@ def test_command_line_resumes(monkeypatch, tmp_path, capsys):
     assert "final return" in shown
 
 
-def test_command_line_checks_every_rule_before_running(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("rule", "environment", "problem"),
+    [
+        ("nosuchrule", "CartPole-v1", "nosuchrule"),
+        ("adam", "CartPol", "name='CartPol' is no environment"),
+    ],
+)
+def test_command_line_checks_every_name_before_running(
+    rule, environment, problem, monkeypatch, tmp_path, capsys
+):
     monkeypatch.setattr(runs, "run", lambda *_, **__: pytest.fail("ran"))
-    with pytest.raises(ValueError, match="nosuchrule"):
-        runs.main(
-            ["--rules", "adam:1e-3", "nosuchrule", "--environment", "CartPole-v1"]
-            + ["--steps", "1e3", "--out", str(tmp_path / "x")]
-        )
+    arguments = ["--environment", environment, "--out", str(tmp_path / "x")]
+    with pytest.raises(SystemExit) as caught:
+        runs.main(["--rules", "adam:1e-3", rule, *arguments])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m learned_opt_rl.evaluation.runs: error: ")
+    assert problem in line
