@@ -329,10 +329,10 @@ def _cells(rows: Iterable[Row]) -> list[tuple[str, ...]]:
             summary.rule,
             summary.environment,
             str(summary.num_seeds),
-            f"{summary.mean:.2f}",
-            f"{summary.low:.2f} to {summary.high:.2f}"
-            if summary.num_seeds > 1
-            else "-",
+            "--" if np.isnan(summary.mean) else f"{summary.mean:.2f}",
+            "-"
+            if summary.num_seeds == 1 or np.isnan(summary.mean)
+            else f"{summary.low:.2f} to {summary.high:.2f}",
             f"{summary.steps_per_second:,.0f}",
             f"{summary.compile_seconds:.1f}",
             f"{summary.wall_seconds:.1f}",

@@ -78,6 +78,16 @@ def test_curves_are_drawn(tmp_path):
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
+def test_curves_of_runs_without_a_return_at_first_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    late = [row(curve=[None, None, 1.0]), row(curve=[None, 0.5, 2.0])]
+    never = row("lion", None, curve=[None] * 3)
+    for rows in ([*late, never], [never]):
+        plots.curves(rows, tmp_path / "x.png")
+        drawn(report_plots.curves_figure(rows), tmp_path)
+    assert "--" in tables.plain([never]) and "nan" not in tables.plain([*late, never])
+
+
 def test_curves_want_one_environment(tmp_path):
     pytest.importorskip("matplotlib")
     with pytest.raises(ValueError, match=r"\['a', 'b'\]"):
