@@ -400,7 +400,9 @@ class TestCompare:
             return list(failures)
 
         monkeypatch.setattr(compare, "execute", execute)
-        monkeypatch.setattr(compare, "summary", lambda folder: ("a table", [folder]))
+        monkeypatch.setattr(
+            compare, "summary", lambda folder, **how: (f"a table of {how}", [folder])
+        )
 
     def test_options_are_passed_on(
         self,
@@ -428,7 +430,7 @@ class TestCompare:
             )
         ]
         assert capsys.readouterr().out.splitlines() == [
-            "a table",
+            "a table of {'normalisation': 'auto', 'baseline': 'adam'}",
             str(tmp_path / "out"),
         ]
 
@@ -449,10 +451,17 @@ class TestCompare:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--seeds", "0"], "seeds=0 must be at least 1"),
-            (["--steps", "10"], "total_timesteps=10 is less than one rollout"),
-            (["--devices", "9"], "devices=9, but there are 2"),
+            (["--seeds", "0"], "--seeds=0 must be at least 1"),
+            (["--steps", "10"], "--steps=10 is less than one rollout"),
+            (["--devices", "9"], "--devices=9, but there are 2"),
+            (["--at-once", "0"], "--at-once=0 must be at least 1"),
+            (["--first-seed", "-1"], "--first-seed=-1 must not be negative"),
             (["--set", "hidden"], "'hidden' is not NAME=VALUE"),
+            (["--normalise", "adm"], "--normalise='adm' is unknown; choose one of"),
+            (["--normalise", "adam"], "--normalise=adam needs runs of 'adam'"),
+            (["--normalise", "rule:x"], "--normalise=rule:x needs runs of 'x'"),
+            (["--normalise", "published"], "--normalise='published' has no positive"),
+            (["--baseline", "lion"], "--baseline=lion needs runs of 'lion', which is"),
         ],
     )
     def test_a_refusal_is_one_line_and_nothing_is_written(
@@ -466,6 +475,37 @@ class TestCompare:
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and message in line
         assert not (tmp_path / "out").exists()
+
+    def test_report_options_are_passed_on(
+        self,
+        asked: list[compare.Comparison],
+        tmp_path: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        self.execute(monkeypatch)
+        how = ["--normalise", "optimal", "--baseline", "adam:1e-3"]
+        assert self.main(tmp_path, "evaluate", "adam:1e-3", *how) == 0
+        passed = "{'normalisation': 'optimal', 'baseline': 'adam:1e-3'}"
+        assert f"a table of {passed}" in capsys.readouterr().out
+        # A rule whose rows are there already need not be named once more.
+        assert self.main(tmp_path, "compare", "lion", *how) == 0
+
+    @pytest.mark.parametrize("below", ["", "/below"])
+    def test_a_file_is_no_folder(
+        self,
+        asked: list[compare.Comparison],
+        below: str,
+        tmp_path: pathlib.Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        (tmp_path / "out").write_text("")
+        out = f"{tmp_path / 'out'}{below}"
+        where = ["--environments", "CartPole-v1", "--out", out]
+        assert cli.main(["compare", "adam", *where]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: --out {out}: ")
+        assert asked == []
 
     def test_failures_are_summed_up(
         self,
@@ -537,8 +577,13 @@ class TestCompare:
         rows.write_text(rows.read_text() + '{"rule"')
         assert cli.main(["report", str(tmp_path)]) == 0
         captured = capsys.readouterr()
+        assert "minus Adam" in captured.out
         assert "24.00" in captured.out
         assert captured.err.startswith(f"warning: {rows} ends in a line that was never")
+        assert cli.main(["report", str(tmp_path), "--baseline", "adam:1e-3"]) == 0
+        assert "minus adam:1e-3" in capsys.readouterr().out
+        assert cli.main(["report", str(tmp_path), "--baseline", "lion"]) == 2
+        assert "--baseline=lion needs runs of 'lion'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "fetch", "plot"])

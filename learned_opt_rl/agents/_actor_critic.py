@@ -15,7 +15,7 @@ from learned_opt_rl.agents._policies import (
     init_actor_extras,
     policy,
 )
-from learned_opt_rl.agents._rollouts import World, collect, shown
+from learned_opt_rl.agents._rollouts import World, collect, mean_return, shown
 from learned_opt_rl.agents.config import A2CConfig, PPOConfig
 from learned_opt_rl.agents.networks import (
     Network,
@@ -66,8 +66,8 @@ class Runner(NamedTuple):
 
     @property
     def mean_return(self) -> jax.Array:
-        """Mean over environments of the return of the last finished episode."""
-        return self.env_state.last_return.mean(-1)
+        """See `_rollouts.mean_return`."""
+        return mean_return(self.env_state)
 
 
 def init_params(

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from learned_opt_rl.agents import _normalisation as normalisation
 from learned_opt_rl.agents._policies import policy
@@ -63,6 +64,31 @@ def collect(
         return World(stepped.state, stepped.observation, normalisers), played
 
     return jax.lax.scan(step, world, jax.random.split(key, config.num_steps))
+
+
+def mean_return(state: EpisodeState) -> jax.Array:
+    """Mean return of the episodes that the environments finished last.
+
+    Args:
+        state: Arrays ``[..., num_envs]``.
+
+    Returns:
+        float32 ``[...]``, over the environments that have finished one; NaN while none
+        has: 0 would be the best return there is where rewards are negative.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> returns, lengths = jnp.array([-3.0, 0.0]), jnp.array([2, 0])
+        >>> state = EpisodeState(None, 0 * returns, 0 * lengths, returns, lengths)
+        >>> mean_return(state).item()
+        -3.0
+        >>> mean_return(state._replace(last_length=0 * lengths)).item()
+        nan
+    """
+    finished = state.last_length > 0
+    number = finished.sum(-1)
+    total = jnp.where(finished, state.last_return, 0.0).sum(-1)
+    return jnp.where(number > 0, total / jnp.maximum(number, 1), jnp.nan)
 
 
 def shown(world: World) -> jax.Array:

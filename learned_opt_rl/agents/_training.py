@@ -15,9 +15,9 @@ class TrainResult(NamedTuple):
             agent, ``{"actor": ..., "predictor": ...}``.
         opt_state: The optimiser's state at the end.
         returns: float32 ``[num_rollouts]``, the learning curve: at the end of each
-            rollout, the mean over environments of the return of the episode each
-            finished last, counting 0 for one that has finished none.
-        final_return: float32 scalar, the last of them.
+            rollout, the mean, over the environments that have finished an episode, of
+            the return of the one each finished last; NaN while none has.
+        final_return: float32 scalar, the last of them; NaN if no episode was finished.
     """
 
     params: Any

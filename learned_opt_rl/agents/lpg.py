@@ -21,7 +21,7 @@ from learned_opt_rl.agents._lpg_step import Params, init_agent
 from learned_opt_rl.agents._lpg_step import Rollout as Rollout
 from learned_opt_rl.agents._lpg_step import UpdateMetrics as UpdateMetrics
 from learned_opt_rl.agents._lpg_step import agent_update as agent_update
-from learned_opt_rl.agents._rollouts import World, collect
+from learned_opt_rl.agents._rollouts import World, collect, mean_return
 from learned_opt_rl.agents._training import TrainResult, train_by
 from learned_opt_rl.agents.config import LPGConfig as LPGConfig
 from learned_opt_rl.agents.networks import init_network, prepare
@@ -58,8 +58,8 @@ class Runner(NamedTuple):
 
     @property
     def mean_return(self) -> jax.Array:
-        """Mean over environments of the return of the last finished episode."""
-        return self.env_state.last_return.mean(-1)
+        """See `_rollouts.mean_return`."""
+        return mean_return(self.env_state)
 
 
 def init_params(

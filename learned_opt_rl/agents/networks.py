@@ -87,6 +87,10 @@ def init_network(
         >>> {name: layer["kernel"].shape for name, layer in params.items()}
         {'Conv_0': (3, 3, 4, 16), 'Dense_0': (1024, 32), 'Dense_1': (32, 3)}
     """
+    dense_key = key
+    if config.conv:
+        # Layers of both kinds are numbered from 0, so they must not share a key.
+        key, dense_key = jax.random.split(key)
     convolutions: Network = {}
     for i, shape in enumerate(_kernel_shapes(config.conv, observation_shape)):
         matrix = orthogonal(
@@ -98,7 +102,7 @@ def init_network(
         }
     features = math.prod(_shape_after(config.conv, observation_shape))
     sizes = (features, *config.hidden, outputs)
-    return {**convolutions, **init_mlp(key, sizes, head_gain, bias=bias)}
+    return {**convolutions, **init_mlp(dense_key, sizes, head_gain, bias=bias)}
 
 
 def apply_network(

@@ -3,10 +3,11 @@
 import argparse
 import contextlib
 import pathlib
+import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,16 @@ RULES = (
     "an artifact; adam, lion, rmsprop or sgd with the settings tuned for the "
     "environment; adam:1e-3 with a fixed rate; ARTIFACT@no-dormancy without a feature"
 )
+_OPTIONS = {
+    "total_timesteps": "--steps",
+    "seeds": "--seeds",
+    "first_seed": "--first-seed",
+    "at_once": "--at-once",
+    "devices": "--devices",
+    "normalisation": "--normalise",
+    "baseline": "--baseline",
+}
+"""What fields are called on a command line, in errors."""
 
 
 class RefusedError(Exception):
@@ -56,6 +67,7 @@ def add_commands(commands: Any) -> None:
         "report", help="write the report of a folder of compare once more"
     )
     report.add_argument("folder", type=pathlib.Path, metavar="FOLDER")
+    _add_report_options(report)
     report.set_defaults(run=_report)
 
 
@@ -90,6 +102,24 @@ def add_run_options(parser: argparse.ArgumentParser, folder: str) -> None:
         help="trained together; by default all, but on CPU one per device",
     )
     add("--devices", type=int, default=1, help="that share these (default 1)")
+    _add_report_options(parser)
+
+
+def _add_report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--normalise",
+        default="auto",
+        metavar="METHOD",
+        help=(
+            "what the report divides returns by: adam, rule:NAME, published, "
+            "published-sgd, optimal or raw (default: the baseline, else published)"
+        ),
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="RULE",
+        help="the rule that the report compares others with (default adam)",
+    )
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -126,7 +156,11 @@ def run(
         with refusals(ValueError, TypeError, ImportError):
             from learned_opt_rl.evaluation import compare
 
-            plan = (plan_of or compare.prepare)(asked(options))
+            comparison = asked(options)
+            _check_folder(options.out)
+            rules = {*comparison.rules, *_rules_of(options.out / compare.ROWS)}
+            _check_report_options(options, rules, comparison.environments)
+            plan = (plan_of or compare.prepare)(comparison)
         try:
             with refusals(ValueError):
                 failures = compare.execute(plan, options.out)
@@ -136,7 +170,7 @@ def run(
                 file=sys.stderr,
             )
             return 130
-        _print_report(options.out, nothing_is_fine=bool(failures))
+        _print_report(options, options.out, nothing_is_fine=bool(failures))
     for failure in failures:
         message = textwrap.shorten(failure.message, 300, placeholder=" ...")
         where = f"{failure.rule} on {failure.environment}"
@@ -166,18 +200,66 @@ def asked(options: argparse.Namespace) -> "Comparison":
 
 
 def _report(options: argparse.Namespace) -> int:
+    from learned_opt_rl.evaluation import compare
+
     with warnings_as_lines():
-        _print_report(options.folder)
+        with refusals(ValueError):
+            rules = _rules_of(options.folder / compare.ROWS)
+            if rules:
+                _check_report_options(options, rules)
+        _print_report(options, options.folder)
     return 0
 
 
-def _print_report(folder: pathlib.Path, *, nothing_is_fine: bool = False) -> None:
+def _check_folder(out: pathlib.Path) -> None:
+    """Folders that cannot be made."""
+    for path in (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"--out {out}: {path} is a file; name a folder")
+
+
+def _rules_of(path: pathlib.Path) -> set[str]:
+    from learned_opt_rl.evaluation import results
+
+    return {str(row.get("rule")) for row in results.read(path)}
+
+
+def _check_report_options(
+    options: argparse.Namespace,
+    rules: Collection[str],
+    environments: Sequence[str] = (),
+) -> None:
+    """Finds out before the first run what the report of all would not do."""
+    from learned_opt_rl.evaluation import normalisation
+
+    method = options.normalise
+    normalisation.check(method, environments)
+    needed = {"normalisation": "adam" if method == "adam" else None}
+    if method.startswith("rule:"):
+        needed["normalisation"] = method.removeprefix("rule:")
+    needed["baseline"] = options.baseline
+    for name, rule in needed.items():
+        if rule is not None and rule not in rules:
+            value = method if name == "normalisation" else rule
+            raise ValueError(
+                f"{name}={value} needs runs of {rule!r}, which is none of the rules "
+                f"{', '.join(sorted(rules))}; run it as well, or choose another"
+            )
+
+
+def _print_report(
+    options: argparse.Namespace, folder: pathlib.Path, *, nothing_is_fine: bool = False
+) -> None:
     from learned_opt_rl.evaluation import compare
 
     if nothing_is_fine and not (folder / compare.ROWS).exists():
         return
     with refusals(ValueError):
-        text, paths = compare.summary(folder)
+        text, paths = compare.summary(
+            folder,
+            normalisation=options.normalise,
+            baseline=options.baseline or "adam",
+        )
     print(text)
     for path in paths:
         print(path)
@@ -185,11 +267,13 @@ def _print_report(folder: pathlib.Path, *, nothing_is_fine: bool = False) -> Non
 
 @contextlib.contextmanager
 def refusals(*kinds: type[Exception]) -> Iterator[None]:
-    """Makes what is wrong with a request an error of one line."""
+    """Makes what is wrong with a request an error of one line, in its own words."""
     try:
         yield
     except kinds as error:
-        raise RefusedError(str(error)) from error
+        fields = rf"(?<![\w.])({'|'.join(_OPTIONS)})="
+        text = re.sub(fields, lambda found: f"{_OPTIONS[found[1]]}=", str(error))
+        raise RefusedError(text) from error
 
 
 @contextlib.contextmanager

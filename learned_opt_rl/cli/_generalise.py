@@ -41,17 +41,4 @@ def _generalise(options: argparse.Namespace) -> int:
         along = generalise.comparisons(options.axis, asked, options.values)
         return compare.together([compare.prepare(one) for one in along])
 
-    status = _compare.run(options, plan_of)
-    if status == 0 and options.axis == "features":
-        _plot_features(options)
-    return status
-
-
-def _plot_features(options: argparse.Namespace) -> None:
-    from learned_opt_rl.evaluation import compare, generalise, results
-
-    rows = results.read(options.out / compare.ROWS)
-    for environment in dict.fromkeys(row["environment"] for row in rows):
-        name = f"features_{environment.replace('/', '_')}.png"
-        generalise.plot_features(rows, environment, options.out / "plots" / name)
-        print(options.out / "plots" / name)
+    return _compare.run(options, plan_of)

@@ -107,14 +107,19 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
 
 def _find(name: str) -> Environment:
-    """Asks the sources in turn."""
-    head = str(name).partition("/")[0]
-    for source in _sources():
-        if any(head == known.partition("/")[0] for known in source.names):
+    """Asks the sources in turn: who lists the name, then whose family it is of."""
+    sources = tuple(_sources())
+    for source in sources:
+        if name in source.names:
             return source.make(name)
     offers = [entry for entry in entry_points(ENVIRONMENTS_GROUP) if entry.name == name]
     if offers:
         return _from_packages(name, offers)
+    head = str(name).partition("/")[0]
+    for source in sources:
+        # It may know more than it lists, and else says best what is wrong.
+        if any(head == known.partition("/")[0] for known in source.names):
+            return source.make(name)
     if _gymnax.is_registered(name):
         return _gymnax.make(name)
     raise _unknown(name)

@@ -13,7 +13,7 @@ from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.evaluation import _train, results
 from learned_opt_rl.evaluation._agents import agent_of
 from learned_opt_rl.evaluation._checkpoint import Checkpoint
-from learned_opt_rl.evaluation._identity import identity, wanted
+from learned_opt_rl.evaluation._identity import identity, wanted, weights_digest
 from learned_opt_rl.evaluation._program import Program
 from learned_opt_rl.evaluation._provenance import provenance
 from learned_opt_rl.evaluation.optimizers import resolve
@@ -144,6 +144,7 @@ class Execution:
     def _checkpoint(self, cell: Cell, seeds: range) -> Checkpoint:
         run = {
             "rule": cell.rule,
+            "weights_sha256": weights_digest(cell.rule),
             "environment": cell.env.name,
             "agent": agent_of(cell.config),
             "config": asdict(cell.config),
@@ -170,9 +171,15 @@ class Execution:
         return failure
 
     def _tidy(self) -> None:
-        """Removes the folder of checkpoints once nothing is in it."""
+        """Removes the folder of checkpoints, or says what is left in it."""
         partial = self._folder / _PARTIAL
-        if partial.is_dir() and not any(partial.iterdir()):
+        left = sorted(partial.glob("*.npz")) if partial.is_dir() else []
+        if left:
+            self._stream.write(
+                f"{partial} keeps {len(left)} unfinished run(s) of other commands, "
+                "which go on if given again; delete the folder if they are not wanted\n"
+            )
+        elif partial.is_dir() and not any(partial.iterdir()):
             partial.rmdir()
 
 

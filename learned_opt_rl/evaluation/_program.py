@@ -21,7 +21,8 @@ class State(NamedTuple):
 
     Attributes:
         runner: The agents' own.
-        curve: float32 ``[seeds, num_rollouts]``, mean return after each rollout.
+        curve: float32 ``[seeds, num_rollouts]``, mean return after each rollout, NaN
+            before an episode was finished.
         dormant: float32 ``[seeds, num_rollouts]``, share of dormant neurons.
     """
 

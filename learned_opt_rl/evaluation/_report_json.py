@@ -9,7 +9,7 @@ from learned_opt_rl.evaluation.report_data import Profile, Results
 from learned_opt_rl.evaluation.results import Row
 from learned_opt_rl.evaluation.statistics import Estimate
 
-_TIMING = ("seconds_to_adam", "wall_seconds", "steps_per_second", "compile_seconds")
+_TIMING = ("seconds_to_baseline", "wall_seconds", "steps_per_second", "compile_seconds")
 _FAILURE = ("rule", "environment", "agent", "message")
 
 
@@ -24,10 +24,13 @@ def to_json(
         "settings": [_setting(result) for result in found],
         "generalisation": {
             axis: {
-                rule: [{"at": value, **e.to_dict()} for value, e in group.items()]
-                for rule, group in rules.items()
+                name: {
+                    rule: [{"at": value, **e.to_dict()} for value, e in group.items()]
+                    for rule, group in rules.items()
+                }
+                for name, rules in along.items()
             }
-            for axis, rules in report_data.axes(found).items()
+            for axis, along in report_data.axes(found).items()
         },
         "failures": [
             {key: str(failure.get(key, "")) for key in _FAILURE} for failure in failures
@@ -101,7 +104,8 @@ def _setting(result: Results) -> dict[str, Any]:
             rule: {kind: _estimates(part) for kind, part in parts.items()}
             for rule, parts in result.split.items()
         },
-        "probability_of_improvement_over_adam": {
+        "baseline": result.baseline,
+        "probability_of_improvement": {
             rule: e.to_dict() for rule, e in result.improvement.items()
         },
         "performance_profiles": {

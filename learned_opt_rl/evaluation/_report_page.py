@@ -22,19 +22,6 @@ from learned_opt_rl.evaluation.statistics import Estimate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_METHOD = (
-    "Every run gives one final return. Normalised, it is {how}. The mean and the "
-    "median are of the environments' means. The IQM (interquartile mean) is the mean "
-    "of the middle half of all runs, which outliers do not sway. The optimality gap "
-    "is how far runs fall short of 1 on average, where more than 1 counts as 1; lower "
-    "is better. P(better than Adam) is the probability that a run of the rule returns "
-    "more than a run of tuned Adam in the same environment; one half means neither is "
-    "better. Brackets hold 95% intervals of the stratified bootstrap ({resamples} "
-    "samples): runs are drawn again within each environment (Agarwal et al., 2021; by "
-    "rliable). They say what other seeds might have given, not other environments. "
-    "Fewer than {seeds} seeds have no interval. The paired difference is from tuned "
-    "Adam, seed by seed: the same seed starts with the same agent."
-)
 _NO_PLOTS = (
     "There are no pictures here: they need the extra eval "
     "(pip install 'learned-opt-rl[eval]'); then write the report again."
@@ -69,14 +56,21 @@ def draw(found: list[Results], folder: pathlib.Path) -> list[Picture]:
             paths = report_plots.save(make(), folder / f"{name}{ending}")
             pictures.append(Picture(index, paths, caption))
     for index, (axis, values) in enumerate(report_data.axes(found).items()):
-        figure = report_plots.generalisation_figure(
-            values, axis, "IQM of normalised return"
-        )
+        figure = report_plots.generalisation_figure(values, axis)
         name = f"generalisation-{index + 1}-{re.sub('[^A-Za-z0-9_]+', '_', axis)[:40]}"
-        caption = f"IQM of the normalised return over {axis}"
+        caption = _caption(axis)
         paths = report_plots.save(figure, folder / name)
         pictures.append(Picture(None, paths, caption))
     return pictures
+
+
+def _caption(axis: str) -> str:
+    what = "without each feature" if axis == "features" else f"over {axis}"
+    least = statistics.MIN_SEEDS
+    return (
+        f"Final return, not normalised, {what}: means over seeds with 95% bootstrap "
+        f"intervals (none below {least} seeds)"
+    )
 
 
 def _figures_of(
@@ -84,7 +78,8 @@ def _figures_of(
 ) -> Iterator[tuple[str, str, Callable[[], "Figure"]]]:
     """Name, caption and maker of each picture of a setting."""
     rows = result.setting.rows
-    curves = "means over seeds with 95% bootstrap bands (none below 3 seeds)"
+    least = statistics.MIN_SEEDS
+    curves = f"means over seeds with 95% bootstrap bands (none below {least} seeds)"
     yield (
         "curves",
         f"Learning curves: {curves}",
@@ -105,8 +100,11 @@ def _figures_of(
     if result.improvement:
         yield (
             "improvement",
-            "Probability of a higher return than tuned Adam's, with 95% intervals",
-            lambda: report_plots.improvement_figure(result.improvement, BASELINE),
+            f"Probability of a higher return than that of {result.baseline}, with 95% "
+            "intervals",
+            lambda: report_plots.improvement_figure(
+                result.improvement, result.baseline
+            ),
         )
     if result.profiles:
         yield (
@@ -117,11 +115,12 @@ def _figures_of(
 
 
 def with_improvement(result: Results) -> dict[str, dict[str, Estimate]]:
-    """The aggregates with one more column where rules are compared with Adam."""
+    """The aggregates with one more column where rules are compared with a baseline."""
+    title = tables.title(result.baseline)
     return {
         rule: estimates
         | (
-            {"P(better than Adam)": result.improvement[rule]}
+            {f"P(better than {title})": result.improvement[rule]}
             if rule in result.improvement
             else {}
         )
@@ -173,31 +172,63 @@ def _setting(result: Results, pictures: list[Picture]) -> Iterator[str]:
     yield _html.heading(f"Results{label}")
     yield from (_html.paragraph(note, "note") for note in result.notes)
     yield _html.heading("Each environment", 3)
-    yield _html.table(tables.environments(result.measures))
+    yield _html.table(tables.environments(result.measures, result.baseline))
     if result.aggregates:
         yield _html.heading("Aggregates", 3)
         yield _html.paragraph(
             "Over " + ", ".join(result.scores.environments) + ".", "soft"
         )
         yield _html.table(tables.aggregates(with_improvement(result), "rule"))
-        how = result.normalised.description
-        words = _METHOD.format(
-            how=how, resamples=statistics.RESAMPLES, seeds=statistics.MIN_SEEDS
-        )
-        yield _html.paragraph(words, "soft")
+    yield _html.paragraph(" ".join(_method(result)), "soft")
     yield from _distributions(result)
     yield _html.heading("Pictures", 3)
     yield from map(_picture, pictures)
 
 
+def _method(result: Results) -> Iterator[str]:
+    """How the numbers above were made; nothing of those that are not shown."""
+    baseline = "tuned Adam" if result.baseline == BASELINE else result.baseline
+    if result.aggregates:
+        yield (
+            f"Every run gives one final return, {result.normalised.description}. The "
+            "mean and the median are of the environments' means. The IQM "
+            "(interquartile mean) is the mean of the middle half of all runs, which "
+            "outliers do not sway."
+        )
+    if any("optimality gap" in found for found in result.aggregates.values()):
+        yield (
+            "The optimality gap is how far runs fall short of 1 on average, where more "
+            "than 1 counts as 1; lower is better."
+        )
+    if result.improvement:
+        yield (
+            f"P(better than {tables.title(result.baseline)}) is the probability that a "
+            f"run of the rule returns more than a run of {baseline} in the same "
+            "environment; one half means neither is better."
+        )
+    yield (
+        "Brackets hold 95% percentile intervals of the bootstrap over seeds; those of "
+        f"aggregates are stratified ({statistics.RESAMPLES} samples): runs are drawn "
+        "again within each environment (Agarwal et al., 2021; by rliable). They say "
+        "what other seeds might have given, not other environments. Fewer than "
+        f"{statistics.MIN_SEEDS} seeds have no interval; those of few seeds are too "
+        "narrow: percentile intervals then cover less than 95%."
+    )
+    if any(found.paired for found in result.measures):
+        yield (
+            f"The paired difference is from {baseline}, seed by seed: the same seed "
+            "starts with the same agent."
+        )
+
+
 def _distributions(result: Results) -> Iterator[str]:
-    """In and out of distribution apart, each learned rule beside Adam."""
+    """In and out of distribution apart, each learned rule beside the baseline."""
     if not result.split:
         return
     yield _html.heading("In and out of distribution", 3)
     yield _html.paragraph(
         "i.d. are environments that the rule's card says it was meta-trained on, "
-        "o.o.d. all others; tuned Adam on the same ones beside it.",
+        "o.o.d. all others; the baseline on the same ones beside it.",
         "soft",
     )
     found = {
@@ -236,7 +267,7 @@ def _timing(found: list[Results]) -> Iterator[str]:
     for result in found:
         if result.setting.label:
             yield _html.heading(result.setting.label, 3)
-        yield _html.table(tables.timings(result.measures))
+        yield _html.table(tables.timings(result.measures, result.baseline))
 
 
 def _again(run: dict[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from learned_opt_rl.evaluation._provenance import provenance
 from learned_opt_rl.evaluation.results import Row
 
 OnRollout = Callable[[int, float], None]
-"""``(rollouts done, mean return over the agents)``."""
+"""``(rollouts done, mean return over the agents that have one)``; NaN if none has."""
 
 _CHUNKS = 100
 _DORMANT_POINTS = 200
@@ -69,7 +69,7 @@ def train(
             jax.block_until_ready(state)
             now = _Moment(state, until, now.seconds + time.perf_counter() - started)
             if on_rollout:
-                on_rollout(until, float(state.curve[:, until - 1].mean()))
+                on_rollout(until, _mean(state.curve[:, until - 1]))
             if checkpoint and checkpoint.due and until < total:
                 _save(checkpoint, now)
     except KeyboardInterrupt:
@@ -128,7 +128,7 @@ def rows(
             "seed": int(seed),
             "total_timesteps": config.total_timesteps,
             "final_return": _finite(curves[i, -1]),
-            "auc": _finite(curves[i].mean(dtype=float)),
+            "auc": _finite(_mean(curves[i])),
             "diverged": not all(
                 np.isfinite(leaf[i]).all() for leaf in jax.tree.leaves(params)
             ),
@@ -153,6 +153,13 @@ def _thinned(values: np.ndarray) -> list[float | None]:
         return []
     every = math.ceil(len(values) / _DORMANT_POINTS)
     return [_finite(value) for value in values[::-1][::every][::-1]]
+
+
+def _mean(values: Any) -> float:
+    """Of those that are finite; NaN if none is."""
+    values = np.asarray(values, float)
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def _finite(value: Any) -> float | None:

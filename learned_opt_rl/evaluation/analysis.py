@@ -21,6 +21,7 @@ from learned_opt_rl import envs
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.agents.ppo import make_loop
 from learned_opt_rl.evaluation import _figures, results, runs
+from learned_opt_rl.evaluation._command import one_line_errors
 from learned_opt_rl.evaluation._diagnosed import Diagnostics as Diagnostics
 from learned_opt_rl.evaluation._diagnosed import diagnosed as diagnosed
 from learned_opt_rl.evaluation.optimizers import resolve
@@ -120,7 +121,8 @@ def plot(rows: Iterable[Row], path: str | pathlib.Path) -> None:
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
-        ValueError: If there are no rows, or they are of several environments.
+        ValueError: If there are no rows, or they are of several environments or
+            lengths.
 
     Example:
         >>> plot([], "none.png")
@@ -136,6 +138,7 @@ def plot(rows: Iterable[Row], path: str | pathlib.Path) -> None:
             f"rows must be of one environment, got {sorted(environments) or 'none'}; "
             "draw one picture for each"
         )
+    _check_lengths({_length(row) for group in groups.values() for row in group})
     panels = figure.subplots(4, 4).ravel()
     networks = sorted(next(iter(groups.values()))[0]["dormant"])
     titles = [("curve", None), *(("cosine", name) for name in COMPARED)]
@@ -154,6 +157,22 @@ def plot(rows: Iterable[Row], path: str | pathlib.Path) -> None:
     figure.suptitle(environments.pop())
     figure.supxlabel("rollouts")
     _figures.save(figure, path)
+
+
+def _of(environment: str, path: pathlib.Path) -> list[Row]:
+    return [row for row in results.read(path) if row["environment"] == environment]
+
+
+def _length(row: Row) -> int:
+    return len(row["curve"])
+
+
+def _check_lengths(lengths: set[int]) -> None:
+    if len(lengths) > 1:
+        raise ValueError(
+            f"rows of {', '.join(map(str, sorted(lengths)))} rollouts are not drawn in "
+            "one picture; keep runs of another length in a folder of their own (--out)"
+        )
 
 
 def _title(field: str, key: str | None) -> str:
@@ -195,17 +214,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--seeds", type=int, default=1, help="how many seeds (default 1)")
     add("--out", type=pathlib.Path, required=True, help="folder for rows and picture")
     options = parser.parse_args(arguments)
-    config = runs.default_config(options.environment, options.steps)
-    for rule in options.rules:
-        resolve(rule, config, options.environment)
     path = options.out / "analysis.jsonl"
+    with one_line_errors(parser):
+        envs.make(options.environment)
+        config = runs.default_config(options.environment, options.steps)
+        for rule in options.rules:
+            resolve(rule, config, options.environment)
+        kept = [_length(row) for row in _of(options.environment, path)]
+        _check_lengths({*kept, config.num_rollouts})
     for rule in options.rules:
         rows = analyse(rule, options.environment, config, range(options.seeds))
         results.append(path, rows)
         print(f"{rule}: {len(rows)} seed(s) in {path}")
-    found = [r for r in results.read(path) if r["environment"] == options.environment]
     picture = options.out / f"{options.environment.replace('/', '_')}.png"
-    plot(found, picture)
+    plot(_of(options.environment, path), picture)
     print(picture)
 
 

@@ -14,7 +14,16 @@ from collections.abc import Sequence
 
 from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.artifacts.card import Card
-from learned_opt_rl.evaluation import results, tables
+from learned_opt_rl.evaluation import (
+    _agents,
+    _identity,
+    _settings,
+    comparable,
+    report_data,
+    results,
+    statistics,
+    tables,
+)
 
 _BOOTSTRAP = "95% percentile bootstrap of the mean over seeds, 10000 resamples"
 
@@ -22,7 +31,8 @@ _BOOTSTRAP = "95% percentile bootstrap of the mean over seeds, 10000 resamples"
 def fill_results(folder: pathlib.Path, path: pathlib.Path) -> list[dict]:
     """Replace the results of a card that came from one file of rows.
 
-    Results that the card has from other sources stay.
+    Results that the card has from other sources stay. Runs of several lengths, agents
+    or configurations are a result each.
 
     Args:
         folder: The artifact's folder, with its ``card.json``.
@@ -49,10 +59,10 @@ def fill_results(folder: pathlib.Path, path: pathlib.Path) -> list[dict]:
         raise ValueError(
             f"{path} has no row of rule '{data['name']}'; run evaluation.runs first"
         )
-    steps = rows[0]["total_timesteps"]
     measured = [
-        _result(summary, steps, path, len({row["seed"] for row in rows}))
-        for summary in tables.summarise(rows)
+        _result(group, path)
+        for setting in comparable.settings(comparable.checked(rows, str(path)))
+        for group in _groups(setting.rows)
     ]
     others = [r for r in data["results"] if r["source"] != path.as_posix()]
     data["results"] = [*others, *measured]
@@ -62,27 +72,64 @@ def fill_results(folder: pathlib.Path, path: pathlib.Path) -> list[dict]:
     return data["results"]
 
 
-def _result(
-    summary: tables.Summary, steps: int, path: pathlib.Path, seeds: int
-) -> dict:
-    # Of two seeds a bootstrap interval is just the two.
-    known = summary.num_seeds > 2 and not math.isnan(summary.low)
+def _groups(rows: list[results.Row]) -> list[list[results.Row]]:
+    """Rows that differ in nothing but the seed."""
+    groups: dict[str, list[results.Row]] = {}
+    for row in rows:
+        config = row.get("config") or {}
+        key = _identity.identity(row | {"config": config, "seed": 0})
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
+def _result(rows: list[results.Row], path: pathlib.Path) -> dict:
+    (summary,) = tables.summarise(rows)
+    known = summary.num_seeds >= statistics.MIN_SEEDS and not math.isnan(summary.low)
     return {
         "environment": summary.environment,
-        "steps": steps,
+        "steps": int(rows[0]["total_timesteps"]),
         "seeds": summary.num_seeds,
-        "metric": "final return",
+        "metric": _metric(rows[0]),
         "mean": round(summary.mean, 2),
         "interval": [round(summary.low, 2), round(summary.high, 2)] if known else None,
         "method": _BOOTSTRAP if known else "mean over seeds",
         "source": path.as_posix(),
-        "command": (
-            f"python -m learned_opt_rl.evaluation.runs --rules {summary.rule} "
-            f"--environment {summary.environment} --steps {steps:g} --seeds {seeds} "
-            # Not the file it came from: what that holds would not be run again.
-            f"--out again.jsonl"
-        ),
+        "command": _command(rows),
     }
+
+
+def _metric(row: results.Row) -> str:
+    """What was measured, and in what agent where that is not the published PPO."""
+    agent, variant = row.get("agent") or "ppo", row.get("variant") or {}
+    words = [f"agent {agent}"] if agent != "ppo" else []
+    words += [f"{name}={value}" for name, value in sorted(variant.items())]
+    return ", ".join(["final return", *words])
+
+
+def _command(rows: list[results.Row]) -> str | None:
+    """What gives the rows again; None for runs that no command line asks for."""
+    if not all(map(_is_asked_for, rows)):
+        return None
+    # Not the folder it came from: what that holds would not be run again.
+    return " && ".join(report_data.commands(rows, command="evaluate"))
+
+
+def _is_asked_for(row: results.Row) -> bool:
+    """Whether the row's configuration is the published one with its variant."""
+    agent, variant = row.get("agent") or "ppo", row.get("variant") or {}
+    name, config = row["environment"], row.get("config") or {}
+    try:
+        changes = _settings.parse(
+            [f"{key}={value}" for key, value in variant.items()],
+            _agents.config_type(agent),
+        )
+        published = _agents.default_config(
+            name, row["total_timesteps"], agent, **changes
+        )
+    except ValueError:
+        return False
+    again = _identity.wanted(row["rule"], name, published, row["seed"], variant)
+    return again == _identity.identity(row | {"agent": agent, "config": config})
 
 
 def main(argv: Sequence[str] | None = None) -> None:

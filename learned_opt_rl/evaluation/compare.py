@@ -11,7 +11,7 @@ import math
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 import jax
 
@@ -181,22 +181,23 @@ def execute(
         return Execution(plan, folder, stream or sys.stderr).run()
 
 
-def summary(folder: pathlib.Path) -> tuple[str, list[pathlib.Path]]:
+def summary(folder: pathlib.Path, **how: Any) -> tuple[str, list[pathlib.Path]]:
     """Writes the folder's report.
 
     Args:
         folder: With its ``rows.jsonl``.
+        **how: ``normalisation`` and ``baseline`` of `report.write`.
 
     Returns:
         A summary for the terminal, and the files written.
 
     Raises:
-        ValueError: If there are no rows.
+        ValueError: If there are no rows, or as `report.write`.
     """
     rows = results.read(folder / ROWS)
     if not rows:
         raise ValueError(f"{folder / ROWS} has no rows; compare rules into it first")
-    return report.summary_text(rows), report.write(folder)
+    return report.summary_text(rows, **how), report.write(folder, **how)
 
 
 def _default_at_once(asked: Comparison) -> int:

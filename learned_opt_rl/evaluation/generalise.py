@@ -10,17 +10,14 @@ References:
 """
 
 import dataclasses
-import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import UnknownArtifactError
-from learned_opt_rl.evaluation import _figures
+from learned_opt_rl.evaluation._names import artifact_name
 from learned_opt_rl.evaluation.compare import Comparison
 from learned_opt_rl.evaluation.missing_features import FEATURES
-from learned_opt_rl.evaluation.results import Row
-from learned_opt_rl.evaluation.statistics import Estimate, estimate, returns
 
 
 class Axis(NamedTuple):
@@ -85,7 +82,8 @@ def _features(asked: Comparison, value: str) -> Comparison:
         return asked
     if value not in FEATURES:
         raise ValueError(f"feature {value!r} is none of all, {', '.join(FEATURES)}")
-    rules = tuple(f"{rule}@{value}" for rule in asked.rules if _is_learned(rule))
+    whole = dict.fromkeys(rule.partition("@")[0] for rule in asked.rules)
+    rules = tuple(f"{rule}@{value}" for rule in whole if _is_learned(rule))
     if not rules:
         raise ValueError(
             f"rules={asked.rules!r} has no learned optimiser, which alone can miss "
@@ -96,13 +94,16 @@ def _features(asked: Comparison, value: str) -> Comparison:
 
 def _is_learned(rule: str) -> bool:
     try:
-        return artifacts.card(rule).kind == "optimizer"
+        return artifacts.card(artifact_name(rule)).kind == "optimizer"
     except UnknownArtifactError:
         return False
 
 
 def _set(asked: Comparison, setting: str) -> Comparison:
-    return dataclasses.replace(asked, settings=(*asked.settings, setting))
+    """The axis wins over a setting of the same name."""
+    name = setting.partition("=")[0]
+    others = [s for s in asked.settings if s.partition("=")[0] != name]
+    return dataclasses.replace(asked, settings=(*others, setting))
 
 
 def _number(name: str, value: str) -> float:
@@ -119,29 +120,3 @@ AXES: dict[str, Axis] = {
     "features": Axis(("all", *FEATURES), _features),
 }
 """The axes by name."""
-
-
-def plot_features(
-    rows: Iterable[Row], environment: str, path: str | pathlib.Path
-) -> None:
-    """Draws what rules reach without each feature on one environment.
-
-    Args:
-        rows: Of the axis ``features``.
-        environment: The environment's name.
-        path: The file to write, a PNG, or an SVG if its name ends so.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-        ValueError: If there are no rows of the environment.
-    """
-    from learned_opt_rl.evaluation.report_plots import generalisation_figure
-
-    mine = [row for row in rows if row["environment"] == environment]
-    found: dict[str, dict[str, Estimate]] = {}
-    for name, by_environment in returns(mine).items():
-        rule, _, missing = name.partition("@")
-        seeds = by_environment[environment].values()
-        found.setdefault(rule, {})[missing or "all"] = estimate([*seeds])
-    figure = generalisation_figure(found, "feature that is missing", environment)
-    _figures.save(figure, path)

@@ -30,6 +30,7 @@ import numpy as np
 from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.envs.gridworld import Actions, Level, Mode, get_mode, sample_level
 from learned_opt_rl.evaluation import _lpg_values, results
+from learned_opt_rl.evaluation._command import one_line_errors
 from learned_opt_rl.evaluation._lpg_evaluation import Evaluation as Evaluation
 from learned_opt_rl.evaluation._lpg_evaluation import (
     EvaluationConfig as EvaluationConfig,
@@ -225,13 +226,13 @@ def analyse(
     return row, found
 
 
-def _check(mode: Mode, *, grids: int, held_out: int = 0, batch: int) -> None:
+def _check(mode: Mode, *, grids: int, held_out: int | None = None, batch: int) -> None:
     """Raises before anything is run that would fail in the end."""
     _lpg_values.require_tabular(mode)
     for name, value in (("grids", grids), ("batch", batch)):
         if value < 1:
             raise ValueError(f"{name}={value} must be 1 or more")
-    if not 0 <= held_out < grids:
+    if held_out is not None and not 1 <= held_out < grids:
         raise ValueError(
             f"held_out={held_out} of grids={grids}: at least one must be held out and "
             "one left to train on"
@@ -297,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     sizes = {name: getattr(options, name) for name in ("grids", "held_out", "batch")}
-    try:
+    with one_line_errors(parser):
         name, rule = _rule(options.rule, options.random_weights)
         mode = get_mode(options.mode)
         if options.actions is not None:
@@ -309,8 +310,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         config = EvaluationConfig(**chosen)
         _check(mode, **sizes)
-    except ValueError as error:
-        parser.error(str(error))
     steps = options.regression_steps
     row, found = analyse(
         rule,

@@ -10,7 +10,7 @@ from learned_opt_rl.evaluation.results import Row, grouped
 from learned_opt_rl.evaluation.statistics import Estimate
 
 BASELINE = "adam"
-"""The rule whose final return others race to."""
+"""The rule whose final return others race to, where no other is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Measures:
         steps: Environment steps of a run.
         final: Final return; None if no run in this environment has one.
         auc: Area under the learning curve, that is, the mean over the run.
-        steps_to_adam: Environment steps of one agent after which the mean curve first
-            reaches tuned Adam's mean final return; None if never, or without Adam.
+        steps_to_baseline: Environment steps of one agent after which the mean curve
+            first reaches the baseline's mean final return; None if never or without.
         dormant: Share of dormant neurons at the end; None if it was not measured.
         nan_updates: Optimiser updates with an entry that is not finite, of all runs;
             None if not counted.
         failed: Runs that diverged or have no return; in ``final`` and ``auc`` they
             count as the worst observed in the environment.
-        paired: Difference of final returns from tuned Adam's, seed by seed.
-        seconds_to_adam: Wall-clock seconds to there, of all agents run together.
+        paired: Difference of final returns from the baseline's, seed by seed.
+        seconds_to_baseline: Wall-clock seconds to there, of all agents run together.
         wall_seconds: Mean over the runs, without compilation.
         steps_per_second: The same; of all agents together.
         compile_seconds: The same.
@@ -44,22 +44,23 @@ class Measures:
     steps: float
     final: Estimate | None
     auc: Estimate | None
-    steps_to_adam: float | None
+    steps_to_baseline: float | None
     dormant: float | None
     nan_updates: int | None
     failed: int
     paired: Estimate | None
-    seconds_to_adam: float | None
+    seconds_to_baseline: float | None
     wall_seconds: float | None
     steps_per_second: float | None
     compile_seconds: float | None
 
 
-def measure(rows: Iterable[Row]) -> list[Measures]:
+def measure(rows: Iterable[Row], baseline: str = BASELINE) -> list[Measures]:
     """Measures every rule in every environment.
 
     Args:
         rows: Of one setting (`comparable.settings`).
+        baseline: The rule that all are compared with.
 
     Returns:
         In the order of the rows.
@@ -67,7 +68,7 @@ def measure(rows: Iterable[Row]) -> list[Measures]:
     Example:
         >>> row = {"rule": "adam", "environment": "ant", "seed": 0, "curve": [1.0, 2.0]}
         >>> (found,) = measure([row | {"final_return": 2.0, "total_timesteps": 1000}])
-        >>> found.auc.value, found.steps_to_adam
+        >>> found.auc.value, found.steps_to_baseline
         (1.5, 1000.0)
     """
     groups = grouped(rows)
@@ -75,7 +76,7 @@ def measure(rows: Iterable[Row]) -> list[Measures]:
     floors = worst_points(row for group in groups.values() for row in group)
     areas = _areas(groups.values())
     return [
-        _measures(group, found, floors.get(key[1]), areas)
+        _measures(group, found, floors.get(key[1]), areas, baseline)
         for key, group in groups.items()
     ]
 
@@ -140,12 +141,13 @@ def _measures(
     found: statistics.Returns,
     floor: float | None,
     areas: dict[tuple[str, str], list[float]],
+    baseline: str,
 ) -> Measures:
     first = group[0]
     rule, name = first["rule"], first["environment"]
     mine = found.get(rule, {}).get(name, {})
-    adam = found.get(BASELINE, {}).get(name, {})
-    share = _share_to_reach(group, floor, adam)
+    other = found.get(baseline, {}).get(name, {})
+    share = _share_to_reach(group, floor, other)
     wall = _mean(group, "wall_seconds")
     nan_updates = [row.get("nan_updates") for row in group]
     counted = [count for count in nan_updates if count is not None]
@@ -158,12 +160,12 @@ def _measures(
         steps=first["total_timesteps"],
         final=statistics.estimate([*mine.values()]) if mine else None,
         auc=statistics.estimate(areas[rule, name]) if name in _names(areas) else None,
-        steps_to_adam=share and share * first["total_timesteps"],
+        steps_to_baseline=share and share * first["total_timesteps"],
         dormant=float(np.mean(ends)) if ends else None,
         nan_updates=sum(counted) if counted else None,
         failed=sum(map(statistics.failed, group)),
-        paired=None if rule == BASELINE else statistics.paired_difference(mine, adam),
-        seconds_to_adam=share and wall and share * wall,
+        paired=None if rule == baseline else statistics.paired_difference(mine, other),
+        seconds_to_baseline=share and wall and share * wall,
         wall_seconds=wall,
         steps_per_second=_mean(group, "steps_per_second"),
         compile_seconds=_mean(group, "compile_seconds"),
@@ -171,13 +173,13 @@ def _measures(
 
 
 def _share_to_reach(
-    group: list[Row], floor: float | None, adam: dict[int, float]
+    group: list[Row], floor: float | None, other: dict[int, float]
 ) -> float | None:
-    """The share of the run after which the mean curve reaches Adam's final mean."""
-    if floor is None or not adam:
+    """The share of the run after which the mean curve reaches a rule's final mean."""
+    if floor is None or not other:
         return None
     shares, values = curve_matrix([row["curve"] for row in group], floor)
-    reached = values.mean(axis=0) >= np.mean([*adam.values()])
+    reached = values.mean(axis=0) >= np.mean([*other.values()])
     return float(shares[reached.argmax()]) if reached.any() else None
 
 

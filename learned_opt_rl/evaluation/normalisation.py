@@ -9,6 +9,7 @@ import functools
 import json
 import math
 import pathlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -44,7 +45,55 @@ class Normalised:
     notes: tuple[str, ...]
 
 
-def normalise(rows: Iterable[Row], method: str = "auto") -> Normalised:
+def check(method: str, environments: Sequence[str] = ()) -> None:
+    """Refuses a method before there are rows to try it on.
+
+    Args:
+        method: One of `METHODS`.
+        environments: Names; none if not known.
+
+    Raises:
+        ValueError: If there is no such method, or it has a reference for none of the
+            environments whatever they give.
+
+    Example:
+        >>> check("rule:minatar", ["ant"])
+    """
+    if method not in METHODS and not re.fullmatch("rule:.+", method):
+        raise ValueError(
+            f"normalisation={method!r} is unknown; choose one of {', '.join(METHODS)}"
+        )
+    if method.startswith("published"):
+        found = set(published(_optimizer(method)))
+    elif method == "optimal":
+        found = {name for name in environments if _has_optimum(name)}
+    else:
+        return
+    if environments and not found & set(environments):
+        raise _no_reference(method, environments)
+
+
+def _optimizer(method: str) -> str:
+    return method.partition("-")[2] or "adam"
+
+
+def _has_optimum(environment: str) -> bool:
+    from learned_opt_rl import envs
+
+    env = envs.make(environment)
+    return env.optimal_return is not None or "optimal_return" in env.details
+
+
+def _no_reference(method: str, environments: Sequence[str]) -> ValueError:
+    return ValueError(
+        f"normalisation={method!r} has no positive reference for "
+        f"{', '.join(environments)}; choose another of {', '.join(METHODS)}"
+    )
+
+
+def normalise(
+    rows: Iterable[Row], method: str = "auto", baseline: str = "adam"
+) -> Normalised:
     """Divides final returns by a reference for each environment.
 
     Args:
@@ -53,8 +102,9 @@ def normalise(rows: Iterable[Row], method: str = "auto") -> Normalised:
             the same rows. ``"rule:NAME"``: of another rule of the rows, such as the
             black-box network that a formula was distilled from. ``"published"`` and
             ``"published-sgd"``: what the papers divide by. ``"optimal"``: the optimal
-            return, where it is known. ``"raw"``: 1. ``"auto"``: Adam if it is there,
-            else published if that covers all environments, else raw.
+            return, where it is known. ``"raw"``: 1. ``"auto"``: the baseline if it is
+            there, else published if that covers all environments, else raw.
+        baseline: The rule that others are compared with.
 
     Returns:
         The normalised returns. An environment whose reference is missing or not
@@ -79,17 +129,15 @@ def normalise(rows: Iterable[Row], method: str = "auto") -> Normalised:
     rows = list(rows)
     found = statistics.returns(rows)
     names = sorted({name for games in found.values() for name in games})
-    method = _automatic(found, names) if method == "auto" else method
+    check(method)
+    method = _automatic(found, names, baseline) if method == "auto" else method
     if method == "raw":
-        text = "returns as they are: environments with large returns count most"
+        text = "not normalised: environments with large returns count most"
         return Normalised("raw", text, found, {}, ())
     known, description = _references(method, rows, found)
     usable = {g: known[g] for g in names if g in known and known[g] > 0}
     if names and not usable:
-        raise ValueError(
-            f"normalisation={method!r} has no positive reference for "
-            f"{', '.join(names)}; choose another of {', '.join(METHODS)}"
-        )
+        raise _no_reference(method, names)
     return Normalised(
         method,
         description,
@@ -169,10 +217,10 @@ def _named(text: str) -> list[str]:
     return _data()["card_texts"].get(text) or [text.partition(" (")[0]]
 
 
-def _automatic(found: Returns, names: Sequence[str]) -> str:
-    adam = found.get("adam", {})
-    if any(name in adam and np.mean([*adam[name].values()]) > 0 for name in names):
-        return "adam"
+def _automatic(found: Returns, names: Sequence[str], baseline: str) -> str:
+    own = found.get(baseline, {})
+    if any(name in own and np.mean([*own[name].values()]) > 0 for name in names):
+        return "adam" if baseline == "adam" else f"rule:{baseline}"
     known = names and set(names) <= set(published("adam"))
     return "published" if known else "raw"
 
@@ -182,15 +230,11 @@ def _references(
 ) -> tuple[dict[str, float], str]:
     """References by environment, and what they are."""
     if method in ("published", "published-sgd"):
-        data = _data()["published"][method.partition("-")[2] or "adam"]
+        data = _data()["published"][_optimizer(method)]
         return data["returns"], f"divided by {data['source']}"
     if method == "optimal":
         return _optimal(rows), "divided by the optimal return of the environment"
     rule = "adam" if method == "adam" else method.removeprefix("rule:")
-    if method != "adam" and not method.startswith("rule:"):
-        raise ValueError(
-            f"normalisation={method!r} is unknown; choose one of {', '.join(METHODS)}"
-        )
     if rule not in found:
         raise ValueError(
             f"normalisation={method!r}, but no row is of the rule {rule!r}; run it as "
@@ -202,15 +246,13 @@ def _references(
 
 
 def _optimal(rows: Iterable[Row]) -> dict[str, float]:
-    """Optimal returns: of the levels that were played, or of the environment."""
-    levels: dict[str, list[float]] = {}
+    """Optimal returns that rows tell of their environment."""
+    told: dict[str, list[float]] = {}
     for row in rows:
         value = _number((row.get("environment_details") or {}).get("optimal_return"))
-        if value is None:
-            value = _data()["optimal"].get(row["environment"].partition("/")[0])
         if value is not None:
-            levels.setdefault(row["environment"], []).append(float(value))
-    return {name: float(np.mean(values)) for name, values in levels.items()}
+            told.setdefault(row["environment"], []).append(value)
+    return {name: float(np.mean(values)) for name, values in told.items()}
 
 
 def _number(value: Any) -> float | None:

@@ -14,7 +14,8 @@ def curves(rows: Iterable[Row], path: str | pathlib.Path) -> None:
     """Draws the learning curves of rules on one environment as a PNG (or SVG).
 
     Each rule is a line, the mean over its seeds, in a band that is the 95% bootstrap
-    interval of that mean.
+    interval of that mean; there is none where a seed has no return, as before its
+    first episode ends.
 
     Args:
         rows: From `runs.run` or `results.read`, of one environment.

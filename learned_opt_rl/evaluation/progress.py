@@ -1,5 +1,6 @@
 """Progress of runs: a bar in a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -57,7 +58,8 @@ class Progress:
 
         Args:
             rollouts: Rollouts done.
-            mean_return: The agents' mean return.
+            mean_return: The agents' mean return; one that is not finite, as before
+                the first episode ends, is shown as ``--``.
         """
         now = time.perf_counter()
         # The clock starts at the first report: compilation is not progress.
@@ -130,6 +132,10 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}"
 
 
+def _number(returned: float) -> str:
+    return f"{returned:.2f}" if math.isfinite(returned) else "--"
+
+
 class _Lines:
     def __init__(self, label: str, total: int, stream: TextIO) -> None:
         self._label, self._total, self._stream = label, total, stream
@@ -143,7 +149,7 @@ class _Lines:
         speed = f"  {steps_per_second:,.0f} steps/s" if steps_per_second else ""
         share = rollouts / self._total
         self._stream.write(
-            f"{self._label}  {share:.0%}  return {returned:.2f}{speed}\n"
+            f"{self._label}  {share:.0%}  return {_number(returned)}{speed}\n"
         )
         self._stream.flush()
 
@@ -158,7 +164,7 @@ class _Bar:
         progress.start()
 
     def update(self, rollouts: int, steps_per_second: float, returned: float) -> None:
-        shown = f"return {returned:.2f}  {steps_per_second:,.0f} steps/s"
+        shown = f"return {_number(returned)}  {steps_per_second:,.0f} steps/s"
         self._progress.update(self._task, completed=rollouts, returned=shown)
 
     def close(self) -> None:

@@ -19,14 +19,17 @@ from learned_opt_rl.evaluation import (
     statistics,
     tables,
 )
-from learned_opt_rl.evaluation.measures import measure
+from learned_opt_rl.evaluation.measures import BASELINE, measure
 from learned_opt_rl.evaluation.results import Row
 
 ROWS, FAILURES = "rows.jsonl", "failures.jsonl"
 
 
 def write(
-    folder: str | pathlib.Path, *, normalisation: str = "auto"
+    folder: str | pathlib.Path,
+    *,
+    normalisation: str = "auto",
+    baseline: str = BASELINE,
 ) -> list[pathlib.Path]:
     """Writes the report of a comparison beside its rows.
 
@@ -34,6 +37,7 @@ def write(
         folder: With ``rows.jsonl``, and ``failures.jsonl`` if something raised.
         normalisation: How returns are brought to a common scale, one of
             `normalisation.METHODS`.
+        baseline: The rule that others are compared with.
 
     Returns:
         The files: ``report.html`` (self-contained), ``report.json`` (all numbers; only
@@ -54,7 +58,7 @@ def write(
     folder = pathlib.Path(folder)
     rows = _sorted(comparable.checked(results.read(folder / ROWS), f"{folder / ROWS}"))
     failures = sorted(results.read(folder / FAILURES), key=json.dumps)
-    found = report_data.gather(rows, normalisation)
+    found = report_data.gather(rows, normalisation, baseline=baseline)
     data = _report_json.to_json(rows, found, failures)
     pictures = _report_page.draw(found, folder / "plots")
     contents = {
@@ -68,12 +72,15 @@ def write(
     return [*(folder / name for name in contents), *files]
 
 
-def summary_text(rows: Iterable[Row], *, normalisation: str = "auto") -> str:
+def summary_text(
+    rows: Iterable[Row], *, normalisation: str = "auto", baseline: str = BASELINE
+) -> str:
     """The most important results for a terminal.
 
     Args:
         rows: From `results.read` or `runs.run`.
         normalisation: As for `write`.
+        baseline: As for `write`.
 
     Returns:
         For each setting a table of environments, one of aggregates, and notes.
@@ -89,11 +96,16 @@ def summary_text(rows: Iterable[Row], *, normalisation: str = "auto") -> str:
     """
     parts = []
     chosen = _sorted(comparable.checked(rows))
-    for result in report_data.gather(chosen, normalisation, intervals=False):
+    for result in report_data.gather(
+        chosen, normalisation, baseline=baseline, intervals=False
+    ):
         parts += [result.setting.label] if result.setting.label else []
-        parts.append(tables.render(tables.environments(result.measures), "plain"))
+        parts.append(
+            tables.render(tables.environments(result.measures, baseline), "plain")
+        )
         if result.aggregates:
-            heading = f"normalised by {result.normalised.method}"
+            method = result.normalised.method
+            heading = "not normalised" if method == "raw" else f"normalised by {method}"
             merged = _report_page.with_improvement(result)
             parts.append(tables.render(tables.aggregates(merged, heading), "plain"))
         parts += [f"- {note}" for note in result.notes]
@@ -110,7 +122,7 @@ def leaderboard_rows(paths: Sequence[str | pathlib.Path]) -> list[dict[str, Any]
 
     Returns:
         Dictionaries with ``rule``, ``environment``, ``mean`` (None if no run has a
-        return), ``interval`` (None with fewer than three seeds), ``seeds``, ``failed``,
+        return), ``interval`` (None with fewer than five seeds), ``seeds``, ``failed``,
         ``steps``, ``agent``, ``variant``, ``revision`` and ``source``; by environment
         and length, the best first.
 

@@ -1,8 +1,10 @@
 """Everything a report states, computed from rows; `report` sets it on a page."""
 
 import dataclasses
+import json
+import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from learned_opt_rl.evaluation.results import Row
 from learned_opt_rl.evaluation.statistics import Estimate, Returns, Scores
 
 Aggregates = dict[str, dict[str, Estimate]]
+Along = dict[str, dict[str, dict[Any, Estimate]]]
+"""Final return by environment, rule and value of an axis."""
 Profile = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 
 NO_RLIABLE = (
@@ -24,6 +28,7 @@ NO_RLIABLE = (
 """What a report says where rliable is not installed."""
 
 _THRESHOLDS = 101
+_TUNED = ("adam", "lion", "rmsprop", "sgd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +42,12 @@ class Results:
         scores: Those that every rule has.
         aggregates: Mean, median, IQM, optimality gap by rule; empty without rliable.
         split: By learned rule, then by ``"i.d."`` and ``"o.o.d."``: aggregates over
-            those environments alone, of the rule and of tuned Adam.
-        improvement: The probability of a higher return than tuned Adam's, by rule.
+            those environments alone, of the rule and of the baseline.
+        improvement: The probability of a higher return than the baseline's, by rule.
         thresholds: Of the profiles, ``[n]``.
         profiles: Shares of runs above each threshold, with interval, by rule.
         notes: What a reader has to know.
+        baseline: The rule that others are compared with.
     """
 
     setting: Setting
@@ -54,16 +60,22 @@ class Results:
     thresholds: np.ndarray
     profiles: dict[str, Profile]
     notes: list[str]
+    baseline: str = BASELINE
 
 
 def gather(
-    rows: Iterable[Row], method: str = "auto", *, intervals: bool = True
+    rows: Iterable[Row],
+    method: str = "auto",
+    *,
+    baseline: str = BASELINE,
+    intervals: bool = True,
 ) -> list[Results]:
     """Computes all of a report's statistics.
 
     Args:
         rows: As `comparable.checked` accepts.
         method: One of `normalisation.METHODS`.
+        baseline: The rule that others are compared with.
         intervals: Whether to spend time on profiles and i.d./o.o.d. aggregates too.
 
     Returns:
@@ -79,19 +91,23 @@ def gather(
         'adam'
     """
     return [
-        _results(setting, method, intervals) for setting in comparable.settings(rows)
+        _results(setting, method, baseline, intervals)
+        for setting in comparable.settings(rows)
     ]
 
 
-def commands(rows: Iterable[Row], folder: str = "again") -> list[str]:
+def commands(
+    rows: Iterable[Row], folder: str = "again", command: str = "compare"
+) -> list[str]:
     """The commands that make the rows once more.
 
     Args:
         rows: As `comparable.checked` accepts.
         folder: Where to.
+        command: Of ``learned-opt-rl``; ``"evaluate"`` takes rows of one rule.
 
     Returns:
-        One command per agent, length and variant.
+        One command per agent, length, variant and run of consecutive seeds.
 
     Example:
         >>> row = {"rule": "adam", "environment": "ant", "seed": 3, "curve": [1.0]}
@@ -107,35 +123,44 @@ def commands(rows: Iterable[Row], folder: str = "again") -> list[str]:
         key = (row.get("agent") or "ppo", row["total_timesteps"], variant)
         groups.setdefault(key, []).append(row)
     return [
-        _command(agent, steps, variant, groups[agent, steps, variant], folder)
-        for agent, steps, variant in sorted(groups)
+        shlex.join(["learned-opt-rl", command, *words, "--out", folder])
+        for key in sorted(groups)
+        for words in _arguments(key, groups[key])
     ]
 
 
-def _command(
-    agent: str, steps: float, variant: tuple[str, ...], rows: list[Row], folder: str
-) -> str:
+def _arguments(key: tuple, rows: list[Row]) -> Iterator[list[str]]:
+    agent, steps, variant = key
+    rules = sorted({row["rule"] for row in rows})
+    environments = sorted({row["environment"] for row in rows})
     seeds = sorted({row["seed"] for row in rows})
-    words = ["learned-opt-rl", "compare", *sorted({row["rule"] for row in rows})]
-    words += ["--environments", *sorted({row["environment"] for row in rows})]
-    words += ["--seeds", str(seeds[-1] - seeds[0] + 1)]
-    words += ["--first-seed", str(seeds[0])] if seeds[0] else []
-    words += ["--steps", f"{steps:.15g}"]
-    words += ["--agent", agent] if agent != "ppo" else []
-    words += ["--set", *variant] if variant else []
-    return shlex.join([*words, "--out", folder])
+    starts = [seed for seed in seeds if seed - 1 not in seeds]
+    ends = [seed for seed in seeds if seed + 1 not in seeds]
+    for first, last in zip(starts, ends, strict=True):
+        yield [
+            *rules,
+            *("--environments", *environments),
+            *("--seeds", str(last - first + 1)),
+            *(("--first-seed", str(first)) if first else ()),
+            *("--steps", f"{steps:.15g}"),
+            *(("--agent", agent) if agent != "ppo" else ()),
+            *(("--set", *variant) if variant else ()),
+        ]
 
 
-def axes(found: list[Results]) -> dict[str, dict[str, dict[Any, Estimate]]]:
-    """What settings were varied in, and the IQM of each rule along it.
+def axes(found: list[Results]) -> dict[str, Along]:
+    """What was varied, and the final return of each rule along it.
 
     Args:
-        found: From `gather`, several settings.
+        found: From `gather`.
 
     Returns:
-        By axis (a key of the variants, or ``"total_timesteps"``), rule and value. Along
-        an axis, all else is as in most settings; a setting that does not name the axis
-        has the value of its configuration.
+        By axis, environment, rule and value, in the order of `in_order`. An axis is a
+        key of the variants, ``"total_timesteps"``, or ``"features"``: what rules such
+        as ``minatar@no-horizon`` miss, ``"all"`` standing for those that miss nothing.
+        Along an axis, all else is as in most settings; a setting that does not name
+        the axis has the value of its configuration. Returns are not normalised: by
+        Adam at the same value, Adam would look the same at all of them.
 
     Example:
         >>> axes([])
@@ -151,23 +176,71 @@ def axes(found: list[Results]) -> dict[str, dict[str, dict[Any, Estimate]]]:
         along = {
             value[key]: result
             for value, other, result in zip(values, others, found, strict=True)
-            if other == usual and value[key] is not None and result.aggregates
+            if other == usual and value[key] is not None
         }
         if len(along) > 1:
-            varied[key] = _by_rule(along)
-    return varied
+            varied[key] = _along(
+                (m.environment, m.rule, value, m.final)
+                for value, result in along.items()
+                for m in result.measures
+            )
+    features = _features(found)
+    return varied | ({"features": features} if features else {})
 
 
-def _by_rule(along: Mapping[Any, Results]) -> dict[str, dict[Any, Estimate]]:
-    rules = sorted({rule for result in along.values() for rule in result.aggregates})
+def _features(found: list[Results]) -> Along:
+    """Of the setting in which the most rules miss one."""
+
+    def missing(result: Results) -> int:
+        return sum("@" in m.rule for m in result.measures)
+
+    best = max(found, key=missing, default=None)
+    if best is None or not missing(best):
+        return {}
+    return _along(
+        (m.environment, rule, feature or "all", m.final)
+        for m in best.measures
+        for rule, _, feature in [m.rule.partition("@")]
+    )
+
+
+def _along(points: Iterable[tuple[str, str, Any, Estimate | None]]) -> Along:
+    """By environment, rule and value."""
+    kept = [(*key, final) for *key, final in points if final is not None]
+    found: Along = {}
+    for value in in_order({value for _, _, value, _ in kept}):
+        for name, rule, at, final in kept:
+            if at == value:
+                found.setdefault(name, {}).setdefault(rule, {})[value] = final
     return {
-        rule: {
-            value: result.aggregates[rule]["IQM"]
-            for value, result in along.items()
-            if rule in result.aggregates
-        }
-        for rule in rules
+        name: {rule: rules[rule] for rule in sorted(rules)}
+        for name, rules in sorted(found.items())
     }
+
+
+def in_order(values: Iterable[Any]) -> list[Any]:
+    """Values of an axis from the least up.
+
+    Args:
+        values: Numbers or texts, each once.
+
+    Returns:
+        Sorted by the numbers in them where all have some, else ``"all"`` first and the
+        others by their letters.
+
+    Example:
+        >>> in_order(["16x16", "8x8"]), in_order(["no-horizon", "all"])
+        (['8x8', '16x16'], ['all', 'no-horizon'])
+    """
+    values = list(values)
+    if all(map(_numbers, values)):
+        return sorted(values, key=lambda value: (_numbers(value), str(value)))
+    return sorted(values, key=lambda value: (value != "all", str(value)))
+
+
+def _numbers(value: Any) -> list[float]:
+    """The numbers in a value: of '16x16', twice 16."""
+    return [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", str(value))]
 
 
 def _value(setting: Setting, key: str) -> Any:
@@ -175,34 +248,39 @@ def _value(setting: Setting, key: str) -> Any:
         return max(row["total_timesteps"] for row in setting.rows)
     value = setting.variant.get(key, (setting.rows[0].get("config") or {}).get(key))
     if isinstance(value, list):
-        return "x".join(map(str, value))
+        return _text(value)
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def _results(setting: Setting, method: str, intervals: bool) -> Results:
-    normalised = normalisation.normalise(setting.rows, method)
+def _text(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _results(setting: Setting, method: str, baseline: str, intervals: bool) -> Results:
+    normalised = normalisation.normalise(setting.rows, method, baseline)
     chosen = statistics.scores(normalised.returns)
     able = statistics.has_rliable() and bool(chosen.matrices)
     thresholds = _thresholds(chosen)
     matrices = chosen.matrices if able else {}
     return Results(
         setting=setting,
-        measures=measure(setting.rows),
+        measures=measure(setting.rows, baseline),
         normalised=normalised,
         scores=chosen,
         aggregates=_aggregates(chosen, normalised) if able else {},
-        split=_split(normalised) if able and intervals else {},
+        split=_split(normalised, baseline) if able and intervals else {},
         improvement={
-            rule: statistics.probability_of_improvement(matrix, matrices[BASELINE])
+            rule: statistics.probability_of_improvement(matrix, matrices[baseline])
             for rule, matrix in matrices.items()
-            if rule != BASELINE and BASELINE in matrices
+            if rule != baseline and baseline in matrices
         },
         thresholds=thresholds,
         profiles={
             rule: statistics.performance_profile(matrix, thresholds)
             for rule, matrix in (matrices if intervals else {}).items()
         },
-        notes=_notes(setting, normalised, chosen),
+        notes=_notes(setting, normalised, chosen, baseline),
+        baseline=baseline,
     )
 
 
@@ -215,7 +293,7 @@ def _aggregates(chosen: Scores, normalised: Normalised) -> Aggregates:
     return found
 
 
-def _split(normalised: Normalised) -> dict[str, dict[str, Aggregates]]:
+def _split(normalised: Normalised, baseline: str) -> dict[str, dict[str, Aggregates]]:
     """Aggregates over the environments a learned rule was trained on, and others."""
     found = {}
     for rule, games in normalised.returns.items():
@@ -224,7 +302,7 @@ def _split(normalised: Normalised) -> dict[str, dict[str, Aggregates]]:
             chosen = [name for name in kinds if kinds[name] == kind]
             part: Returns = {
                 other: {name: normalised.returns[other][name] for name in chosen}
-                for other in dict.fromkeys((rule, BASELINE))
+                for other in dict.fromkeys((rule, baseline))
                 if set(chosen) <= set(normalised.returns.get(other, {}))
             }
             aggregates = _aggregates(statistics.scores(part), normalised)
@@ -238,12 +316,15 @@ def _thresholds(chosen: Scores) -> np.ndarray:
     return np.linspace(low, high, _THRESHOLDS)
 
 
-def _notes(setting: Setting, normalised: Normalised, chosen: Scores) -> list[str]:
+def _notes(
+    setting: Setting, normalised: Normalised, chosen: Scores, baseline: str
+) -> list[str]:
     notes = [*normalised.notes]
     rules = {row["rule"] for row in setting.rows}
-    if BASELINE not in rules:
+    if baseline not in rules:
         notes.append(
-            "No row is of tuned Adam (the rule adam), so nothing is compared with it."
+            f"No row is of the baseline {baseline}, so nothing is compared with it; "
+            "--baseline RULE takes another."
         )
     failures = sum(map(statistics.failed, setting.rows))
     if failures:
@@ -264,7 +345,38 @@ def _notes(setting: Setting, normalised: Normalised, chosen: Scores) -> list[str
             f"{setting.repeated} rows repeat another's rule, environment and seed; the "
             "last one counts."
         )
-    return notes + _unequal(setting, chosen)
+    return notes + _untuned(setting) + _unequal(setting, chosen)
+
+
+def _untuned(setting: Setting) -> list[str]:
+    """A note where tuned rules are not run in what they were tuned for."""
+    tuned = [row for row in setting.rows if row["rule"] in _TUNED]
+    found = dict.fromkeys(change for row in tuned for change in _differences(row))
+    if not found:
+        return []
+    rules = ", ".join(sorted({row["rule"] for row in tuned}))
+    return [
+        f"{rules}: tuned for the published PPO, and not tuned again for what is run "
+        f"here ({', '.join(found)})."
+    ]
+
+
+def _differences(row: Row) -> list[str]:
+    """What sets a run apart from the published PPO, but for its length."""
+    agent = row.get("agent") or "ppo"
+    if agent != "ppo":
+        return [f"agent={agent}"]
+    # It brings jax along, which reading rows does without.
+    from learned_opt_rl import agents
+
+    # Some length: PPO's other settings do not depend on it.
+    published = dataclasses.asdict(agents.preset(row["environment"], 1e9))
+    published = json.loads(json.dumps(published))
+    return [
+        f"{name}={_text(value)}"
+        for name, value in sorted((row.get("config") or {}).items())
+        if name in published and name != "total_timesteps" and value != published[name]
+    ]
 
 
 def _unequal(setting: Setting, chosen: Scores) -> list[str]:

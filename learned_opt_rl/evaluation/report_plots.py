@@ -1,12 +1,11 @@
 """The pictures of a report: curves, aggregates, comparisons, profiles.
 
 Each function gives a matplotlib figure; `save` writes it. Bands and bars are 95%
-bootstrap intervals; with fewer than three seeds there are none.
+bootstrap intervals; with fewer than five seeds there are none.
 """
 
 import math
 import pathlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from learned_opt_rl.evaluation import _figures, statistics
 from learned_opt_rl.evaluation.measures import curve_matrix, worst_points
+from learned_opt_rl.evaluation.report_data import in_order
 from learned_opt_rl.evaluation.results import Row, grouped
 from learned_opt_rl.evaluation.statistics import Estimate
 
@@ -196,20 +196,15 @@ def profile_figure(
 
 
 def generalisation_figure(
-    found: Mapping[str, Mapping[Any, Estimate]],
-    axis: str,
-    metric: str,
-    trained: Any = None,
+    found: Mapping[str, Mapping[str, Mapping[Any, Estimate]]], axis: str
 ) -> "Figure":
-    """A metric over what runs were varied in, a line per rule.
+    """Final returns over what was varied: a panel per environment, a line per rule.
 
     Args:
-        found: Estimates by rule and value of the axis. Numbers are spaced as numbers,
-            on a log scale if they span a factor of ten; other values evenly, by the
-            numbers in them where all have some, as ``"64x64"``.
+        found: Estimates by environment, rule and value of the axis. Numbers are spaced
+            as numbers, on a log scale if they span a factor of ten; other values
+            evenly, in the order of `report_data.in_order`.
         axis: What was varied, such as ``"hidden"``.
-        metric: What the estimates are of.
-        trained: The value the rules were trained with, marked by a dashed line.
 
     Returns:
         The figure.
@@ -223,47 +218,50 @@ def generalisation_figure(
         figures 4 and 16.
 
     Example:
-        >>> found = {"adam": {16: Estimate(1.0, None, None, 1)}}
-        >>> generalisation_figure(found, "hidden", "IQM").axes[0].get_ylabel()
-        'IQM'
+        >>> found = {"ant": {"adam": {16: Estimate(1.0, None, None, 1)}}}
+        >>> generalisation_figure(found, "hidden").axes[0].get_title()
+        'ant'
     """
-    values = list(dict.fromkeys(value for group in found.values() for value in group))
-    if not values:
+    if not found:
         raise ValueError("found is empty, so there is nothing to draw")
-    numeric = all(isinstance(v, int | float) for v in values)
-    if numeric or all(map(_numbers, values)):
-        values.sort(key=_numbers)
-    places = dict(zip(values, values if numeric else range(len(values)), strict=True))
-    figure = _figures.new_figure(7, 4.5)
-    axes = figure.add_subplot()
-    styles = _figures.styles(sorted(found))
-    for rule, group in found.items():
-        shown = [value for value in values if value in group]
-        x = [places[value] for value in shown]
-        y = [group[value].value for value in shown]
-        axes.plot(x, y, label=_figures.text(rule), **styles[rule])
-        _draw_band(axes, x, [group[v] for v in shown], styles[rule]["color"])
-    if numeric and values[0] > 0 and values[-1] >= 10 * values[0]:
-        axes.set_xscale("log")
-    axes.set_xticks([*places.values()], [_figures.text(f"{v}", 16) for v in places])
-    axes.minorticks_off()
-    if trained in places:
-        axes.axvline(places[trained], color="0.6", lw=1, ls="--")
-    axes.set(xlabel=_figures.text(axis), ylabel=_figures.text(metric))
-    _plain_axes(axes)
+    figure, panels = _panels(list(found))
+    styles = _figures.styles(
+        sorted({rule for group in found.values() for rule in group})
+    )
+    for panel, (name, group) in zip(panels, found.items(), strict=True):
+        _draw_along(panel, group, styles)
+        panel.set(title=_figures.text(name), xlabel=_figures.text(axis))
+    panels[0].set_ylabel("final return")
     _legend(figure, styles)
     return figure
 
 
-def _numbers(value: Any) -> list[float]:
-    """The numbers in a value: of '16x16', twice 16."""
-    return [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", str(value))]
+def _draw_along(
+    axes: "Axes",
+    group: Mapping[str, Mapping[Any, Estimate]],
+    styles: Mapping[str, dict[str, Any]],
+) -> None:
+    values = in_order({value for along in group.values() for value in along})
+    numeric = all(isinstance(v, int | float) for v in values)
+    places = dict(zip(values, values if numeric else range(len(values)), strict=True))
+    for rule, along in group.items():
+        shown = [value for value in values if value in along]
+        x = [places[value] for value in shown]
+        y = [along[value].value for value in shown]
+        axes.plot(x, y, **styles[rule])
+        _draw_band(axes, x, [along[v] for v in shown], styles[rule]["color"])
+    if numeric and values[0] > 0 and values[-1] >= 10 * values[0]:
+        axes.set_xscale("log")
+    labels = [_figures.text(f"{v}", 20) for v in places]
+    slant = {"rotation": 30, "ha": "right"} if max(map(len, labels)) > 8 else {}
+    axes.set_xticks([*places.values()], labels, **slant)
+    axes.minorticks_off()
 
 
 def _draw_curves(
     axes: "Axes", group: Sequence[Row], floor: float, style: dict[str, Any]
 ) -> None:
-    """The mean over seeds and, from three on, a band."""
+    """The mean over seeds and, from five on, a band."""
     curves = [row["curve"] for row in group]
     shares, values = curve_matrix(curves, floor, _MAX_POINTS)
     steps = shares * group[0]["total_timesteps"]

@@ -17,6 +17,7 @@ from typing import Any
 from learned_opt_rl import envs
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.evaluation import _agents, _train, results, tables
+from learned_opt_rl.evaluation._command import one_line_errors
 from learned_opt_rl.evaluation._identity import identity, wanted
 from learned_opt_rl.evaluation._program import Program
 from learned_opt_rl.evaluation._provenance import provenance as provenance
@@ -55,9 +56,11 @@ def run(
         One JSON-able row per seed. ``compile_seconds``, ``wall_seconds`` (without
         compilation) and ``steps_per_second`` are of all ``num_agents`` seeds together;
         ``diverged`` says that parameters ended up NaN or infinite, ``nan_updates``
-        counts updates that were; ``auc`` is the mean of ``curve``; ``dormant`` is the
-        share of neurons of dormancy at most 0.025 after at most 200 rollouts, evenly
-        spaced up to the last.
+        counts updates that were; ``curve`` is `TrainResult.returns`, None for what is
+        not finite, as before the first episode ends; ``final_return`` is the last of
+        it and ``auc`` the mean of what it has, None if that is nothing; ``dormant`` is
+        the share of neurons of dormancy at most 0.025 after at most 200 rollouts,
+        evenly spaced up to the last.
 
     Raises:
         ValueError: If a name is unknown, there are no seeds, a rule given as a
@@ -107,12 +110,14 @@ def default_config(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs rules from the command line; see the module's description."""
-    options = _parser().parse_args(arguments)
-    config = default_config(options.environment, options.steps)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     # Every name is checked before the first run, which may take hours.
-    envs.make(options.environment)
-    for rule in options.rules:
-        resolve(rule, config, options.environment)
+    with one_line_errors(parser):
+        envs.make(options.environment)
+        config = default_config(options.environment, options.steps)
+        for rule in options.rules:
+            resolve(rule, config, options.environment)
     for rule in options.rules:
         seeds = _missing(options, rule, config)
         if not seeds:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from learned_opt_rl.evaluation.measures import Measures
+from learned_opt_rl.evaluation.measures import BASELINE, Measures
 from learned_opt_rl.evaluation.results import Row, grouped
 from learned_opt_rl.evaluation.statistics import METRICS, Estimate
 from learned_opt_rl.evaluation.statistics import (
@@ -143,11 +143,12 @@ def render(table: Table, style: Literal["plain", "markdown"]) -> str:
     )
 
 
-def environments(measures: Iterable[Measures]) -> Table:
+def environments(measures: Iterable[Measures], baseline: str = BASELINE) -> Table:
     """What was measured of each rule in each environment.
 
     Args:
         measures: From `measures.measure`.
+        baseline: The rule they are compared with.
 
     Returns:
         The table; nothing in it depends on how fast the machine was.
@@ -161,9 +162,9 @@ def environments(measures: Iterable[Measures]) -> Table:
         "rule",
         "seeds",
         "final return [95%]",
-        "minus Adam, paired [95%]",
+        f"minus {title(baseline)}, paired [95%]",
         "AUC [95%]",
-        "steps to Adam's return",
+        f"steps to {title(baseline)}'s return",
         "dormant at the end",
         "NaN updates",
         "failed",
@@ -178,7 +179,7 @@ def environments(measures: Iterable[Measures]) -> Table:
                 cell(m.final),
                 cell(m.paired),
                 cell(m.auc),
-                "-" if m.steps_to_adam is None else f"{m.steps_to_adam:,.0f}",
+                "-" if m.steps_to_baseline is None else f"{m.steps_to_baseline:,.0f}",
                 "-" if m.dormant is None else f"{m.dormant:.1%}",
                 "-" if m.nan_updates is None else str(m.nan_updates),
                 str(m.failed),
@@ -188,11 +189,12 @@ def environments(measures: Iterable[Measures]) -> Table:
     ]
 
 
-def timings(measures: Iterable[Measures]) -> Table:
+def timings(measures: Iterable[Measures], baseline: str = BASELINE) -> Table:
     """How long runs took; `environments` has what they achieved.
 
     Args:
         measures: From `measures.measure`.
+        baseline: The rule they are compared with.
 
     Returns:
         The table; all agents that ran together share its seconds.
@@ -208,7 +210,7 @@ def timings(measures: Iterable[Measures]) -> Table:
         "steps/s",
         "compile s",
         "wall s",
-        "s to Adam's return",
+        f"s to {title(baseline)}'s return",
     )
     return [
         header,
@@ -219,7 +221,7 @@ def timings(measures: Iterable[Measures]) -> Table:
                 _number(m.steps_per_second, ",.0f"),
                 _number(m.compile_seconds, ".1f"),
                 _number(m.wall_seconds, ".1f"),
-                _number(m.seconds_to_adam, ".1f"),
+                _number(m.seconds_to_baseline, ".1f"),
             )
             for m in measures
         ),
@@ -276,6 +278,22 @@ def cell(estimate: Estimate | None) -> str:
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
+def title(baseline: str) -> str:
+    """What a baseline is called in a heading.
+
+    Args:
+        baseline: A rule.
+
+    Returns:
+        Its name; of tuned Adam, Adam.
+
+    Example:
+        >>> title("adam"), title("adam:1e-3")
+        ('Adam', 'adam:1e-3')
+    """
+    return "Adam" if baseline == BASELINE else baseline
+
+
 def seeds(number: int) -> str:
     """A number of seeds in words.
 
@@ -311,10 +329,10 @@ def _cells(rows: Iterable[Row]) -> list[tuple[str, ...]]:
             summary.rule,
             summary.environment,
             str(summary.num_seeds),
-            f"{summary.mean:.2f}",
-            f"{summary.low:.2f} to {summary.high:.2f}"
-            if summary.num_seeds > 1
-            else "-",
+            "--" if np.isnan(summary.mean) else f"{summary.mean:.2f}",
+            "-"
+            if summary.num_seeds == 1 or np.isnan(summary.mean)
+            else f"{summary.low:.2f} to {summary.high:.2f}",
             f"{summary.steps_per_second:,.0f}",
             f"{summary.compile_seconds:.1f}",
             f"{summary.wall_seconds:.1f}",

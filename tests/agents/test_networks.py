@@ -109,6 +109,21 @@ def test_any_leading_axes_and_dormancy_per_channel():
         )
 
 
+def test_kernels_of_a_network_are_drawn_apart():
+    config = PPOConfig(conv=((16, 1, 1), (16, 1, 1)), hidden=(16, 16))
+    params = networks.init_network(jax.random.key(0), config, (1, 1, 16), 16, 1.0)
+    kernels = [np.ravel(layer["kernel"]) for layer in params.values()]
+    assert len(kernels) == 5
+    np.testing.assert_allclose(np.corrcoef(kernels), np.eye(5), atol=0.25)
+
+
+def test_without_convolutions_a_network_is_the_perceptron_of_its_key():
+    key = jax.random.key(3)
+    params = networks.init_network(key, PPOConfig(hidden=(6,)), (2, 2), 3, 0.5)
+    expected = networks.init_mlp(key, (4, 6, 3), 0.5)
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
 def test_what_a_network_takes():
     images = jnp.full((4, 3, *SHAPE), 51, jnp.uint8)
     flat = networks.prepare(images, SHAPE, PPOConfig(input_divisor=255))

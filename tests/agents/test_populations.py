@@ -35,6 +35,7 @@ def assert_population(train, settings):
     assert len(np.unique(kernel.reshape(size, -1), axis=0)) == size
 
 
+@pytest.mark.slow
 def test_ppo_over_settings_and_learning_rates():
     settings = {
         "gamma": jnp.array([0.5, 0.99]),
@@ -84,6 +85,7 @@ def test_ppo_over_weights_of_a_learned_optimiser():
     assert_population(train, weights)
 
 
+@pytest.mark.slow
 def test_lpg_over_weights_of_the_rule_and_settings():
     rules = [lpg_cases.rule(), lpg_cases.rule().with_policy_sign("ascend")]
     architecture = rules[0].architecture

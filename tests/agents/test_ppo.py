@@ -331,10 +331,10 @@ def test_initial_parameters_are_as_specified():
     assert shapes == [(72, 64), (64, 64), (64, 5)]
 
 
-def test_returns_count_zero_until_an_episode_ends():
+def test_there_is_no_return_until_an_episode_ends():
     config = dataclasses.replace(CONFIG, num_steps=1, minibatches=1, total_timesteps=24)
     result = train(probe_envs.DelayedReward(), config=config)
-    np.testing.assert_array_equal(result.returns, [0, 1, 1])
+    np.testing.assert_array_equal(result.returns, [np.nan, 1, 1])
     assert result.final_return == 1
 
 

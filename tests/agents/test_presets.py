@@ -179,6 +179,14 @@ def test_every_column_is_a_valid_configuration_and_every_entry_names_one():
             assert preset(name + MODE_OF.get(name, ""), agent=agent)
 
 
+@pytest.mark.parametrize("agent", presets.CONFIGS)
+def test_every_entry_is_of_an_environment_there_is(agent):
+    table, names = presets._tables()[agent], envs.names()
+    assert set(table["environments"]) <= set(names)
+    for family in table["families"]:
+        assert any(name.startswith(family) for name in names), family
+
+
 @pytest.mark.parametrize("mode", ["dense", "long", "small", "sparse", "very_dense"])
 def test_agents_fit_the_images_of_grid_worlds(mode):
     name = f"gridworld/paper_rand_{mode}"

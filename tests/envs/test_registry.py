@@ -146,6 +146,16 @@ def test_one_name_from_two_packages_is_refused(offer):
         envs.make("garden")
 
 
+@pytest.mark.parametrize(
+    "name", ["gridworld/mine", "ant/x", "Catch-bsuite/big", "DeepSea-bsuite/99"]
+)
+def test_a_package_may_add_to_our_families(offer, name):
+    offer(entry(name, "probe"))
+    assert name in envs.names()
+    assert envs.make(name).num_actions == 2
+    assert envs.make(name).details == (("gardening", "1.5"),)
+
+
 def test_our_names_come_before_those_of_packages(offer):
     offer(entry("Catch-bsuite", "probe"))
     assert envs.make("Catch-bsuite").num_actions == 3

@@ -31,7 +31,7 @@ def table(returns, **other):
     ]
 
 
-def random_table(rules=("adam", "lion"), games=("ant", "hopper"), seeds=4, **other):
+def random_table(rules=("adam", "lion"), games=("ant", "hopper"), seeds=5, **other):
     rng = np.random.default_rng(0)
     returns = {r: {g: rng.uniform(1, 9, seeds).tolist() for g in games} for r in rules}
     return table(returns, **other)

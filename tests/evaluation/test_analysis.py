@@ -107,6 +107,46 @@ def test_pictures_are_of_one_environment(tmp_path):
         analysis.plot(rows, tmp_path / "p.png")
 
 
+def test_rows_of_several_lengths_are_refused_before_training(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(analysis, "analyse", lambda *_: pytest.fail("ran"))
+    rows = [
+        {"rule": "adam", "environment": name, "curve": [0.0] * length}
+        for name, length in (("CartPole-v1", 4), ("Catch-bsuite", 9))
+    ]
+    results.append(tmp_path / "analysis.jsonl", rows)
+    problem = "rows of 2, 4 rollouts are not drawn in one picture"
+    refused(["adam", "--steps", "1024"], tmp_path, problem, capsys)
+    with pytest.raises(ValueError, match=problem):
+        analysis.plot([rows[0], {**rows[0], "curve": [0.0] * 2}], tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["adam", "nosuchrule"], "nosuchrule"),
+        (["adam", "--environment", "CartPol"], "name='CartPol' is no environment"),
+        (["adam", "--steps", "1"], "total_timesteps=1"),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    arguments, problem, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(analysis, "analyse", lambda *_: pytest.fail("ran"))
+    refused(arguments, tmp_path, problem, capsys)
+
+
+def refused(arguments, folder, problem, capsys):
+    start = ["--environment", "CartPole-v1", "--out", str(folder), "--rules"]
+    with pytest.raises(SystemExit) as caught:
+        analysis.main([*start, *arguments])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m learned_opt_rl.evaluation.analysis: error: ")
+    assert problem in line
+
+
 def test_no_seeds_are_refused():
     with pytest.raises(ValueError, match="seeds="):
         analysis.analyse("minatar", "CartPole-v1", PPOConfig(), seeds=[])

@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -170,6 +171,30 @@ def test_a_run_goes_on_where_it_was_to_the_same_numbers(
     by_seed = sorted(measured(tmp_path), key=lambda row: (row["rule"], row["seed"]))
     assert by_seed == measured(unbroken[0])
     assert not kept.parent.exists()
+
+
+def test_unfinished_runs_of_other_commands_are_kept_and_mentioned(unbroken, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path / "copy")
+    other = tmp_path / "copy" / "partial" / "0123456789abcdef.npz"
+    other.parent.mkdir()
+    other.write_bytes(b"of another command")
+    stream = io.StringIO()
+    assert run(ASKED, tmp_path / "copy", stream) == []
+    assert "keeps 1 unfinished run(s)" in stream.getvalue()
+    assert other.exists()
+
+
+def test_a_checkpoint_of_other_weights_is_of_another_run(tmp_path, monkeypatch):
+    plan = compare.prepare(dataclasses.replace(ASKED, rules=("minatar",)))
+    execution = _execution.Execution(plan, tmp_path, io.StringIO())
+
+    def path():
+        return execution._checkpoint(plan.cells[0], plan.groups[0]).path
+
+    before = path()
+    assert path() == before
+    monkeypatch.setattr(_execution, "weights_digest", lambda rule: "0" * 64)
+    assert path() != before
 
 
 def test_a_failure_spoils_nothing_else(unbroken, tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from learned_opt_rl.evaluation import generalise
@@ -57,18 +59,18 @@ def test_handcrafted_optimisers_have_no_features_to_miss():
         along("features", ["no-horizon"], asked)
 
 
-def test_a_picture_has_a_line_per_rule(tmp_path):
-    rows = [
-        {
-            "rule": f"minatar{missing}",
-            "environment": "Breakout-MinAtar",
-            "seed": seed,
-            "final_return": value + seed,
-            "diverged": False,
-        }
-        for missing, value in [("", 3.0), ("@no-horizon", 1.0)]
-        for seed in range(3)
-    ]
-    path = tmp_path / "features.svg"
-    generalise.plot_features(rows, "Breakout-MinAtar", path)
-    assert "no-horizon" in path.read_text()
+def test_the_axis_wins_over_a_setting_of_its_name():
+    asked = dataclasses.replace(ASKED, settings=("hidden=8x8", "gamma=0.9"))
+    (found,) = along("width", ["16"], asked)
+    assert found.settings == ("gamma=0.9", "hidden=16x16")
+
+
+def test_rules_miss_features_however_they_are_written():
+    rules = ("artifact:minatar", "open:minatar", "minatar@no-horizon", "adam:1e-3")
+    (found,) = along(
+        "features", ["no-dormancy"], dataclasses.replace(ASKED, rules=rules)
+    )
+    assert found.rules == tuple(
+        f"{name}@no-dormancy"
+        for name in ("artifact:minatar", "open:minatar", "minatar")
+    )

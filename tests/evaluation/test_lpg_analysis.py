@@ -239,6 +239,7 @@ def test_the_command_writes_rows_records_and_pictures(tmp_path, capsys):
         ("--random-weights 1 --mode dens", "'dens' is unknown; nearest: dense"),
         ("--random-weights 1 --mode rand_dense", "'rand_dense' shows its states as"),
         ("--random-weights 1 --grids 5 --held-out 5", "held_out=5 of grids=5"),
+        ("--random-weights 1 --grids 5 --held-out 0", "held_out=0 of grids=5"),
         ("--random-weights 1 --updates 15", "every=10 must divide updates=15"),
         ("--random-weights 1 --updates 0", "updates=0 must be"),
         ("--random-weights 1 --epsilon 0", "epsilon=0.0 must be above 0"),
@@ -248,7 +249,8 @@ def test_the_command_writes_rows_records_and_pictures(tmp_path, capsys):
         ("--random-weights 1 --batch 0", "batch=0 must be"),
     ],
 )
-def test_wrong_arguments_are_named(arguments, problem, tmp_path, capsys):
+def test_wrong_arguments_are_named(arguments, problem, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(lpg_analysis, "study", lambda *_, **__: pytest.fail("ran"))
     with pytest.raises(SystemExit):
         lpg_analysis.main([*arguments.split(), "--out", str(tmp_path)])
     assert problem in capsys.readouterr().err

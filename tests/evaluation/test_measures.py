@@ -12,7 +12,7 @@ def by_rule(rows):
 def test_everything_is_measured():
     rows = [
         row("adam", seed=seed, final=4.0, curve=[1.0, 2.0, 3.0, 4.0])
-        for seed in range(3)
+        for seed in range(5)
     ]
     rows += [
         row(
@@ -23,25 +23,28 @@ def test_everything_is_measured():
             dormant=[0.0, 0.25],
             nan_updates=seed,
         )
-        for seed in range(3)
+        for seed in range(5)
     ]
     found = by_rule(rows)["lion"]
-    assert (found.seeds, found.steps, found.failed) == ((0, 1, 2), 1000, 0)
-    assert (found.final.value, found.final.low, found.final.high) == (6.0, 5.0, 7.0)
-    assert found.auc.value == pytest.approx(np.mean([10 / 4, 12 / 4, 14 / 4]))
-    assert found.steps_to_adam == 500.0  # the mean there is 5
-    assert found.seconds_to_adam == 4.0  # half of 8
-    assert (found.dormant, found.nan_updates) == (0.25, 3)
-    assert found.paired.value == 2.0
+    assert (found.seeds, found.steps, found.failed) == ((0, 1, 2, 3, 4), 1000, 0)
+    assert found.final.value == 7.0
+    assert 5.0 < found.final.low < 7.0 < found.final.high < 9.0
+    assert found.auc.value == pytest.approx(
+        np.mean([(10 + 2 * s) / 4 for s in range(5)])
+    )
+    assert found.steps_to_baseline == 500.0  # the mean there is 6
+    assert found.seconds_to_baseline == 4.0  # half of 8
+    assert (found.dormant, found.nan_updates) == (0.25, 10)
+    assert found.paired.value == 3.0
     adam = by_rule(rows)["adam"]
-    assert (adam.paired, adam.steps_to_adam, adam.dormant) == (None, 1000.0, None)
+    assert (adam.paired, adam.steps_to_baseline, adam.dormant) == (None, 1000.0, None)
 
 
 def test_adams_return_may_never_be_reached_or_not_be_known():
     rows = table({"adam": {"ant": [9.0]}, "lion": {"ant": [1.0], "hopper": [1.0]}})
     ant, hopper = (m for m in measure(rows) if m.rule == "lion")
-    assert ant.steps_to_adam is ant.seconds_to_adam is None
-    assert hopper.steps_to_adam is None and hopper.paired is None
+    assert ant.steps_to_baseline is ant.seconds_to_baseline is None
+    assert hopper.steps_to_baseline is None and hopper.paired is None
 
 
 def test_failed_runs_count_as_the_worst_in_the_area_too():
@@ -56,7 +59,7 @@ def test_failed_runs_count_as_the_worst_in_the_area_too():
 
 def test_without_any_return_there_is_no_mean():
     (found,) = measure([row(final=None, curve=[None, None])])
-    assert found.final is found.auc is found.steps_to_adam is None
+    assert found.final is found.auc is found.steps_to_baseline is None
     assert found.failed == 1
 
 
@@ -77,3 +80,11 @@ def test_long_curves_are_thinned_up_to_the_last_point():
     assert len(shares) <= 200
     assert (shares[-1], values[0, -1]) == (1.0, 1220.0)
     np.testing.assert_allclose(values[0], shares * 1220)
+
+
+def test_another_rule_can_be_the_baseline():
+    rows = table({"adam:1e-3": {"chain": [2.0, 2.0]}, "lion": {"chain": [3.0, 5.0]}})
+    fixed, lion = measure(rows, "adam:1e-3")
+    assert (lion.paired.value, lion.steps_to_baseline) == (2.0, 1000.0)
+    assert fixed.paired is None
+    assert all(m.paired is m.steps_to_baseline is None for m in measure(rows))

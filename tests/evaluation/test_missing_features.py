@@ -9,7 +9,8 @@ from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.evaluation import missing_features, optimizers
 from learned_opt_rl.features import Horizon
 
-CONFIG = PPOConfig(total_timesteps=81_920)  # 10 rollouts of 32 updates
+CONFIG = PPOConfig(81_920, epochs=2, minibatches=2)  # 10 rollouts of 4 updates
+STEPS = 7  # into the second rollout, and within it the second epoch
 KEY = jax.random.key(0)
 PARAMS = {
     name: {"Dense_0": {"kernel": jnp.full((3, 2), 0.3)}} for name in ("actor", "critic")
@@ -21,7 +22,7 @@ DORMANCY = {name: {"Dense_0": jnp.array([0.1, 1.9])} for name in PARAMS}
 def second_update(tx):
     tx = optax.with_extra_args_support(tx)
     state = tx.init(PARAMS)
-    for _ in range(40):  # into the second rollout, and within it the second epoch
+    for _ in range(STEPS):
         updates, state = tx.update(GRADS, state, PARAMS, dormancy=DORMANCY)
     return jax.tree.leaves(updates)
 
@@ -39,7 +40,7 @@ def by_hand(**options):
     ("missing", "tx"),
     [
         ("no-horizon", by_hand()),
-        ("no-batch-proportion", by_hand(horizon=Horizon(320))),
+        ("no-batch-proportion", by_hand(horizon=Horizon(40))),
         (
             "no-actor-mask",
             by_hand(horizon=CONFIG.horizon(), networks={"all": ["^actor", "^critic"]}),
@@ -60,7 +61,7 @@ def test_a_missing_feature_is_what_an_agent_without_it_would_give(missing, tx):
 def test_without_dormancy_the_optimiser_is_not_told_of_it():
     tx = open_rl.pretrained("minatar", key=KEY, horizon=CONFIG.horizon())
     state = tx.init(PARAMS)
-    for _ in range(40):
+    for _ in range(STEPS):
         updates, state = tx.update(GRADS, state, PARAMS)
     for got, expected in zip(
         by_name("minatar@no-dormancy"), jax.tree.leaves(updates), strict=True

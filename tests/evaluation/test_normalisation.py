@@ -1,6 +1,6 @@
 import pytest
 
-from learned_opt_rl.evaluation.normalisation import distribution, normalise
+from learned_opt_rl.evaluation.normalisation import check, distribution, normalise
 from tests.evaluation.result_rows import row, table
 
 
@@ -32,15 +32,39 @@ def test_published_references_with_their_source():
     assert sgd.references == {"Asterix-MinAtar": 15.414, "ant": 4443.31}
 
 
-def test_optimal_returns_are_of_the_levels_or_known():
+def test_optimal_returns_are_those_that_rows_tell():
     rows = [
         row("adam", "gridworld/a", 0, 1.0, environment_details={"optimal_return": "2"}),
         row("adam", "gridworld/a", 1, 1.0, environment_details={"optimal_return": "6"}),
+        row("adam", "sea", 0, 0.495, environment_details={"optimal_return": 0.99}),
         row("adam", "DeepSea-bsuite/10", 0, 0.495),
     ]
     found = normalise(rows, "optimal")
-    assert found.references == {"gridworld/a": 4.0, "DeepSea-bsuite/10": 0.99}
-    assert found.returns["adam"]["DeepSea-bsuite/10"] == {0: 0.5}
+    assert found.references == {"gridworld/a": 4.0, "sea": 0.99}
+    assert found.returns["adam"]["sea"] == {0: 0.5}
+    assert "DeepSea-bsuite/10 is not in the aggregates" in found.notes[0]
+
+
+def test_the_baseline_is_one_where_there_is_no_adam():
+    rows = table({"adam:1e-3": {"mine": [2.0]}, "lion": {"mine": [3.0]}})
+    found = normalise(rows, baseline="adam:1e-3")
+    assert found.method == "rule:adam:1e-3"
+    assert found.returns["lion"] == {"mine": {0: 1.5}}
+
+
+@pytest.mark.parametrize(
+    ("method", "environments"),
+    [
+        ("adm", ()),
+        ("rule:", ()),
+        ("published", ["CartPole-v1"]),
+        ("optimal", ["Breakout-MinAtar"]),
+    ],
+)
+def test_methods_are_refused_before_there_are_rows(method, environments):
+    with pytest.raises(ValueError, match=f"normalisation='{method}'"):
+        check(method, environments)
+    check("optimal", ["CartPole-v1", "Breakout-MinAtar"])
 
 
 def test_raw_where_nothing_is_known():

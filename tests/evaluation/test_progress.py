@@ -30,6 +30,13 @@ def test_prints_ten_lines_without_a_terminal():
     assert all(line.endswith(" steps/s") for line in lines)
 
 
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_no_return_yet_is_a_dash(stream):
+    with Progress("adam", CONFIG, 1, shown := stream()) as progress:
+        progress(50, float("nan"))
+    assert "return --" in shown.getvalue()
+
+
 def test_speed_counts_all_agents(monkeypatch):
     clock = iter([10.0, 12.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))

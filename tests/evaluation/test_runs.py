@@ -129,6 +129,35 @@ def test_an_lpg_agent_runs_by_an_update_rule(probe):
     np.testing.assert_allclose(row["final_return"], runner.mean_return, atol=1e-6)
 
 
+class Penalty(probe_envs.Probe):
+    """Costs 1 a step; episodes are longer than a rollout."""
+
+    length = 80
+
+    def reward(self, state, action):
+        return jnp.float32(-1)
+
+
+def test_there_is_no_return_before_an_episode_ends():
+    env, reported = envs.adapt(Penalty()), []
+    config = dataclasses.replace(CONFIG, total_timesteps=128 * 3)
+    (row,) = runs.run(
+        "sgd:0.1", env, config, [0], on_rollout=lambda _, mean: reported.append(mean)
+    )
+    assert row["curve"] == [None, None, -80]
+    assert (row["auc"], row["final_return"], row["diverged"]) == (-80, -80, False)
+    np.testing.assert_array_equal(reported, [np.nan, np.nan, -80])
+    config = dataclasses.replace(CONFIG, total_timesteps=128)
+    (row,) = runs.run("sgd:0.1", env, config, [0])
+    assert (row["curve"], row["auc"], row["final_return"]) == ([None], None, None)
+    json.dumps(row, allow_nan=False)
+
+
+def test_agents_without_a_return_are_left_out_of_the_mean():
+    assert _train._mean(np.array([np.nan, 2.0, np.inf, 4.0])) == 3
+    assert np.isnan(_train._mean(jnp.array([jnp.nan])))
+
+
 def test_long_curves_of_dormancy_are_thinned_to_the_last():
     values = np.arange(1, 1001) / 1000
     thinned = _train._thinned(values)
@@ -196,10 +225,21 @@ def test_command_line_resumes(monkeypatch, tmp_path, capsys):
     assert "final return" in shown
 
 
-def test_command_line_checks_every_rule_before_running(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("rule", "environment", "problem"),
+    [
+        ("nosuchrule", "CartPole-v1", "nosuchrule"),
+        ("adam", "CartPol", "name='CartPol' is no environment"),
+    ],
+)
+def test_command_line_checks_every_name_before_running(
+    rule, environment, problem, monkeypatch, tmp_path, capsys
+):
     monkeypatch.setattr(runs, "run", lambda *_, **__: pytest.fail("ran"))
-    with pytest.raises(ValueError, match="nosuchrule"):
-        runs.main(
-            ["--rules", "adam:1e-3", "nosuchrule", "--environment", "CartPole-v1"]
-            + ["--steps", "1e3", "--out", str(tmp_path / "x")]
-        )
+    arguments = ["--environment", environment, "--out", str(tmp_path / "x")]
+    with pytest.raises(SystemExit) as caught:
+        runs.main(["--rules", "adam:1e-3", rule, *arguments])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m learned_opt_rl.evaluation.runs: error: ")
+    assert problem in line

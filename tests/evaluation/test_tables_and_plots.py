@@ -78,6 +78,16 @@ def test_curves_are_drawn(tmp_path):
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
+def test_curves_of_runs_without_a_return_at_first_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    late = [row(curve=[None, None, 1.0]), row(curve=[None, 0.5, 2.0])]
+    never = row("lion", None, curve=[None] * 3)
+    for rows in ([*late, never], [never]):
+        plots.curves(rows, tmp_path / "x.png")
+        drawn(report_plots.curves_figure(rows), tmp_path)
+    assert "--" in tables.plain([never]) and "nan" not in tables.plain([*late, never])
+
+
 def test_curves_want_one_environment(tmp_path):
     pytest.importorskip("matplotlib")
     with pytest.raises(ValueError, match=r"\['a', 'b'\]"):
@@ -94,13 +104,13 @@ def test_missing_matplotlib_names_the_extra(monkeypatch, tmp_path):
 
 
 def test_tables_of_environments_say_what_is_missing():
-    rows = result_rows.table({"adam": {"ant": [1.0, 3.0]}, "a|b": {"ant": [1.0] * 3}})
+    rows = result_rows.table({"adam": {"ant": [1.0, 3.0]}, "a|b": {"ant": [1.0] * 5}})
     rows += [result_rows.row("sgd", "ant", final=None, curve=[None])]
     lines = tables.render(tables.environments(measure(rows)), "markdown").splitlines()
     assert lines[2] == (
         "| ant | adam | 2 | 2.00 (2 seeds) | - | 0.83 (2 seeds) | 1,000 | - | - | 0 |"
     )
-    assert lines[3].startswith("| ant | a\\|b | 3 | 1.00 [1.00, 1.00] | ")
+    assert lines[3].startswith("| ant | a\\|b | 5 | 1.00 [1.00, 1.00] | ")
     assert lines[4].startswith("| ant | sgd | 1 | 1.00 (1 seed) | ")
     assert lines[4].endswith(" | 1 |")
 
@@ -140,9 +150,9 @@ def test_names_are_drawn_as_they_are(tmp_path):
     assert b"<script>" not in svg
 
 
-def test_curves_have_a_panel_per_environment_and_a_band_from_three_seeds_on():
+def test_curves_have_a_panel_per_environment_and_a_band_from_five_seeds_on():
     pytest.importorskip("matplotlib")
-    rows = result_rows.table({"adam": {"ant": [1.0] * 3, "hopper": [1.0] * 2}})
+    rows = result_rows.table({"adam": {"ant": [1.0] * 5, "hopper": [1.0] * 4}})
     ant, hopper = report_plots.curves_figure(rows).axes
     assert (ant.get_title(), hopper.get_title()) == ("ant", "hopper")
     assert (len(ant.collections), len(hopper.collections)) == (1, 0)
@@ -162,16 +172,16 @@ def test_generalisation_is_in_order_of_size():
     pytest.importorskip("matplotlib")
     at = {"64x64": 2.0, "16x16": 1.0, "256x256": 3.0}
     found = {"adam": {value: Estimate(y, None, None, 1) for value, y in at.items()}}
-    (axes,) = report_plots.generalisation_figure(found, "hidden", "IQM").axes
+    figure = report_plots.generalisation_figure({"ant": found, "sea": found}, "hidden")
+    axes, other = figure.axes
+    assert (axes.get_title(), other.get_title()) == ("ant", "sea")
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels == ["16x16", "64x64", "256x256"]
     assert axes.lines[0].get_ydata().tolist() == [1.0, 2.0, 3.0]
     numbers = {"adam": {n: Estimate(1.0, 0.0, 2.0, 3) for n in (10_000, 100)}}
-    (axes,) = report_plots.generalisation_figure(
-        numbers, "total_timesteps", "IQM", trained=100
-    ).axes
+    (axes,) = report_plots.generalisation_figure({"ant": numbers}, "steps").axes
     assert axes.get_xscale() == "log"
-    assert axes.lines[-1].get_xdata() == [100, 100]
+    assert axes.lines[0].get_xdata().tolist() == [100, 10_000]
 
 
 def test_the_same_figure_gives_the_same_files(tmp_path):
@@ -190,7 +200,7 @@ def test_nothing_is_not_drawn():
         report_plots.aggregate_figure,
         lambda found: report_plots.improvement_figure(found, "adam"),
         lambda found: report_plots.profile_figure(np.zeros(1), found),
-        lambda found: report_plots.generalisation_figure(found, "hidden", "IQM"),
+        lambda found: report_plots.generalisation_figure(found, "hidden"),
     ):
         with pytest.raises(ValueError, match="found is empty"):
             draw({})
