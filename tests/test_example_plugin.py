@@ -143,6 +143,7 @@ def test_it_keeps_the_contract(environment: dict[str, str], name: str) -> None:
     run(environment, "-c", CONFORMS, name)
 
 
+@pytest.mark.slow
 def test_it_gets_a_page_in_the_documentation(
     environment: dict[str, str], tmp_path: pathlib.Path
 ) -> None:

@@ -115,7 +115,9 @@ def test_a_tabular_agent_is_one_linear_map():
     assert result.final_return > 0.9
 
 
-@pytest.mark.parametrize("conv", [(), ((4, 3, 2),)])
+@pytest.mark.parametrize(
+    "conv", [pytest.param((), marks=pytest.mark.slow), ((4, 3, 2),)]
+)
 def test_runs_in_an_environment_of_images(conv):
     rule = lpg_cases.rule(lifetime_inputs="relative", gamma_input=True)
     config = LPGConfig(480, num_envs=4, hidden=(16,), conv=conv, input_divisor=2)
