@@ -9,6 +9,7 @@ an optimiser with a learning rate takes the one tuned for the environment. An up
 rule is what an LPG agent is run with, and nothing else is.
 """
 
+import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import optax
 from learned_opt_rl import agents, artifacts
 from learned_opt_rl.agents.config import Config, LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
+from learned_opt_rl.errors import UnknownArtifactError
 from learned_opt_rl.evaluation._names import artifact_name
 from learned_opt_rl.evaluation.missing_features import (
     options_without,
@@ -133,7 +135,7 @@ def resolve(rule: str, config: Config, environment: str) -> Rule:
     name, at, missing = rule.partition("@")
     learned = name.partition(":")[0] not in HANDCRAFTED
     # Found out here, a misspelt name does not wait for the runs before it to end.
-    card = artifacts.card(artifact_name(rule)) if learned else None
+    card = _card(rule) if learned else None
     kind = "handcrafted" if card is None else card.kind
     if at and kind != "optimizer":
         raise ValueError(
@@ -153,6 +155,15 @@ def resolve(rule: str, config: Config, environment: str) -> Rule:
     if kind == "drift":
         return _drift(rule, card, config, environment)
     return _learned(rule, card, config, environment, missing if at else None)
+
+
+def _card(rule: str) -> Card:
+    try:
+        return artifacts.card(artifact_name(rule))
+    except UnknownArtifactError as error:
+        near = difflib.get_close_matches(rule.partition(":")[0], HANDCRAFTED, 1)
+        hint = f"; or do you mean the optimiser {near[0]!r}?" if near else ""
+        raise UnknownArtifactError(f"{error}{hint}") from error
 
 
 def _learned(

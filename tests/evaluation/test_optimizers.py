@@ -188,3 +188,9 @@ def test_resolve_gives_other_rules_only_what_they_take(monkeypatch, algorithm):
     rule = optimizers.resolve("learned", PPOConfig(20_000), "ant")
     rule.optimizer(jax.random.key(3))
     assert asked == [{}]
+
+
+def test_a_misspelt_optimiser_is_recognised():
+    message = "no artifact is named 'adamm:1e-3'.*; or do you mean the optimiser 'adam'?"
+    with pytest.raises(errors.UnknownArtifactError, match=message):
+        optimizers.resolve("adamm:1e-3", PPOConfig(), "Breakout-MinAtar")
