@@ -191,6 +191,8 @@ def test_resolve_gives_other_rules_only_what_they_take(monkeypatch, algorithm):
 
 
 def test_a_misspelt_optimiser_is_recognised():
-    message = "no artifact is named 'adamm:1e-3'.*; or do you mean the optimiser 'adam'?"
+    message = (
+        "no artifact is named 'adamm:1e-3'.*; or do you mean the optimiser 'adam'?"
+    )
     with pytest.raises(errors.UnknownArtifactError, match=message):
         optimizers.resolve("adamm:1e-3", PPOConfig(), "Breakout-MinAtar")

@@ -74,6 +74,7 @@ INITIAL_UPDATE_RULES = {
     ),
 }
 
+USUAL_RELEASED = {"goldie2024/minatar", "goldie2024/breakout"}
 # All closed forms share one rule. These four have between them what it can do: sums
 # over a leaf; slots, dormancy and layer position; momenta, noise and a learning rate;
 # normalised tensors and the mean over all leaves.
@@ -96,7 +97,7 @@ def has_weights(name: str) -> bool:
 
 
 def marked(names: Iterable[str]) -> list[Any]:
-    """Optimisers as parameters of a test, most closed forms among the slow ones."""
+    """Optimisers as parameters of a test; those that differ little are slow ones."""
     return [
         pytest.param(name, marks=pytest.mark.slow) if _is_slow(name) else name
         for name in names
@@ -106,7 +107,11 @@ def marked(names: Iterable[str]) -> list[Any]:
 def _is_slow(name: str) -> bool:
     if name in INITIAL or name in USUAL_EXPRESSIONS:
         return False
-    return artifacts.card(name).algorithm == "expression"
+    card = artifacts.card(name)
+    # The released single-task networks differ in their numbers alone.
+    return card.algorithm == "expression" or (
+        card.is_remote and name not in USUAL_RELEASED
+    )
 
 
 OPTIMIZERS = [*of_kind("optimizer"), *INITIAL]
