@@ -15,6 +15,8 @@ import importlib.metadata
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import jax
+
 from learned_opt_rl.artifacts._plugins import entry_points
 from learned_opt_rl.envs import _brax, _craftax, _gymnax
 from learned_opt_rl.envs.adapter import Environment, adapt
@@ -67,7 +69,9 @@ def make(name: str) -> Environment:
         >>> make("DeepSea-bsuite/10").optimal_return
         0.99
     """
-    return _find(name)
+    # It is kept: made inside of a jitted function, it must not hold that one's tracers.
+    with jax.ensure_compile_time_eval():
+        return _find(name)
 
 
 def names() -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import types
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -174,3 +175,16 @@ def test_what_a_user_registers_with_gymnax_is_found(monkeypatch):
 def test_names_are_compared_whatever_their_case():
     assert registry.nearest("ANT", ["ant"]) == "nearest: 'ant'"
     assert registry.nearest(jnp.ones, ["ant"]) == "no name is like it"
+
+
+def test_an_environment_first_made_inside_of_a_program_serves_the_next_one():
+    envs.make.cache_clear()
+
+    def first_reward(key):
+        env = envs.make("DeepSea-bsuite/4")
+        _, states = env.reset_many(key, 2)
+        return env.step_many(key, states, jnp.zeros(2, int)).reward.sum()
+
+    one = jax.jit(first_reward)(jax.random.key(0))
+    two = jax.jit(lambda key: first_reward(key) + 0)(jax.random.key(0))
+    assert one == two
