@@ -220,6 +220,32 @@ def start_account(inner: Any) -> EpisodeState:
     return EpisodeState(inner, zero, none, zero, none)
 
 
+def resets_of(
+    draw: Callable[[jax.Array], Any],
+    begin: Callable[[jax.Array, Any], tuple[jax.Array, EpisodeState]],
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Makes the resets of an environment in which an agent has a draw of its own.
+
+    Args:
+        draw: ``key -> drawn``, what the members of an agent's batch share.
+        begin: ``(key, drawn) -> (observation, state)``.
+
+    Returns:
+        ``reset`` and ``batched_reset`` of an `Environment`.
+    """
+
+    def reset(key: jax.Array) -> tuple[jax.Array, EpisodeState]:
+        draw_key, key = jax.random.split(key)
+        return begin(key, draw(draw_key))
+
+    def batched_reset(key: jax.Array, num: int) -> tuple[jax.Array, EpisodeState]:
+        draw_key, key = jax.random.split(key)
+        keys = jax.random.split(key, num)
+        return jax.vmap(begin, (0, None))(keys, draw(draw_key))
+
+    return reset, batched_reset
+
+
 def account(
     state: EpisodeState, inner: Any, reward: jax.Array, done: jax.Array
 ) -> EpisodeState:

@@ -17,6 +17,7 @@ from learned_opt_rl.envs.adapter import (
     EpisodeState,
     Step,
     account,
+    resets_of,
     start_account,
 )
 
@@ -245,14 +246,7 @@ def environment(
         observation, state = begin(key, length)
         return observation, start_account(state)
 
-    def reset(key: jax.Array) -> tuple[jax.Array, EpisodeState]:
-        length_key, key = jax.random.split(key)
-        return start(key, choose(length_key))
-
-    def batched_reset(key: jax.Array, num: int) -> tuple[jax.Array, EpisodeState]:
-        length_key, key = jax.random.split(key)
-        keys = jax.random.split(key, num)
-        return jax.vmap(start, (0, None))(keys, choose(length_key))
+    reset, batched_reset = resets_of(choose, start)
 
     def step(key: jax.Array, state: EpisodeState, action: Any) -> Step:
         key, show_key, begin_key = jax.random.split(key, 3)

@@ -12,6 +12,7 @@ from learned_opt_rl.envs.adapter import (
     EpisodeState,
     Step,
     account,
+    resets_of,
     start_account,
 )
 from learned_opt_rl.envs.gridworld import dynamics
@@ -59,14 +60,7 @@ def environment(
         state = dynamics.begin(key, level, mode)
         return dynamics.observe(state, mode), start_account(state)
 
-    def reset(key: jax.Array) -> tuple[jax.Array, EpisodeState]:
-        level_key, key = jax.random.split(key)
-        return begin(key, choose(level_key))
-
-    def batched_reset(key: jax.Array, num: int) -> tuple[jax.Array, EpisodeState]:
-        level_key, key = jax.random.split(key)
-        keys = jax.random.split(key, num)
-        return jax.vmap(begin, (0, None))(keys, choose(level_key))
+    reset, batched_reset = resets_of(choose, begin)
 
     def step(key: jax.Array, state: EpisodeState, action: Any) -> Step:
         inner, reward, done = dynamics.step(key, state.env, action, mode)
