@@ -1,9 +1,12 @@
 """One lookup over three sources: bundled, plugins, remote."""
 
+import contextlib
+import contextvars
 import dataclasses
 import difflib
 import pathlib
 import warnings
+from collections.abc import Iterator
 
 import learned_opt_rl
 from learned_opt_rl.artifacts import remote
@@ -21,6 +24,8 @@ from learned_opt_rl.artifacts.weights import (
 from learned_opt_rl.errors import ArtifactError, CardError, UnknownArtifactError
 
 BUNDLED = "bundled"
+
+_ROOT = contextvars.ContextVar[pathlib.Path | None]("bundled root", default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,9 +103,31 @@ def bundled_root() -> pathlib.Path:
         >>> bundled_root().name
         'pretrained'
     """
+    chosen = _ROOT.get()
+    if chosen is not None:
+        return chosen
     package = pathlib.Path(learned_opt_rl.__file__).parent
     installed = package / "pretrained"
     return installed if installed.is_dir() else package.parent / "pretrained"
+
+
+@contextlib.contextmanager
+def bundled_in(folder: pathlib.Path) -> Iterator[None]:
+    """Takes the artifacts of another folder for those that come with this library.
+
+    Args:
+        folder: Laid out as `bundled_root`.
+
+    Example:
+        >>> with bundled_in(pathlib.Path("no/such/folder")):
+        ...     "minatar" in cards()
+        False
+    """
+    token = _ROOT.set(folder)
+    try:
+        yield
+    finally:
+        _ROOT.reset(token)
 
 
 def scan() -> Scan:
@@ -117,6 +144,8 @@ def scan() -> Scan:
     result = Scan({}, [])
     root = bundled_root()
     for path in sorted(root.rglob("card.json")):
+        if any(part.startswith(".") for part in path.relative_to(root).parts):
+            continue  # a promotion that was killed left it
         result.add(path, BUNDLED, path.parent.relative_to(root).as_posix())
     for plugin in plugins():
         origin = f"plugin {plugin.name}"

@@ -6,6 +6,7 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from learned_opt_rl.cli import _promote
 from learned_opt_rl.cli._compare import RefusedError, refusals, warnings_as_lines
 
 if TYPE_CHECKING:
@@ -47,9 +48,20 @@ def add_command(commands: Any) -> None:
     start.set_defaults(run=_start)
 
     resume = kinds.add_parser("resume", help="go on with a campaign")
-    resume.add_argument("folder", type=pathlib.Path, metavar="FOLDER")
+    resume.add_argument(
+        "folder",
+        metavar="FOLDER",
+        help="or the name of an artifact, whose campaign is copied and goes on",
+    )
+    resume.add_argument(
+        "--out",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="where an artifact's campaign is copied to (default NAME-campaign)",
+    )
     _add_execution(resume)
     resume.set_defaults(run=_resume)
+    _promote.add_command(kinds)
 
 
 def _add_execution(parser: argparse.ArgumentParser) -> None:
@@ -99,12 +111,14 @@ def _resume(options: argparse.Namespace) -> int:
     with warnings_as_lines():
         with refusals(ValueError, ImportError):
             from learned_opt_rl.training.evolution.folder import read_config
+            from learned_opt_rl.training.promotion.kept import located
 
             _join(options)
-            config = read_config(options.folder)
+            folder = located(options.folder, options.out)
+            config = read_config(folder)
             if options.generations is not None:
                 config = dataclasses.replace(config, generations=options.generations)
-        return _run(config, options.folder, options)
+        return _run(config, folder, options)
 
 
 def _join(options: argparse.Namespace) -> None:

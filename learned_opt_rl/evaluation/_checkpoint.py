@@ -122,13 +122,7 @@ class Checkpoint:
         Raises:
             RefusedError: It cannot be continued; says why.
         """
-        content = self.path.read_bytes()
-        content, digest = content[:-32], content[-32:]
-        if hashlib.sha256(content).digest() != digest:
-            raise RefusedError("the file is damaged")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = dict(file)
-        meta = json.loads(arrays.pop(_META).tobytes())
+        arrays, meta = read_whole(self.path)
         if meta["format"] != FORMAT:
             raise RefusedError(f"it is of format {meta['format']}, not {FORMAT}")
         different = _differences(meta["identity"], self._identity)
@@ -139,6 +133,24 @@ class Checkpoint:
 
 class RefusedError(ValueError):
     """A file that is not to be continued; says why."""
+
+
+def read_whole(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of a file and what it says of itself, as ``done``.
+
+    Args:
+        path: Written by `Checkpoint.save`.
+
+    Raises:
+        RefusedError: It is not whole.
+    """
+    content = path.read_bytes()
+    content, digest = content[:-32], content[-32:]
+    if hashlib.sha256(content).digest() != digest:
+        raise RefusedError("the file is damaged")
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        arrays = dict(file)
+    return arrays, json.loads(arrays.pop(_META).tobytes())
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

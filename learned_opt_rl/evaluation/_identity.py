@@ -3,10 +3,12 @@
 import dataclasses
 import functools
 import json
+import pathlib
 from typing import Any
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.agents.config import Config
+from learned_opt_rl.artifacts import registry
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation._agents import agent_of, config_type
 from learned_opt_rl.evaluation._names import artifact_name
@@ -36,9 +38,13 @@ def wanted(
     return _text(row, agent_of(config), dataclasses.asdict(config))
 
 
-@functools.lru_cache  # To look an artifact up takes a while, and there are many rows.
 def weights_digest(rule: str) -> str | None:
     """SHA-256 of the weights or the text that a rule's name stands for, if any."""
+    return _digest(rule, registry.bundled_root())
+
+
+@functools.lru_cache  # To look an artifact up takes a while, and there are many rows.
+def _digest(rule: str, root: pathlib.Path) -> str | None:
     try:
         return artifacts.card(artifact_name(rule)).weights.sha256
     except ArtifactError:

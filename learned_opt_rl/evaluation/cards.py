@@ -28,7 +28,9 @@ from learned_opt_rl.evaluation import (
 _BOOTSTRAP = "95% percentile bootstrap of the mean over seeds, 10000 resamples"
 
 
-def fill_results(folder: pathlib.Path, path: pathlib.Path) -> list[dict]:
+def fill_results(
+    folder: pathlib.Path, path: pathlib.Path, source: str | None = None
+) -> list[dict]:
     """Replace the results of a card that came from one file of rows.
 
     Results that the card has from other sources stay. Runs of several lengths, agents
@@ -36,7 +38,9 @@ def fill_results(folder: pathlib.Path, path: pathlib.Path) -> list[dict]:
 
     Args:
         folder: The artifact's folder, with its ``card.json``.
-        path: JSONL rows of ``evaluation.runs``; those of the artifact's name count.
+        path: JSONL rows of ``evaluation.runs``; those of the artifact's name count,
+            unless they say that they are of other weights.
+        source: What the card calls the file; its path if not given.
 
     Returns:
         The results as written.
@@ -54,17 +58,23 @@ def fill_results(folder: pathlib.Path, path: pathlib.Path) -> list[dict]:
     """
     card_path = folder / "card.json"
     data = Card.load(card_path).to_dict()
-    rows = [row for row in results.read(path) if row["rule"] == data["name"]]
+    source = path.as_posix() if source is None else source
+    name, digest = data["name"], data["weights"]["sha256"]
+    rows = [
+        row
+        for row in results.read(path)
+        if row["rule"] == name and row.get("weights_sha256", digest) == digest
+    ]
     if not rows:
         raise ValueError(
-            f"{path} has no row of rule '{data['name']}'; run evaluation.runs first"
+            f"{path} has no row of rule '{name}'; run evaluation.runs first"
         )
     measured = [
-        _result(group, path)
+        _result(group, source)
         for setting in comparable.settings(comparable.checked(rows, str(path)))
         for group in _groups(setting.rows)
     ]
-    others = [r for r in data["results"] if r["source"] != path.as_posix()]
+    others = [r for r in data["results"] if r["source"] != source]
     data["results"] = [*others, *measured]
     Card.from_dict(data, source=str(card_path))
     content = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
@@ -82,7 +92,7 @@ def _groups(rows: list[results.Row]) -> list[list[results.Row]]:
     return list(groups.values())
 
 
-def _result(rows: list[results.Row], path: pathlib.Path) -> dict:
+def _result(rows: list[results.Row], source: str) -> dict:
     (summary,) = tables.summarise(rows)
     known = summary.num_seeds >= statistics.MIN_SEEDS and not math.isnan(summary.low)
     return {
@@ -93,7 +103,7 @@ def _result(rows: list[results.Row], path: pathlib.Path) -> dict:
         "mean": round(summary.mean, 2),
         "interval": [round(summary.low, 2), round(summary.high, 2)] if known else None,
         "method": _BOOTSTRAP if known else "mean over seeds",
-        "source": path.as_posix(),
+        "source": source,
         "command": _command(rows),
     }
 

@@ -1,0 +1,115 @@
+"""Whether new weights are worse than those that have the name now."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from learned_opt_rl.evaluation import normalisation, statistics
+from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.evaluation.statistics import Estimate
+
+
+class WorseError(ValueError):
+    """The new weights return less than those that have the name; nothing changed."""
+
+
+class Verdict(NamedTuple):
+    """Two rules, by the mean over environments of normalised returns.
+
+    Attributes:
+        new: Of the new weights.
+        holder: Of those that have the name.
+        difference: New minus holder, over seeds that both have.
+        text: The same in words, with the interval.
+    """
+
+    new: float
+    holder: float
+    difference: Estimate
+    text: str
+
+
+def judge(
+    new: Iterable[Row], holder: Iterable[Row], others: Iterable[Row], baseline: str
+) -> Verdict:
+    """Compares two rules seed by seed.
+
+    Args:
+        new: Rows of the new weights.
+        holder: Of those that have the name, in the same environments.
+        others: Of baselines.
+        baseline: One of them, whose mean return is the unit where no returns are
+            published for all environments.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        ValueError: No environment has a positive reference, or no seed is common.
+
+    References:
+        Goldie et al. 2024, section 6.2 (returns over those of tuned Adam).
+
+    Example:
+        >>> def run(rule, seed, value):
+        ...     made = {"rule": rule, "environment": "ant", "seed": seed}
+        ...     return made | {"final_return": value, "total_timesteps": 1000}
+        >>> new, old = [run("n", 0, 9.0)], [run("n", 0, 6.0)]
+        >>> judge(new, old, [run("sgd", 0, 3.0)], "sgd").difference.value > 0
+        True
+    """
+    rows = [
+        *(row | {"rule": "new"} for row in new),
+        *(row | {"rule": "holder"} for row in holder),
+        *(row for row in others if row["rule"] == baseline),
+    ]
+    names = sorted({row["environment"] for row in rows})
+    found = normalisation.normalise(rows, _method(names, baseline))
+    scores = {rule: _scores(found.returns[rule]) for rule in ("new", "holder")}
+    common = sorted(scores["new"].keys() & scores["holder"].keys())
+    difference = statistics.paired_difference(scores["new"], scores["holder"])
+    if difference is None:
+        raise ValueError("the two have no seed in common that ran in all environments")
+    ours, theirs = (float(np.mean([scores[r][s] for s in common])) for r in scores)
+    text = (
+        f"mean normalised return {ours:.4g} against {theirs:.4g}, difference "
+        f"{shown(difference)}, over {', '.join(found.references)} at "
+        f"{rows[0]['total_timesteps']:,} steps, {found.description}"
+    )
+    return Verdict(ours, theirs, difference, "; ".join([text, *found.notes]))
+
+
+def shown(difference: Estimate) -> str:
+    """A difference with its interval.
+
+    Args:
+        difference: Over paired seeds.
+
+    Returns:
+        Such as ``-0.1 [-0.2, 0.05] (95%, 5 paired seeds)``.
+
+    Example:
+        >>> shown(Estimate(0.25, None, None, 1))
+        '0.25 (1 paired seed, too few for an interval)'
+    """
+    seeds = f"{difference.seeds} paired seed{'s' * (difference.seeds > 1)}"
+    if difference.low is None:
+        return f"{difference.value:.3g} ({seeds}, too few for an interval)"
+    ends = f"[{difference.low:.3g}, {difference.high:.3g}]"
+    return f"{difference.value:.3g} {ends} (95%, {seeds})"
+
+
+def _method(environments: Sequence[str], baseline: str) -> str:
+    if set(environments) <= set(normalisation.published("adam")):
+        return "published"
+    return "adam" if baseline == "adam" else f"rule:{baseline}"
+
+
+def _scores(games: dict[str, dict[int, float]]) -> dict[int, float]:
+    """Mean over environments, by seed, of the seeds that all have."""
+    common = set.intersection(*(set(seeds) for seeds in games.values()))
+    return {
+        seed: float(np.mean([seeds[seed] for seeds in games.values()]))
+        for seed in sorted(common)
+    }
