@@ -215,9 +215,11 @@ class _Promoting:
                 failures.insert(0, f"Promoted though worse than before: {verdict.text}")
         self._stage([*failures, *self.asked.failures])
         self._file_rows()
-        cards.fill_results(self.staged / self.asked.name, self.results, self._source())
-        kept.keep(self.asked.run, self.staged / self.asked.name, self.sha256)
-        swap.replace(self.staged / self.asked.name, self.target)
+        folder = self.staged / self.asked.name
+        with registry.bundled_in(self.staged):
+            cards.fill_results(folder, self.results, self._source())
+        kept.keep(self.asked.run, folder, self.sha256)
+        swap.replace(folder, self.target)
         return self.target, verdict
 
     def _card(self, measured: list[Any], failures: list[str]) -> dict[str, Any]:

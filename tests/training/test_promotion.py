@@ -1,0 +1,460 @@
+"""Promotion around an evaluation that costs nothing; one that trains is at the end."""
+
+import errno
+import json
+import os
+import shutil
+
+import jax
+import pytest
+
+from learned_opt_rl import artifacts, cli, rules
+from learned_opt_rl.artifacts import registry
+from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
+from learned_opt_rl.evaluation import compare, results
+from learned_opt_rl.training import promotion
+from learned_opt_rl.training.evolution import campaign as campaigns
+from learned_opt_rl.training.evolution.folder import BEST, read_config
+from learned_opt_rl.training.promotion import Promotion, WorseError, promote, swap
+from learned_opt_rl.training.promotion.kept import located
+from tests.artifact_files import card_data, install_plugin, remote_card_data, write_card
+from tests.training.promotions import (
+    SETTINGS,
+    Fake,
+    campaign,
+    leaves_equal,
+    sha256,
+)
+from tests.training.test_evolution_campaign import Cheap
+
+ENV = "CartPole-v1"
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "pretrained"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    made = Fake(adam=10.0)
+    monkeypatch.setattr(compare, "execute", made)
+    return made
+
+
+def asked(run, root, name="tiny", **changes):
+    plain = {"seeds": 5, "total_timesteps": 256, "settings": SETTINGS}
+    return Promotion(run, name, pretrained=root, **{**plain, **changes})
+
+
+def command(run, root, *more):
+    words = [str(run), "--as", "tiny", "--pretrained", str(root), "--steps", "256"]
+    return cli.main(["train", "promote", *words, "--set", *SETTINGS, *more])
+
+
+def content(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def loaded(root, name="tiny"):
+    with registry.bundled_in(root):
+        return artifacts.load(name)
+
+
+@pytest.fixture
+def old(tmp_path, root, fake):
+    """What has the name: weights of 1 that return 20 on average of 5 seeds."""
+    run = campaign(tmp_path / "old", 1.0)
+    fake.returns[sha256(run)] = 18.0
+    promote(asked(run, root))
+    return run
+
+
+def test_a_first_promotion_makes_a_whole_artifact(tmp_path, root, fake):
+    run = campaign(tmp_path / "run", 1.0)
+    fake.returns[sha256(run)] = 9.0
+    (run / "curve.png").write_bytes(b"a picture")
+    outcome = promote(asked(run, root, failures=("Ugly.",), summary="For tests."))
+    assert (outcome.folder, outcome.verdict) == (root / "tiny", None)
+    found = loaded(root)
+    assert leaves_equal(found.weights, 1.0)
+    card = found.card
+    assert (card.algorithm, card.kind, card.summary) == (
+        "open",
+        "optimizer",
+        "For tests.",
+    )
+    assert dict(card.architecture) == {"type": "feed_forward", "width": 2}
+    assert len(card.inputs) == 19
+    assert (card.horizon.total_updates, card.horizon.minibatches) == (8, 2)
+    assert card.training.environments == (ENV,)
+    assert card.training.command == "learned-opt-rl train resume tiny"
+    for part in (
+        "from random for 2 generations of 4 members, 2 rollouts each",
+        "after generation 2, which did best in validation: 2 over 3 seeds, where the "
+        "start had 0",
+    ):
+        assert part in card.training.description
+    assert card.training.compute.startswith("180 s on ")
+    (result,) = card.results
+    assert "--steps 256 --set epochs=1 hidden=4" in result.command
+    assert (result.mean, result.seeds, result.steps) == (11.0, 5, 256)
+    assert result.interval is not None
+    assert result.source == "results/tiny_256.jsonl"
+    below = f"Below tuned Adam on {ENV}: 11 against 12, difference -1 [-1, -1] (95%"
+    assert card.known_failures[0].startswith(below)
+    assert "2 generations of 4 members, far fewer" in card.known_failures[1]
+    assert card.known_failures[2:] == ("Ugly.",)
+    rows = results.read(tmp_path / result.source)
+    assert [row["rule"] for row in rows] == ["adam"] * 5 + ["tiny"] * 5
+    assert sorted(content(root)) == [
+        "tiny/campaign/config.json",
+        "tiny/campaign/log.jsonl",
+        "tiny/campaign/state-0.npz",
+        "tiny/card.json",
+        "tiny/learning-curve.png",
+        "tiny/weights.safetensors",
+    ]
+
+
+def test_a_worse_one_is_refused_with_the_numbers(tmp_path, root, fake, old, capsys):
+    run = campaign(tmp_path / "new", 2.0)
+    fake.returns[sha256(run)] = 17.0
+    before = content(root), content(tmp_path / "results")
+    assert command(run, root) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {run} is worse than the 'tiny' there is")
+    # 19 and 20, over tuned Adam's 12
+    assert "return 1.583 against 1.667, difference -0.0833 [-0.0833, -0.0833]" in error
+    assert "5 paired seeds" in error
+    assert (content(root), content(tmp_path / "results")) == before
+    assert command(run, root) == 2
+    assert fake.made.count("adam") == 5  # once, for all three
+
+
+def test_a_worse_one_by_force_says_so_on_its_card(tmp_path, root, fake, old, capsys):
+    run = campaign(tmp_path / "new", 2.0)
+    fake.returns[sha256(run)] = 17.0
+    assert command(run, root, "--force") == 0
+    assert "difference -0.0833" in capsys.readouterr().out
+    card = loaded(root).card
+    assert card.known_failures[0].startswith("Promoted though worse than before: mean")
+    assert "1.583 against 1.667" in card.known_failures[0]
+
+
+def test_a_better_one_takes_the_name_and_the_rows(tmp_path, root, fake, old):
+    run = campaign(tmp_path / "new", 2.0)
+    fake.returns[sha256(run)] = 21.0
+    verdict = promote(asked(run, root)).verdict
+    assert verdict.difference.value == pytest.approx(3 / 12)
+    found = loaded(root)
+    assert leaves_equal(found.weights, 2.0)
+    assert [result.mean for result in found.card.results] == [23.0]
+    rows = results.read(tmp_path / "results/tiny_256.jsonl")
+    former = f"tiny:{sha256(old)[:8]}"
+    assert {row["rule"] for row in rows} == {"adam", "tiny", former}
+    assert [row["final_return"] for row in rows if row["rule"] == former] == [
+        *(18.0, 19.0, 20.0, 21.0, 22.0)
+    ]
+    assert not list(root.glob(".*"))
+    # Once more with more seeds: these weights have no rival any more.
+    fake.made.clear()
+    assert promote(asked(run, root, seeds=6)).verdict is None
+    assert fake.made == ["adam", "tiny"]
+    assert [result.seeds for result in loaded(root).card.results] == [6]
+
+
+def test_equal_returns_are_no_reason_to_refuse(tmp_path, root, fake, old):
+    run = campaign(tmp_path / "new", 2.0)
+    fake.returns[sha256(run)] = 18.0
+    assert promote(asked(run, root)).verdict.difference.value == 0
+
+
+def test_runs_without_a_return_are_refused_even_by_force(tmp_path, root, fake):
+    run = campaign(tmp_path / "run")
+    fake.returns[sha256(run)] = None
+    with pytest.raises(WorseError, match=f"5 of 5 runs .* no return .in {ENV}.: they"):
+        promote(asked(run, root, force=True))
+    assert not content(root)
+
+
+@pytest.mark.parametrize("moment", ["fill_results", "keep", "replace"])
+def test_killed_after_the_evaluation_it_goes_on(
+    tmp_path, root, fake, old, monkeypatch, moment
+):
+    run, before = campaign(tmp_path / "new", 2.0), content(root)
+    fake.returns[sha256(run)] = 21.0
+    where = {"fill_results": "cards", "keep": "kept", "replace": "swap"}[moment]
+    with monkeypatch.context() as patch:
+        patch.setattr(getattr(promotion, where), moment, _killed)
+        with pytest.raises(KeyboardInterrupt):
+            promote(asked(run, root))
+    assert content(root) == before
+    assert leaves_equal(loaded(root).weights, 1.0)
+    fake.made.clear()
+    promote(asked(run, root))
+    # What the results gave to the former holder's sha256 is still in the run's folder.
+    assert fake.made == []
+    assert leaves_equal(loaded(root).weights, 2.0)
+    rules = [row["rule"] for row in results.read(tmp_path / "results/tiny_256.jsonl")]
+    assert (
+        sorted(rules) == ["adam"] * 5 + ["tiny"] * 5 + [f"tiny:{sha256(old)[:8]}"] * 5
+    )
+
+
+def _killed(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_a_full_disk_leaves_the_artifact(
+    tmp_path, root, fake, old, monkeypatch, capsys
+):
+    def full(source, target, **_):
+        target.mkdir()
+        (target / "card.json").write_text("{")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run, before = campaign(tmp_path / "new", 2.0), content(root)
+    fake.returns[sha256(run)] = 21.0
+    with monkeypatch.context() as patch:
+        patch.setattr(swap.shutil, "copytree", full)
+        assert command(run, root) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device; 'tiny' is as it was" in error
+    assert content(root) == before
+    assert not list(root.glob(".*"))
+    assert command(run, root) == 0
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_killed_between_renames_the_old_or_the_new_is_there(
+    tmp_path, monkeypatch, renames
+):
+    for name in ("made", "target"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    rename, done = os.replace, []
+
+    def kill(*paths):
+        if len(done) == renames:
+            raise SystemError  # nothing of this process runs any more
+        done.append(rename(*paths))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(swap.os, "replace", kill)
+        patch.setattr(swap.shutil, "rmtree", lambda *_, **__: None)
+        if renames < 2:
+            with pytest.raises(SystemError):
+                swap.replace(tmp_path / "made", tmp_path / "target")
+        else:
+            swap.replace(tmp_path / "made", tmp_path / "target")
+    swap.recover(tmp_path / "target")
+    expected = "made" if renames == 2 else "target"
+    assert content(tmp_path / "target") == {"file": expected.encode()}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["made", "target"]
+
+
+def test_left_by_a_kill_it_is_no_artifact(root, fake, old):
+    shutil.copytree(root / "tiny", root / ".tiny.new")
+    with registry.bundled_in(root):
+        found = registry.scan()
+    assert [*found.entries] == ["tiny"]
+    assert not found.broken
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Tiny", "name is 'Tiny'; use 'name' or"),
+        ("../tiny", "name is '../tiny'"),
+        ("tiny/below", "would hold or lie in another artifact's folder"),
+        ("far", "would hold or lie in another artifact's folder"),
+        ("far/tiny", "is of an artifact of another project, not ours"),
+        ("zoo/sign", "is of an artifact of plugin zoo, not ours"),
+    ],
+)
+def test_names_that_cannot_be_given(
+    tmp_path, root, fake, old, monkeypatch, name, message
+):
+    write_card(root / "far/tiny", remote_card_data(b"weights"))
+    site = tmp_path / "site"
+    monkeypatch.syspath_prepend(site)
+    zoo = install_plugin(site, "zoo", "[learned_opt_rl.artifacts]\nzoo = zoo")
+    write_card(zoo, card_data("zoo/sign"))
+    before, runs = content(root), len(fake.made)
+    with pytest.raises(ArtifactError, match=message):
+        promote(asked(campaign(tmp_path / "new"), root, name))
+    assert content(root) == before
+    assert len(fake.made) == runs
+
+
+def test_damaged_weights(tmp_path, root, fake):
+    run = campaign(tmp_path / "run")
+    (run / BEST).write_bytes((run / BEST).read_bytes()[:-5])
+    with pytest.raises(WeightsError, match=r"best.safetensors: is not a safetensors"):
+        promote(asked(run, root))
+    (run / BEST).unlink()
+    with pytest.raises(WeightsError, match="a run writes it with its first validation"):
+        promote(asked(run, root))
+
+
+def test_weights_of_other_sizes_than_the_config(tmp_path, root, fake):
+    run = campaign(tmp_path / "run")
+    made = json.loads((run / "config.json").read_text())
+    made["config"]["architecture"]["width"] = 3
+    (run / "config.json").write_text(json.dumps(made))
+    with pytest.raises(WeightsError, match="has shape .* architecture asks for"):
+        promote(asked(run, root))
+    assert not content(root)
+    assert fake.made == []
+
+
+def test_folders_that_are_no_runs(tmp_path, root, fake, capsys):
+    assert command(tmp_path / "none", root) == 2
+    assert (
+        "holds no run (config.json cannot be read: No such" in capsys.readouterr().err
+    )
+    for text, message in (
+        ("[]", "is no configuration of a run"),
+        ('{"config": {"algorithm": "open"}}', "has no architecture, environments"),
+    ):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            promote(asked(tmp_path, root))
+    run = campaign(tmp_path / "run")
+    with pytest.raises(ValueError, match="--pretrained .* is no folder"):
+        promote(asked(run, tmp_path / "nowhere"))
+    with pytest.raises(CardError, match=r"known_failures\[0\] is ' '"):
+        promote(asked(run, root, failures=(" ",)))
+
+
+def test_rows_that_do_not_tell_their_weights(tmp_path, root, fake, old):
+    path = tmp_path / "results/tiny_256.jsonl"
+    rows = results.read(path)
+    for row in rows:
+        del row["weights_sha256"]
+    path.unlink()
+    results.append(path, rows)
+    with pytest.raises(ValueError, match="do not tell of which weights they are"):
+        promote(asked(old, root))
+
+
+def test_failed_runs_promote_nothing(tmp_path, root, monkeypatch, capsys):
+    run = campaign(tmp_path / "run")
+    failure = compare.Failure("tiny", ENV, "ValueError: broken")
+    monkeypatch.setattr(compare, "execute", lambda *_, **__: [failure])
+    assert command(run, root) == 1
+    assert f"failed: tiny on {ENV}: ValueError: broken" in capsys.readouterr().err
+    assert not content(root)
+
+
+def test_an_installed_package_is_not_promoted_into(tmp_path, root, monkeypatch):
+    monkeypatch.setattr(registry, "bundled_root", lambda: root)
+    with pytest.raises(ValueError, match="belongs to an installed package"):
+        promote(asked(campaign(tmp_path / "run"), None))
+
+
+# Going on with what was promoted.
+
+
+def test_a_promoted_campaign_goes_on_by_name(
+    tmp_path, root, fake, old, monkeypatch, capsys
+):
+    before = content(root)
+    monkeypatch.setattr(campaigns, "Evaluator", Cheap)
+    monkeypatch.setattr(registry, "bundled_root", lambda: root)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "resume", "tiny", "--generations", "4"]) == 0
+    assert "4 generations done" in capsys.readouterr().out
+    made = tmp_path / "tiny-campaign"
+    assert [row["generation"] for row in results.read(made / "log.jsonl")] == [
+        *range(5)
+    ]
+    assert read_config(made).generations == 4
+    assert content(root) == before
+    # Given once more, the copy goes on.
+    assert cli.main(["train", "resume", "tiny", "--generations", "5"]) == 0
+    assert len(results.read(made / "log.jsonl")) == 6
+    assert cli.main(["train", "resume", str(made), "--out", "elsewhere"]) == 2
+    assert "which goes on where it is; leave it out" in capsys.readouterr().err
+
+
+def test_best_weights_come_back_with_the_campaign(tmp_path, root, old, monkeypatch):
+    with registry.bundled_in(root):
+        made = located("tiny", tmp_path / "again")
+    assert (made / BEST).read_bytes() == (old / BEST).read_bytes()
+
+
+def test_what_cannot_go_on(tmp_path, root, old, monkeypatch, capsys):
+    monkeypatch.setattr(registry, "bundled_root", lambda: root)
+    monkeypatch.chdir(tmp_path)
+    write_card(root / "bare", card_data("bare"))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/file").write_text("mine")
+    for words, message in (
+        (["bare"], "'bare' has no campaign to go on with; those that have one: tiny"),
+        (["tin"], "tin holds no campaign (config.json is missing), and no artifact is"),
+        (["tiny", "--out", "taken"], "--out taken holds something else"),
+    ):
+        assert cli.main(["train", "resume", *words]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_running_campaign_is_kept_with_its_later_best(
+    tmp_path, root, fake, monkeypatch
+):
+    run = campaign(tmp_path / "run", 1.0)
+    fake.returns[sha256(run)] = 9.0
+    other = (campaign(tmp_path / "other", 5.0) / BEST).read_bytes()
+    evaluate = compare.execute
+
+    def meanwhile(*args, **kwargs):
+        (run / BEST).write_bytes(other)
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setattr(compare, "execute", meanwhile)
+    promote(asked(run, root))
+    assert leaves_equal(loaded(root).weights, 1.0)
+    assert (root / "tiny/campaign" / BEST).read_bytes() == other
+
+
+def test_a_damaged_newest_state_is_not_kept(tmp_path, root, fake):
+    run = campaign(tmp_path / "run")
+    fake.returns[sha256(run)] = 9.0
+    (run / "state-0.npz").write_bytes(b"damaged")
+    promote(asked(run, root))
+    kept = root / "tiny/campaign"
+    assert [path.name for path in kept.glob("state-*")] == ["state-1.npz"]
+
+
+def test_a_large_log_is_kept_without_single_members(tmp_path, root, fake, monkeypatch):
+    run = campaign(tmp_path / "run")
+    fake.returns[sha256(run)] = 9.0
+    monkeypatch.setattr(promotion.kept, "LIMIT", 1000)
+    promote(asked(run, root))
+    rows = results.read(root / "tiny/campaign/log.jsonl")
+    assert [row["generation"] for row in rows] == [0, 1, 2]
+    assert not any("fitness" in row for row in rows)
+
+
+# For real.
+
+
+@pytest.mark.slow
+def test_trained_for_real_it_can_be_used(tmp_path, root, quick_compilation):
+    """Adam and new weights on two seeds, from the command line."""
+    run = campaign(tmp_path / "run", 0.01)
+    assert command(run, root, "--seeds", "2") == 0
+    with registry.bundled_in(root):
+        tx = rules.pretrained("tiny")
+    params = {"w": jax.numpy.ones(3)}
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert jax.numpy.isfinite(updates["w"]).all()
+    (result,) = loaded(root).card.results
+    assert (result.seeds, result.interval) == (2, None)
