@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from _artifact_figures import Figures
 
 from learned_opt_rl import artifacts, expressions
-from learned_opt_rl.artifacts import Artifact, Card, remote
+from learned_opt_rl.artifacts import Artifact, Card, registry, remote
 
 _MODULES = {
     "expression": "discovered",
@@ -47,7 +47,8 @@ def write_pages(folder: pathlib.Path) -> None:
     for name, card in cards.items():
         page = folder / "artifact" / f"{name}.md"
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(_page(card, loaded.get(name), figures), encoding="utf-8")
+        text = _page(card, loaded.get(name), figures) + _learning_curve(name, page)
+        page.write_text(text, encoding="utf-8")
     (folder / "table.md").write_text(_overview(cards.values()), encoding="utf-8")
     drifts = [found for found in loaded.values() if found.card.kind == "drift"]
     (folder / "drifts.md").write_text(_gallery(drifts, figures), encoding="utf-8")
@@ -83,6 +84,16 @@ def _page(card: Card, artifact: Artifact | None, figures: Figures) -> str:
         f"## Citation\n\n{_text(card.citation.text)}\n\n<{card.citation.url}>",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _learning_curve(name: str, page: pathlib.Path) -> str:
+    """The section of a meta-training whose curve is kept beside the card, if any."""
+    curve = registry.find(name).folder / "learning-curve.png"
+    if not curve.exists():
+        return ""
+    copied = page.with_name(f"{page.stem}-learning-curve.png")
+    shutil.copy(curve, copied)
+    return f"\n## Meta-training\n\n![Learning curve]({copied.name})\n"
 
 
 def _use(card: Card) -> str:

@@ -2,8 +2,11 @@
 
 import importlib.metadata
 import json
+import pathlib
+import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -55,6 +58,37 @@ def test_every_public_name_resolves() -> None:
     assert learned_opt_rl.__all__
     for name in learned_opt_rl.__all__:
         assert getattr(learned_opt_rl, name) is not None
+
+
+def test_campaigns_are_in_the_repository_only(
+    repository: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Cards and weights are in the wheel; what training goes on from is not."""
+    sdist = pytest.importorskip("hatchling.builders.sdist")
+    wheel = pytest.importorskip("hatchling.builders.wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(repository / name, tmp_path)
+    shutil.copytree(
+        repository / "learned_opt_rl",
+        tmp_path / "learned_opt_rl",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    artifact = tmp_path / "pretrained/ours/tiny"
+    (artifact / "campaign").mkdir(parents=True)
+    shipped = {f"ours/tiny/{name}" for name in ("card.json", "weights.safetensors")}
+    kept = {f"ours/tiny/campaign/{n}" for n in ("config.json", "best.safetensors")}
+    kept.add("ours/tiny/learning-curve.png")
+    for name in shipped | kept:
+        (tmp_path / "pretrained" / name).write_text("content")
+
+    def files(builder: Any, inside: str) -> set[str]:
+        found = builder(str(tmp_path)).recurse_included_files()
+        names = {pathlib.PurePath(file.distribution_path).as_posix() for file in found}
+        return {n.removeprefix(inside) for n in names if n.startswith(inside)}
+
+    assert files(wheel.WheelBuilder, "learned_opt_rl/pretrained/") == shipped
+    assert "__init__.py" in files(wheel.WheelBuilder, "learned_opt_rl/")
+    assert files(sdist.SdistBuilder, "pretrained/") == shipped | kept
 
 
 def test_version_is_that_of_the_installed_metadata() -> None:

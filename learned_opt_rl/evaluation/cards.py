@@ -83,11 +83,12 @@ def fill_results(
 
 
 def _groups(rows: list[results.Row]) -> list[list[results.Row]]:
-    """Rows that differ in nothing but the seed."""
+    """Rows of the same weights that differ in nothing but the seed."""
     groups: dict[str, list[results.Row]] = {}
     for row in rows:
         config = row.get("config") or {}
-        key = _identity.identity(row | {"config": config, "seed": 0})
+        same = {"config": config, "seed": 0, "weights_sha256": None}
+        key = _identity.identity(row | same)
         groups.setdefault(key, []).append(row)
     return list(groups.values())
 

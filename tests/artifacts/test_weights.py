@@ -91,6 +91,15 @@ class TestSafetensors:
         assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(loaded))
         assert loaded["scalar"].shape == ()
 
+    def test_a_header_as_long_as_the_first_byte_of_a_pickle(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        path = tmp_path / "weights.safetensors"
+        weights = {"c0": np.float32(1), "c1": np.float32(2)}
+        saved = save_safetensors(path, weights)
+        assert path.read_bytes()[:1] == b"\x80"
+        assert load_safetensors(path, saved) == weights
+
     def test_the_same_weights_give_the_same_bytes(self, tmp_path: pathlib.Path) -> None:
         path = tmp_path / "weights.safetensors"
         metadata = {letter: letter for letter in "hgfedcba"}

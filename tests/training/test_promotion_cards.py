@@ -1,0 +1,273 @@
+"""What cards say of runs of every algorithm, and the decision between two rules."""
+
+import importlib
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt_rl import artifacts, expressions, rules
+from learned_opt_rl.artifacts import registry
+from learned_opt_rl.errors import WeightsError
+from learned_opt_rl.evaluation import cards, compare, normalisation, results
+from learned_opt_rl.rules import lpo, no_features, open_rl, optim4rl
+from learned_opt_rl.rules._tuned import tuned
+from learned_opt_rl.training.promotion import Promotion, candidate, promote
+from learned_opt_rl.training.promotion.families import described, file
+from learned_opt_rl.training.promotion.texts import training
+from learned_opt_rl.training.promotion.verdict import judge, shown
+from tests.artifact_files import card_data, write_card
+from tests.evaluation.result_rows import row, table
+from tests.training.promotions import SETTINGS, Fake, run_of, sha256
+
+FAMILIES = {
+    "open": (open_rl, {"carry": 3, "width": 2}, 19),
+    "no_features": (no_features, {"carry": None, "width": 2}, 8),
+    "optim4rl": (optim4rl, {"version": "arxiv2023", "carry": 2, "width": 3}, 2),
+    "lpo": (lpo, {"width": 4, "clip_eps": 0.2, "margin": 1e-4}, 8),
+}
+OPTIMIZER = """# By hand.
+optimizer
+inputs g, lr, t_p
+memory m = momentum(0.9)
+constant step = 0.25
+constant power = 2
+return lr * step * m * (1 - t_p)^power
+"""
+DRIFT = (
+    "drift\ninputs r, A\nconstant eps = 0.2\nreturn relu((r - 1)^2 - eps) * abs(A)\n"
+)
+
+
+def promoted(tmp_path, monkeypatch, run, **changes):
+    """The artifact that becomes of a run, from its folder."""
+    root = tmp_path / "pretrained"
+    root.mkdir()
+    name = "ours/tiny"
+    fake = Fake(adam=10.0)
+    monkeypatch.setattr(compare, "execute", fake)
+    monkeypatch.setattr(Fake, "_row", _any_digest(Fake._row))
+    plain = {"seeds": 1, "total_timesteps": 256, "settings": SETTINGS}
+    promote(Promotion(run, name, pretrained=root, **plain, **changes))
+    return root / name
+
+
+def _any_digest(make):
+    def row(self, cell, seed):
+        if cell.rule != "adam":
+            from learned_opt_rl.evaluation._identity import weights_digest
+
+            self.returns.setdefault(weights_digest(cell.rule), 20.0)
+        return make(self, cell, seed)
+
+    return row
+
+
+@pytest.mark.parametrize("algorithm", FAMILIES)
+def test_networks_of_every_algorithm(tmp_path, monkeypatch, algorithm):
+    module, sizes, inputs = FAMILIES[algorithm]
+    weights = module.init(jax.random.key(0), module.Architecture(**sizes))
+    run = run_of(tmp_path / "run", algorithm, sizes, jax.tree.map(np.asarray, weights))
+    folder = promoted(tmp_path, monkeypatch, run)
+    with registry.bundled_in(tmp_path / "pretrained"):
+        card = artifacts.card("ours/tiny")
+        rules.pretrained("ours/tiny")
+    assert card.weights.sha256 == sha256(run)
+    assert card.kind == ("drift" if algorithm == "lpo" else "optimizer")
+    assert len(card.inputs) == inputs
+    assert (card.horizon is not None) == (algorithm == "open")
+    assert (folder / "campaign/config.json").exists()
+    if algorithm == "optim4rl":
+        rate = tuned("adam", "CartPole-v1")["learning_rate"]
+        assert card.architecture["learning_rate"] == pytest.approx(0.1 * rate)
+
+
+@pytest.mark.slow
+def test_a_promoted_drift_has_its_page_with_the_curve(
+    tmp_path, monkeypatch, repository
+):
+    module, sizes, _ = FAMILIES["lpo"]
+    weights = module.init(jax.random.key(0), module.Architecture(**sizes))
+    run = run_of(tmp_path / "run", "lpo", sizes, jax.tree.map(np.asarray, weights))
+    (run / "curve.png").write_bytes(b"a picture")
+    promoted(tmp_path, monkeypatch, run)
+    monkeypatch.syspath_prepend(repository / "docs")
+    pages = importlib.import_module("_artifact_pages")
+    with registry.bundled_in(tmp_path / "pretrained"):
+        pages.write_pages(tmp_path / "pages")
+    made = tmp_path / "pages/artifact/ours"
+    text = (made / "tiny.md").read_text()
+    assert "![Learning curve](tiny-learning-curve.png)" in text
+    assert (made / "tiny-learning-curve.png").read_bytes() == b"a picture"
+    assert "| Kind | drift |" in text
+    assert 'drift = lpo.pretrained("ours/tiny")' in text
+    assert "results/ours\\_tiny\\_256.jsonl" in text
+    assert "All drifts" in (tmp_path / "pages/drifts.md").read_text()
+
+
+def test_optim4rl_at_several_learning_rates(tmp_path):
+    _, sizes, _ = FAMILIES["optim4rl"]
+    names = ["Breakout-MinAtar", "CartPole-v1"]
+    weights = {"x": np.zeros(1, "f4")}
+    run = run_of(tmp_path / "run", "optim4rl", sizes, weights, environments=names)
+    with pytest.raises(ValueError, match="at several learning rates.*a card has one"):
+        described(candidate.read(run))
+
+
+@pytest.mark.parametrize("field", ["text", "expression"])
+def test_a_closed_form_has_the_evolved_constants(tmp_path, monkeypatch, field):
+    constants = {"step": np.float32(0.1), "power": np.float32(-1.2345679e-05)}
+    algorithm = "expression" if field == "text" else "discovered"
+    run = run_of(tmp_path / "run", algorithm, {field: OPTIMIZER}, constants)
+    folder = promoted(tmp_path, monkeypatch, run)
+    text = (folder / "expression.txt").read_text()
+    assert text.startswith("# By hand.\noptimizer\ninputs g, lr, t_p\n")
+    assert "constant step = 0.1\nconstant power = -1.2345679e-5\n" in text
+    with registry.bundled_in(tmp_path / "pretrained"):
+        found = artifacts.load("ours/tiny")
+        rules.pretrained("ours/tiny", learning_rate=0.1)
+    assert {k: v.item() for k, v in found.weights.items()} == {
+        k: v.item() for k, v in constants.items()
+    }
+    card = found.card
+    assert (card.algorithm, card.kind) == ("expression", "optimizer")
+    assert card.architecture["learning_rates"] == "adam"
+    assert card.inputs[-2:] == ("training proportion", "momentum 0.9")
+    # The state of the search has the weights as weights.
+    assert (folder / "campaign/best.safetensors").exists()
+
+
+def test_any_float32_is_printed_exactly(tmp_path):
+    values = np.random.default_rng(0).standard_normal(300).astype("f4")
+    values *= np.float32(10) ** np.arange(-30, 10).repeat(8)[:300].astype("f4")
+    lines = [f"constant c{i} = 1" for i in range(2)]
+    text = "\n".join(["drift", "inputs A", *lines, "return (c0 + c1) * A"])
+    for pair in values.reshape(-1, 2):
+        weights = {"c0": pair[0], "c1": pair[1]}
+        folder = tmp_path / f"{pair[0]}"
+        run = candidate.read(run_of(folder, "expression", {"text": text}, weights))
+        name, content = file(run)
+        found = expressions.parse(content.decode()).init_constants()
+        np.testing.assert_array_equal(np.float32([*found.values()]), pair)
+
+
+def test_a_drift_in_closed_form(tmp_path, monkeypatch):
+    run = run_of(
+        tmp_path / "run", "expression", {"text": DRIFT}, {"eps": np.float32(0.3)}
+    )
+    promoted(tmp_path, monkeypatch, run)
+    with registry.bundled_in(tmp_path / "pretrained"):
+        card = artifacts.card("ours/tiny")
+        drift = rules.pretrained("ours/tiny")
+    assert (card.kind, dict(card.architecture)) == ("drift", {"offset": 0.0})
+    assert card.horizon is None
+    assert drift(jnp.float32(2), jnp.float32(1)) == pytest.approx(0.7)
+
+
+def test_constants_of_another_form(tmp_path):
+    run = run_of(
+        tmp_path / "run", "expression", {"text": DRIFT}, {"other": np.float32(1)}
+    )
+    message = r"weights \['other'\] are not the constants .* declares, \['eps'\]"
+    with pytest.raises(WeightsError, match=message):
+        described(candidate.read(run))
+
+
+def test_an_algorithm_without_cards(tmp_path):
+    run = run_of(tmp_path / "run", "lpg", {}, {"x": np.zeros(1, "f4")})
+    with pytest.raises(ValueError, match="algorithm='lpg', of which no card"):
+        described(candidate.read(run))
+
+
+def test_a_distillation(tmp_path, monkeypatch):
+    module, sizes, _ = FAMILIES["open"]
+    weights = module.init(jax.random.key(0), module.Architecture(**sizes))
+    run = run_of(tmp_path / "run", "open", sizes, jax.tree.map(np.asarray, weights))
+    config = {"algorithm": "open", "architecture": sizes, "teacher": "minatar"}
+    made = {"kind": "distillation", "config": config | {"steps": 20}, "device": "gpu"}
+    (run / "config.json").write_text(json.dumps(made))
+    results.append(run / "log.jsonl", [{"step": 20, "error": 0.25, "seconds": 7200.0}])
+    with pytest.raises(ValueError, match="trained in no environment; name some"):
+        promote(Promotion(run, "tiny", pretrained=tmp_path))
+    promoted(tmp_path, monkeypatch, run, environments=("CartPole-v1",))
+    with registry.bundled_in(tmp_path / "pretrained"):
+        card = artifacts.card("ours/tiny")
+    assert (card.training.method, card.training.environments) == ("distillation", ())
+    assert card.training.description.startswith("Distilled from minatar. Settings:")
+    assert "step 20, error 0.25" in card.training.description
+    assert card.training.compute == "2 hours on gpu, validations not counted"
+    assert card.horizon.total_updates == 39040
+
+
+def test_the_best_of_a_curriculum_is_of_its_last_horizon(tmp_path):
+    run = run_of(
+        tmp_path / "run",
+        "open",
+        {},
+        {"x": np.zeros(1, "f4")},
+        horizons=[[0, 100], [2, 1000]],
+        start="zeros",
+    )
+    log = [
+        {"generation": 0, "validation": 5.0},
+        {"generation": 1, "horizon": 100, "validation": 7.0},
+        {"generation": 2, "horizon": 100, "validation": 6.0},
+        {"generation": 3, "horizon": 1000, "validation": None},
+        {"generation": 4, "horizon": 1000, "validation": 2.0},
+        {"generation": 5, "horizon": 1000, "validation": 1.0},
+        {"generation": 6, "horizon": 1000},
+    ]
+    results.append(run / "log.jsonl", log[:4])
+    found = candidate.read(run)
+    assert (found.best["generation"], found.horizon) == (1, 100)
+    results.append(run / "log.jsonl", log[4:])
+    found = candidate.read(run)
+    assert (found.best["generation"], found.horizon) == (4, 1000)
+    text = training(found, "tiny")["description"]
+    assert "Evolved from zeros for 6 generations" in text
+    assert "Environment steps of a run: 100, 1,000 from generation 2 on." in text
+
+
+def test_the_decision_is_that_of_paired_normalised_returns():
+    games = ("Breakout-MinAtar", "Freeway-MinAtar")
+    rng = np.random.default_rng(0)
+    new, old = rng.uniform(1, 60, (2, 5, 2))
+    rows = [
+        table({rule: dict(zip(games, values.T.tolist(), strict=True))})
+        for rule, values in (("n", new), ("n", old))
+    ]
+    known = [normalisation.published("adam")[name] for name in games]
+    paired = (new / known).mean(1) - (old / known).mean(1)
+    verdict = judge(*rows, [], "adam")
+    assert verdict.difference.value == pytest.approx(paired.mean())
+    assert verdict.difference.low < paired.mean() < verdict.difference.high
+    assert verdict.difference.seeds == 5
+    assert verdict.new == pytest.approx((new / known).mean())
+    assert shown(verdict.difference) in verdict.text
+    assert "Breakout-MinAtar, Freeway-MinAtar at 1,000 steps, divided" in verdict.text
+
+
+def test_where_nothing_is_published_the_baseline_is_the_unit():
+    new, old = table({"n": {"ant": [6.0]}}), table({"n": {"ant": [3.0]}})
+    odd = "Catch-bsuite"
+    for rows in (new, old):
+        rows += [row("n", odd, 0, 1.0)]
+    others = [row("sgd", "ant", 0, 2.0), row("sgd", odd, 0, -1.0)]
+    verdict = judge(new, old, others, "sgd")
+    assert (verdict.new, verdict.holder) == (3.0, 1.5)
+    assert "Catch-bsuite is not in the aggregates: its reference is -1" in verdict.text
+
+
+def test_rows_of_other_weights_are_no_results_of_a_card(tmp_path):
+    write_card(tmp_path / "tiny", card_data("tiny"))
+    rows = [
+        row("tiny", final=9.0, weights_sha256="1" * 64),
+        row("tiny", final=3.0, weights_sha256="0" * 64),
+        row("tiny", seed=1, final=5.0),  # from before rows told it
+    ]
+    results.append(tmp_path / "rows.jsonl", rows)
+    found = cards.fill_results(tmp_path / "tiny", tmp_path / "rows.jsonl", "a/b.jsonl")
+    (measured,) = [r for r in found if r["source"] == "a/b.jsonl"]
+    assert (measured["mean"], measured["seeds"]) == (4.0, 2)
