@@ -8,14 +8,42 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from learned_opt_rl import artifacts
+from learned_opt_rl import artifacts, expressions
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.optimizers import Rule, handcrafted
-from learned_opt_rl.rules import lpo, no_features, open_rl, optim4rl
+from learned_opt_rl.rules import discovered, lpo, no_features, open_rl, optim4rl
 from learned_opt_rl.rules._tuned import tuned
 
 _OPTIM4RL_SHARE = 0.1  # of Adam's tuned learning rate; Goldie et al. 2024, B.4
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """The "architecture" of a closed form, whose declared constants are evolved.
+
+    Attributes:
+        text: An optimiser or a drift in the language of `expressions`.
+
+    Raises:
+        ExpressionError: The text is not valid.
+        ValueError: It declares no constants.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        """Checks the text."""
+        if not self.function.constants:
+            raise ValueError(
+                "the form declares no constants, so there is nothing to evolve; add "
+                "lines as `constant step = 0.001`"
+            )
+
+    @property
+    def function(self) -> expressions.Function:
+        """The text, parsed."""
+        return expressions.parse(self.text)
 
 
 class Family(NamedTuple):
@@ -52,11 +80,34 @@ def _lpo(weights: Any, sizes: Any, config: PPOConfig, environment: str) -> Rule:
     return Rule(lambda key: adam, drift)
 
 
+def _expression(constants: Any, form: Form, config: PPOConfig, name: str) -> Rule:
+    function, horizon = form.function, config.horizon()
+    if function.kind == "drift":
+        adam = handcrafted("adam", name, config.num_updates)
+        return Rule(
+            lambda key: adam, discovered.drift(function, constants=constants)
+        )
+    rate = tuned("adam", name)["learning_rate"] if "lr" in function.inputs else 1.0
+    return Rule(
+        lambda key: discovered.scale_by_expression(
+            function, horizon, constants=constants, learning_rate=rate, key=key
+        )
+    )
+
+
+def _declared(_: jax.Array, form: Form) -> dict[str, jax.Array]:
+    return {
+        name: jnp.asarray(value, jnp.float32)
+        for name, value in form.function.init_constants().items()
+    }
+
+
 FAMILIES: Mapping[str, Family] = {
     "open": Family(open_rl.Architecture, open_rl.init, _open),
     "no_features": Family(no_features.Architecture, no_features.init, _no_features),
     "optim4rl": Family(optim4rl.Architecture, optim4rl.init, _optim4rl),
     "lpo": Family(lpo.Architecture, lpo.init, _lpo),
+    "expression": Family(Form, _declared, _expression),
 }
 """The families by the name of their algorithm."""
 
@@ -133,7 +184,8 @@ class Learned:
 
         Args:
             name: ``"zeros"``; ``"random"``, as the family draws its weights (LPO's
-                are small, near PPO); or the name of an artifact.
+                are small, near PPO); ``"declared"``, the constants that a closed form
+                declares; or the name of an artifact.
             key: For ``"random"``.
 
         Returns:
@@ -142,10 +194,16 @@ class Learned:
         Raises:
             ArtifactError: There is no such artifact, or it is of another algorithm or
                 of other sizes.
+            ValueError: ``"declared"`` of what is no closed form.
         """
         if name == "zeros":
             return jnp.zeros(self.size, jnp.float32)
-        if name == "random":
+        if name == "declared" and self.algorithm != "expression":
+            raise ValueError(
+                f"start='declared' is for closed forms, not for {self.algorithm}; use "
+                "zeros, random or the name of an artifact"
+            )
+        if name in ("random", "declared"):
             weights = FAMILIES[self.algorithm].init(key, self.architecture)
             return ravel_pytree(weights)[0]
         artifact = artifacts.load(name)
