@@ -23,15 +23,15 @@ class EvolutionConfig:
     """A campaign of meta-training by evolution.
 
     Attributes:
-        algorithm: What is evolved: ``"open"``, ``"no_features"``, ``"optim4rl"`` or
-            ``"lpo"``.
-        architecture: Its sizes.
+        algorithm: What is evolved: ``"open"``, ``"no_features"``, ``"optim4rl"``,
+            ``"lpo"``, or ``"expression"``: the constants of a closed form.
+        architecture: Its sizes; of a closed form ``{"text": ...}``.
         environments: Every member trains an agent in each of them.
         horizons: Lengths of the runs in environment steps, as pairs ``(from which
             generation, steps)``: one pair, or a curriculum. Learned rules see only the
             proportion of a run that is over, so they go on at another length.
         agent: Settings of PPO that differ from `agents.preset`.
-        start: ``"zeros"``, ``"random"`` or the name of an artifact; see
+        start: ``"zeros"``, ``"random"``, ``"declared"`` or the name of an artifact; see
             `Learned.start`.
         population: As for `Strategy`, like the next six.
         sigma: Standard deviation of the noise.

@@ -16,9 +16,9 @@ from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.evaluation import results
 from learned_opt_rl.evaluation._checkpoint import Checkpoint, RefusedError
-from learned_opt_rl.evaluation._identity import weights_digest
 from learned_opt_rl.evaluation._provenance import provenance
 from learned_opt_rl.training.evolution.config import EvolutionConfig, differences
+from learned_opt_rl.training.evolution.learned import start_digest
 from learned_opt_rl.training.evolution.strategy import State
 
 CONFIG = "config.json"
@@ -100,7 +100,7 @@ class Folder:
     def claim(self) -> None:
         """Makes the folder this campaign's."""
         made = {"config": self._config.as_json(), **provenance()}
-        made["start_sha256"] = weights_digest(self._config.start)
+        made["start_sha256"] = start_digest(self._config.start)
         path = self.path / CONFIG
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))

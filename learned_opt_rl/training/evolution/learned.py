@@ -1,6 +1,8 @@
 """What is evolved: families of learned rules, as one flat vector of weights."""
 
 import dataclasses
+import hashlib
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -8,14 +10,45 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from learned_opt_rl import artifacts
+from learned_opt_rl import artifacts, expressions
 from learned_opt_rl.agents.config import PPOConfig
+from learned_opt_rl.artifacts.weights import load_safetensors
 from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.evaluation._identity import weights_digest
 from learned_opt_rl.evaluation.optimizers import Rule, handcrafted
-from learned_opt_rl.rules import lpo, no_features, open_rl, optim4rl
+from learned_opt_rl.rules import discovered, lpo, no_features, open_rl, optim4rl
 from learned_opt_rl.rules._tuned import tuned
 
+_SUFFIX = ".safetensors"
 _OPTIM4RL_SHARE = 0.1  # of Adam's tuned learning rate; Goldie et al. 2024, B.4
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """The "architecture" of a closed form, whose declared constants are evolved.
+
+    Attributes:
+        text: An optimiser or a drift in the language of `expressions`.
+
+    Raises:
+        ExpressionError: The text is not valid.
+        ValueError: It declares no constants.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        """Checks the text."""
+        if not self.function.constants:
+            raise ValueError(
+                "the form declares no constants, so there is nothing to evolve; add "
+                "lines as `constant step = 0.001`"
+            )
+
+    @property
+    def function(self) -> expressions.Function:
+        """The text, parsed."""
+        return expressions.parse(self.text)
 
 
 class Family(NamedTuple):
@@ -52,11 +85,32 @@ def _lpo(weights: Any, sizes: Any, config: PPOConfig, environment: str) -> Rule:
     return Rule(lambda key: adam, drift)
 
 
+def _expression(constants: Any, form: Form, config: PPOConfig, name: str) -> Rule:
+    function, horizon = form.function, config.horizon()
+    if function.kind == "drift":
+        adam = handcrafted("adam", name, config.num_updates)
+        return Rule(lambda key: adam, discovered.drift(function, constants=constants))
+    rate = tuned("adam", name)["learning_rate"] if "lr" in function.inputs else 1.0
+    return Rule(
+        lambda key: discovered.scale_by_expression(
+            function, horizon, constants=constants, learning_rate=rate, key=key
+        )
+    )
+
+
+def _declared(_: jax.Array, form: Form) -> dict[str, jax.Array]:
+    return {
+        name: jnp.asarray(value, jnp.float32)
+        for name, value in form.function.init_constants().items()
+    }
+
+
 FAMILIES: Mapping[str, Family] = {
     "open": Family(open_rl.Architecture, open_rl.init, _open),
     "no_features": Family(no_features.Architecture, no_features.init, _no_features),
     "optim4rl": Family(optim4rl.Architecture, optim4rl.init, _optim4rl),
     "lpo": Family(lpo.Architecture, lpo.init, _lpo),
+    "expression": Family(Form, _declared, _expression),
 }
 """The families by the name of their algorithm."""
 
@@ -133,21 +187,31 @@ class Learned:
 
         Args:
             name: ``"zeros"``; ``"random"``, as the family draws its weights (LPO's
-                are small, near PPO); or the name of an artifact.
+                are small, near PPO); ``"declared"``, the constants that a closed form
+                declares; the name of an artifact; or the path of a ``.safetensors``
+                file, as distillation leaves in its folder.
             key: For ``"random"``.
 
         Returns:
             float32 ``[size]``.
 
         Raises:
-            ArtifactError: There is no such artifact, or it is of another algorithm or
-                of other sizes.
+            ArtifactError: There is no such artifact, it is of another algorithm or of
+                other sizes, or the file cannot be used.
+            ValueError: ``"declared"`` of what is no closed form.
         """
         if name == "zeros":
             return jnp.zeros(self.size, jnp.float32)
-        if name == "random":
+        if name == "declared" and self.algorithm != "expression":
+            raise ValueError(
+                f"start='declared' is for closed forms, not for {self.algorithm}; use "
+                "zeros, random or the name of an artifact"
+            )
+        if name in ("random", "declared"):
             weights = FAMILIES[self.algorithm].init(key, self.architecture)
             return ravel_pytree(weights)[0]
+        if name.endswith(_SUFFIX):
+            return self._of(name, load_safetensors(name, file_digest(name)))
         artifact = artifacts.load(name)
         if artifact.card.algorithm != self.algorithm:
             raise ArtifactError(
@@ -162,8 +226,8 @@ class Learned:
         if wanted != found:
             raise ArtifactError(
                 f"start={name!r} has weights of other shapes than "
-                f"{self.architecture}; take the architecture of the artifact, "
-                f"{dict(artifacts.card(name).architecture)}"
+                f"{self.architecture}: {found}, not {wanted}; set architecture= to "
+                "what it was trained with"
             )
         as_float32 = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), weights)
         return ravel_pytree(as_float32)[0]
@@ -172,6 +236,27 @@ class Learned:
         family = FAMILIES[self.algorithm]
         key = jax.eval_shape(lambda: jax.random.key(0))
         return jax.eval_shape(lambda key: family.init(key, self.architecture), key)
+
+
+def start_digest(name: str) -> str | None:
+    """SHA-256 of the weights that a search starts from, if it is from a file."""
+    return file_digest(name) if name.endswith(_SUFFIX) else weights_digest(name)
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        ArtifactError: It cannot be read.
+    """
+    try:
+        content = pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"start={path!r} cannot be read ({error.strerror}); give a file of "
+            "weights, the name of an artifact, zeros or random"
+        ) from error
+    return hashlib.sha256(content).hexdigest()
 
 
 def _sizes(weights: Any) -> dict[str, tuple[int, ...]]:
