@@ -1,15 +1,20 @@
 """Promotion around an evaluation that costs nothing; one that trains is at the end."""
 
+import dataclasses
 import errno
+import hashlib
+import io
 import json
 import os
 import shutil
 
 import jax
+import numpy as np
 import pytest
 
 from learned_opt_rl import artifacts, cli, rules
 from learned_opt_rl.artifacts import registry
+from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
 from learned_opt_rl.evaluation import compare, results
 from learned_opt_rl.training import promotion
@@ -19,6 +24,7 @@ from learned_opt_rl.training.promotion import Promotion, WorseError, promote, sw
 from learned_opt_rl.training.promotion.kept import located
 from tests.artifact_files import card_data, install_plugin, remote_card_data, write_card
 from tests.training.promotions import (
+    CONFIG,
     SETTINGS,
     Fake,
     campaign,
@@ -94,7 +100,9 @@ def test_a_first_promotion_makes_a_whole_artifact(tmp_path, root, fake):
     assert len(card.inputs) == 19
     assert (card.horizon.total_updates, card.horizon.minibatches) == (8, 2)
     assert card.training.environments == (ENV,)
-    assert card.training.command == "learned-opt-rl train resume tiny"
+    assert card.training.command.startswith(
+        "learned-opt-rl train es --preset open-breakout --out FOLDER --set "
+    )
     for part in (
         "from random for 2 generations of 4 members, 2 rollouts each",
         "after generation 2, which did best in validation: 2 over 3 seeds, where the "
@@ -391,14 +399,35 @@ def test_best_weights_come_back_with_the_campaign(tmp_path, root, old, monkeypat
     assert (made / BEST).read_bytes() == (old / BEST).read_bytes()
 
 
+def test_a_campaign_goes_on_where_its_start_is_not(tmp_path, monkeypatch):
+    start = tmp_path / "start.safetensors"
+    save_safetensors(start, CONFIG.learned.unravel(np.zeros(CONFIG.learned.size, "f4")))
+    config = dataclasses.replace(CONFIG, start=str(start), generations=3)
+    run = campaign(tmp_path / "run", config=config)
+    told = json.loads((run / "config.json").read_text())["start_sha256"]
+    assert told == hashlib.sha256(start.read_bytes()).hexdigest()
+    start.unlink()
+    monkeypatch.setattr(campaigns, "Evaluator", Cheap)
+    campaigns.Campaign(config, run, stream=io.StringIO()).run()
+    assert json.loads((run / "config.json").read_text())["start_sha256"] == told
+
+
 def test_what_cannot_go_on(tmp_path, root, old, monkeypatch, capsys):
     monkeypatch.setattr(registry, "bundled_root", lambda: root)
     monkeypatch.chdir(tmp_path)
     write_card(root / "bare", card_data("bare"))
+    write_card(root / "student", card_data("student"))
+    (root / "student/campaign").mkdir()
+    made = {"kind": "distillation", "config": {}}
+    (root / "student/campaign/config.json").write_text(json.dumps(made))
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/file").write_text("mine")
     for words, message in (
-        (["bare"], "'bare' has no campaign to go on with; those that have one: tiny"),
+        (
+            ["bare"],
+            "'bare' has no campaign to go on with; those that have one: s",
+        ),
+        (["student"], "'student' was distilled, which does not go on"),
         (["tin"], "tin holds no campaign (config.json is missing), and no artifact is"),
         (["tiny", "--out", "taken"], "--out taken holds something else"),
     ):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shlex
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,10 @@ from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.evaluation import cards, compare, normalisation, results
 from learned_opt_rl.rules import lpo, no_features, open_rl, optim4rl
 from learned_opt_rl.rules._tuned import tuned
+from learned_opt_rl.training.evolution import PRESETS, preset
+from learned_opt_rl.training.evolution.settings import parse
 from learned_opt_rl.training.promotion import Promotion, candidate, promote
+from learned_opt_rl.training.promotion.command import command
 from learned_opt_rl.training.promotion.families import described, file
 from learned_opt_rl.training.promotion.texts import training
 from learned_opt_rl.training.promotion.verdict import judge, shown
@@ -197,8 +201,40 @@ def test_a_distillation(tmp_path, monkeypatch):
     assert (card.training.method, card.training.environments) == ("distillation", ())
     assert card.training.description.startswith("Distilled from minatar. Settings:")
     assert "step 20, error 0.25" in card.training.description
-    assert card.training.compute == "2 hours on gpu, validations not counted"
+    assert card.training.compute == "2 hours on gpu, without validations"
     assert card.horizon.total_updates == 39040
+    assert card.training.command == (
+        "learned-opt-rl train distil --teacher minatar --student open:carry=3,width=2 "
+        "--out FOLDER --set steps=20"
+    )
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_command_makes_the_campaign_again(name):
+    """Of every preset, and of one with every kind of setting changed."""
+    changes = {
+        "agent": {"hidden": (8, 16), "activation": "tanh", "gamma": 0.5},
+        "horizons": ((0, 200_000), (5, 1_000_000)),
+        "environments": ("Breakout-MinAtar", "Freeway-MinAtar"),
+        "sigma": 0.0125,
+        "generations": 3,
+    }
+    if "text" not in preset(name).architecture:
+        changes["architecture"] = {"width": 7}
+    if preset(name).normaliser != "published":
+        del changes["environments"]
+    for config in (preset(name), preset(name, **changes)):
+        words = shlex.split(command(None, config.as_json()))
+        assert words[:4] == ["learned-opt-rl", "train", "es", "--preset"]
+        settings = words[8:]  # after NAME --out FOLDER --set
+        again = preset(words[4], **parse(settings, config.algorithm))
+        assert again.as_json() == config.as_json()
+    assert len(shlex.split(command(None, preset(name).as_json()))) == 7
+
+
+def test_no_command_makes_a_form_of_ones_own():
+    fields = {"algorithm": "expression", "architecture": {"text": DRIFT}}
+    assert command(None, preset("sign-mixture-minatar").as_json() | fields) is None
 
 
 def test_the_best_of_a_curriculum_is_of_its_last_horizon(tmp_path):
@@ -225,7 +261,7 @@ def test_the_best_of_a_curriculum_is_of_its_last_horizon(tmp_path):
     results.append(run / "log.jsonl", log[4:])
     found = candidate.read(run)
     assert (found.best["generation"], found.horizon) == (4, 1000)
-    text = training(found, "tiny")["description"]
+    text = training(found)["description"]
     assert "Evolved from zeros for 6 generations" in text
     assert "Environment steps of a run: 100, 1,000 from generation 2 on." in text
 

@@ -100,13 +100,14 @@ class Folder:
     def claim(self) -> None:
         """Makes the folder this campaign's."""
         made = {"config": self._config.as_json(), **provenance()}
-        made["start_sha256"] = start_digest(self._config.start)
         path = self.path / CONFIG
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
             _warn_of_changes(before, made)
-            # The artifact may be another by now; this is what was started from.
+            # What it was started from may be another by now, or not be here.
             made["start_sha256"] = before.get("start_sha256")
+        else:
+            made["start_sha256"] = start_digest(self._config.start)
         write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
 
     def _check(self) -> None:

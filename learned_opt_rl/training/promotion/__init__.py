@@ -6,6 +6,7 @@ and the gallery. The run's state is kept beside the card, so that anyone can go 
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -139,7 +140,8 @@ class _Promoting:
         self.root = _root(asked.pretrained)
         self.work = asked.run / WORK
         self.staged, self.runs = self.work / "artifact", self.work / "runs"
-        card = Card.from_dict(self._card([], list(asked.failures)), source=asked.name)
+        made = {**self._about, "known_failures": list(asked.failures)}
+        card = Card.from_dict(made, source=asked.name)
         if card.representation == "network":
             check_weights(self.run.weights, card)
         self.sha256 = card.weights.sha256
@@ -222,7 +224,9 @@ class _Promoting:
         swap.replace(folder, self.target)
         return self.target, verdict
 
-    def _card(self, measured: list[Any], failures: list[str]) -> dict[str, Any]:
+    @functools.cached_property
+    def _about(self) -> dict[str, Any]:
+        """The card but for what the evaluation says."""
         asked, run = self.asked, self.run
         made = described(run)
         title = FAMILIES[run.algorithm].title
@@ -235,10 +239,9 @@ class _Promoting:
             "summary": asked.summary or f"{title}, {how} by this project{where}.",
             **made,
             "horizon": _horizon(run) if made["kind"] == "optimizer" else None,
-            "training": texts.training(run, asked.name),
+            "training": texts.training(run),
             "license": "Apache-2.0",
-            "results": measured,
-            "known_failures": failures,
+            "results": [],
         }
 
     def _stage(self, failures: list[str]) -> None:
@@ -246,10 +249,11 @@ class _Promoting:
         folder = self.staged / self.asked.name
         shutil.rmtree(self.staged, ignore_errors=True)
         folder.mkdir(parents=True)
-        name, content = file(self.run)
-        (folder / name).write_bytes(content)
-        card = json.dumps(self._card([], failures), indent=2, ensure_ascii=False)
-        (folder / "card.json").write_text(card + "\n", encoding="utf-8")
+        name, weights = file(self.run)
+        (folder / name).write_bytes(weights)
+        card = {**self._about, "known_failures": failures}
+        content = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+        (folder / "card.json").write_text(content, encoding="utf-8")
 
     def _reuse(self) -> None:
         """Takes over rows that the results have already."""

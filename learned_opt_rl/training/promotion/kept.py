@@ -104,6 +104,11 @@ def located(text: str, out: pathlib.Path | None = None) -> pathlib.Path:
             f"{text!r} has no campaign to go on with; {_with_campaigns()} (campaigns "
             "are in the repository, not in the installed package)"
         )
+    if _made(campaign).get("kind") == "distillation":
+        again = entry.card.training.command
+        raise ValueError(
+            f"{text!r} was distilled, which does not go on; once more with {again}"
+        )
     out = pathlib.Path(f"{text.replace('/', '-')}-campaign") if out is None else out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if _identity(out) != _identity(campaign):
@@ -125,13 +130,17 @@ def _with_campaigns() -> str:
     return f"those that have one: {', '.join(names) or 'none here'}"
 
 
-def _identity(folder: pathlib.Path) -> dict[str, Any] | None:
-    """What tells a campaign from others: all but for how long it is to go on."""
+def _made(folder: pathlib.Path) -> dict[str, Any]:
     try:
-        made = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        return {k: v for k, v in made["config"].items() if k != "generations"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+        return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _identity(folder: pathlib.Path) -> Any:
+    """What tells a campaign from others: all but for how long it is to go on."""
+    config = _made(folder).get("config")
+    return isinstance(config, dict) and config | {"generations": None}
 
 
 def _copy(entry: registry.Entry, campaign: pathlib.Path, out: pathlib.Path) -> None:

@@ -1,6 +1,7 @@
 """What a card says of a run in words: how it was trained, and where it is weak."""
 
 import dataclasses
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,18 +10,18 @@ import numpy as np
 from learned_opt_rl.evaluation import statistics
 from learned_opt_rl.evaluation.results import Row
 from learned_opt_rl.training.promotion.candidate import Candidate
+from learned_opt_rl.training.promotion.command import command
 from learned_opt_rl.training.promotion.verdict import shown
 
 _PUBLISHED = 250 * 32
 """Members of the smallest campaigns of Goldie et al. 2024, C.3."""
 
 
-def training(candidate: Candidate, name: str) -> dict[str, Any]:
+def training(candidate: Candidate) -> dict[str, Any]:
     """The ``training`` of a card.
 
     Args:
         candidate: The run.
-        name: Of the artifact.
 
     Returns:
         The record.
@@ -30,7 +31,7 @@ def training(candidate: Candidate, name: str) -> dict[str, Any]:
         "method": "evolution strategies" if evolved else "distillation",
         "environments": list(candidate.environments),
         "description": _evolution(candidate) if evolved else _distillation(candidate),
-        "command": f"learned-opt-rl train resume {name}",
+        "command": command(candidate.made.get("kind"), candidate.fields),
         "compute": _compute(candidate),
         "source": None,
     }
@@ -39,7 +40,9 @@ def training(candidate: Candidate, name: str) -> dict[str, Any]:
 def _evolution(candidate: Candidate) -> str:
     fields, best, log = candidate.fields, candidate.best, candidate.log
     sha = candidate.made.get("start_sha256")
-    start = f"{fields['start']}{f' (sha256 {sha})' if sha else ''}"
+    # Of a file the end of its path: the rest is of no use elsewhere.
+    start = "/".join(pathlib.PurePath(fields["start"]).parts[-2:])
+    start += f" (sha256 {sha})" if sha else ""
     stages = ", ".join(
         f"{steps:,}{f' from generation {first} on' if first else ''}"
         for first, steps in fields["horizons"]
@@ -67,17 +70,22 @@ def _evolution(candidate: Candidate) -> str:
 
 
 def _distillation(candidate: Candidate) -> str:
-    """All settings that are one number or word, and the last row of the log."""
-    teacher = candidate.fields.get("teacher", "a function")
+    """All settings that are a number or a word, and the last row of the log."""
+    sha = candidate.made.get("teacher_sha256")
     last = candidate.log[-1] if candidate.log else {}
-    parts = [f"Distilled from {teacher}.", f"Settings: {_plain(candidate.fields)}."]
-    return " ".join([*parts, f"At the end: {_plain(last)}."] if last else parts)
+    parts = [
+        f"Distilled from {candidate.fields.get('teacher', 'a function')}"
+        f"{f' (sha256 {sha})' if sha else ''}.",
+        f"Settings: {_plain(candidate.fields)}.",
+        f"At the end: {_plain(last) or 'unknown'}.",
+    ]
+    return " ".join(parts)
 
 
 def _plain(values: Mapping[str, Any]) -> str:
     known = {k: v for k, v in values.items() if isinstance(v, str | int | float)}
     return ", ".join(
-        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in known.items()
     )
 
@@ -85,14 +93,14 @@ def _plain(values: Mapping[str, Any]) -> str:
 def _compute(candidate: Candidate) -> str:
     rows, made = candidate.log, candidate.made
     seconds = sum(row.get("seconds") or 0.0 for row in rows)
-    steps = sum(
-        (row.get("seconds") or 0) * row.get("steps_per_second", 0) for row in rows
-    )
+    steps = sum(row.get("steps_per_second", 0) * row.get("seconds", 0) for row in rows)
     device = made.get("device") or "an unknown device"
     device = made.get("cpu", device) if device == "cpu" else device
+    if not seconds:
+        return f"not measured, on {device}"
     length = f"{seconds / 3600:.2g} hours" if seconds >= 360 else f"{seconds:.0f} s"
     work = f", {steps:.2g} environment steps" if steps else ""
-    return f"{length} on {device}{work}, validations not counted"
+    return f"{length} on {device}{work}, without validations"
 
 
 def _generations(log: Sequence[Row]) -> int:
