@@ -78,6 +78,11 @@ class Fake:
     def __init__(self, **returns):
         self.returns, self.made = returns, []
 
+    def install(self, monkeypatch):
+        """Takes the place; environments are not tried either, which takes a while."""
+        monkeypatch.setattr(compare, "execute", self)
+        monkeypatch.setattr(compare, "_check_environment", lambda env: None)
+
     def __call__(self, plan, folder, *, stream=None):
         done = {identity(row) for row in results.read(folder / compare.ROWS)}
         rows = [
@@ -93,7 +98,7 @@ class Fake:
 
     def _row(self, cell, seed):
         digest = weights_digest(cell.rule)
-        base = self.returns[cell.rule if digest is None else digest]
+        base = self.returns.get(digest or cell.rule, 20.0)
         final = None if base is None else base + seed
         numbers = ("compile_seconds", "wall_seconds", "steps_per_second")
         return {

@@ -46,7 +46,7 @@ def root(tmp_path):
 @pytest.fixture
 def fake(monkeypatch):
     made = Fake(adam=10.0)
-    monkeypatch.setattr(compare, "execute", made)
+    made.install(monkeypatch)
     return made
 
 
@@ -353,7 +353,7 @@ def test_rows_that_do_not_tell_their_weights(tmp_path, root, fake, old):
         promote(asked(old, root))
 
 
-def test_failed_runs_promote_nothing(tmp_path, root, monkeypatch, capsys):
+def test_failed_runs_promote_nothing(tmp_path, root, fake, monkeypatch, capsys):
     run = campaign(tmp_path / "run")
     failure = compare.Failure("tiny", ENV, "ValueError: broken")
     monkeypatch.setattr(compare, "execute", lambda *_, **__: [failure])
