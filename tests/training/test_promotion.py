@@ -104,7 +104,7 @@ def test_a_first_promotion_makes_a_whole_artifact(tmp_path, root, fake):
         "learned-opt-rl train es --preset open-breakout --out FOLDER --set "
     )
     for part in (
-        "from random for 2 generations of 4 members, 2 rollouts each",
+        "from random for 2 generations of 4 members, rollouts of each 2",
         "after generation 2, which did best in validation: 2 over 3 seeds, where the "
         "start had 0",
     ):

@@ -19,7 +19,7 @@ from learned_opt_rl.training.evolution.settings import parse
 from learned_opt_rl.training.promotion import Promotion, candidate, promote
 from learned_opt_rl.training.promotion.command import command
 from learned_opt_rl.training.promotion.families import described, file
-from learned_opt_rl.training.promotion.texts import training
+from learned_opt_rl.training.promotion.texts import _little, training
 from learned_opt_rl.training.promotion.verdict import judge, shown
 from tests.artifact_files import card_data, write_card
 from tests.evaluation.result_rows import row, table
@@ -244,8 +244,11 @@ def test_the_best_of_a_curriculum_is_of_its_last_horizon(tmp_path):
         {"generation": 5, "horizon": 1000, "validation": 1.0},
         {"generation": 6, "horizon": 1000},
     ]
-    results.append(run / "log.jsonl", log[:4])
+    results.append(run / "log.jsonl", log[:1])
+    assert "started from" in next(iter(_little(candidate.read(run))))
+    results.append(run / "log.jsonl", log[1:4])
     found = candidate.read(run)
+    assert "started from" not in next(iter(_little(found)))
     assert (found.best["generation"], found.horizon) == (1, 100)
     results.append(run / "log.jsonl", log[4:])
     found = candidate.read(run)

@@ -65,7 +65,12 @@ _SIGNS_AND_LOGS = (
     "sign of gradient",
     "log of gradient",
 )
-_RATIO = ("ratio - 1", "its square", "log of ratio", "its square")
+_RATIO = (
+    "ratio - 1",
+    "square of ratio - 1",
+    "log of ratio",
+    "square of log of ratio",
+)
 _INPUTS = {
     "open": (
         "parameter",

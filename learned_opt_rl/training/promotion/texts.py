@@ -49,7 +49,7 @@ def _evolution(candidate: Candidate) -> str:
     )
     parts = [
         f"Evolved from {start} for {_generations(log)} generations of "
-        f"{fields['population']} members, {fields['rollouts']} rollouts each, sigma "
+        f"{fields['population']} members, rollouts of each {fields['rollouts']}, sigma "
         f"{fields['sigma']:g}, learning rate {fields['learning_rate']:g}, "
         f"normaliser {fields['normaliser']}. Environment steps of a run: {stages}."
     ]
