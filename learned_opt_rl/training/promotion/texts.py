@@ -171,10 +171,10 @@ def _below(evaluated: Evaluated) -> Iterable[str]:
 def _little(candidate: Candidate) -> Iterable[str]:
     if not candidate.evolved:
         return
-    generations, population = (
-        _generations(candidate.log),
-        candidate.fields["population"],
-    )
+    if candidate.best is not None and candidate.best["generation"] == 0:
+        yield "It is what the campaign started from: nothing did better in validation."
+    generations = _generations(candidate.log)
+    population = candidate.fields["population"]
     if generations * population < _PUBLISHED:
         yield (
             f"It had {generations} generations of {population} members, far fewer than "
