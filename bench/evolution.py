@@ -42,7 +42,7 @@ def measure(
 ) -> dict[str, Any]:
     """Both speeds, and their ratio per device."""
     steps = config.steps_per_member(config.horizon(0))
-    strategy, learned = config.strategy, config.learned
+    strategy, learned = config.es, config.learned
     start = learned.start(config.start, jax.random.key(0))
     state = strategy.init(start, jax.random.key(1))
     alone = jax.jit(make_run(learned, tasks(config, config.horizon(0))))

@@ -88,10 +88,11 @@ class Campaign:
         judging.tasks(self.config, self.config.horizon(0))  # is every one there?
         if jax.process_index() > 0:
             return self._follow()
+        template = jax.eval_shape(self._standing, self._vector())
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             folder = Folder(self.path, self.config)
-            standing = folder.load(jax.eval_shape(self._standing, self._vector()))
+            standing = folder.load(template)
             fresh = standing is None
             standing = self._first() if standing is None else standing
             folder.claim()
@@ -131,7 +132,7 @@ class Campaign:
         Returns:
             The state after it, and its row for the log.
         """
-        config, strategy = self.config, self.config.strategy
+        config, strategy = self.config, self.config.es
         generation = int(standing.search.generation)
         evaluator = self._evaluator_of(config.horizon(generation))
         started = time.perf_counter()
@@ -204,7 +205,7 @@ class Campaign:
         return self._standing(self.config.learned.start(self.config.start, key))
 
     def _standing(self, mean: jax.Array) -> Standing:
-        search = self.config.strategy.init(mean, self._key("search"))
+        search = self.config.es.init(mean, self._key("search"))
         none = jnp.int32(0)
         return Standing(search, search.mean, jnp.float32(-jnp.inf), none - 1, none)
 
