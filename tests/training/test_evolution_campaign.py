@@ -19,7 +19,7 @@ from learned_opt_rl import cli
 from learned_opt_rl.artifacts.weights import load_safetensors
 from learned_opt_rl.evaluation import results
 from learned_opt_rl.evaluation._lock import FolderInUseError, locked
-from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, campaign
+from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, campaign, curve
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.folder import CampaignChangedError, read_config
 
@@ -45,7 +45,7 @@ class Cheap:
     Long runs return less.
     """
 
-    memory = None
+    memory, block = None, 1
 
     def __init__(self, config, steps, **_):
         self._steps = steps
@@ -58,6 +58,7 @@ class Cheap:
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch):
     monkeypatch.setattr(campaign, "Evaluator", Cheap)
+    monkeypatch.setattr(curve, "draw", lambda *_: None)  # test_evolution_curve draws
 
 
 def run(folder, config=CONFIG, **changes):
@@ -84,6 +85,7 @@ def unbroken(tmp_path_factory):
     path = tmp_path_factory.mktemp("unbroken")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(campaign, "Evaluator", Cheap)
+        patch.setattr(curve, "draw", lambda *_: None)
         return path, run(path)
 
 
@@ -390,8 +392,9 @@ _SCRIPT = """
 import pathlib, sys
 sys.path.insert(0, {root!r})
 from tests.training import test_evolution_campaign as this
-from learned_opt_rl.training.evolution import campaign
+from learned_opt_rl.training.evolution import campaign, curve
 campaign.Evaluator = this.Cheap
+curve.draw = lambda *_: None
 this.run(pathlib.Path(sys.argv[1]), generations=400)
 """
 

@@ -12,7 +12,7 @@ import pytest
 
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation import results
-from learned_opt_rl.training.evolution import Campaign, campaign, evosax_strategy
+from learned_opt_rl.training.evolution import Campaign, campaign, curve, evosax_strategy
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.config import differences
 from learned_opt_rl.training.evolution.evosax_strategy import STRATEGIES, EvosaxStrategy
@@ -33,7 +33,13 @@ def search(strategy, generations, judge=quadratic):
     return state
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "snes" else pytest.param(name, marks=pytest.mark.slow)
+        for name in STRATEGIES
+    ],
+)
 def test_climbs_from_sigma_whatever_fails(name, quick_compilation):
     pytest.importorskip("evosax")
     strategy = EvosaxStrategy(name, population=12, sigma=0.3)
@@ -55,6 +61,7 @@ def test_climbs_from_sigma_whatever_fails(name, quick_compilation):
     assert np.isfinite(state.mean).all() and np.isfinite(strategy.ask(state)).all()
 
 
+@pytest.mark.slow
 def test_is_evosaxs_own_loop_on_the_negative(quick_compilation):
     algorithms = pytest.importorskip("evosax.algorithms")
     found = search(EvosaxStrategy("snes", population=8, sigma=0.3), 8)
@@ -71,12 +78,12 @@ def test_is_evosaxs_own_loop_on_the_negative(quick_compilation):
     np.testing.assert_allclose(found.mean, theirs.get_mean(inner), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", ["snes", pytest.param("cma_es", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["snes", "cma_es"])
 def test_a_campaign_goes_on_to_the_bit(tmp_path, monkeypatch, name, quick_compilation):
     pytest.importorskip("evosax")
     monkeypatch.setattr(campaign, "Evaluator", Cheap)
+    monkeypatch.setattr(curve, "draw", lambda *_: None)
     config = dataclasses.replace(CONFIG, strategy=name, population=8, generations=5)
 
     def run(path, generations):

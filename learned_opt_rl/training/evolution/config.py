@@ -162,6 +162,10 @@ class EvolutionConfig:
         """Environment steps of the first generation, without validation."""
         return self.population * self.rollouts * self.steps_per_member(self.horizon(0))
 
+    def validation_due(self, done: int) -> bool:
+        """Whether the mean is validated after so many generations."""
+        return done % self.validate_every == 0 or done == self.generations
+
     def steps_per_member(self, steps: int) -> int:
         """Environment steps of one rollout of a member over all environments."""
         configs = self.runs(steps).values()
