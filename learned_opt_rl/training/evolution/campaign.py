@@ -127,6 +127,7 @@ class Campaign:
             return estimates.from_log(self.config, rows)
         if jax.process_count() > 1:
             return estimates.counted(self.config, 0)
+        self._first()  # is there what it starts from?
         whole = self.config.horizon(0)
         return estimates.measured(
             self.config,
