@@ -233,6 +233,7 @@ def _free_port():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_processes_change_nothing(tmp_path):
     """Two on loopback, of one device each, as the command line starts them."""
     config = dataclasses.replace(CONFIG, generations=3)
@@ -255,7 +256,7 @@ def test_two_processes_change_nothing(tmp_path):
         for index in range(2)
     ]
     try:
-        assert [process.wait(timeout=240) for process in processes] == [0, 0]
+        assert [process.wait(timeout=600) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()

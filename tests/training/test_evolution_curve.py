@@ -99,7 +99,8 @@ def test_a_campaign_draws_at_each_validation(tmp_path, cheap, monkeypatch):
 
     def spy(log, path):
         told.append([row["generation"] for row in log])
-        really(log, path)
+        if len(told) == 1:
+            really(log, path)
 
     monkeypatch.setattr(curve, "draw", spy)
     run(tmp_path, generations=2)
