@@ -1,88 +1,286 @@
-"""Throughput of a generation of evolution, relative to one agent alone.
+"""Where the time of meta-training goes, and how a population compares to single runs.
 
-    python -m bench.evolution --population 8 --steps 65536
+    python -m bench.evolution --out results/evolution.json
 
-Environment steps per second of processor time and of the clock: of one run on its own
-(``ppo.make_train``, jitted), and of a generation of that many members. On a machine
-that others use, the processor's time is the one to compare.
+Parts are measured by ablation, as programs of their own that alternate: the whole run;
+the same with SGD in place of the learned rule; only the environment with its policy;
+and the rule's update alone, as often as the run takes it. What the whole takes beyond
+the parts is the rest: above all that rule and gradients take each other's place in the
+cache. Populations are measured in a process per number of devices, against as many
+single runs at once. On a machine that others use, the processor's time is the one to
+compare.
 """
 
 import argparse
+import concurrent.futures
 import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
+from bench.overhead import print_table
+from learned_opt_rl.agents import _actor_critic as actor_critic
+from learned_opt_rl.agents import ppo
+from learned_opt_rl.agents.networks import prepare
+from learned_opt_rl.artifacts._atomic import write_atomically
+from learned_opt_rl.evaluation.optimizers import Rule
+from learned_opt_rl.evaluation.runs import provenance
 from learned_opt_rl.training.evolution import EvolutionConfig, preset
 from learned_opt_rl.training.evolution.fitness import (
     Evaluator,
+    RunFn,
+    Task,
     make_run,
     member_keys,
     tasks,
 )
 
-
-def _speed(run: Callable[[], Any], steps: int, repeats: int) -> dict[str, float]:
-    """Steps per second of the best of so many repeats, after one to warm up."""
-    jax.block_until_ready(run())
-    clock, processor = [], []
-    for _ in range(repeats):
-        started = time.perf_counter(), time.process_time()
-        jax.block_until_ready(run())
-        clock.append(time.perf_counter() - started[0])
-        processor.append(time.process_time() - started[1])
-    return {"clock": steps / min(clock), "processor": steps / min(processor)}
+Clocks = dict[str, float]
+"""Seconds, of the clock and of the processor."""
 
 
-def measure(
-    config: EvolutionConfig, devices: int, block: int | None, repeats: int
-) -> dict[str, Any]:
-    """Both speeds, and their ratio per device."""
-    steps = config.steps_per_member(config.horizon(0))
-    strategy, learned = config.strategy, config.learned
-    start = learned.start(config.start, jax.random.key(0))
-    state = strategy.init(start, jax.random.key(1))
-    alone = jax.jit(make_run(learned, tasks(config, config.horizon(0))))
-    key = jax.random.key(2)
-    one = _speed(lambda: alone(state.mean, key), steps, repeats)
-    evaluator = Evaluator(config, config.horizon(0), devices=devices, block=block)
-    vectors = jnp.repeat(strategy.ask(state), config.rollouts, axis=0)
-    keys = member_keys(config, state).reshape(-1)
-    several = _speed(
-        lambda: evaluator.returns(vectors, keys), steps * len(keys), repeats
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures, prints tables and writes JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--presets", nargs="+", default=["open-breakout", "lpo-minatar"])
+    add("--population", type=int, default=8)
+    add("--steps", type=int, default=65_536, help="of each run and environment")
+    add("--devices", type=int, nargs="+", default=[1, 2], help="forced ones on a CPU")
+    add("--block", type=int)
+    add("--repetitions", type=int, default=3)
+    add("--out", type=pathlib.Path)
+    add("--only", type=int, metavar="DEVICES", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.only is not None:
+        print(json.dumps(_here(options, options.only)))
+        return
+    arguments = sys.argv[1:] if argv is None else [*argv]
+    found = [_in_a_process(arguments, devices) for devices in options.devices]
+    parts = [row for report in found for row in report["parts"]]
+    populations = [row for report in found for row in report["populations"]]
+    print_table("where a run's time goes", parts)
+    print_table("a population against single runs", populations)
+    if options.out:
+        asked = {key: str(value) for key, value in vars(options).items()}
+        report = {**provenance(), "asked": asked}
+        report |= {"parts": parts, "populations": populations}
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.out, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def _in_a_process(arguments: list[str], devices: int) -> dict[str, Any]:
+    flag = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+    command = [sys.executable, "-m", "bench.evolution", *arguments]
+    done = subprocess.run(
+        [*command, "--only", str(devices)],
+        env={**os.environ, "XLA_FLAGS": flags},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _here(options: argparse.Namespace, devices: int) -> dict[str, Any]:
+    """What is measured in this process, which has so many devices."""
+    parts, populations = [], []
+    for name in options.presets:
+        config = preset(
+            name,
+            population=options.population,
+            horizons=((0, options.steps),),
+            validation_seeds=1,
+        )
+        if devices == options.devices[0]:
+            parts += measure_parts(name, config, options.repetitions)
+        populations.append(
+            measure_population(
+                name, config, devices, options.block, options.repetitions
+            )
+        )
+    return {"parts": parts, "populations": populations}
+
+
+def measure_parts(
+    name: str, config: EvolutionConfig, repetitions: int
+) -> list[dict[str, Any]]:
+    """Seconds of a run, and of each part of it."""
+    places = tasks(config, config.horizon(0))
+    start = config.learned.start(config.start, jax.random.key(0))
+    key = jax.random.key(2)
+
+    def program(run: RunFn) -> Callable[[], Any]:
+        jitted = jax.jit(run)
+        return lambda: jitted(start, key)
+
+    times = _alternating(
+        {
+            "whole": program(make_run(config.learned, places)),
+            "with SGD": program(_run(config, places, _with_sgd)),
+            "environment": program(_run(config, places, _environment)),
+            "optimiser": program(_run(config, places, _updates)),
+        },
+        repetitions,
+    )
+    whole, sgd, environment, optimiser = times.values()
+    parts = {
+        "whole": whole,
+        "environment": environment,
+        "gradients": {k: sgd[k] - environment[k] for k in sgd},
+        "optimiser": optimiser,
+        "rest": {k: whole[k] - sgd[k] - optimiser[k] for k in sgd},
+    }
+    return [
+        {
+            "preset": name,
+            "part": part,
+            **{f"{clock}_seconds": round(value, 3) for clock, value in spent.items()},
+            "share": round(spent["processor"] / whole["processor"], 3),
+        }
+        for part, spent in parts.items()
+    ]
+
+
+def _run(
+    config: EvolutionConfig,
+    places: Sequence[Task],
+    piece: Callable[[Task, Rule, jax.Array], Any],
+) -> RunFn:
+    """A piece of what `make_run` does, in every environment."""
+
+    def run(vector: jax.Array, key: jax.Array) -> Any:
+        found = []
+        for i, task in enumerate(places):
+            rule = config.learned.rule(vector, task.config, task.env.name)
+            found.append(piece(task, rule, jax.random.fold_in(key, i)))
+        return found
+
+    return run
+
+
+def _with_sgd(task: Task, rule: Rule, key: jax.Array) -> Any:
+    sgd = optax.sgd(1e-3)
+    return ppo.make_train(task.config, task.env, sgd, drift=rule.drift)(key)
+
+
+def _environment(task: Task, rule: Rule, key: jax.Array) -> Any:
+    """Rollouts of an agent that learns nothing."""
+    start, iterate = actor_critic.make_loop(
+        task.config,
+        task.env,
+        optax.with_extra_args_support(optax.sgd(1e-3)),
+        lambda params, opt_state, batch, key: (params, opt_state),
+    )
+
+    def step(runner: Any, _: None) -> tuple[Any, jax.Array]:
+        runner = iterate(runner)
+        return runner, runner.mean_return
+
+    return jax.lax.scan(step, start(key), length=task.config.num_rollouts)[1]
+
+
+def _updates(task: Task, rule: Rule, key: jax.Array) -> Any:
+    """As many updates, by gradients that are never twice the same."""
+    optimizer = optax.with_extra_args_support(rule.optimizer(key))
+    params = actor_critic.init_params(key, task.config, task.env)
+    shape = task.env.observation_shape
+    observation = prepare(jnp.ones((1, *shape)), shape, task.config)
+    dormancy = actor_critic.evaluate(params, observation, task.config)[2]
+    gradients = jax.tree.map(lambda x: 0.01 * x + 1e-3, params)
+
+    def step(carry: Any, i: jax.Array) -> tuple[Any, None]:
+        params, opt_state = carry
+        now = jax.tree.map(lambda g: g * jnp.cos(0.1 * i), gradients)
+        updates, opt_state = optimizer.update(now, opt_state, params, dormancy=dormancy)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    carry = params, optimizer.init(params)
+    return jax.lax.scan(step, carry, jnp.arange(task.config.num_updates))[0]
+
+
+def measure_population(
+    name: str,
+    config: EvolutionConfig,
+    devices: int,
+    block: int | None,
+    repetitions: int,
+) -> dict[str, Any]:
+    """Environment steps per second of a generation, and of a run on each device."""
+    steps = config.steps_per_member(config.horizon(0))
+    start = config.learned.start(config.start, jax.random.key(0))
+    state = config.es.init(start, jax.random.key(1))
+    run = jax.jit(make_run(config.learned, tasks(config, config.horizon(0))))
+    placed = [
+        jax.device_put((state.mean, jax.random.key(i)), device)
+        for i, device in enumerate(jax.devices()[:devices])
+    ]
+    pool = concurrent.futures.ThreadPoolExecutor(devices)
+
+    def one(arguments: Any) -> Any:
+        return jax.block_until_ready(run(*arguments))
+
+    evaluator = Evaluator(config, config.horizon(0), devices=devices, block=block)
+    vectors = jnp.repeat(config.es.ask(state), config.rollouts, axis=0)
+    keys = member_keys(config, state).reshape(-1)
+    times = _alternating(
+        {
+            "single": lambda: list(pool.map(one, placed)),
+            "population": lambda: evaluator.returns(vectors, keys),
+        },
+        repetitions,
+    )
+    speed = {
+        f"{kind}_{clock}": runs * steps / times[kind][clock]
+        for kind, runs in (("single", devices), ("population", len(keys)))
+        for clock in ("clock", "processor")
+    }
     return {
-        "device": jax.devices()[0].device_kind,
+        "preset": name,
         "population": config.population,
-        "block": evaluator.block,
         "devices": devices,
-        "alone": one,
-        "generation": several,
-        "relative": {name: several[name] / one[name] for name in one},
+        "block": evaluator.block,
+        "single_steps_per_second": round(speed["single_clock"]),
+        "population_steps_per_second": round(speed["population_clock"]),
+        "relative": round(speed["population_clock"] / speed["single_clock"], 3),
+        "relative_processor": round(
+            speed["population_processor"] / speed["single_processor"], 3
+        ),
     }
 
 
-def main() -> None:
-    """Measures and prints JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="open-breakout")
-    parser.add_argument("--population", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=65_536)
-    parser.add_argument("--devices", type=int, default=1)
-    parser.add_argument("--block", type=int)
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
-    config = preset(
-        options.preset,
-        population=options.population,
-        horizons=((0, options.steps),),
-        validation_seeds=1,
-    )
-    found = measure(config, options.devices, options.block, options.repeats)
-    print(json.dumps(found, indent=2))
+def _alternating(
+    programs: dict[str, Callable[[], Any]], repetitions: int
+) -> dict[str, Clocks]:
+    """Medians, after a first run of each to compile and warm up."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
+    for repetition in range(repetitions + 1):
+        for name, program in programs.items():
+            started = time.perf_counter(), time.process_time()
+            jax.block_until_ready(program())
+            ended = time.perf_counter(), time.process_time()
+            if repetition:
+                found[name].append((ended[0] - started[0], ended[1] - started[1]))
+    return {
+        name: dict(
+            zip(
+                ("clock", "processor"),
+                map(statistics.median, zip(*each, strict=True)),
+                strict=True,
+            )
+        )
+        for name, each in found.items()
+    }
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ import argparse
 import os
 import pathlib
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from learned_opt_rl.cli import _promote
+from learned_opt_rl.cli import _curve, _promote
 from learned_opt_rl.cli._compare import RefusedError, refusals, warnings_as_lines
 
 if TYPE_CHECKING:
-    from learned_opt_rl.training.evolution import EvolutionConfig
+    from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
 
 
 def add_command(commands: Any) -> None:
@@ -62,6 +63,7 @@ def add_command(commands: Any) -> None:
     _add_execution(resume)
     resume.set_defaults(run=_resume)
     _promote.add_command(kinds)
+    _curve.add_command(kinds)
 
 
 def _add_execution(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +80,16 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
         metavar="RUNS",
         help="trained side by side on each device; more need more memory (default 1 on "
         "CPU, 64 elsewhere)",
+    )
+    add(
+        "--dry-run",
+        action="store_true",
+        help="print what it would cost in steps, memory and time, and stop",
+    )
+    add(
+        "--tensorboard",
+        action="store_true",
+        help="write events into FOLDER/tensorboard (needs the extra tensorboard)",
     )
     several = parser.add_argument_group("several processes, each started with these")
     several.add_argument(
@@ -138,9 +150,13 @@ def _run(
 ) -> int:
     from learned_opt_rl.training.evolution import Campaign, Execution
 
-    campaign = Campaign(config, folder, Execution(options.devices, options.block))
+    execution = Execution(options.devices, options.block, options.tensorboard)
+    campaign = Campaign(config, folder, execution)
     try:
         with refusals(ValueError, ImportError):
+            _estimate(campaign, options.dry_run)
+            if options.dry_run:
+                return 0
             standing = campaign.run()
     except KeyboardInterrupt:
         print(
@@ -162,3 +178,15 @@ def _run(
         f"{float(standing.best_validation):.4g}"
     )
     return 0
+
+
+def _estimate(campaign: "Campaign", only: bool) -> None:
+    """Prints what is left of a campaign: on standard output if that is all."""
+    import jax
+
+    estimate = campaign.estimate()
+    if jax.process_index() > 0:
+        return
+    print(estimate, file=sys.stdout if only else sys.stderr, flush=True)
+    if estimate.warning():
+        warnings.warn(str(estimate.warning()), stacklevel=1)

@@ -96,7 +96,7 @@ def test_devices_change_nothing_when_programs_are_optimised(tmp_path_factory):
 def test_fitness_is_that_of_agents_trained_one_by_one(campaigns):
     campaign, _ = campaigns[2]
     state = campaign._first().search
-    population = CONFIG.strategy.ask(state)
+    population = CONFIG.es.ask(state)
     config = CONFIG.runs(STEPS)["CartPole-v1"]
     env = envs.make("CartPole-v1")
     generation = generation_key(state, "tasks")
@@ -118,7 +118,7 @@ def test_what_fills_up_the_slots_does_not_count(campaigns):
     """3 runs, of slots for 8 on two devices; in another order they return the same."""
     evaluator: Evaluator = campaigns[2][0]._evaluator_of(STEPS)
     state = campaigns[2][1].search
-    vectors = CONFIG.strategy.ask(state)[:3]
+    vectors = CONFIG.es.ask(state)[:3]
     keys = jax.random.split(jax.random.key(5), 3)
     found = np.asarray(evaluator.returns(vectors, keys))
     assert found.shape == (3, 1)
@@ -131,7 +131,7 @@ def test_what_fills_up_the_slots_does_not_count(campaigns):
 @pytest.mark.slow
 def test_side_by_side_is_as_one_after_the_other(campaigns, quick_compilation):
     state = campaigns[1][1].search
-    vectors = jnp.repeat(CONFIG.strategy.ask(state), 2, axis=0)
+    vectors = jnp.repeat(CONFIG.es.ask(state), 2, axis=0)
     keys = member_keys(CONFIG, state).reshape(-1)
     blocks = Evaluator(CONFIG, STEPS, block=4)
     one = campaigns[1][0]._evaluator_of(STEPS)
@@ -148,7 +148,7 @@ def test_an_agent_that_is_not_finite_has_no_fitness(campaigns):
 
 
 def test_members_share_seeds_and_generations_do_not():
-    state = CONFIG.strategy.init(jnp.zeros(3), jax.random.key(0))
+    state = CONFIG.es.init(jnp.zeros(3), jax.random.key(0))
     keys = jax.random.key_data(member_keys(CONFIG, state))
     assert keys.shape == (4, 2, 2)
     np.testing.assert_array_equal(keys, np.broadcast_to(keys[:1], keys.shape))
@@ -159,7 +159,7 @@ def test_members_share_seeds_and_generations_do_not():
 
 def test_with_pairs_the_two_of_a_pair_share_their_level_and_no_others():
     config = preset("open-gridworld", population=6, rollouts=1)
-    state = config.strategy.init(jnp.zeros(3), jax.random.key(0))
+    state = config.es.init(jnp.zeros(3), jax.random.key(0))
     keys = member_keys(config, state)[:, 0]
     env = envs.make("gridworld/all")
     levels = jax.vmap(lambda key: env.reset_many(key, 1)[1].env.level)(keys)
@@ -233,6 +233,7 @@ def _free_port():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_processes_change_nothing(tmp_path):
     """Two on loopback, of one device each, as the command line starts them."""
     config = dataclasses.replace(CONFIG, generations=3)
@@ -255,7 +256,7 @@ def test_two_processes_change_nothing(tmp_path):
         for index in range(2)
     ]
     try:
-        assert [process.wait(timeout=240) for process in processes] == [0, 0]
+        assert [process.wait(timeout=600) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()

@@ -19,7 +19,7 @@ from learned_opt_rl import cli
 from learned_opt_rl.artifacts.weights import load_safetensors
 from learned_opt_rl.evaluation import results
 from learned_opt_rl.evaluation._lock import FolderInUseError, locked
-from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, campaign
+from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, campaign, curve
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.folder import CampaignChangedError, read_config
 
@@ -45,7 +45,7 @@ class Cheap:
     Long runs return less.
     """
 
-    memory = None
+    memory, block = None, 1
 
     def __init__(self, config, steps, **_):
         self._steps = steps
@@ -58,6 +58,7 @@ class Cheap:
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch):
     monkeypatch.setattr(campaign, "Evaluator", Cheap)
+    monkeypatch.setattr(curve, "draw", lambda *_: None)  # test_evolution_curve draws
 
 
 def run(folder, config=CONFIG, **changes):
@@ -84,6 +85,7 @@ def unbroken(tmp_path_factory):
     path = tmp_path_factory.mktemp("unbroken")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(campaign, "Evaluator", Cheap)
+        patch.setattr(curve, "draw", lambda *_: None)
         return path, run(path)
 
 
@@ -180,16 +182,26 @@ def test_without_a_whole_state_nothing_is_thrown_away(tmp_path):
     assert log(tmp_path) == rows
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path, unbroken, monkeypatch):
+@pytest.mark.parametrize(
+    "write",
+    [
+        "learned_opt_rl.evaluation.results._write",
+        "learned_opt_rl.training.evolution.folder.save_safetensors",
+        "learned_opt_rl.evaluation._checkpoint.write_atomically",
+        "learned_opt_rl.training.evolution.curve.draw",
+    ],
+)
+def test_a_full_disk_leaves_what_was_there(tmp_path, unbroken, monkeypatch, write):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     run(tmp_path, generations=3)
     with monkeypatch.context() as patch:
-        patch.setattr("learned_opt_rl.evaluation._checkpoint.write_atomically", full)
+        patch.setattr(write, full)
         with pytest.raises(OSError, match="No space left"):
             run(tmp_path)
     assert plain(run(tmp_path)) == plain(unbroken[1])
+    assert log(tmp_path)[-1] == log(unbroken[0])[-1]
 
 
 def test_another_campaign_is_refused_with_what_differs(tmp_path):
@@ -390,13 +402,15 @@ _SCRIPT = """
 import pathlib, sys
 sys.path.insert(0, {root!r})
 from tests.training import test_evolution_campaign as this
-from learned_opt_rl.training.evolution import campaign
+from learned_opt_rl.training.evolution import campaign, curve
 campaign.Evaluator = this.Cheap
+curve.draw = lambda *_: None
 this.run(pathlib.Path(sys.argv[1]), generations=400)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_at_random_moments_it_goes_on_to_the_bit(tmp_path, repository):
     """kill -9, ten times; then to the end, which an unbroken run reaches alike."""
     script = [sys.executable, "-c", _SCRIPT.format(root=str(repository))]
@@ -406,7 +420,7 @@ def test_killed_at_random_moments_it_goes_on_to_the_bit(tmp_path, repository):
     for _ in range(10):
         process = subprocess.Popen([*script, broken], stderr=subprocess.DEVNULL)
         done = (broken / folders.LOG).stat().st_size if broken.exists() else 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             path = broken / folders.LOG
             if path.exists() and path.stat().st_size > done:

@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt_rl.training.evolution.strategy import Strategy, generation_key, shape
+from learned_opt_rl.training.evolution.strategy import OpenAIES, generation_key, shape
 
-STRATEGY = Strategy(
+STRATEGY = OpenAIES(
     population=8,
     sigma=0.2,
     sigma_decay=0.9,
@@ -98,7 +98,8 @@ def test_is_evosax():
         # Theirs lags by a generation.
         sigma = STRATEGY.sigma * STRATEGY.sigma_decay**generation
         their_state = their_state.replace(std=jnp.float32(sigma))
-        their_state, _ = theirs.tell(key, population, -fitness, their_state, params)
+        with jax.numpy_rank_promotion("allow"):
+            their_state, _ = theirs.tell(key, population, -fitness, their_state, params)
         state = STRATEGY.tell(state, fitness)
         np.testing.assert_allclose(state.mean, their_state.mean, atol=1e-5)
 

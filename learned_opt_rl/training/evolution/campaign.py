@@ -1,25 +1,32 @@
 """A campaign from its first generation, or wherever it stands, to its last."""
 
+import contextlib
 import dataclasses
 import io
 import math
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learned_opt_rl.evaluation import results
 from learned_opt_rl.evaluation._lock import locked
 from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.training.evolution import estimate as estimates
 from learned_opt_rl.training.evolution import fitness as judging
-from learned_opt_rl.training.evolution import processes
+from learned_opt_rl.training.evolution import processes, tensorboard
 from learned_opt_rl.training.evolution.config import EvolutionConfig
+from learned_opt_rl.training.evolution.curve import Curve
+from learned_opt_rl.training.evolution.estimate import Estimate
 from learned_opt_rl.training.evolution.fitness import Evaluator
-from learned_opt_rl.training.evolution.folder import Folder, Standing
+from learned_opt_rl.training.evolution.folder import LOG, Folder, Standing, check_same
 from learned_opt_rl.training.evolution.progress import Progress
+from learned_opt_rl.training.evolution.tensorboard import TensorBoard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +37,13 @@ class Execution:
         devices: How many share each generation.
         block: Runs each device trains side by side: more are faster on a GPU, and
             need more memory. By default 1 on a CPU and 64 elsewhere.
+        tensorboard: Whether to write events for TensorBoard, into the folder's
+            ``tensorboard``.
     """
 
     devices: int = 1
     block: int | None = None
+    tensorboard: bool = False
 
 
 class Campaign:
@@ -79,24 +89,60 @@ class Campaign:
             FolderInUseError: Another process runs it.
             ValueError: Devices or block do not fit the population, there is no such
                 environment, or no state in the folder is whole.
-            MissingExtraError: An environment's package is not installed.
+            MissingExtraError: The package of an environment, of the strategy or of
+                TensorBoard is not installed.
             OSError: The folder cannot be written; what it held is still there.
         """
-        judging.check_execution(
-            self.config, self.execution.devices, self.execution.block
-        )
-        judging.tasks(self.config, self.config.horizon(0))  # is every one there?
+        template = self._checked()
         if jax.process_index() > 0:
             return self._follow()
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             folder = Folder(self.path, self.config)
-            standing = folder.load(jax.eval_shape(self._standing, self._vector()))
+            standing = folder.load(template)
             fresh = standing is None
             standing = self._first() if standing is None else standing
             folder.claim()
             fresh, standing = processes.of_the_first((fresh, standing))
             return self._rest(fresh, standing, folder)
+
+    def estimate(self) -> Estimate:
+        """What is left will cost; nothing is written.
+
+        Of a campaign that has not begun, a short piece is compiled and timed (not with
+        several processes); of one that has, its log tells.
+
+        Returns:
+            The estimate.
+
+        Raises:
+            CampaignChangedError: The folder holds another campaign.
+            ValueError: As `run`.
+            MissingExtraError: As `run`.
+        """
+        self._checked()
+        check_same(self.path, self.config)
+        rows = results.read(self.path / LOG)
+        if rows:
+            return estimates.from_log(self.config, rows)
+        if jax.process_count() > 1:
+            return estimates.counted(self.config, 0)
+        self._first()  # is there what it starts from?
+        whole = self.config.horizon(0)
+        return estimates.measured(
+            self.config,
+            self.execution.devices,
+            lambda n: self._evaluator_of(n) if n == whole else self._compile(n),
+        )
+
+    def _checked(self) -> Standing:
+        """The shapes of a state, if all that is needed is there."""
+        execution = self.execution
+        judging.check_execution(self.config, execution.devices, execution.block)
+        judging.tasks(self.config, self.config.horizon(0))  # is every one there?
+        if execution.tensorboard:
+            tensorboard.require()
+        return jax.eval_shape(self._standing, self._vector())
 
     def _follow(self) -> Standing:
         """The part of a process that is not the first: it never sees the folder."""
@@ -106,21 +152,38 @@ class Campaign:
         return self._rest(fresh, standing, None)
 
     def _rest(self, fresh: Any, standing: Standing, folder: Folder | None) -> Standing:
-        def keep(standing: Standing, row: Row) -> None:
-            if folder is not None:
-                folder.save(standing, [row])
+        with contextlib.ExitStack() as open_files:
+            watchers = [] if folder is None else self._watchers(open_files)
 
-        if fresh:
-            standing, row = self._validated(standing, {"generation": 0})
-            keep(standing, row)
-        done, total = int(standing.search.generation), self.config.generations
-        with Progress(done, total, self._stream) as progress:
-            while done < total:
-                standing, row = self.advance(standing)
+            def keep(standing: Standing, row: Row) -> None:
+                if folder is not None:
+                    folder.save(standing, [row])
+                for watcher in watchers:
+                    watcher(row)
+
+            if fresh:
+                standing, row = self._validated(standing, {"generation": 0})
                 keep(standing, row)
-                done += 1
-                progress(row, float(standing.best_validation))
+            done = int(standing.search.generation)
+            with Progress(self.config, done, self._stream) as progress:
+                while done < self.config.generations:
+                    standing, row = self.advance(standing)
+                    keep(standing, row)
+                    done += 1
+                    progress(row, float(standing.best_validation))
         return standing
+
+    def _watchers(
+        self, open_files: contextlib.ExitStack
+    ) -> list[Callable[[Row], None]]:
+        """What else is told of each row of the log."""
+        rows = results.read(self.path / LOG)
+        watchers: list[Callable[[Row], None]] = [Curve(self.path, rows, self._stream)]
+        if self.execution.tensorboard:
+            board = TensorBoard(self.path / tensorboard.FOLDER, rows)
+            open_files.callback(board.close)
+            watchers.append(board)
+        return watchers
 
     def advance(self, standing: Standing) -> tuple[Standing, Row]:
         """One generation.
@@ -131,7 +194,7 @@ class Campaign:
         Returns:
             The state after it, and its row for the log.
         """
-        config, strategy = self.config, self.config.strategy
+        config, strategy = self.config, self.config.es
         generation = int(standing.search.generation)
         evaluator = self._evaluator_of(config.horizon(generation))
         started = time.perf_counter()
@@ -145,13 +208,9 @@ class Campaign:
         search = strategy.tell(standing.search, jnp.asarray(fitness))
         row = self._row(generation, fitness, returns, time.perf_counter() - started)
         standing = standing._replace(search=search)
-        if self._validation_due(generation + 1):
+        if config.validation_due(generation + 1):
             return self._validated(standing, row)
         return standing, row
-
-    def _validation_due(self, done: int) -> bool:
-        every, total = self.config.validate_every, self.config.generations
-        return done % every == 0 or done == total
 
     def _row(
         self, generation: int, fitness: np.ndarray, returns: np.ndarray, seconds: float
@@ -204,7 +263,7 @@ class Campaign:
         return self._standing(self.config.learned.start(self.config.start, key))
 
     def _standing(self, mean: jax.Array) -> Standing:
-        search = self.config.strategy.init(mean, self._key("search"))
+        search = self.config.es.init(mean, self._key("search"))
         none = jnp.int32(0)
         return Standing(search, search.mean, jnp.float32(-jnp.inf), none - 1, none)
 
@@ -219,15 +278,16 @@ class Campaign:
         """The program of a horizon; only the last one is kept."""
         if self._evaluator is None or self._evaluator[0] != horizon:
             started = time.perf_counter()
-            evaluator = Evaluator(
-                self.config,
-                horizon,
-                devices=self.execution.devices,
-                block=self.execution.block,
-            )
+            evaluator = self._compile(horizon)
             self._evaluator = horizon, evaluator
             self._tell(horizon, evaluator, time.perf_counter() - started)
         return self._evaluator[1]
+
+    def _compile(self, horizon: int) -> Evaluator:
+        execution = self.execution
+        return Evaluator(
+            self.config, horizon, devices=execution.devices, block=execution.block
+        )
 
     def _tell(self, horizon: int, evaluator: Evaluator, seconds: float) -> None:
         config, memory = self.config, evaluator.memory

@@ -11,11 +11,14 @@ import jax.numpy as jnp
 from learned_opt_rl import agents
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.evaluation.normalisation import published
+from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
 from learned_opt_rl.training.evolution.learned import Learned
-from learned_opt_rl.training.evolution.strategy import Shaping, Strategy
+from learned_opt_rl.training.evolution.strategy import OpenAIES, Shaping, Strategy
 
 Normaliser = Literal["none", "published", "published-sgd"]
 """What returns are divided by; see `EvolutionConfig`."""
+
+OWN_STRATEGY = "openai_es"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +36,7 @@ class EvolutionConfig:
         agent: Settings of PPO that differ from `agents.preset`.
         start: ``"zeros"``, ``"random"``, ``"declared"`` or the name of an artifact; see
             `Learned.start`.
-        population: As for `Strategy`, like the next six.
+        population: As for `OpenAIES`, like the next six.
         sigma: Standard deviation of the noise.
         sigma_decay: Its factor per generation.
         learning_rate: Of the mean.
@@ -50,6 +53,8 @@ class EvolutionConfig:
         validation_seeds: Agents per validation and environment; always the same.
         generations: When it is over, with a validation; it may be raised later.
         seed: Of everything.
+        strategy: ``"openai_es"``, or one of `evosax_strategy.STRATEGIES`: these take
+            population and sigma, and have rates and decays of their own.
 
     Raises:
         ValueError: A value is out of range, or there is no normaliser or tuned
@@ -61,7 +66,7 @@ class EvolutionConfig:
 
     Example:
         >>> config = EvolutionConfig("open", {"carry": None, "width": 16})
-        >>> config.strategy.population, config.steps_per_generation
+        >>> config.population, config.steps_per_generation
         (64, 639631360)
     """
 
@@ -84,6 +89,7 @@ class EvolutionConfig:
     validation_seeds: int = 8
     generations: int = 500
     seed: int = 0
+    strategy: str = OWN_STRATEGY
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -98,7 +104,7 @@ class EvolutionConfig:
             raise ValueError(
                 f"environments={self.environments} must be one or more, each once"
             )
-        self.strategy  # noqa: B018
+        self.es  # noqa: B018
         self.normalisers()
         learned = self.learned
         for _, steps in self.horizons:
@@ -106,10 +112,17 @@ class EvolutionConfig:
                 _check_rule(learned, config, name)
 
     @property
-    def strategy(self) -> Strategy:
+    def es(self) -> Strategy:
         """The evolution strategy."""
-        names = [field.name for field in dataclasses.fields(Strategy)]
-        return Strategy(**{name: getattr(self, name) for name in names})
+        if self.strategy == OWN_STRATEGY:
+            names = [field.name for field in dataclasses.fields(OpenAIES)]
+            return OpenAIES(**{name: getattr(self, name) for name in names})
+        if self.shaping != "centred_ranks":
+            raise ValueError(
+                f"shaping={self.shaping!r} needs the antithetic pairs of strategy="
+                f"{OWN_STRATEGY!r}; strategy={self.strategy!r} has none"
+            )
+        return EvosaxStrategy(self.strategy, self.population, self.sigma)
 
     @property
     def learned(self) -> Learned:
@@ -149,14 +162,24 @@ class EvolutionConfig:
         """Environment steps of the first generation, without validation."""
         return self.population * self.rollouts * self.steps_per_member(self.horizon(0))
 
+    def validation_due(self, done: int) -> bool:
+        """Whether the mean is validated after so many generations."""
+        return done % self.validate_every == 0 or done == self.generations
+
     def steps_per_member(self, steps: int) -> int:
         """Environment steps of one rollout of a member over all environments."""
         configs = self.runs(steps).values()
         return sum(config.num_rollouts * config.batch_size for config in configs)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """The fields as JSON has them; our own strategy goes without saying.
+
+        Campaigns from before there was a choice thus are what they were.
+        """
+        fields = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.strategy == OWN_STRATEGY:
+            del fields["strategy"]
+        return fields
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "EvolutionConfig":
@@ -199,7 +222,8 @@ def differences(old: EvolutionConfig, new: EvolutionConfig) -> list[str]:
         >>> differences(old, new)
         ['sigma: 0.03 -> 0.01']
     """
-    before, after = old.as_json(), new.as_json()
+    implied = {"strategy": OWN_STRATEGY}
+    before, after = implied | old.as_json(), implied | new.as_json()
     return [
         f"{name}: {_text(before[name])} -> {_text(after[name])}"
         for name in before

@@ -74,6 +74,26 @@ def read_config(folder: pathlib.Path) -> EvolutionConfig:
     return EvolutionConfig.from_json(fields)
 
 
+def check_same(folder: pathlib.Path, config: EvolutionConfig) -> None:
+    """Checks that a folder holds no other campaign.
+
+    Args:
+        folder: It need not exist.
+        config: The campaign.
+
+    Raises:
+        CampaignChangedError: It holds another one.
+    """
+    there = (folder / CONFIG).exists()
+    changed = differences(read_config(folder), config) if there else []
+    if changed:
+        raise CampaignChangedError(
+            f"{folder} holds a campaign with other settings "
+            f"({'; '.join(changed)}); give another folder, or go on with the one "
+            f"that is there: `learned-opt-rl train resume {folder}`"
+        )
+
+
 class Folder:
     """The folder of a campaign, which must be held by `evaluation._lock.locked`."""
 
@@ -94,8 +114,7 @@ class Folder:
         for name in (CONFIG, BEST, *STATES):
             for unfinished in path.glob(f".{name}.*"):
                 unfinished.unlink()
-        if (path / CONFIG).exists():
-            self._check()
+        check_same(path, config)
 
     def claim(self) -> None:
         """Makes the folder this campaign's."""
@@ -109,15 +128,6 @@ class Folder:
         else:
             made["start_sha256"] = start_digest(self._config.start)
         write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
-
-    def _check(self) -> None:
-        changed = differences(read_config(self.path), self._config)
-        if changed:
-            raise CampaignChangedError(
-                f"{self.path} holds a campaign with other settings "
-                f"({'; '.join(changed)}); give another folder, or go on with the one "
-                f"that is there: `learned-opt-rl train resume {self.path}`"
-            )
 
     def load(self, template: Standing) -> Standing | None:
         """The newest state that is whole; rows of the log after it are removed.

@@ -1,36 +1,43 @@
 """Progress of a campaign: a bar in a terminal, a line per generation elsewhere."""
 
-import time
 from types import TracebackType
 from typing import TextIO
 
 from learned_opt_rl.evaluation.progress import duration
 from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.training.evolution import estimate
+from learned_opt_rl.training.evolution.config import EvolutionConfig
 
 
 class Progress:
     r"""Shows a campaign while it runs.
 
+    The time that is left is of the environment steps that are, at the speed so far:
+    later generations of a curriculum may be longer.
+
     Args:
+        config: The campaign.
         done: Generations done before.
-        total: Generations of the campaign.
         stream: Where to write.
 
     Example:
         >>> import io
+        >>> from learned_opt_rl.training.evolution import preset
         >>> lines = io.StringIO()
-        >>> row = {"generation": 1, "best": 8.0, "mean": 2.5, "steps_per_second": 4e4}
-        >>> with Progress(0, 1, lines) as progress:
+        >>> row = {"generation": 1, "best": 8.0, "mean": 2.5, "seconds": 1.0}
+        >>> row["steps_per_second"] = 4e4
+        >>> config = preset("open-breakout", generations=1)
+        >>> with Progress(config, 0, lines) as progress:
         ...     progress(row, best_validation=3.0)
         >>> lines.getvalue()
         'generation 1/1  best 8  mean 2.5  validated 3  40,000 steps/s  0:00:00 left\n'
     """
 
-    def __init__(self, done: int, total: int, stream: TextIO) -> None:
+    def __init__(self, config: EvolutionConfig, done: int, stream: TextIO) -> None:
         """Prepares, and draws the bar if there is one."""
-        self._first, self._total, self._stream = done, total, stream
-        self._started = time.perf_counter()
-        self._bar = _bar(done, total, stream)
+        self._config, self._total, self._stream = config, config.generations, stream
+        self._steps = self._seconds = 0.0
+        self._bar = _bar(done, self._total, stream)
 
     def __call__(self, row: Row, best_validation: float) -> None:
         """Shows a generation.
@@ -40,13 +47,18 @@ class Progress:
             best_validation: The best so far.
         """
         done = row["generation"]
-        per_generation = (time.perf_counter() - self._started) / (done - self._first)
-        left = duration(per_generation * (self._total - done))
+        self._steps += row["steps_per_second"] * row["seconds"]
+        self._seconds += row["seconds"]
+        steps_left = estimate.steps_left(self._config, done)
+        left = duration(steps_left * self._seconds / max(self._steps, 1.0))
         shown = (
             f"best {_short(row['best'])}  mean {_short(row['mean'])}  "
             f"validated {_short(best_validation)}  "
             f"{row['steps_per_second']:,.0f} steps/s  {left} left"
         )
+        peak = estimate.memory_peak()
+        if peak is not None:
+            shown += f"  {peak / 2**30:.1f} GiB"
         if row.get("std") == 0:
             # As from zeros with a small sigma, over short runs.
             shown += "  (all members equal, nothing moves: raise sigma?)"

@@ -9,7 +9,7 @@ key to keep, since every draw follows from the campaign's key and the generation
 
 import dataclasses
 import functools
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,19 +24,38 @@ class State(NamedTuple):
 
     Attributes:
         mean: float32 ``[n]``.
-        optimizer: Adam's state.
+        optimizer: Adam's state; of evosax's strategies, all of theirs.
         generation: int32 scalar, generations done.
         key: Typed PRNG key of the whole search; it stays as it is.
     """
 
     mean: jax.Array
-    optimizer: optax.OptState
+    optimizer: Any
     generation: jax.Array
     key: jax.Array
 
 
+class Strategy(Protocol):
+    """What a campaign needs of an evolution strategy; see `OpenAIES` for the methods.
+
+    Pure functions: draws follow from the state's key and generation.
+    """
+
+    def init(self, mean: jax.Array, key: jax.Array) -> State:
+        """The search before its first generation."""
+        ...
+
+    def ask(self, state: State) -> jax.Array:
+        """The members of the generation to come, float32 ``[population, n]``."""
+        ...
+
+    def tell(self, state: State, fitness: jax.Array) -> State:
+        """The search after a generation; more fitness is better, NaN is worst."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
-class Strategy:
+class OpenAIES:
     """Settings of OpenAI-ES; it maximises.
 
     Attributes:
@@ -58,7 +77,7 @@ class Strategy:
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> strategy = Strategy(population=8, sigma=0.1, learning_rate=0.1)
+        >>> strategy = OpenAIES(population=8, sigma=0.1, learning_rate=0.1)
         >>> state = strategy.init(jnp.zeros(3), jax.random.key(0))
         >>> for _ in range(100):
         ...     population = strategy.ask(state)

@@ -1,0 +1,153 @@
+"""A campaign as a picture, from its log."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.evaluation import _figures
+from learned_opt_rl.evaluation.results import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CURVE = "curve.png"
+_COLUMNS = 4
+
+
+def draw(
+    rows: Sequence[Row],
+    path: str | pathlib.Path,
+    references: Mapping[str, float] | None = None,
+) -> None:
+    """Draws fitness over generations, and what the mean returns, as a PNG (or SVG).
+
+    Above, the best and the mean fitness of each generation's members and the validation
+    of the mean; below, where there are several environments, the mean's raw return in
+    each. Vertical lines are where the horizon of a curriculum changes: what is left and
+    right of one cannot be compared.
+
+    Args:
+        rows: Of a campaign's log.
+        path: The file to write; it is whole or not there.
+        references: Fitness of others by name, drawn as horizontal lines.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        ValueError: There are no rows.
+
+    Example:
+        >>> import tempfile
+        >>> rows = [
+        ...     {
+        ...         "generation": 0,
+        ...         "validation": 1.0,
+        ...         "validation_returns": {"Catch": 1},
+        ...     },
+        ...     {"generation": 1, "horizon": 1000, "best": 2.0, "mean": 1.5},
+        ... ]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     draw(rows, pathlib.Path(folder) / "curve.png", {"sgd": 0.5})
+    """
+    if not rows:
+        raise ValueError("the log holds no generation yet; there is nothing to draw")
+    validated = [row for row in rows if "validation" in row]
+    names = list(validated[-1]["validation_returns"]) if validated else []
+    names = names if len(names) > 1 else []
+    lines = -(-len(names) // _COLUMNS)
+    figure = _figures.new_figure(9, 4 + 2.4 * lines)
+    grid = figure.add_gridspec(1 + lines, _COLUMNS, height_ratios=[2] + [1] * lines)
+    axes = figure.add_subplot(grid[0, :])
+    _fitness(axes, rows, validated, references or {})
+    shown = [axes]
+    for i, name in enumerate(names):
+        small = figure.add_subplot(grid[1 + i // _COLUMNS, i % _COLUMNS])
+        _line(small, validated, lambda row, name=name: row["validation_returns"][name])
+        small.set_title(_figures.text(name), fontsize="small")
+        small.set_ylabel("return of the mean", fontsize="small")
+        shown.append(small)
+    for each in shown:
+        for generation in _changes(rows):
+            each.axvline(generation + 0.5, color="0.6", linestyle=":", linewidth=1)
+        each.spines[["top", "right"]].set_visible(False)
+    _figures.save(figure, path)
+
+
+def _fitness(
+    axes: "Axes",
+    rows: Sequence[Row],
+    validated: Sequence[Row],
+    references: Mapping[str, float],
+) -> None:
+    members = [row for row in rows if "mean" in row]
+    _line(axes, members, lambda row: row["best"], color="0.75", label="best member")
+    _line(axes, members, lambda row: row["mean"], color="0.45", label="mean of members")
+    mean = {"color": "#0072b2", "marker": "o", "markersize": 3}
+    _line(
+        axes,
+        validated,
+        lambda row: row["validation"],
+        label="the mean, validated",
+        **mean,
+    )
+    for (name, value), style in zip(
+        references.items(), _figures.styles(references).values(), strict=True
+    ):
+        axes.axhline(value, color=style["color"], linestyle="--", linewidth=1)
+        axes.annotate(
+            _figures.text(name),
+            (1, value),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            color=style["color"],
+        )
+    axes.set(xlabel="generation", ylabel="fitness")
+    axes.legend(frameon=False, loc="best")
+
+
+def _line(axes: "Axes", rows: Sequence[Row], value: Any, **style: Any) -> None:
+    """Of values that may be None, as JSON has those that are not finite."""
+    values = np.array([value(row) for row in rows], float)
+    axes.plot([row["generation"] for row in rows], values, **style)
+
+
+def _changes(rows: Sequence[Row]) -> list[int]:
+    """The last generations before a change of horizon."""
+    known = [row for row in rows if "horizon" in row]
+    return [
+        before["generation"]
+        for before, after in zip(known, known[1:], strict=False)
+        if before["horizon"] != after["horizon"]
+    ]
+
+
+class Curve:
+    """Draws a campaign again whenever its mean has been validated.
+
+    Without matplotlib it says so once, and draws nothing.
+
+    Args:
+        folder: Of the campaign.
+        rows: The log so far.
+        stream: Where to say so.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, rows: Sequence[Row], stream: TextIO
+    ) -> None:
+        """Draws nothing yet."""
+        self._path, self._rows, self._draws = folder / CURVE, [*rows], True
+        try:
+            _figures.new_figure(1, 1)
+        except MissingExtraError as error:
+            self._draws = False
+            stream.write(f"no {CURVE}: {error}\n")
+
+    def __call__(self, row: Row) -> None:
+        """Takes a row, and draws if it has a validation."""
+        self._rows.append(row)
+        if self._draws and "validation" in row:
+            draw(self._rows, self._path)

@@ -1,0 +1,199 @@
+"""What a campaign costs: counted, and measured on a short piece of it."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt_rl.evaluation.progress import duration
+from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.training.evolution.config import EvolutionConfig
+from learned_opt_rl.training.evolution.fitness import Evaluator
+
+_ROLLOUTS = 2  # of the environment with the longest, in the piece that is timed
+_ROOM = 0.9  # of a device's memory, for what is not counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What is left of a campaign.
+
+    Attributes:
+        generations: How many.
+        steps: Environment steps of all agents, validation included.
+        updates: Optimiser steps of all agents, likewise.
+        memory: Bytes each device needs, None if not known.
+        limit: Bytes each device has, None if it does not say, as a CPU.
+        block: Runs trained side by side, of which `memory` is.
+        fits: The largest block that fits `limit`; None if `block` does, or none does.
+        seconds: Of time, None if not known.
+        source: What `seconds` was measured on.
+    """
+
+    generations: int
+    steps: int
+    updates: int
+    memory: int | None = None
+    limit: int | None = None
+    block: int = 1
+    fits: int | None = None
+    seconds: float | None = None
+    source: str = ""
+
+    @property
+    def too_large(self) -> bool:
+        """Whether a device has less memory than is needed."""
+        return (self.memory or 0) > _ROOM * (self.limit or math.inf)
+
+    def __str__(self) -> str:
+        """A line each of cost, memory and time."""
+        cost = (
+            f"{self.generations:,} generations: {self.steps:,} environment steps, "
+            f"{self.updates:,} updates of agents, validation included"
+        )
+        memory, time = "memory: not known", "time: told after the first generation"
+        if self.memory is not None:
+            has = "" if self.limit is None else f" of {_mebibytes(self.limit)}"
+            memory = (
+                f"memory: {_mebibytes(self.memory)}{has} per device, with "
+                f"--block {self.block}"
+            )
+        if self.seconds is not None:
+            time = f"time: about {duration(self.seconds)}, from {self.source}"
+        return "\n".join((cost, memory, time))
+
+    def warning(self) -> str | None:
+        """What to do if the memory is too small."""
+        if not self.too_large:
+            return None
+        way = f"--block {self.fits} fits" if self.fits else "not even --block 1 fits"
+        return f"--block {self.block} needs more memory than a device has; {way}"
+
+
+def steps_left(config: EvolutionConfig, done: int) -> int:
+    """Environment steps of the generations after so many, with their validations.
+
+    Args:
+        config: The campaign.
+        done: Generations done; with 0 the first mean is to be validated, too.
+
+    Returns:
+        The steps.
+
+    Example:
+        >>> from learned_opt_rl.training.evolution import preset
+        >>> config = preset("open-breakout", generations=10)
+        >>> steps_left(config, 9) == (64 + 8) * 24 * 8192
+        True
+    """
+    return _left(config, done, config.steps_per_member)
+
+
+def updates_left(config: EvolutionConfig, done: int) -> int:
+    """Optimiser steps of agents, counted as `steps_left`."""
+
+    def per_member(steps: int) -> int:
+        return sum(run.num_updates for run in config.runs(steps).values())
+
+    return _left(config, done, per_member)
+
+
+def _left(config: EvolutionConfig, done: int, per_member: Callable[[int], int]) -> int:
+    of = {steps: per_member(steps) for _, steps in config.horizons}
+    runs = config.population * config.rollouts
+    total = config.validation_seeds * of[config.horizon(0)] if done == 0 else 0
+    for generation in range(done, config.generations):
+        validated = config.validation_seeds * config.validation_due(generation + 1)
+        total += (runs + validated) * of[config.horizon(generation)]
+    return total
+
+
+def counted(config: EvolutionConfig, done: int) -> Estimate:
+    """An estimate without memory and time: nothing is compiled."""
+    left = max(config.generations - done, 0)
+    return Estimate(left, steps_left(config, done), updates_left(config, done))
+
+
+def from_log(config: EvolutionConfig, rows: Sequence[Row]) -> Estimate:
+    """Of a campaign that has run: as fast as its last generations were.
+
+    Args:
+        config: The campaign.
+        rows: Its log.
+
+    Returns:
+        The estimate, without memory.
+    """
+    estimate = counted(config, rows[-1]["generation"])
+    last = [row for row in rows[-5:] if "seconds" in row]
+    if not last:
+        return estimate
+    steps = sum(row["steps_per_second"] * row["seconds"] for row in last)
+    seconds = estimate.steps * sum(row["seconds"] for row in last) / max(steps, 1)
+    source = f"the last {len(last)} generations in the log"
+    return dataclasses.replace(estimate, seconds=seconds, source=source)
+
+
+def measured(
+    config: EvolutionConfig, devices: int, compiled: Callable[[int], Evaluator]
+) -> Estimate:
+    """Of a campaign that begins: compiles short runs, and times a block of them.
+
+    Memory is that of the short runs, which that of longer ones hardly exceeds: what
+    grows with the length of a run is one number per rollout.
+
+    Args:
+        config: The campaign.
+        devices: How many share a generation.
+        compiled: Gives the program for runs of so many steps.
+
+    Returns:
+        The estimate; without time if it would not fit the memory.
+    """
+    longest = max(run.batch_size for run in config.runs(config.horizon(0)).values())
+    steps = min(_ROLLOUTS * longest, config.horizon(0))
+    started = time.perf_counter()
+    evaluator = compiled(steps)
+    compilation = time.perf_counter() - started
+    memory, limit, block = evaluator.memory, memory_limit(), evaluator.block
+    estimate = dataclasses.replace(
+        counted(config, 0), memory=memory, limit=limit, block=block
+    )
+    if memory and limit and estimate.too_large:
+        runs = config.population * config.rollouts // devices
+        room = _ROOM * limit * block / memory
+        fits = [n for n in range(1, block) if runs % n == 0 and n <= room]
+        return dataclasses.replace(estimate, fits=max(fits, default=None))
+    runs = devices * block
+    seconds = _seconds(config, evaluator, runs)
+    per_run = config.steps_per_member(steps)
+    source = f"{runs} runs of {per_run:,} steps (compiled in {compilation:.0f} s)"
+    seconds *= estimate.steps / (runs * per_run)
+    return dataclasses.replace(estimate, seconds=seconds, source=source)
+
+
+def _seconds(config: EvolutionConfig, evaluator: Evaluator, runs: int) -> float:
+    """Of a block on each device, the second time it is run."""
+    vectors = jnp.zeros((runs, config.learned.size))
+    keys = jax.random.split(jax.random.key(config.seed), runs)
+    evaluator.returns(vectors, keys)
+    started = time.perf_counter()
+    evaluator.returns(vectors, keys)
+    return time.perf_counter() - started
+
+
+def memory_limit() -> int | None:
+    """Bytes the first device of this process has for arrays, if it says."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
+def memory_peak() -> int | None:
+    """Most bytes it ever had in use, if it says; a CPU does not."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"

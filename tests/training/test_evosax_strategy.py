@@ -1,0 +1,132 @@
+"""evosax's strategies behind our interface; all but the refusals need evosax."""
+
+import dataclasses
+import io
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.evaluation import results
+from learned_opt_rl.training.evolution import Campaign, campaign, curve, evosax_strategy
+from learned_opt_rl.training.evolution import folder as folders
+from learned_opt_rl.training.evolution.config import differences
+from learned_opt_rl.training.evolution.evosax_strategy import STRATEGIES, EvosaxStrategy
+from tests.training.test_evolution_campaign import CONFIG, Cheap, plain
+
+TARGET = np.linspace(-1, 1, 6)
+
+
+def quadratic(population):
+    return -((np.asarray(population) - TARGET) ** 2).sum(1)
+
+
+def search(strategy, generations, judge=quadratic):
+    state = strategy.init(jnp.zeros(6, jnp.bfloat16), jax.random.key(3))
+    for _ in range(generations):
+        fitness = jnp.asarray(judge(strategy.ask(state)), jnp.float32)
+        state = strategy.tell(state, fitness)
+    return state
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "snes" else pytest.param(name, marks=pytest.mark.slow)
+        for name in STRATEGIES
+    ],
+)
+def test_climbs_from_sigma_whatever_fails(name, quick_compilation):
+    pytest.importorskip("evosax")
+    strategy = EvosaxStrategy(name, population=12, sigma=0.3)
+
+    def judge(population):
+        fitness = quadratic(population)
+        fitness[np.argmin(fitness)] = np.nan
+        return fitness
+
+    first = strategy.ask(search(strategy, 0))
+    assert np.std(first) == pytest.approx(0.3, rel=0.3)
+    state = search(strategy, 60, judge)
+    assert (state.mean.dtype, int(state.generation)) == (jnp.float32, 60)
+    assert quadratic(state.mean[None])[0] > 0.1 * quadratic(np.zeros((1, 6)))[0]
+    np.testing.assert_array_equal(strategy.ask(state), strategy.ask(state))
+    later = state._replace(generation=state.generation + 1)
+    assert not np.isclose(strategy.ask(state), strategy.ask(later)).all()
+    state = strategy.tell(state, jnp.full(12, jnp.nan))
+    assert np.isfinite(state.mean).all() and np.isfinite(strategy.ask(state)).all()
+
+
+@pytest.mark.slow
+def test_is_evosaxs_own_loop_on_the_negative(quick_compilation):
+    algorithms = pytest.importorskip("evosax.algorithms")
+    found = search(EvosaxStrategy("snes", population=8, sigma=0.3), 8)
+    theirs = algorithms.SNES(8, jnp.zeros(6))
+    with jax.numpy_rank_promotion("allow"):
+        params = theirs.default_params.replace(std_init=0.3)
+        inner = theirs.init(jax.random.key(9), jnp.zeros(6), params)
+        for generation in range(8):
+            key = jax.random.fold_in(jax.random.fold_in(found.key, generation), 0)
+            population, inner = theirs.ask(key, inner, params)
+            cost = -jnp.asarray(quadratic(population), jnp.float32)
+            inner, _ = theirs.tell(key, population, cost, inner, params)
+    assert np.abs(found.mean).max() > 0.1
+    np.testing.assert_allclose(found.mean, theirs.get_mean(inner), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["snes", "cma_es"])
+def test_a_campaign_goes_on_to_the_bit(tmp_path, monkeypatch, name, quick_compilation):
+    pytest.importorskip("evosax")
+    monkeypatch.setattr(campaign, "Evaluator", Cheap)
+    monkeypatch.setattr(curve, "draw", lambda *_: None)
+    config = dataclasses.replace(CONFIG, strategy=name, population=8, generations=5)
+
+    def run(path, generations):
+        changed = dataclasses.replace(config, generations=generations)
+        return Campaign(changed, path, stream=io.StringIO()).run()
+
+    whole = run(tmp_path / "whole", 5)
+    run(tmp_path / "broken", 2)
+    evosax_strategy._algorithm.cache_clear()
+    assert plain(run(tmp_path / "broken", 5)) == plain(whole)
+    fitness = [
+        [row.get("fitness") for row in results.read(tmp_path / path / folders.LOG)]
+        for path in ("whole", "broken")
+    ]
+    assert fitness[0] == fitness[1]
+    assert folders.read_config(tmp_path / "whole") == config
+
+
+def test_our_own_goes_without_saying_so_that_old_campaigns_go_on():
+    assert "strategy" not in CONFIG.as_json()
+    other = dataclasses.replace(CONFIG, strategy="snes")
+    assert json.loads(json.dumps(other.as_json()))["strategy"] == "snes"
+    assert differences(CONFIG, other) == ["strategy: openai_es -> snes"]
+
+
+def test_without_evosax_nothing_is_written(tmp_path, monkeypatch):
+    evosax_strategy._algorithm.cache_clear()
+    monkeypatch.setitem(sys.modules, "evosax", None)
+    config = dataclasses.replace(CONFIG, strategy="cma_es")
+    with pytest.raises(MissingExtraError, match=r"'cma_es' is evosax's.*rl\[train\]"):
+        Campaign(config, tmp_path / "new", stream=io.StringIO()).run()
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"strategy": "cmaes"}, "strategy='cmaes' must be openai_es, or of evosax one"),
+        ({"strategy": "snes", "population": 2}, "population=2 must be even, at least"),
+        ({"strategy": "snes", "sigma": 0.0}, "sigma=0.0 must be positive"),
+        ({"strategy": "snes", "shaping": "pairs"}, "shaping='pairs' needs the antit"),
+    ],
+)
+def test_refusals(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **changes)
