@@ -225,6 +225,7 @@ def test_the_command_line_refuses_in_one_line(capsys, tmp_path):
     found = refused(capsys, *start, "--set", "population=6", "--devices", 4)
     assert "devices=4 does not divide the population of 6" in found
     found = refused(capsys, "resume", tmp_path / "none")
-    assert "holds no campaign (config.json is missing); start one with" in found
+    assert "holds no campaign (config.json is missing)" in found
+    assert "artifact is named" in found
     (tmp_path / "config.json").write_text("[]")
     assert "no configuration of a campaign" in refused(capsys, "resume", tmp_path)
