@@ -6,6 +6,7 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from learned_opt_rl.cli import _distil
 from learned_opt_rl.cli._compare import RefusedError, refusals, warnings_as_lines
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def add_command(commands: Any) -> None:
     resume.add_argument("folder", type=pathlib.Path, metavar="FOLDER")
     _add_execution(resume)
     resume.set_defaults(run=_resume)
+
+    _distil.add_command(kinds)
 
 
 def _add_execution(parser: argparse.ArgumentParser) -> None:
