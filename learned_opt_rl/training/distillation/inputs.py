@@ -19,11 +19,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_opt_rl.features import DECAYS, update_momenta
 
 _DECADES = (-7.0, 0.0)  # range of gradient scales, log10
-_LONGEST = 4.6  # of a run in updates, log10: 1e7 environment steps of MinAtar's PPO
+_LONGEST = 39040  # of a run, in updates: 1e7 environment steps of MinAtar's PPO
 _EPOCHS, _MINIBATCHES = 4, 8
 
 
@@ -36,7 +37,8 @@ class Tensors(NamedTuple):
         momenta: ``[K, t, 6, n]``, after the step's update; decays as
             ``features.DECAYS``.
         dormancy: ``[K, t, n]``, at least 0.
-        noise: ``[K, t, n]``, the standard normal ``rand`` that rules explore by.
+        noise: ``[K, t, n]``, the standard normal ``rand`` that rules explore by; the
+            samplers here leave it 0.
         training_proportion: ``[K, t]``, in [0, 1], like the next two.
         layer_proportion: ``[K, t]``.
         batch_proportion: ``[K, t]``.
@@ -56,6 +58,7 @@ Shape = tuple[int, int, int]
 """``(steps K, tensors t, entries n)``."""
 
 
+# Few draws of many numbers: each call of a generator takes long to compile.
 def paper(key: jax.Array, shape: Shape) -> Tensors:
     """Inputs as published, each step independent of the others.
 
@@ -71,17 +74,18 @@ def paper(key: jax.Array, shape: Shape) -> Tensors:
         >>> paper(jax.random.key(0), (20, 2, 5)).momenta.shape
         (20, 2, 6, 5)
     """
-    keys = jax.random.split(key, 8)
-    layers = jax.random.randint(keys[6], shape[:2], 0, 3) / 2
+    keys = jax.random.split(key)
+    normal = jax.random.normal(keys[0], (*shape[:2], 9, shape[2]))
+    t_p, l_p, b_p = jax.random.uniform(keys[1], (3, *shape[:2]))
     return Tensors(
-        parameter=jax.random.normal(keys[0], shape),
-        gradient=0.5 * jax.random.normal(keys[1], shape),
-        momenta=0.5 * jax.random.normal(keys[2], (*shape[:2], len(DECAYS), shape[2])),
-        dormancy=_dormancy(keys[3], shape),
-        noise=jax.random.normal(keys[4], shape),
-        training_proportion=jax.random.uniform(keys[5], shape[:2]),
-        layer_proportion=layers.astype(jnp.float32),
-        batch_proportion=jax.random.uniform(keys[7], shape[:2]),
+        parameter=normal[:, :, 0],
+        gradient=0.5 * normal[:, :, 1],
+        momenta=0.5 * normal[:, :, 3:],
+        dormancy=jnp.clip(1 + normal[:, :, 2], 0.0, 10.0),
+        noise=jnp.zeros(shape),
+        training_proportion=t_p,
+        layer_proportion=jnp.floor(3 * l_p) / 2,
+        batch_proportion=b_p,
     )
 
 
@@ -95,14 +99,14 @@ def scaled(key: jax.Array, shape: Shape) -> Tensors:
     Returns:
         The inputs.
     """
-    key, alive_key, layer_key = jax.random.split(key, 3)
-    alive = 0.5 * _alive(alive_key, shape)
-    x = paper(key, shape)
-    layers = jax.random.uniform(layer_key, shape[1:2])
+    keys = jax.random.split(key, 3)
+    scale, share, layer = jax.random.uniform(keys[0], (3, *shape[1:2], 1))
+    alive = _alive(scale, share, jax.random.uniform(keys[1], shape[1:]))
+    x = paper(keys[2], shape)
     return x._replace(
-        gradient=2 * x.gradient * alive,
-        momenta=2 * x.momenta * alive[:, None],
-        layer_proportion=jnp.tile(layers, (shape[0], 1)),
+        gradient=x.gradient * alive,
+        momenta=x.momenta * alive[:, None],
+        layer_proportion=jnp.tile(layer[:, 0], (shape[0], 1)),
     )
 
 
@@ -120,41 +124,44 @@ def correlated(key: jax.Array, shape: Shape) -> Tensors:
     Returns:
         The inputs.
     """
-    steps, tensors, _ = shape
-    keys = jax.random.split(key, 12)
-    x = paper(keys[0], shape)
-    sigma = _alive(keys[1], shape)
-    drift = _log_uniform(keys[2], (tensors, 1), -2.0, 0.5)
-    drift = drift * jax.random.normal(keys[3], shape[1:])
-    shown = jax.random.uniform(keys[4], (tensors, 1), minval=0.1, maxval=2.0)
-    shown = jnp.minimum(shown, 1.0)  # half of the tensors always have a gradient
-    noise = jax.random.normal(keys[5], shape)
-    there = jax.random.uniform(keys[6], shape) < shown
-    gradient = jnp.where(there, sigma * (drift + noise), 0.0)
+    steps, tensors, size = shape
+    keys = jax.random.split(key, 4)
+    uniform = jax.random.uniform(keys[0], (8, tensors, 1))
+    normal = jax.random.normal(keys[1], (9, tensors, size))
+    within = jax.random.uniform(keys[2], (steps + 1, tensors, size))
+    noise = jax.random.normal(keys[3], shape)
 
-    before = jnp.floor(_log_uniform(keys[7], (tensors,), 0.0, _LONGEST))
-    before = before * jax.random.bernoulli(keys[8], 0.5, (tensors,))
+    sigma = 2 * _alive(uniform[0], uniform[1], within[-1])
+    drift = 10 ** (2.5 * uniform[2] - 2) * normal[0]
+    shown = jnp.minimum(0.1 + 1.9 * uniform[3], 1.0)  # half always have a gradient
+    gradient = jnp.where(within[:-1] < shown, sigma * (drift + noise), 0.0)
+
+    place = (uniform[4, :, 0] * 2 * len(_BEFORE)).astype(jnp.int32) - len(_BEFORE)
+    before = jnp.array(_BEFORE)[jnp.maximum(place, 0)]
     spread = jnp.sqrt(shown + shown * (1 - shown) * drift**2)
-    past = _past(keys[9], before, shape) * (sigma * spread)[:, None]
-    decays = jnp.array(DECAYS)[None, :, None]
-    kept = decays ** before[:, None, None]
-    momenta = past + (1 - kept) * (sigma * shown * drift)[:, None]
+    roots = jnp.array(_ROOTS)[jnp.maximum(place, 0)]
+    past = jnp.einsum("tij,jtn->tin", roots, normal[3:])
+    kept = jnp.array(DECAYS)[None, :, None] ** before[:, None, None]
+    mean = (1 - kept) * (sigma * shown * drift)[:, None]
 
     def step(momenta: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
         momenta = jax.vmap(update_momenta)(momenta, gradient)
         return momenta, momenta
 
-    updates = before + jnp.arange(steps)[:, None]
-    epoch = (updates // _MINIBATCHES) % _EPOCHS
-    size = _log_uniform(keys[10], (tensors, 1), -2.0, 0.0)
-    share = jax.random.uniform(keys[11], (tensors,))
-    return x._replace(
-        parameter=jnp.tile(size * x.parameter[0], (steps, 1, 1)),
+    start = mean + past * (sigma * spread)[:, None]
+    epoch = (before + jnp.arange(steps)[:, None]) // _MINIBATCHES % _EPOCHS
+
+    def same(x: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(x, (steps, *x.shape))
+
+    return Tensors(
+        parameter=same(10 ** (-2 * uniform[5]) * normal[1]),
         gradient=gradient,
-        momenta=jax.lax.scan(step, momenta, gradient)[1],
-        dormancy=jnp.tile(x.dormancy[0], (steps, 1, 1)),
-        training_proportion=jnp.tile(share, (steps, 1)),
-        layer_proportion=jnp.tile(x.layer_proportion[0], (steps, 1)),
+        momenta=jax.lax.scan(step, start, gradient)[1],
+        dormancy=same(jnp.clip(1 + normal[2], 0.0, 10.0)),
+        noise=jnp.zeros(shape),
+        training_proportion=same(uniform[6, :, 0]),
+        layer_proportion=same(jnp.floor(3 * uniform[7, :, 0]) / 2),
         batch_proportion=epoch / (_EPOCHS - 1),
     )
 
@@ -167,36 +174,22 @@ SYNTHETIC: dict[str, Callable[[jax.Array, Shape], Tensors]] = {
 """The samplers by name."""
 
 
-def _dormancy(key: jax.Array, shape: Shape) -> jax.Array:
-    return jnp.clip(1 + jax.random.normal(key, shape), 0.0, 10.0)
-
-
-def _alive(key: jax.Array, shape: Shape) -> jax.Array:
-    """``[t, n]``: the tensor's scale, or 0 for its dead entries."""
-    scale_key, share_key, key = jax.random.split(key, 3)
-    scale = _log_uniform(scale_key, (shape[1], 1), *_DECADES)
+def _alive(scale: jax.Array, share: jax.Array, within: jax.Array) -> jax.Array:
+    """``[t, n]``: the tensor's scale, or 0 for its dead entries; all of uniforms."""
+    low, high = _DECADES
     # Half of the tensors are dense; the others lack anything up to all but a few.
-    share = jax.random.uniform(share_key, (shape[1], 1), minval=-1.0, maxval=0.98)
-    return (jax.random.uniform(key, shape[1:]) >= share) * scale
+    return (within >= 1.98 * share - 1) * 10 ** (low + (high - low) * scale)
 
 
-def _log_uniform(
-    key: jax.Array, shape: tuple[int, ...], low: float, high: float
-) -> jax.Array:
-    return 10 ** jax.random.uniform(key, shape, minval=low, maxval=high)
+def _root(before: int) -> np.ndarray:
+    """``[6, 6]``: makes of unit normals what unit white noise left in the momenta."""
+    b = np.array(DECAYS)
+    both, gain = np.outer(b, b), np.outer(1 - b, 1 - b)
+    covariance = gain * (1 - both**before) / (1 - both)
+    values, vectors = np.linalg.eigh(covariance)  # of one update it has rank 1
+    return (vectors * np.sqrt(values.clip(min=0))).astype(np.float32)
 
 
-def _past(key: jax.Array, before: jax.Array, shape: Shape) -> jax.Array:
-    """``[t, 6, n]``: what unit white noise of so many updates left in the momenta."""
-    b = jnp.array(DECAYS)
-    both, gain = b[:, None] * b[None], (1 - b)[:, None] * (1 - b)[None]
-    # 1 - x^u by expm1: for the slow ones it is a small difference.
-    fallen = -jnp.expm1(before[:, None, None] * jnp.log(both)[None])
-    covariance = (gain / (1 - both))[None] * fallen
-    deviation = jnp.sqrt(jnp.diagonal(covariance, axis1=1, axis2=2))
-    scale = jnp.maximum(deviation, 1e-12)
-    correlation = covariance / (scale[:, :, None] * scale[:, None])
-    ridge = jnp.where(before == 0, 1.0, 1e-4)[:, None, None]
-    root = jnp.linalg.cholesky(correlation + ridge * jnp.eye(len(DECAYS))[None])
-    drawn = jax.random.normal(key, (shape[1], len(DECAYS), shape[2]))
-    return deviation[:, :, None] * jnp.einsum("tij,tjn->tin", root, drawn)
+# How many updates there were before; 0 is half of all.
+_BEFORE = np.unique(np.geomspace(1, _LONGEST, 40).astype(int)) - 1
+_ROOTS = np.stack([_root(int(before)) for before in _BEFORE])

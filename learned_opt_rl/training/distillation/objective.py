@@ -66,13 +66,12 @@ def objective(config: DistillationConfig, teacher: Teacher) -> Objective:
     unrolled = teacher.unrolled
     assert unrolled is not None
     rule = network_rule(config.algorithm, architecture.carry)
-    sample = _sampler(config, unrolled)
+    sample = jax.jit(_sampler(config, unrolled))
 
     def target(inputs: Tensors) -> jax.Array:
         return unrolled.update(teacher.weights, inputs)
 
-    probes = jax.jit(lambda key: target(sample(key, None)))
-    moved = jnp.stack([probes(k) for k in jax.random.split(jax.random.key(0), 4)])
+    moved = jax.jit(target)(sample(jax.random.key(config.seed), None))
     unit = float(jnp.sqrt(jnp.mean(moved**2))) / SCALE or 1.0
 
     def init_network(key: jax.Array) -> Any:

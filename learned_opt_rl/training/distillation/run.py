@@ -181,12 +181,13 @@ def _fit(
         return jax.lax.scan(step, standing, keys)[0]
 
     @jax.jit
-    def error(weights: Any, visited: Tensors | None) -> jax.Array:
+    def loss(weights: Any, inputs: Any) -> jax.Array:
+        return problem.loss(weights, inputs)
+
+    def error(weights: Any, visited: Tensors | None) -> float:
         keys = jax.random.split(check_key, _VALIDATION)
-        losses = jax.lax.map(
-            lambda key: problem.loss(weights, problem.sample(key, visited)), keys
-        )
-        return jnp.sqrt(losses.mean())
+        losses = [loss(weights, problem.sample(key, visited)) for key in keys]
+        return float(jnp.sqrt(jnp.mean(jnp.stack(losses))))
 
     standing, visited = (weights, optimizer.init(weights)), None
     starts = [config.steps * i // config.rounds for i in range(config.rounds)]
@@ -199,8 +200,8 @@ def _fit(
         end = min(done + config.every, *starts[number:], config.steps)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(done, end))
         standing, done = advance(standing, keys, visited), end
-        found = float(error(standing[0], visited))
-        row = {"step": done, "round": number, "error": _or_none(found)}
+        found = _or_none(error(standing[0], visited))
+        row = {"step": done, "round": number, "error": found}
         yield row, problem.deployed(standing[0])
 
 
