@@ -104,8 +104,8 @@ def scaled(key: jax.Array, shape: Shape) -> Tensors:
     alive = _alive(scale, share, jax.random.uniform(keys[1], shape[1:]))
     x = paper(keys[2], shape)
     return x._replace(
-        gradient=x.gradient * alive,
-        momenta=x.momenta * alive[:, None],
+        gradient=x.gradient * alive[None],
+        momenta=x.momenta * alive[None, :, None],
         layer_proportion=jnp.tile(layer[:, 0], (shape[0], 1)),
     )
 
@@ -134,7 +134,9 @@ def correlated(key: jax.Array, shape: Shape) -> Tensors:
     sigma = 2 * _alive(uniform[0], uniform[1], within[-1])
     drift = 10 ** (2.5 * uniform[2] - 2) * normal[0]
     shown = jnp.minimum(0.1 + 1.9 * uniform[3], 1.0)  # half always have a gradient
-    gradient = jnp.where(within[:-1] < shown, sigma * (drift + noise), 0.0)
+    gradient = jnp.where(
+        within[:-1] < shown[None], sigma[None] * (drift[None] + noise), 0.0
+    )
 
     place = (uniform[4, :, 0] * 2 * len(_BEFORE)).astype(jnp.int32) - len(_BEFORE)
     before = jnp.array(_BEFORE)[jnp.maximum(place, 0)]
@@ -149,7 +151,7 @@ def correlated(key: jax.Array, shape: Shape) -> Tensors:
         return momenta, momenta
 
     start = mean + past * (sigma * spread)[:, None]
-    epoch = (before + jnp.arange(steps)[:, None]) // _MINIBATCHES % _EPOCHS
+    epoch = (before[None] + jnp.arange(steps)[:, None]) // _MINIBATCHES % _EPOCHS
 
     def same(x: jax.Array) -> jax.Array:
         return jnp.broadcast_to(x, (steps, *x.shape))
