@@ -11,13 +11,20 @@ from learned_opt_rl.features import DECAYS
 from learned_opt_rl.training.distillation import inputs
 from learned_opt_rl.training.distillation.visited import record, stretches
 
-SHAPE = (5, 64, 32)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SHAPE = (8, 64, 32)
 B = np.array(DECAYS)
+
+
+def drawn(sampler, key):
+    """As one program: step by step it would compile each step of its own."""
+    return jax.jit(sampler, static_argnums=1)(key, SHAPE)
 
 
 @pytest.fixture(params=inputs.SYNTHETIC)
 def sampled(request, getkey):
-    return inputs.SYNTHETIC[request.param](getkey(), SHAPE)
+    return drawn(inputs.SYNTHETIC[request.param], getkey())
 
 
 def test_every_sampler_gives_shapes_dtypes_and_ranges_as_documented(sampled):
@@ -31,7 +38,7 @@ def test_every_sampler_gives_shapes_dtypes_and_ranges_as_documented(sampled):
 
 
 def test_paper_inputs_have_the_published_distributions(getkey):
-    x = inputs.paper(getkey(), (40, 50, 20))
+    x = drawn(inputs.paper, getkey())
     np.testing.assert_allclose(x.parameter.std(), 1, atol=0.02)
     np.testing.assert_allclose(x.gradient.std(), 0.5, atol=0.02)
     np.testing.assert_allclose(x.momenta.std((0, 1, 3)), 0.5, atol=0.02)
@@ -43,7 +50,7 @@ def test_paper_inputs_have_the_published_distributions(getkey):
 
 def test_dead_entries_are_exactly_zero_in_all_momenta(getkey):
     for sample in (inputs.scaled, inputs.correlated):
-        x = sample(getkey(), SHAPE)
+        x = drawn(sample, getkey())
         dead = np.asarray((x.gradient == 0).all(0))
         assert 0.05 < dead.mean() < 0.6
         never = np.asarray((x.momenta == 0).all((0, 2)))
@@ -51,7 +58,7 @@ def test_dead_entries_are_exactly_zero_in_all_momenta(getkey):
 
 
 def test_correlated_momenta_follow_from_their_gradients(getkey):
-    x = jax.tree.map(np.asarray, inputs.correlated(getkey(), SHAPE))
+    x = jax.tree.map(np.asarray, drawn(inputs.correlated, getkey()))
     for k in range(1, SHAPE[0]):
         expected = (
             B[:, None] * x.momenta[k - 1] + (1 - B)[:, None] * x.gradient[k, :, None]
@@ -79,10 +86,15 @@ def test_recorded_inputs_are_what_the_optimiser_was_given():
     params = {"actor": {"Dense_0": {"bias": values[0], "kernel": values}}}
     tx = record(optax.sgd(0.0), Horizon(6, 1, 2), steps=2, size=8, seed=0)
     state = tx.init(params)
-    for u in range(6):
-        grads = jax.tree.map(lambda p, u=u: (u + 1) * p, params)
+
+    @jax.jit
+    def update(u, state):
+        grads = jax.tree.map(lambda p: (u + 1) * p, params)
         dormancy = {"actor": {"Dense_0": jnp.array([0.5, 1.5])}}
-        moved, state = tx.update(grads, state, params, dormancy=dormancy)
+        return tx.update(grads, state, params, dormancy=dormancy)
+
+    for u in range(6):
+        moved, state = update(u, state)
     assert float(moved["actor"]["Dense_0"]["bias"].sum()) == 0
     x = jax.tree.map(np.asarray, stretches(state, 2))
     assert x.gradient.shape == (2, 6, 8)  # stretches by leaves

@@ -17,6 +17,8 @@ from learned_opt_rl.training.distillation.unrolled import (
 )
 from learned_opt_rl.training.sign_momentum import annealed_sign_momentum
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 STEPS, SIZE = 4, 6
 T_P, B_P = 0.25, 0.5
 
@@ -39,17 +41,24 @@ def sequence(getkey):
     )
 
 
-def transformed(tx, x, dormancy=True):
+def transformed(tx, x):
     """Updates ``[K, n]`` of an optax transformation, to subtract."""
-    state, moved = tx.init({"critic": x.parameter[0, 0]}), []
-    for k in range(STEPS):
-        given = dict(training_proportion=T_P, batch_proportion=B_P)
-        if dormancy:
-            given["dormancy"] = {"critic": x.dormancy[k, 0]}
-        params = {"critic": x.parameter[k, 0]}
-        update, state = tx.update({"critic": x.gradient[k, 0]}, state, params, **given)
-        moved.append(-update["critic"])
-    return np.stack(moved)
+
+    def step(state, at):
+        parameter, gradient, dormancy = at
+        update, state = tx.update(
+            {"critic": gradient},
+            state,
+            {"critic": parameter},
+            training_proportion=T_P,
+            batch_proportion=B_P,
+            dormancy={"critic": dormancy},
+        )
+        return state, -update["critic"]
+
+    start = tx.init({"critic": x.parameter[0, 0]})
+    sequence = x.parameter[:, 0], x.gradient[:, 0], x.dormancy[:, 0]
+    return np.asarray(jax.jit(lambda s: jax.lax.scan(step, start, s)[1])(sequence))
 
 
 def zero_mean(update):
@@ -69,14 +78,14 @@ def test_a_network_over_a_sequence_is_its_transformation_step_by_step(
     unrolled = network_rule(name, carry)
     assert unrolled.noisy == (rule is open_rl)
     assert unrolled.stateful == (carry is not None)
-    moved = unrolled.update(weights, sequence)[:, 0]
+    moved = jax.jit(unrolled.update)(weights, sequence)[:, 0]
     expected = transformed(tx, sequence)  # a critic has no noise
     np.testing.assert_allclose(zero_mean(moved), expected, rtol=1e-4, atol=1e-9)
 
 
 def test_open_adds_the_noise_it_is_given(sequence, getkey):
     weights = open_rl.init(getkey(), open_rl.Architecture(None, 8))
-    update = network_rule("open", None).update
+    update = jax.jit(network_rule("open", None).update)
     once, twice = (
         update(weights, sequence._replace(noise=jnp.full((STEPS, 1, SIZE), z)))
         for z in (1.0, 2.0)
@@ -120,11 +129,11 @@ def test_sign_momentum_is_that_of_its_module(sequence):
 def test_a_function_with_memory_counts_its_iterations_from_there(sequence):
     from learned_opt_rl import expressions
 
-    text = "optimizer\ninputs g, iteration\n{}return iteration + 0 * g"
-    memory = expressions.parse(text.format("memory v = 0\nv = v + g\n"))
+    text = "optimizer\ninputs g, iteration\n{}return iteration + 0 * {}"
+    memory = expressions.parse(text.format("memory v = 0\nv = v + g\n", "v"))
     counted = expression_rule(memory, 1.0).update({}, sequence)[:, 0, 0]
     assert counted.tolist() == [1, 2, 3, 4]
-    plain = expression_rule(expressions.parse(text.format("")), 1.0)
+    plain = expression_rule(expressions.parse(text.format("", "g")), 1.0)
     at = plain.update({}, sequence)[:, 0, 0]
     np.testing.assert_allclose(at, 1 + T_P * 39040)
 

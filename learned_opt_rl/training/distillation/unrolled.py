@@ -104,9 +104,12 @@ def _open_rows(x: Tensors) -> jax.Array:
 def _no_features_rows(recurrent: bool) -> Callable[[Tensors], jax.Array]:
     def rows(x: Tensors) -> jax.Array:
         # The table knows by the carry which form it is of; the true one comes later.
-        empty = [jnp.zeros((0, x.parameter.size))] if recurrent else []
-        inputs = [x.parameter], [x.gradient], [x.momenta], empty
-        return _no_features_table.feature_table(_no_features_table.TableInputs(*inputs))
+        carry = [jnp.zeros((1, x.parameter.size))] if recurrent else []
+        inputs = [x.parameter], [x.gradient], [x.momenta], carry
+        table = _no_features_table.feature_table(
+            _no_features_table.TableInputs(*inputs)
+        )
+        return table[:-1] if recurrent else table
 
     return rows
 
