@@ -86,7 +86,7 @@ def distil(
         rows = _claim(config, teacher, folder)
         if not rows:
             rows = _train(config, teacher, folder, stream or sys.stderr)
-    return _best(rows, config)
+    return best_row(rows, config.select)
 
 
 def _claim(
@@ -146,7 +146,7 @@ def _train(
             found = returns(weights)
             row["return"], row["returns"] = _normalised(found, config), found
         rows.append(row)
-        if _best(rows, config) is row and _finite(weights):
+        if best_row(rows, config.select) is row and _finite(weights):
             save_safetensors(folder / BEST, weights)
         results.append(folder / LOG, [row])
         told = (f"{n} {row[n]:.4g}" for n in ("error", "return") if row.get(n))
@@ -260,16 +260,27 @@ def _normalised(
     return float(np.mean([(returns[name] or 0.0) / scales[name] for name in scales]))
 
 
-def _best(rows: list[Row], config: DistillationConfig) -> Row:
-    """The first with the best return, or the least error in the last round."""
+def best_row(rows: list[Row], select: str) -> Row:
+    """The first row with the best return, or the least error in the last round.
+
+    Args:
+        rows: Of a log, at least one.
+        select: ``"return"`` or ``"error"``.
+
+    Returns:
+        The row.
+
+    Example:
+        >>> rows = [{"round": i, "error": e} for i, e in ((1, 0.1), (2, 0.3), (2, 0.2))]
+        >>> best_row(rows, "error")["error"]
+        0.2
+    """
 
     def worth(row: Row) -> float:
-        value = row["return" if config.select == "return" else "error"]
-        if value is None:
-            return -math.inf
-        return value if config.select == "return" else -value
+        value = row[select]
+        return -math.inf if value is None else value if select == "return" else -value
 
-    if config.select == "error":  # of other rounds it is about other inputs
+    if select == "error":  # of other rounds it is about other inputs
         rows = [row for row in rows if row["round"] == rows[-1]["round"]]
     return max(rows, key=worth)
 
