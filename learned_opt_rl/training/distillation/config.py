@@ -20,6 +20,7 @@ from learned_opt_rl.training.evolution.learned import Learned
 Inputs = Literal["correlated", "paper", "scaled", "visited"]
 Select = Literal["error", "return"]
 _DEFAULTS = {"optimizer": "open:32", "drift": "lpo:128"}
+_UNROLLED = ("sequence", "tensors", "size", "steps", "every")
 _COUNTS = ("sequence", "steps", "tensors", "size", "every", "horizon", "seeds")
 
 
@@ -219,8 +220,7 @@ def configure(
         found.unrolled and found.unrolled.stateful
     )
     if remembers and "sequence" not in values:
-        values |= {"sequence": 20, **_presets()["short"], **values}
-        values.pop("source", None)
+        values = {k: _presets()["short"][k] for k in _UNROLLED} | values
     config = DistillationConfig(name, algorithm, sizes, **values)
     if remembers and config.sequence == 1:
         raise ValueError(
