@@ -1,5 +1,6 @@
 """Students from their teachers to a folder."""
 
+import hashlib
 import io
 import json
 
