@@ -119,6 +119,7 @@ def test_drifts_are_matched_by_the_gradient_of_their_loss(getkey):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_visited_inputs_in_two_rounds_and_selection_by_return(tmp_path):
     best = run(
