@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from learned_opt_rl.cli import _curve, _promote
+from learned_opt_rl.cli import _curve, _distil, _promote
 from learned_opt_rl.cli._compare import RefusedError, refusals, warnings_as_lines
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def add_command(commands: Any) -> None:
     resume.set_defaults(run=_resume)
     _promote.add_command(kinds)
     _curve.add_command(kinds)
+
+    _distil.add_command(kinds)
 
 
 def _add_execution(parser: argparse.ArgumentParser) -> None:

@@ -1,1 +1,1 @@
-"""Re-discovers artifacts; so far by distilling closed forms into OPEN's network."""
+"""Re-discovers artifacts: evolution, distillation, meta-gradients."""

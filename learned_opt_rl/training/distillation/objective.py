@@ -1,0 +1,143 @@
+"""What a student is fitted to: its teacher's updates, or its policy loss's gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt_rl.rules import lpo
+from learned_opt_rl.rules._open_step import SCALE
+from learned_opt_rl.rules.drifts import Drift
+from learned_opt_rl.rules.losses import policy_loss_terms
+from learned_opt_rl.training.distillation.config import DistillationConfig
+from learned_opt_rl.training.distillation.inputs import SYNTHETIC, Tensors
+from learned_opt_rl.training.distillation.teachers import MARGIN, Teacher
+from learned_opt_rl.training.distillation.unrolled import Unrolled, network_rule
+from learned_opt_rl.training.evolution.learned import FAMILIES
+
+_GRID = 1024  # points along each axis: A in [-8, 8), log r in [-2, 2)
+
+
+class Objective(NamedTuple):
+    """A supervised problem.
+
+    Attributes:
+        init: ``key -> weights`` as they are fitted.
+        deployed: The same as the rule takes them.
+        sample: ``(key, visited inputs or None) -> inputs``.
+        target: ``inputs -> what the teacher says``.
+        student: ``(deployed weights, inputs) -> what the student says``.
+    """
+
+    init: Callable[[jax.Array], Any]
+    deployed: Callable[[Any], Any]
+    sample: Callable[[jax.Array, Tensors | None], Any]
+    target: Callable[[Any], jax.Array]
+    student: Callable[[Any, Any], jax.Array]
+
+    def loss(self, weights: Any, inputs: Any) -> jax.Array:
+        """Squared error over the teacher's mean square, float32 scalar."""
+        target = self.target(inputs)
+        error = self.student(self.deployed(weights), inputs) - target
+        return jnp.mean(error**2) / jnp.maximum(jnp.mean(target**2), 1e-30)
+
+
+def objective(config: DistillationConfig, teacher: Teacher) -> Objective:
+    """The problem of a student.
+
+    Args:
+        config: The student, and what its inputs are.
+        teacher: What it imitates.
+
+    Returns:
+        The problem.
+    """
+    family = FAMILIES[config.algorithm]
+    architecture = family.architecture(**config.architecture)
+
+    def init(key: jax.Array) -> Any:
+        return family.init(key, architecture)
+
+    if teacher.drift is not None:
+        return _of_drift(config, teacher.drift, architecture, init)
+    unrolled = teacher.unrolled
+    assert unrolled is not None
+    rule = network_rule(config.algorithm, architecture.carry)
+    sample = jax.jit(_sampler(config, unrolled))
+
+    def target(inputs: Tensors) -> jax.Array:
+        return unrolled.update(teacher.weights, inputs)
+
+    moved = jax.jit(target)(sample(jax.random.key(config.seed), None))
+    unit = float(jnp.sqrt(jnp.mean(moved**2))) / SCALE or 1.0
+
+    def init_network(key: jax.Array) -> Any:
+        weights = init(key)
+        last = weights["mlp"]["dense_2"]
+        # Without noise to imitate, the gradient of zeros is zero: none is ever added.
+        last["kernel"] = last["kernel"].at[:, 1:].set(0.0)
+        return weights
+
+    def deployed(weights: Any) -> Any:
+        # Fitted in units of the teacher's updates, so that one learning rate suits all.
+        last = weights["mlp"]["dense_2"]
+        units = jnp.array([unit, 1.0, unit])[: last["bias"].size]
+        scaled = {"kernel": last["kernel"] * units[None], "bias": last["bias"] * units}
+        return {**weights, "mlp": {**weights["mlp"], "dense_2": scaled}}
+
+    return Objective(init_network, deployed, sample, target, rule.update)
+
+
+def _sampler(
+    config: DistillationConfig, teacher: Unrolled
+) -> Callable[[jax.Array, Tensors | None], Tensors]:
+    """Draws inputs, with noise if the teacher knows what to do with it."""
+
+    def sample(key: jax.Array, visited: Tensors | None) -> Tensors:
+        made_key, which_key, noise_key = jax.random.split(key, 3)
+        seen = 0 if visited is None else config.tensors // 2
+        shape = config.sequence, config.tensors - seen, config.size
+        kind = "correlated" if config.inputs == "visited" else config.inputs
+        made = SYNTHETIC[kind](made_key, shape)
+        if visited is not None:
+            count = visited.gradient.shape[1]
+            which = jax.random.randint(which_key, (seen,), 0, count)
+            some = jax.tree.map(lambda x: x[:, which], visited)
+            made = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), made, some)
+        noise = jax.random.normal(noise_key, made.gradient.shape)
+        return made._replace(noise=noise if teacher.noisy else 0 * noise)
+
+    return sample
+
+
+def _of_drift(
+    config: DistillationConfig,
+    teacher: Drift,
+    architecture: lpo.Architecture,
+    init: Callable[[jax.Array], Any],
+) -> Objective:
+    """Of the policy loss's gradient by the ratio, on points of a grid."""
+
+    def slope(drift: Drift, points: tuple[jax.Array, jax.Array]) -> jax.Array:
+        ratio, advantage = points
+
+        def loss(ratio: jax.Array) -> jax.Array:
+            return policy_loss_terms(ratio, advantage, drift).sum()
+
+        return jax.grad(loss)(ratio)
+
+    def student(weights: Any, points: tuple[jax.Array, jax.Array]) -> jax.Array:
+        drift = lpo.drift(weights, clip_eps=architecture.clip_eps, margin=MARGIN)
+        return slope(drift, points)
+
+    def sample(key: jax.Array, _: Tensors | None) -> tuple[jax.Array, jax.Array]:
+        shape = 2, config.tensors * config.size
+        i, j = jax.random.randint(key, shape, -_GRID // 2, _GRID // 2)
+        return jnp.exp(i / 256), j / 64
+
+    return Objective(
+        init, lambda weights: weights, sample, lambda x: slope(teacher, x), student
+    )

@@ -1,0 +1,183 @@
+"""Teachers over sequences against the transformations that agents are trained by."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt_rl import Horizon, artifacts, discovered, no_features, open_rl
+from learned_opt_rl.artifacts.weights import save_safetensors
+from learned_opt_rl.features import update_momenta
+from learned_opt_rl.training.distillation import inputs, teacher
+from learned_opt_rl.training.distillation.unrolled import (
+    expression_rule,
+    network_rule,
+)
+from learned_opt_rl.training.sign_momentum import annealed_sign_momentum
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+STEPS, SIZE = 4, 6
+T_P, B_P = 0.25, 0.5
+
+
+@pytest.fixture
+def sequence(getkey):
+    """One tensor from the first update on, with constant proportions."""
+    x = inputs.paper(getkey(), (STEPS, 1, SIZE))
+
+    def step(momenta, gradient):
+        momenta = update_momenta(momenta, gradient)
+        return momenta, momenta
+
+    momenta = jax.lax.scan(step, jnp.zeros((6, SIZE)), x.gradient[:, 0])[1]
+    return x._replace(
+        momenta=momenta[:, None],
+        training_proportion=jnp.full((STEPS, 1), T_P),
+        batch_proportion=jnp.full((STEPS, 1), B_P),
+        layer_proportion=jnp.zeros((STEPS, 1)),
+    )
+
+
+def transformed(tx, x):
+    """Updates ``[K, n]`` of an optax transformation, to subtract."""
+
+    def step(state, at):
+        parameter, gradient, dormancy = at
+        update, state = tx.update(
+            {"critic": gradient},
+            state,
+            {"critic": parameter},
+            training_proportion=T_P,
+            batch_proportion=B_P,
+            dormancy={"critic": dormancy},
+        )
+        return state, -update["critic"]
+
+    start = tx.init({"critic": x.parameter[0, 0]})
+    sequence = x.parameter[:, 0], x.gradient[:, 0], x.dormancy[:, 0]
+    return np.asarray(jax.jit(lambda s: jax.lax.scan(step, start, s)[1])(sequence))
+
+
+def zero_mean(update):
+    return np.asarray(update - update.mean(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("carry", [None, 4])
+@pytest.mark.parametrize("rule", [open_rl, no_features], ids=["open", "no_features"])
+def test_a_network_over_a_sequence_is_its_transformation_step_by_step(
+    rule, carry, sequence, getkey
+):
+    weights = rule.init(getkey(), rule.Architecture(carry, 8))
+    if rule is open_rl:
+        tx, name = open_rl.scale_by_open(weights, Horizon(100)), "open"
+    else:
+        tx, name = no_features.scale_by_no_features(weights), "no_features"
+    unrolled = network_rule(name, carry)
+    assert unrolled.noisy == (rule is open_rl)
+    assert unrolled.stateful == (carry is not None)
+    moved = jax.jit(unrolled.update)(weights, sequence)[:, 0]
+    expected = transformed(tx, sequence)  # a critic has no noise
+    np.testing.assert_allclose(zero_mean(moved), expected, rtol=1e-4, atol=1e-9)
+
+
+def test_open_adds_the_noise_it_is_given(sequence, getkey):
+    weights = open_rl.init(getkey(), open_rl.Architecture(None, 8))
+    update = jax.jit(network_rule("open", None).update)
+    once, twice = (
+        update(weights, sequence._replace(noise=jnp.full((STEPS, 1, SIZE), z)))
+        for z in (1.0, 2.0)
+    )
+    none = update(weights, sequence)
+    assert float(jnp.abs(once - none).max()) > 1e-5
+    np.testing.assert_allclose(twice - none, 2 * (once - none), rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "discovered/no_features_llm_ant",
+        "discovered/discovered_1",
+        "discovered/open_symbolic_minatar",
+    ],
+)
+def test_a_closed_form_over_a_sequence_is_its_transformation(name, sequence):
+    """With momenta it is shown, with memory of its own, with norms of the tensor."""
+    found = teacher(name, learning_rate=0.5)
+    assert found.unrolled.stateful == (name == "discovered/discovered_1")
+    moved = found.unrolled.update(found.weights, sequence)[:, 0]
+    options = {"learning_rate": 0.5, "zero_mean_updates": False}
+    tx = discovered.from_artifact(artifacts.load(name), horizon=Horizon(100), **options)
+    expected = transformed(tx, sequence)
+    np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-8)
+
+
+def test_sign_momentum_is_that_of_its_module(sequence):
+    found = teacher("sign_momentum:8e-4")
+    moved = found.unrolled.update(found.weights, sequence)[:, 0]
+    tx = annealed_sign_momentum(8e-4, Horizon(100))
+    state, params = tx.init(jnp.zeros(SIZE)), None
+    for k in range(STEPS):
+        # Its time is its count's: at the first update of 100 nothing is annealed.
+        update, state = tx.update(sequence.gradient[k, 0], state, params)
+        state = state._replace(steps=jnp.int32(0))
+        np.testing.assert_allclose(moved[k], -update * (1 - T_P), rtol=1e-6)
+
+
+def test_a_function_with_memory_counts_its_iterations_from_there(sequence):
+    from learned_opt_rl import expressions
+
+    text = "optimizer\ninputs g, iteration\n{}return iteration + 0 * {}"
+    memory = expressions.parse(text.format("memory v = 0\nv = v + g\n", "v"))
+    counted = expression_rule(memory, 1.0).update({}, sequence)[:, 0, 0]
+    assert counted.tolist() == [1, 2, 3, 4]
+    plain = expression_rule(expressions.parse(text.format("", "g")), 1.0)
+    at = plain.update({}, sequence)[:, 0, 0]
+    np.testing.assert_allclose(at, 1 + T_P * 39040)
+
+
+def test_teachers_from_paths(tmp_path, repository, getkey):
+    """An artifact's folder, a run's folder, and a text with a constant."""
+    folder = repository / "pretrained" / "minatar"
+    by_path, by_name = teacher(str(folder)), teacher("minatar")
+    assert by_path.sha256 == by_name.sha256
+    assert by_path.sizes == {"carry": None, "width": 32}
+
+    run = tmp_path / "run"
+    run.mkdir()
+    weights = open_rl.init(getkey(), open_rl.Architecture(2, 4))
+    digest = save_safetensors(run / "best.safetensors", weights)
+    config = {"algorithm": "open", "architecture": {"carry": 2, "width": 4}}
+    (run / "config.json").write_text(json.dumps({"config": config}))
+    found = teacher(str(run))
+    assert (found.sha256, found.unrolled.stateful) == (digest, True)
+
+    text = tmp_path / "form.txt"
+    text.write_text("optimizer\ninputs g\nconstant c = 0.5\nreturn c * g\n")
+    assert teacher(str(text)).weights == {"c": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sign_momentum:fast", "'fast' must be a number"),
+        ("sign_momentum:-1", "'-1' must be a number"),
+        ("minatr", "did you mean 'minatar'"),
+        ("random:0", "random:0' has the student's sizes"),
+    ],
+)
+def test_teachers_that_are_none(name, message):
+    with pytest.raises(ValueError, match=message):
+        teacher(name)
+
+
+def test_files_that_are_no_teachers(tmp_path):
+    text = tmp_path / "form.txt"
+    text.write_text("optimizer\ninputs g\nreturn h\n")
+    with pytest.raises(ValueError, match=r"form.txt' is no closed form: line 3"):
+        teacher(str(text))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no run of train"):
+        teacher(str(tmp_path))
