@@ -7,6 +7,7 @@ from typing import Any
 
 from learned_opt_rl.evaluation import normalisation, results, tables
 from learned_opt_rl.evaluation.missing_features import FEATURES
+from learned_opt_rl.training.distillation.table import COLUMNS, cells
 
 
 def write_table(folder: pathlib.Path, rows: pathlib.Path) -> None:
@@ -49,6 +50,13 @@ def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
         )
     heads = ["environment", "Adam, published (16 seeds)", "Adam, here"]
     _write(folder / f"{rows.stem}.md", [*heads, "95% interval", "released OPEN"], lines)
+
+
+def write_distilled(generated: pathlib.Path, folder: pathlib.Path) -> None:
+    """Write a line per distilled artifact that has its run beside its card."""
+    runs = sorted(folder.glob("distilled/*/campaign"))
+    lines = [[f"`distilled/{run.parent.name}`", *cells(run)] for run in runs]
+    _write(generated / "distilled.md", ["artifact", *COLUMNS], lines)
 
 
 def write_bench(

@@ -15,6 +15,7 @@ from _artifact_pages import write_pages  # noqa: E402
 from _conformance_page import write_conformance  # noqa: E402
 from _results_page import (  # noqa: E402
     write_bench,
+    write_distilled,
     write_missing_features,
     write_published,
     write_table,
@@ -43,6 +44,7 @@ exclude_patterns = [
     "_generated/drifts.md",
     "_generated/conformance.md",
     "_generated/breakout_1e6.md",
+    "_generated/distilled.md",
     "_generated/environments.md",
     "_generated/minatar_1e7.md",
     "_generated/missing_features.md",
@@ -89,6 +91,7 @@ def _write_artifact_pages(app: Sphinx) -> None:
     """Write the artifact pages before Sphinx reads its sources."""
     write_pages(HERE / "_generated")
     write_conformance(HERE / "_generated")
+    write_distilled(HERE / "_generated", HERE.parent / "pretrained")
     _write_results(HERE / "_generated", HERE.parent / "results")
 
 

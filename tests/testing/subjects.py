@@ -74,11 +74,14 @@ INITIAL_UPDATE_RULES = {
     ),
 }
 
-USUAL_RELEASED = {"goldie2024/minatar", "goldie2024/breakout"}
-# All closed forms share one rule. These four have between them what it can do: sums
-# over a leaf; slots, dormancy and layer position; momenta, noise and a learning rate;
-# normalised tensors and the mean over all leaves.
-USUAL_EXPRESSIONS = {
+# Networks of one shape differ in their numbers alone, and all closed forms share one
+# rule. The four of these have between them what it can do: sums over a leaf; slots,
+# dormancy and layer position; momenta, noise and a learning rate; normalised tensors
+# and the mean over all leaves.
+USUAL = {
+    "minatar",
+    "goldie2024/minatar",
+    "goldie2024/breakout",
     "discovered/archive_clipped",
     "discovered/discovered_3",
     "discovered/open_recurrent_llm_minatar",
@@ -105,13 +108,7 @@ def marked(names: Iterable[str]) -> list[Any]:
 
 
 def _is_slow(name: str) -> bool:
-    if name in INITIAL or name in USUAL_EXPRESSIONS:
-        return False
-    card = artifacts.card(name)
-    # The released single-task networks differ in their numbers alone.
-    return card.algorithm == "expression" or (
-        card.is_remote and name not in USUAL_RELEASED
-    )
+    return name not in INITIAL and name not in USUAL
 
 
 OPTIMIZERS = [*of_kind("optimizer"), *INITIAL]

@@ -14,7 +14,7 @@ from learned_opt_rl.evaluation import results
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.evolution.folder import CONFIG, LOG
 
-_COLUMNS = ("teacher", "student", "inputs", "sequence", "step", "error", "return")
+COLUMNS = ("teacher", "student", "inputs", "sequence", "step", "error", "return")
 
 
 def table(folders: Sequence[pathlib.Path]) -> str:
@@ -24,17 +24,25 @@ def table(folders: Sequence[pathlib.Path]) -> str:
         folders: Of `distil`.
 
     Returns:
-        Its lines. Errors are relative to the teacher's rms, on the student's own
+        Its lines, of `cells`.
+    """
+    lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS))]
+    return "\n".join(lines + [_line(cells(folder)) for folder in folders])
+
+
+def cells(folder: pathlib.Path) -> list[str]:
+    """A student in words, as `COLUMNS` has them.
+
+    Args:
+        folder: Of `distil`.
+
+    Returns:
+        The texts. Errors are relative to the teacher's rms, on the student's own
         inputs; returns are normalised as `DistillationConfig.normalisers` does.
 
     Raises:
-        ValueError: A folder holds no distillation that has got anywhere.
+        ValueError: The folder holds no distillation that has got anywhere.
     """
-    lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
-    return "\n".join(lines + [_line(_cells(folder)) for folder in folders])
-
-
-def _cells(folder: pathlib.Path) -> list[str]:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["config"]
         best = best_row(results.read(folder / LOG), config["select"])
