@@ -386,7 +386,7 @@ def test_an_interrupt_keeps_what_was_done_and_crashes_nothing(tmp_path):
     long = [*COMMAND[:-1], "horizons=1e6", "validation_seeds=1", "agent.num_steps=32"]
     command = [sys.executable, "-m", "learned_opt_rl", *long, "--out", str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while not (tmp_path / folders.LOG).exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(0.5)
