@@ -156,6 +156,8 @@ def test_sizes_of_students():
     assert sizes(teacher="sign_momentum:1e-3")[1] == {"carry": None, "width": 32}
     assert sizes(teacher="discovered/dpo") == ("lpo", {"width": 128})
     assert sizes(teacher="minatar", student="no_features:16")[0] == "no_features"
+    sizes_of_lpo = {"width": 8, "clip_eps": 0.2, "margin": 1e-4}
+    assert configure(teacher="random:0", student="lpo:8")[1].sizes == sizes_of_lpo
     assert configure(teacher="minatar")[0].sequence == 1
     assert configure(teacher="discovered/discovered_1")[0].sequence == 20
 

@@ -101,6 +101,14 @@ def test_a_promoted_drift_has_its_page_with_the_curve(
     assert "All drifts" in (tmp_path / "pages/drifts.md").read_text()
 
 
+def test_sizes_that_have_defaults_are_on_the_card(tmp_path):
+    """A student `lpo:4` is told by its width."""
+    weights = Learned("lpo", {"width": 4}).unravel(np.zeros(36, "f4"))
+    run = run_of(tmp_path / "run", "lpo", {"width": 4}, weights)
+    found = described(candidate.read(run))
+    assert found["architecture"] == FAMILIES["lpo"][0]
+
+
 def test_optim4rl_at_several_learning_rates(tmp_path):
     sizes = FAMILIES["optim4rl"][0]
     names = ["Breakout-MinAtar", "CartPole-v1"]
@@ -110,11 +118,9 @@ def test_optim4rl_at_several_learning_rates(tmp_path):
         described(candidate.read(run))
 
 
-@pytest.mark.parametrize("field", ["text", "expression"])
-def test_a_closed_form_has_the_evolved_constants(tmp_path, monkeypatch, field):
+def test_a_closed_form_has_the_evolved_constants(tmp_path, monkeypatch):
     constants = {"step": np.float32(0.1), "power": np.float32(-1.2345679e-05)}
-    algorithm = "expression" if field == "text" else "discovered"
-    run = run_of(tmp_path / "run", algorithm, {field: OPTIMIZER}, constants)
+    run = run_of(tmp_path / "run", "expression", {"text": OPTIMIZER}, constants)
     folder = promoted(tmp_path, monkeypatch, run)
     text = (folder / "expression.txt").read_text()
     assert text.startswith("# By hand.\noptimizer\ninputs g, lr, t_p\n")

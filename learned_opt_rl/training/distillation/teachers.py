@@ -172,6 +172,7 @@ def _network(
         )
     family = FAMILIES[algorithm]
     architecture = family.architecture(**sizes)
+    sizes = dataclasses.asdict(architecture)  # with those that have defaults
     unrolled = drift = None
     if algorithm == "lpo":
         drift = lpo.drift(weights, clip_eps=sizes["clip_eps"], margin=MARGIN)
@@ -183,7 +184,7 @@ def _network(
     def rule(config: PPOConfig, environment: str) -> Rule:
         return family.rule(weights, architecture, config, environment)
 
-    return Teacher(name, algorithm, dict(sizes), sha256, weights, unrolled, drift, rule)
+    return Teacher(name, algorithm, sizes, sha256, weights, unrolled, drift, rule)
 
 
 def _closed_form(
