@@ -143,6 +143,10 @@ def _join(options: argparse.Namespace) -> None:
         from learned_opt_rl.training.evolution.processes import join
 
         join(options.coordinator, options.processes, options.process)
+    elif options.processes is not None or options.process is not None:
+        raise ValueError(
+            "--processes and --process need the --coordinator HOST:PORT of the first"
+        )
     if options.devices is None:
         options.devices = jax.device_count() if options.coordinator is not None else 1
 

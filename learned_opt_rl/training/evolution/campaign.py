@@ -102,7 +102,7 @@ class Campaign:
             standing = folder.load(template)
             fresh = standing is None
             standing = self._first() if standing is None else standing
-            folder.claim()
+            folder.claim(fresh)
             fresh, standing = processes.of_the_first((fresh, standing))
             return self._rest(fresh, standing, folder)
 
