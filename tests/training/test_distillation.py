@@ -83,6 +83,14 @@ def test_a_folder_of_a_campaign_is_refused(tmp_path):
         run(tmp_path, teacher="random:0", student="open:4")
 
 
+@pytest.mark.usefixtures("cheap")
+def test_files_of_something_else_are_not_deleted(tmp_path):
+    (tmp_path / "log.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match="holds log.jsonl of something else"):
+        run(tmp_path, teacher="random:0", student="open:4")
+    assert (tmp_path / "log.jsonl").read_text() == "{}"
+
+
 @pytest.mark.usefixtures("quick_compilation")
 def test_a_teacher_without_noise_has_students_without_noise(tmp_path):
     run(tmp_path, teacher="sign_momentum:8e-4", student="open:4", steps=20, every=20)
