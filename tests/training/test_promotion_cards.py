@@ -208,7 +208,12 @@ def test_a_distillation(tmp_path, monkeypatch):
 def test_the_command_makes_the_campaign_again(name):
     """Of every preset, and of one with every kind of setting changed."""
     changes = {
-        "agent": {"hidden": (8, 16), "activation": "tanh", "gamma": 0.5},
+        "agent": {
+            "hidden": (8, 16),
+            "activation": "tanh",
+            "gamma": 0.5,
+            "normalize_observations": True,
+        },
         "horizons": ((0, 200_000), (5, 1_000_000)),
         "environments": ("Breakout-MinAtar", "Freeway-MinAtar"),
         "sigma": 0.0125,
@@ -262,6 +267,10 @@ def test_the_best_of_a_curriculum_is_of_its_last_horizon(tmp_path):
     text = training(found)["description"]
     assert "Evolved from zeros for 6 generations" in text
     assert "Environment steps of a run: 100, 1,000 from generation 2 on." in text
+    assert "sigma 0.03, learning rate 0.03, normaliser none" in text
+    found.made["config"]["strategy"] = "snes"
+    text = training(found)["description"]
+    assert "sigma 0.03, strategy snes of evosax, normaliser none" in text
 
 
 def test_the_decision_is_that_of_paired_normalised_returns():

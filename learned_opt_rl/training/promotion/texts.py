@@ -47,11 +47,15 @@ def _evolution(candidate: Candidate) -> str:
         f"{steps:,}{f' from generation {first} on' if first else ''}"
         for first, steps in fields["horizons"]
     )
+    # evosax's strategies have rates of their own.
+    rate = f"learning rate {fields['learning_rate']:g}"
+    if "strategy" in fields:
+        rate = f"strategy {fields['strategy']} of evosax"
     parts = [
         f"Evolved from {start} for {_generations(log)} generations of "
         f"{fields['population']} members, rollouts of each {fields['rollouts']}, sigma "
-        f"{fields['sigma']:g}, learning rate {fields['learning_rate']:g}, "
-        f"normaliser {fields['normaliser']}. Environment steps of a run: {stages}."
+        f"{fields['sigma']:g}, {rate}, normaliser {fields['normaliser']}. Environment "
+        f"steps of a run: {stages}."
     ]
     if fields.get("agent"):
         parts.append(f"The agent differs from the published one: {fields['agent']}.")
