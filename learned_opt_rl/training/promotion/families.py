@@ -13,7 +13,7 @@ from learned_opt_rl.artifacts._architectures import kind_of
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.features import DECAYS
 from learned_opt_rl.rules._tuned import tuned
-from learned_opt_rl.training.evolution.learned import Learned
+from learned_opt_rl.training.evolution.learned import Form, Learned
 from learned_opt_rl.training.promotion.candidate import Candidate
 
 _OPEN_2024 = {
@@ -159,31 +159,17 @@ def file(candidate: Candidate) -> tuple[str, bytes]:
     if candidate.algorithm != "expression":
         return "weights.safetensors", candidate.content
     form = _evolved_form(candidate)
-    about = itertools.takewhile(lambda line: line[:1] == "#", _text(candidate))
+    lines = candidate.sizes["text"].splitlines(keepends=True)
+    about = itertools.takewhile(lambda line: line[:1] == "#", lines)
     return "expression.txt", ("".join(about) + form.to_text()).encode()
 
 
-def _text(candidate: Candidate) -> list[str]:
-    return str(candidate.sizes.get("text")).splitlines(keepends=True)
-
-
 def _evolved_form(candidate: Candidate) -> expressions.Function:
-    """The function with the constants as they are now; they print as float32 do."""
-    function = expressions.parse("".join(_text(candidate)))
-    weights: Mapping[str, Any] = candidate.weights
-    declared = {constant.name for constant in function.constants}
-    if {name: np.shape(value) for name, value in weights.items()} != {
-        name: () for name in declared
-    }:
-        raise WeightsError(
-            f"{candidate.folder}: the weights {sorted(weights)} are not the constants "
-            f"that the function declares, {sorted(declared)}"
-        )
-    constants = tuple(
-        dataclasses.replace(c, value=float(str(np.float32(weights[c.name]))))
-        for c in function.constants
-    )
-    return dataclasses.replace(function, constants=constants)
+    """The function with the constants as they are now."""
+    try:
+        return Form(**candidate.sizes).evolved(candidate.weights)
+    except WeightsError as error:
+        raise WeightsError(f"{candidate.folder}: {error}") from error
 
 
 def _architecture(
