@@ -122,13 +122,17 @@ def _asked(options: argparse.Namespace) -> "EvolutionConfig":
 def _resume(options: argparse.Namespace) -> int:
     import dataclasses
 
+    import jax
+
     with warnings_as_lines():
         with refusals(ValueError, ImportError):
             from learned_opt_rl.training.evolution.folder import read_config
             from learned_opt_rl.training.promotion.kept import located
 
             _join(options)
-            folder = located(options.folder, options.out)
+            # Of several processes only the first writes, in a dry run none does.
+            writes = not options.dry_run and jax.process_index() == 0
+            folder = located(options.folder, options.out, copy=writes)
             config = read_config(folder)
             if options.generations is not None:
                 config = dataclasses.replace(config, generations=options.generations)

@@ -176,6 +176,9 @@ def test_a_better_one_takes_the_name_and_the_rows(tmp_path, root, fake, old):
     assert promote(asked(run, root, seeds=6)).verdict is None
     assert fake.made == ["adam", "tiny"]
     assert [result.seeds for result in loaded(root).card.results] == [6]
+    # And over longer runs: what the card has from another file stays.
+    promote(asked(run, root, total_timesteps=512))
+    assert [result.steps for result in loaded(root).card.results] == [256, 512]
 
 
 def test_the_rival_is_who_has_the_name_now(tmp_path, root, fake, old):
@@ -411,9 +414,13 @@ def test_a_promoted_campaign_goes_on_by_name(
     monkeypatch.setattr(campaigns, "Evaluator", Cheap)
     monkeypatch.setattr(registry, "bundled_root", lambda: root)
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "resume", "tiny", "--generations", "4"]) == 0
-    assert "4 generations done" in capsys.readouterr().out
     made = tmp_path / "tiny-campaign"
+    longer = ["train", "resume", "tiny", "--generations", "4"]
+    assert cli.main([*longer, "--dry-run"]) == 0
+    assert "2 generations: " in capsys.readouterr().out
+    assert not made.exists()
+    assert cli.main(longer) == 0
+    assert "4 generations done" in capsys.readouterr().out
     assert [row["generation"] for row in results.read(made / "log.jsonl")] == [
         *range(5)
     ]

@@ -187,7 +187,12 @@ def test_a_distillation(tmp_path, monkeypatch):
     config = {"algorithm": "open", "architecture": sizes, "teacher": "minatar"}
     made = {"kind": "distillation", "config": config | {"steps": 20}, "device": "gpu"}
     (run / "config.json").write_text(json.dumps(made))
-    results.append(run / "log.jsonl", [{"step": 20, "error": 0.25, "seconds": 7200.0}])
+    rows = [(20, 0.25, 7200.0), (30, 0.5, 0.0)]
+    made = [
+        {"step": step, "round": 1, "error": error, "seconds": seconds}
+        for step, error, seconds in rows
+    ]
+    results.append(run / "log.jsonl", made)
     with pytest.raises(ValueError, match="trained in no environment; name some"):
         promote(Promotion(run, "tiny", pretrained=tmp_path))
     promoted(tmp_path, monkeypatch, run, environments=("CartPole-v1",))
@@ -195,7 +200,7 @@ def test_a_distillation(tmp_path, monkeypatch):
         card = artifacts.card("ours/tiny")
     assert (card.training.method, card.training.environments) == ("distillation", ())
     assert card.training.description.startswith("Distilled from minatar. Settings:")
-    assert "step 20, error 0.25" in card.training.description
+    assert "Of these weights: step 20, round 1, error 0.25" in card.training.description
     assert card.training.compute == "2 hours on gpu, without validations"
     assert card.horizon.total_updates == 39040
     assert card.training.command == (

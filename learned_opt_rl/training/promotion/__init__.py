@@ -178,8 +178,7 @@ class _Promoting:
             devices=asked.devices,
             settings=asked.settings,
         )
-        # What has the name already may be these very weights.
-        rival = self.holder and self.holder.card.weights.sha256 != self.sha256
+        rival = self.holder is not None and not self._is_holder
         beside = (*([asked.name] if rival else []), *asked.baselines)
         others = dataclasses.replace(comparison, rules=beside)
         self._stage([])
@@ -229,6 +228,13 @@ class _Promoting:
         with registry.bundled_in(self.root):
             return _holder(self.asked.name, self.target)
 
+    @property
+    def _is_holder(self) -> bool:
+        """Whether what has the name already is these very weights."""
+        return self.holder is not None and (
+            self.holder.card.weights.sha256 == self.sha256
+        )
+
     def _check_holder(self) -> None:
         """An evaluation takes hours, in which another run may have been promoted."""
         before, now = (
@@ -270,6 +276,8 @@ class _Promoting:
         name, weights = file(self.run)
         (folder / name).write_bytes(weights)
         card = {**self._about, "known_failures": failures}
+        if self.holder is not None and self._is_holder:
+            card["results"] = self.holder.card.to_dict()["results"]
         content = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
         (folder / "card.json").write_text(content, encoding="utf-8")
 
