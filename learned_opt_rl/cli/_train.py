@@ -159,6 +159,7 @@ def _run(
     config: "EvolutionConfig", folder: pathlib.Path, options: argparse.Namespace
 ) -> int:
     from learned_opt_rl.training.evolution import Campaign, Execution
+    from learned_opt_rl.training.evolution.folder import CONFIG
 
     execution = Execution(options.devices, options.block, options.tensorboard)
     campaign = Campaign(config, folder, execution)
@@ -169,12 +170,11 @@ def _run(
                 return 0
             standing = campaign.run()
     except KeyboardInterrupt:
-        print(
-            f"stopped; {folder} keeps every generation that was done; go on with "
-            f"`learned-opt-rl train resume {folder}`",
-            file=sys.stderr,
-            flush=True,
-        )
+        kept = f"{folder} keeps every generation that was done; go on with "
+        kept += f"`learned-opt-rl train resume {folder}`"
+        if not (folder / CONFIG).exists():
+            kept = "nothing has begun"
+        print(f"stopped; {kept}", file=sys.stderr, flush=True)
         # The generation still runs; jax, taken down under it, would crash.
         os._exit(130)
     except OSError as error:

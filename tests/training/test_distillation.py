@@ -218,6 +218,16 @@ def test_the_command(tmp_path, capsys):
     assert "learning_rate: 0.005 -> 0.1; agent: {} -> " in capsys.readouterr().err
 
 
+def test_an_interrupt_is_told_in_one_line(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "_train", interrupted)
+    command = ["train", "distil", "--teacher", "random:0", "--student", "open:4"]
+    assert cli.main([*command, "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "stopped; the same command starts anew\n"
+
+
 def test_the_command_refuses_in_one_line(tmp_path, capsys):
     command = ["train", "distil", "--teacher", "minatr", "--out", str(tmp_path / "x")]
     assert cli.main(command) == 2
