@@ -108,8 +108,14 @@ def _claim(
             )
         if (folder / FINAL).exists():
             return results.read(folder / LOG)
-    for name in (LOG, BEST):
-        (folder / name).unlink(missing_ok=True)
+        for name in (LOG, BEST):
+            (folder / name).unlink(missing_ok=True)
+    there = [name for name in (LOG, BEST, FINAL) if (folder / name).exists()]
+    if there:
+        raise ValueError(
+            f"{folder} holds {', '.join(there)} of something else ({CONFIG} is "
+            "missing); give another folder"
+        )
     content = json.dumps({**asked, **provenance()}, indent=2)
     write_atomically(path, f"{content}\n".encode())
     return []
