@@ -67,7 +67,8 @@ def _evolution(candidate: Candidate) -> str:
             f"{fields['validation_seeds']} seeds"
             + (
                 f", where the start had {log[0]['validation']:.4g}."
-                if log[0].get("validation") is not None and best is not log[0]
+                if log[0].get("validation") is not None
+                and best.get("horizon") == fields["horizons"][0][1]
                 else "."
             )
         )
@@ -147,6 +148,11 @@ def failures(candidate: Candidate, evaluated: Evaluated) -> list[str]:
         found.append(
             f"It was trained on runs of {candidate.horizon:,} environment steps, and "
             f"evaluated on runs of {steps:,}."
+        )
+    agent = candidate.fields.get("agent")
+    if agent:
+        found.append(
+            f"Agents had other settings in training than in evaluation: {agent}."
         )
     new = {row["environment"] for row in evaluated.new}
     missing = [name for name in candidate.environments if name not in new]
