@@ -1,5 +1,6 @@
 """Tables of measured results for the documentation, from the raw rows."""
 
+import itertools
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 from learned_opt_rl.evaluation import normalisation, results, tables
 from learned_opt_rl.evaluation.missing_features import FEATURES
 from learned_opt_rl.training.distillation.table import COLUMNS, cells
+from learned_opt_rl.training.promotion.verdict import judge, shown
 
 
 def write_table(folder: pathlib.Path, rows: pathlib.Path) -> None:
@@ -50,6 +52,23 @@ def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
         )
     heads = ["environment", "Adam, published (16 seeds)", "Adam, here"]
     _write(folder / f"{rows.stem}.md", [*heads, "95% interval", "released OPEN"], lines)
+
+
+def write_evolved(folder: pathlib.Path, rows: pathlib.Path, start: str) -> None:
+    """Write rules by environments, and what each has over ``start``, seed by seed."""
+    found = results.grouped(results.read(rows))
+    environments = list(dict.fromkeys(environment for _, environment in found))
+    lines = []
+    for rule in dict.fromkeys(rule for rule, _ in found):
+        mine = [found.get((rule, e), []) for e in environments]
+        whole = all(mine) and rule != start
+        base = [row for e in environments for row in found[(start, e)]]
+        verdict = judge(itertools.chain(*mine), base, [], "adam") if whole else None
+        cells = [_seeds_and_mean(rows) if rows else "" for rows in mine]
+        more = shown(verdict.difference) if verdict else ""
+        lines.append([f"`{rule}`", *cells, more])
+    heads = ["rule", *environments, f"normalised return over `{start}`"]
+    _write(folder / f"{rows.stem}.md", heads, lines)
 
 
 def write_distilled(generated: pathlib.Path, folder: pathlib.Path) -> None:

@@ -16,6 +16,7 @@ from _conformance_page import write_conformance  # noqa: E402
 from _results_page import (  # noqa: E402
     write_bench,
     write_distilled,
+    write_evolved,
     write_missing_features,
     write_published,
     write_table,
@@ -45,6 +46,8 @@ exclude_patterns = [
     "_generated/conformance.md",
     "_generated/breakout_1e6.md",
     "_generated/distilled.md",
+    "_generated/evolution.md",
+    "_generated/minatar_1e6.md",
     "_generated/environments.md",
     "_generated/minatar_1e7.md",
     "_generated/missing_features.md",
@@ -97,6 +100,7 @@ def _write_artifact_pages(app: Sphinx) -> None:
 
 def _write_results(generated: pathlib.Path, raw: pathlib.Path) -> None:
     write_table(generated, raw / "breakout_1e6.jsonl")
+    write_evolved(generated, raw / "minatar_1e6.jsonl", "distilled/sign_momentum")
     write_missing_features(generated, raw / "missing_features.jsonl")
     write_published(generated, raw / "minatar_1e7.jsonl")
     write_bench(

@@ -43,8 +43,10 @@ def _curve(options: argparse.Namespace) -> int:
         log = options.folder / LOG
         if not log.exists():
             raise ValueError(f"{log} does not exist; give the folder of a campaign")
-        path = options.out or options.folder / CURVE
-        draw(results.read(log), path, references)
+        path, rows = options.out or options.folder / CURVE, results.read(log)
+        if not all("generation" in row for row in rows):
+            raise ValueError(f"{log} is not of a campaign; give the folder of one")
+        draw(rows, path, references)
     print(path)
     return 0
 

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from learned_opt_rl.cli._compare import RefusedError, refusals, warnings_as_lines
@@ -52,6 +53,9 @@ def _run(options: argparse.Namespace) -> int:
             best = distil(config, teacher, options.out)
         except OSError as error:
             raise RefusedError(str(error)) from error
+        except KeyboardInterrupt:
+            print("stopped; the same command starts anew", file=sys.stderr)
+            return 130
     told = f", return {best['return']:.4g}" if best.get("return") is not None else ""
     print(
         f"best after {best['step']} steps: error {best['error']:.4g} of the teacher's "

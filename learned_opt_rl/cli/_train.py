@@ -122,13 +122,17 @@ def _asked(options: argparse.Namespace) -> "EvolutionConfig":
 def _resume(options: argparse.Namespace) -> int:
     import dataclasses
 
+    import jax
+
     with warnings_as_lines():
         with refusals(ValueError, ImportError):
             from learned_opt_rl.training.evolution.folder import read_config
             from learned_opt_rl.training.promotion.kept import located
 
             _join(options)
-            folder = located(options.folder, options.out)
+            # Of several processes only the first writes, in a dry run none does.
+            writes = not options.dry_run and jax.process_index() == 0
+            folder = located(options.folder, options.out, copy=writes)
             config = read_config(folder)
             if options.generations is not None:
                 config = dataclasses.replace(config, generations=options.generations)
@@ -143,6 +147,10 @@ def _join(options: argparse.Namespace) -> None:
         from learned_opt_rl.training.evolution.processes import join
 
         join(options.coordinator, options.processes, options.process)
+    elif options.processes is not None or options.process is not None:
+        raise ValueError(
+            "--processes and --process need the --coordinator HOST:PORT of the first"
+        )
     if options.devices is None:
         options.devices = jax.device_count() if options.coordinator is not None else 1
 
@@ -151,6 +159,7 @@ def _run(
     config: "EvolutionConfig", folder: pathlib.Path, options: argparse.Namespace
 ) -> int:
     from learned_opt_rl.training.evolution import Campaign, Execution
+    from learned_opt_rl.training.evolution.folder import CONFIG
 
     execution = Execution(options.devices, options.block, options.tensorboard)
     campaign = Campaign(config, folder, execution)
@@ -161,12 +170,11 @@ def _run(
                 return 0
             standing = campaign.run()
     except KeyboardInterrupt:
-        print(
-            f"stopped; {folder} keeps every generation that was done; go on with "
-            f"`learned-opt-rl train resume {folder}`",
-            file=sys.stderr,
-            flush=True,
-        )
+        kept = f"{folder} keeps every generation that was done; go on with "
+        kept += f"`learned-opt-rl train resume {folder}`"
+        if not (folder / CONFIG).exists():
+            kept = "nothing has begun"
+        print(f"stopped; {kept}", file=sys.stderr, flush=True)
         # The generation still runs; jax, taken down under it, would crash.
         os._exit(130)
     except OSError as error:

@@ -43,6 +43,11 @@ def weights_digest(rule: str) -> str | None:
     return _digest(rule, registry.bundled_root())
 
 
+def forget_digests() -> None:
+    """Has names looked up afresh: an artifact was replaced."""
+    _digest.cache_clear()
+
+
 @functools.lru_cache  # To look an artifact up takes a while, and there are many rows.
 def _digest(rule: str, root: pathlib.Path) -> str | None:
     try:

@@ -83,6 +83,14 @@ def test_a_folder_of_a_campaign_is_refused(tmp_path):
         run(tmp_path, teacher="random:0", student="open:4")
 
 
+@pytest.mark.usefixtures("cheap")
+def test_files_of_something_else_are_not_deleted(tmp_path):
+    (tmp_path / "log.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match="holds log.jsonl of something else"):
+        run(tmp_path, teacher="random:0", student="open:4")
+    assert (tmp_path / "log.jsonl").read_text() == "{}"
+
+
 @pytest.mark.usefixtures("quick_compilation")
 def test_a_teacher_without_noise_has_students_without_noise(tmp_path):
     run(tmp_path, teacher="sign_momentum:8e-4", student="open:4", steps=20, every=20)
@@ -156,6 +164,8 @@ def test_sizes_of_students():
     assert sizes(teacher="sign_momentum:1e-3")[1] == {"carry": None, "width": 32}
     assert sizes(teacher="discovered/dpo") == ("lpo", {"width": 128})
     assert sizes(teacher="minatar", student="no_features:16")[0] == "no_features"
+    sizes_of_lpo = {"width": 8, "clip_eps": 0.2, "margin": 1e-4}
+    assert configure(teacher="random:0", student="lpo:8")[1].sizes == sizes_of_lpo
     assert configure(teacher="minatar")[0].sequence == 1
     assert configure(teacher="discovered/discovered_1")[0].sequence == 20
 
@@ -206,6 +216,16 @@ def test_the_command(tmp_path, capsys):
     assert "step 4/2  error 0.5" in err
     assert cli.main([*command, "agent.hidden=4", "learning_rate=0.1"]) == 2
     assert "learning_rate: 0.005 -> 0.1; agent: {} -> " in capsys.readouterr().err
+
+
+def test_an_interrupt_is_told_in_one_line(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "_train", interrupted)
+    command = ["train", "distil", "--teacher", "random:0", "--student", "open:4"]
+    assert cli.main([*command, "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "stopped; the same command starts anew\n"
 
 
 def test_the_command_refuses_in_one_line(tmp_path, capsys):

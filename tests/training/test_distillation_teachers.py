@@ -158,6 +158,11 @@ def test_teachers_from_paths(tmp_path, repository, getkey):
     text.write_text("optimizer\ninputs g\nconstant c = 0.5\nreturn c * g\n")
     assert teacher(str(text)).weights == {"c": 0.5}
 
+    save_safetensors(run / "best.safetensors", {"c": np.float32(0.25)})
+    config = {"algorithm": "expression", "architecture": {"text": text.read_text()}}
+    (run / "config.json").write_text(json.dumps({"config": config}))
+    assert teacher(str(run)).weights == {"c": 0.25}
+
 
 @pytest.mark.parametrize(
     ("name", "message"),

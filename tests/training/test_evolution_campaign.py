@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from learned_opt_rl import cli
-from learned_opt_rl.artifacts.weights import load_safetensors
+from learned_opt_rl.artifacts.weights import load_safetensors, save_safetensors
 from learned_opt_rl.evaluation import results
 from learned_opt_rl.evaluation._lock import FolderInUseError, locked
 from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, campaign, curve
@@ -180,6 +180,26 @@ def test_without_a_whole_state_nothing_is_thrown_away(tmp_path):
     with pytest.raises(ValueError, match="no state can be read.*state-0.*state-1"):
         run(tmp_path)
     assert log(tmp_path) == rows
+    for name in folders.STATES:
+        (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match="state-0.npz and state-1.npz are missing"):
+        run(tmp_path)
+    assert log(tmp_path) == rows
+
+
+def test_what_it_started_from_is_told_when_it_starts(tmp_path):
+    """Not before: the file may be another by then."""
+    start = tmp_path / "start.safetensors"
+    config = dataclasses.replace(CONFIG, start=str(start))
+    told = []
+    for value in (0, 1):
+        weights = config.learned.unravel(np.full(config.learned.size, value, "f4"))
+        save_safetensors(start, weights)
+        run(tmp_path / "run", config)
+        told.append(json.loads((tmp_path / "run/config.json").read_text()))
+        for name in (*folders.STATES, folders.LOG):
+            (tmp_path / "run" / name).unlink()
+    assert told[0]["start_sha256"] != told[1]["start_sha256"]
 
 
 @pytest.mark.parametrize(
@@ -311,17 +331,22 @@ def test_progress_is_a_line_per_generation(tmp_path):
     assert lines[1].endswith("0:00:00 left")
 
 
-def test_a_generation_without_differences_is_told(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (1.0, "all members equal, nothing moves: raise sigma?"),
+        (np.nan, "no member has a return: raise horizons?"),
+    ],
+)
+def test_a_generation_without_differences_is_told(tmp_path, monkeypatch, value, told):
     class Flat(Cheap):
         def returns(self, vectors, keys):
-            return np.ones((len(keys), 1))
+            return np.full((len(keys), 1), value)
 
     monkeypatch.setattr(campaign, "Evaluator", Flat)
     stream = io.StringIO()
     Campaign(dataclasses.replace(CONFIG, generations=1), tmp_path, stream=stream).run()
-    assert stream.getvalue().endswith(
-        "(all members equal, nothing moves: raise sigma?)\n"
-    )
+    assert stream.getvalue().endswith(f"({told})\n")
 
 
 def test_progress_is_a_bar_in_a_terminal(tmp_path, monkeypatch):
@@ -386,7 +411,7 @@ def test_an_interrupt_keeps_what_was_done_and_crashes_nothing(tmp_path):
     long = [*COMMAND[:-1], "horizons=1e6", "validation_seeds=1", "agent.num_steps=32"]
     command = [sys.executable, "-m", "learned_opt_rl", *long, "--out", str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while not (tmp_path / folders.LOG).exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(0.5)

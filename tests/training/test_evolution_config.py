@@ -227,5 +227,11 @@ def test_the_command_line_refuses_in_one_line(capsys, tmp_path):
     found = refused(capsys, "resume", tmp_path / "none")
     assert "holds no campaign (config.json is missing)" in found
     assert "artifact is named" in found
+    found = refused(capsys, *start, "--processes", 2, "--process", 0)
+    assert "--processes and --process need the --coordinator" in found
+    made = {"kind": "distillation", "config": {"algorithm": "open"}}
+    (tmp_path / "config.json").write_text(json.dumps(made))
+    found = refused(capsys, "resume", tmp_path)
+    assert "holds a distillation, not a campaign" in found
     (tmp_path / "config.json").write_text("[]")
     assert "no configuration of a campaign" in refused(capsys, "resume", tmp_path)

@@ -139,10 +139,12 @@ def test_the_command_draws_from_the_log_alone(tmp_path, capsys):
         (["{}", "--reference", "sgd"], "--reference 'sgd' is not NAME=FITNESS"),
         (["{}", "--reference", "sgd=nan"], "--reference 'sgd=nan' is not NAME"),
         (["{}"], "the log holds no generation yet"),
+        (["{}/distilled"], "log.jsonl is not of a campaign; give the folder of one"),
     ],
 )
 def test_the_command_refuses_in_one_line(tmp_path, capsys, arguments, message):
     (tmp_path / folders.LOG).write_text("")
+    results.append(tmp_path / "distilled" / folders.LOG, [{"step": 2, "error": 0.5}])
     command = [text.format(tmp_path) for text in arguments]
     assert cli.main(["train", "curve", *command]) == 2
     output = capsys.readouterr()

@@ -176,6 +176,42 @@ def test_a_better_one_takes_the_name_and_the_rows(tmp_path, root, fake, old):
     assert promote(asked(run, root, seeds=6)).verdict is None
     assert fake.made == ["adam", "tiny"]
     assert [result.seeds for result in loaded(root).card.results] == [6]
+    # And over longer runs: what the card has from another file stays.
+    promote(asked(run, root, total_timesteps=512))
+    assert [result.steps for result in loaded(root).card.results] == [256, 512]
+
+
+def test_the_rival_is_who_has_the_name_now(tmp_path, root, fake, old):
+    """Not who had it when it was first asked for in this process."""
+    for fill, base in ((2.0, 30.0), (3.0, 25.0)):
+        run = campaign(tmp_path / f"new{fill}", fill)
+        fake.returns[sha256(run)] = base
+        if base == 30:
+            promote(asked(run, root))
+    with pytest.raises(WorseError, match=r"return 2.25 against 2.667"):
+        promote(asked(run, root))
+
+
+def test_a_rival_that_came_meanwhile_is_not_replaced(
+    tmp_path, root, fake, old, monkeypatch
+):
+    runs = [campaign(tmp_path / f"new{fill}", fill) for fill in (2.0, 3.0)]
+    for run, base in zip(runs, (30.0, 25.0), strict=True):
+        fake.returns[sha256(run)] = base
+    evaluate, first = compare.execute, []
+
+    def meanwhile(*args, **kwargs):
+        if not first:
+            first.append(promote)
+            promote(asked(runs[0], root))
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setattr(compare, "execute", meanwhile)
+    with pytest.raises(ValueError, match=r"'tiny' was given to other weights mean"):
+        promote(asked(runs[1], root))
+    assert leaves_equal(loaded(root).weights, 2.0)
+    with pytest.raises(WorseError, match=r"return 2.25 against 2.667"):
+        promote(asked(runs[1], root))
 
 
 def test_equal_returns_are_no_reason_to_refuse(tmp_path, root, fake, old):
@@ -378,9 +414,13 @@ def test_a_promoted_campaign_goes_on_by_name(
     monkeypatch.setattr(campaigns, "Evaluator", Cheap)
     monkeypatch.setattr(registry, "bundled_root", lambda: root)
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "resume", "tiny", "--generations", "4"]) == 0
-    assert "4 generations done" in capsys.readouterr().out
     made = tmp_path / "tiny-campaign"
+    longer = ["train", "resume", "tiny", "--generations", "4"]
+    assert cli.main([*longer, "--dry-run"]) == 0
+    assert "2 generations: " in capsys.readouterr().out
+    assert not made.exists()
+    assert cli.main(longer) == 0
+    assert "4 generations done" in capsys.readouterr().out
     assert [row["generation"] for row in results.read(made / "log.jsonl")] == [
         *range(5)
     ]

@@ -101,6 +101,14 @@ def test_a_promoted_drift_has_its_page_with_the_curve(
     assert "All drifts" in (tmp_path / "pages/drifts.md").read_text()
 
 
+def test_sizes_that_have_defaults_are_on_the_card(tmp_path):
+    """A student `lpo:4` is told by its width."""
+    weights = Learned("lpo", {"width": 4}).unravel(np.zeros(36, "f4"))
+    run = run_of(tmp_path / "run", "lpo", {"width": 4}, weights)
+    found = described(candidate.read(run))
+    assert found["architecture"] == FAMILIES["lpo"][0]
+
+
 def test_optim4rl_at_several_learning_rates(tmp_path):
     sizes = FAMILIES["optim4rl"][0]
     names = ["Breakout-MinAtar", "CartPole-v1"]
@@ -110,11 +118,9 @@ def test_optim4rl_at_several_learning_rates(tmp_path):
         described(candidate.read(run))
 
 
-@pytest.mark.parametrize("field", ["text", "expression"])
-def test_a_closed_form_has_the_evolved_constants(tmp_path, monkeypatch, field):
+def test_a_closed_form_has_the_evolved_constants(tmp_path, monkeypatch):
     constants = {"step": np.float32(0.1), "power": np.float32(-1.2345679e-05)}
-    algorithm = "expression" if field == "text" else "discovered"
-    run = run_of(tmp_path / "run", algorithm, {field: OPTIMIZER}, constants)
+    run = run_of(tmp_path / "run", "expression", {"text": OPTIMIZER}, constants)
     folder = promoted(tmp_path, monkeypatch, run)
     text = (folder / "expression.txt").read_text()
     assert text.startswith("# By hand.\noptimizer\ninputs g, lr, t_p\n")
@@ -181,7 +187,12 @@ def test_a_distillation(tmp_path, monkeypatch):
     config = {"algorithm": "open", "architecture": sizes, "teacher": "minatar"}
     made = {"kind": "distillation", "config": config | {"steps": 20}, "device": "gpu"}
     (run / "config.json").write_text(json.dumps(made))
-    results.append(run / "log.jsonl", [{"step": 20, "error": 0.25, "seconds": 7200.0}])
+    rows = [(20, 0.25, 7200.0), (30, 0.5, 0.0)]
+    made = [
+        {"step": step, "round": 1, "error": error, "seconds": seconds}
+        for step, error, seconds in rows
+    ]
+    results.append(run / "log.jsonl", made)
     with pytest.raises(ValueError, match="trained in no environment; name some"):
         promote(Promotion(run, "tiny", pretrained=tmp_path))
     promoted(tmp_path, monkeypatch, run, environments=("CartPole-v1",))
@@ -189,7 +200,7 @@ def test_a_distillation(tmp_path, monkeypatch):
         card = artifacts.card("ours/tiny")
     assert (card.training.method, card.training.environments) == ("distillation", ())
     assert card.training.description.startswith("Distilled from minatar. Settings:")
-    assert "step 20, error 0.25" in card.training.description
+    assert "Of these weights: step 20, round 1, error 0.25" in card.training.description
     assert card.training.compute == "2 hours on gpu, without validations"
     assert card.horizon.total_updates == 39040
     assert card.training.command == (
@@ -202,7 +213,12 @@ def test_a_distillation(tmp_path, monkeypatch):
 def test_the_command_makes_the_campaign_again(name):
     """Of every preset, and of one with every kind of setting changed."""
     changes = {
-        "agent": {"hidden": (8, 16), "activation": "tanh", "gamma": 0.5},
+        "agent": {
+            "hidden": (8, 16),
+            "activation": "tanh",
+            "gamma": 0.5,
+            "normalize_observations": True,
+        },
         "horizons": ((0, 200_000), (5, 1_000_000)),
         "environments": ("Breakout-MinAtar", "Freeway-MinAtar"),
         "sigma": 0.0125,
@@ -256,6 +272,10 @@ def test_the_best_of_a_curriculum_is_of_its_last_horizon(tmp_path):
     text = training(found)["description"]
     assert "Evolved from zeros for 6 generations" in text
     assert "Environment steps of a run: 100, 1,000 from generation 2 on." in text
+    assert "sigma 0.03, learning rate 0.03, normaliser none" in text
+    found.made["config"]["strategy"] = "snes"
+    text = training(found)["description"]
+    assert "sigma 0.03, strategy snes of evosax, normaliser none" in text
 
 
 def test_the_decision_is_that_of_paired_normalised_returns():

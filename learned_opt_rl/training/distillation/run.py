@@ -10,6 +10,7 @@ import json
 import math
 import pathlib
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -77,7 +78,7 @@ def distil(
         >>> with tempfile.TemporaryDirectory() as name:
         ...     best = distil(*asked, pathlib.Path(name) / "run", io.StringIO())
         >>> sorted(best)
-        ['error', 'round', 'step']
+        ['error', 'round', 'seconds', 'step']
     """
     for name in config.environments:
         envs.make(name)
@@ -108,8 +109,14 @@ def _claim(
             )
         if (folder / FINAL).exists():
             return results.read(folder / LOG)
-    for name in (LOG, BEST):
-        (folder / name).unlink(missing_ok=True)
+        for name in (LOG, BEST):
+            (folder / name).unlink(missing_ok=True)
+    there = [name for name in (LOG, BEST, FINAL) if (folder / name).exists()]
+    if there:
+        raise ValueError(
+            f"{folder} holds {', '.join(there)} of something else ({CONFIG} is "
+            "missing); give another folder"
+        )
     content = json.dumps({**asked, **provenance()}, indent=2)
     write_atomically(path, f"{content}\n".encode())
     return []
@@ -193,6 +200,7 @@ def _fit(
     starts = [config.steps * i // config.rounds for i in range(config.rounds)]
     done = 0
     while done < config.steps:
+        started = time.perf_counter()
         number = sum(start <= done for start in starts)
         if config.inputs == "visited" and done in starts:
             rule = teacher.rule if number == 1 else _rule(config, standing, problem)
@@ -201,7 +209,8 @@ def _fit(
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(done, end))
         standing, done = advance(standing, keys, visited), end
         found = _or_none(error(standing[0], visited))
-        row = {"step": done, "round": number, "error": found}
+        seconds = round(time.perf_counter() - started, 3)
+        row = {"step": done, "round": number, "error": found, "seconds": seconds}
         yield row, problem.deployed(standing[0])
 
 

@@ -26,7 +26,7 @@ from learned_opt_rl.training.distillation.unrolled import (
     expression_rule,
     network_rule,
 )
-from learned_opt_rl.training.evolution.learned import FAMILIES
+from learned_opt_rl.training.evolution.learned import FAMILIES, Form
 
 MARGIN = 1e-6
 """Of LPO's drift while it is distilled, teacher and student; specified so."""
@@ -101,7 +101,7 @@ def teacher(
         content = read_limited(path, "give another file")
         return _closed_form(name, content, learning_rate)
     if (path / "config.json").is_file():
-        return _of_run(name, path)
+        return _of_run(name, path, learning_rate)
     if (path / "card.json").is_file():
         card = Card.load(path / "card.json")
         artifact = load_entry(Entry(card, path, "path"))
@@ -136,7 +136,7 @@ def _random(
     return _network(name, algorithm, sizes, weights, hashlib.sha256(name.encode()))
 
 
-def _of_run(name: str, folder: pathlib.Path) -> Teacher:
+def _of_run(name: str, folder: pathlib.Path, learning_rate: float | None) -> Teacher:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))["config"]
         algorithm, sizes = config["algorithm"], config["architecture"]
@@ -145,6 +145,9 @@ def _of_run(name: str, folder: pathlib.Path) -> Teacher:
         raise ValueError(f"teacher={name!r} is no run of train: {error!r}") from error
     digest = hashlib.sha256(content)
     weights = load_safetensors(folder / "best.safetensors", digest.hexdigest())
+    if algorithm == "expression":
+        text = Form(**sizes).evolved(weights).to_text()
+        return _closed_form(name, text.encode(), learning_rate)
     return _network(name, algorithm, sizes, weights, digest)
 
 
@@ -172,6 +175,7 @@ def _network(
         )
     family = FAMILIES[algorithm]
     architecture = family.architecture(**sizes)
+    sizes = dataclasses.asdict(architecture)  # with those that have defaults
     unrolled = drift = None
     if algorithm == "lpo":
         drift = lpo.drift(weights, clip_eps=sizes["clip_eps"], margin=MARGIN)
@@ -183,7 +187,7 @@ def _network(
     def rule(config: PPOConfig, environment: str) -> Rule:
         return family.rule(weights, architecture, config, environment)
 
-    return Teacher(name, algorithm, dict(sizes), sha256, weights, unrolled, drift, rule)
+    return Teacher(name, algorithm, sizes, sha256, weights, unrolled, drift, rule)
 
 
 def _closed_form(

@@ -31,7 +31,10 @@ from learned_opt_rl.training.evolution.tensorboard import TensorBoard
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How a campaign is run, which its numbers do not depend on (see `fitness`).
+    """How a campaign is run; but for their last digits its numbers do not depend on it.
+
+    Those follow from `block` (see `fitness`), whose default off the CPU is another for
+    other `devices`: give it to have the same numbers on more of them.
 
     Attributes:
         devices: How many share each generation.
@@ -102,7 +105,7 @@ class Campaign:
             standing = folder.load(template)
             fresh = standing is None
             standing = self._first() if standing is None else standing
-            folder.claim()
+            folder.claim(fresh)
             fresh, standing = processes.of_the_first((fresh, standing))
             return self._rest(fresh, standing, folder)
 

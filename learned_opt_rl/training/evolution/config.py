@@ -66,8 +66,8 @@ class EvolutionConfig:
 
     Example:
         >>> config = EvolutionConfig("open", {"carry": None, "width": 16})
-        >>> config.population, config.steps_per_generation
-        (64, 639631360)
+        >>> config.population, config.horizon(0)
+        (64, 10000000)
     """
 
     algorithm: str
@@ -156,11 +156,6 @@ class EvolutionConfig:
                 f"{', '.join(missing)}, only of {', '.join(known)}; use none"
             )
         return tuple(known[name] for name in self.environments)
-
-    @property
-    def steps_per_generation(self) -> int:
-        """Environment steps of the first generation, without validation."""
-        return self.population * self.rollouts * self.steps_per_member(self.horizon(0))
 
     def validation_due(self, done: int) -> bool:
         """Whether the mean is validated after so many generations."""

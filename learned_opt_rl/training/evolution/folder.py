@@ -63,7 +63,8 @@ def read_config(folder: pathlib.Path) -> EvolutionConfig:
     """
     path = folder / CONFIG
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))["config"]
+        made = json.loads(path.read_text(encoding="utf-8"))
+        fields = made["config"]
     except FileNotFoundError:
         raise ValueError(
             f"{folder} holds no campaign ({CONFIG} is missing); start one with "
@@ -71,6 +72,11 @@ def read_config(folder: pathlib.Path) -> EvolutionConfig:
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no configuration of a campaign: {error}") from None
+    if made.get("kind") == "distillation":
+        raise ValueError(
+            f"{folder} holds a distillation, not a campaign; that goes on, or starts "
+            "anew, with the `learned-opt-rl train distil` that made it"
+        )
     return EvolutionConfig.from_json(fields)
 
 
@@ -111,13 +117,17 @@ class Folder:
         identity = config.as_json()
         del identity["generations"]
         self._states = [Checkpoint(path / name, identity) for name in STATES]
-        for name in (CONFIG, BEST, *STATES):
+        for name in (CONFIG, LOG, BEST, *STATES):
             for unfinished in path.glob(f".{name}.*"):
                 unfinished.unlink()
         check_same(path, config)
 
-    def claim(self) -> None:
-        """Makes the folder this campaign's."""
+    def claim(self, fresh: bool) -> None:
+        """Makes the folder this campaign's.
+
+        Args:
+            fresh: Whether it has no state yet, so that it starts now.
+        """
         made = {"config": self._config.as_json(), **provenance()}
         path = self.path / CONFIG
         if path.exists():
@@ -125,7 +135,7 @@ class Folder:
             _warn_of_changes(before, made)
             # What it was started from may be another by now, or not be here.
             made["start_sha256"] = before.get("start_sha256")
-        else:
+        if fresh:
             made["start_sha256"] = start_digest(self._config.start)
         write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
 
@@ -139,7 +149,8 @@ class Folder:
             The state, or None if there is none yet.
 
         Raises:
-            ValueError: There are files, and none of them can be read.
+            ValueError: There are files, and none of them can be read; or the log has
+                generations, and there are no files.
         """
         found: dict[int, Standing] = {}
         refused = []
@@ -154,6 +165,13 @@ class Folder:
             raise ValueError(
                 f"no state can be read ({'; '.join(refused)}); restore one of these "
                 "files, or start anew in another folder"
+            )
+        if not found and any(
+            row["generation"] for row in results.read(self.path / LOG)
+        ):
+            raise ValueError(
+                f"{self.path / LOG} has generations, but {' and '.join(STATES)} are "
+                "missing; restore one of these files, or start anew in another folder"
             )
         done = max(found, default=-1)
         if refused:

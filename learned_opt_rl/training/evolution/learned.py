@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from learned_opt_rl import artifacts, expressions
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts.weights import load_safetensors
-from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.errors import ArtifactError, WeightsError
 from learned_opt_rl.evaluation._identity import weights_digest
 from learned_opt_rl.evaluation.optimizers import Rule, handcrafted
 from learned_opt_rl.rules import discovered, lpo, no_features, open_rl, optim4rl
@@ -49,6 +50,30 @@ class Form:
     def function(self) -> expressions.Function:
         """The text, parsed."""
         return expressions.parse(self.text)
+
+    def evolved(self, weights: Mapping[str, Any]) -> expressions.Function:
+        """The function with other constants; as text they are these to the bit.
+
+        Args:
+            weights: float32 scalars by name.
+
+        Raises:
+            WeightsError: They are not those that the text declares.
+        """
+        function = self.function
+        declared = {constant.name for constant in function.constants}
+        if {name: np.shape(value) for name, value in weights.items()} != {
+            name: () for name in declared
+        }:
+            raise WeightsError(
+                f"the weights {sorted(weights)} are not the constants that the "
+                f"function declares, {sorted(declared)}"
+            )
+        constants = tuple(
+            dataclasses.replace(c, value=float(str(np.float32(weights[c.name]))))
+            for c in function.constants
+        )
+        return dataclasses.replace(function, constants=constants)
 
 
 class Family(NamedTuple):

@@ -59,7 +59,10 @@ class Progress:
         peak = estimate.memory_peak()
         if peak is not None:
             shown += f"  {peak / 2**30:.1f} GiB"
-        if row.get("std") == 0:
+        if row["mean"] is None:
+            # As where episodes are longer than the runs.
+            shown += "  (no member has a return: raise horizons?)"
+        elif row.get("std") == 0:
             # As from zeros with a small sigma, over short runs.
             shown += "  (all members equal, nothing moves: raise sigma?)"
         if self._bar is None:

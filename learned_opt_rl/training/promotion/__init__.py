@@ -22,7 +22,7 @@ from learned_opt_rl.artifacts.weights import check_weights
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation import cards, compare, results
 from learned_opt_rl.evaluation._execution import Failure, Plan
-from learned_opt_rl.evaluation._identity import identity, wanted
+from learned_opt_rl.evaluation._identity import forget_digests, identity, wanted
 from learned_opt_rl.evaluation._lock import locked
 from learned_opt_rl.evaluation.results import Row
 from learned_opt_rl.training.promotion import kept, swap, texts
@@ -147,8 +147,8 @@ class _Promoting:
         self.sha256 = card.weights.sha256
         self.target = self.root / asked.name
         swap.recover(self.target)
-        with registry.bundled_in(self.root):
-            self.holder = _holder(asked.name, self.target)
+        forget_digests()
+        self.holder = self._holder_now()
         self.rows = self.runs / compare.ROWS
         self.results = asked.results or self._default_results()
         for row in self._filed():
@@ -178,8 +178,7 @@ class _Promoting:
             devices=asked.devices,
             settings=asked.settings,
         )
-        # What has the name already may be these very weights.
-        rival = self.holder and self.holder.card.weights.sha256 != self.sha256
+        rival = self.holder is not None and not self._is_holder
         beside = (*([asked.name] if rival else []), *asked.baselines)
         others = dataclasses.replace(comparison, rules=beside)
         self._stage([])
@@ -203,6 +202,7 @@ class _Promoting:
     def decide(self) -> tuple[pathlib.Path, Verdict | None]:
         """Promotes, or raises `WorseError`."""
         _check_returns(self.evaluated.new)
+        self._check_holder()
         failures, verdict = texts.failures(self.run, self.evaluated), None
         if self.old:
             seen = self.evaluated
@@ -223,6 +223,30 @@ class _Promoting:
         kept.keep(self.asked.run, folder, self.sha256)
         swap.replace(folder, self.target)
         return self.target, verdict
+
+    def _holder_now(self) -> registry.Entry | None:
+        with registry.bundled_in(self.root):
+            return _holder(self.asked.name, self.target)
+
+    @property
+    def _is_holder(self) -> bool:
+        """Whether what has the name already is these very weights."""
+        return self.holder is not None and (
+            self.holder.card.weights.sha256 == self.sha256
+        )
+
+    def _check_holder(self) -> None:
+        """An evaluation takes hours, in which another run may have been promoted."""
+        before, now = (
+            entry and entry.card.weights.sha256
+            for entry in (self.holder, self._holder_now())
+        )
+        if before != now:
+            raise ValueError(
+                f"{self.asked.name!r} was given to other weights meanwhile (sha256 "
+                f"{before} -> {now}), which these were not compared with; give the "
+                "same command once more"
+            )
 
     @functools.cached_property
     def _about(self) -> dict[str, Any]:
@@ -252,6 +276,8 @@ class _Promoting:
         name, weights = file(self.run)
         (folder / name).write_bytes(weights)
         card = {**self._about, "known_failures": failures}
+        if self.holder is not None and self._is_holder:
+            card["results"] = self.holder.card.to_dict()["results"]
         content = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
         (folder / "card.json").write_text(content, encoding="utf-8")
 

@@ -50,9 +50,8 @@ class Candidate:
 
     @property
     def algorithm(self) -> str:
-        """As a card has it: closed forms are expressions."""
-        name = self.fields["algorithm"]
-        return "expression" if name == "discovered" else name
+        """Its name, as in a card."""
+        return self.fields["algorithm"]
 
     @property
     def sizes(self) -> Mapping[str, Any]:

@@ -84,4 +84,6 @@ def _distillation(fields: Mapping[str, Any]) -> Iterator[str]:
 def _word(value: Any) -> str:
     if isinstance(value, list):
         return "x".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
     return "none" if value is None else str(value)

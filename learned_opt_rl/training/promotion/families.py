@@ -13,6 +13,7 @@ from learned_opt_rl.artifacts._architectures import kind_of
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.features import DECAYS
 from learned_opt_rl.rules._tuned import tuned
+from learned_opt_rl.training.evolution.learned import Form, Learned
 from learned_opt_rl.training.promotion.candidate import Candidate
 
 _OPEN_2024 = {
@@ -158,50 +159,42 @@ def file(candidate: Candidate) -> tuple[str, bytes]:
     if candidate.algorithm != "expression":
         return "weights.safetensors", candidate.content
     form = _evolved_form(candidate)
-    about = itertools.takewhile(lambda line: line[:1] == "#", _text(candidate))
+    lines = candidate.sizes["text"].splitlines(keepends=True)
+    about = itertools.takewhile(lambda line: line[:1] == "#", lines)
     return "expression.txt", ("".join(about) + form.to_text()).encode()
 
 
-def _text(candidate: Candidate) -> list[str]:
-    sizes = candidate.sizes
-    return str(sizes.get("text", sizes.get("expression"))).splitlines(keepends=True)
-
-
 def _evolved_form(candidate: Candidate) -> expressions.Function:
-    """The function with the constants as they are now; they print as float32 do."""
-    function = expressions.parse("".join(_text(candidate)))
-    weights: Mapping[str, Any] = candidate.weights
-    declared = {constant.name for constant in function.constants}
-    if {name: np.shape(value) for name, value in weights.items()} != {
-        name: () for name in declared
-    }:
-        raise WeightsError(
-            f"{candidate.folder}: the weights {sorted(weights)} are not the constants "
-            f"that the function declares, {sorted(declared)}"
-        )
-    constants = tuple(
-        dataclasses.replace(c, value=float(str(np.float32(weights[c.name]))))
-        for c in function.constants
-    )
-    return dataclasses.replace(function, constants=constants)
+    """The function with the constants as they are now."""
+    try:
+        return Form(**candidate.sizes).evolved(candidate.weights)
+    except WeightsError as error:
+        raise WeightsError(f"{candidate.folder}: {error}") from error
 
 
 def _architecture(
     candidate: Candidate, form: expressions.Function | None
 ) -> dict[str, Any]:
     """As a card has it; None, as for a network without carry, is left out there."""
-    algorithm, sizes = candidate.algorithm, candidate.sizes
+    algorithm = candidate.algorithm
+    if form is not None:
+        return _architecture_of(form, candidate)
+    sizes = dataclasses.asdict(Learned(algorithm, candidate.sizes).architecture)
     known = {name: value for name, value in sizes.items() if value is not None}
     if algorithm in ("open", "no_features"):
         kind = "recurrent" if "carry" in known else "feed_forward"
         return {"type": kind, **known}
     if algorithm == "optim4rl":
         return known | {"learning_rate": _optim4rl_rate(candidate)}
-    if form is None:
-        return known
+    return known
+
+
+def _architecture_of(
+    form: expressions.Function, candidate: Candidate
+) -> dict[str, Any]:
     if form.kind == "drift":
-        return {"offset": float(sizes.get("offset", 0.0))}
-    made: dict[str, Any] = {"zero_mean": bool(sizes.get("zero_mean", False))}
+        return {"offset": 0.0}
+    made: dict[str, Any] = {"zero_mean": False}
     if "lr" in form.inputs:
         made["learning_rate"] = _adam_rates(candidate)[0]
         made["learning_rates"] = "adam"

@@ -62,7 +62,9 @@ def _newest(run: pathlib.Path) -> pathlib.Path | None:
     return found[max(found)] if found else None
 
 
-def located(text: str, out: pathlib.Path | None = None) -> pathlib.Path:
+def located(
+    text: str, out: pathlib.Path | None = None, *, copy: bool = True
+) -> pathlib.Path:
     """The folder of the run that is to go on.
 
     Args:
@@ -70,6 +72,7 @@ def located(text: str, out: pathlib.Path | None = None) -> pathlib.Path:
             that one is copied, and what it was is left as it is.
         out: Where to; by default ``NAME-campaign``. If the campaign is there already,
             that one goes on.
+        copy: Whether it is copied; else it is told where it is, to be read.
 
     Returns:
         The folder.
@@ -117,6 +120,8 @@ def located(text: str, out: pathlib.Path | None = None) -> pathlib.Path:
                 "another folder"
             )
         return out
+    if not copy:
+        return campaign
     _copy(entry, campaign, out)
     return out
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from learned_opt_rl.evaluation import statistics
 from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.promotion.candidate import Candidate
 from learned_opt_rl.training.promotion.command import command
 from learned_opt_rl.training.promotion.verdict import shown
@@ -47,11 +48,15 @@ def _evolution(candidate: Candidate) -> str:
         f"{steps:,}{f' from generation {first} on' if first else ''}"
         for first, steps in fields["horizons"]
     )
+    # evosax's strategies have rates of their own.
+    rate = f"learning rate {fields['learning_rate']:g}"
+    if "strategy" in fields:
+        rate = f"strategy {fields['strategy']} of evosax"
     parts = [
         f"Evolved from {start} for {_generations(log)} generations of "
         f"{fields['population']} members, rollouts of each {fields['rollouts']}, sigma "
-        f"{fields['sigma']:g}, learning rate {fields['learning_rate']:g}, "
-        f"normaliser {fields['normaliser']}. Environment steps of a run: {stages}."
+        f"{fields['sigma']:g}, {rate}, normaliser {fields['normaliser']}. Environment "
+        f"steps of a run: {stages}."
     ]
     if fields.get("agent"):
         parts.append(f"The agent differs from the published one: {fields['agent']}.")
@@ -62,7 +67,8 @@ def _evolution(candidate: Candidate) -> str:
             f"{fields['validation_seeds']} seeds"
             + (
                 f", where the start had {log[0]['validation']:.4g}."
-                if log[0].get("validation") is not None and best is not log[0]
+                if log[0].get("validation") is not None
+                and best.get("horizon") == fields["horizons"][0][1]
                 else "."
             )
         )
@@ -70,14 +76,15 @@ def _evolution(candidate: Candidate) -> str:
 
 
 def _distillation(candidate: Candidate) -> str:
-    """All settings that are a number or a word, and the last row of the log."""
+    """All settings that are a number or a word, and the row that was selected."""
     sha = candidate.made.get("teacher_sha256")
-    last = candidate.log[-1] if candidate.log else {}
+    select = candidate.fields.get("select", "error")
+    best = best_row(candidate.log, select) if candidate.log else {}
     parts = [
         f"Distilled from {candidate.fields.get('teacher', 'a function')}"
         f"{f' (sha256 {sha})' if sha else ''}.",
         f"Settings: {_plain(candidate.fields)}.",
-        f"At the end: {_plain(last) or 'unknown'}.",
+        f"Of these weights: {_plain(best) or 'unknown'}.",
     ]
     return " ".join(parts)
 
@@ -141,6 +148,11 @@ def failures(candidate: Candidate, evaluated: Evaluated) -> list[str]:
         found.append(
             f"It was trained on runs of {candidate.horizon:,} environment steps, and "
             f"evaluated on runs of {steps:,}."
+        )
+    agent = candidate.fields.get("agent")
+    if agent:
+        found.append(
+            f"Agents had other settings in training than in evaluation: {agent}."
         )
     new = {row["environment"] for row in evaluated.new}
     missing = [name for name in candidate.environments if name not in new]
