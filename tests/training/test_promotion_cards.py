@@ -19,7 +19,12 @@ from learned_opt_rl.training.evolution.settings import parse
 from learned_opt_rl.training.promotion import Promotion, candidate, promote
 from learned_opt_rl.training.promotion.command import command
 from learned_opt_rl.training.promotion.families import described, file
-from learned_opt_rl.training.promotion.texts import _little, training
+from learned_opt_rl.training.promotion.texts import (
+    Evaluated,
+    _little,
+    failures,
+    training,
+)
 from learned_opt_rl.training.promotion.verdict import judge, shown
 from tests.artifact_files import card_data, write_card
 from tests.evaluation.result_rows import row, table
@@ -319,3 +324,18 @@ def test_rows_of_other_weights_are_no_results_of_a_card(tmp_path):
     found = cards.fill_results(tmp_path / "tiny", tmp_path / "rows.jsonl", "a/b.jsonl")
     (measured,) = [r for r in found if r["source"] == "a/b.jsonl"]
     assert (measured["mean"], measured["seeds"]) == (4.0, 2)
+
+
+def test_agents_of_other_settings_than_in_training_are_told(tmp_path):
+    run = network(tmp_path / "run", "open")
+    path = run / "config.json"
+    made = json.loads(path.read_text())
+    made["config"]["agent"] = {"hidden": [8, 8], "epochs": 1}
+    path.write_text(json.dumps(made))
+    here = row("tiny", "CartPole-v1", 0, 1.0)
+    here["config"] = {"hidden": [64, 64], "epochs": 1}
+    told = failures(candidate.read(run), Evaluated([here], [], "adam"))
+    assert "Its agents in training were others than here: hidden [8, 8]." in told
+    here["config"] = {"hidden": (8, 8), "epochs": 1}
+    told = failures(candidate.read(run), Evaluated([here], [], "adam"))
+    assert not [text for text in told if "others than here" in text]

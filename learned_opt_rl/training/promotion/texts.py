@@ -149,11 +149,15 @@ def failures(candidate: Candidate, evaluated: Evaluated) -> list[str]:
             f"It was trained on runs of {candidate.horizon:,} environment steps, and "
             f"evaluated on runs of {steps:,}."
         )
-    agent = candidate.fields.get("agent")
-    if agent:
-        found.append(
-            f"Agents had other settings in training than in evaluation: {agent}."
-        )
+    evaluation = evaluated.new[0]["config"]
+    other = {
+        name: value
+        for name, value in (candidate.fields.get("agent") or {}).items()
+        if name in evaluation and _tuples(evaluation[name]) != _tuples(value)
+    }
+    if other:
+        told = ", ".join(f"{name} {value}" for name, value in other.items())
+        found.append(f"Its agents in training were others than here: {told}.")
     new = {row["environment"] for row in evaluated.new}
     missing = [name for name in candidate.environments if name not in new]
     if missing:
@@ -192,3 +196,7 @@ def _little(candidate: Candidate) -> Iterable[str]:
             f"It had {generations} generations of {population} members, far fewer than "
             "published campaigns (250 to 700 generations of 32 to 64)."
         )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
