@@ -59,7 +59,9 @@ def _evolution(candidate: Candidate) -> str:
         f"steps of a run: {stages}."
     ]
     if fields.get("agent"):
-        parts.append(f"The agent differs from the published one: {fields['agent']}.")
+        parts.append(
+            f"The agent differs from the published one: {_told(fields['agent'])}."
+        )
     if best is not None:
         parts.append(
             f"The weights are the mean after generation {best['generation']}, which "
@@ -156,8 +158,7 @@ def failures(candidate: Candidate, evaluated: Evaluated) -> list[str]:
         if name in evaluation and _tuples(evaluation[name]) != _tuples(value)
     }
     if other:
-        told = ", ".join(f"{name} {value}" for name, value in other.items())
-        found.append(f"Its agents in training were others than here: {told}.")
+        found.append(f"Its agents in training were others than here: {_told(other)}.")
     new = {row["environment"] for row in evaluated.new}
     missing = [name for name in candidate.environments if name not in new]
     if missing:
@@ -196,6 +197,10 @@ def _little(candidate: Candidate) -> Iterable[str]:
             f"It had {generations} generations of {population} members, far fewer than "
             "published campaigns (250 to 700 generations of 32 to 64)."
         )
+
+
+def _told(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _tuples(value: Any) -> Any:
