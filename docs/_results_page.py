@@ -73,8 +73,11 @@ def write_evolved(folder: pathlib.Path, rows: pathlib.Path, start: str) -> None:
 
 def write_distilled(generated: pathlib.Path, folder: pathlib.Path) -> None:
     """Write a line per distilled artifact that has its run beside its card."""
-    runs = sorted(folder.glob("distilled/*/campaign"))
-    lines = [[f"`distilled/{run.parent.name}`", *cells(run)] for run in runs]
+    lines = [
+        [f"`{path.parent.parent.relative_to(folder)}`", *cells(path.parent)]
+        for path in sorted(folder.glob("**/campaign/config.json"))
+        if json.loads(path.read_text("utf-8")).get("kind") == "distillation"
+    ]
     _write(generated / "distilled.md", ["artifact", *COLUMNS], lines)
 
 
