@@ -18,7 +18,7 @@ from tests.expressions import strategies
 
 SHAPE = (2, 3)
 # Seconds of processor time for one text, read or refused.
-LIMIT = 1.0
+LIMIT = 5.0
 
 
 def runs(examples):

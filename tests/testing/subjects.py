@@ -74,14 +74,14 @@ INITIAL_UPDATE_RULES = {
     ),
 }
 
-# Networks of one shape differ in their numbers alone, and all closed forms share one
-# rule. The four of these have between them what it can do: sums over a leaf; slots,
-# dormancy and layer position; momenta, noise and a learning rate; normalised tensors
-# and the mean over all leaves.
+# Networks of one shape differ in their numbers alone (the smaller recurrent one is
+# among those with initial weights), and all closed forms share one rule. The four of
+# these have between them what it can do: sums over a leaf; slots, dormancy and layer
+# position; momenta, noise and a learning rate; normalised tensors and the mean over
+# all leaves.
 USUAL = {
     "minatar",
     "goldie2024/minatar",
-    "goldie2024/breakout",
     "discovered/archive_clipped",
     "discovered/discovered_3",
     "discovered/open_recurrent_llm_minatar",

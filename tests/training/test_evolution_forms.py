@@ -64,6 +64,7 @@ def test_sign_mixture_starts_as_annealed_sign_momentum():
     np.testing.assert_allclose(found, -0.75 * np.exp(-7.13) * sign, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_campaign_keeps_the_constants_by_name(tmp_path):
     config = EvolutionConfig(
         "expression",
