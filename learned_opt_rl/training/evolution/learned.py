@@ -21,7 +21,7 @@ from learned_opt_rl.rules import discovered, lpo, no_features, open_rl, optim4rl
 from learned_opt_rl.rules._tuned import tuned
 
 _SUFFIX = ".safetensors"
-_OPTIM4RL_SHARE = 0.1  # of Adam's tuned learning rate; Goldie et al. 2024, B.4
+OPTIM4RL_SHARE = 0.1  # of Adam's tuned learning rate; Goldie et al. 2024, B.4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _no_features(weights: Any, _: Any, config: PPOConfig, environment: str) -> R
 
 
 def _optim4rl(weights: Any, _: Any, config: PPOConfig, environment: str) -> Rule:
-    rate = _OPTIM4RL_SHARE * tuned("adam", environment)["learning_rate"]
+    rate = OPTIM4RL_SHARE * tuned("adam", environment)["learning_rate"]
     return Rule(lambda key: optim4rl.scale_by_optim4rl(weights, rate))
 
 

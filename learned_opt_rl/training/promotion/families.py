@@ -13,7 +13,7 @@ from learned_opt_rl.artifacts._architectures import kind_of
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.features import DECAYS
 from learned_opt_rl.rules._tuned import tuned
-from learned_opt_rl.training.evolution.learned import Form, Learned
+from learned_opt_rl.training.evolution.learned import OPTIM4RL_SHARE, Form, Learned
 from learned_opt_rl.training.promotion.candidate import Candidate
 
 _OPEN_2024 = {
@@ -126,7 +126,7 @@ def described(candidate: Candidate) -> dict[str, Any]:
         )
     form = _evolved_form(candidate) if algorithm == "expression" else None
     architecture = _architecture(candidate, form)
-    content = file(candidate)[1]
+    name, content = file(candidate)
     count = sum(np.size(leaf) for leaf in _leaves(candidate.weights))
     return {
         "kind": kind_of(algorithm, architecture),
@@ -136,7 +136,7 @@ def described(candidate: Candidate) -> dict[str, Any]:
         "inputs": list(_inputs(algorithm, architecture, form)),
         "citation": dict(FAMILIES[algorithm].citation),
         "weights": {
-            "file": file(candidate)[0],
+            "file": name,
             "sha256": hashlib.sha256(content).hexdigest(),
             "parameters": count,
             "format": "expression" if form else "safetensors",
@@ -210,7 +210,7 @@ def _optim4rl_rate(candidate: Candidate) -> float:
             f"of {', '.join(map(str, rates))}, and a card has one; promote a campaign "
             "in one environment"
         )
-    return float(f"{0.1 * rates[0]:.6g}")
+    return float(f"{OPTIM4RL_SHARE * rates[0]:.6g}")
 
 
 def _adam_rates(candidate: Candidate) -> list[float]:

@@ -12,7 +12,8 @@ from learned_opt_rl.artifacts import registry
 from learned_opt_rl.errors import UnknownArtifactError
 from learned_opt_rl.evaluation import results
 from learned_opt_rl.evaluation._checkpoint import RefusedError, read_whole
-from learned_opt_rl.training.evolution.folder import BEST, CONFIG, LOG
+from learned_opt_rl.training.evolution import curve
+from learned_opt_rl.training.evolution.folder import BEST, CONFIG, LOG, STATES
 
 CAMPAIGN = "campaign"
 CURVE = "learning-curve.png"
@@ -47,14 +48,14 @@ def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
             campaign / LOG,
             [{k: v for k, v in row.items() if k != "fitness"} for row in rows],
         )
-    if (run / "curve.png").exists():
-        shutil.copy(run / "curve.png", folder / CURVE)
+    if (run / curve.CURVE).exists():
+        shutil.copy(run / curve.CURVE, folder / CURVE)
 
 
 def _newest(run: pathlib.Path) -> pathlib.Path | None:
     """The whole state that is furthest on."""
     found = {}
-    for path in sorted(run.glob("state-*.npz")):
+    for path in filter(pathlib.Path.exists, (run / name for name in STATES)):
         try:
             found[read_whole(path)[1]["done"]] = path
         except RefusedError:
