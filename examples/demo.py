@@ -5,7 +5,7 @@ people run it, and with Adam tuned and annealed for this very game. Run it with
 ``make demo``; it takes a few minutes on two cores and leaves a picture of the learning
 curves and the raw results in ``demo/``.
 
-The bundled optimiser imitates a formula, annealed sign-momentum, and does not beat a
+The bundled optimiser imitates a formula, evolved signs of momenta, and does not beat a
 tuned Adam: its card says what it is. What the authors' released OPEN does with ten
 times as many steps is in the README.
 """
