@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from learned_opt_rl.envs import Environment
+from learned_opt_rl.evaluation import results
 from learned_opt_rl.evaluation._agents import agent_of
 from learned_opt_rl.evaluation._checkpoint import Checkpoint
 from learned_opt_rl.evaluation._identity import weights_digest
@@ -127,13 +128,13 @@ def rows(
             "agent": agent_of(config),
             "seed": int(seed),
             "total_timesteps": config.total_timesteps,
-            "final_return": _finite(curves[i, -1]),
-            "auc": _finite(_mean(curves[i])),
+            "final_return": results.number(curves[i, -1]),
+            "auc": results.number(_mean(curves[i])),
             "diverged": not all(
                 np.isfinite(leaf[i]).all() for leaf in jax.tree.leaves(params)
             ),
             "nan_updates": int(nan_updates[i]),
-            "curve": [_finite(value) for value in curves[i]],
+            "curve": [results.number(value) for value in curves[i]],
             "dormant": _thinned(dormant[i]),
             **shared,
         }
@@ -152,7 +153,7 @@ def _thinned(values: np.ndarray) -> list[float | None]:
     if np.isnan(values).all():
         return []
     every = math.ceil(len(values) / _DORMANT_POINTS)
-    return [_finite(value) for value in values[::-1][::every][::-1]]
+    return [results.number(value) for value in values[::-1][::every][::-1]]
 
 
 def _mean(values: Any) -> float:
@@ -160,8 +161,3 @@ def _mean(values: Any) -> float:
     values = np.asarray(values, float)
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else math.nan
-
-
-def _finite(value: Any) -> float | None:
-    """JSON has no NaN; a missing number says as much."""
-    return float(value) if math.isfinite(value) else None

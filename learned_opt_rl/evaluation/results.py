@@ -6,6 +6,7 @@ row; it is reported when read, and cut off when the next rows are added.
 """
 
 import json
+import math
 import os
 import pathlib
 import warnings
@@ -135,3 +136,19 @@ def grouped(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
     for row in rows:
         groups.setdefault((row["rule"], row["environment"]), []).append(row)
     return groups
+
+
+def number(value: Any) -> float | None:
+    """A number as a row has it: JSON has no NaN, a missing number says as much.
+
+    Args:
+        value: A scalar.
+
+    Returns:
+        The value as a float; None if it is not finite.
+
+    Example:
+        >>> number(1), number(float("nan"))
+        (1.0, None)
+    """
+    return float(value) if math.isfinite(value) else None

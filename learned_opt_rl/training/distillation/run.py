@@ -208,7 +208,7 @@ def _fit(
         end = min(done + config.every, *starts[number:], config.steps)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(done, end))
         standing, done = advance(standing, keys, visited), end
-        found = _or_none(error(standing[0], visited))
+        found = results.number(error(standing[0], visited))
         seconds = round(time.perf_counter() - started, 3)
         row = {"step": done, "round": number, "error": found, "seconds": seconds}
         yield row, problem.deployed(standing[0])
@@ -254,7 +254,7 @@ def _returns(config: DistillationConfig) -> Any:
     def returns(weights: Any) -> dict[str, float | None]:
         vector = ravel_pytree(weights)[0]
         found = np.mean([np.asarray(run(vector, key)) for key in keys], axis=0)
-        means = map(_or_none, found.tolist())
+        means = map(results.number, found.tolist())
         return dict(zip(config.environments, means, strict=True))
 
     return returns
@@ -292,11 +292,6 @@ def best_row(rows: list[Row], select: str) -> Row:
     if select == "error":  # of other rounds it is about other inputs
         rows = [row for row in rows if row["round"] == rows[-1]["round"]]
     return max(rows, key=worth)
-
-
-def _or_none(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
 
 
 def _finite(weights: Any) -> bool:

@@ -224,11 +224,11 @@ class Campaign:
         return {
             "generation": generation + 1,
             "horizon": config.horizon(generation),
-            "best": _number(known.max(initial=-math.inf)),
-            "mean": _number(known.mean()) if known.size else None,
-            "std": _number(known.std()) if known.size else None,
+            "best": results.number(known.max(initial=-math.inf)),
+            "mean": results.number(known.mean()) if known.size else None,
+            "std": results.number(known.std()) if known.size else None,
             "failed": int(fitness.size - known.size),
-            "fitness": [_number(value) for value in fitness],
+            "fitness": [results.number(value) for value in fitness],
             "returns": _by_environment(config, returns),
             "steps_per_second": round(steps / seconds, 1),
             "seconds": round(seconds, 3),
@@ -245,7 +245,7 @@ class Campaign:
         value = judging.fitness(returns, config)[0]
         row = {
             **row,
-            "validation": _number(value),
+            "validation": results.number(value),
             "validation_returns": _by_environment(config, returns),
         }
         # A value of another horizon, such as -inf of none, is no rival; NaN never wins.
@@ -303,17 +303,12 @@ class Campaign:
         self._stream.flush()
 
 
-def _number(value: Any) -> float | None:
-    """As JSON has it: numbers that are not finite are None."""
-    return float(value) if np.isfinite(value) else None
-
-
 def _by_environment(
     config: EvolutionConfig, returns: np.ndarray
 ) -> dict[str, float | None]:
     """Mean raw return in each environment."""
     means = returns.mean((0, 1))
     return {
-        name: _number(mean)
+        name: results.number(mean)
         for name, mean in zip(config.environments, means, strict=True)
     }
