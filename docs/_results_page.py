@@ -82,13 +82,13 @@ def write_distilled(generated: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def write_bench(
-    folder: pathlib.Path, report: pathlib.Path, rows: str, columns: Sequence[str]
+    path: pathlib.Path, report: pathlib.Path, rows: str, columns: Sequence[str]
 ) -> None:
-    """Write some columns of a benchmark's rows, under their names."""
+    """Write some columns of a benchmark's rows, under their names, to ``path``."""
     found = json.loads(report.read_text(encoding="utf-8"))[rows]
     heads = [column.replace("_", " ") for column in columns]
     lines = [[_cell(row.get(column)) for column in columns] for row in found]
-    _write(folder / f"{report.stem}.md", heads, lines)
+    _write(path, heads, lines)
 
 
 def _write(

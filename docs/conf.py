@@ -46,7 +46,8 @@ exclude_patterns = [
     "_generated/conformance.md",
     "_generated/breakout_1e6.md",
     "_generated/distilled.md",
-    "_generated/evolution.md",
+    "_generated/evolution_parts.md",
+    "_generated/evolution_populations.md",
     "_generated/minatar_1e6.md",
     "_generated/environments.md",
     "_generated/minatar_1e7.md",
@@ -90,6 +91,22 @@ if os.environ.get("DOCS_INTERSPHINX"):
     }
 
 
+# (page, report, its rows) and the columns that are shown.
+BENCHMARKS = {
+    ("environments", "environments", "environments"): (
+        "environment observation steps_per_second compile_seconds"
+    ),
+    ("purejaxrl", "purejaxrl", "rows"): (
+        "environment loop steps_per_second times_purejaxrl"
+    ),
+    ("evolution_parts", "evolution", "parts"): "preset part processor_seconds share",
+    ("evolution_populations", "evolution", "populations"): (
+        "preset devices population single_steps_per_second "
+        "population_steps_per_second relative relative_processor"
+    ),
+}
+
+
 def _write_artifact_pages(app: Sphinx) -> None:
     """Write the artifact pages before Sphinx reads its sources."""
     write_pages(HERE / "_generated")
@@ -103,18 +120,9 @@ def _write_results(generated: pathlib.Path, raw: pathlib.Path) -> None:
     write_evolved(generated, raw / "minatar_1e6.jsonl", "distilled/sign_momentum")
     write_missing_features(generated, raw / "missing_features.jsonl")
     write_published(generated, raw / "minatar_1e7.jsonl")
-    write_bench(
-        generated,
-        raw / "environments.json",
-        "environments",
-        ["environment", "observation", "steps_per_second", "compile_seconds"],
-    )
-    write_bench(
-        generated,
-        raw / "purejaxrl.json",
-        "rows",
-        ["environment", "loop", "steps_per_second", "times_purejaxrl"],
-    )
+    for (page, report, rows), columns in BENCHMARKS.items():
+        path, source = generated / f"{page}.md", raw / f"{report}.json"
+        write_bench(path, source, rows, columns.split())
 
 
 def _skip_field_aliases(

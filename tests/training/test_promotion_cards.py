@@ -3,6 +3,7 @@
 import importlib
 import json
 import shlex
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -198,6 +199,9 @@ def test_a_distillation(tmp_path, monkeypatch):
         for step, error, seconds in rows
     ]
     results.append(run / "log.jsonl", made)
+    with pytest.raises(ValueError, match="not finished; give the `train distil`"):
+        candidate.read(run)
+    shutil.copy(run / "best.safetensors", run / "final.safetensors")
     with pytest.raises(ValueError, match="trained in no environment; name some"):
         promote(Promotion(run, "tiny", pretrained=tmp_path))
     promoted(tmp_path, monkeypatch, run, environments=("CartPole-v1",))

@@ -187,17 +187,18 @@ class _Promoting:
             with registry.bundled_in(root):
                 plans.append((root, compare.prepare(one)))
         self._reuse()
-        failed = []
         found: list[Row] = []
         for root, plan in plans:
             with registry.bundled_in(root):
-                failed += compare.execute(plan, self.runs, stream=stream)
+                failed = compare.execute(plan, self.runs, stream=stream)
+                if failed:  # the next execution would begin failures.jsonl anew
+                    return failed
                 found += _of_plan(plan, results.read(self.rows))
         new = [row for row in found if self._is_new(row)]
         self.old = [row for row in found if self._named(row) and not self._is_new(row)]
         others = [row for row in found if not self._named(row)]
         self.evaluated = texts.Evaluated(new, others, asked.baselines[0])
-        return failed
+        return []
 
     def decide(self) -> tuple[pathlib.Path, Verdict | None]:
         """Promotes, or raises `WorseError`."""
@@ -398,5 +399,6 @@ def _check_returns(rows: Iterable[Row]) -> None:
         raise WorseError(
             f"{len(none)} of {len(rows)} runs of the new weights have no return (in "
             f"{', '.join(sorted(set(none)))}): they diverged, or no episode ended; "
-            "nothing was promoted"
+            "nothing was promoted; train on, or evaluate them where they were trained "
+            "(environments, length of runs)"
         )

@@ -14,6 +14,7 @@ from learned_opt_rl.artifacts.weights import (
     read_limited,
 )
 from learned_opt_rl.evaluation import results
+from learned_opt_rl.training.distillation.run import FINAL
 from learned_opt_rl.training.evolution.folder import BEST, CONFIG, LOG
 
 _EVOLUTION = {"environments", "horizons", "start", "population", "rollouts", "sigma"}
@@ -95,13 +96,14 @@ def read(folder: pathlib.Path) -> Candidate:
     """Reads a run.
 
     Args:
-        folder: Of ``train es`` or ``train distil``; it may still be running.
+        folder: Of ``train es``, which may still be running, or ``train distil``.
 
     Returns:
         What it holds now.
 
     Raises:
-        ValueError: It is no such folder, or its files cannot be read.
+        ValueError: It is no such folder, its files cannot be read, or it is of a
+            distillation that was not finished.
         WeightsError: Its best weights are missing or damaged.
 
     Example:
@@ -119,6 +121,11 @@ def read(folder: pathlib.Path) -> Candidate:
         raise ValueError(
             f"{folder / CONFIG} has no {', '.join(sorted(missing))} in its config; it "
             "is no run of a learned rule"
+        )
+    if made.get("kind") == "distillation" and not (folder / FINAL).exists():
+        raise ValueError(
+            f"{folder} holds a distillation that was not finished; give the `train "
+            "distil` that began it once more"
         )
     path = folder / BEST
     content = read_limited(path, "a run writes it with its first validation")
