@@ -105,7 +105,7 @@ class Campaign:
             standing = folder.load(template)
             fresh = standing is None
             standing = self._first() if standing is None else standing
-            folder.claim(fresh)
+            folder.claim(fresh, self._block())
             fresh, standing = processes.of_the_first((fresh, standing))
             return self._rest(fresh, standing, folder)
 
@@ -141,11 +141,16 @@ class Campaign:
     def _checked(self) -> Standing:
         """The shapes of a state, if all that is needed is there."""
         execution = self.execution
-        judging.check_execution(self.config, execution.devices, execution.block)
+        self._block()
         judging.tasks(self.config, self.config.horizon(0))  # is every one there?
         if execution.tensorboard:
             tensorboard.require()
         return jax.eval_shape(self._standing, self._vector())
+
+    def _block(self) -> int:
+        """How many runs a device trains side by side."""
+        asked = self.execution
+        return judging.check_execution(self.config, asked.devices, asked.block)
 
     def _follow(self) -> Standing:
         """The part of a process that is not the first: it never sees the folder."""
