@@ -1,6 +1,5 @@
 """Fitness by agents that are trained, on one device and on two."""
 
-import dataclasses
 import io
 import os
 import socket

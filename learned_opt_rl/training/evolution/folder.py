@@ -129,7 +129,8 @@ class Folder:
             fresh: Whether it has no state yet, so that it starts now.
             block: Runs that a device trains side by side.
         """
-        made = {"config": self._config.as_json(), "block": block, **provenance()}
+        made = {"config": self._config.as_json(), "block": block}
+        made |= provenance("evosax", "brax")
         path = self.path / CONFIG
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -212,9 +213,9 @@ def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     changed = [
         f"{name} {before['versions'].get(name)} -> {version}"
         for name, version in now["versions"].items()
-        if before.get("versions", {}).get(name) != version
+        if name in before["versions"] and before["versions"][name] != version
     ]
-    for name in ("device", "block"):
+    for name in ("revision", "device", "block"):
         if name in before and before[name] != now[name]:
             changed.append(f"{name} {before[name]} -> {now[name]}")
     if changed:

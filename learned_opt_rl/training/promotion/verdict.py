@@ -119,8 +119,8 @@ def _normalised(
 def _unit(returns: Returns, environment: str, baseline: str) -> float:
     """Never 0; where the baseline returns nothing, the largest return of any."""
     own = returns.get(baseline, {}).get(environment, {0: 0.0})
-    seen = [v for games in returns.values() for v in games[environment].values()]
-    return abs(float(np.mean([*own.values()]))) or max(map(abs, seen)) or 1.0
+    seen = [abs(v) for by in returns.values() for v in by[environment].values()]
+    return abs(float(np.mean([*own.values()]))) or max(seen) or 1.0
 
 
 def _scores(games: dict[str, dict[int, float]]) -> dict[int, float]:
