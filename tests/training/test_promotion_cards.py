@@ -15,6 +15,7 @@ from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.evaluation import cards, normalisation, results
 from learned_opt_rl.rules._tuned import tuned
 from learned_opt_rl.training.evolution import PRESETS, preset
+from learned_opt_rl.training.evolution import learned as evolved
 from learned_opt_rl.training.evolution.learned import Learned
 from learned_opt_rl.training.evolution.settings import parse
 from learned_opt_rl.training.promotion import Promotion, candidate, families, promote
