@@ -34,6 +34,7 @@ from tests.training.promotions import SETTINGS, Fake, run_of, sha256
 
 FAMILIES = {
     "open": ({"carry": 3, "width": 2}, 19),
+    "open_separated": ({"carry": None, "width": 3}, 19),
     "no_features": ({"carry": None, "width": 2}, 8),
     "optim4rl": ({"version": "arxiv2023", "carry": 2, "width": 3}, 2),
     "lpo": ({"width": 4, "clip_eps": 0.2, "margin": 1e-4}, 8),
@@ -80,7 +81,7 @@ def test_networks_of_every_algorithm(tmp_path, monkeypatch, algorithm):
     assert card.weights.sha256 == sha256(run)
     assert card.kind == ("drift" if algorithm == "lpo" else "optimizer")
     assert len(card.inputs) == FAMILIES[algorithm][1]
-    assert (card.horizon is not None) == (algorithm == "open")
+    assert (card.horizon is not None) == algorithm.startswith("open")
     assert (folder / "campaign/config.json").exists()
     if algorithm == "optim4rl":
         rate = tuned("adam", "CartPole-v1")["learning_rate"]
