@@ -17,6 +17,7 @@ _MODULES = {
     "lpo": "lpo",
     "no_features": "no_features",
     "open": "open_rl",
+    "open_separated": "open_rl",
     "optim4rl": "optim4rl",
 }
 _KINDS = {"optimizer": "optimiser", "drift": "drift", "update_rule": "update rule"}

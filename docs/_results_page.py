@@ -54,20 +54,22 @@ def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
     _write(folder / f"{rows.stem}.md", [*heads, "95% interval", "released OPEN"], lines)
 
 
-def write_evolved(folder: pathlib.Path, rows: pathlib.Path, start: str) -> None:
-    """Write rules by environments, and what each has over ``start``, seed by seed."""
+def write_evolved(folder: pathlib.Path, rows: pathlib.Path, *others: str) -> None:
+    """Write rules by environments, and what each has over others, seed by seed."""
     found = results.grouped(results.read(rows))
     environments = list(dict.fromkeys(environment for _, environment in found))
     lines = []
     for rule in dict.fromkeys(rule for rule, _ in found):
         mine = [found.get((rule, e), []) for e in environments]
-        whole = all(mine) and rule != start
-        base = [row for e in environments for row in found[(start, e)]]
-        verdict = judge(itertools.chain(*mine), base, [], "adam") if whole else None
+        more = []
+        for other in others:
+            base = [row for e in environments for row in found[(other, e)]]
+            whole = all(mine) and rule != other
+            verdict = judge(itertools.chain(*mine), base, [], "adam") if whole else None
+            more.append(shown(verdict.difference) if verdict else "")
         cells = [_seeds_and_mean(rows) if rows else "" for rows in mine]
-        more = shown(verdict.difference) if verdict else ""
-        lines.append([f"`{rule}`", *cells, more])
-    heads = ["rule", *environments, f"normalised return over `{start}`"]
+        lines.append([f"`{rule}`", *cells, *more])
+    heads = ["rule", *environments, *(f"over `{other}`" for other in others)]
     _write(folder / f"{rows.stem}.md", heads, lines)
 
 

@@ -82,6 +82,7 @@ _CHECKS: dict[str, Callable[[_Architecture, str], None]] = {
     "lpo": _LPO,
     "no_features": _network,
     "open": _network,
+    "open_separated": _network,
     "optim4rl": _OPTIM4RL,
 }
 _KINDS = {
@@ -89,6 +90,7 @@ _KINDS = {
     "lpo": "drift",
     "no_features": "optimizer",
     "open": "optimizer",
+    "open_separated": "optimizer",
     "optim4rl": "optimizer",
 }
 

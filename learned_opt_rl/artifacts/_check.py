@@ -17,6 +17,11 @@ from learned_opt_rl.errors import WeightsError
 # Algorithm -> shapes of the card's architecture; any other brings shapes of its own.
 _SHAPES: dict[str, Callable[[Mapping[str, Any]], Shapes]] = {
     "open": shapes_of,
+    "open_separated": lambda card: {
+        f"{network}.{name}": shape
+        for network in ("actor", "critic")
+        for name, shape in shapes_of(card).items()
+    },
     "lpg": lpg_shapes,
     "lpo": lambda card: lpo_shapes(card["width"]),
     "no_features": lambda card: no_features_shapes(card.get("carry"), card["width"]),

@@ -13,6 +13,7 @@ _BUILT_IN = {
     "lpo": "learned_opt_rl.rules.lpo",
     "no_features": "learned_opt_rl.rules.no_features",
     "open": "learned_opt_rl.rules.open_rl",
+    "open_separated": "learned_opt_rl.rules.open_rl",
     "optim4rl": "learned_opt_rl.rules.optim4rl",
 }
 

@@ -7,7 +7,7 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -266,13 +266,15 @@ def _print_report(
 
 
 @contextlib.contextmanager
-def refusals(*kinds: type[Exception]) -> Iterator[None]:
+def refusals(
+    *kinds: type[Exception], options: Mapping[str, str] = _OPTIONS
+) -> Iterator[None]:
     """Makes what is wrong with a request an error of one line, in its own words."""
     try:
         yield
     except kinds as error:
-        fields = rf"(?<![\w.])({'|'.join(_OPTIONS)})="
-        text = re.sub(fields, lambda found: f"{_OPTIONS[found[1]]}=", str(error))
+        fields = rf"(?<![\w.])({'|'.join(options)})="
+        text = re.sub(fields, lambda found: f"{options[found[1]]}=", str(error))
         raise RefusedError(text) from error
 
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from learned_opt_rl.training.distillation import DistillationConfig, Teacher
 
 _FIELDS = ("teacher", "student", "steps", "sequence", "inputs", "select")
+_NAMES = {"total_timesteps": "horizon"}
+"""What others' fields are called here, in errors."""
 
 
 def add_command(kinds: Any) -> None:
@@ -45,7 +47,7 @@ def add_command(kinds: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    with warnings_as_lines(), refusals(ValueError, ImportError):
+    with warnings_as_lines(), refusals(ValueError, ImportError, options=_NAMES):
         from learned_opt_rl.training.distillation import distil
 
         config, teacher = _asked(options)

@@ -13,6 +13,9 @@ from learned_opt_rl.cli._compare import RefusedError, refusals, warnings_as_line
 if TYPE_CHECKING:
     from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
 
+_NAMES = {"devices": "--devices", "total_timesteps": "horizons"}
+"""What fields are called here, in errors."""
+
 
 def add_command(commands: Any) -> None:
     """Adds ``train``."""
@@ -103,7 +106,7 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
 
 def _start(options: argparse.Namespace) -> int:
     with warnings_as_lines():
-        with refusals(ValueError, ImportError):
+        with refusals(ValueError, ImportError, options=_NAMES):
             _join(options)
             config = _asked(options)
         return _run(config, options.out, options)
@@ -125,7 +128,7 @@ def _resume(options: argparse.Namespace) -> int:
     import jax
 
     with warnings_as_lines():
-        with refusals(ValueError, ImportError):
+        with refusals(ValueError, ImportError, options=_NAMES):
             from learned_opt_rl.training.evolution.folder import read_config
             from learned_opt_rl.training.promotion.kept import located
 
@@ -158,13 +161,15 @@ def _join(options: argparse.Namespace) -> None:
 def _run(
     config: "EvolutionConfig", folder: pathlib.Path, options: argparse.Namespace
 ) -> int:
+    import jax
+
     from learned_opt_rl.training.evolution import Campaign, Execution
     from learned_opt_rl.training.evolution.folder import CONFIG
 
     execution = Execution(options.devices, options.block, options.tensorboard)
     campaign = Campaign(config, folder, execution)
     try:
-        with refusals(ValueError, ImportError):
+        with refusals(ValueError, ImportError, options=_NAMES):
             _estimate(campaign, options.dry_run)
             if options.dry_run:
                 return 0
@@ -177,6 +182,13 @@ def _run(
         print(f"stopped; {kept}", file=sys.stderr, flush=True)
         # The generation still runs; jax, taken down under it, would crash.
         os._exit(130)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise RefusedError(
+            f"--block {campaign.block} needs more memory than a device has; give a "
+            f"smaller one ({folder} keeps every generation that was done)"
+        ) from error
     except OSError as error:
         raise RefusedError(
             f"{error}; what {folder} held is still there, go on with `learned-opt-rl "

@@ -14,8 +14,11 @@ from learned_opt_rl._version import __version__
 from learned_opt_rl.evaluation.results import Row
 
 
-def provenance() -> Row:
+def provenance(*packages: str) -> Row:
     """What a number depends on besides the configuration.
+
+    Args:
+        *packages: Others that it may depend on; those that are installed are told.
 
     Returns:
         Versions of the libraries, the git revision of this checkout (None outside
@@ -27,8 +30,9 @@ def provenance() -> Row:
         ['cpu', 'device', 'revision', 'versions']
     """
     versions = {name: _version(name) for name in ("jax", "optax", "gymnax")}
+    others = {name: version for name in packages if (version := _version(name))}
     return {
-        "versions": {"learned_opt_rl": __version__, **versions},
+        "versions": {"learned_opt_rl": __version__, **versions, **others},
         "revision": _revision(),
         "device": jax.devices()[0].device_kind,
         "cpu": f"{_cpu_model()}, {_num_cores()} cores",

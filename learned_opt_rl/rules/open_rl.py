@@ -102,6 +102,27 @@ def scale_by_open(
     )
 
 
+def init_separated(key: jax.Array, architecture: Architecture) -> dict[str, Weights]:
+    """Weights as an untrained separated OPEN has them.
+
+    Args:
+        key: jax random key.
+        architecture: Of both networks.
+
+    Returns:
+        ``{"actor": ..., "critic": ...}``, each as by ``init``, with draws of its own.
+
+    Example:
+        >>> import jax
+        >>> from learned_opt_rl import open_rl
+        >>> key, architecture = jax.random.key(0), open_rl.Architecture(None, 16)
+        >>> sorted(open_rl.init_separated(key, architecture))
+        ['actor', 'critic']
+    """
+    actor, critic = jax.random.split(key)
+    return {"actor": init(actor, architecture), "critic": init(critic, architecture)}
+
+
 def scale_by_open_separated(
     weights: dict[str, Weights],
     horizon: Horizon,
@@ -148,11 +169,8 @@ def scale_by_open_separated(
     Example:
         >>> import jax
         >>> from learned_opt_rl import Horizon, open_rl
-        >>> keys = jax.random.split(jax.random.key(0))
-        >>> weights = {
-        ...     name: open_rl.init(key, open_rl.Architecture(8, 16))
-        ...     for name, key in zip(("actor", "critic"), keys)
-        ... }
+        >>> architecture = open_rl.Architecture(8, 16)
+        >>> weights = open_rl.init_separated(jax.random.key(0), architecture)
         >>> tx = open_rl.scale_by_open_separated(weights, Horizon(total_updates=1000))
     """
     units = separated_architecture(weights).carry
@@ -172,7 +190,8 @@ def from_artifact(
     """``scale_by_open`` with the weights and horizon of an artifact.
 
     Args:
-        artifact: A loaded artifact whose algorithm is ``"open"``.
+        artifact: A loaded artifact whose algorithm is ``"open"``, or
+            ``"open_separated"``, which makes it ``scale_by_open_separated``.
         horizon: Length of your run; by default the one the artifact was trained
             for.
         **options: As for ``scale_by_open``.
@@ -189,9 +208,11 @@ def from_artifact(
         >>> from learned_opt_rl import artifacts, open_rl
         >>> tx = open_rl.from_artifact(artifacts.load("minatar"), seed=1)
     """
-    require_algorithm(artifact, "open")
+    require_algorithm(artifact, "open", "open_separated")
     horizon = horizon_of(artifact.card, horizon)
-    return scale_by_open(artifact.weights, horizon, **options)
+    separated = artifact.card.algorithm == "open_separated"
+    rule = scale_by_open_separated if separated else scale_by_open
+    return rule(artifact.weights, horizon, **options)
 
 
 def pretrained(

@@ -8,8 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt_rl import open_rl
+from learned_opt_rl import open_rl, rules
+from learned_opt_rl.artifacts import registry
+from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.errors import WeightsError
+from tests.artifact_files import card_data, write_card
 from tests.rules.open_cases import (
     FEED_FORWARD,
     HORIZON,
@@ -153,3 +156,30 @@ def test_one_set_of_weights_and_two_architectures_are_refused():
 def test_a_horizon_that_is_none_is_refused():
     with pytest.raises(TypeError, match=r"horizon=10 must be a Horizon"):
         open_rl.scale_by_open_separated(pair(), 10)
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_an_artifact_of_two_networks_is_found_by_its_card(tmp_path, damage):
+    """As campaigns of `open_separated` leave it."""
+    made = pair(open_rl.Architecture(None, 3))
+    number = sum(leaf.size for leaf in jax.tree.leaves(made))
+    if damage:
+        del made["critic"]["mlp"]["dense_2"]["bias"]
+    folder = tmp_path / "ours/two"
+    folder.mkdir(parents=True)
+    digest = save_safetensors(folder / "weights.safetensors", made)
+    card = card_data(
+        "ours/two",
+        algorithm="open_separated",
+        architecture={"type": "feed_forward", "width": 3},
+    )
+    card["weights"] |= {"sha256": digest, "parameters": number}
+    write_card(folder, card)
+    with registry.bundled_in(tmp_path):
+        if damage:
+            with pytest.raises(WeightsError):
+                rules.pretrained("ours/two")
+            return
+        found = rules.pretrained("ours/two", horizon=HORIZON)
+    expected = open_rl.scale_by_open_separated(made, HORIZON)
+    assert_equal(run(found, SMALL)[0], run(expected, SMALL)[0])

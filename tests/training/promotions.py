@@ -35,7 +35,7 @@ def campaign(folder, fill=0.0, config=CONFIG):
     folder.mkdir()
     made, number = Campaign(config, folder), config.learned.size
     kept = Folder(folder, config)
-    kept.claim(fresh=True)
+    kept.claim(fresh=True, block=1)
     for generation in range(3):
         mean = jnp.full(number, fill + generation - 2, jnp.float32)
         standing = made._standing(mean)

@@ -5,6 +5,7 @@ import io
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -89,6 +90,35 @@ def test_files_of_something_else_are_not_deleted(tmp_path):
     with pytest.raises(ValueError, match="holds log.jsonl of something else"):
         run(tmp_path, teacher="random:0", student="open:4")
     assert (tmp_path / "log.jsonl").read_text() == "{}"
+
+
+@pytest.mark.usefixtures("cheap")
+def test_selected_by_return_there_must_be_one(tmp_path, monkeypatch):
+    asked = {"teacher": "random:0", "student": "open:4", "select": "return", **RUNS}
+    for value, folder in ((9.0, tmp_path / "some"), (None, tmp_path / "none")):
+        found = {"CartPole-v1": value}
+        monkeypatch.setattr(running, "_returns", lambda _, found=found: lambda _: found)
+        if value is not None:
+            assert run(folder, **asked)["return"] == value
+            continue
+        with pytest.raises(ValueError, match="horizon=512 no agent had a return"):
+            run(folder, **asked)
+        assert not (folder / "final.safetensors").exists()
+
+
+@pytest.mark.usefixtures("cheap")
+def test_a_student_that_ends_in_nan_leaves_its_best(tmp_path, monkeypatch):
+    fit = running._fit
+
+    def diverging(*args):
+        for row, student in fit(*args):
+            yield row, student
+        yield {"step": 6, "round": 1, "error": None}, jax.tree.map(jnp.log, student)
+
+    monkeypatch.setattr(running, "_fit", diverging)
+    assert run(tmp_path, teacher="random:0", student="open:4")["error"] == 0.25
+    final = weights(tmp_path, "final.safetensors")["mlp"]["dense_0"]["kernel"]
+    assert np.isfinite(final).all()
 
 
 @pytest.mark.usefixtures("quick_compilation")
@@ -186,6 +216,21 @@ def test_sizes_of_students():
         ({"teacher": "minatar", "select": "return"}, "there are no environments"),
         ({"teacher": "minatar", "rounds": 2}, "gather visited inputs"),
         ({"teacher": "minatar", "steps": 0}, "steps=0 must be a positive whole"),
+        ({"teacher": "minatar", "algorithm": "lpo"}, "algorithm='lpo' is no setting"),
+        ({"teacher": "minatar", "colour": 1}, "colour=1 is no setting"),
+        ({"teacher": "minatar", "learning_rate": float("inf")}, "positive and finite"),
+        ({"teacher": "minatar", "teacher_rate": 0.0}, "teacher_rate=0.0 must be posi"),
+        ({"teacher": "random:1.5", "student": "open:4"}, "needs a whole number"),
+        (
+            {
+                "teacher": "minatar",
+                "inputs": "visited",
+                "steps": 2,
+                "rounds": 3,
+                **RUNS,
+            },
+            "rounds=3 are more than steps=2",
+        ),
         (
             {"teacher": "minatar", "student": "open:carry=2,width=4", "sequence": 1},
             "sequence=1, but teacher or student remember",

@@ -70,6 +70,23 @@ def test_correlated_momenta_follow_from_their_gradients(getkey):
     assert 0.3 < fresh.mean() < 0.7  # half start with the run
 
 
+def test_correlated_single_steps_are_from_anywhere_in_a_run(getkey):
+    sample = jax.jit(inputs.correlated, static_argnums=1)
+    x = jax.tree.map(np.asarray, sample(getkey(), (1, 4096, 2)))
+    for proportion, values in ((x.batch_proportion, 4), (x.layer_proportion, 3)):
+        found, counts = np.unique(proportion, return_counts=True)
+        np.testing.assert_allclose(found, np.linspace(0, 1, values), atol=1e-6)
+        np.testing.assert_allclose(counts / 4096, 1 / values, atol=0.05)
+    fresh = np.abs(x.momenta - (1 - B)[:, None] * x.gradient[:, :, None])
+    assert (fresh < 1e-6).all((0, 2, 3)).mean() < 0.6  # with those without gradient
+
+
+def test_correlated_epochs_follow_each_other(getkey):
+    x = np.asarray(drawn(inputs.correlated, getkey()).batch_proportion)
+    steps = np.unique(np.round(np.diff(x, axis=0) * 3).astype(int))
+    assert steps.tolist() == [-3, 0, 1]
+
+
 @pytest.mark.parametrize("place", [0, 5, -1])
 def test_momenta_of_the_past_have_the_covariance_of_white_noise(place):
     before = int(inputs._BEFORE[place])

@@ -183,6 +183,16 @@ def test_files_that_are_no_teachers(tmp_path):
     text.write_text("optimizer\ninputs g\nreturn h\n")
     with pytest.raises(ValueError, match=r"form.txt' is no closed form: line 3"):
         teacher(str(text))
+    text.write_text("optimizer\ninputs g, lr\nreturn lr * g\n")
+    with pytest.raises(ValueError, match="has the input lr, and no card"):
+        teacher(str(text))
+    assert teacher(str(text), learning_rate=0.5).unrolled is not None
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="is no run of train"):
+        teacher(str(tmp_path))
+    config = {"algorithm": "open", "architecture": {}}
+    made = json.dumps({"kind": "distillation", "config": config})
+    (tmp_path / "config.json").write_text(made)
+    (tmp_path / "best.safetensors").write_text("begun")
+    with pytest.raises(ValueError, match="holds a distillation that was not finished"):
         teacher(str(tmp_path))

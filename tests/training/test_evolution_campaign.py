@@ -244,14 +244,44 @@ def test_a_longer_campaign_is_the_same_campaign(tmp_path):
     assert read_config(tmp_path) == dataclasses.replace(CONFIG, generations=2)
 
 
-def test_other_versions_are_told(tmp_path):
+def test_a_shorter_campaign_is_refused(tmp_path):
+    run(tmp_path, generations=2)
+    before = (tmp_path / folders.CONFIG).read_bytes()
+    with pytest.raises(CampaignChangedError, match="generations=1, but 2 are done"):
+        run(tmp_path, generations=1)
+    assert (tmp_path / folders.CONFIG).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("versions", {"jax": "0.0.1"}, r"jax 0\.0\.1 -> "),
+        ("revision", "0123", "revision 0123 -> "),
+        ("device", "abacus", "device abacus -> cpu"),
+        ("block", 64, "block 64 -> 1: not to the last digit"),
+    ],
+)
+def test_what_changes_the_last_digits_is_told(tmp_path, name, value, message):
     run(tmp_path, generations=1)
     path = tmp_path / folders.CONFIG
     content = json.loads(path.read_text())
-    content["versions"]["jax"] = "0.0.1"
-    path.write_text(json.dumps(content))
-    with pytest.warns(UserWarning, match=r"goes on with jax 0\.0\.1 -> "):
+    path.write_text(json.dumps(content | {name: value}))
+    other = path.read_bytes()
+    run(tmp_path, generations=1)  # is over, so that nothing is made by this machine
+    assert path.read_bytes() == other
+    with pytest.warns(UserWarning, match=f"goes on with {message}"):
         run(tmp_path, generations=2)
+    assert json.loads(path.read_text())[name] == content[name]
+
+
+def test_out_of_memory_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(Cheap, "returns", full)
+    assert cli.main([*COMMAND, "--out", str(tmp_path), "--block", "2"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: --block 2 needs more memory than a device has")
 
 
 def test_one_process_at_a_time(tmp_path):

@@ -79,7 +79,7 @@ def test_a_curriculum_changes_length_with_the_generation():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"algorithm": "adam"}, "algorithm='adam' must be one of open, no_features"),
+        ({"algorithm": "adam"}, "algorithm='adam' must be one of open, open_separated"),
         ({"architecture": {"units": 3}}, "architecture={'units': 3} does not fit"),
         ({"environments": ()}, "environments=() must be one or more"),
         ({"environments": ("ant", "ant")}, "each once"),

@@ -17,6 +17,7 @@ from learned_opt_rl.artifacts import registry
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
 from learned_opt_rl.evaluation import compare, results
+from learned_opt_rl.evaluation._lock import FolderInUseError, locked
 from learned_opt_rl.training import promotion
 from learned_opt_rl.training.evolution import campaign as campaigns
 from learned_opt_rl.training.evolution.folder import BEST, read_config
@@ -64,7 +65,7 @@ def content(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != ".lock"
     }
 
 
@@ -115,7 +116,7 @@ def test_a_first_promotion_makes_a_whole_artifact(tmp_path, root, fake):
     assert (result.mean, result.seeds, result.steps) == (11.0, 5, 256)
     assert result.interval is not None
     assert result.source == "results/tiny_256.jsonl"
-    below = f"Below tuned Adam on {ENV}: 11 against 12, difference -1 [-1, -1] (95%"
+    below = f"Below tuned Adam on {ENV} after 256 steps: 11 against 12, difference -1 ["
     assert card.known_failures[0].startswith(below)
     assert "2 generations of 4 members, far fewer" in card.known_failures[1]
     assert card.known_failures[2:] == ("Ugly.",)
@@ -170,15 +171,39 @@ def test_a_better_one_takes_the_name_and_the_rows(tmp_path, root, fake, old):
     assert [row["final_return"] for row in rows if row["rule"] == former] == [
         *(18.0, 19.0, 20.0, 21.0, 22.0)
     ]
-    assert not list(root.glob(".*"))
+    assert {path.name for path in root.glob(".*")} <= {".lock"}
     # Once more with more seeds: these weights have no rival any more.
     fake.made.clear()
     assert promote(asked(run, root, seeds=6)).verdict is None
     assert fake.made == ["adam", "tiny"]
     assert [result.seeds for result in loaded(root).card.results] == [6]
     # And over longer runs: what the card has from another file stays.
-    promote(asked(run, root, total_timesteps=512))
+    promote(asked(run, root, total_timesteps=512, failures=("Slow.",)))
     assert [result.steps for result in loaded(root).card.results] == [256, 512]
+
+
+def test_what_was_said_of_the_same_weights_stays_said(tmp_path, root, fake):
+    run = campaign(tmp_path / "run")
+    fake.returns[sha256(run)] = 5.0
+    promote(asked(run, root, title="Tiny", failures=("Ugly.",)))
+    promote(asked(run, root, seeds=6, summary="Small.", failures=("Slow.",)))
+    promote(asked(run, root, total_timesteps=512))
+    card = loaded(root).card
+    assert (card.title, card.summary) == ("Tiny", "Small.")
+    below = [text for text in card.known_failures if text.startswith("Below")]
+    assert ["after 512 steps" in text for text in below] == [True, False]
+    assert "6 paired seeds" in below[1]
+    assert {"Ugly.", "Slow."} <= {*card.known_failures}
+    assert len({*card.known_failures}) == len(card.known_failures)
+
+
+def test_one_artifact_is_replaced_at_a_time(tmp_path, root, fake):
+    run = campaign(tmp_path / "run")
+    with locked(root), pytest.raises(FolderInUseError, match="pretrained is being"):
+        promote(asked(run, root))
+    assert not content(root)
+    promote(asked(run, root))
+    assert fake.made.count("tiny") == 5  # once for each seed, and decided again
 
 
 def test_the_rival_is_who_has_the_name_now(tmp_path, root, fake, old):
@@ -272,7 +297,7 @@ def test_a_full_disk_leaves_the_artifact(
     error = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device; 'tiny' is as it was" in error
     assert content(root) == before
-    assert not list(root.glob(".*"))
+    assert {path.name for path in root.glob(".*")} <= {".lock"}
     assert command(run, root) == 0
 
 

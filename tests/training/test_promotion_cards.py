@@ -15,9 +15,10 @@ from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.evaluation import cards, normalisation, results
 from learned_opt_rl.rules._tuned import tuned
 from learned_opt_rl.training.evolution import PRESETS, preset
+from learned_opt_rl.training.evolution import learned as evolved
 from learned_opt_rl.training.evolution.learned import Learned
 from learned_opt_rl.training.evolution.settings import parse
-from learned_opt_rl.training.promotion import Promotion, candidate, promote
+from learned_opt_rl.training.promotion import Promotion, candidate, families, promote
 from learned_opt_rl.training.promotion.command import command
 from learned_opt_rl.training.promotion.families import described, file
 from learned_opt_rl.training.promotion.texts import (
@@ -33,6 +34,7 @@ from tests.training.promotions import SETTINGS, Fake, run_of, sha256
 
 FAMILIES = {
     "open": ({"carry": 3, "width": 2}, 19),
+    "open_separated": ({"carry": None, "width": 3}, 19),
     "no_features": ({"carry": None, "width": 2}, 8),
     "optim4rl": ({"version": "arxiv2023", "carry": 2, "width": 3}, 2),
     "lpo": ({"width": 4, "clip_eps": 0.2, "margin": 1e-4}, 8),
@@ -79,7 +81,7 @@ def test_networks_of_every_algorithm(tmp_path, monkeypatch, algorithm):
     assert card.weights.sha256 == sha256(run)
     assert card.kind == ("drift" if algorithm == "lpo" else "optimizer")
     assert len(card.inputs) == FAMILIES[algorithm][1]
-    assert (card.horizon is not None) == (algorithm == "open")
+    assert (card.horizon is not None) == algorithm.startswith("open")
     assert (folder / "campaign/config.json").exists()
     if algorithm == "optim4rl":
         rate = tuned("adam", "CartPole-v1")["learning_rate"]
@@ -157,6 +159,11 @@ def test_any_float32_is_printed_exactly(tmp_path):
         name, content = file(run)
         found = expressions.parse(content.decode()).init_constants()
         np.testing.assert_array_equal(np.float32([*found.values()]), pair)
+
+
+def test_what_can_be_evolved_can_be_promoted():
+    assert families.FAMILIES.keys() == evolved.FAMILIES.keys()
+    assert families.FAMILIES.keys() == FAMILIES.keys() | {"expression"}
 
 
 def test_a_drift_in_closed_form(tmp_path, monkeypatch):
@@ -246,9 +253,12 @@ def test_the_command_makes_the_campaign_again(name):
     assert len(shlex.split(command(None, preset(name).as_json()))) == 7
 
 
-def test_no_command_makes_a_form_of_ones_own():
-    fields = {"algorithm": "expression", "architecture": {"text": DRIFT}}
-    assert command(None, preset("sign-mixture-minatar").as_json() | fields) is None
+def test_the_command_of_a_form_of_ones_own():
+    base = preset("sign-mixture-minatar")
+    fields = base.as_json() | {"architecture": {"text": DRIFT}}
+    words = shlex.split(command(None, fields))
+    settings = parse(words[words.index("--set") + 1 :], "expression")
+    assert preset("sign-mixture-minatar", **settings).as_json() == fields
 
 
 def test_the_best_of_a_curriculum_is_of_its_last_horizon(tmp_path):
@@ -307,14 +317,18 @@ def test_the_decision_is_that_of_paired_normalised_returns():
 
 
 def test_where_nothing_is_published_the_baseline_is_the_unit():
-    new, old = table({"n": {"ant": [6.0]}}), table({"n": {"ant": [3.0]}})
-    odd = "Catch-bsuite"
-    for rows in (new, old):
-        rows += [row("n", odd, 0, 1.0)]
-    others = [row("sgd", "ant", 0, 2.0), row("sgd", odd, 0, -1.0)]
+    """Its size: returns that are never positive count like any other."""
+    games = ("ant", "Acrobot-v1", "Catch-bsuite")
+    values = {"new": (6, -500, 1), "old": (3, -80, 0.5), "sgd": (2, -100, 0)}
+    new, old, others = (
+        [row(rule, game, 0, float(v)) for game, v in zip(games, of, strict=True)]
+        for rule, of in values.items()
+    )
     verdict = judge(new, old, others, "sgd")
-    assert (verdict.new, verdict.holder) == (3.0, 1.5)
-    assert "Catch-bsuite is not in the aggregates: its reference is -1" in verdict.text
+    assert verdict.new == pytest.approx((3 - 5 + 1) / 3)
+    assert verdict.holder == pytest.approx((1.5 - 0.8 + 0.5) / 3)
+    assert verdict.difference.value < 0
+    assert "over Acrobot-v1, Catch-bsuite, ant at" in verdict.text
 
 
 def test_rows_of_other_weights_are_no_results_of_a_card(tmp_path):

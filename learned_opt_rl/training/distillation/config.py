@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib.resources
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.normalisation import published
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC
-from learned_opt_rl.training.distillation.teachers import Teacher, teacher
+from learned_opt_rl.training.distillation.teachers import STUDENTS, Teacher, teacher
 from learned_opt_rl.training.evolution.learned import Learned
 
 Inputs = Literal["correlated", "paper", "scaled", "visited"]
@@ -87,13 +88,13 @@ class DistillationConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a positive whole number")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate={self.learning_rate!r} must be positive")
-        if self.algorithm not in ("open", "no_features", "lpo"):
-            raise ValueError(
-                f"algorithm={self.algorithm!r} of a student must be open, no_features "
-                "or lpo"
-            )
+        for name in ("learning_rate", "teacher_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}={value!r} must be positive and finite")
+        if self.rounds > self.steps:
+            raise ValueError(f"rounds={self.rounds} are more than steps={self.steps}")
+        _one_of("algorithm", self.algorithm, STUDENTS)
         self.learned  # noqa: B018
         _one_of("inputs", self.inputs, (*SYNTHETIC, "visited"))
         _one_of("select", self.select, ("error", "return"))
@@ -199,6 +200,14 @@ def configure(
         {'carry': None, 'width': 16}
     """
     _one_of("preset", preset, PRESETS)
+    fields = {field.name for field in dataclasses.fields(DistillationConfig)}
+    allowed = sorted(fields - {"algorithm", "architecture"} | {"student"})
+    for field, value in overrides.items():
+        if field not in allowed:
+            raise ValueError(
+                f"{field}={value!r} is no setting of a distillation; choose of "
+                f"{', '.join(allowed)}"
+            )
     values = {k: v for k, v in _presets()[preset].items() if k != "source"} | overrides
     name = values.pop("teacher", None)
     if name is None:
@@ -235,7 +244,7 @@ def _explicit(student: str) -> tuple[str, dict[str, Any]] | None:
     if not colon:
         _one_of("student", student, ("same", "half"))
         return None
-    _one_of("student", algorithm, ("open", "no_features", "lpo"))
+    _one_of("student", algorithm, STUDENTS)
     sizes = {} if algorithm == "lpo" else {"carry": None}
     try:
         if "=" not in text:

@@ -111,7 +111,9 @@ def scaled(key: jax.Array, shape: Shape) -> Tensors:
 
 
 def correlated(key: jax.Array, shape: Shape) -> Tensors:
-    """Inputs as of pieces of runs: half from a first update on, half from later.
+    """Inputs as of pieces of runs, half from a first update on, half from later.
+
+    Single steps are from anywhere, with as many of each epoch.
 
     The gradient of an entry is ``sigma * (drift + N(0, 1))``; in some tensors it is
     often 0, as behind a relu. Before the first step momenta have the distribution
@@ -126,7 +128,7 @@ def correlated(key: jax.Array, shape: Shape) -> Tensors:
     """
     steps, tensors, size = shape
     keys = jax.random.split(key, 4)
-    uniform = jax.random.uniform(keys[0], (8, tensors, 1))
+    uniform = jax.random.uniform(keys[0], (9, tensors, 1))
     normal = jax.random.normal(keys[1], (9, tensors, size))
     within = jax.random.uniform(keys[2], (steps + 1, tensors, size))
     noise = jax.random.normal(keys[3], shape)
@@ -138,10 +140,12 @@ def correlated(key: jax.Array, shape: Shape) -> Tensors:
         within[:-1] < shown[None], sigma[None] * (drift[None] + noise), 0.0
     )
 
-    place = (uniform[4, :, 0] * 2 * len(_BEFORE)).astype(jnp.int32) - len(_BEFORE)
-    before = jnp.array(_BEFORE)[jnp.maximum(place, 0)]
+    firsts = len(_BEFORE) if steps > 1 else 0
+    place = uniform[4, :, 0] * (firsts + len(_BEFORE)) - firsts
+    place = jnp.maximum(place, 0.0).astype(jnp.int32)
+    before = jnp.array(_BEFORE)[place]
     spread = jnp.sqrt(shown + shown * (1 - shown) * drift**2)
-    roots = jnp.array(_ROOTS)[jnp.maximum(place, 0)]
+    roots = jnp.array(_ROOTS)[place]
     past = jnp.einsum("tij,jtn->tin", roots, normal[3:])
     kept = jnp.array(DECAYS)[None, :, None] ** before[:, None, None]
     mean = (1 - kept) * (sigma * shown * drift)[:, None]
@@ -151,7 +155,10 @@ def correlated(key: jax.Array, shape: Shape) -> Tensors:
         return momenta, momenta
 
     start = mean + past * (sigma * spread)[:, None]
-    epoch = (before[None] + jnp.arange(steps)[:, None]) // _MINIBATCHES % _EPOCHS
+    # A rollout is learned from in so many updates; later pieces begin anywhere in it.
+    phase = jnp.floor(uniform[8, :, 0] * _EPOCHS * _MINIBATCHES).astype(jnp.int32)
+    phase = jnp.where(before > 0, phase, 0)[None] + jnp.arange(steps)[:, None]
+    epoch = phase // _MINIBATCHES % _EPOCHS
 
     def same(x: jax.Array) -> jax.Array:
         return jnp.broadcast_to(x, (steps, *x.shape))
@@ -192,6 +199,6 @@ def _root(before: int) -> np.ndarray:
     return (vectors * np.sqrt(values.clip(min=0))).astype(np.float32)
 
 
-# How many updates there were before; 0 is half of all.
+# How many updates there were before.
 _BEFORE = np.unique(np.geomspace(1, _LONGEST, 40).astype(int)) - 1
 _ROOTS = np.stack([_root(int(before)) for before in _BEFORE])

@@ -1,7 +1,8 @@
 """A student from its teacher to a folder: fitted, validated, selected, kept.
 
 ``config.json`` (what was asked, of what code, and the digest of the teacher),
-``log.jsonl`` (a row per validation), ``best.safetensors`` and ``final.safetensors``.
+``log.jsonl`` (a row per validation), ``best.safetensors`` and, when all is done,
+``final.safetensors`` (the last weights that are finite).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from learned_opt_rl.evaluation._provenance import provenance
 from learned_opt_rl.evaluation.optimizers import Rule
 from learned_opt_rl.evaluation.results import Row
 from learned_opt_rl.training.distillation.config import DistillationConfig
+from learned_opt_rl.training.distillation.folder import FINAL
 from learned_opt_rl.training.distillation.inputs import Tensors
 from learned_opt_rl.training.distillation.objective import Objective, objective
 from learned_opt_rl.training.distillation.teachers import Teacher
@@ -38,7 +40,6 @@ from learned_opt_rl.training.evolution.fitness import Task, make_run
 from learned_opt_rl.training.evolution.folder import BEST, CONFIG, LOG
 from learned_opt_rl.training.evolution.learned import FAMILIES
 
-FINAL = "final.safetensors"
 _VALIDATION = 8  # batches
 _MAX_NORM = 1.0  # of the loss's gradient, which long unrolling can blow up
 
@@ -61,7 +62,8 @@ def distil(
         The row of the log that the best student has.
 
     Raises:
-        ValueError: The folder holds something else; or no student was finite.
+        ValueError: The folder holds something else; or no student was finite; or by
+            none, if that selects, an agent had a return.
         FolderInUseError: Another process runs it.
         MissingExtraError: An environment's package is not installed.
         OSError: The folder cannot be written.
@@ -147,23 +149,31 @@ def _train(
     problem = objective(config, teacher)
     returns = _returns(config)
     rows: list[Row] = []
-    weights: Any = None
+    last: Any = None
     for row, weights in _fit(config, teacher, problem):
         if config.select == "return":
             found = returns(weights)
             row["return"], row["returns"] = _normalised(found, config), found
         rows.append(row)
-        if best_row(rows, config.select) is row and _finite(weights):
-            save_safetensors(folder / BEST, weights)
+        if _finite(weights):
+            last = weights
+            if best_row(rows, config.select) is row:
+                save_safetensors(folder / BEST, weights)
         results.append(folder / LOG, [row])
         told = (f"{n} {row[n]:.4g}" for n in ("error", "return") if row.get(n))
         print(f"step {row['step']}/{config.steps}", *told, sep="  ", file=stream)
-    if not (folder / BEST).exists() or not _finite(weights):
+    if config.select == "return" and all(row["return"] is None for row in rows):
+        raise ValueError(
+            f"select='return', but with horizon={config.horizon} no agent had a return "
+            "in every environment: no episode ended, or they diverged; raise horizon, "
+            "or select='error'"
+        )
+    if last is None or not (folder / BEST).exists():
         raise ValueError(
             f"no student of {config.teacher!r} is finite; lower learning_rate="
             f"{config.learning_rate:g}"
         )
-    save_safetensors(folder / FINAL, weights)
+    save_safetensors(folder / FINAL, last)
     return rows
 
 

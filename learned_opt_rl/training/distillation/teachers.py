@@ -21,6 +21,7 @@ from learned_opt_rl.evaluation.optimizers import Rule, handcrafted
 from learned_opt_rl.expressions import Function
 from learned_opt_rl.rules import discovered, lpo
 from learned_opt_rl.rules.drifts import Drift
+from learned_opt_rl.training.distillation.folder import require_finished
 from learned_opt_rl.training.distillation.unrolled import (
     Unrolled,
     expression_rule,
@@ -37,7 +38,8 @@ memory m = momentum(0.9)
 constant c = {constant!r}
 return c * (1 - t_p) * sign(m)
 """
-_NETWORKS = ("open", "no_features")
+STUDENTS = ("open", "no_features", "lpo")
+"""Algorithms whose networks can be fitted to another rule, and imitated."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ def teacher(
         name: An artifact; the folder of one, or of a run of ``train``, whose best
             weights count; a file with a closed form; ``"sign_momentum:RATE"``, which
             is ``RATE * (1 - t_p) * sgn m_0.9``; or ``"random:SEED"``.
-        learning_rate: Of a closed form's input ``lr``; by default its card's, or 1.
+        learning_rate: Of a closed form's input ``lr``; by default its card's.
         like: Algorithm and sizes of a random teacher.
 
     Returns:
@@ -96,7 +98,7 @@ def teacher(
         text = _SIGN_MOMENTUM.format(constant=_number(name, value))
         return _closed_form(name, text.encode(), learning_rate)
     if colon and kind == "random":
-        return _random(name, int(_number(name, value)), like)
+        return _random(name, _number(name, value), like)
     if path.is_file():
         content = read_limited(path, "give another file")
         return _closed_form(name, content, learning_rate)
@@ -124,25 +126,30 @@ def _number(name: str, text: str) -> float:
 
 
 def _random(
-    name: str, seed: int, like: tuple[str, Mapping[str, Any]] | None
+    name: str, seed: float, like: tuple[str, Mapping[str, Any]] | None
 ) -> Teacher:
+    if seed != int(seed):
+        raise ValueError(f"teacher={name!r} needs a whole number, as random:0")
     if like is None:
         raise ValueError(
             f"teacher={name!r} has the student's sizes; give those, as open:32"
         )
     algorithm, sizes = like
     family = FAMILIES[algorithm]
-    weights = family.init(jax.random.key(seed), family.architecture(**sizes))
+    weights = family.init(jax.random.key(int(seed)), family.architecture(**sizes))
     return _network(name, algorithm, sizes, weights, hashlib.sha256(name.encode()))
 
 
 def _of_run(name: str, folder: pathlib.Path, learning_rate: float | None) -> Teacher:
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))["config"]
+        made = json.loads((folder / "config.json").read_text("utf-8"))
+        kind, config = made.get("kind"), made["config"]
         algorithm, sizes = config["algorithm"], config["architecture"]
         content = (folder / "best.safetensors").read_bytes()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"teacher={name!r} is no run of train: {error!r}") from error
+    if kind == "distillation":
+        require_finished(folder)
     digest = hashlib.sha256(content)
     weights = load_safetensors(folder / "best.safetensors", digest.hexdigest())
     if algorithm == "expression":
@@ -168,7 +175,7 @@ def _of_artifact(
 def _network(
     name: str, algorithm: str, sizes: Mapping[str, Any], weights: Any, digest: Any
 ) -> Teacher:
-    if algorithm not in (*_NETWORKS, "lpo"):
+    if algorithm not in STUDENTS:
         raise ValueError(
             f"teacher={name!r} is of algorithm {algorithm!r}; what can be distilled is "
             "open, no_features, lpo and closed forms"
@@ -206,12 +213,24 @@ def _closed_form(
         drift = discovered.drift(function, offset=float(sizes.get("offset", 0.0)))
         rule = _run_drift(drift)
     else:
-        rate = learning_rate or float(sizes.get("learning_rate", 1.0))
+        rate = _rate(name, function, sizes.get("learning_rate"), learning_rate)
         unrolled, drift = expression_rule(function, rate), None
         rule = _run_optimizer(function, rate, bool(sizes.get("zero_mean", False)))
     digest = hashlib.sha256(content).hexdigest()
     constants = function.init_constants()
     return Teacher(name, "expression", None, digest, constants, unrolled, drift, rule)
+
+
+def _rate(name: str, function: Function, own: Any, asked: float | None) -> float:
+    """What the input ``lr`` is; anything where there is none."""
+    if "lr" not in function.inputs:
+        return 1.0
+    if asked is None and own is None:
+        raise ValueError(
+            f"teacher={name!r} has the input lr, and no card says what that is; give "
+            "teacher_rate, as 1e-3"
+        )
+    return float(own if asked is None else asked)
 
 
 def _run_drift(drift: Drift) -> Callable[[PPOConfig, str], Rule]:

@@ -24,7 +24,13 @@ from learned_opt_rl.training.evolution.config import EvolutionConfig
 from learned_opt_rl.training.evolution.curve import Curve
 from learned_opt_rl.training.evolution.estimate import Estimate
 from learned_opt_rl.training.evolution.fitness import Evaluator
-from learned_opt_rl.training.evolution.folder import LOG, Folder, Standing, check_same
+from learned_opt_rl.training.evolution.folder import (
+    LOG,
+    CampaignChangedError,
+    Folder,
+    Standing,
+    check_same,
+)
 from learned_opt_rl.training.evolution.progress import Progress
 from learned_opt_rl.training.evolution.tensorboard import TensorBoard
 
@@ -88,7 +94,8 @@ class Campaign:
             The last state.
 
         Raises:
-            CampaignChangedError: The folder holds another campaign.
+            CampaignChangedError: The folder holds another campaign, or more
+                generations of it than are asked for.
             FolderInUseError: Another process runs it.
             ValueError: Devices or block do not fit the population, there is no such
                 environment, or no state in the folder is whole.
@@ -104,10 +111,20 @@ class Campaign:
             folder = Folder(self.path, self.config)
             standing = folder.load(template)
             fresh = standing is None
+            if standing is not None:
+                self._check_generations(int(standing.search.generation))
             standing = self._first() if standing is None else standing
-            folder.claim(fresh)
+            if fresh or int(standing.search.generation) < self.config.generations:
+                folder.claim(fresh, self.block)
             fresh, standing = processes.of_the_first((fresh, standing))
             return self._rest(fresh, standing, folder)
+
+    def _check_generations(self, done: int) -> None:
+        if done > self.config.generations:
+            raise CampaignChangedError(
+                f"generations={self.config.generations}, but {done} are done; give as "
+                "many at least"
+            )
 
     def estimate(self) -> Estimate:
         """What is left will cost; nothing is written.
@@ -124,6 +141,8 @@ class Campaign:
             MissingExtraError: As `run`.
         """
         self._checked()
+        if jax.process_index() > 0:  # only the first sees the folder
+            return estimates.counted(self.config, 0)
         check_same(self.path, self.config)
         rows = results.read(self.path / LOG)
         if rows:
@@ -141,11 +160,17 @@ class Campaign:
     def _checked(self) -> Standing:
         """The shapes of a state, if all that is needed is there."""
         execution = self.execution
-        judging.check_execution(self.config, execution.devices, execution.block)
+        self.block  # noqa: B018
         judging.tasks(self.config, self.config.horizon(0))  # is every one there?
         if execution.tensorboard:
             tensorboard.require()
         return jax.eval_shape(self._standing, self._vector())
+
+    @property
+    def block(self) -> int:
+        """How many runs a device trains side by side."""
+        asked = self.execution
+        return judging.check_execution(self.config, asked.devices, asked.block)
 
     def _follow(self) -> Standing:
         """The part of a process that is not the first: it never sees the folder."""

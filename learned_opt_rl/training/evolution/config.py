@@ -26,8 +26,9 @@ class EvolutionConfig:
     """A campaign of meta-training by evolution.
 
     Attributes:
-        algorithm: What is evolved: ``"open"``, ``"no_features"``, ``"optim4rl"``,
-            ``"lpo"``, or ``"expression"``: the constants of a closed form.
+        algorithm: What is evolved: ``"open"``, ``"open_separated"``,
+            ``"no_features"``, ``"optim4rl"``, ``"lpo"``, or ``"expression"``: the
+            constants of a closed form.
         architecture: Its sizes; of a closed form ``{"text": ...}``.
         environments: Every member trains an agent in each of them.
         horizons: Lengths of the runs in environment steps, as pairs ``(from which

@@ -122,13 +122,15 @@ class Folder:
                 unfinished.unlink()
         check_same(path, config)
 
-    def claim(self, fresh: bool) -> None:
-        """Makes the folder this campaign's.
+    def claim(self, fresh: bool, block: int) -> None:
+        """Makes the folder this campaign's; warns if last digits will differ.
 
         Args:
             fresh: Whether it has no state yet, so that it starts now.
+            block: Runs that a device trains side by side.
         """
-        made = {"config": self._config.as_json(), **provenance()}
+        made = {"config": self._config.as_json(), "block": block}
+        made |= provenance("evosax", "brax")
         path = self.path / CONFIG
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -211,10 +213,11 @@ def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     changed = [
         f"{name} {before['versions'].get(name)} -> {version}"
         for name, version in now["versions"].items()
-        if before.get("versions", {}).get(name) != version
+        if name in before["versions"] and before["versions"][name] != version
     ]
-    if before.get("device") != now["device"]:
-        changed.append(f"device {before.get('device')} -> {now['device']}")
+    for name in ("revision", "device", "block"):
+        if name in before and before[name] != now[name]:
+            changed.append(f"{name} {before[name]} -> {now[name]}")
     if changed:
         warnings.warn(
             f"the campaign goes on with {', '.join(changed)}: not to the last digit as "

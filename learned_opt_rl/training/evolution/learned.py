@@ -95,6 +95,11 @@ def _open(weights: Any, _: Any, config: PPOConfig, environment: str) -> Rule:
     return Rule(lambda key: open_rl.scale_by_open(weights, horizon, key=key))
 
 
+def _open_separated(weights: Any, _: Any, config: PPOConfig, environment: str) -> Rule:
+    horizon = config.horizon()
+    return Rule(lambda key: open_rl.scale_by_open_separated(weights, horizon, key=key))
+
+
 def _no_features(weights: Any, _: Any, config: PPOConfig, environment: str) -> Rule:
     return Rule(lambda key: no_features.scale_by_no_features(weights))
 
@@ -132,6 +137,9 @@ def _declared(_: jax.Array, form: Form) -> dict[str, jax.Array]:
 
 FAMILIES: Mapping[str, Family] = {
     "open": Family(open_rl.Architecture, open_rl.init, _open),
+    "open_separated": Family(
+        open_rl.Architecture, open_rl.init_separated, _open_separated
+    ),
     "no_features": Family(no_features.Architecture, no_features.init, _no_features),
     "optim4rl": Family(optim4rl.Architecture, optim4rl.init, _optim4rl),
     "lpo": Family(lpo.Architecture, lpo.init, _lpo),

@@ -22,10 +22,17 @@ def join(coordinator: str, count: int | None, index: int | None) -> None:
         index: Which of them this is, from 0.
 
     Raises:
-        ValueError: Count or index is missing or out of range.
+        ValueError: Count or index is missing or out of range; or ``"auto"`` where jax
+            knows no cluster.
     """
     if coordinator == "auto":
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise ValueError(
+                f"coordinator='auto', but this is no cluster that jax knows ({error}); "
+                "give HOST:PORT of the first process, their number and which this is"
+            ) from error
         return
     if count is None or index is None or not 0 <= index < count:
         raise ValueError(

@@ -9,6 +9,7 @@ key to keep, since every draw follows from the campaign's key and the generation
 
 import dataclasses
 import functools
+import math
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -103,8 +104,10 @@ class OpenAIES:
                 "antithetic, members come in pairs"
             )
         for name in ("sigma", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} must be positive and finite"
+                )
         for name in ("sigma_decay", "learning_rate_decay"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in (0, 1]")

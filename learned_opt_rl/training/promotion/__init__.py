@@ -11,7 +11,7 @@ import json
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TextIO
 
 from learned_opt_rl import agents
@@ -54,7 +54,8 @@ class Promotion:
         results: The file of rows, made or added to; by default
             ``results/NAME_STEPS.jsonl`` beside ``pretrained``.
         force: Whether to promote what is worse; the card then says so.
-        title: Of the card; made up if not given, as the next.
+        title: Of the card; by default that of the name if it has these weights
+            already, or else made up; as the next.
         summary: Of the card.
         failures: Known failures besides those found.
 
@@ -114,7 +115,8 @@ def promote(asked: Promotion, stream: TextIO | None = None) -> Outcome:
         ArtifactError: The name is none, or taken by an artifact that is not in
             ``pretrained``; the weights are damaged, or not of the run's architecture.
         MissingExtraError: An environment's package is not installed.
-        FolderInUseError: Another process promotes this run.
+        FolderInUseError: Another process promotes this run, or just now replaces an
+            artifact; the same command decides again.
         OSError: Something cannot be written; the artifact is as it was.
 
     Example:
@@ -128,7 +130,8 @@ def promote(asked: Promotion, stream: TextIO | None = None) -> Outcome:
         failed = promoting.evaluate(stream or sys.stderr)
         if failed:
             return Outcome(None, None, failed)
-        return Outcome(*promoting.decide(), failed)
+        with locked(promoting.root):  # nor does another run get this name meanwhile
+            return Outcome(*promoting.decide(), failed)
 
 
 class _Promoting:
@@ -278,9 +281,21 @@ class _Promoting:
         (folder / name).write_bytes(weights)
         card = {**self._about, "known_failures": failures}
         if self.holder is not None and self._is_holder:
-            card["results"] = self.holder.card.to_dict()["results"]
+            self._keep_words(card, self.holder.card.to_dict())
         content = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
         (folder / "card.json").write_text(content, encoding="utf-8")
+
+    def _keep_words(self, card: dict[str, Any], before: Mapping[str, Any]) -> None:
+        """What was said of these very weights stays, where nothing else is said now."""
+        card["results"] = before["results"]
+        for name in ("title", "summary"):
+            card[name] = getattr(self.asked, name) or before[name]
+        said = {text.partition(":")[0] for text in card["known_failures"]}
+        card["known_failures"] = card["known_failures"] + [
+            text
+            for text in before["known_failures"]
+            if text.partition(":")[0] not in said
+        ]
 
     def _reuse(self) -> None:
         """Takes over rows that the results have already."""

@@ -14,7 +14,7 @@ from learned_opt_rl.artifacts.weights import (
     read_limited,
 )
 from learned_opt_rl.evaluation import results
-from learned_opt_rl.training.distillation.run import FINAL
+from learned_opt_rl.training.distillation.folder import require_finished
 from learned_opt_rl.training.evolution.folder import BEST, CONFIG, LOG
 
 _EVOLUTION = {"environments", "horizons", "start", "population", "rollouts", "sigma"}
@@ -122,11 +122,8 @@ def read(folder: pathlib.Path) -> Candidate:
             f"{folder / CONFIG} has no {', '.join(sorted(missing))} in its config; it "
             "is no run of a learned rule"
         )
-    if made.get("kind") == "distillation" and not (folder / FINAL).exists():
-        raise ValueError(
-            f"{folder} holds a distillation that was not finished; give the `train "
-            "distil` that began it once more"
-        )
+    if made.get("kind") == "distillation":
+        require_finished(folder)
     path = folder / BEST
     content = read_limited(path, "a run writes it with its first validation")
     weights = load_safetensors(path, hashlib.sha256(content).hexdigest())

@@ -8,7 +8,7 @@ from typing import Any
 from learned_opt_rl.training.evolution import PRESETS, preset
 
 
-def command(kind: str | None, fields: Mapping[str, Any]) -> str | None:
+def command(kind: str | None, fields: Mapping[str, Any]) -> str:
     """What makes a run again.
 
     Args:
@@ -16,8 +16,7 @@ def command(kind: str | None, fields: Mapping[str, Any]) -> str | None:
         fields: Its configuration, as JSON has it.
 
     Returns:
-        The command, with as few settings as a preset leaves; None for a closed form
-        that is no preset's, which no command line asks for.
+        The command, with as few settings as a preset leaves.
 
     Example:
         >>> from learned_opt_rl.training.evolution import preset
@@ -32,11 +31,7 @@ def command(kind: str | None, fields: Mapping[str, Any]) -> str | None:
         ([*_settings(fields, base)], name)
         for name, base in _presets().items()
         if base["algorithm"] == fields["algorithm"]
-        and ("text" not in base["architecture"])
-        | (base["architecture"] == fields["architecture"])
     ]
-    if not found:
-        return None
     settings, name = min(found, key=lambda pair: len(pair[0]))
     return _line("es", "--preset", name, *_set(settings))
 

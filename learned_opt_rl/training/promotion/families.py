@@ -52,6 +52,7 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "open": Family("OPEN", _OPEN_2024, True),
+    "open_separated": Family("Separated OPEN", _OPEN_2024, True),
     "no_features": Family("No Features", _META_2025, False),
     "optim4rl": Family("Optim4RL", _OPTIM4RL_2023, False),
     "lpo": Family("LPO", _META_2025, False),
@@ -181,7 +182,7 @@ def _architecture(
         return _architecture_of(form, candidate)
     sizes = dataclasses.asdict(Learned(algorithm, candidate.sizes).architecture)
     known = {name: value for name, value in sizes.items() if value is not None}
-    if algorithm in ("open", "no_features"):
+    if algorithm in ("open", "open_separated", "no_features"):
         kind = "recurrent" if "carry" in known else "feed_forward"
         return {"type": kind, **known}
     if algorithm == "optim4rl":
@@ -229,7 +230,7 @@ def _inputs(
         return (*(_WORDS[name] for name in form.inputs), *slots)
     known = {"no_features": "type", "optim4rl": "version"}
     key = architecture[known[algorithm]] if algorithm in known else algorithm
-    return _INPUTS[key]
+    return _INPUTS["open" if algorithm == "open_separated" else key]
 
 
 def _leaves(weights: Any) -> list[Any]:

@@ -167,7 +167,7 @@ def failures(candidate: Candidate, evaluated: Evaluated) -> list[str]:
 
 
 def _below(evaluated: Evaluated) -> Iterable[str]:
-    rule = evaluated.baseline
+    rule, steps = evaluated.baseline, evaluated.new[0]["total_timesteps"]
     title = f"tuned {rule.title()}" if ":" not in rule else rule
     # A failed run counts as the worst return that any run of its environment had.
     found = statistics.returns(
@@ -180,8 +180,8 @@ def _below(evaluated: Evaluated) -> Iterable[str]:
         if difference is not None and difference.value < 0:
             means = [float(np.mean([*r.values()])) for r in (returns, baseline)]
             yield (
-                f"Below {title} on {name}: {means[0]:.4g} against {means[1]:.4g}, "
-                f"difference {shown(difference)}."
+                f"Below {title} on {name} after {steps:,} steps: {means[0]:.4g} "
+                f"against {means[1]:.4g}, difference {shown(difference)}."
             )
 
 

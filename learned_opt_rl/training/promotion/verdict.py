@@ -7,7 +7,7 @@ import numpy as np
 
 from learned_opt_rl.evaluation import normalisation, statistics
 from learned_opt_rl.evaluation.results import Row
-from learned_opt_rl.evaluation.statistics import Estimate
+from learned_opt_rl.evaluation.statistics import Estimate, Returns
 
 
 class WorseError(ValueError):
@@ -39,14 +39,14 @@ def judge(
         new: Rows of the new weights.
         holder: Of those that have the name, in the same environments.
         others: Of baselines.
-        baseline: One of them, whose mean return is the unit where no returns are
-            published for all environments.
+        baseline: One of them, whose mean return, without its sign, is the unit where
+            no returns are published for all environments.
 
     Returns:
         The verdict.
 
     Raises:
-        ValueError: No environment has a positive reference, or no seed is common.
+        ValueError: No seed is common.
 
     References:
         Goldie et al. 2024, section 6.2 (returns over those of tuned Adam).
@@ -65,8 +65,8 @@ def judge(
         *(row for row in others if row["rule"] == baseline),
     ]
     names = sorted({row["environment"] for row in rows})
-    found = normalisation.normalise(rows, _method(names, baseline))
-    scores = {rule: _scores(found.returns[rule]) for rule in ("new", "holder")}
+    returns, description = _normalised(rows, names, baseline)
+    scores = {rule: _scores(returns[rule]) for rule in ("new", "holder")}
     common = sorted(scores["new"].keys() & scores["holder"].keys())
     difference = statistics.paired_difference(scores["new"], scores["holder"])
     if difference is None:
@@ -74,10 +74,10 @@ def judge(
     ours, theirs = (float(np.mean([scores[r][s] for s in common])) for r in scores)
     text = (
         f"mean normalised return {ours:.4g} against {theirs:.4g}, difference "
-        f"{shown(difference)}, over {', '.join(found.references)} at "
-        f"{rows[0]['total_timesteps']:,} steps, {found.description}"
+        f"{shown(difference)}, over {', '.join(names)} at "
+        f"{rows[0]['total_timesteps']:,} steps, {description}"
     )
-    return Verdict(ours, theirs, difference, "; ".join([text, *found.notes]))
+    return Verdict(ours, theirs, difference, text)
 
 
 def shown(difference: Estimate) -> str:
@@ -100,10 +100,27 @@ def shown(difference: Estimate) -> str:
     return f"{difference.value:.3g} {ends} (95%, {seeds})"
 
 
-def _method(environments: Sequence[str], baseline: str) -> str:
+def _normalised(
+    rows: Sequence[Row], environments: Sequence[str], baseline: str
+) -> tuple[Returns, str]:
+    """Returns in units that no environment lacks, and what those are."""
     if set(environments) <= set(normalisation.published("adam")):
-        return "published"
-    return "adam" if baseline == "adam" else f"rule:{baseline}"
+        found = normalisation.normalise(rows, "published")
+        return found.returns, found.description
+    returns = statistics.returns(rows)
+    units = {e: _unit(returns, e, baseline) for e in environments}
+    scaled = {
+        rule: {e: {s: v / units[e] for s, v in by.items()} for e, by in games.items()}
+        for rule, games in returns.items()
+    }
+    return scaled, f"divided by the size of {baseline}'s mean final return in each"
+
+
+def _unit(returns: Returns, environment: str, baseline: str) -> float:
+    """Never 0; where the baseline returns nothing, the largest return of any."""
+    own = returns.get(baseline, {}).get(environment, {0: 0.0})
+    seen = [abs(v) for by in returns.values() for v in by[environment].values()]
+    return abs(float(np.mean([*own.values()]))) or max(seen) or 1.0
 
 
 def _scores(games: dict[str, dict[int, float]]) -> dict[int, float]:
