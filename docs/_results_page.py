@@ -65,22 +65,37 @@ def write_evolved(folder: pathlib.Path, rows: pathlib.Path, *others: str) -> Non
         for other in others:
             base = [row for e in environments for row in found[(other, e)]]
             whole = all(mine) and rule != other
-            verdict = judge(itertools.chain(*mine), base, [], "adam") if whole else None
-            more.append(shown(verdict.difference) if verdict else "")
+            more.append(_over([*itertools.chain(*mine)], base) if whole else "")
         cells = [_seeds_and_mean(rows) if rows else "" for rows in mine]
         lines.append([f"`{rule}`", *cells, *more])
     heads = ["rule", *environments, *(f"over `{other}`" for other in others)]
     _write(folder / f"{rows.stem}.md", heads, lines)
 
 
-def write_distilled(generated: pathlib.Path, folder: pathlib.Path) -> None:
+def write_distilled(
+    generated: pathlib.Path, folder: pathlib.Path, *files: pathlib.Path
+) -> None:
     """Write a line per distilled artifact that has its run beside its card."""
-    lines = [
-        [f"`{path.parent.parent.relative_to(folder)}`", *cells(path.parent)]
-        for path in sorted(folder.glob("**/campaign/config.json"))
-        if json.loads(path.read_text("utf-8")).get("kind") == "distillation"
-    ]
-    _write(generated / "distilled.md", ["artifact", *COLUMNS], lines)
+    found: dict[str, list[results.Row]] = {}
+    for row in itertools.chain(*map(results.read, files)):
+        found.setdefault(row["rule"], []).append(row)
+    lines = []
+    for path in sorted(folder.glob("**/campaign/config.json")):
+        made = json.loads(path.read_text("utf-8"))
+        if made.get("kind") == "distillation":
+            name = path.parent.parent.relative_to(folder).as_posix()
+            over = _over(found.get(name, []), found.get(made["config"]["teacher"], []))
+            lines.append([f"`{name}`", *cells(path.parent), over])
+    heads = ["artifact", *COLUMNS, "over its teacher"]
+    _write(generated / "distilled.md", heads, lines)
+
+
+def _over(mine: Sequence[results.Row], others: Sequence[results.Row]) -> str:
+    """Over the environments that both were run in, if these are the same."""
+    places = [{row["environment"] for row in rows} for rows in (mine, others)]
+    if not mine or places[0] != places[1]:
+        return "not run"
+    return shown(judge(mine, others, [], "adam").difference)
 
 
 def write_bench(

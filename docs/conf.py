@@ -114,8 +114,11 @@ def _write_artifact_pages(app: Sphinx) -> None:
     """Write the artifact pages before Sphinx reads its sources."""
     write_pages(HERE / "_generated")
     write_conformance(HERE / "_generated")
-    write_distilled(HERE / "_generated", HERE.parent / "pretrained")
-    _write_results(HERE / "_generated", HERE.parent / "results")
+    raw = HERE.parent / "results"
+    pretrained = HERE.parent / "pretrained"
+    rows = raw / "minatar_1e6.jsonl", raw / "lpo_symbolic_ant_1e6.jsonl"
+    write_distilled(HERE / "_generated", pretrained, *rows)
+    _write_results(HERE / "_generated", raw)
 
 
 def _write_results(generated: pathlib.Path, raw: pathlib.Path) -> None:
