@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt_rl import Horizon, artifacts, discovered, expressions, losses
+from learned_opt_rl import Horizon, artifacts, discovered, expressions, losses, rules
 from learned_opt_rl.errors import ArtifactError, ExpressionError
 from tests.golden_open import subtree
 
@@ -164,7 +164,7 @@ def test_every_drift_artifact_is_a_loss_ppo_can_descend():
     assert len(names) >= 10
     ratio, advantage = jnp.exp(jnp.linspace(-1, 1, 11)), jnp.linspace(-2, 2, 11)
     for name in names:
-        d = discovered.pretrained(name)
+        d = rules.pretrained(name)
         loss = losses.policy_loss(ratio, advantage, d)
         assert loss >= -(ratio * advantage).mean() - 1e-6, name
 
@@ -176,7 +176,7 @@ def test_an_action_the_policy_has_dropped_does_not_make_the_gradient_nan(advanta
 
     for name, card in artifacts.cards().items():
         if card.kind == "drift":
-            d = discovered.pretrained(name)
+            d = rules.pretrained(name)
             assert jnp.isfinite(jax.grad(loss)(jnp.float32(-110.0), d)), name
 
 
