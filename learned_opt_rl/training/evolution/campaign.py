@@ -111,20 +111,20 @@ class Campaign:
             folder = Folder(self.path, self.config)
             standing = folder.load(template)
             fresh = standing is None
-            if standing is not None:
-                self._check_generations(int(standing.search.generation))
             standing = self._first() if standing is None else standing
-            if fresh or int(standing.search.generation) < self.config.generations:
+            if self._missing(int(standing.search.generation)):
                 folder.claim(fresh, self.block)
             fresh, standing = processes.of_the_first((fresh, standing))
             return self._rest(fresh, standing, folder)
 
-    def _check_generations(self, done: int) -> None:
+    def _missing(self, done: int) -> int:
+        """How many generations are to be run; there is no way back from one."""
         if done > self.config.generations:
             raise CampaignChangedError(
                 f"generations={self.config.generations}, but {done} are done; give as "
                 "many at least"
             )
+        return self.config.generations - done
 
     def estimate(self) -> Estimate:
         """What is left will cost; nothing is written.

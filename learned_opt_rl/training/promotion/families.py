@@ -73,15 +73,17 @@ _RATIO = (
     "log of ratio",
     "square of log of ratio",
 )
+_OPEN = (
+    "parameter",
+    *_SIGNS_AND_LOGS,
+    "training proportion",
+    "layer proportion",
+    "batch proportion",
+    "dormancy",
+)
 _INPUTS = {
-    "open": (
-        "parameter",
-        *_SIGNS_AND_LOGS,
-        "training proportion",
-        "layer proportion",
-        "batch proportion",
-        "dormancy",
-    ),
+    "open": _OPEN,
+    "open_separated": _OPEN,
     "feed_forward": ("parameter", *_MOMENTA, "gradient"),
     "recurrent": _SIGNS_AND_LOGS,
     "arxiv2023": ("sign of gradient", "log of gradient"),
@@ -230,7 +232,7 @@ def _inputs(
         return (*(_WORDS[name] for name in form.inputs), *slots)
     known = {"no_features": "type", "optim4rl": "version"}
     key = architecture[known[algorithm]] if algorithm in known else algorithm
-    return _INPUTS["open" if algorithm == "open_separated" else key]
+    return _INPUTS[key]
 
 
 def _leaves(weights: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """Whether new weights are worse than those that have the name now."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -118,9 +119,9 @@ def _normalised(
 
 def _unit(returns: Returns, environment: str, baseline: str) -> float:
     """Never 0; where the baseline returns nothing, the largest return of any."""
-    own = returns.get(baseline, {}).get(environment, {0: 0.0})
-    seen = [abs(v) for by in returns.values() for v in by[environment].values()]
-    return abs(float(np.mean([*own.values()]))) or max(seen) or 1.0
+    seen = {rule: [*by.get(environment, {}).values()] for rule, by in returns.items()}
+    own = abs(float(np.mean(seen.get(baseline) or [0.0])))
+    return own or max(map(abs, itertools.chain(*seen.values()))) or 1.0
 
 
 def _scores(games: dict[str, dict[int, float]]) -> dict[int, float]:
