@@ -54,9 +54,11 @@ def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
     _write(folder / f"{rows.stem}.md", [*heads, "95% interval", "released OPEN"], lines)
 
 
-def write_evolved(folder: pathlib.Path, rows: pathlib.Path, *others: str) -> None:
+def write_evolved(
+    path: pathlib.Path, files: Iterable[pathlib.Path], others: Sequence[str]
+) -> None:
     """Write rules by environments, and what each has over others, seed by seed."""
-    found = results.grouped(results.read(rows))
+    found = results.grouped(itertools.chain(*map(results.read, files)))
     environments = list(dict.fromkeys(environment for _, environment in found))
     lines = []
     for rule in dict.fromkeys(rule for rule, _ in found):
@@ -69,7 +71,7 @@ def write_evolved(folder: pathlib.Path, rows: pathlib.Path, *others: str) -> Non
         cells = [_seeds_and_mean(rows) if rows else "" for rows in mine]
         lines.append([f"`{rule}`", *cells, *more])
     heads = ["rule", *environments, *(f"over `{other}`" for other in others)]
-    _write(folder / f"{rows.stem}.md", heads, lines)
+    _write(path, heads, lines)
 
 
 def write_distilled(
