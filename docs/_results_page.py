@@ -3,6 +3,7 @@
 import itertools
 import json
 import pathlib
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -90,6 +91,19 @@ def write_distilled(
             lines.append([f"`{name}`", *cells(path.parent), over])
     heads = ["artifact", *COLUMNS, "over its teacher"]
     _write(generated / "distilled.md", heads, lines)
+
+
+def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:
+    """Write what several students of each random teacher ended with, in percent."""
+    lines = []
+    for log in sorted(folder.glob("*.jsonl")):
+        ended: dict[int, float] = {}
+        for row in results.read(log):
+            ended[row["start"]] = 100 * row["error"]
+        errors = sorted(ended.values())
+        shown = (errors[0], statistics.median(errors), errors[-1])
+        lines.append([f"`random:{log.stem}`", *(f"{error:.2g} %" for error in shown)])
+    _write(path, ["teacher", "best start", "median", "worst"], lines)
 
 
 def _over(mine: Sequence[results.Row], others: Sequence[results.Row]) -> str:

@@ -22,7 +22,7 @@ Inputs = Literal["correlated", "paper", "scaled", "visited"]
 Select = Literal["error", "return"]
 _DEFAULTS = {"optimizer": "open:32", "drift": "lpo:128"}
 _UNROLLED = ("sequence", "tensors", "size", "steps", "every")
-_COUNTS = ("sequence", "steps", "tensors", "size", "every", "horizon", "seeds")
+_COUNTS = ("sequence", "steps", "starts", "tensors", "size", "every", "horizon")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +40,12 @@ class DistillationConfig:
             the teacher, half ``"correlated"``.
         sequence: Steps that teacher and student are unrolled over.
         steps: Adam steps.
+        starts: Students that are fitted one after another, each from a draw of its
+            own; the best of all counts. Some end in a local minimum.
         tensors: Tensors per step.
         size: Entries per tensor. A drift is matched on ``tensors * size`` points.
         learning_rate: Adam's peak learning rate, annealed to 0 by a cosine.
+        b2: Adam's decay of squared gradients.
         every: Steps between two validations.
         select: The student with the least ``"error"`` counts, or that with the best
             ``"return"`` of agents trained by it.
@@ -70,9 +73,11 @@ class DistillationConfig:
     inputs: Inputs = "correlated"
     sequence: int = 1
     steps: int = 8000
+    starts: int = 1
     tensors: int = 16
     size: int = 128
     learning_rate: float = 5e-3
+    b2: float = 0.999
     every: int = 1000
     select: Select = "error"
     environments: tuple[str, ...] = ()
@@ -84,7 +89,7 @@ class DistillationConfig:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        for name in (*_COUNTS, "rounds"):
+        for name in (*_COUNTS, "seeds", "rounds"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a positive whole number")
@@ -92,6 +97,8 @@ class DistillationConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}={value!r} must be positive and finite")
+        if not 0 <= self.b2 < 1:
+            raise ValueError(f"b2={self.b2!r} must be in [0, 1)")
         if self.rounds > self.steps:
             raise ValueError(f"rounds={self.rounds} are more than steps={self.steps}")
         _one_of("algorithm", self.algorithm, STUDENTS)
@@ -118,6 +125,11 @@ class DistillationConfig:
         if self.rounds > 1 and not visited:
             raise ValueError(
                 f"rounds={self.rounds} gather visited inputs; give inputs='visited'"
+            )
+        if self.rounds > 1 < self.starts and self.select == "error":
+            raise ValueError(
+                f"starts={self.starts} with rounds={self.rounds} have errors on inputs "
+                "of their own, which do not compare; give select='return', or one start"
             )
         if visited and self.tensors < 2:
             raise ValueError(

@@ -12,7 +12,7 @@ import math
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 import jax
@@ -80,7 +80,7 @@ def distil(
         >>> with tempfile.TemporaryDirectory() as name:
         ...     best = distil(*asked, pathlib.Path(name) / "run", io.StringIO())
         >>> sorted(best)
-        ['error', 'round', 'seconds', 'step']
+        ['error', 'round', 'seconds', 'start', 'step']
     """
     for name in config.environments:
         envs.make(name)
@@ -161,7 +161,10 @@ def _train(
                 save_safetensors(folder / BEST, weights)
         results.append(folder / LOG, [row])
         told = (f"{n} {row[n]:.4g}" for n in ("error", "return") if row.get(n))
-        print(f"step {row['step']}/{config.steps}", *told, sep="  ", file=stream)
+        place = f"step {row['step']}/{config.steps}"
+        if config.starts > 1:
+            place = f"start {row['start']}/{config.starts}  {place}"
+        print(place, *told, sep="  ", file=stream)
     if config.select == "return" and all(row["return"] is None for row in rows):
         raise ValueError(
             f"select='return', but with horizon={config.horizon} no agent had a return "
@@ -181,10 +184,41 @@ def _fit(
     config: DistillationConfig, teacher: Teacher, problem: Objective
 ) -> Iterator[tuple[Row, Any]]:
     """Rows of validations, each with the student's weights as deployed."""
-    init_key, key, check_key = jax.random.split(jax.random.key(config.seed), 3)
-    weights = problem.init(init_key)
+    draw, advance = _steps(config, problem)
+    error = _validation(config, problem)
+    bounds = [config.steps * i // config.rounds for i in range(1, config.rounds)]
+    for start in range(config.starts):
+        root = jax.random.key(config.seed)
+        root = jax.random.fold_in(root, start) if start else root
+        init_key, key, _ = jax.random.split(root, 3)
+        standing, visited, done = draw(init_key), None, 0
+        while done < config.steps:
+            started = time.perf_counter()
+            round_ = sum(bound <= done for bound in bounds)
+            if config.inputs == "visited" and done in (0, *bounds):
+                rule = _rule(config, standing, problem) if round_ else teacher.rule
+                visited = _gathered(config, rule, round_, visited)
+            end = min(done + config.every, *bounds[round_:], config.steps)
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(done, end))
+            standing, done = advance(standing, keys, visited), end
+            row = {
+                "start": start + 1,
+                "step": done,
+                "round": round_ + 1,
+                "error": results.number(error(standing[0], visited)),
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+            yield row, problem.deployed(standing[0])
+
+
+def _steps(
+    config: DistillationConfig, problem: Objective
+) -> tuple[Callable[[jax.Array], Any], Callable[[Any, jax.Array, Any], Any]]:
+    """``key -> (weights, Adam's state)``; and both after a step for each key."""
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps)
-    optimizer = optax.chain(optax.clip_by_global_norm(_MAX_NORM), optax.adam(schedule))
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(_MAX_NORM), optax.adam(schedule, b2=config.b2)
+    )
 
     @jax.jit
     def advance(standing: Any, keys: jax.Array, visited: Tensors | None) -> Any:
@@ -197,6 +231,19 @@ def _fit(
 
         return jax.lax.scan(step, standing, keys)[0]
 
+    def draw(key: jax.Array) -> Any:
+        weights = problem.init(key)
+        return weights, optimizer.init(weights)
+
+    return draw, advance
+
+
+def _validation(
+    config: DistillationConfig, problem: Objective
+) -> Callable[[Any, Tensors | None], float]:
+    """``(weights, visited inputs) -> error``, on the same made-up inputs each time."""
+    check_key = jax.random.split(jax.random.key(config.seed), 3)[2]
+
     @jax.jit
     def loss(weights: Any, inputs: Any) -> jax.Array:
         return problem.loss(weights, inputs)
@@ -206,22 +253,7 @@ def _fit(
         losses = [loss(weights, problem.sample(key, visited)) for key in keys]
         return float(jnp.sqrt(jnp.mean(jnp.stack(losses))))
 
-    standing, visited = (weights, optimizer.init(weights)), None
-    starts = [config.steps * i // config.rounds for i in range(config.rounds)]
-    done = 0
-    while done < config.steps:
-        started = time.perf_counter()
-        number = sum(start <= done for start in starts)
-        if config.inputs == "visited" and done in starts:
-            rule = teacher.rule if number == 1 else _rule(config, standing, problem)
-            visited = _gathered(config, rule, number - 1, visited)
-        end = min(done + config.every, *starts[number:], config.steps)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(done, end))
-        standing, done = advance(standing, keys, visited), end
-        found = results.number(error(standing[0], visited))
-        seconds = round(time.perf_counter() - started, 3)
-        row = {"step": done, "round": number, "error": found, "seconds": seconds}
-        yield row, problem.deployed(standing[0])
+    return error
 
 
 def _rule(config: DistillationConfig, standing: Any, problem: Objective) -> Any:
