@@ -17,8 +17,10 @@ help:  ## list the targets
 demo: $(VENV)/.demo  ## a learned optimiser against Adam: curves in demo/
 	$(BIN)/python examples/demo.py
 
+# Most of the tests' time is XLA compiling programs that run once; the slow tests, and
+# pytest called by hand, have all its optimisations.
 test: lint $(VENV)/.test  ## lint, types, tests and doctests
-	$(BIN)/pytest -n $(WORKERS)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/pytest -n $(WORKERS)
 
 test-slow: $(VENV)/.test-slow  ## only the slow tests
 	$(BIN)/pytest -n $(WORKERS) -m slow tests
