@@ -101,8 +101,8 @@ def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:
         for row in results.read(log):
             ended[row["start"]] = 100 * row["error"]
         errors = sorted(ended.values())
-        shown = (errors[0], statistics.median(errors), errors[-1])
-        lines.append([f"`random:{log.stem}`", *(f"{error:.2g} %" for error in shown)])
+        three = errors[0], statistics.median(errors), errors[-1]
+        lines.append([f"`random:{log.stem}`", *(f"{error:.2g} %" for error in three)])
     _write(path, ["teacher", "best start", "median", "worst"], lines)
 
 

@@ -305,7 +305,7 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_random_teacher_is_imitated(tmp_path):
-    """Six minutes of a quiet core; docs/distillation.md has four teachers."""
+    """Five minutes of a quiet core; docs/distillation.md has four teachers."""
     settings = {"learning_rate": 1e-2, "b2": 0.95, "steps": 120_000, "every": 60_000}
     settings |= {"starts": 8, "size": 32}
     asked = configure(teacher="random:3", student="open:16", **settings)

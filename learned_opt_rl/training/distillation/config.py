@@ -22,7 +22,17 @@ Inputs = Literal["correlated", "paper", "scaled", "visited"]
 Select = Literal["error", "return"]
 _DEFAULTS = {"optimizer": "open:32", "drift": "lpo:128"}
 _UNROLLED = ("sequence", "tensors", "size", "steps", "every")
-_COUNTS = ("sequence", "steps", "starts", "tensors", "size", "every", "horizon")
+_COUNTS = (
+    "sequence",
+    "steps",
+    "starts",
+    "tensors",
+    "size",
+    "every",
+    "horizon",
+    "seeds",
+    "rounds",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +99,7 @@ class DistillationConfig:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        for name in (*_COUNTS, "seeds", "rounds"):
+        for name in _COUNTS:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a positive whole number")

@@ -187,17 +187,19 @@ def _fit(
     draw, advance = _steps(config, problem)
     error = _validation(config, problem)
     bounds = [config.steps * i // config.rounds for i in range(1, config.rounds)]
+    first: Tensors | None = None  # visited under the teacher: the same for every start
     for start in range(config.starts):
-        root = jax.random.key(config.seed)
+        root = jax.random.key(config.seed)  # as it is, it draws the one start of most
         root = jax.random.fold_in(root, start) if start else root
         init_key, key, _ = jax.random.split(root, 3)
-        standing, visited, done = draw(init_key), None, 0
+        standing, visited, done = draw(init_key), first, 0
         while done < config.steps:
             started = time.perf_counter()
             round_ = sum(bound <= done for bound in bounds)
-            if config.inputs == "visited" and done in (0, *bounds):
+            if config.inputs == "visited" and (visited is None or done in bounds):
                 rule = _rule(config, standing, problem) if round_ else teacher.rule
                 visited = _gathered(config, rule, round_, visited)
+                first = visited if first is None else first
             end = min(done + config.every, *bounds[round_:], config.steps)
             keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(done, end))
             standing, done = advance(standing, keys, visited), end
@@ -243,10 +245,7 @@ def _validation(
 ) -> Callable[[Any, Tensors | None], float]:
     """``(weights, visited inputs) -> error``, on the same made-up inputs each time."""
     check_key = jax.random.split(jax.random.key(config.seed), 3)[2]
-
-    @jax.jit
-    def loss(weights: Any, inputs: Any) -> jax.Array:
-        return problem.loss(weights, inputs)
+    loss = jax.jit(problem.loss)
 
     def error(weights: Any, visited: Tensors | None) -> float:
         keys = jax.random.split(check_key, _VALIDATION)
