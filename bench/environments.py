@@ -21,9 +21,9 @@ import jax.numpy as jnp
 
 from bench.overhead import compiled, print_table
 from learned_opt_rl import envs
-from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation.runs import provenance
+from learned_opt_rl.evaluation.runs.run import provenance
+from learned_opt_rl.rundir.atomic import write_atomically
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -31,9 +31,9 @@ from bench.overhead import print_table
 from learned_opt_rl.agents import _actor_critic as actor_critic
 from learned_opt_rl.agents import ppo
 from learned_opt_rl.agents.networks import prepare
-from learned_opt_rl.artifacts._atomic import write_atomically
-from learned_opt_rl.evaluation.optimizers import Rule
-from learned_opt_rl.evaluation.runs import provenance
+from learned_opt_rl.evaluation.runs.rules import Rule
+from learned_opt_rl.evaluation.runs.run import provenance
+from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.training.evolution import EvolutionConfig, preset
 from learned_opt_rl.training.evolution.fitness import (
     Evaluator,

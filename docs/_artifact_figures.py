@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 import learned_opt_rl.evaluation
 from learned_opt_rl.artifacts import Artifact
-from learned_opt_rl.evaluation.artifact_plots import beside_ppo, plot_artifacts
-from learned_opt_rl.evaluation.drift_plots import plot_gallery
+from learned_opt_rl.evaluation.pictures.artifact import beside_ppo, plot_artifacts
+from learned_opt_rl.evaluation.pictures.drift import plot_gallery
 
 DPI = 90
 

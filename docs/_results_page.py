@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from learned_opt_rl.evaluation import normalisation, results, tables
-from learned_opt_rl.evaluation.missing_features import FEATURES
+from learned_opt_rl.evaluation.report import normalization, tables
+from learned_opt_rl.evaluation.runs.missing_features import FEATURES
+from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.distillation.table import COLUMNS, cells
 from learned_opt_rl.training.promotion.verdict import judge, shown
 
@@ -16,13 +17,13 @@ from learned_opt_rl.training.promotion.verdict import judge, shown
 def write_table(folder: pathlib.Path, rows: pathlib.Path) -> None:
     """Write ``NAME.md``, a table of the rows of ``NAME.jsonl``, into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    table = tables.markdown(results.read(rows))
+    table = tables.markdown(jsonl.read(rows))
     (folder / f"{rows.stem}.md").write_text(table + "\n", encoding="utf-8")
 
 
 def write_missing_features(folder: pathlib.Path, rows: pathlib.Path) -> None:
     """Write what a rule reaches without each feature: the mean and its seeds."""
-    found = results.grouped(results.read(rows))
+    found = jsonl.grouped(jsonl.read(rows))
     environments = list(dict.fromkeys(environment for _, environment in found))
     lines = [
         [
@@ -36,8 +37,8 @@ def write_missing_features(folder: pathlib.Path, rows: pathlib.Path) -> None:
 
 def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
     """Write our tuned Adam beside the published one, and the released OPEN."""
-    found = results.grouped(results.read(rows))
-    published = normalisation.published("adam")
+    found = jsonl.grouped(jsonl.read(rows))
+    published = normalization.published("adam")
     lines = []
     for environment in dict.fromkeys(environment for _, environment in found):
         seeds = found[("adam", environment)]
@@ -59,7 +60,7 @@ def write_evolved(
     path: pathlib.Path, files: Iterable[pathlib.Path], others: Sequence[str]
 ) -> None:
     """Write rules by environments, and what each has over others, seed by seed."""
-    found = results.grouped(itertools.chain(*map(results.read, files)))
+    found = jsonl.grouped(itertools.chain(*map(jsonl.read, files)))
     environments = list(dict.fromkeys(environment for _, environment in found))
     lines = []
     for rule in dict.fromkeys(rule for rule, _ in found):
@@ -79,8 +80,8 @@ def write_distilled(
     generated: pathlib.Path, folder: pathlib.Path, *files: pathlib.Path
 ) -> None:
     """Write a line per distilled artifact that has its run beside its card."""
-    found: dict[str, list[results.Row]] = {}
-    for row in itertools.chain(*map(results.read, files)):
+    found: dict[str, list[jsonl.Row]] = {}
+    for row in itertools.chain(*map(jsonl.read, files)):
         found.setdefault(row["rule"], []).append(row)
     lines = []
     for path in sorted(folder.glob("**/campaign/config.json")):
@@ -98,7 +99,7 @@ def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:
     lines = []
     for log in sorted(folder.glob("*.jsonl")):
         ended: dict[int, float] = {}
-        for row in results.read(log):
+        for row in jsonl.read(log):
             ended[row["start"]] = 100 * row["error"]
         errors = sorted(ended.values())
         three = errors[0], statistics.median(errors), errors[-1]
@@ -106,7 +107,7 @@ def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:
     _write(path, ["teacher", "best start", "median", "worst"], lines)
 
 
-def _over(mine: Sequence[results.Row], others: Sequence[results.Row]) -> str:
+def _over(mine: Sequence[jsonl.Row], others: Sequence[jsonl.Row]) -> str:
     """Over the environments that both were run in, if these are the same."""
     places = [{row["environment"] for row in rows} for rows in (mine, others)]
     if not mine or places[0] != places[1]:
@@ -145,7 +146,7 @@ def _missing(rule: str) -> str:
     return "nothing" if "/" in name else f"(`{name}`)"
 
 
-def _seeds_and_mean(rows: list[results.Row]) -> str:
+def _seeds_and_mean(rows: list[jsonl.Row]) -> str:
     values = [row["final_return"] for row in rows]
     if not values:
         return "not run"

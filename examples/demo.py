@@ -14,9 +14,11 @@ import argparse
 import pathlib
 
 from learned_opt_rl.agents import PPOConfig
-from learned_opt_rl.evaluation import plots, results, tables
-from learned_opt_rl.evaluation.progress import Progress
-from learned_opt_rl.evaluation.runs import run
+from learned_opt_rl.evaluation.pictures import curves
+from learned_opt_rl.evaluation.report import tables
+from learned_opt_rl.evaluation.runs.run import run
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.progress import Progress
 
 ENVIRONMENT = "Breakout-MinAtar"
 
@@ -34,8 +36,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     raw, picture = options.out / "results.jsonl", options.out / "curves.png"
     raw.unlink(missing_ok=True)
-    results.append(raw, rows)
-    plots.curves(rows, picture)
+    jsonl.append(raw, rows)
+    curves.curves(rows, picture)
     print(tables.plain(rows))
     print(f"\nlearning curves: {picture}\nraw results:     {raw}")
 

@@ -11,8 +11,9 @@ import pytest
 
 from learned_opt_rl import artifacts, cli, envs
 from learned_opt_rl.artifacts import registry, remote
-from learned_opt_rl.evaluation import compare, results
-from learned_opt_rl.evaluation._lock import locked
+from learned_opt_rl.evaluation.runs import compare
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.lock import locked
 from tests.artifact_files import (
     PARAMETERS,
     card_data,
@@ -396,7 +397,7 @@ class TestCompare:
         def execute(plan: Any, folder: pathlib.Path) -> list[compare.Failure]:
             if error is not None:
                 raise error
-            results.append(folder / "rows.jsonl", [self.ONE_ROW])
+            jsonl.append(folder / "rows.jsonl", [self.ONE_ROW])
             return list(failures)
 
         monkeypatch.setattr(compare, "execute", execute)
@@ -573,7 +574,7 @@ class TestCompare:
         (line,) = capsys.readouterr().err.splitlines()
         assert line.endswith("rows.jsonl has no rows; compare rules into it first")
         rows = tmp_path / "rows.jsonl"
-        results.append(rows, [self.ONE_ROW])
+        jsonl.append(rows, [self.ONE_ROW])
         rows.write_text(rows.read_text() + '{"rule"')
         assert cli.main(["report", str(tmp_path)]) == 0
         captured = capsys.readouterr()

@@ -11,11 +11,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.artifacts._bytes import check_sha256, read_limited, refuse_foreign
 from learned_opt_rl.artifacts._check import check_tensor
 from learned_opt_rl.artifacts._tree import WeightTree, flatten_names, unflatten_names
 from learned_opt_rl.errors import WeightsError
+from learned_opt_rl.rundir.atomic import write_atomically
 
 RESTORE = "restore it, for example by reinstalling the package that holds it"
 

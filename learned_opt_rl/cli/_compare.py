@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from learned_opt_rl.evaluation.compare import Comparison, Plan
+    from learned_opt_rl.evaluation.runs.compare import Comparison, Plan
 
 RULES = (
     "an artifact; adam, lion, rmsprop or sgd with the settings tuned for the "
@@ -140,7 +140,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
     status = run(options)
     if status == 0:
-        from learned_opt_rl.evaluation import cards, compare
+        from learned_opt_rl.evaluation.report import cards
+        from learned_opt_rl.evaluation.runs import compare
 
         cards.fill_results(options.card, options.out / compare.ROWS)
         print(options.card / "card.json")
@@ -154,7 +155,7 @@ def run(
     """Makes the runs that are missing and the report; returns the exit status."""
     with warnings_as_lines():
         with refusals(ValueError, TypeError, ImportError):
-            from learned_opt_rl.evaluation import compare
+            from learned_opt_rl.evaluation.runs import compare
 
             comparison = asked(options)
             _check_folder(options.out)
@@ -183,7 +184,7 @@ def run(
 def asked(options: argparse.Namespace) -> "Comparison":
     """What the options of `add_run_options` ask for."""
     from learned_opt_rl import envs
-    from learned_opt_rl.evaluation.compare import Comparison
+    from learned_opt_rl.evaluation.runs.compare import Comparison
 
     names = options.environments or envs.suite(options.suite)
     return Comparison(
@@ -200,7 +201,7 @@ def asked(options: argparse.Namespace) -> "Comparison":
 
 
 def _report(options: argparse.Namespace) -> int:
-    from learned_opt_rl.evaluation import compare
+    from learned_opt_rl.evaluation.runs import compare
 
     with warnings_as_lines():
         with refusals(ValueError):
@@ -219,9 +220,9 @@ def _check_folder(out: pathlib.Path) -> None:
 
 
 def _rules_of(path: pathlib.Path) -> set[str]:
-    from learned_opt_rl.evaluation import results
+    from learned_opt_rl.rundir import jsonl
 
-    return {str(row.get("rule")) for row in results.read(path)}
+    return {str(row.get("rule")) for row in jsonl.read(path)}
 
 
 def _check_report_options(
@@ -230,10 +231,10 @@ def _check_report_options(
     environments: Sequence[str] = (),
 ) -> None:
     """Finds out before the first run what the report of all would not do."""
-    from learned_opt_rl.evaluation import normalisation
+    from learned_opt_rl.evaluation.report import normalization
 
     method = options.normalise
-    normalisation.check(method, environments)
+    normalization.check(method, environments)
     needed = {"normalisation": "adam" if method == "adam" else None}
     if method.startswith("rule:"):
         needed["normalisation"] = method.removeprefix("rule:")
@@ -250,7 +251,7 @@ def _check_report_options(
 def _print_report(
     options: argparse.Namespace, folder: pathlib.Path, *, nothing_is_fine: bool = False
 ) -> None:
-    from learned_opt_rl.evaluation import compare
+    from learned_opt_rl.evaluation.runs import compare
 
     if nothing_is_fine and not (folder / compare.ROWS).exists():
         return

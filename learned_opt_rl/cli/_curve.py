@@ -36,14 +36,14 @@ def _curve(options: argparse.Namespace) -> int:
     with refusals(ValueError, ImportError, OSError):
         references = dict(map(_reference, options.reference))
         # Only here: they bring jax and matplotlib along.
-        from learned_opt_rl.evaluation import results
+        from learned_opt_rl.rundir import jsonl
         from learned_opt_rl.training.evolution.curve import CURVE, draw
         from learned_opt_rl.training.evolution.folder import LOG
 
         log = options.folder / LOG
         if not log.exists():
             raise ValueError(f"{log} does not exist; give the folder of a campaign")
-        path, rows = options.out or options.folder / CURVE, results.read(log)
+        path, rows = options.out or options.folder / CURVE, jsonl.read(log)
         if not all("generation" in row for row in rows):
             raise ValueError(f"{log} is not of a campaign; give the folder of one")
         draw(rows, path, references)

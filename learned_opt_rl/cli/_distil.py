@@ -68,15 +68,15 @@ def _run(options: argparse.Namespace) -> int:
 
 def _asked(options: argparse.Namespace) -> "tuple[DistillationConfig, Teacher]":
     from learned_opt_rl.agents.config import PPOConfig
-    from learned_opt_rl.evaluation import _settings
+    from learned_opt_rl.rundir import settings
     from learned_opt_rl.training.distillation import DistillationConfig, configure
 
     agent = [s.removeprefix("agent.") for s in options.set if s.startswith("agent.")]
     plain = [s for s in options.set if not s.startswith("agent.")]
-    values = _settings.parse(plain, DistillationConfig)
+    values = settings.parse(plain, DistillationConfig)
     values |= {n: v for n in _FIELDS if (v := getattr(options, n)) is not None}
     if options.environments:
         values["environments"] = tuple(options.environments)
     if agent:
-        values["agent"] = _settings.parse(agent, PPOConfig)
+        values["agent"] = settings.parse(agent, PPOConfig)
     return configure(options.preset, **values)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from learned_opt_rl.cli import _compare
 
 if TYPE_CHECKING:
-    from learned_opt_rl.evaluation.compare import Comparison, Plan
+    from learned_opt_rl.evaluation.runs.compare import Comparison, Plan
 
 _AXES = ("length", "width", "activation", "features")
 _VALUES = (
@@ -36,9 +36,9 @@ def add_command(commands: Any) -> None:
 
 def _generalise(options: argparse.Namespace) -> int:
     def plan_of(asked: "Comparison") -> "Plan":
-        from learned_opt_rl.evaluation import compare, generalise
+        from learned_opt_rl.evaluation.runs import compare, generalize
 
-        along = generalise.comparisons(options.axis, asked, options.values)
+        along = generalize.comparisons(options.axis, asked, options.values)
         return compare.together([compare.prepare(one) for one in along])
 
     return _compare.run(options, plan_of)

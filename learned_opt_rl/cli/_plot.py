@@ -37,7 +37,7 @@ def _plot(options: argparse.Namespace) -> int:
     pictures = _pictures([find(name) for name in dict.fromkeys(options.names)])
     paths = _picture_paths(options, list(pictures))
     # Only here: it brings jax along.
-    from learned_opt_rl.evaluation.artifact_plots import plot_artifacts
+    from learned_opt_rl.evaluation.pictures.artifact import plot_artifacts
 
     for path, entries in zip(paths, pictures.values(), strict=True):
         shown = [load_entry(entry) for entry in entries]

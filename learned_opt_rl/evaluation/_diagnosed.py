@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt_rl.evaluation.observe import dormant_share
+from learned_opt_rl.evaluation.runs.observe import dormant_share
 from learned_opt_rl.features import init_momenta, update_momenta
 
 _OTHER_BITS = 0x9E3779B9

@@ -18,8 +18,10 @@ import numpy as np
 import optax
 
 from learned_opt_rl.agents.config import PPOConfig
-from learned_opt_rl.evaluation import results, runs, tables
+from learned_opt_rl.evaluation.report import tables
+from learned_opt_rl.evaluation.runs import run
 from learned_opt_rl.features import Horizon, proportions
+from learned_opt_rl.rundir import jsonl
 
 DECAY = 0.9
 # Lion's tuned rates on MinAtar are 3e-4 and 8e-4; between them, their geometric mean.
@@ -89,24 +91,22 @@ def sweep(
     for game in games:
         environment = f"{game}-MinAtar"
         for rule in ("lion", *(f"sign_momentum:{c:g}" for c in CANDIDATES)):
-            done = {
-                (r["environment"], r["rule"], r["seed"]) for r in results.read(path)
-            }
+            done = {(r["environment"], r["rule"], r["seed"]) for r in jsonl.read(path)}
             left = [s for s in seeds if (environment, rule, s) not in done]
             if not left:
                 continue
             name, _, constant = rule.partition(":")
             if name == "lion":
-                rows = runs.run(rule, environment, config, left)
+                rows = run.run(rule, environment, config, left)
             else:
                 tx = annealed_sign_momentum(float(constant), config.horizon())
-                rows = runs.run(
+                rows = run.run(
                     lambda key, tx=tx: tx, environment, config, left, name=rule
                 )
-            results.append(path, rows)
+            jsonl.append(path, rows)
 
 
-def best_constant(rows: Sequence[results.Row]) -> tuple[float, dict[str, float]]:
+def best_constant(rows: Sequence[jsonl.Row]) -> tuple[float, dict[str, float]]:
     """The constant with the best return relative to tuned Lion, averaged over games.
 
     Args:
@@ -127,7 +127,7 @@ def best_constant(rows: Sequence[results.Row]) -> tuple[float, dict[str, float]]
     """
     grouped = {
         key: [row["final_return"] for row in group]
-        for key, group in results.grouped(rows).items()
+        for key, group in jsonl.grouped(rows).items()
     }
     scores: dict[str, list[float]] = {}
     for (rule, environment), returns in grouped.items():
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args(argv)
     sweep(arguments.out, arguments.steps, range(arguments.seeds))
-    rows = results.read(arguments.out)
+    rows = jsonl.read(arguments.out)
     print(tables.plain(rows))
     constant, scores = best_constant(rows)
     for rule, score in scores.items():

@@ -8,8 +8,9 @@ import optax
 import pytest
 
 from learned_opt_rl.agents import PPOConfig
-from learned_opt_rl.evaluation import analysis, results
+from learned_opt_rl.evaluation import diagnostics
 from learned_opt_rl.features import DECAYS
+from learned_opt_rl.rundir import jsonl
 
 PARAMS = {
     "actor": {"kernel": jnp.full((60, 50), 2.0)},
@@ -38,7 +39,7 @@ def noisy(noise):
 
 
 def measure(tx, grads, steps=1, **extra):
-    tx = analysis.diagnosed(tx)
+    tx = diagnostics.diagnosed(tx)
     state = tx.init(PARAMS)
     for _ in range(steps):
         _, state = tx.update(grads, state, PARAMS, **extra)
@@ -60,7 +61,7 @@ def test_cosines_are_those_of_the_definition():
         jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), PARAMS)
         for _ in range(3)
     ]
-    tx = analysis.diagnosed(optax.sgd(0.3, momentum=0.5))
+    tx = diagnostics.diagnosed(optax.sgd(0.3, momentum=0.5))
     state = tx.init(PARAMS)
     for grads in history:
         updates, state = tx.update(grads, state, PARAMS)
@@ -79,7 +80,7 @@ def test_cosines_are_those_of_the_definition():
         step @ other / np.linalg.norm(step) / np.linalg.norm(other) for other in others
     ]
     np.testing.assert_allclose(state.last.cosine, expected, rtol=1e-4)
-    assert len(expected) == len(analysis.COMPARED)
+    assert len(expected) == len(diagnostics.COMPARED)
 
 
 def test_dormancy_is_by_network():
@@ -90,36 +91,36 @@ def test_dormancy_is_by_network():
 
 def test_an_analysis_is_a_file_of_rows_and_a_picture(tmp_path, capsys):
     config = PPOConfig(256, num_envs=4, num_steps=32, minibatches=4, hidden=(8,))
-    rows = analysis.analyse("minatar", "CartPole-v1", config, seeds=[0])
+    rows = diagnostics.analyse("minatar", "CartPole-v1", config, seeds=[0])
     path = tmp_path / "analysis.jsonl"
-    results.append(path, rows)
-    (row,) = results.read(path)
+    jsonl.append(path, rows)
+    (row,) = jsonl.read(path)
     assert row == json.loads(json.dumps(rows[0]))
-    assert set(row["cosine"]) == set(analysis.COMPARED)
+    assert set(row["cosine"]) == set(diagnostics.COMPARED)
     assert len(row["relative_update"]["critic"]) == len(row["curve"]) == 2
-    analysis.plot([row], tmp_path / "picture.png")
+    diagnostics.plot([row], tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_pictures_are_of_one_environment(tmp_path):
     rows = [{"rule": "a", "environment": e} for e in ("x", "y")]
     with pytest.raises(ValueError, match=r"one environment, got \['x', 'y'\]"):
-        analysis.plot(rows, tmp_path / "p.png")
+        diagnostics.plot(rows, tmp_path / "p.png")
 
 
 def test_rows_of_several_lengths_are_refused_before_training(
     monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setattr(analysis, "analyse", lambda *_: pytest.fail("ran"))
+    monkeypatch.setattr(diagnostics, "analyse", lambda *_: pytest.fail("ran"))
     rows = [
         {"rule": "adam", "environment": name, "curve": [0.0] * length}
         for name, length in (("CartPole-v1", 4), ("Catch-bsuite", 9))
     ]
-    results.append(tmp_path / "analysis.jsonl", rows)
+    jsonl.append(tmp_path / "analysis.jsonl", rows)
     problem = "rows of 2, 4 rollouts are not drawn in one picture"
     refused(["adam", "--steps", "1024"], tmp_path, problem, capsys)
     with pytest.raises(ValueError, match=problem):
-        analysis.plot([rows[0], {**rows[0], "curve": [0.0] * 2}], tmp_path / "x.png")
+        diagnostics.plot([rows[0], {**rows[0], "curve": [0.0] * 2}], tmp_path / "x.png")
 
 
 @pytest.mark.parametrize(
@@ -133,20 +134,20 @@ def test_rows_of_several_lengths_are_refused_before_training(
 def test_wrong_arguments_are_one_line(
     arguments, problem, monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setattr(analysis, "analyse", lambda *_: pytest.fail("ran"))
+    monkeypatch.setattr(diagnostics, "analyse", lambda *_: pytest.fail("ran"))
     refused(arguments, tmp_path, problem, capsys)
 
 
 def refused(arguments, folder, problem, capsys):
     start = ["--environment", "CartPole-v1", "--out", str(folder), "--rules"]
     with pytest.raises(SystemExit) as caught:
-        analysis.main([*start, *arguments])
+        diagnostics.main([*start, *arguments])
     assert caught.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("python -m learned_opt_rl.evaluation.analysis: error: ")
+    assert line.startswith("python -m learned_opt_rl.evaluation.diagnostics: error: ")
     assert problem in line
 
 
 def test_no_seeds_are_refused():
     with pytest.raises(ValueError, match="seeds="):
-        analysis.analyse("minatar", "CartPole-v1", PPOConfig(), seeds=[])
+        diagnostics.analyse("minatar", "CartPole-v1", PPOConfig(), seeds=[])

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from learned_opt_rl import artifacts, drifts
-from learned_opt_rl.evaluation import artifact_plots
-from learned_opt_rl.evaluation.artifact_plots import beside_ppo, optimizer_factory
+from learned_opt_rl.evaluation.pictures import artifact
+from learned_opt_rl.evaluation.pictures.artifact import beside_ppo, optimizer_factory
 
 DPO = "discovered/dpo"
 
@@ -45,17 +45,17 @@ def test_a_picture_is_written(tmp_path, name):
     pytest.importorskip("matplotlib")
     options = {"size": 5, "seeds": 1} if name != DPO else {}
     file = tmp_path / "small.png"
-    artifact_plots.plot_artifacts(load(name), file, dpi=20, **options)
+    artifact.plot_artifacts(load(name), file, dpi=20, **options)
     small = file.read_bytes()
     assert small.startswith(b"\x89PNG")
-    artifact_plots.plot_artifacts(load(name), file, dpi=80, **options)
+    artifact.plot_artifacts(load(name), file, dpi=80, **options)
     assert file.stat().st_size > len(small)
 
 
 @pytest.mark.parametrize("names", [[], ["minatar", DPO], ["minatar", "minatar"]])
 def test_what_makes_no_one_picture_is_refused(tmp_path, names):
     with pytest.raises(ValueError, match="of one optimizer, or of drifts only"):
-        artifact_plots.plot_artifacts(load(*names), tmp_path / "x.png")
+        artifact.plot_artifacts(load(*names), tmp_path / "x.png")
     assert not list(tmp_path.iterdir())
 
 
@@ -64,4 +64,4 @@ def test_an_update_rule_is_refused(tmp_path):
     card = dataclasses.replace(drift.card, kind="update_rule")
     rule = dataclasses.replace(drift, card=card)
     with pytest.raises(ValueError, match="of the kinds .'update_rule'."):
-        artifact_plots.plot_artifacts([rule], tmp_path / "x.png")
+        artifact.plot_artifacts([rule], tmp_path / "x.png")

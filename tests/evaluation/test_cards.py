@@ -7,7 +7,8 @@ import pytest
 
 from learned_opt_rl import agents
 from learned_opt_rl.cli import _compare
-from learned_opt_rl.evaluation import cards, results
+from learned_opt_rl.evaluation.report import cards
+from learned_opt_rl.rundir import jsonl
 from tests.artifact_files import card_data, write_card
 from tests.evaluation.result_rows import row
 
@@ -35,7 +36,7 @@ def made(seeds, final, steps=1_000_000, agent="ppo", variant=None, **changes):
 def filled(tmp_path, rows):
     folder = tmp_path / "card"
     write_card(folder, card_data("tiny"))
-    results.append(tmp_path / "rows.jsonl", rows)
+    jsonl.append(tmp_path / "rows.jsonl", rows)
     found = cards.fill_results(folder, tmp_path / "rows.jsonl")
     own = [r for r in found if r["source"].endswith("rows.jsonl")]
     assert json.loads((folder / "card.json").read_text())["results"] == found

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt_rl.evaluation import _checkpoint
-from learned_opt_rl.evaluation._checkpoint import Checkpoint
+from learned_opt_rl.rundir import checkpoint
+from learned_opt_rl.rundir.checkpoint import Checkpoint
 
 IDENTITY = {"rule": "adam", "config": {"hidden": (8, 8)}, "seeds": [0, 1]}
 
@@ -49,7 +49,7 @@ def test_there_may_be_none(kept):
 
 def test_it_is_due_now_and_then(tmp_path, monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(_checkpoint.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
     monkeypatch.setenv("LEARNED_OPT_RL_CHECKPOINT_SECONDS", "10")
     kept = Checkpoint(tmp_path / "run.npz", IDENTITY)
     assert not kept.due
@@ -85,7 +85,7 @@ def test_another_runs_file_is_refused(kept, monkeypatch):
     refused(kept, {"x": jnp.arange(3.0)}, "its .* is int32")
     other = Checkpoint(kept.path, {**IDENTITY, "rule": "sgd", "seeds": [0]})
     refused(other, {"x": jnp.arange(3)}, "it is of another rule, seeds")
-    monkeypatch.setattr(_checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
     refused(kept, {"x": jnp.arange(3)}, "it is of format 1, not 2")
 
 

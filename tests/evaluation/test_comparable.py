@@ -1,6 +1,6 @@
 import pytest
 
-from learned_opt_rl.evaluation.comparable import checked, settings
+from learned_opt_rl.evaluation.report.comparable import checked, settings
 from tests.evaluation.result_rows import row, table
 
 

@@ -10,16 +10,10 @@ import pytest
 
 from learned_opt_rl import envs, errors
 from learned_opt_rl.agents import A2CConfig, LPGConfig, PPOConfig
-from learned_opt_rl.evaluation import (
-    _agents,
-    _execution,
-    _identity,
-    _train,
-    compare,
-    results,
-)
-from learned_opt_rl.evaluation.compare import Comparison
+from learned_opt_rl.evaluation.runs import agents, compare, execution, identity, train
+from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.rules import drifts, lpg
+from learned_opt_rl.rundir import jsonl
 from tests import probe_envs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "probes")
@@ -63,7 +57,7 @@ def measured(folder):
     """The rows without what differs between two machines."""
     return [
         {key: value for key, value in row.items() if key not in TIMES}
-        for row in results.read(folder / compare.ROWS)
+        for row in jsonl.read(folder / compare.ROWS)
     ]
 
 
@@ -88,7 +82,7 @@ def never(*_, **__):
 
 def test_every_rule_gets_every_seed_once_and_nothing_else_is_left(unbroken):
     folder, _ = unbroken
-    rows = results.read(folder / compare.ROWS)
+    rows = jsonl.read(folder / compare.ROWS)
     ran = [(row["rule"], row["environment"], row["seed"]) for row in rows]
     assert ran == [
         (rule, "NamedAction", seed) for rule in ASKED.rules for seed in range(3)
@@ -102,7 +96,7 @@ def test_every_rule_gets_every_seed_once_and_nothing_else_is_left(unbroken):
 
 
 def test_rows_say_what_they_are_of(unbroken):
-    row = results.read(unbroken[0] / compare.ROWS)[0]
+    row = jsonl.read(unbroken[0] / compare.ROWS)[0]
     assert row["agent"] == "ppo"
     assert row["variant"]["hidden"] == "4"
     assert row["config"]["hidden"] == [4]
@@ -124,7 +118,7 @@ def test_progress_counts_all_runs(unbroken):
 def test_what_is_there_is_not_run_again(unbroken, monkeypatch):
     folder, _ = unbroken
     before = (folder / compare.ROWS).read_bytes()
-    monkeypatch.setattr(_execution, "Program", never)
+    monkeypatch.setattr(execution, "Program", never)
     assert run(ASKED, folder) == []
     fewer = dataclasses.replace(ASKED, seeds=1, first_seed=1, at_once=1)
     assert run(fewer, folder) == []
@@ -158,13 +152,13 @@ def test_a_run_goes_on_where_it_was_to_the_same_numbers(
         + b'{"rule": "ad'
     )
     starts = []
-    real = _train._first
+    real = train._first
 
     def first(*arguments):
         starts.append(real(*arguments))
         return starts[-1]
 
-    monkeypatch.setattr(_train, "_first", first)
+    monkeypatch.setattr(train, "_first", first)
     with pytest.warns(UserWarning, match="12 bytes"):
         assert run(ASKED, tmp_path) == []
     assert [start.done for start in starts] == [0, 6, 0, 0]
@@ -186,14 +180,14 @@ def test_unfinished_runs_of_other_commands_are_kept_and_mentioned(unbroken, tmp_
 
 def test_a_checkpoint_of_other_weights_is_of_another_run(tmp_path, monkeypatch):
     plan = compare.prepare(dataclasses.replace(ASKED, rules=("minatar",)))
-    execution = _execution.Execution(plan, tmp_path, io.StringIO())
+    begun = execution.Execution(plan, tmp_path, io.StringIO())
 
     def path():
-        return execution._checkpoint(plan.cells[0], plan.groups[0]).path
+        return begun._checkpoint(plan.cells[0], plan.groups[0]).path
 
     before = path()
     assert path() == before
-    monkeypatch.setattr(_execution, "weights_digest", lambda rule: "0" * 64)
+    monkeypatch.setattr(execution, "weights_digest", lambda rule: "0" * 64)
     assert path() != before
 
 
@@ -209,10 +203,10 @@ def test_a_failure_spoils_nothing_else(unbroken, tmp_path, monkeypatch):
     assert failure.message == "RuntimeError: the physics exploded"
     assert measured(tmp_path) == measured(unbroken[0])[:3]
     assert stream.getvalue().splitlines()[-1] == "4 of 4 runs done"
-    (row,) = results.read(tmp_path / compare.FAILURES)
+    (row,) = jsonl.read(tmp_path / compare.FAILURES)
     assert row["rule"], row["agent"] == ("adam:1e-2", "ppo")
     assert "in step" in row["traceback"]
-    monkeypatch.setattr(_execution, "Program", never)
+    monkeypatch.setattr(execution, "Program", never)
     done = dataclasses.replace(asked, environments=("NamedAction",))
     assert run(done, tmp_path) == []
     assert not (tmp_path / compare.FAILURES).exists()
@@ -227,24 +221,24 @@ class TestIdentity:
 
     def wanted(self, config=CONFIG, **changes):
         asked = {"rule": "adam", "environment": "ant", "seed": 0, **changes}
-        return _identity.wanted(config=config, **asked)
+        return identity.wanted(config=config, **asked)
 
     def test_old_rows_count(self):
         written = json.loads(json.dumps(self.row()))
-        assert _identity.identity(written) == self.wanted()
+        assert identity.identity(written) == self.wanted()
         del written["config"]["activation"]
-        assert _identity.identity(written) == self.wanted()
+        assert identity.identity(written) == self.wanted()
         tanh = dataclasses.replace(self.CONFIG, activation="tanh")
-        assert _identity.identity(written) != self.wanted(tanh)
+        assert identity.identity(written) != self.wanted(tanh)
 
     def test_other_weights_of_the_same_name_are_another_run(self):
-        digest = _identity.weights_digest("minatar")
-        assert digest == _identity.weights_digest("artifact:minatar@no-dormancy")
-        assert _identity.weights_digest("adam") is None
+        digest = identity.weights_digest("minatar")
+        assert digest == identity.weights_digest("artifact:minatar@no-dormancy")
+        assert identity.weights_digest("adam") is None
         row, wanted = self.row(rule="minatar"), self.wanted(rule="minatar")
-        assert _identity.identity(row) == wanted
-        assert _identity.identity(row | {"weights_sha256": digest}) == wanted
-        assert _identity.identity(row | {"weights_sha256": "0" * 64}) != wanted
+        assert identity.identity(row) == wanted
+        assert identity.identity(row | {"weights_sha256": digest}) == wanted
+        assert identity.identity(row | {"weights_sha256": "0" * 64}) != wanted
 
     @pytest.mark.parametrize(
         "changes",
@@ -256,13 +250,13 @@ class TestIdentity:
         ],
     )
     def test_other_runs_are_others(self, changes):
-        assert _identity.identity(self.row()) != self.wanted(**changes)
-        assert _identity.identity(self.row(**changes)) == self.wanted(**changes)
+        assert identity.identity(self.row()) != self.wanted(**changes)
+        assert identity.identity(self.row(**changes)) == self.wanted(**changes)
 
     def test_another_agent_is_another(self):
         config = LPGConfig(10_000)
         row = self.row(agent="lpg", config=dataclasses.asdict(config))
-        assert _identity.identity(row) == self.wanted(config)
+        assert identity.identity(row) == self.wanted(config)
 
 
 @pytest.mark.parametrize(
@@ -319,7 +313,7 @@ def test_a_missing_package_is_named(monkeypatch):
 
 @pytest.mark.parametrize("row", [{"rule": "adam"}, {"seed": 1, "config": {}}])
 def test_a_folder_of_something_else_is_left_alone(tmp_path, row):
-    results.append(tmp_path / compare.ROWS, [row])
+    jsonl.append(tmp_path / compare.ROWS, [row])
     with pytest.raises(ValueError, match="it is no file of runs"):
         run(ASKED, tmp_path)
     assert not (tmp_path / "config.json").exists()
@@ -333,7 +327,7 @@ def test_settings_of_every_type():
     config = cell.config
     assert (config.hidden, config.activation) == ((8, 4), "tanh")
     assert (config.gamma, config.num_envs) == (0.5, 10)
-    values = compare._settings.parse(
+    values = compare.settings.parse(
         ["max_grad_norm=none", "lifetime=none", "hidden=none"], LPGConfig
     )
     assert values == {"max_grad_norm": None, "lifetime": None, "hidden": ()}
@@ -351,11 +345,11 @@ def test_agents_take_only_their_own_rules():
     architecture = lpg.Architecture(width=4)
     rule = lpg.UpdateRule(lpg.init(jax.random.key(0), architecture), architecture)
     with pytest.raises(ValueError, match="of the agent a2c; only ppo takes a drift"):
-        drifting = _agents.Rule(optax.sgd, drift=drifts.ppo(0.2))
-        _agents.make_loop(A2CConfig(10_000), env, drifting, optax.sgd(1.0))
+        drifting = agents.Rule(optax.sgd, drift=drifts.ppo(0.2))
+        agents.make_loop(A2CConfig(10_000), env, drifting, optax.sgd(1.0))
     for wrong, chosen in [
-        (config, _agents.Rule(optax.sgd, update_rule=rule)),
-        (LPGConfig(10_000), _agents.Rule(optax.sgd)),
+        (config, agents.Rule(optax.sgd, update_rule=rule)),
+        (LPGConfig(10_000), agents.Rule(optax.sgd)),
     ]:
         with pytest.raises(ValueError, match="the agent lpg, and no other"):
-            _agents.make_loop(wrong, env, chosen, optax.sgd(1.0))
+            agents.make_loop(wrong, env, chosen, optax.sgd(1.0))

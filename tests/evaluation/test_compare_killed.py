@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from learned_opt_rl.evaluation import compare, results
+from learned_opt_rl.evaluation.runs import compare
+from learned_opt_rl.rundir import jsonl
 
 KILLS = 10
 # A commit may come between two starts, which then say so.
@@ -47,7 +48,7 @@ def finished(folder, tmp_path):
 def rows(folder):
     found = [
         {key: value for key, value in row.items() if key not in OTHERWISE}
-        for row in results.read(folder / compare.ROWS)
+        for row in jsonl.read(folder / compare.ROWS)
     ]
     return sorted(found, key=lambda row: (row["rule"], row["seed"]))
 

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from learned_opt_rl.evaluation import generalise
-from learned_opt_rl.evaluation.compare import Comparison
-from learned_opt_rl.evaluation.missing_features import FEATURES
+from learned_opt_rl.evaluation.runs import generalize
+from learned_opt_rl.evaluation.runs.compare import Comparison
+from learned_opt_rl.evaluation.runs.missing_features import FEATURES
 
 ASKED = Comparison(
     ("minatar", "adam", "discovered/dpo"),
@@ -16,7 +16,7 @@ ASKED = Comparison(
 
 
 def along(axis, values=None, asked=ASKED):
-    return generalise.comparisons(axis, asked, values)
+    return generalize.comparisons(axis, asked, values)
 
 
 def test_each_axis_changes_one_thing():

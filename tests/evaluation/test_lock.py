@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from learned_opt_rl.evaluation._lock import FolderInUseError, locked
+from learned_opt_rl.rundir.lock import FolderInUseError, locked
 
 HOLD = """
 import fcntl, sys, time

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from learned_opt_rl.envs import gridworld
-from learned_opt_rl.evaluation import lpg_analysis, results
-from learned_opt_rl.evaluation.lpg_analysis import EvaluationConfig
+from learned_opt_rl.evaluation.lpg import analysis
+from learned_opt_rl.evaluation.lpg.analysis import EvaluationConfig
 from learned_opt_rl.rules import lpg
+from learned_opt_rl.rundir import jsonl
 from tests import oracle_gridworld
 from tests.gridworlds import distribution, draw, each, mode_of
 from tests.rules import lpg_cases
@@ -82,7 +83,7 @@ def enumerated(level, policy, gamma, num_actions):
 def test_true_values_by_enumeration(actions):
     mode, levels = draw(rectangle(actions), 2)
     policy = random_policy(mode)
-    solve = jax.vmap(lpg_analysis.true_values, (0, None, None, None))
+    solve = jax.vmap(analysis.true_values, (0, None, None, None))
     found = solve(levels, mode, policy, 0.8)
     for i, level in enumerate(each(levels)):
         expected = enumerated(level, policy, 0.8, mode.num_actions)
@@ -99,7 +100,7 @@ def test_far_from_the_limit_true_values_solve_the_linear_system():
         start=jnp.int32(0), cells=jnp.array([1], jnp.int32)
     )
     right = jax.nn.one_hot(jnp.full(4, 3), 5)
-    found = lpg_analysis.true_values(level, mode, right, 0.9)
+    found = analysis.true_values(level, mode, right, 0.9)
     # Collected when it is there, it is back in the next step and paid in the one after.
     paid = 1 / (1 - 0.9**2)
     # By index: absent at cells 0 and 1, present at cells 0 and 1.
@@ -113,9 +114,9 @@ def test_a_near_optimal_policy_is_nearly_optimal():
         level = jax.tree.map(jnp.asarray, level)
 
         def value(epsilon, level=level):
-            policy = lpg_analysis.near_optimal_policy(level, mode, 0.9, epsilon)
+            policy = analysis.near_optimal_policy(level, mode, 0.9, epsilon)
             np.testing.assert_allclose(policy.sum(-1), 1, rtol=1e-5)
-            return lpg_analysis.true_values(level, mode, policy, 0.9)
+            return analysis.true_values(level, mode, policy, 0.9)
 
         greedy, near, random = (np.asarray(value(e)) for e in (1e-6, 0.1, 1.0))
         known = np.isfinite(random) & np.isfinite(near) & np.isfinite(greedy)
@@ -160,7 +161,7 @@ def evaluated():
         updates=160, every=40, learning_rate=12.0, gamma=0.5, td_rate=0.05, num_envs=32
     )
     rule = lpg_cases.evaluator(0.5)
-    found = lpg_analysis.study(rule, mode, config, grids=2, gammas=[0.5])
+    found = analysis.study(rule, mode, config, grids=2, gammas=[0.5])
     free = np.asarray(found.levels.walls) == 0
     return found, free, np.asarray(found.values)[:, 0]
 
@@ -181,7 +182,7 @@ def test_td_finds_the_true_values():
 
 def test_predictors_come_together_by_a_rule_that_asks_the_same_of_both():
     found, free, _ = evaluated()
-    kl = lpg_analysis.convergence(found.y, jnp.asarray(free))
+    kl = analysis.convergence(found.y, jnp.asarray(free))
     assert kl.shape == (2, 5)
     assert (kl[:, 0] > 0.2).all() and (kl[:, -1] < 1e-3).all()
 
@@ -195,7 +196,7 @@ def test_values_are_told_from_predictions_that_hold_them():
 
     def mse(*records):
         y = jnp.stack(records, axis=1)
-        return lpg_analysis.regress_values(y, values, KEY, held_out=3, steps=800)
+        return analysis.regress_values(y, values, KEY, held_out=3, steps=800)
 
     told = mse(noise, y, y)
     assert (told.mse[:, 1:] < 0.05 * told.constant[:, None]).all()
@@ -209,8 +210,8 @@ def test_the_command_writes_rows_records_and_pictures(tmp_path, capsys):
     arguments = "--random-weights 3 --mode debug --actions nine --grids 4 --held-out 1"
     sizes = "--updates 2 --every 1 --num-envs 4 --num-steps 5 --batch 2 --alpha-y 0 "
     sizes += "--regression-steps 3"
-    lpg_analysis.main([*arguments.split(), *sizes.split(), "--out", str(tmp_path)])
-    (row,) = results.read(tmp_path / "lpg_analysis.jsonl")
+    analysis.main([*arguments.split(), *sizes.split(), "--out", str(tmp_path)])
+    (row,) = jsonl.read(tmp_path / "lpg_analysis.jsonl")
     assert (row["rule"], row["actions"]) == ("random:3", "nine")
     assert row["updates"] == [0, 1, 2]
     # Nothing is learned, with a weight of 0: the predictors stay apart.
@@ -250,9 +251,9 @@ def test_the_command_writes_rows_records_and_pictures(tmp_path, capsys):
     ],
 )
 def test_wrong_arguments_are_named(arguments, problem, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(lpg_analysis, "study", lambda *_, **__: pytest.fail("ran"))
+    monkeypatch.setattr(analysis, "study", lambda *_, **__: pytest.fail("ran"))
     with pytest.raises(SystemExit):
-        lpg_analysis.main([*arguments.split(), "--out", str(tmp_path)])
+        analysis.main([*arguments.split(), "--out", str(tmp_path)])
     assert problem in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -261,14 +262,14 @@ def test_wrong_shapes_are_named():
     mode, levels = draw(rectangle(), 2)
     level, policy = next(each(levels)), jnp.full((24, 4), 1 / 4)
     with pytest.raises(ValueError, match=r"policy has shape \(24, 4\)"):
-        lpg_analysis.true_values(level, mode, policy, 0.9)
+        analysis.true_values(level, mode, policy, 0.9)
     with pytest.raises(ValueError, match=r"policy has shape \(24, 4\)"):
-        lpg_analysis.evaluate_policy(RULE, level, mode, policy, KEY)
+        analysis.evaluate_policy(RULE, level, mode, policy, KEY)
     with pytest.raises(ValueError, match="held_out=3 of 3 grids"):
-        lpg_analysis.regress_values(
+        analysis.regress_values(
             jnp.ones((3, 2, 4, 1)), jnp.ones((3, 1, 4)), KEY, held_out=3
         )
     with pytest.raises(ValueError, match=r"values have shape \(3, 4\)"):
-        lpg_analysis.regress_values(
+        analysis.regress_values(
             jnp.ones((3, 2, 4, 1)), jnp.ones((3, 4)), KEY, held_out=1
         )

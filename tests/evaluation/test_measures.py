@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
-from learned_opt_rl.evaluation.measures import curve_matrix, measure, worst_points
+from learned_opt_rl.evaluation.report.measures import (
+    curve_matrix,
+    measure,
+    worst_points,
+)
 from tests.evaluation.result_rows import row, table
 
 

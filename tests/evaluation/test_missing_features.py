@@ -6,7 +6,7 @@ import pytest
 
 from learned_opt_rl import open_rl
 from learned_opt_rl.agents.config import PPOConfig
-from learned_opt_rl.evaluation import missing_features, optimizers
+from learned_opt_rl.evaluation.runs import missing_features, rules
 from learned_opt_rl.features import Horizon
 
 CONFIG = PPOConfig(81_920, epochs=2, minibatches=2)  # 10 rollouts of 4 updates
@@ -28,7 +28,7 @@ def second_update(tx):
 
 
 def by_name(rule):
-    return second_update(optimizers.resolve(rule, CONFIG, "Breakout-MinAtar")[0](KEY))
+    return second_update(rules.resolve(rule, CONFIG, "Breakout-MinAtar")[0](KEY))
 
 
 def by_hand(**options):
@@ -78,7 +78,7 @@ def test_without_dormancy_the_optimiser_is_not_told_of_it():
 )
 def test_what_cannot_be_missing_is_refused(rule, message):
     with pytest.raises(ValueError, match=message):
-        optimizers.resolve(rule, CONFIG, "Breakout-MinAtar")
+        rules.resolve(rule, CONFIG, "Breakout-MinAtar")
 
 
 def test_every_feature_is_described():

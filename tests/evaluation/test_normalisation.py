@@ -1,6 +1,10 @@
 import pytest
 
-from learned_opt_rl.evaluation.normalisation import check, distribution, normalise
+from learned_opt_rl.evaluation.report.normalization import (
+    check,
+    distribution,
+    normalise,
+)
 from tests.evaluation.result_rows import row, table
 
 

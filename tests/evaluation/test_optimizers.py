@@ -8,7 +8,7 @@ import pytest
 
 from learned_opt_rl import agents, errors
 from learned_opt_rl.agents import A2CConfig, LPGConfig, PPOConfig
-from learned_opt_rl.evaluation import optimizers
+from learned_opt_rl.evaluation.runs import rules
 
 PARAMS = {"w": jnp.array([1.0, -2.0])}
 GRADS = {"w": jnp.array([0.3, -0.1])}
@@ -57,20 +57,20 @@ def updates(tx, steps):
     ],
 )
 def test_settings_are_the_published_ones(rule, environment, expected):
-    tx = optimizers.handcrafted(rule, environment, num_updates=4)
+    tx = rules.handcrafted(rule, environment, num_updates=4)
     np.testing.assert_allclose(updates(tx, 4), updates(expected, 4), rtol=1e-6)
 
 
 def test_annealing_ends_at_zero():
-    tx = optimizers.handcrafted("adam", "Freeway-MinAtar", num_updates=10)
+    tx = rules.handcrafted("adam", "Freeway-MinAtar", num_updates=10)
     steps = np.abs(updates(tx, 11))
     assert (steps[0] > 0).all()
     np.testing.assert_array_equal(steps[10], 0)
 
 
 def test_a_call_does_not_change_the_table():
-    first = optimizers.handcrafted("adam", "ant", 4)
-    second = optimizers.handcrafted("adam", "ant", 4)
+    first = rules.handcrafted("adam", "ant", 4)
+    second = rules.handcrafted("adam", "ant", 4)
     np.testing.assert_array_equal(updates(first, 3), updates(second, 3))
 
 
@@ -88,12 +88,12 @@ def test_a_call_does_not_change_the_table():
 )
 def test_errors_name_what_is_wrong(rule, environment, message):
     with pytest.raises(ValueError, match=message):
-        optimizers.handcrafted(rule, environment, 4)
+        rules.handcrafted(rule, environment, 4)
 
 
 def test_resolve_anneals_over_the_run():
     config = PPOConfig(20_000)
-    factory = optimizers.resolve("adam", config, "Asterix-MinAtar").optimizer
+    factory = rules.resolve("adam", config, "Asterix-MinAtar").optimizer
     expected = optax.adam(optax.linear_schedule(3e-3, 0.0, config.num_updates))
     np.testing.assert_allclose(
         updates(factory(jax.random.key(0)), 5), updates(expected, 5), rtol=1e-6
@@ -103,7 +103,7 @@ def test_resolve_anneals_over_the_run():
 @pytest.mark.parametrize("rule", ["no-such-rule", "artifact:no-such-rule"])
 def test_resolve_refuses_unknown_names_at_once(rule):
     with pytest.raises(errors.UnknownArtifactError, match="no-such-rule"):
-        optimizers.resolve(rule, PPOConfig(), "Breakout-MinAtar")
+        rules.resolve(rule, PPOConfig(), "Breakout-MinAtar")
 
 
 @pytest.mark.parametrize("rule", ["learned", "artifact:learned", "open:learned"])
@@ -114,12 +114,12 @@ def test_resolve_gives_learned_rules_their_horizon_and_key(monkeypatch, rule):
         asked.append((name, options))
         return optax.sgd(1.0)
 
-    monkeypatch.setattr(optimizers, "pretrained", pretrained)
-    card = optimizers.artifacts.card("minatar")
-    monkeypatch.setattr(optimizers.artifacts, "card", lambda name: card)
+    monkeypatch.setattr(rules, "pretrained", pretrained)
+    card = rules.artifacts.card("minatar")
+    monkeypatch.setattr(rules.artifacts, "card", lambda name: card)
     config = PPOConfig(20_000)
     key = jax.random.key(3)
-    optimizers.resolve(rule, config, "Breakout-MinAtar").optimizer(key)
+    rules.resolve(rule, config, "Breakout-MinAtar").optimizer(key)
     ((name, options),) = asked
     assert name == "minatar"
     assert options == {"horizon": config.horizon(), "key": key}
@@ -134,40 +134,40 @@ def test_resolve_gives_learned_rules_their_horizon_and_key(monkeypatch, rule):
 )
 def test_resolve_says_at_once_what_is_not_tuned(rule, words):
     with pytest.raises(ValueError, match=words):
-        optimizers.resolve(rule, PPOConfig(20_000), "Pong")
+        rules.resolve(rule, PPOConfig(20_000), "Pong")
 
 
 def test_an_lpg_agent_takes_update_rules_and_nobody_else_does(monkeypatch):
     config = LPGConfig(20_000)
     with pytest.raises(ValueError, match="'adam:1e-3' is no update rule, and the agen"):
-        optimizers.resolve("adam:1e-3", config, "ant")
+        rules.resolve("adam:1e-3", config, "ant")
     with pytest.raises(ValueError, match="'minatar' is no update rule, and the agent"):
-        optimizers.resolve("minatar", config, "ant")
-    card = dataclasses.replace(optimizers.artifacts.card("minatar"), kind="update_rule")
-    monkeypatch.setattr(optimizers.artifacts, "card", lambda name: card)
-    monkeypatch.setattr(optimizers, "pretrained", lambda name: f"the rule {name}")
-    rule = optimizers.resolve("learned", config, "Breakout-MinAtar")
+        rules.resolve("minatar", config, "ant")
+    card = dataclasses.replace(rules.artifacts.card("minatar"), kind="update_rule")
+    monkeypatch.setattr(rules.artifacts, "card", lambda name: card)
+    monkeypatch.setattr(rules, "pretrained", lambda name: f"the rule {name}")
+    rule = rules.resolve("learned", config, "Breakout-MinAtar")
     assert rule.update_rule == "the rule minatar"
     expected = agents.lpg_optimizer("Breakout-MinAtar", config.num_updates)
     np.testing.assert_array_equal(
         updates(rule.optimizer(jax.random.key(0)), 3), updates(expected, 3)
     )
     with pytest.raises(ValueError, match="makes an agent of its own; choose the agent"):
-        optimizers.resolve("learned", PPOConfig(20_000), "Breakout-MinAtar")
+        rules.resolve("learned", PPOConfig(20_000), "Breakout-MinAtar")
 
 
 def test_only_ppo_takes_a_drift():
     with pytest.raises(ValueError, match="place of PPO's clip; the agent must be ppo"):
-        optimizers.resolve("discovered/dpo", A2CConfig(20_000), "Breakout-MinAtar")
+        rules.resolve("discovered/dpo", A2CConfig(20_000), "Breakout-MinAtar")
 
 
 def test_a_feature_must_be_named():
     with pytest.raises(ValueError, match="'' is no missing feature"):
-        optimizers.resolve("minatar@", PPOConfig(20_000), "Breakout-MinAtar")
+        rules.resolve("minatar@", PPOConfig(20_000), "Breakout-MinAtar")
 
 
 def test_resolve_gives_a_drift_tuned_adam():
-    rule = optimizers.resolve("discovered/dpo", PPOConfig(20_000), "Breakout-MinAtar")
+    rule = rules.resolve("discovered/dpo", PPOConfig(20_000), "Breakout-MinAtar")
     assert rule.drift is not None
     assert float(rule.drift(jnp.array([1.5]), jnp.array([1.0]))[0]) > 0
 
@@ -180,12 +180,10 @@ def test_resolve_gives_other_rules_only_what_they_take(monkeypatch, algorithm):
         asked.append(options)
         return optax.sgd(1.0)
 
-    card = dataclasses.replace(
-        optimizers.artifacts.card("minatar"), algorithm=algorithm
-    )
-    monkeypatch.setattr(optimizers.artifacts, "card", lambda name: card)
-    monkeypatch.setattr(optimizers, "pretrained", pretrained)
-    rule = optimizers.resolve("learned", PPOConfig(20_000), "ant")
+    card = dataclasses.replace(rules.artifacts.card("minatar"), algorithm=algorithm)
+    monkeypatch.setattr(rules.artifacts, "card", lambda name: card)
+    monkeypatch.setattr(rules, "pretrained", pretrained)
+    rule = rules.resolve("learned", PPOConfig(20_000), "ant")
     rule.optimizer(jax.random.key(3))
     assert asked == [{}]
 
@@ -195,4 +193,4 @@ def test_a_misspelt_optimiser_is_recognised():
         "no artifact is named 'adamm:1e-3'.*; or do you mean the optimiser 'adam'?"
     )
     with pytest.raises(errors.UnknownArtifactError, match=message):
-        optimizers.resolve("adamm:1e-3", PPOConfig(), "Breakout-MinAtar")
+        rules.resolve("adamm:1e-3", PPOConfig(), "Breakout-MinAtar")

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from learned_opt_rl.agents import PPOConfig
-from learned_opt_rl.evaluation.progress import Overall, Progress
+from learned_opt_rl.rundir.progress import Overall, Progress
 
 CONFIG = PPOConfig(100 * 64 * 128)
 

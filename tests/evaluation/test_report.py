@@ -9,7 +9,8 @@ import pytest
 
 from learned_opt_rl import agents
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation import report, report_data, results, statistics
+from learned_opt_rl.evaluation.report import gather, statistics, write
+from learned_opt_rl.rundir import jsonl
 from tests.evaluation.result_rows import random_table, row, table
 
 NASTY = '"><script>alert(1)</script>&$x$'
@@ -35,10 +36,10 @@ def without_rliable(monkeypatch):
 def written(folder, rows, failures=(), **options):
     """The report's files by name, of a folder with these rows."""
     folder.mkdir(exist_ok=True)
-    results.append(folder / "rows.jsonl", rows)
+    jsonl.append(folder / "rows.jsonl", rows)
     if failures:
-        results.append(folder / "failures.jsonl", failures)
-    paths = report.write(folder, **options)
+        jsonl.append(folder / "failures.jsonl", failures)
+    paths = write.write(folder, **options)
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
 
 
@@ -122,7 +123,7 @@ def test_numbers_are_those_of_the_statistics(tmp_path, without_plots):
     rows = random_table(("adam", "goldie2024/ant"))
     data = json.loads(written(tmp_path, rows)["report.json"])
     (setting,) = data["settings"]
-    (found,) = report_data.gather(rows)
+    (found,) = gather.gather(rows)
     assert setting["normalisation"]["method"] == "adam"
     iqm = statistics.aggregate(found.scores.matrices["adam"])["IQM"]
     assert setting["aggregates"]["adam"]["IQM"] == iqm.to_dict()
@@ -130,7 +131,7 @@ def test_numbers_are_those_of_the_statistics(tmp_path, without_plots):
     parts = setting["distributions"]["goldie2024/ant"]
     assert set(parts) == {"i.d.", "o.o.d."}
     ant = [r for r in rows if r["environment"] == "ant"]
-    (only,) = report_data.gather(ant)
+    (only,) = gather.gather(ant)
     own = only.aggregates["goldie2024/ant"]["mean"].to_dict()
     assert parts["i.d."]["goldie2024/ant"]["mean"] == own
     assert parts["i.d."]["adam"]["mean"]["value"] == pytest.approx(1)
@@ -148,20 +149,20 @@ def test_without_rliable_or_matplotlib_the_rest_is_there(
     files = written(tmp_path, random_table())
     assert set(files) == {"report.html", "report.json", "leaderboard.json"}
     text = Page(files["report.html"]).text
-    assert report_data.NO_RLIABLE in text
+    assert gather.NO_RLIABLE in text
     assert "learned-opt-rl[eval]" in text and "hopper" in text
     data = json.loads(files["report.json"])
     assert data["aggregates_available"] is False
     assert len(data["settings"][0]["results"]) == 4
     assert data["settings"][0]["results"][0]["final"]["interval"] is not None
-    assert report_data.NO_RLIABLE in report.summary_text(random_table())
+    assert gather.NO_RLIABLE in write.summary_text(random_table())
 
 
 def test_what_makes_runs_less_comparable_is_noted(tmp_path, without_rliable):
     rows = table({"adam": {"ant": [1.0, 2.0]}, "lion": {"ant": [1.0]}})
     rows += [row("lion", "ant", 0, 3.0, config={"hidden": [8]})]
     rows += [row("sgd", "ant", 0, None, diverged=True), row("sgd", "sea", 0, None)]
-    (found,) = report_data.gather(rows)
+    (found,) = gather.gather(rows)
     notes = "\n".join(found.notes)
     for note in (
         "2 of 5 runs diverged or have no return; each counts as the worst",
@@ -171,7 +172,7 @@ def test_what_makes_runs_less_comparable_is_noted(tmp_path, without_rliable):
         "No run on sea has a return",
     ):
         assert note in notes
-    assert notes in report.summary_text(rows).replace("\n\n- ", "\n").replace("- ", "")
+    assert notes in write.summary_text(rows).replace("\n\n- ", "\n").replace("- ", "")
 
 
 def test_without_adam_the_report_says_so(without_plots, tmp_path):
@@ -182,7 +183,7 @@ def test_without_adam_the_report_says_so(without_plots, tmp_path):
     assert setting["normalisation"]["method"] == "raw"
     assert "optimality gap" not in setting["aggregates"].get("lion", {})
     with pytest.raises(ValueError, match="no row is of the rule 'adam'"):
-        report.write(tmp_path, normalisation="adam")
+        write.write(tmp_path, normalisation="adam")
 
 
 def test_runs_that_all_failed_are_reported(without_plots, tmp_path):
@@ -210,7 +211,7 @@ def test_a_folder_without_results_is_refused(tmp_path, content, message):
     if content is not None:
         (tmp_path / "rows.jsonl").write_text(content)
     with pytest.raises(ValueError, match=message):
-        report.write(tmp_path)
+        write.write(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
 
@@ -218,12 +219,12 @@ def test_axes_are_what_settings_differ_in():
     rows = random_table(config={"hidden": [64, 64]})
     rows += [r | {"variant": {"hidden": "8x8"}} for r in rows]
     rows += [r | {"variant": {"activation": "tanh"}} for r in rows[:20]]
-    found = report_data.axes(report_data.gather(rows))
+    found = gather.axes(gather.gather(rows))
     assert set(found) == {"hidden"}  # relu is not in these configurations
     assert list(found["hidden"]) == ["ant", "hopper"]
     assert list(found["hidden"]["ant"]["adam"]) == ["8x8", "64x64"]
     lengths = [r | {"total_timesteps": n} for r in random_table() for n in (10, 20)]
-    found = report_data.axes(report_data.gather(lengths))
+    found = gather.axes(gather.gather(lengths))
     assert set(found["total_timesteps"]["ant"]["lion"]) == {10, 20}
 
 
@@ -265,7 +266,7 @@ def test_missing_features_are_an_axis_of_the_report(tmp_path):
 
 def test_commands_are_quoted_and_one_per_setting():
     rows = [row("a b; rm -rf /", variant={"hidden": "8x8"}, agent="a2c"), row(seed=5)]
-    assert report_data.commands(rows, "out") == [
+    assert gather.commands(rows, "out") == [
         "learned-opt-rl compare 'a b; rm -rf /' --environments Breakout-MinAtar "
         "--seeds 1 --steps 1000 --agent a2c --set hidden=8x8 --out out",
         "learned-opt-rl compare adam --environments Breakout-MinAtar --seeds 1 "
@@ -274,7 +275,7 @@ def test_commands_are_quoted_and_one_per_setting():
 
 
 def test_the_leaderboard_of_this_repository(repository):
-    lines = report.leaderboard_rows([repository / "results" / "released_5e5.jsonl"])
+    lines = write.leaderboard_rows([repository / "results" / "released_5e5.jsonl"])
     adam, learned = lines
     assert (adam["rule"], learned["rule"]) == ("adam", "goldie2024/minatar")
     assert adam["mean"] > learned["mean"]  # it has learned to sacrifice the start
@@ -284,19 +285,19 @@ def test_the_leaderboard_of_this_repository(repository):
 
 
 def test_a_summary_of_this_repositorys_rows(repository):
-    rows = results.read(repository / "results" / "breakout_1e6.jsonl")
+    rows = jsonl.read(repository / "results" / "breakout_1e6.jsonl")
     kept = ("adam", "distilled/sign_momentum", "discovered/lpo_symbolic_ant_as_printed")
-    text = report.summary_text([r for r in rows if r["rule"] in kept])
+    text = write.summary_text([r for r in rows if r["rule"] in kept])
     failed = next(line for line in text.splitlines() if "as_printed " in line)
     assert failed.split()[-1] == "1"
     assert "1 of 9 runs diverged" in text
 
 
 def test_missing_extra_is_no_surprise_elsewhere(without_plots):
-    from learned_opt_rl.evaluation import report_plots
+    from learned_opt_rl.evaluation.pictures import comparison
 
     with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[eval\]"):
-        report_plots.curves_figure([row()])
+        comparison.curves_figure([row()])
 
 
 def test_the_page_says_that_intervals_of_few_seeds_are_too_narrow(
@@ -320,7 +321,7 @@ def test_another_baseline_is_compared_with_everywhere(tmp_path, without_plots):
     for words in ("minus adam:1e-3, paired", "P(better than adam:1e-3)"):
         assert words in text
     assert "Adam" not in text
-    assert "minus adam:1e-3" in report.summary_text(rows, baseline="adam:1e-3")
+    assert "minus adam:1e-3" in write.summary_text(rows, baseline="adam:1e-3")
 
 
 def test_what_is_not_shown_is_not_explained(tmp_path, without_plots):
@@ -350,11 +351,11 @@ def ppo(environment, **changes):
 def test_tuned_rules_outside_of_what_they_were_tuned_for_are_noted(changes, said):
     rows = [row(rule, "ant") for rule in ("adam", "lion", "minatar", "adam:1e-3")]
     rows = [r | {"config": ppo("ant")} | changes for r in rows]
-    (found,) = report_data.gather(rows)
+    (found,) = gather.gather(rows)
     notes = [note for note in found.notes if "tuned for the published PPO" in note]
     assert notes == [
         "adam, lion: tuned for the published PPO, and not tuned again for what is run "
         f"here ({said})."
     ] * bool(said)
-    (untouched,) = report_data.gather(rows[2:])
+    (untouched,) = gather.gather(rows[2:])
     assert not any("published PPO" in note for note in untouched.notes)

@@ -10,9 +10,10 @@ import pytest
 from learned_opt_rl import envs
 from learned_opt_rl.agents import LPGConfig, PPOConfig, make_train
 from learned_opt_rl.agents.lpg import make_loop as make_lpg_loop
-from learned_opt_rl.evaluation import _train, results, runs
-from learned_opt_rl.evaluation.optimizers import Rule
+from learned_opt_rl.evaluation.runs import run, train
+from learned_opt_rl.evaluation.runs.rules import Rule
 from learned_opt_rl.rules import lpg
+from learned_opt_rl.rundir import jsonl
 from tests import probe_envs
 
 CONFIG = PPOConfig(1024, num_envs=4, num_steps=32, minibatches=4, hidden=(8,))
@@ -28,7 +29,7 @@ def probe():
 
 def test_rows_are_json_and_complete(probe):
     calls = []
-    rows = runs.run(
+    rows = run.run(
         "adam:1e-2", probe, CONFIG, [3, 5], on_rollout=lambda i, _: calls.append(int(i))
     )
     assert json.loads(json.dumps(rows, allow_nan=False))[0]["config"]["num_envs"] == 4
@@ -50,7 +51,7 @@ def test_rows_are_json_and_complete(probe):
 def test_a_run_is_the_agents_own_loop_reported_at_most_a_hundred_times(probe):
     config = dataclasses.replace(CONFIG, total_timesteps=128 * 205, epochs=1)
     calls = []
-    (row,) = runs.run(
+    (row,) = run.run(
         "adam:1e-2", probe, config, [4], on_rollout=lambda *call: calls.append(call)
     )
     _, key = jax.random.split(jax.random.key(4))
@@ -72,9 +73,9 @@ def test_rules_see_the_same_agents_and_learned_ones_a_key_per_seed(probe):
 
         return optax.GradientTransformation(init, update)
 
-    first = runs.run(lambda key: still, probe, CONFIG, [0, 1], name="still")
+    first = run.run(lambda key: still, probe, CONFIG, [0, 1], name="still")
     assert first[0]["curve"] != first[1]["curve"]
-    other = runs.run(noisy, probe, CONFIG, [0, 1], name="noisy")
+    other = run.run(noisy, probe, CONFIG, [0, 1], name="noisy")
     # The first rollout is played before the first update.
     assert [row["curve"][0] for row in other] == [row["curve"][0] for row in first]
     assert other[0]["curve"] != first[0]["curve"]
@@ -92,7 +93,7 @@ def test_divergence_is_recorded_and_stays_with_its_seed(probe):
         return optax.GradientTransformation(lambda params: jnp.int32(0), update)
 
     seeds = [0, 1, 2, 3]
-    rows = runs.run(sometimes, probe, CONFIG, seeds, name="sometimes")
+    rows = run.run(sometimes, probe, CONFIG, seeds, name="sometimes")
     keys = [jax.random.split(jax.random.key(seed))[0] for seed in seeds]
     expected = [bool(jax.random.uniform(key) < 0.5) for key in keys]
     assert True in expected and False in expected
@@ -103,15 +104,15 @@ def test_divergence_is_recorded_and_stays_with_its_seed(probe):
 
 
 def test_devices_share_the_seeds(probe):
-    rows = runs.run("adam:1e-2", probe, CONFIG, [3, 5, 7, 9])
-    shared = runs.run("adam:1e-2", probe, CONFIG, [3, 5, 7, 9], devices=2)
+    rows = run.run("adam:1e-2", probe, CONFIG, [3, 5, 7, 9])
+    shared = run.run("adam:1e-2", probe, CONFIG, [3, 5, 7, 9], devices=2)
     for row, other in zip(rows, shared, strict=True):
         assert row["seed"] == other["seed"]
         assert row["config"] == other["config"]
         for curve in ("curve", "dormant"):
             np.testing.assert_allclose(row[curve], other[curve], atol=1e-5)
     with pytest.raises(ValueError, match="devices=2 does not divide the 3 seeds"):
-        runs.run("adam:1e-2", probe, CONFIG, [3, 5, 7], devices=2)
+        run.run("adam:1e-2", probe, CONFIG, [3, 5, 7], devices=2)
 
 
 def test_an_lpg_agent_runs_by_an_update_rule(probe):
@@ -119,7 +120,7 @@ def test_an_lpg_agent_runs_by_an_update_rule(probe):
     rule = lpg.UpdateRule(lpg.init(jax.random.key(0), architecture), architecture)
     chosen = Rule(lambda key: optax.adam(1e-3), update_rule=rule)
     config = LPGConfig(640, num_envs=4, num_steps=20, hidden=(4,))
-    (row,) = runs.run(chosen, probe, config, [2], name="lpg")
+    (row,) = run.run(chosen, probe, config, [2], name="lpg")
     assert row["agent"] == "lpg"
     assert row["dormant"] == []
     start, iterate = make_lpg_loop(config, probe, rule, optax.adam(1e-3))
@@ -141,60 +142,60 @@ class Penalty(probe_envs.Probe):
 def test_there_is_no_return_before_an_episode_ends():
     env, reported = envs.adapt(Penalty()), []
     config = dataclasses.replace(CONFIG, total_timesteps=128 * 3)
-    (row,) = runs.run(
+    (row,) = run.run(
         "sgd:0.1", env, config, [0], on_rollout=lambda _, mean: reported.append(mean)
     )
     assert row["curve"] == [None, None, -80]
     assert (row["auc"], row["final_return"], row["diverged"]) == (-80, -80, False)
     np.testing.assert_array_equal(reported, [np.nan, np.nan, -80])
     config = dataclasses.replace(CONFIG, total_timesteps=128)
-    (row,) = runs.run("sgd:0.1", env, config, [0])
+    (row,) = run.run("sgd:0.1", env, config, [0])
     assert (row["curve"], row["auc"], row["final_return"]) == ([None], None, None)
     json.dumps(row, allow_nan=False)
 
 
 def test_agents_without_a_return_are_left_out_of_the_mean():
-    assert _train._mean(np.array([np.nan, 2.0, np.inf, 4.0])) == 3
-    assert np.isnan(_train._mean(jnp.array([jnp.nan])))
+    assert train._mean(np.array([np.nan, 2.0, np.inf, 4.0])) == 3
+    assert np.isnan(train._mean(jnp.array([jnp.nan])))
 
 
 def test_long_curves_of_dormancy_are_thinned_to_the_last():
     values = np.arange(1, 1001) / 1000
-    thinned = _train._thinned(values)
+    thinned = train._thinned(values)
     assert len(thinned) == 200
     assert thinned[-1] == 1.0
     np.testing.assert_allclose(np.diff(thinned), 0.005)
-    assert _train._thinned(np.array([np.nan, 0.5])) == [None, 0.5]
-    assert _train._thinned(np.full(3, np.nan)) == []
+    assert train._thinned(np.array([np.nan, 0.5])) == [None, 0.5]
+    assert train._thinned(np.full(3, np.nan)) == []
 
 
 def test_refusals(probe):
     with pytest.raises(ValueError, match=r"seeds=\[\] is empty"):
-        runs.run("adam:1e-3", probe, CONFIG, [])
+        run.run("adam:1e-3", probe, CONFIG, [])
     with pytest.raises(ValueError, match="needs a name"):
-        runs.run(lambda key: optax.sgd(1.0), probe, CONFIG, [0])
+        run.run(lambda key: optax.sgd(1.0), probe, CONFIG, [0])
     with pytest.raises(ValueError, match="nothing is tuned"):
-        runs.run("adam", probe, CONFIG, [0])
+        run.run("adam", probe, CONFIG, [0])
 
 
 def test_default_configs_are_the_published_ones():
-    minatar = runs.default_config("Breakout-MinAtar", 1e7)
+    minatar = run.default_config("Breakout-MinAtar", 1e7)
     assert minatar == PPOConfig()
-    cartpole = runs.default_config("CartPole-v1", 5e5)
+    cartpole = run.default_config("CartPole-v1", 5e5)
     assert (cartpole.num_envs, cartpole.minibatches) == (4, 4)
     assert cartpole.activation == "tanh"
 
 
 def test_default_configs_take_other_settings():
-    config = runs.default_config("Breakout-MinAtar", 1e6, hidden=(8,), gamma=0.5)
+    config = run.default_config("Breakout-MinAtar", 1e6, hidden=(8,), gamma=0.5)
     assert (config.hidden, config.gamma, config.num_envs) == ((8,), 0.5, 64)
-    assert type(runs.default_config("Breakout-MinAtar", 1e6, "lpg")) is LPGConfig
+    assert type(run.default_config("Breakout-MinAtar", 1e6, "lpg")) is LPGConfig
 
 
 def test_command_line_resumes(monkeypatch, tmp_path, capsys):
     asked = []
 
-    def run(rule, environment, config, seeds, *, on_rollout):
+    def fake(rule, environment, config, seeds, *, on_rollout):
         asked.append((rule, list(seeds)))
         return [
             {
@@ -211,14 +212,14 @@ def test_command_line_resumes(monkeypatch, tmp_path, capsys):
             for seed in seeds
         ]
 
-    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setattr(run, "run", fake)
     file = tmp_path / "rows.jsonl"
     common = ["--environment", "CartPole-v1", "--steps", "2e3", "--out", str(file)]
-    runs.main(["--rules", "adam", "--seeds", "2", *common])
-    runs.main(["--rules", "adam", "sgd", "--seeds", "3", *common])
+    run.main(["--rules", "adam", "--seeds", "2", *common])
+    run.main(["--rules", "adam", "sgd", "--seeds", "3", *common])
     assert asked == [("adam", [0, 1]), ("adam", [2]), ("sgd", [0, 1, 2])]
-    assert len(results.read(file)) == 6
-    runs.main(["--rules", "adam", "--seeds", "3", *common, "--steps", "4e3"])
+    assert len(jsonl.read(file)) == 6
+    run.main(["--rules", "adam", "--seeds", "3", *common, "--steps", "4e3"])
     assert asked[3:] == [("adam", [0, 1, 2])]
     shown = capsys.readouterr().out
     assert "sgd" in shown
@@ -235,11 +236,11 @@ def test_command_line_resumes(monkeypatch, tmp_path, capsys):
 def test_command_line_checks_every_name_before_running(
     rule, environment, problem, monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setattr(runs, "run", lambda *_, **__: pytest.fail("ran"))
+    monkeypatch.setattr(run, "run", lambda *_, **__: pytest.fail("ran"))
     arguments = ["--environment", environment, "--out", str(tmp_path / "x")]
     with pytest.raises(SystemExit) as caught:
-        runs.main(["--rules", "adam:1e-3", rule, *arguments])
+        run.main(["--rules", "adam:1e-3", rule, *arguments])
     assert caught.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("python -m learned_opt_rl.evaluation.runs: error: ")
+    assert line.startswith("python -m learned_opt_rl.evaluation.runs.run: error: ")
     assert problem in line

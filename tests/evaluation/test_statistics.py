@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation import statistics
+from learned_opt_rl.evaluation.report import statistics
 from tests.evaluation.result_rows import row, table
 
 rng = np.random.default_rng(3)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation import plots, report_plots, tables
-from learned_opt_rl.evaluation.measures import measure
-from learned_opt_rl.evaluation.statistics import Estimate
+from learned_opt_rl.evaluation.pictures import comparison, curves
+from learned_opt_rl.evaluation.report import tables
+from learned_opt_rl.evaluation.report.measures import measure
+from learned_opt_rl.evaluation.report.statistics import Estimate
 from tests.evaluation import result_rows
 
 
@@ -74,7 +75,7 @@ def test_plain_is_aligned():
 def test_curves_are_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     file = tmp_path / "curves.png"
-    plots.curves([row("adam", 1.0), row("adam", 3.0), row("lion", 2.0)], file)
+    curves.curves([row("adam", 1.0), row("adam", 3.0), row("lion", 2.0)], file)
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
@@ -83,24 +84,24 @@ def test_curves_of_runs_without_a_return_at_first_are_drawn(tmp_path):
     late = [row(curve=[None, None, 1.0]), row(curve=[None, 0.5, 2.0])]
     never = row("lion", None, curve=[None] * 3)
     for rows in ([*late, never], [never]):
-        plots.curves(rows, tmp_path / "x.png")
-        drawn(report_plots.curves_figure(rows), tmp_path)
+        curves.curves(rows, tmp_path / "x.png")
+        drawn(comparison.curves_figure(rows), tmp_path)
     assert "--" in tables.plain([never]) and "nan" not in tables.plain([*late, never])
 
 
 def test_curves_want_one_environment(tmp_path):
     pytest.importorskip("matplotlib")
     with pytest.raises(ValueError, match=r"\['a', 'b'\]"):
-        plots.curves([row(environment="a"), row(environment="b")], tmp_path / "x.png")
+        curves.curves([row(environment="a"), row(environment="b")], tmp_path / "x.png")
     with pytest.raises(ValueError, match="none"):
-        plots.curves([], tmp_path / "x.png")
+        curves.curves([], tmp_path / "x.png")
     assert not list(tmp_path.iterdir())
 
 
 def test_missing_matplotlib_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[eval\]"):
-        plots.curves([row()], tmp_path / "x.png")
+        curves.curves([row()], tmp_path / "x.png")
 
 
 def test_tables_of_environments_say_what_is_missing():
@@ -134,7 +135,7 @@ def test_aggregates_have_a_column_per_metric_in_a_fixed_order():
 
 def drawn(figure, tmp_path):
     """The figure's files; writing them is what finds bad text and bad layout."""
-    png, svg = report_plots.save(figure, tmp_path / "picture")
+    png, svg = comparison.save(figure, tmp_path / "picture")
     assert png.read_bytes().startswith(b"\x89PNG")
     return svg.read_bytes()
 
@@ -145,7 +146,7 @@ NASTY = ("$x_1$ \\frac", "_hidden", "-->&<script>", "名前\x00", "long " * 40)
 def test_names_are_drawn_as_they_are(tmp_path):
     pytest.importorskip("matplotlib")
     rows = [result_rows.row(name, name) for name in NASTY]
-    svg = drawn(report_plots.curves_figure(rows), tmp_path)
+    svg = drawn(comparison.curves_figure(rows), tmp_path)
     ElementTree.fromstring(svg)
     assert b"<script>" not in svg
 
@@ -153,7 +154,7 @@ def test_names_are_drawn_as_they_are(tmp_path):
 def test_curves_have_a_panel_per_environment_and_a_band_from_five_seeds_on():
     pytest.importorskip("matplotlib")
     rows = result_rows.table({"adam": {"ant": [1.0] * 5, "hopper": [1.0] * 4}})
-    ant, hopper = report_plots.curves_figure(rows).axes
+    ant, hopper = comparison.curves_figure(rows).axes
     assert (ant.get_title(), hopper.get_title()) == ("ant", "hopper")
     assert (len(ant.collections), len(hopper.collections)) == (1, 0)
     np.testing.assert_allclose(ant.lines[0].get_xdata(), [1000 / 3, 2000 / 3, 1000])
@@ -162,24 +163,24 @@ def test_curves_have_a_panel_per_environment_and_a_band_from_five_seeds_on():
 def test_dormancy_is_drawn_where_it_was_measured():
     pytest.importorskip("matplotlib")
     rows = [result_rows.row(dormant=[0.0, 0.5]), result_rows.row("lion")]
-    (axes,) = report_plots.curves_figure(rows, "dormant").axes
+    (axes,) = comparison.curves_figure(rows, "dormant").axes
     assert [line.get_ydata().tolist() for line in axes.lines] == [[0.0, 0.5]]
     with pytest.raises(ValueError, match="no row has a 'dormant'"):
-        report_plots.curves_figure(rows[1:], "dormant")
+        comparison.curves_figure(rows[1:], "dormant")
 
 
 def test_generalisation_is_in_order_of_size():
     pytest.importorskip("matplotlib")
     at = {"64x64": 2.0, "16x16": 1.0, "256x256": 3.0}
     found = {"adam": {value: Estimate(y, None, None, 1) for value, y in at.items()}}
-    figure = report_plots.generalisation_figure({"ant": found, "sea": found}, "hidden")
+    figure = comparison.generalisation_figure({"ant": found, "sea": found}, "hidden")
     axes, other = figure.axes
     assert (axes.get_title(), other.get_title()) == ("ant", "sea")
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels == ["16x16", "64x64", "256x256"]
     assert axes.lines[0].get_ydata().tolist() == [1.0, 2.0, 3.0]
     numbers = {"adam": {n: Estimate(1.0, 0.0, 2.0, 3) for n in (10_000, 100)}}
-    (axes,) = report_plots.generalisation_figure({"ant": numbers}, "steps").axes
+    (axes,) = comparison.generalisation_figure({"ant": numbers}, "steps").axes
     assert axes.get_xscale() == "log"
     assert axes.lines[0].get_xdata().tolist() == [100, 10_000]
 
@@ -188,8 +189,8 @@ def test_the_same_figure_gives_the_same_files(tmp_path):
     pytest.importorskip("matplotlib")
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        figure = report_plots.curves_figure([result_rows.row()])
-        report_plots.save(figure, tmp_path / folder / "x")
+        figure = comparison.curves_figure([result_rows.row()])
+        comparison.save(figure, tmp_path / folder / "x")
     for name in ("x.png", "x.svg"):
         one, other = ((tmp_path / f / name).read_bytes() for f in ("a", "b"))
         assert one == other
@@ -197,10 +198,10 @@ def test_the_same_figure_gives_the_same_files(tmp_path):
 
 def test_nothing_is_not_drawn():
     for draw in (
-        report_plots.aggregate_figure,
-        lambda found: report_plots.improvement_figure(found, "adam"),
-        lambda found: report_plots.profile_figure(np.zeros(1), found),
-        lambda found: report_plots.generalisation_figure(found, "hidden"),
+        comparison.aggregate_figure,
+        lambda found: comparison.improvement_figure(found, "adam"),
+        lambda found: comparison.profile_figure(np.zeros(1), found),
+        lambda found: comparison.generalisation_figure(found, "hidden"),
     ):
         with pytest.raises(ValueError, match="found is empty"):
             draw({})

@@ -8,8 +8,8 @@ import pytest
 
 from learned_opt_rl import Horizon, open_rl
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation import update_plots
-from learned_opt_rl.evaluation.update_plots import fits, probe
+from learned_opt_rl.evaluation.pictures import update
+from learned_opt_rl.evaluation.pictures.update import fits, probe
 
 SMALL = {"size": 7, "seeds": 1}
 
@@ -132,7 +132,7 @@ def test_panels_are_labelled_with_time_dormancy_and_fits():
         scale=0.02,
         **SMALL,
     )
-    update_plots.draw_surfaces(figure, surfaces)
+    update.draw_surfaces(figure, surfaces)
     axes = np.array(figure.axes).reshape(3, 2)
     assert axes[2, 0].get_title().startswith("t_p = 0, dormancy = 4, max |Δ| = 8.0e-02")
     assert "-4.00e+00 · g, R² = 1.00" in axes[2, 0].get_title()
@@ -155,7 +155,7 @@ def test_no_update_is_drawn_as_the_middle_of_the_scale():
 
     figure = Figure()
     surfaces = probe(lambda key: optax.set_to_zero(), **SMALL)
-    update_plots.draw_surfaces(figure, surfaces)
+    update.draw_surfaces(figure, surfaces)
     (image,) = figure.axes[0].images
     assert image.norm(0.0) == 0.5
 
@@ -163,7 +163,7 @@ def test_no_update_is_drawn_as_the_middle_of_the_scale():
 def test_a_png_is_written(tmp_path):
     pytest.importorskip("matplotlib")
     file = tmp_path / "adam.png"
-    update_plots.plot_update(lambda key: optax.adam(1e-3), file, **SMALL)
+    update.plot_update(lambda key: optax.adam(1e-3), file, **SMALL)
     assert file.read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["adam.png"]
 
@@ -175,7 +175,7 @@ def test_missing_matplotlib_names_the_extra_before_the_work(monkeypatch, tmp_pat
         raise AssertionError("the optimiser was made")
 
     with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[eval\]"):
-        update_plots.plot_update(never, tmp_path / "x.png")
+        update.plot_update(never, tmp_path / "x.png")
 
 
 def test_a_rule_that_diverges_is_drawn(tmp_path):
@@ -185,5 +185,5 @@ def test_a_rule_that_diverges_is_drawn(tmp_path):
         return optax.stateless(lambda u, _: jax.tree.map(jnp.sqrt, u))
 
     file = tmp_path / "broken.png"
-    update_plots.plot_update(broken, file, **SMALL)
+    update.plot_update(broken, file, **SMALL)
     assert file.stat().st_size > 1000

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt_rl.artifacts.weights import save_safetensors
-from learned_opt_rl.evaluation import compare, results
-from learned_opt_rl.evaluation._identity import identity, weights_digest
+from learned_opt_rl.evaluation.runs import compare
+from learned_opt_rl.evaluation.runs.identity import identity, weights_digest
+from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
 from learned_opt_rl.training.evolution.folder import BEST, Folder
 
@@ -84,7 +85,7 @@ class Fake:
         monkeypatch.setattr(compare, "_check_environment", lambda env: None)
 
     def __call__(self, plan, folder, *, stream=None):
-        done = {identity(row) for row in results.read(folder / compare.ROWS)}
+        done = {identity(row) for row in jsonl.read(folder / compare.ROWS)}
         rows = [
             self._row(cell, seed)
             for cell in plan.cells
@@ -93,7 +94,7 @@ class Fake:
         ]
         rows = [row for row in rows if identity(row) not in done]
         self.made += [row["rule"] for row in rows]
-        results.append(folder / compare.ROWS, rows)
+        jsonl.append(folder / compare.ROWS, rows)
         return []
 
     def _row(self, cell, seed):

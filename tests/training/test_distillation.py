@@ -11,8 +11,8 @@ import pytest
 
 from learned_opt_rl import cli
 from learned_opt_rl.artifacts.weights import load_safetensors
-from learned_opt_rl.evaluation import results
 from learned_opt_rl.rules import drifts, lpo, open_rl
+from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.distillation import PRESETS, configure, distil
 from learned_opt_rl.training.distillation import run as running
 from learned_opt_rl.training.distillation.objective import objective
@@ -57,7 +57,7 @@ def test_a_folder_holds_what_was_asked_and_what_came_out(tmp_path):
     assert made["config"]["architecture"] == {"carry": None, "width": 4}
     assert len(made["teacher_sha256"]) == 64
     assert {"versions", "revision", "device", "cpu"} <= made.keys()
-    rows = results.read(folder / "log.jsonl")
+    rows = jsonl.read(folder / "log.jsonl")
     assert [row["step"] for row in rows] == [2, 4]
     assert best == rows[0] == {"start": 1, "step": 2, "round": 1, "error": 0.25}
     final = weights(folder, "final.safetensors")
@@ -75,7 +75,7 @@ def test_a_folder_holds_what_was_asked_and_what_came_out(tmp_path):
 
     (folder / "final.safetensors").unlink()  # as if it had been killed
     assert run(folder, teacher="random:0", student="open:4") == best
-    assert len(results.read(folder / "log.jsonl")) == 2
+    assert len(jsonl.read(folder / "log.jsonl")) == 2
 
 
 @pytest.mark.usefixtures("cheap")
@@ -127,12 +127,12 @@ def test_a_student_that_ends_in_nan_leaves_its_best(tmp_path, monkeypatch):
 def test_the_best_of_several_starts_counts(tmp_path):
     asked = {"teacher": "random:0", "student": "open:4"}
     best = run(tmp_path / "two", starts=2, **asked)
-    rows = results.read(tmp_path / "two" / "log.jsonl")
+    rows = jsonl.read(tmp_path / "two" / "log.jsonl")
     places = [(row["start"], row["step"]) for row in rows]
     assert places == [(1, 2), (1, 4), (2, 2), (2, 4)]
     assert best["error"] == min(row["error"] for row in rows)
     run(tmp_path / "one", **asked)
-    first = [row["error"] for row in results.read(tmp_path / "one" / "log.jsonl")]
+    first = [row["error"] for row in jsonl.read(tmp_path / "one" / "log.jsonl")]
     errors = [row["error"] for row in rows]
     assert errors[:2] == first and errors[2:] != first
 
@@ -186,7 +186,7 @@ def test_visited_inputs_in_two_rounds_and_selection_by_return(tmp_path):
         select="return",
         **RUNS,
     )
-    rows = results.read(tmp_path / "log.jsonl")
+    rows = jsonl.read(tmp_path / "log.jsonl")
     assert [row["round"] for row in rows] == [1, 2]
     assert best["return"] == max(row["return"] for row in rows)
     assert best["returns"] == {"CartPole-v1": best["return"]}  # nothing published

@@ -13,8 +13,8 @@ import pytest
 
 from learned_opt_rl import envs
 from learned_opt_rl.agents import ppo
-from learned_opt_rl.evaluation import results
 from learned_opt_rl.rules import open_rl
+from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import (
     PRESETS,
     Campaign,
@@ -70,7 +70,7 @@ def campaigns(tmp_path_factory):
 def check_same(campaigns):
     """Identical fitness and identical weights after 3 generations."""
     one, two = (
-        [row.get("fitness") for row in results.read(campaigns[n][0].path / LOG)]
+        [row.get("fitness") for row in jsonl.read(campaigns[n][0].path / LOG)]
         for n in (1, 2)
     )
     assert len(one) == 4
@@ -109,7 +109,7 @@ def test_fitness_is_that_of_agents_trained_one_by_one(campaigns):
 
     keys = jax.random.split(jax.random.fold_in(generation, 0), CONFIG.rollouts)
     alone = [[train(member, key) for key in keys] for member in population]
-    (row,) = results.read(campaign.path / LOG)[1:2]
+    (row,) = jsonl.read(campaign.path / LOG)[1:2]
     np.testing.assert_array_equal(row["fitness"], np.mean(alone, axis=1))
 
 
@@ -219,7 +219,7 @@ def test_a_generation_of_every_preset(name, tmp_path, quick_compilation):
         generations=1,
     )
     standing = Campaign(config, tmp_path, stream=io.StringIO()).run()
-    row = results.read(tmp_path / LOG)[1]
+    row = jsonl.read(tmp_path / LOG)[1]
     assert row["failed"] == 0
     assert [*row["returns"]] == [*config.environments]
     assert np.isfinite(standing.search.mean).all()
@@ -259,7 +259,7 @@ def test_two_processes_change_nothing(tmp_path):
         for process in processes:
             process.kill()
     fitness = [
-        [row.get("fitness") for row in results.read(path / LOG)]
+        [row.get("fitness") for row in jsonl.read(path / LOG)]
         for path in (folder, alone)
     ]
     assert len(set(fitness[1][1])) > 1

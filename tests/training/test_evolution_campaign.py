@@ -17,8 +17,8 @@ import pytest
 
 from learned_opt_rl import cli
 from learned_opt_rl.artifacts.weights import load_safetensors, save_safetensors
-from learned_opt_rl.evaluation import results
-from learned_opt_rl.evaluation._lock import FolderInUseError, locked
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.lock import FolderInUseError, locked
 from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, campaign, curve
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.folder import CampaignChangedError, read_config
@@ -68,7 +68,7 @@ def run(folder, config=CONFIG, **changes):
 
 def log(folder):
     """Rows without the times."""
-    rows = results.read(folder / folders.LOG)
+    rows = jsonl.read(folder / folders.LOG)
     clocks = ("seconds", "steps_per_second")
     return [{k: v for k, v in row.items() if k not in clocks} for row in rows]
 
@@ -107,7 +107,7 @@ def test_climbs_and_keeps_the_best_mean(unbroken):
 
 
 def test_a_row_says_what_its_generation_did(unbroken):
-    row = results.read(unbroken[0] / folders.LOG)[1]
+    row = jsonl.read(unbroken[0] / folders.LOG)[1]
     assert len(row["fitness"]) == 4
     assert row["best"] == max(row["fitness"])
     assert row["mean"] == pytest.approx(np.mean(row["fitness"]))
@@ -205,9 +205,9 @@ def test_what_it_started_from_is_told_when_it_starts(tmp_path):
 @pytest.mark.parametrize(
     "write",
     [
-        "learned_opt_rl.evaluation.results._write",
+        "learned_opt_rl.rundir.jsonl._write",
         "learned_opt_rl.training.evolution.folder.save_safetensors",
-        "learned_opt_rl.evaluation._checkpoint.write_atomically",
+        "learned_opt_rl.rundir.checkpoint.write_atomically",
         "learned_opt_rl.training.evolution.curve.draw",
     ],
 )
@@ -428,7 +428,7 @@ def test_the_command_line_says_that_a_full_disk_loses_nothing(
     start = [*COMMAND, "--out", str(tmp_path), "--generations"]
     assert cli.main([*start, "1"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr("learned_opt_rl.evaluation._checkpoint.write_atomically", full)
+    monkeypatch.setattr("learned_opt_rl.rundir.checkpoint.write_atomically", full)
     assert cli.main([*start, "2"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device; what " in error

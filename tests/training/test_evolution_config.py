@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from learned_opt_rl import artifacts, cli
-from learned_opt_rl.evaluation.normalisation import published
+from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.rules import lpo
 from learned_opt_rl.training.evolution import PRESETS, EvolutionConfig, preset
 from learned_opt_rl.training.evolution.config import differences

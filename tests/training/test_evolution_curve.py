@@ -10,7 +10,8 @@ import pytest
 
 from learned_opt_rl import cli
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation import _figures, results
+from learned_opt_rl.evaluation.pictures import figures as pictures
+from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import Campaign, Execution, campaign, curve
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.curve import CURVE, draw
@@ -41,7 +42,7 @@ def drawn(monkeypatch):
     """The figures that were saved, in place of files."""
     figures = []
     monkeypatch.setattr(
-        _figures, "save", lambda figure, path, **_: figures.append((figure, path))
+        pictures, "save", lambda figure, path, **_: figures.append((figure, path))
     )
     return figures
 
@@ -123,7 +124,7 @@ def test_without_matplotlib_there_is_one_line_and_no_curve(
 
 
 def test_the_command_draws_from_the_log_alone(tmp_path, capsys):
-    results.append(tmp_path / folders.LOG, rows(4))
+    jsonl.append(tmp_path / folders.LOG, rows(4))
     picture = tmp_path / "again.png"
     command = ["train", "curve", str(tmp_path), "--reference", "sgd=1.9"]
     assert cli.main([*command, "--out", str(picture)]) == 0
@@ -144,7 +145,7 @@ def test_the_command_draws_from_the_log_alone(tmp_path, capsys):
 )
 def test_the_command_refuses_in_one_line(tmp_path, capsys, arguments, message):
     (tmp_path / folders.LOG).write_text("")
-    results.append(tmp_path / "distilled" / folders.LOG, [{"step": 2, "error": 0.5}])
+    jsonl.append(tmp_path / "distilled" / folders.LOG, [{"step": 2, "error": 0.5}])
     command = [text.format(tmp_path) for text in arguments]
     assert cli.main(["train", "curve", *command]) == 2
     output = capsys.readouterr()
@@ -188,7 +189,7 @@ def test_events_are_the_rows_none_twice_after_a_resume(tmp_path, cheap, monkeypa
     found = events(tmp_path / FOLDER)
     expected = {
         (tag, row["generation"]): [pytest.approx(value, rel=1e-6)]
-        for row in results.read(tmp_path / folders.LOG)
+        for row in jsonl.read(tmp_path / folders.LOG)
         for tag, value in scalars(row)
     }
     assert found == expected

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from learned_opt_rl import cli
-from learned_opt_rl.evaluation import results
+from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import Campaign, campaign, curve, estimate
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.estimate import Estimate, measured
@@ -106,7 +106,7 @@ def test_a_campaign_that_has_begun_is_as_fast_as_its_log(tmp_path):
     longer = dataclasses.replace(config, generations=9)
     found = Campaign(longer, tmp_path).estimate()
     assert Counting.steps == 0
-    rows = results.read(tmp_path / folders.LOG)[1:]
+    rows = jsonl.read(tmp_path / folders.LOG)[1:]
     steps = sum(row["steps_per_second"] * row["seconds"] for row in rows)
     seconds = sum(row["seconds"] for row in rows)
     assert found.seconds == pytest.approx(found.steps * seconds / steps)
@@ -156,4 +156,4 @@ def test_a_dry_run_prints_and_leaves_nothing(tmp_path, capsys):
     assert "time: about " in capsys.readouterr().err
     assert cli.main(["train", "resume", str(folder), "--dry-run"]) == 0
     assert capsys.readouterr().out.startswith("0 generations: 0 environment steps")
-    assert np.isfinite(results.read(folder / folders.LOG)[1]["mean"])
+    assert np.isfinite(jsonl.read(folder / folders.LOG)[1]["mean"])

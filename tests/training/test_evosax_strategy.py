@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation import results
+from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import Campaign, campaign, curve, evosax_strategy
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.config import differences
@@ -95,7 +95,7 @@ def test_a_campaign_goes_on_to_the_bit(tmp_path, monkeypatch, name, quick_compil
     evosax_strategy._algorithm.cache_clear()
     assert plain(run(tmp_path / "broken", 5)) == plain(whole)
     fitness = [
-        [row.get("fitness") for row in results.read(tmp_path / path / folders.LOG)]
+        [row.get("fitness") for row in jsonl.read(tmp_path / path / folders.LOG)]
         for path in ("whole", "broken")
     ]
     assert fitness[0] == fitness[1]

@@ -16,8 +16,9 @@ from learned_opt_rl import artifacts, cli, rules
 from learned_opt_rl.artifacts import registry
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
-from learned_opt_rl.evaluation import compare, results
-from learned_opt_rl.evaluation._lock import FolderInUseError, locked
+from learned_opt_rl.evaluation.runs import compare
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.lock import FolderInUseError, locked
 from learned_opt_rl.training import promotion
 from learned_opt_rl.training.evolution import campaign as campaigns
 from learned_opt_rl.training.evolution.folder import BEST, read_config
@@ -120,7 +121,7 @@ def test_a_first_promotion_makes_a_whole_artifact(tmp_path, root, fake):
     assert card.known_failures[0].startswith(below)
     assert "2 generations of 4 members, far fewer" in card.known_failures[1]
     assert card.known_failures[2:] == ("Ugly.",)
-    rows = results.read(tmp_path / result.source)
+    rows = jsonl.read(tmp_path / result.source)
     assert [row["rule"] for row in rows] == ["adam"] * 5 + ["tiny"] * 5
     assert sorted(content(root)) == [
         "tiny/campaign/config.json",
@@ -165,7 +166,7 @@ def test_a_better_one_takes_the_name_and_the_rows(tmp_path, root, fake, old):
     found = loaded(root)
     assert leaves_equal(found.weights, 2.0)
     assert [result.mean for result in found.card.results] == [23.0]
-    rows = results.read(tmp_path / "results/tiny_256.jsonl")
+    rows = jsonl.read(tmp_path / "results/tiny_256.jsonl")
     former = f"tiny:{sha256(old)[:8]}"
     assert {row["rule"] for row in rows} == {"adam", "tiny", former}
     assert [row["final_return"] for row in rows if row["rule"] == former] == [
@@ -271,7 +272,7 @@ def test_killed_after_the_evaluation_it_goes_on(
     # What the results gave to the former holder's sha256 is still in the run's folder.
     assert fake.made == []
     assert leaves_equal(loaded(root).weights, 2.0)
-    rules = [row["rule"] for row in results.read(tmp_path / "results/tiny_256.jsonl")]
+    rules = [row["rule"] for row in jsonl.read(tmp_path / "results/tiny_256.jsonl")]
     assert (
         sorted(rules) == ["adam"] * 5 + ["tiny"] * 5 + [f"tiny:{sha256(old)[:8]}"] * 5
     )
@@ -405,11 +406,11 @@ def test_folders_that_are_no_runs(tmp_path, root, fake, capsys):
 
 def test_rows_that_do_not_tell_their_weights(tmp_path, root, fake, old):
     path = tmp_path / "results/tiny_256.jsonl"
-    rows = results.read(path)
+    rows = jsonl.read(path)
     for row in rows:
         del row["weights_sha256"]
     path.unlink()
-    results.append(path, rows)
+    jsonl.append(path, rows)
     with pytest.raises(ValueError, match="do not tell of which weights they are"):
         promote(asked(old, root))
 
@@ -446,14 +447,12 @@ def test_a_promoted_campaign_goes_on_by_name(
     assert not made.exists()
     assert cli.main(longer) == 0
     assert "4 generations done" in capsys.readouterr().out
-    assert [row["generation"] for row in results.read(made / "log.jsonl")] == [
-        *range(5)
-    ]
+    assert [row["generation"] for row in jsonl.read(made / "log.jsonl")] == [*range(5)]
     assert read_config(made).generations == 4
     assert content(root) == before
     # Given once more, the copy goes on.
     assert cli.main(["train", "resume", "tiny", "--generations", "5"]) == 0
-    assert len(results.read(made / "log.jsonl")) == 6
+    assert len(jsonl.read(made / "log.jsonl")) == 6
     assert cli.main(["train", "resume", str(made), "--out", "elsewhere"]) == 2
     assert "which goes on where it is; leave it out" in capsys.readouterr().err
 
@@ -532,7 +531,7 @@ def test_a_large_log_is_kept_without_single_members(tmp_path, root, fake, monkey
     fake.returns[sha256(run)] = 9.0
     monkeypatch.setattr(promotion.kept, "LIMIT", 1000)
     promote(asked(run, root))
-    rows = results.read(root / "tiny/campaign/log.jsonl")
+    rows = jsonl.read(root / "tiny/campaign/log.jsonl")
     assert [row["generation"] for row in rows] == [0, 1, 2]
     assert not any("fitness" in row for row in rows)
 

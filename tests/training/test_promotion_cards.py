@@ -12,8 +12,9 @@ import pytest
 from learned_opt_rl import artifacts, expressions, rules
 from learned_opt_rl.artifacts import registry
 from learned_opt_rl.errors import WeightsError
-from learned_opt_rl.evaluation import cards, normalisation, results
+from learned_opt_rl.evaluation.report import cards, normalization
 from learned_opt_rl.rules._tuned import tuned
+from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import PRESETS, preset
 from learned_opt_rl.training.evolution import learned as evolved
 from learned_opt_rl.training.evolution.learned import Learned
@@ -205,7 +206,7 @@ def test_a_distillation(tmp_path, monkeypatch):
         {"step": step, "round": 1, "error": error, "seconds": seconds}
         for step, error, seconds in rows
     ]
-    results.append(run / "log.jsonl", made)
+    jsonl.append(run / "log.jsonl", made)
     with pytest.raises(ValueError, match="not finished; give the `train distil`"):
         candidate.read(run)
     shutil.copy(run / "best.safetensors", run / "final.safetensors")
@@ -279,13 +280,13 @@ def test_the_best_of_a_curriculum_is_of_its_last_horizon(tmp_path):
         {"generation": 5, "horizon": 1000, "validation": 1.0},
         {"generation": 6, "horizon": 1000},
     ]
-    results.append(run / "log.jsonl", log[:1])
+    jsonl.append(run / "log.jsonl", log[:1])
     assert "started from" in next(iter(_little(candidate.read(run))))
-    results.append(run / "log.jsonl", log[1:4])
+    jsonl.append(run / "log.jsonl", log[1:4])
     found = candidate.read(run)
     assert "started from" not in next(iter(_little(found)))
     assert (found.best["generation"], found.horizon) == (1, 100)
-    results.append(run / "log.jsonl", log[4:])
+    jsonl.append(run / "log.jsonl", log[4:])
     found = candidate.read(run)
     assert (found.best["generation"], found.horizon) == (4, 1000)
     text = training(found)["description"]
@@ -305,7 +306,7 @@ def test_the_decision_is_that_of_paired_normalised_returns():
         table({rule: dict(zip(games, values.T.tolist(), strict=True))})
         for rule, values in (("n", new), ("n", old))
     ]
-    known = [normalisation.published("adam")[name] for name in games]
+    known = [normalization.published("adam")[name] for name in games]
     paired = (new / known).mean(1) - (old / known).mean(1)
     verdict = judge(*rows, [], "adam")
     assert verdict.difference.value == pytest.approx(paired.mean())
@@ -338,7 +339,7 @@ def test_rows_of_other_weights_are_no_results_of_a_card(tmp_path):
         row("tiny", final=3.0, weights_sha256="0" * 64),
         row("tiny", seed=1, final=5.0),  # from before rows told it
     ]
-    results.append(tmp_path / "rows.jsonl", rows)
+    jsonl.append(tmp_path / "rows.jsonl", rows)
     found = cards.fill_results(tmp_path / "tiny", tmp_path / "rows.jsonl", "a/b.jsonl")
     (measured,) = [r for r in found if r["source"] == "a/b.jsonl"]
     assert (measured["mean"], measured["seeds"]) == (4.0, 2)

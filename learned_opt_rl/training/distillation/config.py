@@ -13,7 +13,7 @@ from typing import Any, Literal
 from learned_opt_rl import agents
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.errors import ArtifactError
-from learned_opt_rl.evaluation.normalisation import published
+from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC
 from learned_opt_rl.training.distillation.teachers import STUDENTS, Teacher, teacher
 from learned_opt_rl.training.evolution.learned import Learned

@@ -23,13 +23,13 @@ from jax.flatten_util import ravel_pytree
 
 from learned_opt_rl import envs
 from learned_opt_rl.agents.config import PPOConfig
-from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.artifacts.weights import save_safetensors
-from learned_opt_rl.evaluation import results
-from learned_opt_rl.evaluation._lock import locked
-from learned_opt_rl.evaluation._provenance import provenance
-from learned_opt_rl.evaluation.optimizers import Rule
-from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.evaluation.runs.rules import Rule
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir.lock import locked
+from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.distillation.config import DistillationConfig
 from learned_opt_rl.training.distillation.folder import FINAL
 from learned_opt_rl.training.distillation.inputs import Tensors
@@ -110,7 +110,7 @@ def _claim(
                 "folder, or delete that one"
             )
         if (folder / FINAL).exists():
-            return results.read(folder / LOG)
+            return jsonl.read(folder / LOG)
         for name in (LOG, BEST):
             (folder / name).unlink(missing_ok=True)
     there = [name for name in (LOG, BEST, FINAL) if (folder / name).exists()]
@@ -159,7 +159,7 @@ def _train(
             last = weights
             if best_row(rows, config.select) is row:
                 save_safetensors(folder / BEST, weights)
-        results.append(folder / LOG, [row])
+        jsonl.append(folder / LOG, [row])
         told = (f"{n} {row[n]:.4g}" for n in ("error", "return") if row.get(n))
         place = f"step {row['step']}/{config.steps}"
         if config.starts > 1:
@@ -207,7 +207,7 @@ def _fit(
                 "start": start + 1,
                 "step": done,
                 "round": round_ + 1,
-                "error": results.number(error(standing[0], visited)),
+                "error": jsonl.number(error(standing[0], visited)),
                 "seconds": round(time.perf_counter() - started, 3),
             }
             yield row, problem.deployed(standing[0])
@@ -295,7 +295,7 @@ def _returns(config: DistillationConfig) -> Any:
     def returns(weights: Any) -> dict[str, float | None]:
         vector = ravel_pytree(weights)[0]
         found = np.mean([np.asarray(run(vector, key)) for key in keys], axis=0)
-        means = map(results.number, found.tolist())
+        means = map(jsonl.number, found.tolist())
         return dict(zip(config.environments, means, strict=True))
 
     return returns

@@ -10,7 +10,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from learned_opt_rl.evaluation import results
+from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.evolution.folder import CONFIG, LOG
 
@@ -45,7 +45,7 @@ def cells(folder: pathlib.Path) -> list[str]:
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["config"]
-        best = best_row(results.read(folder / LOG), config["select"])
+        best = best_row(jsonl.read(folder / LOG), config["select"])
         sizes = ", ".join(f"{k} {v}" for k, v in config["architecture"].items() if v)
         cells = config["teacher"], f"{config['algorithm']}, {sizes}", config["inputs"]
         numbers = (best.get(name) for name in ("error", "return"))

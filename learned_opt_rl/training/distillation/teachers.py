@@ -17,7 +17,7 @@ from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.artifacts.registry import Entry, load_entry
 from learned_opt_rl.artifacts.weights import load_safetensors, read_limited
-from learned_opt_rl.evaluation.optimizers import Rule, handcrafted
+from learned_opt_rl.evaluation.runs.rules import Rule, handcrafted
 from learned_opt_rl.expressions import Function
 from learned_opt_rl.rules import discovered, lpo
 from learned_opt_rl.rules.drifts import Drift

@@ -17,7 +17,7 @@ import optax
 from learned_opt_rl import envs
 from learned_opt_rl.agents import ppo
 from learned_opt_rl.agents.config import PPOConfig
-from learned_opt_rl.evaluation.optimizers import Rule
+from learned_opt_rl.evaluation.runs.rules import Rule
 from learned_opt_rl.features import (
     Horizon,
     broadcast_dormancy,

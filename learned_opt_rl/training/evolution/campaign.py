@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learned_opt_rl.evaluation import results
-from learned_opt_rl.evaluation._lock import locked
-from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.training.evolution import estimate as estimates
 from learned_opt_rl.training.evolution import fitness as judging
 from learned_opt_rl.training.evolution import processes, tensorboard
@@ -144,7 +144,7 @@ class Campaign:
         if jax.process_index() > 0:  # only the first sees the folder
             return estimates.counted(self.config, 0)
         check_same(self.path, self.config)
-        rows = results.read(self.path / LOG)
+        rows = jsonl.read(self.path / LOG)
         if rows:
             return estimates.from_log(self.config, rows)
         if jax.process_count() > 1:
@@ -205,7 +205,7 @@ class Campaign:
         self, open_files: contextlib.ExitStack
     ) -> list[Callable[[Row], None]]:
         """What else is told of each row of the log."""
-        rows = results.read(self.path / LOG)
+        rows = jsonl.read(self.path / LOG)
         watchers: list[Callable[[Row], None]] = [Curve(self.path, rows, self._stream)]
         if self.execution.tensorboard:
             board = TensorBoard(self.path / tensorboard.FOLDER, rows)
@@ -249,11 +249,11 @@ class Campaign:
         return {
             "generation": generation + 1,
             "horizon": config.horizon(generation),
-            "best": results.number(known.max(initial=-math.inf)),
-            "mean": results.number(known.mean()) if known.size else None,
-            "std": results.number(known.std()) if known.size else None,
+            "best": jsonl.number(known.max(initial=-math.inf)),
+            "mean": jsonl.number(known.mean()) if known.size else None,
+            "std": jsonl.number(known.std()) if known.size else None,
             "failed": int(fitness.size - known.size),
-            "fitness": [results.number(value) for value in fitness],
+            "fitness": [jsonl.number(value) for value in fitness],
             "returns": _by_environment(config, returns),
             "steps_per_second": round(steps / seconds, 1),
             "seconds": round(seconds, 3),
@@ -270,7 +270,7 @@ class Campaign:
         value = judging.fitness(returns, config)[0]
         row = {
             **row,
-            "validation": results.number(value),
+            "validation": jsonl.number(value),
             "validation_returns": _by_environment(config, returns),
         }
         # A value of another horizon, such as -inf of none, is no rival; NaN never wins.
@@ -334,6 +334,6 @@ def _by_environment(
     """Mean raw return in each environment."""
     means = returns.mean((0, 1))
     return {
-        name: results.number(mean)
+        name: jsonl.number(mean)
         for name, mean in zip(config.environments, means, strict=True)
     }

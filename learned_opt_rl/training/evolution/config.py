@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from learned_opt_rl import agents
 from learned_opt_rl.agents.config import PPOConfig
-from learned_opt_rl.evaluation.normalisation import published
+from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
 from learned_opt_rl.training.evolution.learned import Learned
 from learned_opt_rl.training.evolution.strategy import OpenAIES, Shaping, Strategy

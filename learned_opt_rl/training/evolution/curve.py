@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation import _figures
-from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.evaluation.pictures import figures
+from learned_opt_rl.rundir.jsonl import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ def draw(
     names = list(validated[-1]["validation_returns"]) if validated else []
     names = names if len(names) > 1 else []
     lines = -(-len(names) // _COLUMNS)
-    figure = _figures.new_figure(9, 4 + 2.4 * lines)
+    figure = figures.new_figure(9, 4 + 2.4 * lines)
     grid = figure.add_gridspec(1 + lines, _COLUMNS, height_ratios=[2] + [1] * lines)
     axes = figure.add_subplot(grid[0, :])
     _fitness(axes, rows, validated, references or {})
@@ -65,14 +65,14 @@ def draw(
     for i, name in enumerate(names):
         small = figure.add_subplot(grid[1 + i // _COLUMNS, i % _COLUMNS])
         _line(small, validated, lambda row, name=name: row["validation_returns"][name])
-        small.set_title(_figures.text(name), fontsize="small")
+        small.set_title(figures.text(name), fontsize="small")
         small.set_ylabel("return of the mean", fontsize="small")
         shown.append(small)
     for each in shown:
         for generation in _changes(rows):
             each.axvline(generation + 0.5, color="0.6", linestyle=":", linewidth=1)
         each.spines[["top", "right"]].set_visible(False)
-    _figures.save(figure, path)
+    figures.save(figure, path)
 
 
 def _fitness(
@@ -93,11 +93,11 @@ def _fitness(
         **mean,
     )
     for (name, value), style in zip(
-        references.items(), _figures.styles(references).values(), strict=True
+        references.items(), figures.styles(references).values(), strict=True
     ):
         axes.axhline(value, color=style["color"], linestyle="--", linewidth=1)
         axes.annotate(
-            _figures.text(name),
+            figures.text(name),
             (1, value),
             xycoords=("axes fraction", "data"),
             ha="right",
@@ -141,7 +141,7 @@ class Curve:
         """Draws nothing yet."""
         self._path, self._rows, self._draws = folder / CURVE, [*rows], True
         try:
-            _figures.new_figure(1, 1)
+            figures.new_figure(1, 1)
         except MissingExtraError as error:
             self._draws = False
             stream.write(f"no {CURVE}: {error}\n")

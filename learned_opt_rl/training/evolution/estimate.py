@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.evaluation.progress import duration
-from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir.progress import duration
 from learned_opt_rl.training.evolution.config import EvolutionConfig
 from learned_opt_rl.training.evolution.fitness import Evaluator
 

@@ -22,7 +22,7 @@ from learned_opt_rl import envs
 from learned_opt_rl.agents import ppo
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.envs import Environment
-from learned_opt_rl.evaluation._program import require_devices
+from learned_opt_rl.evaluation.runs.program import require_devices
 from learned_opt_rl.training.evolution.config import EvolutionConfig
 from learned_opt_rl.training.evolution.learned import Learned
 from learned_opt_rl.training.evolution.strategy import State, generation_key

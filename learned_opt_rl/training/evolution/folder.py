@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.artifacts.weights import save_safetensors
-from learned_opt_rl.evaluation import results
-from learned_opt_rl.evaluation._checkpoint import Checkpoint, RefusedError
-from learned_opt_rl.evaluation._provenance import provenance
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.checkpoint import Checkpoint, RefusedError
+from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.evolution.config import EvolutionConfig, differences
 from learned_opt_rl.training.evolution.learned import start_digest
 from learned_opt_rl.training.evolution.strategy import State
@@ -168,9 +168,7 @@ class Folder:
                 f"no state can be read ({'; '.join(refused)}); restore one of these "
                 "files, or start anew in another folder"
             )
-        if not found and any(
-            row["generation"] for row in results.read(self.path / LOG)
-        ):
+        if not found and any(row["generation"] for row in jsonl.read(self.path / LOG)):
             raise ValueError(
                 f"{self.path / LOG} has generations, but {' and '.join(STATES)} are "
                 "missing; restore one of these files, or start anew in another folder"
@@ -185,14 +183,14 @@ class Folder:
         self._cut_log(done)
         return found.get(done)
 
-    def save(self, standing: Standing, rows: list[results.Row]) -> None:
+    def save(self, standing: Standing, rows: list[jsonl.Row]) -> None:
         """Keeps a state, and adds its rows to the log; the state before stays.
 
         Args:
             standing: After a generation.
             rows: What to log of it.
         """
-        results.append(self.path / LOG, rows)
+        jsonl.append(self.path / LOG, rows)
         done = int(standing.search.generation)
         if int(standing.best_generation) == done:
             weights = self._config.learned.unravel(standing.best_mean)
@@ -202,7 +200,7 @@ class Folder:
     def _cut_log(self, done: int) -> None:
         """Removes rows of generations that are going to be run again."""
         path = self.path / LOG
-        rows = results.read(path)
+        rows = jsonl.read(path)
         kept = [row for row in rows if row["generation"] <= done]
         if len(kept) < len(rows):
             lines = "".join(json.dumps(row) + "\n" for row in kept)

@@ -15,8 +15,8 @@ from learned_opt_rl import artifacts, expressions
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts.weights import load_safetensors
 from learned_opt_rl.errors import ArtifactError, WeightsError
-from learned_opt_rl.evaluation._identity import weights_digest
-from learned_opt_rl.evaluation.optimizers import Rule, handcrafted
+from learned_opt_rl.evaluation.runs.identity import weights_digest
+from learned_opt_rl.evaluation.runs.rules import Rule, handcrafted
 from learned_opt_rl.rules import discovered, lpo, no_features, open_rl, optim4rl
 from learned_opt_rl.rules._tuned import tuned
 

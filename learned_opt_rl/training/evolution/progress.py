@@ -3,8 +3,8 @@
 from types import TracebackType
 from typing import TextIO
 
-from learned_opt_rl.evaluation.progress import duration
-from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir.progress import duration
 from learned_opt_rl.training.evolution import estimate
 from learned_opt_rl.training.evolution.config import EvolutionConfig
 

@@ -4,16 +4,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from learned_opt_rl.agents.config import PPOConfig
-from learned_opt_rl.evaluation import _settings
+from learned_opt_rl.rundir import settings
 from learned_opt_rl.training.evolution.config import EvolutionConfig
 from learned_opt_rl.training.evolution.learned import FAMILIES
 
 
-def parse(settings: Iterable[str], algorithm: str) -> dict[str, Any]:
+def parse(texts: Iterable[str], algorithm: str) -> dict[str, Any]:
     """Values of a campaign's fields from their texts.
 
     Args:
-        settings: Such as ``"population=8"``, ``"environments=ant,hopper"``,
+        texts: Such as ``"population=8"``, ``"environments=ant,hopper"``,
             ``"horizons=2e5"`` or ``"horizons=0:2e5,100:1e6"`` (from generation 100 on),
             ``"agent.hidden=16x16"``, ``"architecture.width=16"``.
         algorithm: Whose architecture it is.
@@ -33,7 +33,7 @@ def parse(settings: Iterable[str], algorithm: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     plain: list[str] = []
     grouped: dict[str, list[str]] = {name: [] for name in groups}
-    for setting in settings:
+    for setting in texts:
         name, equals, text = setting.partition("=")
         group, dot, _ = name.partition(".")
         if dot and group in groups:
@@ -42,10 +42,10 @@ def parse(settings: Iterable[str], algorithm: str) -> dict[str, Any]:
             values[name] = special[name](text)
         else:
             plain.append(setting)
-    values |= _settings.parse(plain, EvolutionConfig)
-    for group, texts in grouped.items():
-        if texts:
-            values[group] = _settings.parse(texts, groups[group])
+    values |= settings.parse(plain, EvolutionConfig)
+    for group, given in grouped.items():
+        if given:
+            values[group] = settings.parse(given, groups[group])
     return values
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.rundir.jsonl import Row
 
 FOLDER = "tensorboard"
 

@@ -17,14 +17,16 @@ from typing import Any, NamedTuple, TextIO
 from learned_opt_rl import agents
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts import Card, registry
-from learned_opt_rl.artifacts._atomic import write_atomically
 from learned_opt_rl.artifacts.weights import check_weights
 from learned_opt_rl.errors import ArtifactError
-from learned_opt_rl.evaluation import cards, compare, results
-from learned_opt_rl.evaluation._execution import Failure, Plan
-from learned_opt_rl.evaluation._identity import forget_digests, identity, wanted
-from learned_opt_rl.evaluation._lock import locked
-from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.evaluation.report import cards
+from learned_opt_rl.evaluation.runs import compare
+from learned_opt_rl.evaluation.runs.execution import Failure, Plan
+from learned_opt_rl.evaluation.runs.identity import forget_digests, identity, wanted
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.training.promotion import kept, swap, texts
 from learned_opt_rl.training.promotion.candidate import Candidate, read
 from learned_opt_rl.training.promotion.families import FAMILIES, described, file
@@ -196,7 +198,7 @@ class _Promoting:
                 failed = compare.execute(plan, self.runs, stream=stream)
                 if failed:  # the next execution would begin failures.jsonl anew
                     return failed
-                found += _of_plan(plan, results.read(self.rows))
+                found += _of_plan(plan, jsonl.read(self.rows))
         new = [row for row in found if self._is_new(row)]
         self.old = [row for row in found if self._named(row) and not self._is_new(row)]
         others = [row for row in found if not self._named(row)]
@@ -300,10 +302,10 @@ class _Promoting:
     def _reuse(self) -> None:
         """Takes over rows that the results have already."""
         with registry.bundled_in(self.root):
-            known = {identity(row) for row in results.read(self.rows)}
+            known = {identity(row) for row in jsonl.read(self.rows)}
             new = {identity(row): row for row in self._filed()}
         if new.keys() - known:
-            results.append(self.rows, [r for k, r in new.items() if k not in known])
+            jsonl.append(self.rows, [r for k, r in new.items() if k not in known])
 
     def _file_rows(self) -> None:
         """Adds the rows to the results in one write; the holder's get its sha256.
@@ -324,7 +326,7 @@ class _Promoting:
         write_atomically(self.results, "".join(f"{row}\n" for row in unique).encode())
 
     def _filed(self) -> list[Row]:
-        return results.read(self.results)
+        return jsonl.read(self.results)
 
     def _named(self, row: Row) -> bool:
         return row["rule"] == self.asked.name

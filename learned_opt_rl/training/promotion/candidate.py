@@ -13,7 +13,7 @@ from learned_opt_rl.artifacts.weights import (
     load_safetensors,
     read_limited,
 )
-from learned_opt_rl.evaluation import results
+from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.distillation.folder import require_finished
 from learned_opt_rl.training.evolution.folder import BEST, CONFIG, LOG
 
@@ -35,7 +35,7 @@ class Candidate:
 
     folder: pathlib.Path
     made: Mapping[str, Any]
-    log: list[results.Row]
+    log: list[jsonl.Row]
     content: bytes
     weights: WeightTree
 
@@ -65,9 +65,9 @@ class Candidate:
         return tuple(self.fields.get("environments") or ())
 
     @functools.cached_property
-    def best(self) -> results.Row | None:
+    def best(self) -> jsonl.Row | None:
         """The row of the validation that `weights` were kept at, if there was one."""
-        best: results.Row | None = None
+        best: jsonl.Row | None = None
         for row in self.log:
             value = row.get("validation")
             if value is None:
@@ -86,7 +86,7 @@ class Candidate:
         """Environment steps of the runs that `weights` were kept for."""
         return self._steps(self.best or {})
 
-    def _steps(self, row: results.Row) -> int | None:
+    def _steps(self, row: jsonl.Row) -> int | None:
         """Before the first generation a row has none: it is the first one's."""
         first = (self.fields.get("horizons") or [[0, None]])[0][1]
         return row.get("horizon", first)
@@ -127,7 +127,7 @@ def read(folder: pathlib.Path) -> Candidate:
     path = folder / BEST
     content = read_limited(path, "a run writes it with its first validation")
     weights = load_safetensors(path, hashlib.sha256(content).hexdigest())
-    return Candidate(folder, made, results.read(folder / LOG), content, weights)
+    return Candidate(folder, made, jsonl.read(folder / LOG), content, weights)
 
 
 def _made(folder: pathlib.Path) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from learned_opt_rl.artifacts import registry
 from learned_opt_rl.errors import UnknownArtifactError
-from learned_opt_rl.evaluation import results
-from learned_opt_rl.evaluation._checkpoint import RefusedError, read_whole
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.checkpoint import RefusedError, read_whole
 from learned_opt_rl.training.evolution import curve
 from learned_opt_rl.training.evolution.folder import BEST, CONFIG, LOG, STATES
 
@@ -42,9 +42,9 @@ def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
     if hashlib.sha256((run / BEST).read_bytes()).hexdigest() != sha256:
         shutil.copy(run / BEST, campaign)
     if sum(path.stat().st_size for path in campaign.iterdir()) > LIMIT:
-        rows = results.read(campaign / LOG)
+        rows = jsonl.read(campaign / LOG)
         (campaign / LOG).unlink()
-        results.append(
+        jsonl.append(
             campaign / LOG,
             [{k: v for k, v in row.items() if k != "fitness"} for row in rows],
         )

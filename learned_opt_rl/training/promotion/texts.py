@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from learned_opt_rl.evaluation import statistics
-from learned_opt_rl.evaluation.results import Row
+from learned_opt_rl.evaluation.report import statistics
+from learned_opt_rl.rundir.jsonl import Row
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.promotion.candidate import Candidate
 from learned_opt_rl.training.promotion.command import command

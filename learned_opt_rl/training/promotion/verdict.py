@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from learned_opt_rl.evaluation import normalisation, statistics
-from learned_opt_rl.evaluation.results import Row
-from learned_opt_rl.evaluation.statistics import Estimate, Returns
+from learned_opt_rl.evaluation.report import normalization, statistics
+from learned_opt_rl.evaluation.report.statistics import Estimate, Returns
+from learned_opt_rl.rundir.jsonl import Row
 
 
 class WorseError(ValueError):
@@ -105,8 +105,8 @@ def _normalised(
     rows: Sequence[Row], environments: Sequence[str], baseline: str
 ) -> tuple[Returns, str]:
     """Returns in units that no environment lacks, and what those are."""
-    if set(environments) <= set(normalisation.published("adam")):
-        found = normalisation.normalise(rows, "published")
+    if set(environments) <= set(normalization.published("adam")):
+        found = normalization.normalise(rows, "published")
         return found.returns, found.description
     returns = statistics.returns(rows)
     units = {e: _unit(returns, e, baseline) for e in environments}

@@ -1,0 +1,1 @@
+"""Analyses of LPG's update rules."""

@@ -1,0 +1,201 @@
+"""The figures of an analysis of predictions."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from learned_opt_rl.envs.gridworld import Level
+from learned_opt_rl.evaluation.pictures import figures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLUMNS = 5
+_MOVES = np.array(
+    [(-1, 0), (1, 0), (0, -1), (0, 1), (0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)]
+)
+
+
+def plot_predictions(
+    level: Level,
+    policy: np.ndarray,
+    values: np.ndarray,
+    y: np.ndarray,
+    path: str | pathlib.Path,
+) -> None:
+    """Draws a level, its policy, the true values, and each component of y.
+
+    Args:
+        level: The level.
+        policy: float ``[cells, num_actions]``, with all objects there.
+        values: float ``[cells]``.
+        y: float ``[cells, m]``.
+        path: The file to write.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    m = y.shape[-1]
+    rows = 1 + -(-m // _COLUMNS)
+    figure = figures.new_figure(2 * _COLUMNS, 2 * rows)
+    axes = figure.subplots(rows, _COLUMNS, squeeze=False)
+    _draw_level(axes[0, 0], level)
+    _draw_policy(axes[0, 1], level, policy)
+    _draw_cells(figure, axes[0, 2], level, values)
+    axes[0, 2].set_title("true values", fontsize="small")
+    for i in range(m):
+        place = axes[1 + i // _COLUMNS, i % _COLUMNS]
+        _draw_cells(figure, place, level, y[:, i])
+        place.set_title(f"y[{i}]", fontsize="small")
+    for place in axes.ravel():
+        if not place.has_data():
+            place.set_axis_off()
+    figures.save(figure, path)
+
+
+def plot_regression(
+    updates: Sequence[int],
+    mse: dict[str, dict[str, Any]],
+    constant: dict[str, float | None],
+    path: str | pathlib.Path,
+) -> None:
+    """Draws the held-out error over the evaluation, a panel per discount.
+
+    Args:
+        updates: Of each record.
+        mse: By discount, then by what the values are told from; one per record.
+        constant: By discount, the error of the best guess without any input.
+        path: The file to write.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    figure = figures.new_figure(3.2 * len(mse), 3)
+    styles = figures.styles(next(iter(mse.values())))
+    for axes, (gamma, lines) in zip(
+        figure.subplots(1, len(mse), squeeze=False)[0], mse.items(), strict=True
+    ):
+        for name, line in lines.items():
+            shown = {**styles[name], "marker": None}
+            label = {"td": "TD(λ)"}.get(name, name)
+            axes.plot(updates, np.array(line, float), label=f"from {label}", **shown)
+        if constant[gamma] is not None:
+            axes.axhline(constant[gamma], color="0.6", lw=1, label="mean value")
+        axes.set_title(f"discount {gamma}", fontsize="small")
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(frameon=False, fontsize="small")
+    figure.supxlabel("updates", fontsize="small")
+    figure.supylabel("squared error, held-out grids", fontsize="small")
+    figures.save(figure, path)
+
+
+def plot_convergence(
+    level: Level,
+    y: np.ndarray,
+    updates: Sequence[int],
+    kl: np.ndarray,
+    path: str | pathlib.Path,
+) -> None:
+    """Draws two predictors before and after, and how they came together.
+
+    Args:
+        level: The level of ``y``.
+        y: float ``[2, 2, cells, m]``: before and after, each of both predictors. The
+            three components that vary most afterwards are shown.
+        updates: Of each record.
+        kl: float ``[grids, records]``, D_KL(y0 || y1).
+        path: The file to write.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    free = np.asarray(level.free)
+    spread = y[1][:, free].std(axis=1).mean(axis=0)
+    shown = np.sort(np.argsort(-spread, kind="stable")[:3])
+    figure = figures.new_figure(13, 4)
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(2, 1))[0]
+    axes = left.subplots(2, 2 * len(shown), squeeze=False)
+    for predictor in (0, 1):
+        for when, name in enumerate(("before", "after")):
+            for i, component in enumerate(shown):
+                place = axes[predictor, when * len(shown) + i]
+                cells = _grid(level, y[when, predictor, :, component])
+                # One scale for a component, so that the rows can be compared.
+                place.imshow(cells, vmin=0, vmax=y[:, :, free, component].max())
+                _bare(place)
+                title = f"y{predictor}[{component}] {name}"
+                place.set_title(title, fontsize="small")
+    panel = right.subplots()
+    mean = kl.mean(axis=0)
+    error = kl.std(axis=0) / len(kl) ** 0.5
+    panel.plot(updates, mean, lw=1)
+    panel.fill_between(updates, mean - error, mean + error, alpha=0.3, lw=0)
+    if np.isfinite(mean).all() and (mean > 0).all():
+        panel.set_yscale("log")
+    panel.set_xlabel("updates")
+    panel.set_ylabel(f"KL(y0 || y1), mean of {len(kl)} grids")
+    panel.spines[["top", "right"]].set_visible(False)
+    figures.save(figure, path)
+
+
+def _grid(level: Level, cells: np.ndarray) -> np.ndarray:
+    """Of the level's own shape, NaN at walls."""
+    height, width = int(level.height), int(level.width)
+    cells = np.where(np.asarray(level.free), cells, np.nan)
+    return cells[: height * width].reshape(height, width)
+
+
+def _draw_cells(figure: "Any", axes: "Axes", level: Level, cells: np.ndarray) -> None:
+    image = axes.imshow(_grid(level, cells), cmap="viridis", interpolation="nearest")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8)
+    bar.ax.tick_params(labelsize="xx-small")
+    _bare(axes)
+
+
+def _draw_level(axes: "Axes", level: Level) -> None:
+    walls = np.where(np.isnan(_grid(level, np.zeros(len(level.walls)))), 1.0, 0.0)
+    axes.imshow(walls, cmap="Greys", vmin=0, vmax=2)
+    for i in range(int(level.num_objects)):
+        row, column = divmod(int(level.cells[i]), int(level.width))
+        reward = float(level.rewards[i])
+        colour = "#e69f00" if reward > 0 else "#d55e00"
+        axes.plot(column, row, "o", color=colour, ms=9)
+        axes.text(column, row, f"{reward:.1f}", fontsize=5, ha="center", va="center")
+    axes.set_title("objects", fontsize="small")
+    _bare(axes)
+
+
+def _draw_policy(axes: "Axes", level: Level, policy: np.ndarray) -> None:
+    """An arrow to where the likeliest action leads, a dot where it stays."""
+    height, width = int(level.height), int(level.width)
+    cells = np.flatnonzero(np.asarray(level.free))
+    rows, columns = cells // width, cells % width
+    down, right = _MOVES[policy[cells].argmax(axis=1) % 9].T
+    stays = (down == 0) & (right == 0)
+    walls = np.isnan(_grid(level, np.zeros(len(level.walls))))
+    axes.imshow(walls, cmap="Greys", vmin=0, vmax=2)
+    axes.plot(columns[stays], rows[stays], "k.", ms=3)
+    moves = ~stays
+    axes.quiver(
+        columns[moves],
+        rows[moves],
+        right[moves],
+        down[moves],
+        angles="xy",
+        scale_units="xy",
+        scale=1.5,
+        pivot="mid",
+        width=0.012,
+    )
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+    axes.set_title("policy", fontsize="small")
+    _bare(axes)
+
+
+def _bare(axes: "Axes") -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])

@@ -1,0 +1,1 @@
+"""Statistics of rows, and the tables and pages that show them."""

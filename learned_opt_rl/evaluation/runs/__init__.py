@@ -1,0 +1,1 @@
+"""Runs: a rule, an environment and seeds, trained and recorded as rows."""
