@@ -1,0 +1,292 @@
+"""A row: the measurements of one run, which is a rule, an environment and a seed."""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from learned_opt_rl.agents.config import Config
+from learned_opt_rl.agents.presets import CONFIGS
+from learned_opt_rl.rundir import jsonl
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """The measurements of one run.
+
+    Fields with a default may be missing from rows that older versions wrote.
+
+    Attributes:
+        rule: Name of the update rule, as `rules.resolve` accepts it.
+        weights_sha256: SHA-256 of the rule's weights or text; None for a rule without
+            weights, such as Adam. See also ``weights_recorded``.
+        environment: Name of the environment.
+        agent: ``"ppo"``, ``"a2c"`` or ``"lpg"``.
+        seed: The seed.
+        total_timesteps: Environment steps.
+        final_return: Last value of ``curve``.
+        auc: Mean of the finite values of ``curve``; None if there is none.
+        diverged: Whether parameters ended up NaN or infinite.
+        nan_updates: Number of updates with an entry that was not finite.
+        curve: Mean return after each rollout; None before an episode has ended.
+        dormant: Share of neurons whose dormancy is at most 0.025, after at most 200
+            rollouts, evenly spaced up to the last.
+        num_agents: Seeds that were trained together.
+        compile_seconds: Compilation time of all these seeds.
+        wall_seconds: Run time of all these seeds, without compilation.
+        steps_per_second: Environment steps per second of all these seeds.
+        environment_details: Versions and options of the environment, and its
+            ``optimal_return`` where that is known.
+        variant: Settings that differ from the published ones, as text.
+        versions: Versions of the libraries.
+        revision: Git revision of the code.
+        device: The accelerator, such as ``"cpu"``.
+        cpu: The processor and its number of cores.
+        config: The agent's configuration, as JSON.
+        extra: Fields that this version does not know.
+        unrecorded: Names of the fields that the JSON object lacked.
+
+    Example:
+        >>> row = Row.from_json(
+        ...     {
+        ...         "rule": "adam",
+        ...         "environment": "ant",
+        ...         "seed": 0,
+        ...         "curve": [1.0, 3.0],
+        ...         "total_timesteps": 1000,
+        ...         "final_return": 3.0,
+        ...     }
+        ... )
+        >>> row.agent, row.auc, "agent" in row.to_json()
+        ('ppo', 2.0, False)
+    """
+
+    rule: str
+    weights_sha256: str | None = None
+    environment: str
+    agent: str = "ppo"
+    seed: int
+    total_timesteps: int | float
+    final_return: float | None = None
+    auc: float | None = None
+    diverged: bool = False
+    nan_updates: int | None = None
+    curve: list[float | None]
+    dormant: list[float | None] = dataclasses.field(default_factory=list)
+    num_agents: int | None = None
+    compile_seconds: float | None = None
+    wall_seconds: float | None = None
+    steps_per_second: float | None = None
+    environment_details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    variant: dict[str, str] = dataclasses.field(default_factory=dict)
+    versions: dict[str, str | None] = dataclasses.field(default_factory=dict)
+    revision: str | None = None
+    device: str | None = None
+    cpu: str | None = None
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    unrecorded: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], source: str = "row") -> Self:
+        """Return the row of a JSON object, with defaults for missing fields.
+
+        Args:
+            values: The object; the author of the file need not be trusted.
+            source: Name of the row in error messages.
+
+        Raises:
+            ValueError: A field is missing or has a wrong value.
+        """
+        for field, (accepts, wanted) in _CHECKS.items():
+            value = values.get(field)
+            if not (accepts(value) or (value is None and field not in _REQUIRED)):
+                raise ValueError(
+                    f"{source} has {field}={_shown(value)}, which must be {wanted}; "
+                    "correct or delete it"
+                )
+        known = {field: values[field] for field in _FIELDS if field in values}
+        given = {k: v for k, v in known.items() if v is not None or k in _NULLABLE}
+        curve = values["curve"]
+        if "auc" not in values and None not in curve:
+            given["auc"] = float(np.mean(curve))
+        return cls(
+            **given,
+            extra={k: v for k, v in values.items() if k not in _FIELDS},
+            unrecorded=frozenset(_FIELDS) - values.keys(),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object, without the fields that were not recorded."""
+        written = [field for field in _FIELDS if field not in self.unrecorded]
+        return {field: getattr(self, field) for field in written} | self.extra
+
+    @property
+    def weights_recorded(self) -> bool:
+        """Whether the row records the digest of the weights; old rows do not."""
+        return "weights_sha256" not in self.unrecorded
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run diverged or ended without a return."""
+        return self.diverged or self.final_return is None
+
+    def identity(self, current_sha256: str | None = None) -> str:
+        """Return the `identity` of the row's run.
+
+        Fields that the configuration lacked when the row was written count as their
+        defaults, because the run used those.
+
+        Args:
+            current_sha256: Digest of the rule's current weights, which stands in for
+                a digest that was not recorded.
+        """
+        digest = self.weights_sha256 if self.weights_recorded else current_sha256
+        config = {**_config_defaults(self.agent), **self.config}
+        parts = [self.rule, digest, self.environment, self.seed, self.agent, config]
+        return _text(parts, self.variant)
+
+
+def identity(
+    rule: str,
+    weights_sha256: str | None,
+    environment: str,
+    config: Config,
+    seed: int,
+    variant: Mapping[str, str] | None = None,
+) -> str:
+    """Return a text that differs between any two different runs.
+
+    Args:
+        rule: Name of the rule.
+        weights_sha256: Digest of its weights, None if it has none.
+        environment: Name of the environment.
+        config: The agent's configuration; its type identifies the agent.
+        seed: The seed.
+        variant: Settings that differ from the published ones, as text.
+
+    Example:
+        >>> from learned_opt_rl.agents import PPOConfig
+        >>> row = Row.from_json(
+        ...     {
+        ...         "rule": "adam",
+        ...         "environment": "ant",
+        ...         "seed": 0,
+        ...         "curve": [1.0],
+        ...         "total_timesteps": 100_000,
+        ...         "config": {"total_timesteps": 100_000},
+        ...     }
+        ... )
+        >>> row.identity() == identity("adam", None, "ant", PPOConfig(100_000), 0)
+        True
+    """
+    settings = dataclasses.asdict(config)
+    parts = [rule, weights_sha256, environment, seed, agent_of(config), settings]
+    return _text(parts, variant or {})
+
+
+def agent_of(config: Config) -> str:
+    """Return the name of the agent that a configuration belongs to."""
+    return type(config).__name__.removesuffix("Config").lower()
+
+
+def read_rows(path: str | pathlib.Path) -> list[Row]:
+    """Read the rows of a results file, none if there is no such file.
+
+    Raises:
+        ValueError: A line is not a row of a run; the message names it.
+
+    Example:
+        >>> read_rows("no/such/file.jsonl")
+        []
+    """
+    return [
+        Row.from_json(values, f"{path}: row {number}")
+        for number, values in enumerate(jsonl.read(path), 1)
+    ]
+
+
+def append_rows(path: str | pathlib.Path, rows: Iterable[Row]) -> None:
+    """Append rows to a results file; see `jsonl.append`."""
+    jsonl.append(path, [row.to_json() for row in rows])
+
+
+def grouped(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Return the seeds of each ``(rule, environment)``, in order of appearance."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.rule, row.environment), []).append(row)
+    return groups
+
+
+def _text(parts: list[Any], variant: Mapping[str, str]) -> str:
+    return json.dumps([*parts, dict(variant)], sort_keys=True)
+
+
+def _config_defaults(agent: str) -> dict[str, Any]:
+    if agent not in CONFIGS:
+        raise ValueError(f"agent={agent!r} must be one of {', '.join(CONFIGS)}")
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(CONFIGS[agent])
+        if field.default is not dataclasses.MISSING
+    }
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _is_curve(value: Any) -> bool:
+    return isinstance(value, list) and all(v is None or _is_number(v) for v in value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_MEASURED = (_is_number, "a finite number or null")
+_OBJECT = (_is_object, "an object")
+_CHECKS: dict[str, tuple] = {
+    "rule": (_is_name, "a name"),
+    "environment": (_is_name, "a name"),
+    "seed": (lambda v: isinstance(v, int) and not isinstance(v, bool), "an integer"),
+    "total_timesteps": (lambda v: _is_number(v) and v > 0, "a positive number"),
+    "curve": (lambda v: _is_curve(v) and bool(v), "a list of finite numbers and nulls"),
+    "final_return": _MEASURED,
+    "auc": _MEASURED,
+    "nan_updates": _MEASURED,
+    "num_agents": _MEASURED,
+    "compile_seconds": _MEASURED,
+    "wall_seconds": _MEASURED,
+    "steps_per_second": _MEASURED,
+    "dormant": (_is_curve, "a list of numbers"),
+    "agent": (_is_name, "a name"),
+    "variant": _OBJECT,
+    "config": _OBJECT,
+    "versions": _OBJECT,
+    "environment_details": _OBJECT,
+    "diverged": (lambda v: isinstance(v, bool), "true or false"),
+}
+_REQUIRED = ("rule", "environment", "seed", "total_timesteps", "curve")
+_FIELDS = tuple(
+    field.name
+    for field in dataclasses.fields(Row)
+    if field.name not in ("extra", "unrecorded")
+)
+# In these, null is a value: without weights, without a return, not measured.
+_NULLABLE = {field.name for field in dataclasses.fields(Row) if field.default is None}
