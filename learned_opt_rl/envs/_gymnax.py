@@ -47,7 +47,7 @@ OPTIMAL_RETURNS = {"CartPole-v1": 500.0, DEEP_SEA: 0.99}
 def make(name: str) -> Environment:
     """Builds an environment with gymnax's default parameters."""
     head, slash, size = name.partition("/")
-    options = {"size": _deep_sea_size(name, size)} if slash else {}
+    options = {"size": deep_sea_size(name, size)} if slash else {}
     gymnax = require("gymnax", "train")
     return dataclasses.replace(
         adapt(*gymnax.make(head, **options), name=name),
@@ -62,7 +62,7 @@ def is_registered(name: str) -> bool:
     return gymnax is not None and name in gymnax.registered_envs
 
 
-def _deep_sea_size(name: str, size: str) -> int:
+def deep_sea_size(name: str, size: str) -> int:
     if not name.startswith(f"{DEEP_SEA}/"):
         raise ValueError(
             f"name={name!r}: {name.partition('/')[0]} has no variants; "

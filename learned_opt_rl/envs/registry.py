@@ -89,6 +89,21 @@ def names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*ours, *theirs)))
 
 
+def episode_length(name: str) -> int | None:
+    """Return the steps of every episode of an environment, or ``None`` if they vary.
+
+    Only Deep Sea of a given size is known here; nothing is imported for it.
+
+    Example:
+        >>> episode_length("DeepSea-bsuite/10"), episode_length("Breakout-MinAtar")
+        (10, None)
+    """
+    head, slash, size = name.partition("/")
+    if head != _gymnax.DEEP_SEA or not slash:
+        return None
+    return _gymnax.deep_sea_size(name, size)  # The diver sinks one row each step.
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """Words for an error: the known names most like a wrong one.
 

@@ -115,7 +115,7 @@ def test_fitness_is_that_of_agents_trained_one_by_one(campaigns):
 
 def test_what_fills_up_the_slots_does_not_count(campaigns):
     """3 runs, of slots for 8 on two devices; in another order they return the same."""
-    evaluator: Evaluator = campaigns[2][0]._evaluator_of(STEPS)
+    evaluator: Evaluator = campaigns[2][0]._evaluator_of(STEPS, CONFIG.environments)
     state = campaigns[2][1].search
     vectors = CONFIG.es.ask(state)[:3]
     keys = jax.random.split(jax.random.key(5), 3)
@@ -133,14 +133,14 @@ def test_side_by_side_is_as_one_after_the_other(campaigns, quick_compilation):
     vectors = jnp.repeat(CONFIG.es.ask(state), 2, axis=0)
     keys = member_keys(CONFIG, state).reshape(-1)
     blocks = Evaluator(CONFIG, STEPS, block=4)
-    one = campaigns[1][0]._evaluator_of(STEPS)
+    one = campaigns[1][0]._evaluator_of(STEPS, CONFIG.environments)
     found, expected = (np.asarray(e.returns(vectors, keys)) for e in (blocks, one))
     # A batched product may round otherwise, and then an episode may end otherwise.
     assert np.isclose(found, expected).mean() >= 0.75
 
 
 def test_an_agent_that_is_not_finite_has_no_fitness(campaigns):
-    evaluator = campaigns[1][0]._evaluator_of(STEPS)
+    evaluator = campaigns[1][0]._evaluator_of(STEPS, CONFIG.environments)
     vectors = jnp.zeros((2, CONFIG.learned.size)).at[1, -1].set(jnp.inf)
     found = evaluator.returns(vectors, jax.random.split(jax.random.key(0)))
     assert np.isfinite(found).ravel().tolist() == [True, False]

@@ -494,3 +494,23 @@ def test_killed_at_random_moments_it_goes_on_to_the_bit(tmp_path, repository):
     assert (broken / folders.BEST).read_bytes() == (whole / folders.BEST).read_bytes()
     left = {path.name for path in broken.iterdir()}
     assert left == {".lock", folders.CONFIG, folders.LOG, folders.BEST, *folders.STATES}
+
+
+def test_each_generation_trains_in_the_environments_it_draws(tmp_path):
+    sizes = tuple(f"DeepSea-bsuite/{size}" for size in (4, 5, 6))
+    changes = {
+        "environments": sizes,
+        "environments_per_generation": 1,
+        "horizons": ((0, 200),),
+        "horizon_unit": "episodes",
+    }
+    unbroken = run(tmp_path / "unbroken", **changes)
+    rows = log(tmp_path / "unbroken")
+    config = dataclasses.replace(CONFIG, **changes)
+    for generation, row in enumerate(rows[1:]):
+        assert tuple(row["returns"]) == config.drawn(generation)
+    assert len({name for row in rows[1:] for name in row["returns"]}) > 1
+    validated = [row["validation_returns"] for row in rows if "validation" in row]
+    assert all(tuple(returns) == sizes for returns in validated)
+    run(tmp_path / "resumed", **changes, generations=3)
+    assert plain(run(tmp_path / "resumed", **changes)) == plain(unbroken)

@@ -34,8 +34,8 @@ def test_presets_survive_json(name):
         ("open-breakout-recurrent", 1211, 64, 0.03, 0.03, (0.999, 0.999)),
         ("open-ant", 1211, 32, 0.01, 0.01, (0.999, 0.999)),
         ("open-gridworld", 1211, 64, 0.01, 0.005, (0.999, 0.99)),
-        ("no-features-minatar", 1538, 64, 0.03, 0.03, (0.998, 0.998)),
-        ("lpo-minatar", 1152, 64, 0.03, 0.03, (0.998, 0.998)),
+        ("no-features-minatar", 1538, 64, 0.03, 0.03, (0.999, 0.999)),
+        ("lpo-minatar", 1152, 64, 0.03, 0.03, (0.999, 0.999)),
         ("optim4rl-breakout", 1403, 64, 0.03, 0.03, (0.999, 0.999)),
     ],
 )
@@ -51,6 +51,31 @@ def test_presets_are_the_published_settings(
     )
     assert (config.sigma_decay, config.learning_rate_decay) == decays
     assert config.beta1 == 0.99
+
+
+def test_deep_sea_draws_a_size_per_generation_and_runs_longer_in_larger_ones():
+    config = preset("open-deep-sea", generations=200)
+    sizes = [
+        int(name.partition("/")[2])
+        for generation in range(200)
+        for name in config.drawn(generation)
+    ]
+    assert len(sizes) == 200  # one a generation
+    assert set(sizes) == set(range(4, 27))  # U[4, 26]; each size is 9 times expected
+    assert config.drawn(3) == preset("open-deep-sea").drawn(3)
+    assert config.drawn(3) != preset("open-deep-sea", seed=1).drawn(3)
+    runs = config.runs(config.horizon(0))
+    assert runs["DeepSea-bsuite/4"].total_timesteps == 40_000
+    assert runs["DeepSea-bsuite/26"].total_timesteps == 260_000
+
+
+def test_drawn_environments_keep_their_order():
+    config = preset("open-deep-sea", environments_per_generation=22)
+    names = config.drawn(0)
+    assert len(names) == 22
+    assert list(names) == [name for name in config.environments if name in names]
+    everything = preset("open-deep-sea", environments_per_generation=None)
+    assert everything.drawn(0) == everything.environments
 
 
 def test_the_multi_task_presets_divide_by_adams_returns():
@@ -86,6 +111,19 @@ def test_a_curriculum_changes_length_with_the_generation():
         ({"horizons": ((5, 1000),)}, "horizons=((5, 1000),) must be pairs"),
         ({"horizons": ((0, 100),)}, "total_timesteps=100 is less than one rollout"),
         ({"rollouts": 0}, "rollouts=0 must be a positive whole number"),
+        (
+            {"environments_per_generation": 2},
+            "environments_per_generation=2 must be at most the number of environments",
+        ),
+        (
+            {"environments_per_generation": 0},
+            "environments_per_generation=0 must be a positive whole number",
+        ),
+        ({"horizon_unit": "days"}, "horizon_unit='days' must be steps or episodes"),
+        (
+            {"horizon_unit": "episodes"},
+            "episodes of environment='Breakout-MinAtar' have no fixed length",
+        ),
         ({"population": 5}, "population=5 must be even"),
         ({"agent": {"gama": 1}}, "gama=1 is no field of PPOConfig; nearest: gamma"),
         (

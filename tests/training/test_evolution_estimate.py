@@ -69,7 +69,7 @@ def test_time_is_that_of_a_short_piece_scaled(monkeypatch):
             return super().returns(vectors, keys)
 
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
-    found = measured(CURRICULUM, 2, lambda steps: Slow(CURRICULUM, steps))
+    found = measured(CURRICULUM, 2, lambda steps, _: Slow(CURRICULUM, steps))
     assert asked == [128]  # two rollouts
     assert found.seconds == pytest.approx(found.steps / 1000)
     assert str(found) == (
@@ -88,7 +88,7 @@ def test_memory_that_is_not_there_is_told_with_the_block_that_fits(monkeypatch):
             raise AssertionError("it would not fit")
 
     monkeypatch.setattr(estimate, "memory_limit", lambda: 500)
-    found = measured(CONFIG, 1, lambda steps: Large(CONFIG, steps))
+    found = measured(CONFIG, 1, lambda steps, _: Large(CONFIG, steps))
     assert (found.seconds, found.fits) == (None, 4)  # 400 of 450; 8 runs
     assert found.warning() == (
         "--block 8 needs more memory than a device has; --block 4 fits"

@@ -82,7 +82,8 @@ class Campaign:
         """Prepares; nothing is read, compiled or written yet."""
         self.config, self.path, self.execution = config, folder, execution
         self._stream = stream or sys.stderr
-        self._evaluator: tuple[int, Evaluator] | None = None
+        self._evaluators: dict[tuple[str, ...], Evaluator] = {}
+        self._evaluators_horizon: int | None = None
 
     def run(self) -> Standing:
         """Runs the generations that are missing.
@@ -151,11 +152,12 @@ class Campaign:
             return estimates.counted(self.config, 0)
         self._first()  # is there what it starts from?
         whole = self.config.horizon(0)
-        return estimates.measured(
-            self.config,
-            self.execution.devices,
-            lambda n: self._evaluator_of(n) if n == whole else self._compile(n),
-        )
+
+        def compiled(length: int, names: tuple[str, ...]) -> Evaluator:
+            make = self._evaluator_of if length == whole else self._compile
+            return make(length, names)
+
+        return estimates.measured(self.config, self.execution.devices, compiled)
 
     def _checked(self) -> Standing:
         """The shapes of a state, if all that is needed is there."""
@@ -224,15 +226,16 @@ class Campaign:
         """
         config, strategy = self.config, self.config.es
         generation = int(standing.search.generation)
-        evaluator = self._evaluator_of(config.horizon(generation))
+        horizon, names = config.horizon(generation), config.drawn(generation)
+        self._prepare(horizon, names)
         started = time.perf_counter()
         population = strategy.ask(standing.search)
         keys = judging.member_keys(config, standing.search).reshape(-1)
         vectors = jnp.repeat(population, config.rollouts, axis=0)
-        returns = evaluator.returns(vectors, keys).reshape(
+        returns = self._returns(horizon, names, vectors, keys).reshape(
             config.population, config.rollouts, -1
         )
-        fitness = judging.fitness(returns, config)
+        fitness = judging.fitness(returns, config.only(names))
         search = strategy.tell(standing.search, jnp.asarray(fitness))
         row = self._row(generation, fitness, returns, time.perf_counter() - started)
         standing = standing._replace(search=search)
@@ -243,7 +246,8 @@ class Campaign:
     def _row(
         self, generation: int, fitness: np.ndarray, returns: np.ndarray, seconds: float
     ) -> Row:
-        config, known = self.config, fitness[np.isfinite(fitness)]
+        config = self.config.only(self.config.drawn(generation))
+        known = fitness[np.isfinite(fitness)]
         steps = config.steps_per_member(config.horizon(generation))
         steps *= config.population * config.rollouts
         return {
@@ -266,7 +270,7 @@ class Campaign:
         horizon = config.horizon(max(done - 1, 0))
         keys = jax.random.split(self._key("validation"), config.validation_seeds)
         vectors = jnp.tile(search.mean, (config.validation_seeds, 1))
-        returns = self._evaluator_of(horizon).returns(vectors, keys)[None]
+        returns = self._returns(horizon, config.environments, vectors, keys)[None]
         value = judging.fitness(returns, config)[0]
         row = {
             **row,
@@ -302,23 +306,43 @@ class Campaign:
         number = ("search", "start", "validation").index(purpose)
         return jax.random.fold_in(jax.random.key(self.config.seed), number)
 
-    def _evaluator_of(self, horizon: int) -> Evaluator:
-        """The program of a horizon; only the last one is kept."""
-        if self._evaluator is None or self._evaluator[0] != horizon:
-            started = time.perf_counter()
-            evaluator = self._compile(horizon)
-            self._evaluator = horizon, evaluator
-            self._tell(horizon, evaluator, time.perf_counter() - started)
-        return self._evaluator[1]
+    def _prepare(self, horizon: int, names: tuple[str, ...]) -> list[Evaluator]:
+        """Compile what a generation needs, before its time is taken."""
+        groups = self.config.programs(names)
+        return [self._evaluator_of(horizon, group) for group in groups]
 
-    def _compile(self, horizon: int) -> Evaluator:
-        execution = self.execution
+    def _returns(
+        self, horizon: int, names: tuple[str, ...], vectors: jax.Array, keys: jax.Array
+    ) -> np.ndarray:
+        """Final returns ``[runs, environments]``."""
+        programs = self._prepare(horizon, names)
+        return np.concatenate([one.returns(vectors, keys) for one in programs], -1)
+
+    def _evaluator_of(self, horizon: int, names: tuple[str, ...]) -> Evaluator:
+        """The program of a horizon; those of the horizon before are dropped."""
+        if self._evaluators_horizon != horizon:
+            self._evaluators, self._evaluators_horizon = {}, horizon
+        if names not in self._evaluators:
+            started = time.perf_counter()
+            evaluator = self._compile(horizon, names)
+            self._evaluators[names] = evaluator
+            self._tell(horizon, names, evaluator, time.perf_counter() - started)
+        return self._evaluators[names]
+
+    def _compile(self, horizon: int, names: tuple[str, ...]) -> Evaluator:
+        execution, config = self.execution, self.config.only(names)
         return Evaluator(
-            self.config, horizon, devices=execution.devices, block=execution.block
+            config, horizon, devices=execution.devices, block=execution.block
         )
 
-    def _tell(self, horizon: int, evaluator: Evaluator, seconds: float) -> None:
-        config, memory = self.config, evaluator.memory
+    def _tell(
+        self,
+        horizon: int,
+        names: tuple[str, ...],
+        evaluator: Evaluator,
+        seconds: float,
+    ) -> None:
+        config, memory = self.config.only(names), evaluator.memory
         steps = config.steps_per_member(horizon) * config.population * config.rollouts
         needs = "" if memory is None else f", {memory / 2**20:,.0f} MiB per device"
         self._stream.write(

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl import agents
+from learned_opt_rl import agents, envs
 from learned_opt_rl.agents.config import PPOConfig
+from learned_opt_rl.checks import positive_int
 from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
 from learned_opt_rl.training.evolution.learned import Learned
@@ -18,7 +19,18 @@ from learned_opt_rl.training.evolution.strategy import OpenAIES, Shaping, Strate
 Normaliser = Literal["none", "published", "published-sgd"]
 """What returns are divided by; see `EvolutionConfig`."""
 
+HorizonUnit = Literal["steps", "episodes"]
+"""What the lengths of runs are counted in; see `EvolutionConfig`."""
+
 OWN_STRATEGY = "openai_es"
+
+IMPLIED = {
+    "strategy": OWN_STRATEGY,
+    "environments_per_generation": None,
+    "horizon_unit": "steps",
+}
+"""Values that `EvolutionConfig.as_json` leaves out: campaigns from before these fields
+existed stay equal to what they were."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +68,12 @@ class EvolutionConfig:
         seed: Of everything.
         strategy: ``"openai_es"``, or one of `evosax_strategy.STRATEGIES`: these take
             population and sigma, and have rates and decays of their own.
+        environments_per_generation: Number of environments that each generation draws
+            from `environments`, the same for all members; ``None`` for all of them.
+            Validations use all.
+        horizon_unit: What `horizons` counts: ``"steps"``, or ``"episodes"`` for
+            environments whose episodes have a fixed length (``"DeepSea-bsuite/10"``),
+            so that larger ones get longer runs.
 
     Raises:
         ValueError: A value is out of range, or there is no normaliser or tuned
@@ -91,13 +109,13 @@ class EvolutionConfig:
     generations: int = 500
     seed: int = 0
     strategy: str = OWN_STRATEGY
+    environments_per_generation: int | None = None
+    horizon_unit: HorizonUnit = "steps"
 
     def __post_init__(self) -> None:
         """Checks the values."""
         for name in ("rollouts", "validate_every", "validation_seeds", "generations"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a positive whole number")
+            positive_int(name, getattr(self, name))
         _check_horizons(self.horizons)
         if not self.environments or len(set(self.environments)) < len(
             self.environments
@@ -105,6 +123,7 @@ class EvolutionConfig:
             raise ValueError(
                 f"environments={self.environments} must be one or more, each once"
             )
+        self._check_draws()
         self.es  # noqa: B018
         self.normalisers()
         learned = self.learned
@@ -125,20 +144,85 @@ class EvolutionConfig:
             )
         return EvosaxStrategy(self.strategy, self.population, self.sigma)
 
+    def _check_draws(self) -> None:
+        drawn, most = self.environments_per_generation, len(self.environments)
+        if drawn is not None:
+            positive_int("environments_per_generation", drawn)
+            if drawn > most:
+                raise ValueError(
+                    f"environments_per_generation={drawn} must be at most the number "
+                    f"of environments, {most}"
+                )
+        if self.horizon_unit not in ("steps", "episodes"):
+            raise ValueError(
+                f"horizon_unit={self.horizon_unit!r} must be steps or episodes"
+            )
+        for name in self.environments:
+            self.steps_per_unit(name)
+
     @property
     def learned(self) -> Learned:
         """What is evolved."""
         return Learned(self.algorithm, self.architecture)
 
     def horizon(self, generation: int) -> int:
-        """Environment steps of a run in a generation."""
+        """Return the length of a run in a generation, counted in `horizon_unit`."""
         return [steps for first, steps in self.horizons if first <= generation][-1]
 
-    def runs(self, steps: int) -> dict[str, PPOConfig]:
-        """The run of so many steps in each environment."""
+    def steps_per_unit(self, environment: str) -> int:
+        """Return the environment steps in one `horizon_unit`."""
+        if self.horizon_unit == "steps":
+            return 1
+        steps = envs.episode_length(environment)
+        if steps is None:
+            raise ValueError(
+                f"horizon_unit='episodes': episodes of environment={environment!r} "
+                "have no fixed length; use horizon_unit=steps"
+            )
+        return steps
+
+    def runs(self, length: int) -> dict[str, PPOConfig]:
+        """Return the run of this length, in `horizon_unit`, in each environment."""
         return {
-            name: agents.preset(name, steps, **self.agent) for name in self.environments
+            name: agents.preset(name, length * self.steps_per_unit(name), **self.agent)
+            for name in self.environments
         }
+
+    def drawn(self, generation: int) -> tuple[str, ...]:
+        """Return the environments that a generation trains in.
+
+        They follow from `seed` and the generation alone, so a resumed campaign draws
+        what the unbroken one would have drawn.
+        """
+        if self.environments_per_generation is None:
+            return self.environments
+        # 0 to 2 are the campaign's other keys (Campaign._key).
+        key = jax.random.fold_in(jax.random.key(self.seed), 3)
+        chosen = jax.random.choice(
+            jax.random.fold_in(key, generation),
+            len(self.environments),
+            (self.environments_per_generation,),
+            replace=False,
+        )
+        return tuple(self.environments[i] for i in sorted(chosen.tolist()))
+
+    def programs(self, environments: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Split environments into those that one compiled program trains in.
+
+        All share one program, unless generations draw environments: then each has its
+        own, since compiling every combination would take longer than training.
+        """
+        if self.environments_per_generation is None:
+            return [environments]
+        return [(name,) for name in environments]
+
+    def only(self, environments: tuple[str, ...]) -> "EvolutionConfig":
+        """Return the same campaign in some of its environments, none of them drawn."""
+        if environments == self.environments:
+            return self
+        return dataclasses.replace(
+            self, environments=environments, environments_per_generation=None
+        )
 
     def normalisers(self) -> tuple[float, ...]:
         """What the returns of each environment are divided by."""
@@ -162,20 +246,15 @@ class EvolutionConfig:
         """Whether the mean is validated after so many generations."""
         return done % self.validate_every == 0 or done == self.generations
 
-    def steps_per_member(self, steps: int) -> int:
+    def steps_per_member(self, length: int) -> int:
         """Environment steps of one rollout of a member over all environments."""
-        configs = self.runs(steps).values()
+        configs = self.runs(length).values()
         return sum(config.num_rollouts * config.batch_size for config in configs)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields as JSON has them; our own strategy goes without saying.
-
-        Campaigns from before there was a choice thus are what they were.
-        """
+        """Return the fields as JSON has them, without those that are `IMPLIED`."""
         fields = json.loads(json.dumps(dataclasses.asdict(self)))
-        if self.strategy == OWN_STRATEGY:
-            del fields["strategy"]
-        return fields
+        return {k: v for k, v in fields.items() if IMPLIED.get(k, ...) != v}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "EvolutionConfig":
@@ -218,8 +297,7 @@ def differences(old: EvolutionConfig, new: EvolutionConfig) -> list[str]:
         >>> differences(old, new)
         ['sigma: 0.03 -> 0.01']
     """
-    implied = {"strategy": OWN_STRATEGY}
-    before, after = implied | old.as_json(), implied | new.as_json()
+    before, after = IMPLIED | old.as_json(), IMPLIED | new.as_json()
     return [
         f"{name}: {_text(before[name])} -> {_text(after[name])}"
         for name in before

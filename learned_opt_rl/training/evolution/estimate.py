@@ -1,13 +1,15 @@
 """What a campaign costs: counted, and measured on a short piece of it."""
 
 import dataclasses
+import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 
+from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.rundir.jsonl import Row
 from learned_opt_rl.rundir.progress import duration
 from learned_opt_rl.training.evolution.config import EvolutionConfig
@@ -89,25 +91,38 @@ def steps_left(config: EvolutionConfig, done: int) -> int:
         >>> steps_left(config, 9) == (64 + 8) * 24 * 8192
         True
     """
-    return _left(config, done, config.steps_per_member)
+
+    def per_member(runs: Iterable[PPOConfig]) -> int:
+        return sum(run.num_rollouts * run.batch_size for run in runs)
+
+    return _left(config, done, per_member)
 
 
 def updates_left(config: EvolutionConfig, done: int) -> int:
     """Optimiser steps of agents, counted as `steps_left`."""
 
-    def per_member(steps: int) -> int:
-        return sum(run.num_updates for run in config.runs(steps).values())
+    def per_member(runs: Iterable[PPOConfig]) -> int:
+        return sum(run.num_updates for run in runs)
 
     return _left(config, done, per_member)
 
 
-def _left(config: EvolutionConfig, done: int, per_member: Callable[[int], int]) -> int:
-    of = {steps: per_member(steps) for _, steps in config.horizons}
-    runs = config.population * config.rollouts
-    total = config.validation_seeds * of[config.horizon(0)] if done == 0 else 0
+def _left(
+    config: EvolutionConfig,
+    done: int,
+    per_member: Callable[[Iterable[PPOConfig]], int],
+) -> int:
+    @functools.cache
+    def of(length: int, names: tuple[str, ...]) -> int:
+        return per_member(config.only(names).runs(length).values())
+
+    members, seeds = config.population * config.rollouts, config.validation_seeds
+    every = config.environments
+    total = seeds * of(config.horizon(0), every) if done == 0 else 0
     for generation in range(done, config.generations):
-        validated = config.validation_seeds * config.validation_due(generation + 1)
-        total += (runs + validated) * of[config.horizon(generation)]
+        length = config.horizon(generation)
+        total += members * of(length, config.drawn(generation))
+        total += seeds * config.validation_due(generation + 1) * of(length, every)
     return total
 
 
@@ -138,7 +153,9 @@ def from_log(config: EvolutionConfig, rows: Sequence[Row]) -> Estimate:
 
 
 def measured(
-    config: EvolutionConfig, devices: int, compiled: Callable[[int], Evaluator]
+    config: EvolutionConfig,
+    devices: int,
+    compiled: Callable[[int, tuple[str, ...]], Evaluator],
 ) -> Estimate:
     """Of a campaign that begins: compiles short runs, and times a block of them.
 
@@ -148,15 +165,21 @@ def measured(
     Args:
         config: The campaign.
         devices: How many share a generation.
-        compiled: Gives the program for runs of so many steps.
+        compiled: ``(length, environments) -> Evaluator``; the length is counted in
+            `horizon_unit`.
 
     Returns:
         The estimate; without time if it would not fit the memory.
     """
-    longest = max(run.batch_size for run in config.runs(config.horizon(0)).values())
-    steps = min(_ROLLOUTS * longest, config.horizon(0))
+    names = config.programs(config.environments)[-1]
+    runs_of = config.only(names).runs(config.horizon(0))
+    enough = max(
+        math.ceil(_ROLLOUTS * run.batch_size / config.steps_per_unit(name))
+        for name, run in runs_of.items()
+    )
+    length = min(enough, config.horizon(0))
     started = time.perf_counter()
-    evaluator = compiled(steps)
+    evaluator = compiled(length, names)
     compilation = time.perf_counter() - started
     memory, limit, block = evaluator.memory, memory_limit(), evaluator.block
     estimate = dataclasses.replace(
@@ -169,7 +192,7 @@ def measured(
         return dataclasses.replace(estimate, fits=max(fits, default=None))
     runs = devices * block
     seconds = _seconds(config, evaluator, runs)
-    per_run = config.steps_per_member(steps)
+    per_run = config.only(names).steps_per_member(length)
     source = f"{runs} runs of {per_run:,} steps (compiled in {compilation:.0f} s)"
     seconds *= estimate.steps / (runs * per_run)
     return dataclasses.replace(estimate, seconds=seconds, source=source)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TextIO
 
-from learned_opt_rl import agents
+from learned_opt_rl import agents, envs
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts import Card, registry
 from learned_opt_rl.artifacts.weights import check_weights
@@ -393,7 +393,10 @@ def _horizon(run: Candidate) -> dict[str, int] | None:
             key: tuple(value) if isinstance(value, list) else value
             for key, value in run.fields.get("agent", {}).items()
         }
-        config = agents.preset(run.environments[0], run.horizon, **agent)
+        name = run.environments[0]
+        unit = run.fields.get("horizon_unit") == "episodes"
+        steps = run.horizon * ((envs.episode_length(name) if unit else None) or 1)
+        config = agents.preset(name, steps, **agent)
     return dataclasses.asdict(config.horizon())
 
 

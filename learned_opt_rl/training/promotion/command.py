@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from learned_opt_rl.training.evolution import PRESETS, preset
+from learned_opt_rl.training.evolution.config import IMPLIED
 
 
 def command(kind: str | None, fields: Mapping[str, Any]) -> str:
@@ -52,7 +53,9 @@ def _set(settings: list[str]) -> list[str]:
 
 
 def _settings(fields: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in fields.items():
+    base = {**IMPLIED, **base}
+    # The fields keep their order; those that are implied come last.
+    for name, value in {**fields, **IMPLIED, **fields}.items():
         if name in ("agent", "architecture"):
             parts = {k: v for k, v in value.items() if base[name].get(k, ...) != v}
             yield from (f"{name}.{key}={_word(part)}" for key, part in parts.items())

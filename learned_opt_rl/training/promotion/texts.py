@@ -44,6 +44,7 @@ def _evolution(candidate: Candidate) -> str:
     # Of a file the end of its path: the rest is of no use elsewhere.
     start = "/".join(pathlib.PurePath(fields["start"]).parts[-2:])
     start += f" (sha256 {sha})" if sha else ""
+    unit = fields.get("horizon_unit", "steps")
     stages = ", ".join(
         f"{steps:,}{f' from generation {first} on' if first else ''}"
         for first, steps in fields["horizons"]
@@ -55,8 +56,9 @@ def _evolution(candidate: Candidate) -> str:
     parts = [
         f"Evolved from {start} for {_generations(log)} generations of "
         f"{fields['population']} members, rollouts of each {fields['rollouts']}, sigma "
-        f"{fields['sigma']:g}, {rate}, normaliser {fields['normaliser']}. Environment "
-        f"steps of a run: {stages}."
+        f"{fields['sigma']:g}, {rate}, normaliser {fields['normaliser']}. "
+        f"{'Episodes' if unit == 'episodes' else 'Environment steps'} of a run: "
+        f"{stages}."
     ]
     if fields.get("agent"):
         parts.append(
