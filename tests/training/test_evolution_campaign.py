@@ -139,7 +139,7 @@ def test_killed_between_two_writes_it_goes_on_to_the_bit(
 ):
     """Each of the three writes of a generation is the last thing that happens."""
     where = {
-        "log": (folders.results, "append"),
+        "log": (folders.jsonl, "append"),
         "best": (folders, "save_safetensors"),
         "state": (folders.Checkpoint, "save"),
     }[moment]
