@@ -4,14 +4,17 @@ import itertools
 import json
 import pathlib
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from learned_opt_rl.evaluation.report import normalization, tables
 from learned_opt_rl.evaluation.runs.missing_features import FEATURES
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.training.distillation.table import COLUMNS, cells
+from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.promotion.verdict import judge, shown
+
+DISTILLED = ("teacher", "student", "inputs", "sequence", "step", "error", "return")
+"""Columns of the table of distilled networks."""
 
 
 def write_table(folder: pathlib.Path, rows: pathlib.Path) -> None:
@@ -89,9 +92,33 @@ def write_distilled(
         if made.get("kind") == "distillation":
             name = path.parent.parent.relative_to(folder).as_posix()
             over = _over(found.get(name, []), found.get(made["config"]["teacher"], []))
-            lines.append([f"`{name}`", *cells(path.parent), over])
-    heads = ["artifact", *COLUMNS, "over its teacher"]
+            cells = distilled_cells(
+                made["config"], jsonl.read(path.parent / "log.jsonl")
+            )
+            lines.append([f"`{name}`", *cells, over])
+    heads = ["artifact", *DISTILLED, "over its teacher"]
     _write(generated / "distilled.md", heads, lines)
+
+
+def distilled_cells(
+    config: Mapping[str, Any], log: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Return the line of a distillation in the columns of `DISTILLED`.
+
+    Errors are relative to the teacher's rms, on the distillation's own inputs; returns
+    are normalized as `DistillationConfig.normalizers` does.
+    """
+    best = best_row(log, config["select"])
+    sizes = ", ".join(f"{k} {v}" for k, v in config["architecture"].items() if v)
+    values = [best.get(name) for name in ("error", "return")]
+    return [
+        config["teacher"],
+        f"{config['algorithm']}, {sizes}",
+        config["inputs"],
+        str(config["sequence"]),
+        str(best["step"]),
+        *("" if value is None else f"{value:.3g}" for value in values),
+    ]
 
 
 def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:

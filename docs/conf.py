@@ -46,7 +46,7 @@ exclude_patterns = [
     "_generated/drifts.md",
     "_generated/conformance.md",
     "_generated/breakout_1e6.md",
-    "_generated/distil_random.md",
+    "_generated/distill_random.md",
     "_generated/distilled.md",
     "_generated/evolution_parts.md",
     "_generated/evolution_populations.md",
@@ -129,7 +129,7 @@ def _write_results(generated: pathlib.Path, raw: pathlib.Path) -> None:
     write_evolved(generated / "minatar_1e6.md", evolved, EVOLVED_OVER)
     write_missing_features(generated, raw / "missing_features.jsonl")
     write_published(generated, raw / "minatar_1e7.jsonl")
-    write_starts(generated / "distil_random.md", raw / "distil_random")
+    write_starts(generated / "distill_random.md", raw / "distill_random")
     for (page, report, rows), columns in BENCHMARKS.items():
         path, source = generated / f"{page}.md", raw / f"{report}.json"
         write_bench(path, source, rows, columns.split())

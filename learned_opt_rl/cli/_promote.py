@@ -29,7 +29,7 @@ def add_command(kinds: Any) -> None:
         "folder",
         type=pathlib.Path,
         metavar="RUN",
-        help="a folder of train es or train distil",
+        help="a folder of train es or train distill",
     )
     add("--as", dest="name", metavar="NAME", required=True, help="as minatar")
     where = parser.add_mutually_exclusive_group()

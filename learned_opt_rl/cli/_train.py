@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from learned_opt_rl.cli import _curve, _distil, _promote
+from learned_opt_rl.cli import _curve, _distill, _promote
 from learned_opt_rl.cli._compare import RefusedError, refusals, warnings_as_lines
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def add_command(commands: Any) -> None:
     _promote.add_command(kinds)
     _curve.add_command(kinds)
 
-    _distil.add_command(kinds)
+    _distill.add_command(kinds)
 
 
 def _add_execution(parser: argparse.ArgumentParser) -> None:

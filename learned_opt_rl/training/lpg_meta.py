@@ -1,8 +1,8 @@
-"""LPG's meta-gradient: how good is the agent after K updates by the rule?
+"""LPG's meta-gradient: the derivative of an agent's return after K updates.
 
-Pure functions of rollouts, however they come about: `meta_loss` asks for each from a
-function, which plays in environments or hands out given ones. To be vmapped over
-lifetimes, and differentiated in the rule.
+`meta_loss` trains an agent for K updates by the rule and judges it on one more rollout.
+It is a pure function: a callback plays the rollouts in environments, or returns stored
+ones. Use ``vmap`` over lifetimes and ``grad`` with respect to the rule.
 
 References:
     Oh et al., "Discovering Reinforcement Learning Algorithms", 2020, equation 4.
@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt_rl import checks
 from learned_opt_rl.agents._gradients import clip_by_norm
-from learned_opt_rl.agents._lpg_step import AgentState, Rollout, UpdateMetrics, policy
-from learned_opt_rl.agents._lpg_step import agent_update as agent_update
+from learned_opt_rl.agents._lpg_step import policy
 from learned_opt_rl.agents._policies import select
 from learned_opt_rl.agents.config import LPGConfig
+from learned_opt_rl.agents.lpg import AgentState, Rollout, UpdateMetrics, agent_update
 from learned_opt_rl.agents.networks import Network, apply_network
 from learned_opt_rl.agents.ppo import gae
 from learned_opt_rl.rules.lpg import EPS, UpdateRule
@@ -29,27 +30,35 @@ from learned_opt_rl.rules.lpg import EPS, UpdateRule
 Play = Callable[[Any, Any], tuple[Any, Rollout]]
 """``(agent's params, world) -> (world, rollout)``; a world is any pytree."""
 
+ADAM_EPS_ROOT = 1e-20
+"""``eps_root`` for ``optax.adam`` inside a meta-gradient.
+
+Without it, the meta-gradient is NaN as soon as one gradient is always zero (a dead
+unit, an input that is never active), because the derivative of the square root at 0 is
+infinite. Its root is 1 % of Adam's ``eps=1e-8``, so the updates stay Adam's.
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class MetaConfig:
-    """Hyper-parameters of the meta-gradient; the defaults are GROOVE's.
+    """Hyperparameters of the meta-gradient; the defaults are GROOVE's.
 
     Attributes:
-        agent: The agents'.
+        agent: Configuration of the agents.
         updates: K, agent updates per meta-gradient.
         gamma: Discount of the advantages, and so of the meta-objective.
-        gae_lambda: Decay of generalised advantage estimation.
-        policy_entropy: Bonus for the actor's entropy, b0.
-        target_entropy: Bonus for the predictor's entropy, b1.
-        policy_l2: Penalty on pi_hat squared, b2.
-        target_l2: Penalty on y_hat squared, b3.
-        discard: Whether agents stay as they are at the end of their lifetimes.
+        gae_lambda: Decay of generalized advantage estimation.
+        policy_entropy: Weight of the actor's entropy bonus, b0.
+        target_entropy: Weight of the predictor's entropy bonus, b1.
+        policy_l2: Weight of the penalty on pi_hat squared, b2.
+        target_l2: Weight of the penalty on y_hat squared, b3.
+        discard: Whether to freeze agents at the end of their lifetimes.
         through_inputs: See `agent_update`.
-        compat: Repeat two defects of GROOVE, to compare with it: the value critic
-            never learns, and each step is credited with its worker's mean advantage.
+        compat: Reproduce two defects of GROOVE for comparison: the value critic never
+            learns, and each step is credited with its worker's mean advantage.
 
     Raises:
-        ValueError: If ``updates`` is not a positive whole number.
+        ValueError: ``updates`` is not a positive whole number.
     """
 
     agent: LPGConfig
@@ -65,17 +74,15 @@ class MetaConfig:
     compat: bool = False
 
     def __post_init__(self) -> None:
-        """Checks the number of updates."""
-        if not isinstance(self.updates, int) or self.updates < 1:
-            raise ValueError(f"updates={self.updates!r} must be a positive integer")
+        checks.positive_int("updates", self.updates)
 
 
 class Optimizers(NamedTuple):
-    """The agents' optimisers; of `guarded_adam` rather than ``optax.adam``.
+    """The agents' optimizers. Give ``optax.adam`` an ``eps_root``: `ADAM_EPS_ROOT`.
 
     Attributes:
-        agent: Of ``{"actor": ..., "predictor": ...}``.
-        value: Of the value critic.
+        agent: Optimizer of ``{"actor": ..., "predictor": ...}``.
+        value: Optimizer of the value critic.
     """
 
     agent: optax.GradientTransformation
@@ -83,11 +90,11 @@ class Optimizers(NamedTuple):
 
 
 class ValueState(NamedTuple):
-    """The value critic, which serves the meta-gradient alone.
+    """The value critic, which only the meta-gradient uses.
 
     Attributes:
         params: A network with one output.
-        opt_state: Its optimiser's state.
+        opt_state: State of its optimizer.
     """
 
     params: Network
@@ -100,8 +107,8 @@ class Life(NamedTuple):
     Attributes:
         agent: The agent.
         value: Its value critic.
-        lifetime: int32 scalar, updates the agent will make in all.
-        world: What the function that plays needs.
+        lifetime: int32 scalar, the total number of updates of the agent.
+        world: State of the callback that plays.
     """
 
     agent: AgentState
@@ -111,12 +118,12 @@ class Life(NamedTuple):
 
 
 class MetaMetrics(NamedTuple):
-    """What a meta-gradient reports; float32 scalars.
+    """Metrics of a meta-gradient; float32 scalars.
 
     Attributes:
-        loss: What the rule descends.
-        policy_loss: The part without regularisers.
-        value_loss: Of the value critic on the last rollout.
+        loss: The meta-objective, which the rule descends.
+        policy_loss: The loss without regularizers.
+        value_loss: The value critic's loss on the last rollout.
         update: Metrics of the agent's updates, means over K.
     """
 
@@ -132,16 +139,16 @@ def value_update(
     value: ValueState,
     rollout: Rollout,
 ) -> tuple[ValueState, jax.Array]:
-    """Moves the value critic towards the returns of a rollout.
+    """Move the value critic toward the returns of a rollout.
 
     Args:
-        config: Discount and decay; of the agent, clipping and activation.
+        config: Discount and decay; the agent's gradient clipping and activation.
         optimizer: Any optax transformation.
         value: The critic.
-        rollout: What the agent played.
+        rollout: A rollout of the agent.
 
     Returns:
-        The critic after the update (in ``compat`` as it was), and its loss before.
+        The critic after the update (unchanged in ``compat``), and its loss before.
     """
     target = advantages(config, value.params, rollout)
     target += _values(config, value.params, rollout)[:, :-1]
@@ -160,7 +167,7 @@ def value_update(
 
 
 def advantages(config: MetaConfig, params: Network, rollout: Rollout) -> jax.Array:
-    """Generalised advantages of a rollout, float32 ``[B, T]``."""
+    """Return the generalized advantages of a rollout, float32 ``[B, T]``."""
     value = _values(config, params, rollout).T
     reward, done = rollout.reward.T, rollout.done.T
     return gae(reward, done, value[:-1], value[-1], config.gamma, config.gae_lambda).T
@@ -173,19 +180,19 @@ def meta_loss(
     life: Life,
     play: Play,
 ) -> tuple[jax.Array, tuple[Life, MetaMetrics]]:
-    """Trains an agent for K updates and judges it on one more rollout.
+    """Train an agent for K updates and judge it on one more rollout.
 
     Args:
-        rule: The learned rule; differentiate in it.
+        rule: The learned rule; differentiate with respect to it.
         config: Coefficients.
-        optimizers: The agent's and the value critic's.
-        life: Where the lifetime stands.
-        play: Gives a rollout of the agent whose parameters it gets. Called K + 1
-            times; no gradient passes through it.
+        optimizers: Optimizers of the agent and of the value critic.
+        life: The lifetime so far.
+        play: Plays a rollout with the given parameters. Called K + 1 times; no gradient
+            passes through it.
 
     Returns:
-        The loss to descend in the rule, and as auxiliary output the lifetime
-        afterwards, to go on from without a gradient, and metrics.
+        The loss, and as auxiliary output the lifetime after the updates (detached from
+        the gradient) and the metrics.
 
     Example:
         >>> import functools, jax
@@ -225,7 +232,7 @@ def meta_loss(
     policy_loss = _policy_loss(config, agent, judged, value.params)
     value, value_loss = learn_value(value, judged)
     mean = jax.tree.map(jnp.mean, metrics)
-    loss = policy_loss + _regularisers(config, mean)
+    loss = policy_loss + _regularizers(config, mean)
     after = jax.lax.stop_gradient(Life(agent, value, life.lifetime, world))
     return loss, (after, MetaMetrics(loss, policy_loss, value_loss, mean))
 
@@ -237,7 +244,7 @@ def _detached(play: Play, agent: AgentState, world: Any) -> tuple[Any, Rollout]:
 def _policy_loss(
     config: MetaConfig, agent: AgentState, rollout: Rollout, value: Network
 ) -> jax.Array:
-    """REINFORCE with normalised advantages: how the rule could have done better."""
+    """REINFORCE on the judged rollout, with normalized advantages."""
     advantage = advantages(config, value, rollout)
     advantage = (advantage - advantage.mean()) / (advantage.std() + EPS)
     probs = select(policy(agent.params, rollout, config.agent), rollout.action)
@@ -247,7 +254,7 @@ def _policy_loss(
     return -jnp.mean(log_prob * advantage)
 
 
-def _regularisers(config: MetaConfig, metrics: UpdateMetrics) -> jax.Array:
+def _regularizers(config: MetaConfig, metrics: UpdateMetrics) -> jax.Array:
     return (
         config.policy_l2 * metrics.pi_l2
         - config.policy_entropy * metrics.policy_entropy

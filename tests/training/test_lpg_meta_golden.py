@@ -10,8 +10,8 @@ import pytest
 
 from learned_opt_rl.agents.lpg import AgentState
 from learned_opt_rl.rules import lpg
-from learned_opt_rl.training.guarded_adam import guarded_adam
 from learned_opt_rl.training.lpg_meta import (
+    ADAM_EPS_ROOT,
     Life,
     MetaConfig,
     Optimizers,
@@ -21,6 +21,7 @@ from learned_opt_rl.training.lpg_meta import (
 from tests import golden_lpg
 from tests.agents.test_lpg_golden import config, optimizer
 
+adam = functools.partial(optax.adam, eps_root=ADAM_EPS_ROOT)
 MODES = {"ref": True, "fixed_both": False}
 K = 3
 
@@ -60,7 +61,7 @@ def gradient(arrays, kind, lifetime=250, unused=(), rule=None, **changes):
 @functools.cache
 def compiled(kind, changes):
     optimizers = (
-        Optimizers(guarded_adam(1e-3), guarded_adam(1e-3))
+        Optimizers(adam(1e-3), adam(1e-3))
         if kind == "mlp"
         else Optimizers(optimizer("tab"), optax.sgd(4.0))
     )
@@ -162,5 +163,41 @@ def test_the_meta_gradient_of_updates_past_the_lifetime_is_zero(arrays):
 
 
 def test_a_number_of_updates_below_one_is_refused():
-    with pytest.raises(ValueError, match="updates=0 must be a positive integer"):
+    with pytest.raises(ValueError, match="updates=0 must be a positive whole number"):
         MetaConfig(config("tab"), updates=0)
+
+
+def test_adam_with_the_root_has_adams_updates():
+    ours, theirs = adam(1e-2, 0.8), optax.adam(1e-2, 0.8)
+    params = {"a": jnp.zeros(3), "b": jnp.zeros((2, 2))}
+    states = ours.init(params), theirs.init(params)
+    for i in range(5):
+        keys = jax.random.split(jax.random.key(i), 2)
+        grads = {
+            "a": jax.random.normal(keys[0], (3,)).at[0].set(0.0),
+            "b": 1e-6 * jax.random.normal(keys[1], (2, 2)),
+        }
+        found, first = ours.update(grads, states[0], params)
+        expected, second = theirs.update(grads, states[1], params)
+        states = first, second
+        jax.tree.map(
+            lambda f, e: np.testing.assert_allclose(f, e, rtol=1e-6, atol=1e-12),
+            (found, first),
+            (expected, second),
+        )
+
+
+def after_two(adam, weight):
+    """Two parameters after two updates; the second never has a gradient."""
+    tx, params = adam(0.1), jnp.ones(2)
+    state = tx.init(params)
+    for _ in range(2):
+        gradient = weight * params * jnp.array([1.0, 0.0])
+        updates, state = tx.update(gradient, state, params)
+        params += updates
+    return params.sum()
+
+
+def test_adam_with_the_root_has_a_finite_derivative_where_plain_adam_has_none():
+    assert np.isnan(jax.grad(lambda w: after_two(optax.adam, w))(1.0))
+    assert np.isfinite(jax.grad(lambda w: after_two(adam, w))(1.0))

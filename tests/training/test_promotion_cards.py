@@ -207,7 +207,7 @@ def test_a_distillation(tmp_path, monkeypatch):
         for step, error, seconds in rows
     ]
     jsonl.append(run / "log.jsonl", made)
-    with pytest.raises(ValueError, match="not finished; give the `train distil`"):
+    with pytest.raises(ValueError, match="not finished; give the `train distill`"):
         candidate.read(run)
     shutil.copy(run / "best.safetensors", run / "final.safetensors")
     with pytest.raises(ValueError, match="trained in no environment; name some"):
@@ -221,7 +221,7 @@ def test_a_distillation(tmp_path, monkeypatch):
     assert card.training.compute == "2 hours on gpu, without validations"
     assert card.horizon.total_updates == 39040
     assert card.training.command == (
-        "learned-opt-rl train distil --teacher minatar --student open:carry=3,width=2 "
+        "learned-opt-rl train distill --teacher minatar --student open:carry=3,width=2 "
         "--out FOLDER --set steps=20"
     )
 

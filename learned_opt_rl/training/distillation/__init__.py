@@ -10,6 +10,6 @@ from learned_opt_rl.training.distillation.config import (
     DistillationConfig as DistillationConfig,
 )
 from learned_opt_rl.training.distillation.config import configure as configure
-from learned_opt_rl.training.distillation.run import distil as distil
+from learned_opt_rl.training.distillation.run import distill as distill
 from learned_opt_rl.training.distillation.teachers import Teacher as Teacher
 from learned_opt_rl.training.distillation.teachers import teacher as teacher

@@ -9,7 +9,7 @@ def require_finished(folder: pathlib.Path) -> None:
     """Checks that a distillation came to its end.
 
     Args:
-        folder: Of `run.distil`.
+        folder: Of `run.distill`.
 
     Raises:
         ValueError: It did not: another run of it would replace what is there.
@@ -19,10 +19,10 @@ def require_finished(folder: pathlib.Path) -> None:
         Traceback (most recent call last):
         ...
         ValueError: runs/half holds a distillation that was not finished; give the
-        `train distil` that began it once more
+        `train distill` that began it once more
     """
     if not (folder / FINAL).exists():
         raise ValueError(
             f"{folder} holds a distillation that was not finished; give the `train "
-            "distil` that began it once more"
+            "distill` that began it once more"
         )

@@ -44,7 +44,7 @@ _VALIDATION = 8  # batches
 _MAX_NORM = 1.0  # of the loss's gradient, which long unrolling can blow up
 
 
-def distil(
+def distill(
     config: DistillationConfig,
     teacher: Teacher,
     folder: pathlib.Path,
@@ -78,7 +78,7 @@ def distil(
         >>> small = {"steps": 2, "every": 1, "tensors": 2, "size": 4}
         >>> asked = configure(teacher="random:0", student="open:4", **small)
         >>> with tempfile.TemporaryDirectory() as name:
-        ...     best = distil(*asked, pathlib.Path(name) / "run", io.StringIO())
+        ...     best = distill(*asked, pathlib.Path(name) / "run", io.StringIO())
         >>> sorted(best)
         ['error', 'round', 'seconds', 'start', 'step']
     """

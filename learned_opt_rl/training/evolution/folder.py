@@ -75,7 +75,7 @@ def read_config(folder: pathlib.Path) -> EvolutionConfig:
     if made.get("kind") == "distillation":
         raise ValueError(
             f"{folder} holds a distillation, not a campaign; that goes on, or starts "
-            "anew, with the `learned-opt-rl train distil` that made it"
+            "anew, with the `learned-opt-rl train distill` that made it"
         )
     return EvolutionConfig.from_json(fields)
 

@@ -41,7 +41,7 @@ class Promotion:
     """What is asked.
 
     Attributes:
-        run: A folder of ``train es`` or ``train distil``.
+        run: A folder of ``train es`` or ``train distill``.
         name: The artifact's.
         environments: To evaluate in; those of the run if not given.
         seeds: How many; the new weights, the holder of the name and the baselines get

@@ -96,7 +96,7 @@ def read(folder: pathlib.Path) -> Candidate:
     """Reads a run.
 
     Args:
-        folder: Of ``train es``, which may still be running, or ``train distil``.
+        folder: Of ``train es``, which may still be running, or ``train distill``.
 
     Returns:
         What it holds now.

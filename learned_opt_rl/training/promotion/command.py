@@ -27,7 +27,7 @@ def command(kind: str | None, fields: Mapping[str, Any]) -> str:
           horizons=0:9000 sigma=0.1'
     """
     if kind == "distillation":
-        return _line("distil", *_distillation(fields))
+        return _line("distill", *_distillation(fields))
     found = [
         ([*_settings(fields, base)], name)
         for name, base in _presets().items()

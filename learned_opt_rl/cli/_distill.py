@@ -16,9 +16,9 @@ _NAMES = {"total_timesteps": "horizon"}
 
 
 def add_command(kinds: Any) -> None:
-    """Adds ``train distil``."""
-    distil = kinds.add_parser(
-        "distil",
+    """Adds ``train distill``."""
+    distill = kinds.add_parser(
+        "distill",
         help="by imitation of a teacher",
         description=(
             "Fits the weights of a learned rule to what a teacher does, an artifact or "
@@ -26,7 +26,7 @@ def add_command(kinds: Any) -> None:
             "what came out, or starts anew what was killed."
         ),
     )
-    add = distil.add_argument
+    add = distill.add_argument
     add("--teacher", metavar="NAME", help="artifact, path or sign_momentum:8e-4")
     add("--preset", metavar="NAME", default="same", help="as short; default same")
     add("--student", metavar="SIZES", help="same, half, open:32, no_features:16, ...")
@@ -43,16 +43,16 @@ def add_command(kinds: Any) -> None:
         help="other settings, as learning_rate=1e-3 rounds=2 agent.hidden=16x16",
     )
     add("--out", type=pathlib.Path, metavar="FOLDER", required=True)
-    distil.set_defaults(run=_run)
+    distill.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     with warnings_as_lines(), refusals(ValueError, ImportError, options=_NAMES):
-        from learned_opt_rl.training.distillation import distil
+        from learned_opt_rl.training.distillation import distill
 
         config, teacher = _asked(options)
         try:
-            best = distil(config, teacher, options.out)
+            best = distill(config, teacher, options.out)
         except OSError as error:
             raise RefusedError(str(error)) from error
         except KeyboardInterrupt:
