@@ -39,7 +39,7 @@ from learned_opt_rl.rules._expression_step import StepInputs, step, zero_mean
 from learned_opt_rl.rules._leaves import split
 from learned_opt_rl.rules._noise import exploration_noise, init_key, split_key
 from learned_opt_rl.rules._progress import horizon_of, progress
-from learned_opt_rl.rules._tuned import tuned
+from learned_opt_rl.rules.tuned import tuned
 
 if TYPE_CHECKING:
     from learned_opt_rl.rules.drifts import Drift

@@ -34,10 +34,16 @@ def test_the_columns_of_ppo_are_the_published_ones():
     assert ppo("CartPole-v1") == (4, 128, 4, 4, 500_000, 0.01, *tanh)
     craftax = "Craftax-Classic-Symbolic-v1"
     assert ppo(craftax) == (1024, 20, 16, 2, 3 * 10**7, 0.01, *tanh)
+    # The paper on symbolic and black-box optimizers uses ReLU in all three suites.
     assert ppo(craftax, column="craftax_symbolic") == (
         *(256, 16, 8, 4, 10**7, 0.01),
-        *tanh,
+        *relu,
     )
+    assert ppo("CartPole-v1", column="cartpole_symbolic") == (
+        *(4, 128, 4, 4, 500_000, 0.01),
+        *relu,
+    )
+    assert preset("CartPole-v1", column="cartpole_symbolic").gae_lambda == 0.95
     assert preset(craftax, column="craftax_symbolic").gae_lambda == 0.8
     gridworld = (1024, 20, 16, 2, 3 * 10**7, 0.01, (16, 16), "tanh")
     assert ppo("gridworld/all_shortlife") == gridworld

@@ -13,7 +13,7 @@ from learned_opt_rl import artifacts, expressions, rules
 from learned_opt_rl.artifacts import registry
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.evaluation.report import cards, normalization
-from learned_opt_rl.rules._tuned import tuned
+from learned_opt_rl.rules.tuned import tuned
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import PRESETS, preset
 from learned_opt_rl.training.evolution import learned as evolved

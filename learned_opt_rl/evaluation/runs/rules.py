@@ -27,10 +27,10 @@ from learned_opt_rl.evaluation.runs.missing_features import (
 )
 from learned_opt_rl.evaluation.runs.names import artifact_name
 from learned_opt_rl.rules import pretrained
-from learned_opt_rl.rules._tuned import tuned
 from learned_opt_rl.rules.discovered import tuned_learning_rate
 from learned_opt_rl.rules.drifts import Drift
 from learned_opt_rl.rules.lpg import UpdateRule
+from learned_opt_rl.rules.tuned import tuned
 
 OptimizerFactory = Callable[[jax.Array], optax.GradientTransformation]
 """``key -> optimiser``; handcrafted ones ignore the key, learned ones explore by it."""

@@ -18,7 +18,7 @@ from learned_opt_rl.errors import ArtifactError, WeightsError
 from learned_opt_rl.evaluation.runs.identity import weights_digest
 from learned_opt_rl.evaluation.runs.rules import Rule, handcrafted
 from learned_opt_rl.rules import discovered, lpo, no_features, open_rl, optim4rl
-from learned_opt_rl.rules._tuned import tuned
+from learned_opt_rl.rules.tuned import tuned
 
 _SUFFIX = ".safetensors"
 OPTIM4RL_SHARE = 0.1  # of Adam's tuned learning rate; Goldie et al. 2024, B.4

@@ -12,7 +12,7 @@ from learned_opt_rl import expressions
 from learned_opt_rl.artifacts._architectures import kind_of
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.features import DECAYS
-from learned_opt_rl.rules._tuned import tuned
+from learned_opt_rl.rules.tuned import tuned
 from learned_opt_rl.training.evolution.learned import OPTIM4RL_SHARE, Form, Learned
 from learned_opt_rl.training.promotion.candidate import Candidate
 
