@@ -1,59 +1,69 @@
-"""The command line: what is installed, what it does, and how well it does it.
+"""The command line.
 
-Answers at once, because nothing here imports jax, but for ``plot`` and what makes runs
-(``compare``, ``evaluate``, ``generalise``, ``train``) or reports of them (``report``).
-Errors are one line on standard error and exit status 2; ``verify`` exits with 1 when it
-finds damage, what makes runs when one failed.
+Commands about artifacts answer without importing jax. Commands that train agents
+(``compare``, ``evaluate``, ``generalize``, ``train``), ``report`` and ``plot`` import
+it. An error is one line on standard error and exit status 2; ``verify`` exits with 1
+when it finds damage, and commands that train exit with 1 when a run failed.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
-from learned_opt_rl.cli import _artifacts, _compare, _generalise, _plot, _train
-from learned_opt_rl.cli._compare import RefusedError
+import tyro
+
+from learned_opt_rl.cli import _artifacts, _compare, _train
+from learned_opt_rl.cli._errors import RefusedError
 from learned_opt_rl.errors import ArtifactError, MissingExtraError
+
+_Command = (
+    Annotated[_artifacts.List, tyro.conf.subcommand("list")]
+    | Annotated[_artifacts.Show, tyro.conf.subcommand("show")]
+    | Annotated[_artifacts.Verify, tyro.conf.subcommand("verify")]
+    | Annotated[_artifacts.Fetch, tyro.conf.subcommand("fetch")]
+    | Annotated[_artifacts.Plot, tyro.conf.subcommand("plot")]
+    | Annotated[_compare.Compare, tyro.conf.subcommand("compare")]
+    | Annotated[_compare.Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[_compare.Generalize, tyro.conf.subcommand("generalize")]
+    | Annotated[_compare.Report, tyro.conf.subcommand("report")]
+    | _train.Train
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: The arguments without the program's name; by default ``sys.argv[1:]``.
+        argv: Arguments without the program name; by default ``sys.argv[1:]``.
 
     Returns:
-        The exit status: 0, or 1 if ``verify`` found damage or a run failed, or 2 on an
-        error, or 130 if runs were interrupted.
+        The exit status: 0 on success, 1 if ``verify`` found damage or a run failed, 2
+        on an error, 130 if runs were interrupted.
+
+    Raises:
+        SystemExit: The arguments do not parse (status 2), or ask for help (status 0).
 
     Example:
         >>> main(["show", "goldie2024/antt"])  # the error goes to standard error
         2
     """
-    options = _parser().parse_args(argv)
+    command = tyro.cli(
+        _Command,
+        prog="learned-opt-rl",
+        description="Learned optimizers for RL: list, compare and train them.",
+        args=argv,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
     try:
-        status = options.run(options)
+        status = command.run()
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader, such as `| head`, has seen enough. Without this the interpreter
-        # complains when it flushes once more at exit.
+        # The reader, for example `| head`, has seen enough. Without this redirection
+        # the interpreter complains when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ArtifactError, MissingExtraError, OSError, RefusedError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="learned-opt-rl",
-        description="Learned optimisers for RL: the artifacts, and how well they do.",
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _artifacts.add_commands(commands)
-    _plot.add_command(commands)
-    _compare.add_commands(commands)
-    _generalise.add_command(commands)
-    _train.add_command(commands)
-    return parser

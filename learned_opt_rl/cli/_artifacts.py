@@ -1,58 +1,175 @@
-"""What is installed, what it is, and whether it is intact."""
+"""Commands about artifacts: list, show, verify, fetch and draw them."""
 
-import argparse
+import dataclasses
 import json
+import pathlib
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Annotated
+
+from tyro.conf import Positional, arg
 
 from learned_opt_rl.artifacts import remote
 from learned_opt_rl.artifacts.card import Card, Result
 from learned_opt_rl.artifacts.registry import Entry, find, load_entry, scan
+from learned_opt_rl.cli._errors import RefusedError
 from learned_opt_rl.errors import ArtifactError
 
-
-def add_commands(commands: Any) -> None:
-    """Adds ``list``, ``show``, ``verify`` and ``fetch``."""
-    listing = commands.add_parser("list", help="all artifacts, one per line")
-    listing.set_defaults(run=_list)
-
-    show = commands.add_parser(
-        "show", help="the card of one artifact, and its text if it is a closed form"
-    )
-    show.add_argument("name", metavar="NAME")
-    show.add_argument("--json", action="store_true", help="print the card as JSON")
-    show.set_defaults(run=_show)
-
-    verify = commands.add_parser("verify", help="check digests, values and shapes")
-    verify.add_argument("names", metavar="NAME", nargs="*", help="default: all")
-    verify.set_defaults(run=_verify)
-
-    fetch = commands.add_parser("fetch", help="download a remote artifact's weights")
-    fetch.add_argument("name", metavar="NAME")
-    fetch.set_defaults(run=_fetch)
+_Name = Annotated[Positional[str], arg(metavar="NAME")]
+_Names = Annotated[Positional[tuple[str, ...]], arg(metavar="NAME")]
 
 
-def _list(_: argparse.Namespace) -> int:
-    found = scan()
-    header = ("NAME", "SOURCE", "ALGORITHM", "PARAMETERS", "LICENSE", "SUMMARY")
-    rows = [
-        (
-            name,
-            _source(entry),
-            entry.card.algorithm,
-            str(entry.card.weights.parameters),
-            entry.card.license,
-            entry.card.summary,
+@dataclasses.dataclass(frozen=True)
+class List:
+    """Print all artifacts, one per line."""
+
+    def run(self) -> int:
+        """Print a table; broken artifacts become warnings."""
+        found = scan()
+        header = ("NAME", "SOURCE", "ALGORITHM", "PARAMETERS", "LICENSE", "SUMMARY")
+        rows = [
+            (
+                name,
+                _source(entry),
+                entry.card.algorithm,
+                str(entry.card.weights.parameters),
+                entry.card.license,
+                entry.card.summary,
+            )
+            for name, entry in sorted(found.entries.items())
+        ]
+        _print_table([header, *rows])
+        for broken in found.broken:
+            print(f"warning: {broken.origin}: {broken.error}", file=sys.stderr)
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Show:
+    """Print the card of an artifact, and its text if it is an expression."""
+
+    name: _Name
+    """An artifact."""
+    json: bool = False
+    """Print the card as JSON."""
+
+    def run(self) -> int:
+        """Print the card."""
+        entry = find(self.name)
+        if self.json:
+            print(json.dumps(entry.card.to_dict(), indent=2, ensure_ascii=False))
+        else:
+            print("\n".join(_page(entry)))
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Verify:
+    """Check digests, values and shapes of artifacts."""
+
+    names: _Names = ()
+    """Artifacts; all of them by default."""
+
+    def run(self) -> int:
+        """Print one line per artifact; return 1 if one is damaged."""
+        if self.names:
+            entries, broken = {name: find(name) for name in self.names}, []
+        else:
+            found = scan()
+            entries, broken = dict(sorted(found.entries.items())), found.broken
+        reports = [(name, *_inspect(entry)) for name, entry in entries.items()]
+        reports += [(item.name, "FAILED", str(item.error)) for item in broken]
+        for name, status, detail in reports:
+            print(f"{status:<12} {name}{': ' if detail else ''}{detail}")
+        return int(any(status == "FAILED" for _, status, _ in reports))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fetch:
+    """Download the weights of a remote artifact into the cache."""
+
+    name: _Name
+    """A remote artifact."""
+
+    def run(self) -> int:
+        """Download, check and cache the weights."""
+        entry = find(self.name)
+        if not entry.card.is_remote:
+            print(f"{entry.card.name} is installed ({entry.origin}); nothing to fetch")
+            return 0
+        load_entry(entry, fetch=True)
+        path = remote.cached_path(entry.card)
+        print(f"{entry.card.name} is verified and cached: {path}")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """Draw the updates of optimizers and the shape of drifts (needs the extra eval).
+
+    Writes PNG files and prints their names. Each optimizer has a picture: its update
+    over gradient and momentum at three training proportions and three dormancies, with
+    the nearest multiples of Adam, sign-momentum and SGD. All drifts share one picture
+    and follow PPO's: dL/dr over the ratio for A = +1 and -1, and drift and dL/dr over
+    (log r, A).
+    """
+
+    names: _Names
+    """Optimizers and drifts."""
+    out: Annotated[pathlib.Path, arg(metavar="FOLDER_OR_FILE")] = pathlib.Path(".")
+    """A folder, or a file ending in .png for a single picture."""
+
+    def run(self) -> int:
+        """Draw the pictures and print their paths."""
+        pictures = _pictures([find(name) for name in dict.fromkeys(self.names)])
+        paths = _picture_paths(self.out, list(pictures))
+        # This import waits until here because it loads jax.
+        from learned_opt_rl.evaluation.pictures.artifact import plot_artifacts
+
+        for path, entries in zip(paths, pictures.values(), strict=True):
+            shown = [load_entry(entry) for entry in entries]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            plot_artifacts(shown, path)
+            print(path)
+        return 0
+
+
+def _pictures(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Group entries by picture file: one per optimizer, one for all drifts."""
+    if not entries:
+        raise RefusedError(
+            "name at least one artifact; `learned-opt-rl list` shows all"
         )
-        for name, entry in sorted(found.entries.items())
-    ]
-    _print_table([header, *rows])
-    for broken in found.broken:
-        print(f"warning: {broken.origin}: {broken.error}", file=sys.stderr)
-    return 0
+    for entry in entries:
+        if entry.card.kind == "update_rule":
+            raise ArtifactError(
+                f"artifact '{entry.card.name}' is an update rule: its output depends "
+                "on a whole rollout, so there is no picture of it; name optimizers and "
+                "drifts"
+            )
+    drifts = [entry for entry in entries if entry.card.kind == "drift"]
+    pictures = {_picture_name(e): [e] for e in entries if e.card.kind != "drift"}
+    if drifts:
+        name = _picture_name(drifts[0]) if len(drifts) == 1 else "drifts.png"
+        pictures[name] = drifts
+    return pictures
+
+
+def _picture_name(entry: Entry) -> str:
+    return entry.card.name.replace("/", "_") + ".png"
+
+
+def _picture_paths(out: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:
+    if out.suffix.lower() != ".png":
+        return [out / name for name in names]
+    if len(names) > 1:
+        raise RefusedError(
+            f"--out {out} is one file, but there are {len(names)} pictures "
+            f"({', '.join(names)}); give a folder"
+        )
+    return [out]
 
 
 def _source(entry: Entry) -> str:
@@ -62,7 +179,7 @@ def _source(entry: Entry) -> str:
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print left-aligned columns; on a terminal the last one is cut to fit."""
+    """Print left-aligned columns, cut to the width of a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     for row in rows:
@@ -71,17 +188,8 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
         print(line if len(line) <= room else line[: room - 1] + "…")
 
 
-def _show(options: argparse.Namespace) -> int:
-    entry = find(options.name)
-    if options.json:
-        print(json.dumps(entry.card.to_dict(), indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(_page(entry)))
-    return 0
-
-
 def _page(entry: Entry) -> Iterator[str]:
-    """Lines to print; a closed form's are those of its text, exactly as stored."""
+    """Yield the lines of a card; an expression's text appears exactly as stored."""
     card = entry.card
     yield f"{card.name}: {card.title}"
     yield ""
@@ -105,7 +213,7 @@ def _page(entry: Entry) -> Iterator[str]:
 
 
 def _harmless(text: str) -> str:
-    """A text without what would steer a terminal, which only a comment could hold."""
+    """Escape control characters, which a comment in the text could hold."""
     return "".join(
         c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode()
         for c in text
@@ -157,22 +265,8 @@ def _result_line(result: Result) -> str:
     return f"{line} over {result.seeds} seeds ({result.method}; {result.source})"
 
 
-def _verify(options: argparse.Namespace) -> int:
-    found = scan()
-    if options.names:
-        entries = {name: find(name) for name in options.names}
-        broken = []
-    else:
-        entries, broken = dict(sorted(found.entries.items())), found.broken
-    reports = [(name, *_inspect(entry)) for name, entry in entries.items()]
-    reports += [(item.name, "FAILED", str(item.error)) for item in broken]
-    for name, status, detail in reports:
-        print(f"{status:<12} {name}{': ' if detail else ''}{detail}")
-    return int(any(status == "FAILED" for _, status, _ in reports))
-
-
 def _inspect(entry: Entry) -> tuple[str, str]:
-    """The status of an artifact's files, and what is wrong with them."""
+    """Return the status of an artifact's files and a description of any damage."""
     if entry.card.is_remote and not remote.is_cached(entry.card):
         return "not fetched", ""
     try:
@@ -180,13 +274,3 @@ def _inspect(entry: Entry) -> tuple[str, str]:
     except ArtifactError as error:
         return "FAILED", str(error)
     return "ok", ""
-
-
-def _fetch(options: argparse.Namespace) -> int:
-    entry = find(options.name)
-    if not entry.card.is_remote:
-        print(f"{entry.card.name} is installed ({entry.origin}); nothing to fetch")
-        return 0
-    load_entry(entry, fetch=True)
-    print(f"{entry.card.name} is verified and cached: {remote.cached_path(entry.card)}")
-    return 0

@@ -1,291 +1,270 @@
-"""Comparisons of rules, and reports of what came out."""
+"""Commands that evaluate rules: compare, evaluate, generalize and report."""
 
-import argparse
-import contextlib
+import dataclasses
 import pathlib
-import re
 import sys
 import textwrap
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg, create_mutex_group
+
+from learned_opt_rl.cli._errors import RefusedError, refusals, warnings_as_lines
 
 if TYPE_CHECKING:
-    from learned_opt_rl.evaluation.runs.compare import Comparison, Plan
+    from learned_opt_rl.evaluation.runs.compare import Comparison, Failure, Plan
 
-RULES = (
-    "an artifact; adam, lion, rmsprop or sgd with the settings tuned for the "
-    "environment; adam:1e-3 with a fixed rate; ARTIFACT@no-dormancy without a feature"
-)
-_OPTIONS = {
-    "total_timesteps": "--steps",
-    "seeds": "--seeds",
-    "first_seed": "--first-seed",
-    "at_once": "--at-once",
-    "devices": "--devices",
-    "normalisation": "--normalise",
-    "baseline": "--baseline",
-}
-"""What fields are called on a command line, in errors."""
+Settings = Annotated[tuple[str, ...], arg(name="set", metavar="NAME=VALUE ...")]
+_Rules = Annotated[Positional[tuple[str, ...]], arg(metavar="RULE")]
+_Where = create_mutex_group(required=True)
 
 
-class RefusedError(Exception):
-    """What was asked cannot be done; nothing has been."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _ReportOptions:
+    normalization: Annotated[str, arg(name="normalize", metavar="METHOD")] = "auto"
+    """Divide returns by: adam, rule:NAME, published, published-sgd, optimal or raw.
+    The default is the baseline if it was run, else published."""
+    baseline: Annotated[str | None, arg(metavar="RULE")] = None
+    """Rule that the report compares the others with; adam by default."""
 
 
-def add_commands(commands: Any) -> None:
-    """Adds ``compare``, ``evaluate`` and ``report``."""
-    compare = commands.add_parser(
-        "compare",
-        help="train agents with several rules and report (needs the extra train)",
-        description=(
-            "Trains agents by every rule on every environment, with the same seeds, "
-            "and writes a report. What the folder holds is not run again, and what was "
-            "killed goes on: give the same command once more."
-        ),
-    )
-    compare.add_argument("rules", metavar="RULE", nargs="+", help=RULES)
-    add_run_options(compare, "comparison")
-    compare.set_defaults(run=_compare)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _RunOptions(_ReportOptions):
+    suite: Annotated[str | None, _Where, arg(metavar="NAME")] = None
+    """Suite of environments, for example minatar, brax or gridworld."""
+    environments: Annotated[tuple[str, ...], _Where, arg(metavar="NAME ...")] = ()
+    """Environments by name."""
+    seeds: int = 16
+    """Number of seeds."""
+    first_seed: int = 0
+    """The first seed."""
+    steps: float = 1e7
+    """Environment steps of each run."""
+    agent: Literal["ppo", "a2c", "lpg"] = "ppo"
+    """Agent that the rule trains."""
+    settings: Settings = ()
+    """Settings of the agent, for example hidden=256x256 activation=tanh."""
+    at_once: Annotated[int | None, arg(metavar="SEEDS")] = None
+    """Seeds trained together; by default all of them, on a CPU one per device."""
+    devices: int = 1
+    """Number of devices that share these seeds."""
 
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="the same of one rule, perhaps into its card (needs the extra train)",
-        description="Trains agents by one rule; goes on where it was, as compare does.",
-    )
-    evaluate.add_argument("rules", metavar="RULE", nargs=1, help=RULES)
-    add_run_options(evaluate, "evaluation")
-    evaluate.add_argument(
-        "--card",
-        type=pathlib.Path,
-        metavar="FOLDER",
-        help="the rule's own folder: write the results into its card.json",
-    )
-    evaluate.set_defaults(run=_evaluate)
+    def comparison(self, rules: tuple[str, ...]) -> "Comparison":
+        """Return the comparison that the options describe."""
+        from learned_opt_rl import envs
+        from learned_opt_rl.evaluation.runs.compare import Comparison
 
-    report = commands.add_parser(
-        "report", help="write the report of a folder of compare once more"
-    )
-    report.add_argument("folder", type=pathlib.Path, metavar="FOLDER")
-    _add_report_options(report)
-    report.set_defaults(run=_report)
-
-
-def add_run_options(parser: argparse.ArgumentParser, folder: str) -> None:
-    """Adds what to run where, and the folder to keep it in."""
-    add = parser.add_argument
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--suite", metavar="NAME", help="as minatar, brax or gridworld")
-    where.add_argument("--environments", nargs="+", metavar="NAME", help="by name")
-    add("--seeds", type=int, default=16, help="how many (default 16)")
-    add("--first-seed", type=int, default=0, help="the first of them (default 0)")
-    add("--steps", type=float, default=1e7, help="of each run (default 1e7)")
-    add("--agent", default="ppo", choices=("ppo", "a2c", "lpg"), help="default ppo")
-    add(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="settings of the agent, as hidden=256x256 activation=tanh",
-    )
-    add(
-        "--out",
-        type=pathlib.Path,
-        default=pathlib.Path(folder),
-        metavar="FOLDER",
-        help=f"default {folder}",
-    )
-    add(
-        "--at-once",
-        type=int,
-        metavar="SEEDS",
-        help="trained together; by default all, but on CPU one per device",
-    )
-    add("--devices", type=int, default=1, help="that share these (default 1)")
-    _add_report_options(parser)
-
-
-def _add_report_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--normalise",
-        default="auto",
-        metavar="METHOD",
-        help=(
-            "what the report divides returns by: adam, rule:NAME, published, "
-            "published-sgd, optimal or raw (default: the baseline, else published)"
-        ),
-    )
-    parser.add_argument(
-        "--baseline",
-        metavar="RULE",
-        help="the rule that the report compares others with (default adam)",
-    )
-
-
-def _compare(options: argparse.Namespace) -> int:
-    return run(options)
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    if options.card is None:
-        return run(options)
-    from learned_opt_rl.artifacts.card import Card
-
-    (rule,) = options.rules
-    name = Card.load(options.card / "card.json").name
-    if name != rule:
-        raise RefusedError(
-            f"--card {options.card} is the card of {name!r}, not of {rule!r}; name the "
-            "rule as its card does"
+        names = self.environments or envs.suite(self.suite or "")
+        return Comparison(
+            rules=rules,
+            environments=tuple(names),
+            seeds=self.seeds,
+            total_timesteps=self.steps,
+            first_seed=self.first_seed,
+            agent=self.agent,
+            at_once=self.at_once,
+            devices=self.devices,
+            settings=self.settings,
         )
-    status = run(options)
-    if status == 0:
-        from learned_opt_rl.evaluation.report import cards
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare(_RunOptions):
+    """Train agents with several rules and report (needs the extra train).
+
+    Every rule is run on every environment with the same seeds. Runs that the folder
+    already holds are not repeated. A killed comparison resumes when the same command is
+    given again.
+    """
+
+    rules: _Rules
+    """An artifact; adam, lion, rmsprop or sgd with the settings tuned for the
+    environment; adam:1e-3 with a fixed rate; ARTIFACT@no-dormancy without a feature."""
+    out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("comparison")
+    """Folder for rows and the report."""
+
+    def run(self) -> int:
+        """Run the comparison and print its report."""
+        return _run(self, self.rules, self.out)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate(_RunOptions):
+    """Train agents with one rule and report (needs the extra train).
+
+    An interrupted evaluation resumes when the same command is given again.
+    """
+
+    rule: Annotated[Positional[str], arg(metavar="RULE")]
+    """A rule, as for compare."""
+    out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("evaluation")
+    """Folder for rows and the report."""
+    card: Annotated[pathlib.Path | None, arg(metavar="FOLDER")] = None
+    """The rule's own folder: write the results into its card.json."""
+
+    def run(self) -> int:
+        """Run the evaluation, print its report and fill the card if asked."""
+        if self.card is not None:
+            self._check_card(self.card)
+        status = _run(self, (self.rule,), self.out)
+        if status == 0 and self.card is not None:
+            from learned_opt_rl.evaluation.report import cards
+            from learned_opt_rl.evaluation.runs import compare
+
+            cards.fill_results(self.card, self.out / compare.ROWS)
+            print(self.card / "card.json")
+        return status
+
+    def _check_card(self, folder: pathlib.Path) -> None:
+        from learned_opt_rl.artifacts.card import Card
+
+        name = Card.load(folder / "card.json").name
+        if name != self.rule:
+            raise RefusedError(
+                f"--card {folder} is the card of {name!r}, not of {self.rule!r}; name "
+                "the rule as its card does"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generalize(_RunOptions):
+    """Compare rules along an axis, for example the width of layers.
+
+    Rules are compared at several values of something that a learned rule was trained
+    with, and the results are drawn. An interrupted run resumes like compare. To compare
+    over environments, use compare --suite. Needs the extra train.
+    """
+
+    axis: Positional[Literal["length", "width", "activation", "features"]]
+    """What varies."""
+    rules: _Rules
+    """Rules, as for compare."""
+    values: Annotated[tuple[str, ...], arg(metavar="VALUE ...")] = ()
+    """Values of the axis. length: environment steps; width: of both hidden layers;
+    activation: relu or tanh; features: all, no-dormancy, no-batch-proportion,
+    no-horizon or no-actor-mask. The default is some or all of these."""
+    out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("generalization")
+    """Folder for rows and the report."""
+
+    def run(self) -> int:
+        """Run all comparisons along the axis and print the report."""
+
+        def plan(comparison: "Comparison") -> "Plan":
+            from learned_opt_rl.evaluation.runs import compare, generalize
+
+            values = self.values or None
+            along = generalize.comparisons(self.axis, comparison, values)
+            return compare.together([compare.prepare(one) for one in along])
+
+        return _run(self, self.rules, self.out, plan)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report(_ReportOptions):
+    """Write the report of a comparison's folder again."""
+
+    folder: Annotated[Positional[pathlib.Path], arg(metavar="FOLDER")]
+    """Folder of compare, evaluate or generalize."""
+
+    def run(self) -> int:
+        """Write the report and print its table."""
         from learned_opt_rl.evaluation.runs import compare
 
-        cards.fill_results(options.card, options.out / compare.ROWS)
-        print(options.card / "card.json")
-    return status
+        with warnings_as_lines():
+            with refusals(ValueError):
+                rules = _rules_in(self.folder / compare.ROWS)
+                if rules:
+                    _check_report(self, rules)
+            _print_report(self, self.folder)
+        return 0
 
 
-def run(
-    options: argparse.Namespace,
+def _run(
+    options: _RunOptions,
+    rules: tuple[str, ...],
+    out: pathlib.Path,
     plan_of: Callable[["Comparison"], "Plan"] | None = None,
 ) -> int:
-    """Makes the runs that are missing and the report; returns the exit status."""
+    """Make the runs that are missing and the report; return the exit status."""
     with warnings_as_lines():
         with refusals(ValueError, TypeError, ImportError):
             from learned_opt_rl.evaluation.runs import compare
 
-            comparison = asked(options)
-            _check_folder(options.out)
-            rules = {*comparison.rules, *_rules_of(options.out / compare.ROWS)}
-            _check_report_options(options, rules, comparison.environments)
+            comparison = options.comparison(rules)
+            _check_folder(out)
+            known = {*comparison.rules, *_rules_in(out / compare.ROWS)}
+            _check_report(options, known, comparison.environments)
             plan = (plan_of or compare.prepare)(comparison)
         try:
             with refusals(ValueError):
-                failures = compare.execute(plan, options.out)
+                failures = compare.execute(plan, out)
         except KeyboardInterrupt:
             print(
-                f"stopped; {options.out} keeps what was done, the same command goes on",
+                f"stopped; {out} keeps all finished work. Give the same command again "
+                "to resume",
                 file=sys.stderr,
             )
             return 130
-        _print_report(options, options.out, nothing_is_fine=bool(failures))
+        if not failures or (out / compare.ROWS).exists():
+            _print_report(options, out)
+    print_failures(failures)
+    if failures:
+        print(f"see {out / compare.FAILURES}", file=sys.stderr)
+    return int(bool(failures))
+
+
+def print_failures(failures: Sequence["Failure"]) -> None:
+    """Print one line per failed run on standard error."""
     for failure in failures:
         message = textwrap.shorten(failure.message, 300, placeholder=" ...")
         where = f"{failure.rule} on {failure.environment}"
         print(f"failed: {where}: {message}", file=sys.stderr)
-    if failures:
-        print(f"see {options.out / compare.FAILURES}", file=sys.stderr)
-    return int(bool(failures))
-
-
-def asked(options: argparse.Namespace) -> "Comparison":
-    """What the options of `add_run_options` ask for."""
-    from learned_opt_rl import envs
-    from learned_opt_rl.evaluation.runs.compare import Comparison
-
-    names = options.environments or envs.suite(options.suite)
-    return Comparison(
-        rules=tuple(options.rules),
-        environments=tuple(names),
-        seeds=options.seeds,
-        total_timesteps=options.steps,
-        first_seed=options.first_seed,
-        agent=options.agent,
-        at_once=options.at_once,
-        devices=options.devices,
-        settings=tuple(options.set),
-    )
-
-
-def _report(options: argparse.Namespace) -> int:
-    from learned_opt_rl.evaluation.runs import compare
-
-    with warnings_as_lines():
-        with refusals(ValueError):
-            rules = _rules_of(options.folder / compare.ROWS)
-            if rules:
-                _check_report_options(options, rules)
-        _print_report(options, options.folder)
-    return 0
 
 
 def _check_folder(out: pathlib.Path) -> None:
-    """Folders that cannot be made."""
     for path in (out, *out.parents):
         if path.exists() and not path.is_dir():
             raise ValueError(f"--out {out}: {path} is a file; name a folder")
 
 
-def _rules_of(path: pathlib.Path) -> set[str]:
+def _rules_in(path: pathlib.Path) -> set[str]:
     from learned_opt_rl.rundir import jsonl
 
     return {str(row.get("rule")) for row in jsonl.read(path)}
 
 
-def _check_report_options(
-    options: argparse.Namespace,
+def _check_report(
+    options: _ReportOptions,
     rules: Collection[str],
     environments: Sequence[str] = (),
 ) -> None:
-    """Finds out before the first run what the report of all would not do."""
+    """Refuse report options that cannot work, before the first run starts."""
     from learned_opt_rl.evaluation.report import normalization
 
-    method = options.normalise
+    method = options.normalization
     normalization.check(method, environments)
-    needed = {"normalisation": "adam" if method == "adam" else None}
+    needed = {"normalization": "adam" if method == "adam" else None}
     if method.startswith("rule:"):
-        needed["normalisation"] = method.removeprefix("rule:")
+        needed["normalization"] = method.removeprefix("rule:")
     needed["baseline"] = options.baseline
     for name, rule in needed.items():
         if rule is not None and rule not in rules:
-            value = method if name == "normalisation" else rule
+            value = method if name == "normalization" else rule
             raise ValueError(
-                f"{name}={value} needs runs of {rule!r}, which is none of the rules "
+                f"{name}={value} needs runs of {rule!r}, which is not among the rules "
                 f"{', '.join(sorted(rules))}; run it as well, or choose another"
             )
 
 
-def _print_report(
-    options: argparse.Namespace, folder: pathlib.Path, *, nothing_is_fine: bool = False
-) -> None:
+def _print_report(options: _ReportOptions, folder: pathlib.Path) -> None:
     from learned_opt_rl.evaluation.runs import compare
 
-    if nothing_is_fine and not (folder / compare.ROWS).exists():
-        return
     with refusals(ValueError):
         text, paths = compare.summary(
             folder,
-            normalisation=options.normalise,
+            normalization=options.normalization,
             baseline=options.baseline or "adam",
         )
     print(text)
     for path in paths:
         print(path)
-
-
-@contextlib.contextmanager
-def refusals(
-    *kinds: type[Exception], options: Mapping[str, str] = _OPTIONS
-) -> Iterator[None]:
-    """Makes what is wrong with a request an error of one line, in its own words."""
-    try:
-        yield
-    except kinds as error:
-        fields = rf"(?<![\w.])({'|'.join(options)})="
-        text = re.sub(fields, lambda found: f"{options[found[1]]}=", str(error))
-        raise RefusedError(text) from error
-
-
-@contextlib.contextmanager
-def warnings_as_lines() -> Iterator[None]:
-    """Prints warnings without the code that gave them."""
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"warning: {message}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield

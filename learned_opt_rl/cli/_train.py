@@ -1,198 +1,392 @@
-"""Meta-training: campaigns of evolution, started and gone on with."""
+"""Commands that meta-train rules: es, resume, distill, promote and curve."""
 
-import argparse
+import dataclasses
+import math
 import os
 import pathlib
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from learned_opt_rl.cli import _curve, _distill, _promote
-from learned_opt_rl.cli._compare import RefusedError, refusals, warnings_as_lines
+from tyro.conf import (
+    OmitArgPrefixes,
+    Positional,
+    UseAppendAction,
+    arg,
+    create_mutex_group,
+    subcommand,
+)
+
+from learned_opt_rl.cli._compare import Settings, print_failures
+from learned_opt_rl.cli._errors import RefusedError, refusals, warnings_as_lines
 
 if TYPE_CHECKING:
+    from learned_opt_rl.training.distillation import DistillationConfig, Teacher
     from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
+    from learned_opt_rl.training.promotion import Outcome, Promotion
 
-_NAMES = {"devices": "--devices", "total_timesteps": "horizons"}
-"""What fields are called here, in errors."""
-
-
-def add_command(commands: Any) -> None:
-    """Adds ``train``."""
-    train = commands.add_parser(
-        "train",
-        help="meta-train a learned rule (needs the extra train)",
-        description="Meta-trains learned rules.",
-    )
-    kinds = train.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    start = kinds.add_parser(
-        "es",
-        help="by evolution strategies",
-        description=(
-            "Evolves the weights of a learned rule: each member of a generation trains "
-            "agents from scratch, and their final returns are its fitness. Every "
-            "generation is kept in the folder; what was killed goes on: give the same "
-            "command once more, or `train resume`."
-        ),
-    )
-    start.add_argument(
-        "--preset", metavar="NAME", required=True, help="as open-minatar; see docs"
-    )
-    start.add_argument("--out", type=pathlib.Path, metavar="FOLDER", required=True)
-    start.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="other settings, as population=8 horizons=0:2e5,100:1e6 start=zeros "
-        "agent.hidden=16x16 architecture.width=16",
-    )
-    _add_execution(start)
-    start.set_defaults(run=_start)
-
-    resume = kinds.add_parser("resume", help="go on with a campaign")
-    resume.add_argument(
-        "folder",
-        metavar="FOLDER",
-        help="or the name of an artifact, whose campaign is copied and goes on",
-    )
-    resume.add_argument(
-        "--out",
-        type=pathlib.Path,
-        metavar="FOLDER",
-        help="where an artifact's campaign is copied to (default NAME-campaign)",
-    )
-    _add_execution(resume)
-    resume.set_defaults(run=_resume)
-    _promote.add_command(kinds)
-    _curve.add_command(kinds)
-
-    _distill.add_command(kinds)
+_Where = create_mutex_group(required=False)
 
 
-def _add_execution(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--generations", type=int, help="when it is over")
-    add(
-        "--devices",
-        type=int,
-        help="that share a generation (default 1; all of them with several processes)",
-    )
-    add(
-        "--block",
-        type=int,
-        metavar="RUNS",
-        help="trained side by side on each device; more need more memory (default 1 on "
-        "CPU, 64 elsewhere)",
-    )
-    add(
-        "--dry-run",
-        action="store_true",
-        help="print what it would cost in steps, memory and time, and stop",
-    )
-    add(
-        "--tensorboard",
-        action="store_true",
-        help="write events into FOLDER/tensorboard (needs the extra tensorboard)",
-    )
-    several = parser.add_argument_group("several processes, each started with these")
-    several.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="of the first; auto on Slurm"
-    )
-    several.add_argument("--processes", type=int, metavar="N", help="how many")
-    several.add_argument("--process", type=int, metavar="I", help="which, from 0")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Execution:
+    generations: int | None = None
+    """Number of generations after which the campaign ends."""
+    devices: int | None = None
+    """Devices that share a generation; 1 by default, all with several processes."""
+    block: Annotated[int | None, arg(metavar="RUNS")] = None
+    """Runs trained side by side on each device; more need more memory. The default is 1
+    on a CPU and 64 elsewhere."""
+    dry_run: bool = False
+    """Print the cost in steps, memory and time, and stop."""
+    tensorboard: bool = False
+    """Write events into FOLDER/tensorboard (needs the extra tensorboard)."""
+    coordinator: Annotated[str | None, arg(metavar="HOST:PORT")] = None
+    """Address of the first of several processes; auto on Slurm."""
+    processes: int | None = None
+    """Number of processes, each started with the same command."""
+    process: int | None = None
+    """Index of this process, from 0."""
+
+    def joined(self) -> int:
+        """Join the other processes if asked, and return the number of devices."""
+        import jax
+
+        if self.coordinator is not None:
+            from learned_opt_rl.training.evolution.processes import join
+
+            join(self.coordinator, self.processes, self.process)
+        elif self.processes is not None or self.process is not None:
+            raise ValueError(
+                "--processes and --process need the --coordinator HOST:PORT of the "
+                "first process"
+            )
+        everything = jax.device_count() if self.coordinator is not None else 1
+        return everything if self.devices is None else self.devices
 
 
-def _start(options: argparse.Namespace) -> int:
-    with warnings_as_lines():
-        with refusals(ValueError, ImportError, options=_NAMES):
-            _join(options)
-            config = _asked(options)
-        return _run(config, options.out, options)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Es(_Execution):
+    """Evolve the weights of a learned rule with an evolution strategy.
+
+    Each member of a generation trains agents from scratch; their final returns are its
+    fitness. The folder keeps every generation. A killed campaign resumes with the same
+    command, or with `train resume`.
+    """
+
+    preset: Annotated[str, arg(metavar="NAME")]
+    """Settings of a campaign, for example open-minatar; see the documentation."""
+    out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
+    """Folder of the campaign."""
+    settings: Settings = ()
+    """Other settings, for example population=8 horizons=0:2e5,100:1e6 start=zeros
+    agent.hidden=16x16 architecture.width=16."""
+
+    def run(self) -> int:
+        """Run the campaign."""
+        with warnings_as_lines():
+            with refusals(ValueError, ImportError):
+                devices = self.joined()
+                config = self._config()
+            return _evolve(config, self.out, self, devices)
+
+    def _config(self) -> "EvolutionConfig":
+        from learned_opt_rl.training.evolution import preset
+        from learned_opt_rl.training.evolution.settings import parse
+
+        values = parse(self.settings, preset(self.preset).algorithm)
+        if self.generations is not None:
+            values["generations"] = self.generations
+        return preset(self.preset, **values)
 
 
-def _asked(options: argparse.Namespace) -> "EvolutionConfig":
-    from learned_opt_rl.training.evolution import preset
-    from learned_opt_rl.training.evolution.settings import parse
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resume(_Execution):
+    """Resume a campaign of evolution."""
 
-    settings = parse(options.set, preset(options.preset).algorithm)
-    if options.generations is not None:
-        settings["generations"] = options.generations
-    return preset(options.preset, **settings)
+    folder: Annotated[Positional[str], arg(metavar="FOLDER")]
+    """Folder of a campaign, or the name of an artifact, whose campaign is copied."""
+    out: Annotated[pathlib.Path | None, arg(metavar="FOLDER")] = None
+    """Copy of an artifact's campaign; NAME-campaign by default."""
 
+    def run(self) -> int:
+        """Resume the campaign."""
+        with warnings_as_lines():
+            with refusals(ValueError, ImportError):
+                import jax
 
-def _resume(options: argparse.Namespace) -> int:
-    import dataclasses
+                from learned_opt_rl.training.evolution.folder import read_config
+                from learned_opt_rl.training.promotion.kept import located
 
-    import jax
-
-    with warnings_as_lines():
-        with refusals(ValueError, ImportError, options=_NAMES):
-            from learned_opt_rl.training.evolution.folder import read_config
-            from learned_opt_rl.training.promotion.kept import located
-
-            _join(options)
-            # Of several processes only the first writes, in a dry run none does.
-            writes = not options.dry_run and jax.process_index() == 0
-            folder = located(options.folder, options.out, copy=writes)
-            config = read_config(folder)
-            if options.generations is not None:
-                config = dataclasses.replace(config, generations=options.generations)
-        return _run(config, folder, options)
+                devices = self.joined()
+                # Only the first of several processes writes; a dry run never does.
+                writes = not self.dry_run and jax.process_index() == 0
+                folder = located(self.folder, self.out, copy=writes)
+                config = read_config(folder)
+                if self.generations is not None:
+                    config = dataclasses.replace(config, generations=self.generations)
+            return _evolve(config, folder, self, devices)
 
 
-def _join(options: argparse.Namespace) -> None:
-    """Becomes one of several processes, if so asked, and settles the devices."""
-    import jax
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distill:
+    """Fit the weights of a learned rule to a teacher; takes minutes.
 
-    if options.coordinator is not None:
-        from learned_opt_rl.training.evolution.processes import join
+    The teacher is an artifact or an expression. The same command on a finished folder
+    prints its result; on an unfinished folder it starts again.
+    """
 
-        join(options.coordinator, options.processes, options.process)
-    elif options.processes is not None or options.process is not None:
-        raise ValueError(
-            "--processes and --process need the --coordinator HOST:PORT of the first"
+    teacher: Annotated[str | None, arg(metavar="NAME")] = None
+    """Artifact, path of an expression, or sign_momentum:8e-4."""
+    preset: Annotated[str, arg(metavar="NAME")] = "same"
+    """Settings, for example same, half, short or long."""
+    student: Annotated[str | None, arg(metavar="SIZES")] = None
+    """Network to fit: same, half, open:32, no_features:16 and so on."""
+    steps: int | None = None
+    """Steps of Adam."""
+    sequence: Annotated[int | None, arg(metavar="STEPS")] = None
+    """Steps to unroll over, for example 20 or 100."""
+    inputs: Annotated[str | None, arg(metavar="KIND")] = None
+    """correlated, scaled, paper or visited."""
+    select: Annotated[str | None, arg(metavar="BY")] = None
+    """Choose the best weights by error or by return."""
+    environments: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    """Environments in which agents are trained."""
+    settings: Settings = ()
+    """Other settings, for example learning_rate=1e-3 rounds=2 agent.hidden=16x16."""
+    out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
+    """Folder of the distillation."""
+
+    def run(self) -> int:
+        """Distill and print the best error."""
+        with warnings_as_lines(), refusals(ValueError, ImportError):
+            from learned_opt_rl.training.distillation import distil
+
+            config, teacher = self._config()
+            try:
+                best = distil(config, teacher, self.out)
+            except OSError as error:
+                raise RefusedError(str(error)) from error
+            except KeyboardInterrupt:
+                print("stopped; the same command starts again", file=sys.stderr)
+                return 130
+        score = best.get("return")
+        returned = "" if score is None else f", return {score:.4g}"
+        print(
+            f"best after {best['step']} steps: error {best['error']:.4g} of the "
+            f"teacher's rms{returned}; see {self.out}"
         )
-    if options.devices is None:
-        options.devices = jax.device_count() if options.coordinator is not None else 1
+        return 0
+
+    def _config(self) -> "tuple[DistillationConfig, Teacher]":
+        from learned_opt_rl.agents.config import PPOConfig
+        from learned_opt_rl.rundir import settings
+        from learned_opt_rl.training.distillation import DistillationConfig, configure
+
+        prefix = "agent."
+        agent = [s.removeprefix(prefix) for s in self.settings if s.startswith(prefix)]
+        plain = [s for s in self.settings if not s.startswith(prefix)]
+        values = settings.parse(plain, DistillationConfig)
+        for name in ("teacher", "student", "steps", "sequence", "inputs", "select"):
+            if (value := getattr(self, name)) is not None:
+                values[name] = value
+        if self.environments:
+            values["environments"] = self.environments
+        if agent:
+            values["agent"] = settings.parse(agent, PPOConfig)
+        return configure(self.preset, **values)
 
 
-def _run(
-    config: "EvolutionConfig", folder: pathlib.Path, options: argparse.Namespace
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Promote:
+    """Give the best weights of a run a name among the artifacts of the repository.
+
+    The weights are evaluated beside the current version of that name and tuned Adam.
+    Card, results and the state of the run become an artifact. Weights that are worse
+    than the current version are refused. A killed promotion resumes when the same
+    command is given again.
+    """
+
+    folder: Annotated[Positional[pathlib.Path], arg(metavar="RUN")]
+    """Folder of `train es` or `train distill`."""
+    name: Annotated[str, arg(name="as", metavar="NAME")]
+    """Name of the artifact, for example minatar."""
+    suite: Annotated[str | None, _Where, arg(metavar="NAME")] = None
+    """Suite of environments, for example minatar."""
+    environments: Annotated[tuple[str, ...], _Where, arg(metavar="NAME ...")] = ()
+    """Environments; those of the run by default."""
+    seeds: int = 5
+    """Number of seeds."""
+    first_seed: int = 0
+    """The first seed."""
+    steps: float = 1e6
+    """Environment steps of each run."""
+    baselines: Annotated[tuple[str, ...], arg(metavar="RULE ...")] = ("adam",)
+    """Rules to run beside; known failures are relative to the first."""
+    settings: Settings = ()
+    """Settings of the agent."""
+    at_once: Annotated[int | None, arg(metavar="SEEDS")] = None
+    """Seeds trained together, as for compare."""
+    devices: int = 1
+    """Number of devices that share these seeds."""
+    results: Annotated[pathlib.Path | None, arg(metavar="FILE")] = None
+    """File that receives the rows; results/NAME_STEPS.jsonl by default."""
+    pretrained: Annotated[pathlib.Path | None, arg(metavar="FOLDER")] = None
+    """Folder of the artifacts; the repository's by default."""
+    force: bool = False
+    """Promote weights that are worse; the card records it."""
+    title: str | None = None
+    """Title of the card."""
+    summary: str | None = None
+    """Summary of the card."""
+    failure: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
+    """A known failure for the card, besides those found."""
+
+    def run(self) -> int:
+        """Evaluate and promote the weights."""
+        with warnings_as_lines():
+            try:
+                with refusals(ValueError, TypeError, ImportError):
+                    from learned_opt_rl.training.promotion import promote
+
+                    outcome = promote(self._promotion())
+            except KeyboardInterrupt:
+                print(
+                    f"stopped; {self.folder} keeps all finished work. Give the same "
+                    "command again to resume",
+                    file=sys.stderr,
+                )
+                return 130
+            except OSError as error:
+                raise RefusedError(
+                    f"{error}; {self.name!r} is unchanged, and {self.folder} keeps all "
+                    "finished runs. Give the same command again to resume"
+                ) from error
+        return self._print(outcome)
+
+    def _promotion(self) -> "Promotion":
+        from learned_opt_rl import envs
+        from learned_opt_rl.training.promotion import Promotion
+
+        names = envs.suite(self.suite) if self.suite else self.environments
+        return Promotion(
+            run=self.folder,
+            name=self.name,
+            environments=tuple(names),
+            seeds=self.seeds,
+            total_timesteps=self.steps,
+            first_seed=self.first_seed,
+            baselines=self.baselines,
+            settings=self.settings,
+            at_once=self.at_once,
+            devices=self.devices,
+            pretrained=self.pretrained,
+            results=self.results,
+            force=self.force,
+            title=self.title,
+            summary=self.summary,
+            failures=self.failure,
+        )
+
+    def _print(self, outcome: "Outcome") -> int:
+        print_failures(outcome.failed)
+        if outcome.folder is None:
+            print(
+                "nothing was promoted; give the same command to try again",
+                file=sys.stderr,
+            )
+            return 1
+        if outcome.verdict is not None:
+            print(outcome.verdict.text)
+        print(f"{self.name}: {outcome.folder / 'card.json'}")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Draw a campaign from its log.jsonl (needs the extra eval).
+
+    The picture shows the fitness of the members and of the mean over generations, and
+    the return of the mean in each environment.
+    """
+
+    folder: Annotated[Positional[pathlib.Path], arg(metavar="FOLDER")]
+    """Folder of a campaign."""
+    out: Annotated[pathlib.Path | None, arg(metavar="FILE")] = None
+    """The picture; FOLDER/curve.png by default."""
+    reference: Annotated[tuple[str, ...], arg(metavar="NAME=FITNESS ...")] = ()
+    """Horizontal lines to compare with, for example sgd=1.9."""
+
+    def run(self) -> int:
+        """Draw the picture and print its path."""
+        with refusals(ValueError, ImportError, OSError):
+            references = dict(map(_reference, self.reference))
+            # These imports wait until here because they load jax and matplotlib.
+            from learned_opt_rl.rundir import jsonl
+            from learned_opt_rl.training.evolution.curve import CURVE, draw
+            from learned_opt_rl.training.evolution.folder import LOG
+
+            log = self.folder / LOG
+            if not log.exists():
+                raise ValueError(f"{log} does not exist; give the folder of a campaign")
+            path, rows = self.out or self.folder / CURVE, jsonl.read(log)
+            if not all("generation" in row for row in rows):
+                raise ValueError(
+                    f"{log} is not the log of a campaign; give the folder of one"
+                )
+            draw(rows, path, references)
+        print(path)
+        return 0
+
+
+_Train = (
+    Annotated[Es, subcommand("es")]
+    | Annotated[Resume, subcommand("resume")]
+    | Annotated[Distill, subcommand("distill")]
+    | Annotated[Promote, subcommand("promote")]
+    | Annotated[Curve, subcommand("curve")]
+)
+Train = Annotated[
+    OmitArgPrefixes[_Train],
+    subcommand("train", description="Meta-train rules (needs the extra train)."),
+]
+"""All commands of ``train``, for tyro."""
+
+
+def _evolve(
+    config: "EvolutionConfig", folder: pathlib.Path, options: _Execution, devices: int
 ) -> int:
     import jax
 
     from learned_opt_rl.training.evolution import Campaign, Execution
     from learned_opt_rl.training.evolution.folder import CONFIG
 
-    execution = Execution(options.devices, options.block, options.tensorboard)
+    execution = Execution(devices, options.block, options.tensorboard)
     campaign = Campaign(config, folder, execution)
+    resume = f"`learned-opt-rl train resume {folder}`"
     try:
-        with refusals(ValueError, ImportError, options=_NAMES):
+        with refusals(ValueError, ImportError):
             _estimate(campaign, options.dry_run)
             if options.dry_run:
                 return 0
             standing = campaign.run()
     except KeyboardInterrupt:
-        kept = f"{folder} keeps every generation that was done; go on with "
-        kept += f"`learned-opt-rl train resume {folder}`"
+        kept = f"{folder} keeps every finished generation; resume with {resume}"
         if not (folder / CONFIG).exists():
             kept = "nothing has begun"
         print(f"stopped; {kept}", file=sys.stderr, flush=True)
-        # The generation still runs; jax, taken down under it, would crash.
+        # The generation still runs. If jax were shut down under it, it would crash.
         os._exit(130)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise RefusedError(
             f"--block {campaign.block} needs more memory than a device has; give a "
-            f"smaller one ({folder} keeps every generation that was done)"
+            f"smaller one ({folder} keeps every finished generation)"
         ) from error
     except OSError as error:
         raise RefusedError(
-            f"{error}; what {folder} held is still there, go on with `learned-opt-rl "
-            f"train resume {folder}`"
+            f"{error}; {folder} keeps every finished generation, resume with {resume}"
         ) from error
     print(
         f"{int(standing.search.generation)} generations done; the best mean, of "
@@ -203,7 +397,7 @@ def _run(
 
 
 def _estimate(campaign: "Campaign", only: bool) -> None:
-    """Prints what is left of a campaign: on standard output if that is all."""
+    """Print the remaining cost of a campaign, on standard output in a dry run."""
     import jax
 
     estimate = campaign.estimate()
@@ -212,3 +406,14 @@ def _estimate(campaign: "Campaign", only: bool) -> None:
     print(estimate, file=sys.stdout if only else sys.stderr, flush=True)
     if estimate.warning():
         warnings.warn(str(estimate.warning()), stacklevel=1)
+
+
+def _reference(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not name or not math.isfinite(number):
+        raise ValueError(f"--reference {text!r} is not NAME=FITNESS, as in sgd=1.9")
+    return name, number
