@@ -1,9 +1,9 @@
-import argparse
 import dataclasses
 import json
 import shlex
 
 import pytest
+import tyro
 
 from learned_opt_rl import agents
 from learned_opt_rl.cli import _compare
@@ -47,9 +47,8 @@ def parsed(command):
     """What the command line makes of a command, which must be one of its own."""
     words = shlex.split(command)
     assert words[:2] == ["learned-opt-rl", "evaluate"]
-    parser = argparse.ArgumentParser()
-    _compare.add_commands(parser.add_subparsers())
-    return _compare.asked(parser.parse_args(words[1:]))
+    given = tyro.cli(_compare.Evaluate, args=words[2:])
+    return given.comparison((given.rule,))
 
 
 def test_each_setting_is_a_result_of_its_own(tmp_path):

@@ -66,7 +66,7 @@ def test_the_baseline_is_one_where_there_is_no_adam():
     ],
 )
 def test_methods_are_refused_before_there_are_rows(method, environments):
-    with pytest.raises(ValueError, match=f"normalisation='{method}'"):
+    with pytest.raises(ValueError, match=f"normalization='{method}'"):
         check(method, environments)
     check("optimal", ["CartPole-v1", "Breakout-MinAtar"])
 
@@ -96,7 +96,7 @@ def test_environments_without_a_positive_reference_are_left_out_aloud():
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ("adm", "normalisation='adm' is unknown; choose one of auto, adam"),
+        ("adm", "normalization='adm' is unknown; choose one of auto, adam"),
         ("adam", "no row is of the rule 'adam'; run it as well"),
         ("rule:box", "no row is of the rule 'box'"),
         ("published", "'published' has no positive reference for mine"),

@@ -124,7 +124,7 @@ def test_numbers_are_those_of_the_statistics(tmp_path, without_plots):
     data = json.loads(written(tmp_path, rows)["report.json"])
     (setting,) = data["settings"]
     (found,) = gather.gather(rows)
-    assert setting["normalisation"]["method"] == "adam"
+    assert setting["normalization"]["method"] == "adam"
     iqm = statistics.aggregate(found.scores.matrices["adam"])["IQM"]
     assert setting["aggregates"]["adam"]["IQM"] == iqm.to_dict()
     assert setting["aggregates"]["adam"]["mean"]["value"] == pytest.approx(1)
@@ -180,10 +180,10 @@ def test_without_adam_the_report_says_so(without_plots, tmp_path):
     files = written(tmp_path, rows)
     assert "No row is of the baseline adam" in Page(files["report.html"]).text
     (setting,) = json.loads(files["report.json"])["settings"]
-    assert setting["normalisation"]["method"] == "raw"
+    assert setting["normalization"]["method"] == "raw"
     assert "optimality gap" not in setting["aggregates"].get("lion", {})
     with pytest.raises(ValueError, match="no row is of the rule 'adam'"):
-        write.write(tmp_path, normalisation="adam")
+        write.write(tmp_path, normalization="adam")
 
 
 def test_runs_that_all_failed_are_reported(without_plots, tmp_path):
@@ -315,7 +315,7 @@ def test_another_baseline_is_compared_with_everywhere(tmp_path, without_plots):
     files = written(tmp_path, rows, baseline="adam:1e-3")
     (setting,) = json.loads(files["report.json"])["settings"]
     assert setting["baseline"] == "adam:1e-3"
-    assert setting["normalisation"]["method"] == "rule:adam:1e-3"
+    assert setting["normalization"]["method"] == "rule:adam:1e-3"
     assert set(setting["probability_of_improvement"]) == {"lion"}
     text = Page(files["report.html"]).text
     for words in ("minus adam:1e-3, paired", "P(better than adam:1e-3)"):

@@ -296,7 +296,7 @@ def test_an_interrupt_is_told_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(running, "_train", interrupted)
     command = ["train", "distill", "--teacher", "random:0", "--student", "open:4"]
     assert cli.main([*command, "--out", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "stopped; the same command starts anew\n"
+    assert capsys.readouterr().err == "stopped; the same command starts again\n"
 
 
 def test_the_command_refuses_in_one_line(tmp_path, capsys):

@@ -93,7 +93,7 @@ def _setting(result: Results) -> dict[str, Any]:
         "label": result.setting.label,
         "variant": result.setting.variant,
         "results": [_measures(m) for m in result.measures],
-        "normalisation": {
+        "normalization": {
             "method": result.normalised.method,
             "description": result.normalised.description,
             "references": result.normalised.references,

@@ -61,7 +61,7 @@ def check(method: str, environments: Sequence[str] = ()) -> None:
     """
     if method not in METHODS and not re.fullmatch("rule:.+", method):
         raise ValueError(
-            f"normalisation={method!r} is unknown; choose one of {', '.join(METHODS)}"
+            f"normalization={method!r} is unknown; choose one of {', '.join(METHODS)}"
         )
     if method.startswith("published"):
         found = set(published(_optimizer(method)))
@@ -86,7 +86,7 @@ def _has_optimum(environment: str) -> bool:
 
 def _no_reference(method: str, environments: Sequence[str]) -> ValueError:
     return ValueError(
-        f"normalisation={method!r} has no positive reference for "
+        f"normalization={method!r} has no positive reference for "
         f"{', '.join(environments)}; choose another of {', '.join(METHODS)}"
     )
 
@@ -237,7 +237,7 @@ def _references(
     rule = "adam" if method == "adam" else method.removeprefix("rule:")
     if rule not in found:
         raise ValueError(
-            f"normalisation={method!r}, but no row is of the rule {rule!r}; run it as "
+            f"normalization={method!r}, but no row is of the rule {rule!r}; run it as "
             f"well, or choose another of {', '.join(METHODS)}"
         )
     means = {g: float(np.mean([*seeds.values()])) for g, seeds in found[rule].items()}

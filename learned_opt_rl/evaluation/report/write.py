@@ -28,15 +28,15 @@ ROWS, FAILURES = "rows.jsonl", "failures.jsonl"
 def write(
     folder: str | pathlib.Path,
     *,
-    normalisation: str = "auto",
+    normalization: str = "auto",
     baseline: str = BASELINE,
 ) -> list[pathlib.Path]:
     """Writes the report of a comparison beside its rows.
 
     Args:
         folder: With ``rows.jsonl``, and ``failures.jsonl`` if something raised.
-        normalisation: How returns are brought to a common scale, one of
-            `normalisation.METHODS`.
+        normalization: How returns are brought to a common scale, one of
+            `normalization.METHODS`.
         baseline: The rule that others are compared with.
 
     Returns:
@@ -46,7 +46,7 @@ def write(
         matplotlib no pictures, and the page says so.
 
     Raises:
-        ValueError: If there are no rows, one is damaged, or the normalisation is
+        ValueError: If there are no rows, one is damaged, or the normalization is
             unknown or has no reference.
 
     Example:
@@ -58,7 +58,7 @@ def write(
     folder = pathlib.Path(folder)
     rows = _sorted(comparable.checked(jsonl.read(folder / ROWS), f"{folder / ROWS}"))
     failures = sorted(jsonl.read(folder / FAILURES), key=json.dumps)
-    found = gather.gather(rows, normalisation, baseline=baseline)
+    found = gather.gather(rows, normalization, baseline=baseline)
     data = as_json.to_json(rows, found, failures)
     pictures = page.draw(found, folder / "plots")
     contents = {
@@ -73,13 +73,13 @@ def write(
 
 
 def summary_text(
-    rows: Iterable[Row], *, normalisation: str = "auto", baseline: str = BASELINE
+    rows: Iterable[Row], *, normalization: str = "auto", baseline: str = BASELINE
 ) -> str:
     """The most important results for a terminal.
 
     Args:
         rows: From `jsonl.read` or `runs.run`.
-        normalisation: As for `write`.
+        normalization: As for `write`.
         baseline: As for `write`.
 
     Returns:
@@ -97,7 +97,7 @@ def summary_text(
     parts = []
     chosen = _sorted(comparable.checked(rows))
     for result in gather.gather(
-        chosen, normalisation, baseline=baseline, intervals=False
+        chosen, normalization, baseline=baseline, intervals=False
     ):
         parts += [result.setting.label] if result.setting.label else []
         parts.append(

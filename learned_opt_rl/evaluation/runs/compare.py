@@ -188,7 +188,7 @@ def summary(folder: pathlib.Path, **how: Any) -> tuple[str, list[pathlib.Path]]:
 
     Args:
         folder: With its ``rows.jsonl``.
-        **how: ``normalisation`` and ``baseline`` of `write.write`.
+        **how: ``normalization`` and ``baseline`` of `write.write`.
 
     Returns:
         A summary for the terminal, and the files written.
