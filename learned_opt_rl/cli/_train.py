@@ -160,11 +160,11 @@ class Distill:
     def run(self) -> int:
         """Distill and print the best error."""
         with warnings_as_lines(), refusals(ValueError, ImportError):
-            from learned_opt_rl.training.distillation import distil
+            from learned_opt_rl.training.distillation import distill
 
             config, teacher = self._config()
             try:
-                best = distil(config, teacher, self.out)
+                best = distill(config, teacher, self.out)
             except OSError as error:
                 raise RefusedError(str(error)) from error
             except KeyboardInterrupt:
