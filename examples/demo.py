@@ -1,13 +1,13 @@
-"""Three optimisers, one agent, one game: what a learned optimiser does in your loop.
+"""Compare a learned optimizer with Adam in PPO on one game.
 
-Trains PPO on MinAtar's Breakout with the bundled learned optimiser, with Adam as most
-people run it, and with Adam tuned and annealed for this very game. Run it with
-``make demo``; it takes a few minutes on two cores and leaves a picture of the learning
-curves and the raw results in ``demo/``.
+The demo trains PPO on MinAtar's Breakout with three optimizers: the bundled learned
+optimizer, Adam with a fixed learning rate, and Adam tuned and annealed for this game.
+Run ``make demo``. The demo takes a few minutes on two cores and writes learning curves
+and raw results to ``demo/``.
 
-The bundled optimiser imitates a formula, evolved signs of momenta, and does not beat a
-tuned Adam: its card says what it is. What the authors' released OPEN does with ten
-times as many steps is in the README.
+The bundled optimizer imitates an evolved expression and does not beat a tuned Adam; see
+its card. The README lists results of the authors' released OPEN with ten times as many
+steps.
 """
 
 import argparse
@@ -24,7 +24,7 @@ ENVIRONMENT = "Breakout-MinAtar"
 
 
 def main() -> None:
-    """Runs the demonstration."""
+    """Run the demo."""
     options = _options()
     config = PPOConfig(total_timesteps=options.steps)
     seeds = range(options.seeds)
@@ -46,14 +46,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--steps", type=float, default=1e6, help="environment steps (default 1e6)")
-    add("--seeds", type=int, default=3, help="agents per optimiser (default 3)")
+    add("--seeds", type=int, default=3, help="seeds per optimizer (default 3)")
     add(
         "--rules",
         nargs="+",
         default=["minatar", "adam:1e-3", "adam"],
-        help="optimisers; adam:1e-3 has a fixed rate, adam is tuned and annealed",
+        help="optimizers; adam:1e-3 has a fixed rate, adam is tuned and annealed",
     )
-    add("--out", type=pathlib.Path, default=pathlib.Path("demo"), help="where to")
+    add("--out", type=pathlib.Path, default=pathlib.Path("demo"), help="output folder")
     return parser.parse_args()
 
 

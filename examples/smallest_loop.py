@@ -1,4 +1,4 @@
-"""The smallest loop around a learned optimiser: it goes where Adam went."""
+"""Train a linear model with a learned optimizer in place of Adam."""
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,11 @@ from learned_opt_rl import Horizon, open_rl
 
 x = jax.random.normal(jax.random.key(0), (64, 4))
 y = x @ jnp.array([1.0, -2.0, 0.5, 0.0])
-params = {"critic": {"w": jnp.zeros(4), "b": jnp.zeros(())}}  # the name: no noise
+params = {"critic": {"w": jnp.zeros(4), "b": jnp.zeros(())}}  # a critic gets no noise
 
 
 def loss(params):
-    """Squared error of a linear value function."""
+    """Return the squared error of a linear value function."""
     return jnp.mean((x @ params["critic"]["w"] + params["critic"]["b"] - y) ** 2)
 
 

@@ -1,4 +1,4 @@
-"""Write the weights of sign-momentum and print the sha256 its card has to state."""
+"""Write the weights of sign-momentum and print the sha256 for its card."""
 
 import pathlib
 

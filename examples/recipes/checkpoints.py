@@ -1,7 +1,7 @@
-"""Save and resume a run, three ways; the resumed run is the same to the last bit.
+"""Save and resume a run in three ways. The resumed run is bit-identical.
 
-The optimiser's state is a tuple of arrays, and holds all there is: momenta, the count
-of its steps, and the key of its noise.
+The optimizer's state is a tuple of arrays. It contains the momenta, the step count and
+the key of the noise.
 """
 
 import pathlib
@@ -19,7 +19,7 @@ from learned_opt_rl import Horizon, open_rl
 
 # [orbax]
 def orbax(run, folder):
-    """Through a folder of orbax's."""
+    """Save and restore with orbax."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder / "run", run)
         checkpointer.wait_until_finished()
@@ -28,14 +28,14 @@ def orbax(run, folder):
 
 # [equinox]
 def equinox(run, folder):
-    """Through a file of Equinox's."""
+    """Save and restore with Equinox."""
     eqx.tree_serialise_leaves(folder / "run.eqx", run)
     return eqx.tree_deserialise_leaves(folder / "run.eqx", jax.eval_shape(lambda: run))
 
 
 # [npz]
 def npz(run, folder):
-    """Through a plain npz file."""
+    """Save and restore with a plain npz file."""
     leaves, structure = jax.tree.flatten(run)
     np.savez(folder / "run.npz", *leaves)
     with np.load(folder / "run.npz") as file:
@@ -50,7 +50,7 @@ tx = optax.chain(optax.clip_by_global_norm(0.5), rule)
 
 @jax.jit
 def step(run):
-    """One gradient, one update of parameters and state."""
+    """Apply one gradient update to the parameters and the state."""
     params, state = run
     grads = jax.grad(lambda p: ((jnp.tanh(x @ p["actor"]) - x) ** 2).mean())(params)
     updates, state = tx.update(grads, state, params)
@@ -58,14 +58,14 @@ def step(run):
 
 
 def train(run):
-    """Half of the whole training."""
+    """Run half of the training."""
     for _ in range(30):
         run = step(run)
     return run
 
 
 def same(a, b):
-    """Whether all arrays are the same to the last bit."""
+    """Check whether all arrays are bit-identical."""
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
 
 

@@ -1,4 +1,4 @@
-"""Equinox: filter the model for the optimiser, and mind its [out, in] kernels."""
+"""Equinox: filter the model for the optimizer, and handle its [out, in] kernels."""
 
 import equinox as eqx
 import jax
@@ -12,14 +12,14 @@ x = jax.random.normal(jax.random.key(0), (128, 4))
 
 
 class Agent(eqx.Module):
-    """The names of its fields tell actor from critic."""
+    """An agent whose field names identify the actor and the critic."""
 
     actor: eqx.nn.MLP
     critic: eqx.nn.MLP
 
 
 def loss(agent):
-    """Two regressions, and the dormancy of every neuron besides."""
+    """Return the sum of two regression losses, and the dormancy of every neuron."""
     seen = activations(agent.actor), activations(agent.critic)
     (_, logits), (_, value) = seen
     return ((logits - x[:, 1:]) ** 2).mean() + (value**2).mean(), dormancy(agent, seen)
@@ -27,26 +27,26 @@ def loss(agent):
 
 # [dormancy]
 def activations(network):
-    """What every layer of a network says of the data."""
+    """Return the activations of every layer of a network."""
     hidden = jax.nn.relu(jax.vmap(network.layers[0])(x))
     return hidden, jax.vmap(network.layers[1])(hidden)
 
 
 def layer_dormancy(layer, activation):
-    """A value per neuron, which is the first axis of an Equinox parameter."""
+    """Broadcast one value per neuron along the first axis of each parameter."""
     level = features.dormancy(activation)
     return jax.tree.map(lambda p: jnp.broadcast_to(level, p.shape[::-1]).T, layer)
 
 
 def dormancy(agent, seen):
-    """The dormancy of all layers, as a tree like the agent's parameters."""
+    """Return the dormancy of all layers as a tree like the agent's parameters."""
     params = eqx.filter(agent, eqx.is_inexact_array)
     levels = map(layer_dormancy, layers(params), [*seen[0], *seen[1]])
     return eqx.tree_at(layers, params, list(levels))
 
 
 def layers(agent):
-    """All layers, in the order of ``seen``."""
+    """Return all layers in the order of ``seen``."""
     return [*agent.actor.layers, *agent.critic.layers]
 
 
@@ -62,7 +62,7 @@ state = tx.init(eqx.filter(agent, eqx.is_inexact_array))
 
 @eqx.filter_jit
 def step(agent, state):
-    """One gradient, one update; dormancy may be left out."""
+    """Apply one gradient update. Dormancy is optional."""
     grads, dormancy = eqx.filter_grad(loss, has_aux=True)(agent)
     params = eqx.filter(agent, eqx.is_inexact_array)
     updates, state = tx.update(grads, state, params, dormancy=dormancy)

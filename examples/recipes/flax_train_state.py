@@ -1,8 +1,8 @@
-"""Flax's TrainState: the plain way, and the way that passes dormancy on.
+"""Flax's TrainState, without and with dormancy.
 
 ``TrainState.apply_gradients`` calls ``tx.update(grads, opt_state, params)``, which is
-all a learned optimiser needs. It has no way to hand on more: an agent that knows its
-dormancy writes out the three lines of ``apply_gradients``.
+enough for a learned optimizer. It cannot forward other arguments. To pass dormancy,
+write out the three lines of ``apply_gradients``.
 """
 
 import jax
@@ -17,11 +17,11 @@ x = jax.random.normal(jax.random.key(0), (128, 4))
 
 
 class ActorCritic(nn.Module):
-    """Two networks whose layers say by name which of them they belong to."""
+    """Two networks with the network's name in the name of each layer."""
 
     @nn.compact
     def __call__(self, x):
-        """Logits and a value for each row."""
+        """Return logits and a value for each row."""
         h = nn.relu(nn.Dense(32, name="actor_0")(x))
         logits = nn.Dense(3, name="actor_1")(h)
         h = nn.relu(nn.Dense(32, name="critic_0")(x))
@@ -29,7 +29,7 @@ class ActorCritic(nn.Module):
 
 
 def loss(params):
-    """Two regressions, and the dormancy of every neuron besides."""
+    """Return the sum of two regression losses, and the dormancy of every neuron."""
     (logits, value), dormancy = features.linen_dormancy(model, params, x)
     return ((logits - x[:, 1:]) ** 2).mean() + (value**2).mean(), dormancy
 
@@ -43,14 +43,14 @@ agent = TrainState.create(apply_fn=model.apply, params=params, tx=tx)
 
 
 def plain_step(agent):
-    """As with any optimiser."""
+    """Apply one update, as with any optimizer."""
     grads, _ = jax.grad(loss, has_aux=True)(agent.params)
     return agent.apply_gradients(grads=grads)
 
 
 # [dormancy]
 def dormancy_step(agent):
-    """What apply_gradients does, with dormancy."""
+    """Apply one update like apply_gradients, with dormancy."""
     grads, dormancy = jax.grad(loss, has_aux=True)(agent.params)
     updates, opt_state = agent.tx.update(
         grads, agent.opt_state, agent.params, dormancy=dormancy

@@ -1,4 +1,4 @@
-"""Haiku: its parameters are a dict per module, and so may be the dormancy."""
+"""Haiku: pass parameters and dormancy as one dict per module."""
 
 import haiku as hk
 import jax
@@ -11,7 +11,7 @@ x = jax.random.normal(jax.random.key(0), (128, 4))
 
 
 def forward(x):
-    """What each layer says, under the name of its module."""
+    """Return the activations of each layer under the name of its module."""
     seen = {"actor_0": jax.nn.relu(hk.Linear(32, name="actor_0")(x))}
     seen["actor_1"] = hk.Linear(3, name="actor_1")(seen["actor_0"])
     seen["critic_0"] = jax.nn.relu(hk.Linear(32, name="critic_0")(x))
@@ -20,7 +20,7 @@ def forward(x):
 
 
 def loss(params):
-    """Two regressions, and the activations besides."""
+    """Return the sum of two regression losses, and the activations."""
     seen = network.apply(params, x)
     logits, value = seen["actor_1"], seen["critic_1"]
     return ((logits - x[:, 1:]) ** 2).mean() + (value**2).mean(), seen
@@ -36,9 +36,9 @@ state = tx.init(params)
 
 @jax.jit
 def step(params, state):
-    """One gradient, one update; one value per neuron serves a module's w and b."""
+    """Apply one update. A module's w and b share one dormancy value per neuron."""
     grads, seen = jax.grad(loss, has_aux=True)(params)
-    dormancy = jax.tree.map(features.dormancy, seen)  # may be left out
+    dormancy = jax.tree.map(features.dormancy, seen)  # optional
     updates, state = tx.update(grads, state, params, dormancy=dormancy)
     return optax.apply_updates(params, updates), state
 

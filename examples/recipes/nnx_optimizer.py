@@ -1,4 +1,4 @@
-"""Flax nnx: nnx.Optimizer hands its keyword arguments on to the learned optimiser."""
+"""Flax nnx: nnx.Optimizer forwards keyword arguments to the learned optimizer."""
 
 import jax
 import optax
@@ -11,32 +11,32 @@ x = jax.random.normal(jax.random.key(0), (128, 4))
 
 
 class MLP(nnx.Module):
-    """One hidden layer."""
+    """A network with one hidden layer."""
 
     def __init__(self, outputs, rngs):
-        """Draws the parameters."""
+        """Initialize the parameters."""
         self.linear_0 = nnx.Linear(4, 32, rngs=rngs)
         self.linear_1 = nnx.Linear(32, outputs, rngs=rngs)
 
     def __call__(self, x):
-        """The outputs for each row."""
+        """Return the outputs for each row."""
         return self.linear_1(nnx.relu(self.linear_0(x)))
 
 
 class Agent(nnx.Module):
-    """The names of its attributes tell actor from critic."""
+    """An agent whose attribute names identify the actor and the critic."""
 
     def __init__(self, rngs):
-        """Draws the parameters."""
+        """Initialize the parameters."""
         self.actor, self.critic = MLP(3, rngs), MLP(1, rngs)
 
     def __call__(self, x):
-        """Logits and a value for each row."""
+        """Return logits and a value for each row."""
         return self.actor(x), self.critic(x)
 
 
 def loss(model):
-    """Two regressions, and the dormancy of every neuron besides."""
+    """Return the sum of two regression losses, and the dormancy of every neuron."""
     (logits, value), dormancy = features.nnx_dormancy(model, x)
     return ((logits - x[:, 1:]) ** 2).mean() + (value**2).mean(), dormancy
 
@@ -50,7 +50,7 @@ optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
 
 @nnx.jit
 def step(model, optimizer):
-    """One gradient, one update; dormancy may be left out."""
+    """Apply one gradient update. Dormancy is optional."""
     grads, dormancy = nnx.grad(loss, has_aux=True)(model)
     optimizer.update(model, grads, dormancy=dormancy)
 

@@ -1,4 +1,4 @@
-"""A learned optimiser inside optax's wrappers, and what to mind with each."""
+"""Use a learned optimizer inside optax's wrappers, with notes on each wrapper."""
 
 import jax
 import jax.numpy as jnp
@@ -16,25 +16,25 @@ class ActorCritic(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        """Logits and a value for each row."""
+        """Return logits and a value for each row."""
         h = nn.relu(nn.Dense(32, name="torso")(x))
         return nn.Dense(3, name="actor")(h), nn.Dense(1, name="critic")(h)
 
 
 def loss(params):
-    """Two regressions, and the dormancy of every neuron besides."""
+    """Return the sum of two regression losses, and the dormancy of every neuron."""
     (logits, value), dormancy = features.linen_dormancy(model, params, x)
     return ((logits - x[:, 1:]) ** 2).mean() + (value**2).mean(), dormancy
 
 
 def learned(steps=STEPS):
-    """The rule that the wrappers go around."""
+    """Return the rule that the examples below wrap."""
     rule = open_rl.pretrained("minatar", horizon=Horizon(steps))
     return optax.chain(optax.clip_by_global_norm(0.5), rule)
 
 
 # [multi_transform]
-# Adam for the critic. Dormancy goes through the masks only if it is asked to.
+# Use Adam for the critic. The masks apply to dormancy only with the last option.
 labels = {"params": {"torso": "learned", "actor": "learned", "critic": "adam"}}
 multi_transform = optax.multi_transform(
     {"learned": learned(), "adam": optax.adam(1e-2)},
@@ -42,7 +42,7 @@ multi_transform = optax.multi_transform(
     mask_compatible_extra_args=True,
 )
 # [masked]
-# A frozen torso. What is masked passes unchanged, so it needs a zero of its own.
+# Freeze the torso. Masked updates pass through unchanged, so set them to zero.
 frozen = {"params": {"torso": True, "actor": False, "critic": False}}
 trained = jax.tree.map(lambda is_frozen: not is_frozen, frozen)
 masked = optax.chain(
@@ -50,15 +50,15 @@ masked = optax.chain(
     optax.masked(optax.set_to_zero(), frozen),
 )
 # [MultiSteps]
-# Gradients of 3 calls make one update, so the horizon is a third as long; in PPO's,
+# The gradients of 3 calls make one update, so divide the horizon by 3. For PPO, use
 # Horizon.ppo(..., minibatches=minibatches // 3).
 multi_steps = optax.MultiSteps(learned(STEPS // 3), every_k_schedule=3)
 # [inject_hyperparams]
-# There is no learning rate to inject; a factor on the update can be.
+# The rule has no learning rate to inject, so scale its update by a factor.
 scale = optax.inject_hyperparams(optax.scale)(step_size=optax.linear_schedule(2, 1, 99))
 injected = optax.chain(learned(), scale)
 # [apply_if_finite]
-# One NaN in a gradient would stay in the momenta for good.
+# Without this wrapper, one NaN in a gradient stays in the momenta forever.
 if_finite = optax.apply_if_finite(learned(), max_consecutive_errors=5)
 # [end]
 model = ActorCritic()
@@ -66,7 +66,7 @@ params = model.init(jax.random.key(1), x)
 
 
 def train(tx, has_nan):
-    """Parameters after all steps, one of which may see a gradient of NaN."""
+    """Train for all steps. With ``has_nan``, one gradient is NaN."""
 
     def step(carry, i):
         params, state = carry

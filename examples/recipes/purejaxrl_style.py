@@ -1,7 +1,7 @@
-"""PPO as purejaxrl wires it: one module, one TrainState, and one line that is new.
+"""PPO in the style of purejaxrl: one module, one TrainState, one new optimizer.
 
-Its layers are called Dense_0 to Dense_5, so only ``networks=`` can tell which are the
-actor's: those explore. The learning rate and its annealing go. (Less its value clip.)
+``networks=`` assigns the layers Dense_0 to Dense_5 to the actor and the critic. The
+learning rate and its annealing are gone. Unlike purejaxrl, this does not clip values.
 """
 
 import gymnax
@@ -19,11 +19,11 @@ ENVS, STEPS, EPOCHS, MINIBATCHES, ROLLOUTS = 16, 128, 4, 4, 30
 
 
 class ActorCritic(nn.Module):
-    """Two networks that share nothing but a scope."""
+    """Two networks that share only a scope."""
 
     @nn.compact
     def __call__(self, x):
-        """Log-probabilities of the actions and the value of each observation."""
+        """Return the actions' log-probabilities and the value of each observation."""
         h = nn.tanh(nn.Dense(64)(nn.tanh(nn.Dense(64)(x))))
         log_probs = nn.log_softmax(nn.Dense(2)(h))
         h = nn.tanh(nn.Dense(64)(nn.tanh(nn.Dense(64)(x))))
@@ -40,7 +40,7 @@ tx = optax.chain(optax.clip_by_global_norm(0.5), rule)
 train_state = TrainState.create(apply_fn=network.apply, params=params, tx=tx)
 # [end]
 env, env_params = gymnax.make("CartPole-v1")
-env = LegacyStepAPIWrapper(LogWrapper(env))  # since gymnax 1.0 steps give six values
+env = LegacyStepAPIWrapper(LogWrapper(env))  # since gymnax 1.0, step returns six values
 reset, env_step = jax.vmap(env.reset, (0, None)), jax.vmap(env.step, (0, 0, 0, None))
 
 

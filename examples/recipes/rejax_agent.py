@@ -1,7 +1,7 @@
-"""rejax: its PPO hard-codes Adam in one method, which a subclass replaces.
+"""rejax: override the method of its PPO that creates Adam.
 
-Needs ``pip install rejax`` (0.1.3), which none of our extras includes, because it
-brings a nightly build of TensorFlow Probability.
+This recipe needs ``pip install rejax`` (0.1.3). None of our extras includes rejax,
+because it installs a nightly build of TensorFlow Probability.
 """
 
 import gymnax
@@ -15,8 +15,8 @@ from rejax.algos.algorithm import register_init
 from learned_opt_rl import Horizon, open_rl
 
 # [wiring]
-# Actor and critic have a TrainState each, so their paths do not say which is which;
-# and by name the actor's head would come before the layers below it.
+# Actor and critic each have a TrainState, so the paths do not contain the network's
+# name. Sorted by name, the actor's head would come before the layers below it.
 NETWORKS = {
     "actor_ts": {"actor": ["features/Dense_0", "features/Dense_1", "action_logits"]},
     "critic_ts": {"critic": "Dense_[0-2]/"},
@@ -24,11 +24,11 @@ NETWORKS = {
 
 
 class LearnedPPO(PPO):
-    """rejax's PPO with a learned optimiser."""
+    """rejax's PPO with a learned optimizer."""
 
     @register_init
     def initialize_network_params(self, rng):
-        """PPO's own train states, with another ``tx``."""
+        """Return PPO's train states with another ``tx``."""
         rollout = self.total_timesteps, self.num_envs, self.num_steps
         horizon = Horizon.ppo(*rollout, self.num_epochs, self.num_minibatches)
         states = super().initialize_network_params(rng)
@@ -42,10 +42,10 @@ class LearnedPPO(PPO):
 
 # [end]
 class FiveValues(LegacyStepAPIWrapper):
-    """Steps as before gymnax 1.0; rejax copies its environments."""
+    """Wrap an environment for rejax: steps as before gymnax 1.0, and safe copies."""
 
     def __deepcopy__(self, memo):
-        """Nothing in it changes."""
+        """Return the wrapper itself, because it has no mutable state."""
         return self
 
 

@@ -1,8 +1,7 @@
-"""Actor and critic with an optimiser each, as in Stoix's systems.
+"""Separate optimizers for actor and critic, as in Stoix's systems.
 
-One difference from one optimiser for both, as OPEN was trained: from the update of all
-it is given it removes the mean, which is here the mean over each network, and there
-over both together.
+OPEN was trained as one optimizer for both networks and subtracts the mean of its update
+over both. Here, each optimizer subtracts the mean over its own network.
 """
 
 from typing import Any, NamedTuple
@@ -18,28 +17,28 @@ x = jax.random.normal(jax.random.key(0), (128, 4))
 
 
 class ActorCritic(NamedTuple):
-    """Whatever each of the two has."""
+    """A pair of values, one for the actor and one for the critic."""
 
     actor: Any
     critic: Any
 
 
 class Network(nn.Module):
-    """A torso and a head, named as Stoix names them."""
+    """A network of a torso and a head, with Stoix's names."""
 
     head: str
     outputs: int
 
     @nn.compact
     def __call__(self, x):
-        """The outputs for each row."""
+        """Return the outputs for each row."""
         h = nn.relu(nn.Dense(32, name="torso")(x))
         return nn.Dense(self.outputs, name=self.head)(h)
 
 
 # [wiring]
-def optimiser(network, *layers):
-    """Says which network this is, and its layers in order: heads sort before torsos."""
+def optimizer(network, *layers):
+    """Build a rule for one network. List its layers, because heads sort first."""
     rule = open_rl.pretrained(
         "minatar", horizon=Horizon(STEPS), networks={network: layers}
     )
@@ -47,14 +46,14 @@ def optimiser(network, *layers):
 
 
 optim = ActorCritic(
-    actor=optimiser("actor", "torso", "action_head"),
-    critic=optimiser("critic", "torso", "critic_head"),
+    actor=optimizer("actor", "torso", "action_head"),
+    critic=optimizer("critic", "torso", "critic_head"),
 )
 
 
 @jax.jit
 def step(params, opt_states):
-    """One gradient and one update of each; Stoix leaves out ``params[i]``: add it."""
+    """Update both networks. Stoix omits ``params[i]``, so add this argument."""
     grads, new = jax.grad(loss)(params), []
     for i, tx in enumerate(optim):
         updates, opt_state = tx.update(grads[i], opt_states[i], params[i])
@@ -64,7 +63,7 @@ def step(params, opt_states):
 
 # [end]
 def loss(params):
-    """Two regressions."""
+    """Return the sum of two regression losses."""
     logits, value = actor.apply(params.actor, x), critic.apply(params.critic, x)
     return ((logits - x[:, 1:]) ** 2).mean() + (value**2).mean()
 

@@ -1,8 +1,8 @@
-"""For loops that do not pass the parameters to ``update``, as Brax's and Stoix's.
+"""Support loops that do not pass the parameters to ``update``, such as Brax's.
 
-OPEN reads the parameters. Where the loop cannot be changed, the optimiser's state can
-hold a copy of them, to which each update is applied as the loop does: this has to be
-the outermost transformation, and costs the memory of the copy.
+OPEN reads the parameters. If you cannot change the loop, keep a copy of the parameters
+in the optimizer's state and apply every update to the copy as well. The wrapper must be
+the outermost transformation, and the copy costs memory.
 """
 
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ from learned_opt_rl import Horizon, open_rl
 
 # [wrapper]
 class RememberedParams(NamedTuple):
-    """The loop's parameters, and the state of the optimiser proper."""
+    """A copy of the parameters, and the state of the inner optimizer."""
 
     params: Any
     inner: Any
 
 
 def remember_params(tx):
-    """The transformation ``tx``, which then needs no ``params`` in ``update``."""
+    """Wrap ``tx`` so that ``update`` does not need ``params``."""
     tx = optax.with_extra_args_support(tx)
 
     def init(params):
@@ -44,13 +44,13 @@ tx = remember_params(optax.chain(optax.clip_by_global_norm(0.5), rule))
 
 
 def loss(params):
-    """Squared error of a linear value function."""
+    """Return the squared error of a linear value function."""
     return ((x @ params["critic"]["w"] - y) ** 2).mean()
 
 
 @jax.jit
 def step(params, *, optimizer_state):
-    """Brax's ``gradient_update_fn``, in short."""
+    """Apply one update, like a short version of Brax's ``gradient_update_fn``."""
     updates, optimizer_state = tx.update(jax.grad(loss)(params), optimizer_state)
     return optax.apply_updates(params, updates), optimizer_state
 

@@ -1,4 +1,4 @@
-"""Sign momentum: the smallest rule with weights, as an example of a plugin."""
+"""Sign momentum: an example plugin with a minimal rule with weights."""
 
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ def scale_by_sign_momentum(weights: Any) -> optax.GradientTransformationExtraArg
         weights: ``{"momentum": {"decay": scalar}, "step_size": scalar}``, float32.
 
     Returns:
-        The transform; it needs no params and ignores keywords it does not know.
+        The transformation. It does not need params and ignores unknown keywords.
     """
     decay, step_size = weights["momentum"]["decay"], weights["step_size"]
 
@@ -50,12 +50,12 @@ def scale_by_sign_momentum(weights: Any) -> optax.GradientTransformationExtraArg
 
 
 def from_artifact(artifact: Artifact) -> optax.GradientTransformationExtraArgs:
-    """Build the transform from an artifact; what learned-opt-rl calls.
+    """Build the transformation from an artifact. learned-opt-rl calls this function.
 
     Args:
         artifact: An artifact whose card names ``example_sign_momentum``.
 
     Returns:
-        The transform with the artifact's weights.
+        The transformation with the artifact's weights.
     """
     return scale_by_sign_momentum(artifact.weights)
