@@ -12,14 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from learned_opt_rl.artifacts.weights import (
-    open_shapes,
-    save_safetensors,
-    unflatten_names,
-)
+from learned_opt_rl.artifacts.weights import save_safetensors, unflatten_names
+from learned_opt_rl.families.open_network import Architecture, open_shapes
 
 CARRY, WIDTH = 2, 3
-SHAPES = open_shapes(CARRY, WIDTH)
+SHAPES = open_shapes(Architecture(CARRY, WIDTH))
 PARAMETERS = sum(int(np.prod(shape)) for shape in SHAPES.values())
 
 
@@ -33,7 +30,7 @@ def card_data(name: str = "tiny", **changes: Any) -> dict[str, Any]:
         "summary": "For tests.",
         "algorithm": "open",
         "representation": "network",
-        "architecture": {"type": "recurrent", "carry": CARRY, "width": WIDTH},
+        "architecture": {"carry": CARRY, "width": WIDTH},
         "inputs": ["parameter", "gradient"],
         "horizon": {"total_updates": 320, "epochs": 4, "minibatches": 8},
         "training": {

@@ -224,7 +224,7 @@ class TestVerify:
     def test_weights_that_match_their_digest_but_not_their_card(
         self, bundled: pathlib.Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        other = {"type": "recurrent", "carry": 3, "width": 3}
+        other = {"carry": 3, "width": 3}
         write_artifact(bundled / "tiny", "tiny", architecture=other)
         assert cli.main(["verify", "tiny"]) == 1
         assert "architecture asks for (3,)" in capsys.readouterr().out

@@ -3,9 +3,10 @@
 Nothing here imports jax, and nothing is ever unpickled or executed from a file.
 """
 
-from learned_opt_rl.artifacts._rules import rule_module as rule_module
 from learned_opt_rl.artifacts.artifact import Artifact as Artifact
+from learned_opt_rl.artifacts.artifact import in_memory as in_memory
 from learned_opt_rl.artifacts.card import Card as Card
 from learned_opt_rl.artifacts.registry import card as card
 from learned_opt_rl.artifacts.registry import cards as cards
 from learned_opt_rl.artifacts.registry import load as load
+from learned_opt_rl.families import rule_module as rule_module

@@ -1,34 +1,15 @@
 """Checks on arrays: dtype, finite values, and the shapes a card's rule needs."""
 
 import reprlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
-from learned_opt_rl.artifacts._lpg_layout import lpg_shapes
-from learned_opt_rl.artifacts._lpo_layout import lpo_shapes
-from learned_opt_rl.artifacts._open_layout import Shapes, no_features_shapes, shapes_of
-from learned_opt_rl.artifacts._optim4rl_layout import optim4rl_shapes
+from learned_opt_rl import families
 from learned_opt_rl.artifacts._tree import WeightTree, flatten_names
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.errors import WeightsError
-
-# Algorithm -> shapes of the card's architecture; any other brings shapes of its own.
-_SHAPES: dict[str, Callable[[Mapping[str, Any]], Shapes]] = {
-    "open": shapes_of,
-    "open_separated": lambda card: {
-        f"{network}.{name}": shape
-        for network in ("actor", "critic")
-        for name, shape in shapes_of(card).items()
-    },
-    "lpg": lpg_shapes,
-    "lpo": lambda card: lpo_shapes(card["width"]),
-    "no_features": lambda card: no_features_shapes(card.get("carry"), card["width"]),
-    "optim4rl": lambda card: optim4rl_shapes(
-        card["version"], card["carry"], card.get("width")
-    ),
-}
+from learned_opt_rl.families import Shapes
 
 
 def check_weights(weights: WeightTree, card: Card) -> None:
@@ -59,8 +40,9 @@ def check_weights(weights: WeightTree, card: Card) -> None:
             f"{card.name}: {total} weights, but the card says "
             f"{card.weights.parameters}; correct one of the two"
         )
-    if card.algorithm in _SHAPES:
-        _check_shapes(flat, card, _SHAPES[card.algorithm](card.architecture))
+    family = families.known(card.algorithm)
+    if family is not None and card.weights.format != "expression":
+        _check_shapes(flat, card, family.shapes(family.read(card.architecture)))
 
 
 def check_tensor(name: str, tensor: np.ndarray, what: str) -> None:

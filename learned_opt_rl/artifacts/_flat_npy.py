@@ -1,13 +1,14 @@
 """The authors' own files: OPEN's weights as one flat float32 vector."""
 
 import io
+import math
 
 import numpy as np
 
+from learned_opt_rl import families
 from learned_opt_rl.artifacts._bytes import check_sha256, refuse_foreign
 from learned_opt_rl.artifacts._check import check_tensor
-from learned_opt_rl.artifacts._open_layout import count, shapes_of, split_flat
-from learned_opt_rl.artifacts._tree import WeightTree
+from learned_opt_rl.artifacts._tree import WeightTree, unflatten_names
 from learned_opt_rl.artifacts.card import Card, RemoteWeights
 from learned_opt_rl.errors import WeightsError
 
@@ -18,7 +19,8 @@ def from_flat_npy(content: bytes, card: Card) -> WeightTree:
     """Read one of the released ``*_OPEN.npy`` files.
 
     Such a file is one float32 vector in the order of
-    ``jax.flatten_util.ravel_pytree`` over the authors' tree; see `open_shapes`.
+    ``jax.flatten_util.ravel_pytree`` over the authors' tree; see
+    `families.open_network.open_shapes`.
 
     Args:
         content: The bytes of the file.
@@ -46,14 +48,20 @@ def from_flat_npy(content: bytes, card: Card) -> WeightTree:
     restore = f"run `learned-opt-rl fetch {card.name}` to fetch it again"
     check_sha256(content, card.weights.sha256, card.name, restore)
     vector = _parse_npy(content, card.name)
-    shapes = shapes_of(card.architecture)
-    if vector.shape != (count(shapes),):
+    family = families.find(card.algorithm)
+    shapes = family.shapes(family.read(card.architecture))
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    if vector.shape != (sum(sizes),):
         raise WeightsError(
             f"{card.name}: the vector has shape {vector.shape}, but the card's "
-            f"architecture {dict(card.architecture)} has {count(shapes)} weights; "
+            f"architecture {dict(card.architecture)} has {sum(sizes)} weights; "
             "correct the card"
         )
-    return split_flat(vector, shapes)
+    pieces = np.split(vector, np.cumsum(sizes)[:-1])
+    named = zip(shapes.items(), pieces, strict=True)
+    return unflatten_names(
+        {name: piece.reshape(shape) for (name, shape), piece in named}
+    )
 
 
 def _parse_npy(content: bytes, what: str) -> np.ndarray:

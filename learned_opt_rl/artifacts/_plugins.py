@@ -15,9 +15,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import NamedTuple
 
 from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.families import entry_points
 
 ARTIFACTS_GROUP = "learned_opt_rl.artifacts"
-RULES_GROUP = "learned_opt_rl.rules"
 
 
 class Plugin(NamedTuple):
@@ -45,19 +45,6 @@ def plugins() -> Iterator[Plugin]:
             yield Plugin(entry.name, _cards_of(entry), None)
         except ArtifactError as error:
             yield Plugin(entry.name, (), error)
-
-
-def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
-    """The installed entry points of a group, in an order that does not vary.
-
-    Args:
-        group: The group's name.
-
-    Returns:
-        Entry points sorted by name and value.
-    """
-    found = importlib.metadata.entry_points(group=group)
-    return sorted(found, key=lambda entry: (entry.name, entry.value))
 
 
 def _cards_of(entry: importlib.metadata.EntryPoint) -> tuple[pathlib.Path, ...]:

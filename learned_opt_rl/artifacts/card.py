@@ -9,15 +9,63 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from learned_opt_rl.artifacts._card_schema import check_card
+from learned_opt_rl import families
 from learned_opt_rl.artifacts._json import read_json
-from learned_opt_rl.artifacts._schema import MismatchError
 from learned_opt_rl.errors import CardError
+from learned_opt_rl.families import Citation as Citation
+from learned_opt_rl.families import schema
+from learned_opt_rl.families.family import Kind
 
-Representation: TypeAlias = Literal["network", "expression"]
-Kind: TypeAlias = Literal["optimizer", "drift", "update_rule"]
+# What people write when they do not know the license; none of it is one.
+_NOT_A_LICENSE = r"(?!(?i:none|unknown|custom|other|proprietary|noassertion|tbd)$)"
+_SPDX_ID = r"\(?[A-Za-z0-9][A-Za-z0-9.+-]*\)?"
+_STEM = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+
+_Name: TypeAlias = Annotated[
+    str,
+    schema.matches(
+        r"[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_-]{0,63})?",
+        "use 'name' or 'namespace/name' of lower-case letters, digits, '-' and '_'",
+    ),
+]
+_Identifier: TypeAlias = Annotated[
+    str,
+    schema.matches(
+        r"[a-z][a-z0-9_]{0,63}",
+        "use the rule's identifier: lower-case letters, digits and '_'",
+    ),
+]
+_License: TypeAlias = Annotated[
+    str,
+    schema.matches(
+        rf"{_NOT_A_LICENSE}{_SPDX_ID}( (AND|OR|WITH) {_SPDX_ID})*",
+        "use an SPDX identifier such as 'Apache-2.0' or 'MIT' "
+        "(https://spdx.org/licenses)",
+    ),
+]
+_Sha256: TypeAlias = Annotated[
+    str,
+    schema.matches(
+        r"[0-9a-f]{64}",
+        "use the 64 lower-case hexadecimal digits that sha256sum prints",
+    ),
+]
+_File: TypeAlias = Annotated[
+    str,
+    schema.matches(
+        rf"{_STEM}\.(safetensors|txt)",
+        "name a .safetensors or .txt file in the card's own folder",
+    ),
+]
+_Https: TypeAlias = Annotated[
+    str,
+    schema.matches(
+        r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~%@+-]+)+",
+        "write a plain https:// address that ends in a file name",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +78,9 @@ class CardHorizon:
         minibatches: Minibatches per pass.
     """
 
-    total_updates: int
-    epochs: int
-    minibatches: int
+    total_updates: schema.Size
+    epochs: schema.Size
+    minibatches: schema.Size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,19 +105,6 @@ class Training:
 
 
 @dataclasses.dataclass(frozen=True)
-class Citation:
-    """What to cite.
-
-    Attributes:
-        text: The reference, in words.
-        url: Its address.
-    """
-
-    text: str
-    url: str
-
-
-@dataclasses.dataclass(frozen=True)
 class FileWeights:
     """Weights, or a closed form, in a file beside the card.
 
@@ -81,9 +116,9 @@ class FileWeights:
             `learned_opt_rl.expressions`.
     """
 
-    file: str
-    sha256: str
-    parameters: int
+    file: _File
+    sha256: _Sha256
+    parameters: schema.Count
     format: Literal["safetensors", "expression"]
 
 
@@ -99,10 +134,10 @@ class RemoteWeights:
         format: Always ``"flat_npy"``: one float32 vector in the authors' order.
     """
 
-    url: str
-    sha256: str
-    bytes: int
-    parameters: int
+    url: _Https
+    sha256: _Sha256
+    bytes: schema.Size
+    parameters: schema.Size
     format: Literal["flat_npy"] = "flat_npy"
 
 
@@ -123,11 +158,11 @@ class Result:
     """
 
     environment: str
-    steps: int
-    seeds: int
+    steps: schema.Size
+    seeds: schema.Size
     metric: str
     mean: float
-    interval: tuple[float, float] | None
+    interval: schema.Interval | None
     method: str
     source: str
     command: str | None
@@ -166,18 +201,18 @@ class Card:
         ('Apache-2.0', 3571, True)
     """
 
-    schema: int
-    name: str
+    schema: Literal[1]
+    name: _Name
     kind: Kind
     title: str
     summary: str
-    algorithm: str
-    representation: Representation
-    architecture: Mapping[str, str | int | float | bool]
+    algorithm: _Identifier
+    representation: Literal["network", "expression"]
+    architecture: Mapping[str, schema.Scalar]
     inputs: tuple[str, ...]
     horizon: CardHorizon | None
     training: Training
-    license: str
+    license: _License
     citation: Citation
     weights: FileWeights | RemoteWeights
     results: tuple[Result, ...]
@@ -210,20 +245,11 @@ class Card:
             learned_opt_rl.errors.CardError: card.json: schema is 2; write 1
         """
         try:
-            check_card(data)
-        except MismatchError as mismatch:
+            card = schema.build(cls, data)
+            _check_consistent(card)
+        except schema.MismatchError as mismatch:
             raise CardError(f"{source}: {mismatch}") from None
-        nested = {
-            "architecture": dict(data["architecture"]),
-            "inputs": tuple(data["inputs"]),
-            "horizon": data["horizon"] and CardHorizon(**data["horizon"]),
-            "training": _training(data["training"]),
-            "citation": Citation(**data["citation"]),
-            "weights": _weights(data["weights"]),
-            "results": tuple(_result(result) for result in data["results"]),
-            "known_failures": tuple(data["known_failures"]),
-        }
-        return cls(**{**data, **nested})
+        return card
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON types, the inverse of `from_dict`.
@@ -264,17 +290,33 @@ class Card:
         return cls.from_dict(read_json(path), source=str(path))
 
 
-def _training(data: Mapping[str, Any]) -> Training:
-    return Training(**{**data, "environments": tuple(data["environments"])})
+def _check_consistent(card: Card) -> None:
+    """Check that algorithm, kind, architecture and weights go together."""
+    family, stored = families.known(card.algorithm), card.weights
+    architecture = None if family is None else family.read(card.architecture)
+    if isinstance(stored, RemoteWeights) and card.algorithm != "open":
+        # The order of the flat vector is known for OPEN only.
+        fix = "use 'safetensors' for algorithms other than 'open'"
+        raise schema.MismatchError("weights.format", "is 'flat_npy'", fix)
+    if (card.algorithm == "expression") != (stored.format == "expression"):
+        fix = "algorithm 'expression' and format 'expression' go together"
+        raise schema.MismatchError("weights.format", schema.found(stored.format), fix)
+    if isinstance(stored, FileWeights):
+        _check_file(stored)
+    kind = card.kind if family is None else family.kind_of(architecture)
+    if card.kind != kind:
+        fix = f"write '{kind}' for this algorithm and architecture"
+        raise schema.MismatchError("kind", schema.found(card.kind), fix)
 
 
-def _weights(data: Mapping[str, Any]) -> FileWeights | RemoteWeights:
-    return RemoteWeights(**data) if "url" in data else FileWeights(**data)
-
-
-def _result(data: Mapping[str, Any]) -> Result:
-    interval = data["interval"]
-    return Result(**{**data, "interval": interval and (interval[0], interval[1])})
+def _check_file(stored: FileWeights) -> None:
+    suffix = ".txt" if stored.format == "expression" else ".safetensors"
+    if not stored.file.endswith(suffix):
+        fix = f"name a {suffix} file in the card's own folder"
+        raise schema.MismatchError("weights.file", schema.found(stored.file), fix)
+    if stored.parameters == 0 and suffix == ".safetensors":
+        fix = "write an integer of at least 1"
+        raise schema.MismatchError("weights.parameters", "is 0", fix)
 
 
 def _plain(value: Any) -> Any:

@@ -10,10 +10,6 @@ from learned_opt_rl.artifacts._bytes import read_limited as read_limited
 from learned_opt_rl.artifacts._check import check_weights as check_weights
 from learned_opt_rl.artifacts._expression_file import load_expression as load_expression
 from learned_opt_rl.artifacts._flat_npy import from_flat_npy as from_flat_npy
-from learned_opt_rl.artifacts._lpg_layout import lpg_shapes as lpg_shapes
-from learned_opt_rl.artifacts._lpo_layout import lpo_shapes as lpo_shapes
-from learned_opt_rl.artifacts._open_layout import INPUTS as INPUTS
-from learned_opt_rl.artifacts._open_layout import open_shapes as open_shapes
 from learned_opt_rl.artifacts._safetensors import load_safetensors as load_safetensors
 from learned_opt_rl.artifacts._safetensors import save_safetensors as save_safetensors
 from learned_opt_rl.artifacts._tree import WeightTree as WeightTree

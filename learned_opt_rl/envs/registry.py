@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import jax
 
-from learned_opt_rl.artifacts._plugins import entry_points
 from learned_opt_rl.envs import _brax, _craftax, _gymnax
 from learned_opt_rl.envs.adapter import Environment, adapt
+from learned_opt_rl.families import entry_points
 
 ENVIRONMENTS_GROUP = "learned_opt_rl.environments"
 

@@ -2,81 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.artifacts.weights import lpg_shapes
+from learned_opt_rl.families.lpg import Architecture as Architecture
+from learned_opt_rl.families.lpg import Sign as Sign
+from learned_opt_rl.families.lpg import lpg_shapes
 from learned_opt_rl.rules._weights import draw_weights, require_shapes
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
 
 Weights = dict[str, Any]
-"""Nested dict of float32 arrays; ``artifacts.weights.lpg_shapes`` lists them."""
+"""Nested dict of float32 arrays; ``families.lpg.lpg_shapes`` lists them."""
 
-Sign = Literal["descend", "ascend"]
-
-_SIZES = ("width", "embedding", "target_width")
-_CHOICES = {
-    "core": ("gru", "lstm"),
-    "gamma_input": (False, True),
-    "lifetime_inputs": ("none", "relative", "raw"),
-    "policy_sign": ("descend", "ascend"),
-}
 # Without it a GPU would round the products to TF32, which is not the arithmetic the
 # weights were trained in; on a CPU it changes nothing.
 _PRECISION = jax.lax.Precision.HIGHEST
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """Sizes of an LPG, and the conventions its weights were trained under.
-
-    Attributes:
-        core: Kind of recurrent core, ``"gru"`` or ``"lstm"``.
-        width: Units of the core.
-        embedding: Hidden units of the embedding of predictions.
-        target_width: Components m of a prediction y.
-        gamma_input: Whether the discount is an input.
-        lifetime_inputs: How the agent's age enters: ``"none"``, ``"relative"``
-            (step / lifetime, and the logarithm of lifetime) or ``"raw"`` (the two
-            numbers of updates themselves, as in GROOVE).
-        policy_sign: Whether agents ``"descend"`` log pi * pi_hat (GROOVE) or
-            ``"ascend"`` it (Oh et al.). Weights of the one are the other's negated.
-
-    Raises:
-        ValueError: A size is not a positive whole number, or a choice is unknown.
-
-    Example:
-        >>> Architecture().width, Architecture(core="lstm", target_width=30).core
-        (256, 'lstm')
-    """
-
-    core: Literal["gru", "lstm"] = "gru"
-    width: int = 256
-    embedding: int = 16
-    target_width: int = 8
-    gamma_input: bool = False
-    lifetime_inputs: Literal["none", "relative", "raw"] = "none"
-    policy_sign: Sign = "descend"
-
-    def __post_init__(self) -> None:
-        for name in _SIZES:
-            size = getattr(self, name)
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise ValueError(
-                    f"Architecture.{name}={size!r} must be a positive whole number"
-                )
-        for name, choices in _CHOICES.items():
-            require_choice(f"Architecture.{name}", getattr(self, name), choices)
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the weights, by dotted name."""
-        return lpg_shapes(dataclasses.asdict(self))
 
 
 def require_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
@@ -103,12 +47,12 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
         >>> sum(leaf.size for leaf in jax.tree.leaves(weights))
         203946
     """
-    return draw_weights(key, architecture.shapes)
+    return draw_weights(key, lpg_shapes(architecture))
 
 
 def check_weights(weights: Any, architecture: Architecture) -> None:
     """Raise ``WeightsError`` unless the weights are of the architecture."""
-    require_shapes(weights, architecture.shapes, architecture, "UpdateRule")
+    require_shapes(weights, lpg_shapes(architecture), architecture, "UpdateRule")
 
 
 def embed(weights: Weights, y: Float[Array, "*n m"]) -> Float[Array, "*n"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.artifacts._open_layout import Shapes
-from learned_opt_rl.artifacts.weights import INPUTS as INPUTS
-from learned_opt_rl.artifacts.weights import open_shapes
 from learned_opt_rl.errors import WeightsError
+from learned_opt_rl.families import Shapes
+from learned_opt_rl.families.open_network import INPUTS as INPUTS
+from learned_opt_rl.families.open_network import Architecture as Architecture
+from learned_opt_rl.families.open_network import open_shapes
 from learned_opt_rl.rules._gru import dot, gru
 from learned_opt_rl.rules._per_agent import in_blocks
 from learned_opt_rl.rules._weights import Weights as Weights
@@ -27,36 +27,6 @@ _LAYER_NORM_EPSILON = 1e-6
 Outputs = tuple[jax.Array, jax.Array | None]
 
 
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """Sizes of a network of OPEN or No Features.
-
-    Attributes:
-        carry: Units of the GRU, or ``None`` for a feed-forward network.
-        width: Units of both hidden MLP layers.
-
-    Raises:
-        ValueError: A size is not a positive whole number.
-
-    Example:
-        >>> Architecture(carry=16, width=32)
-        Architecture(carry=16, width=32)
-    """
-
-    carry: int | None
-    width: int
-
-    def __post_init__(self) -> None:
-        for name, size in (("carry", self.carry), ("width", self.width)):
-            optional = name == "carry" and size is None
-            if not optional and (not isinstance(size, int) or size < 1):
-                raise ValueError(
-                    f"Architecture.{name}={size!r} must be a positive whole number; "
-                    "published sizes are carry 8 or 16 (None: feed-forward), width "
-                    "16 or 32"
-                )
-
-
 class Family(NamedTuple):
     """A rule that uses this network, with its own inputs and outputs.
 
@@ -64,13 +34,13 @@ class Family(NamedTuple):
         title: Its name in messages.
         module: Name of the public module.
         transform: Name of the public function that takes weights.
-        shapes: ``(carry, width) -> shapes`` by dotted name.
+        shapes: ``architecture -> shapes`` by dotted name.
     """
 
     title: str
     module: str
     transform: str
-    shapes: Callable[[int | None, int], Shapes]
+    shapes: Callable[[Architecture], Shapes]
 
 
 OPEN = Family("an OPEN network", "open_rl", "scale_by_open", open_shapes)
@@ -101,7 +71,7 @@ def architecture_of(weights: Weights, family: Family = OPEN) -> Architecture:
             f"{family.module}.pretrained(name)"
         ) from error
     architecture = Architecture(carry, width)
-    require_shapes(weights, family.shapes(carry, width), architecture, family.transform)
+    require_shapes(weights, family.shapes(architecture), architecture, family.transform)
     return architecture
 
 
@@ -123,7 +93,7 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
         >>> weights["mlp"]["dense_0"]["kernel"].shape
         (19, 32)
     """
-    return draw_weights(key, open_shapes(architecture.carry, architecture.width))
+    return draw_weights(key, open_shapes(architecture))
 
 
 def apply(weights: Weights, table: Float[Array, "rows n"]) -> Outputs:

@@ -2,56 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.artifacts._optim4rl_layout import TOWERS, optim4rl_shapes
 from learned_opt_rl.errors import WeightsError
+from learned_opt_rl.families.optim4rl import TOWERS, optim4rl_shapes
+from learned_opt_rl.families.optim4rl import Architecture as Architecture
+from learned_opt_rl.families.optim4rl import Version as Version
 from learned_opt_rl.rules._gru import dot, gru
 from learned_opt_rl.rules._weights import Weights, draw_weights, require_shapes
 
-Version = Literal["arxiv2023", "rlc2024"]
-
 _TINY = 1e-18  # in the logarithm and under the root of 2023; a normal float32
 _EPSILON = 1e-8  # under the root of 2024
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """Version and sizes of an Optim4RL network.
-
-    Attributes:
-        version: ``"arxiv2023"`` or ``"rlc2024"``.
-        carry: Units of each tower's GRU.
-        width: Units of each tower's two hidden layers; ``None`` for a linear head.
-
-    Raises:
-        ValueError: There is no such version, or a size is not a positive whole
-            number.
-
-    Example:
-        >>> Architecture("rlc2024", carry=8, width=None)
-        Architecture(version='rlc2024', carry=8, width=None)
-    """
-
-    version: Version
-    carry: int
-    width: int | None
-
-    def __post_init__(self) -> None:
-        require_version(self.version)
-        for name, size in (("carry", self.carry), ("width", self.width)):
-            optional = name == "width" and size is None
-            if not optional and (not isinstance(size, int) or size < 1):
-                raise ValueError(
-                    f"Architecture.{name}={size!r} must be a positive whole number; "
-                    "published sizes are carry 8 or 16, width 16, 32 or None (a "
-                    "linear head)"
-                )
 
 
 def require_version(version: object) -> None:
@@ -88,7 +53,7 @@ def architecture_of(weights: Weights) -> Architecture:
         ) from error
     version = "arxiv2023" if inputs == TOWERS["arxiv2023"][0][0] else "rlc2024"
     architecture = Architecture(version, carry, width)
-    shapes = optim4rl_shapes(version, carry, width)
+    shapes = optim4rl_shapes(architecture)
     require_shapes(weights, shapes, architecture, "scale_by_optim4rl")
     return architecture
 
@@ -111,8 +76,7 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
         >>> weights["tower_1"]["mlp"]["dense_2"]["kernel"].shape
         (16, 2)
     """
-    a = architecture
-    return draw_weights(key, optim4rl_shapes(a.version, a.carry, a.width))
+    return draw_weights(key, optim4rl_shapes(architecture))
 
 
 def apply(weights: Weights, table: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -30,6 +30,7 @@ import optax
 from learned_opt_rl import artifacts, expressions
 from learned_opt_rl.errors import ArtifactError, ExpressionError
 from learned_opt_rl.expressions import Function
+from learned_opt_rl.families.expression import Form as Form
 from learned_opt_rl.features import Horizon, Networks, broadcast_dormancy, leaf_roles
 from learned_opt_rl.rules import _tree_checks as checks
 from learned_opt_rl.rules import drifts
@@ -268,6 +269,27 @@ def tuned_learning_rate(name: str, environment: str) -> float:
         1.02
     """
     return _tuned(artifacts.card(name), environment)
+
+
+def init(key: jax.Array, form: Form) -> dict[str, jax.Array]:
+    r"""Return the declared constants of an expression, where a search starts.
+
+    Args:
+        key: Unused; the constants are not drawn.
+        form: The expression.
+
+    Returns:
+        float32 scalars by name.
+
+    Example:
+        >>> import jax
+        >>> text = "optimizer\ninputs g\nconstant c = 0.5\nreturn c * g"
+        >>> init(jax.random.key(0), Form(text))
+        {'c': Array(0.5, dtype=float32)}
+    """
+    del key
+    constants = form.function.init_constants()
+    return {name: jnp.asarray(c, jnp.float32) for name, c in constants.items()}
 
 
 def from_artifact(

@@ -21,15 +21,16 @@ Example:
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from learned_opt_rl import artifacts
-from learned_opt_rl.artifacts.weights import lpo_shapes, unflatten_names
+from learned_opt_rl.artifacts.weights import unflatten_names
 from learned_opt_rl.errors import WeightsError
+from learned_opt_rl.families.lpo import Architecture as Architecture
+from learned_opt_rl.families.lpo import lpo_shapes
 from learned_opt_rl.rules._artifact import require_algorithm
 from learned_opt_rl.rules._drift_forms import (
     Drift,
@@ -49,38 +50,6 @@ _INITIAL_SCALE = 0.005
 _LARGEST_RATIO = 1e15
 
 
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """Size of the network, and what surrounds it.
-
-    Attributes:
-        width: Units of the hidden layer.
-        clip_eps: Of the PPO drift inside.
-        margin: What is taken off, so that the drift is flat around ratio 1.
-
-    Raises:
-        ValueError: A value is not positive, or ``width`` no whole number.
-
-    Example:
-        >>> Architecture()
-        Architecture(width=128, clip_eps=0.2, margin=0.0001)
-    """
-
-    width: int = 128
-    clip_eps: float = 0.2
-    margin: float = 1e-4
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        if not isinstance(self.width, int) or self.width < 1:
-            raise ValueError(
-                f"width={self.width!r} must be a positive whole number; published LPO "
-                "has 128"
-            )
-        require_positive("clip_eps", self.clip_eps)
-        require_positive("margin", self.margin)
-
-
 def init(key: jax.Array, architecture: Architecture) -> Weights:
     """Small random weights: training starts near PPO.
 
@@ -96,7 +65,7 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
         >>> init(jax.random.key(0), Architecture())["dense_1"]["kernel"].shape
         (128, 1)
     """
-    named = lpo_shapes(architecture.width)
+    named = lpo_shapes(architecture)
     keys = jax.random.split(key, len(named))
     return unflatten_names(
         {
@@ -182,7 +151,7 @@ def _check_shapes(weights: Weights) -> None:
             "weights are not those of an LPO network: they need dense_0.kernel and "
             "dense_1.kernel. Use lpo.init(key, architecture) or lpo.pretrained(name)"
         ) from error
-    expected = lpo_shapes(width)
+    expected = lpo_shapes(Architecture(width))
     if found != expected or len(weights) != len(expected):
         raise WeightsError(
             f"weights have shapes {found}, but an LPO network of width {width} needs "

@@ -29,7 +29,7 @@ import jax
 import optax
 
 from learned_opt_rl import artifacts
-from learned_opt_rl.artifacts._open_layout import no_features_shapes
+from learned_opt_rl.families.open_network import no_features_shapes
 from learned_opt_rl.features import init_momenta
 from learned_opt_rl.rules import _open_network as network
 from learned_opt_rl.rules import _tree_checks as checks
@@ -80,7 +80,7 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
         >>> weights["mlp"]["dense_0"]["kernel"].shape
         (8, 32)
     """
-    shapes = no_features_shapes(architecture.carry, architecture.width)
+    shapes = no_features_shapes(architecture)
     return draw_weights(key, shapes)
 
 
@@ -159,12 +159,13 @@ def scale_by_no_features(weights: Weights) -> optax.GradientTransformationExtraA
 
 
 def from_artifact(
-    artifact: artifacts.Artifact,
+    artifact: artifacts.Artifact, **unused: Any
 ) -> optax.GradientTransformationExtraArgs:
     """``scale_by_no_features`` with the weights of an artifact.
 
     Args:
         artifact: A loaded artifact whose algorithm is ``"no_features"``.
+        **unused: Accepted and ignored, such as ``horizon`` and ``key``.
 
     Returns:
         The optax transformation.
@@ -181,6 +182,7 @@ def from_artifact(
         learned_opt_rl.errors.ArtifactError: artifact 'minatar' is of algorithm
         'open', not 'no_features'; use learned_opt_rl.pretrained('minatar')
     """
+    del unused
     require_algorithm(artifact, "no_features")
     return scale_by_no_features(artifact.weights)
 

@@ -153,6 +153,7 @@ def from_artifact(
     *,
     learning_rate: optax.ScalarOrSchedule | None = None,
     grad_clip: float | None = 1.0,
+    **unused: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """``scale_by_optim4rl`` with the weights, version and rate of an artifact.
 
@@ -161,6 +162,7 @@ def from_artifact(
         learning_rate: By default the ``learning_rate`` of the card's architecture,
             the one it was trained with.
         grad_clip: As for ``scale_by_optim4rl``.
+        **unused: Accepted and ignored, such as ``horizon`` and ``key``.
 
     Returns:
         The optax transformation.
@@ -178,6 +180,7 @@ def from_artifact(
         learned_opt_rl.errors.ArtifactError: artifact 'minatar' is of algorithm
         'open', not 'optim4rl'; use learned_opt_rl.pretrained('minatar')
     """
+    del unused
     require_algorithm(artifact, "optim4rl")
     architecture = dict[str, Any](artifact.card.architecture)
     if learning_rate is None:

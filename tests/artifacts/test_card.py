@@ -131,7 +131,7 @@ def test_every_field_has_a_type(path: tuple[Any, ...]) -> None:
         (("weights", "sha256"), "A" * 64, "64 lower-case hexadecimal digits"),
         (("weights", "file"), "../w.safetensors", "in the card's own folder"),
         (("weights", "file"), "/etc/w.safetensors", "in the card's own folder"),
-        (("weights", "file"), "weights.pkl", "name a .safetensors file"),
+        (("weights", "file"), "weights.pkl", "name a .safetensors or .txt"),
         (("weights", "format"), "pickle", "weights.format is 'pickle'"),
         (("weights", "parameters"), -1, "weights.parameters is -1"),
         (("results", 0, "mean"), float("nan"), "results[0].mean is nan"),
@@ -142,7 +142,7 @@ def test_every_field_has_a_type(path: tuple[Any, ...]) -> None:
         (("results", 0, "interval"), [1, "2"], "results[0].interval[1] is '2'"),
         (("architecture", "carry"), 0, "architecture.carry is 0"),
         (("architecture", "depth"), 2, "architecture.depth is not a known field"),
-        (("architecture", "type"), "lstm", "write 'recurrent' or 'feed_forward'"),
+        (("architecture", "width"), None, "architecture.width is None; write an integ"),
         (("architecture", "width"), [1], "architecture.width is [1]"),
         (("training",), [], "training is []; write an object"),
         (("licence",), "MIT", "licence is not a known field; did you mean 'license'?"),
@@ -191,11 +191,11 @@ def test_spdx_expressions_are_licences(license: str) -> None:
 
 
 def test_a_feed_forward_network_has_no_carry() -> None:
-    architecture = {"type": "feed_forward", "width": 4}
+    architecture = {"carry": None, "width": 4}
     card = Card.from_dict(card_data(architecture=architecture))
     assert card.architecture == architecture
-    with pytest.raises(CardError, match=r"architecture\.carry is not a known field"):
-        Card.from_dict(card_data(architecture=architecture | {"carry": 2}))
+    with pytest.raises(CardError, match=r"architecture\.carry is missing; add it"):
+        Card.from_dict(card_data(architecture={"width": 4}))
 
 
 def test_other_algorithms_choose_their_architecture() -> None:

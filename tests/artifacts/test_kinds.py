@@ -24,9 +24,9 @@ DRIFT = {"offset": 1e-6}
 
 # Algorithm, architecture, the one kind that fits.
 FITTING = [
-    ("open", {"type": "recurrent", "carry": 2, "width": 3}, "optimizer"),
-    ("no_features", {"type": "feed_forward", "width": 3}, "optimizer"),
-    ("optim4rl", {"version": "rlc2024", "carry": 2}, "optimizer"),
+    ("open", {"carry": 2, "width": 3}, "optimizer"),
+    ("no_features", {"carry": None, "width": 3}, "optimizer"),
+    ("optim4rl", {"version": "rlc2024", "carry": 2, "width": None}, "optimizer"),
     ("lpo", LPO, "drift"),
     ("lpg", LPG, "update_rule"),
     ("expression", OPTIMIZER, "optimizer"),
@@ -66,7 +66,7 @@ def test_a_plugins_algorithm_has_any_kind(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["optimiser", "", None, 1, ["drift"]])
 def test_an_unknown_kind_is_refused(kind: Any) -> None:
     with pytest.raises(CardError, match="kind is .*; write 'optimizer' or 'drift' or"):
-        card("open", {"type": "feed_forward", "width": 3}, kind)
+        card("open", {"carry": None, "width": 3}, kind)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_texts_are_for_expressions_alone(
     algorithm: str, stored: dict[str, Any]
 ) -> None:
     architecture = {"expression": OPTIMIZER, "mine": {}}.get(
-        algorithm, {"type": "feed_forward", "width": 3}
+        algorithm, {"carry": None, "width": 3}
     )
     data = card_data(algorithm=algorithm, architecture=architecture)
     data["weights"] = data["weights"] | stored
@@ -94,13 +94,16 @@ def test_texts_are_for_expressions_alone(
     ("change", "message"),
     [
         ({"file": "f.safetensors"}, "'f.safetensors'; name a .txt file in the card's"),
-        ({"file": "f.py"}, "weights.file is 'f.py'; name a .txt file"),
-        ({"file": "../f.txt"}, "weights.file is '../f.txt'; name a .txt file"),
-        ({"file": "f.txt\n"}, "name a .txt file"),
+        ({"file": "f.py"}, "weights.file is 'f.py'; name a .safetensors or .txt file"),
+        (
+            {"file": "../f.txt"},
+            "weights.file is '../f.txt'; name a .safetensors or .txt",
+        ),
+        ({"file": "f.txt\n"}, "name a .safetensors or .txt file"),
         ({"parameters": -1}, "parameters is -1; write an integer of at least 0"),
         ({"parameters": True}, "parameters is True; write an integer"),
         ({"bytes": 10}, "weights.bytes is not a known field"),
-        ({"format": "python"}, "weights.file is 'f.txt'; name a .safetensors file"),
+        ({"format": "python"}, "weights.format is 'python'; write 'safetensors' or"),
     ],
 )
 def test_the_record_of_a_text(change: dict[str, Any], message: str) -> None:
@@ -116,7 +119,11 @@ def test_the_record_of_a_text(change: dict[str, Any], message: str) -> None:
         ("expression", {"zero_mean": 0}, "zero_mean is 0; write true or false"),
         ("expression", DRIFT | OPTIMIZER, "architecture.zero_mean is not a known"),
         ("expression", {"offset": "0"}, "offset is '0'; write a finite number"),
-        ("expression", {"offset": None}, "offset is None; write a finite number"),
+        (
+            "expression",
+            {"offset": None},
+            "offset is None; write a value or leave it out",
+        ),
         ("expression", OPTIMIZER | {"learning_rate": 0}, "is 0; write a number above"),
         ("expression", OPTIMIZER | {"learning_rates": 1}, "learning_rates is 1; write"),
         ("expression", OPTIMIZER | {"carry": 1}, "architecture.carry is not a known"),

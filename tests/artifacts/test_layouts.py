@@ -7,20 +7,29 @@ import numpy as np
 import pytest
 
 from learned_opt_rl.artifacts import Card
-from learned_opt_rl.artifacts._open_layout import Shapes, no_features_shapes
-from learned_opt_rl.artifacts._optim4rl_layout import optim4rl_shapes
-from learned_opt_rl.artifacts.weights import (
-    check_weights,
-    open_shapes,
-    unflatten_names,
-)
+from learned_opt_rl.artifacts.weights import check_weights, unflatten_names
 from learned_opt_rl.errors import CardError, WeightsError
+from learned_opt_rl.families import Shapes, open_network, optim4rl
 from tests.artifact_files import card_data, remote_card_data
 
-RECURRENT = {"type": "recurrent", "carry": 2, "width": 3}
-FEED_FORWARD = {"type": "feed_forward", "width": 3}
+RECURRENT = {"carry": 2, "width": 3}
+FEED_FORWARD = {"carry": None, "width": 3}
 OLD = {"version": "arxiv2023", "carry": 2, "width": 3}
-NEW = {"version": "rlc2024", "carry": 2}
+NEW = {"version": "rlc2024", "carry": 2, "width": None}
+
+
+def open_shapes(carry: int | None, width: int) -> Shapes:
+    return open_network.open_shapes(open_network.Architecture(carry, width))
+
+
+def no_features_shapes(carry: int | None, width: int) -> Shapes:
+    return open_network.no_features_shapes(open_network.Architecture(carry, width))
+
+
+def optim4rl_shapes(version: optim4rl.Version, carry: int, width: int | None) -> Shapes:
+    return optim4rl.optim4rl_shapes(optim4rl.Architecture(version, carry, width))
+
+
 CASES = [
     ("no_features", RECURRENT, no_features_shapes(2, 3)),
     ("no_features", FEED_FORWARD, no_features_shapes(None, 3)),
@@ -81,9 +90,9 @@ def test_parameter_counts(shapes: Shapes, total: int) -> None:
 @pytest.mark.parametrize(
     ("algorithm", "architecture", "message"),
     [
-        ("no_features", {}, "architecture.type is None; write 'recurrent' or"),
-        ("no_features", {"type": "recurrent", "width": 3}, "architecture.carry is mis"),
-        ("no_features", FEED_FORWARD | {"carry": 2}, "carry is not a known field"),
+        ("no_features", {}, "architecture.carry is missing; add it"),
+        ("no_features", {"width": 3}, "architecture.carry is missing"),
+        ("no_features", FEED_FORWARD | {"type": "gru"}, "type is not a known field"),
         ("optim4rl", {"carry": 2}, "architecture.version is missing"),
         ("optim4rl", {"version": "rlc2024"}, "architecture.carry is missing"),
         ("optim4rl", OLD | {"version": "2023"}, "version is '2023'; write 'arxiv2023'"),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from learned_opt_rl.artifacts import Card
-from learned_opt_rl.artifacts.weights import check_weights, lpo_shapes
+from learned_opt_rl.artifacts.weights import check_weights
 from learned_opt_rl.errors import CardError, WeightsError
+from learned_opt_rl.families.lpo import Architecture, lpo_shapes
 from tests.artifact_files import card_data
 
 ARCHITECTURE = {"width": 3, "clip_eps": 0.2, "margin": 1e-4}
@@ -26,7 +27,8 @@ def weights(kernel_in: tuple[int, ...], kernel_out: tuple[int, ...]) -> dict[str
 
 def test_matching_weights_pass() -> None:
     check_weights(weights((8, 3), (3, 1)), card())
-    assert lpo_shapes(3) == {"dense_0.kernel": (8, 3), "dense_1.kernel": (3, 1)}
+    shapes = lpo_shapes(Architecture(3))
+    assert shapes == {"dense_0.kernel": (8, 3), "dense_1.kernel": (3, 1)}
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ class TestBundled:
     def test_weights_of_another_architecture_are_refused(
         self, bundled: pathlib.Path
     ) -> None:
-        other = {"type": "recurrent", "carry": 2, "width": 4}
+        other = {"carry": 2, "width": 4}
         write_artifact(bundled / "tiny", "tiny", architecture=other)
         with pytest.raises(WeightsError, match="the card's architecture asks for"):
             artifacts.load("tiny")

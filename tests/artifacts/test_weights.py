@@ -21,11 +21,11 @@ from learned_opt_rl.artifacts.weights import (
     flatten_names,
     from_flat_npy,
     load_safetensors,
-    open_shapes,
     save_safetensors,
     unflatten_names,
 )
 from learned_opt_rl.errors import WeightsError
+from learned_opt_rl.families.open_network import Architecture, open_shapes
 from tests.artifact_files import (
     PARAMETERS,
     SHAPES,
@@ -246,7 +246,7 @@ class TestFlatVectors:
 
     def authors_tree(self, carry: int | None) -> dict[str, Any]:
         """The tree the authors flatten, built from flax's names and our sizes."""
-        shapes = open_shapes(carry, 3)
+        shapes = open_shapes(Architecture(carry, 3))
         layers = {"dense_0": 0, "norm_0": 1, "dense_1": 3, "norm_1": 4, "dense_2": 6}
         rng = np.random.default_rng(0)
         tree: dict[str, Any] = {"params": {"params": {}}}
@@ -263,9 +263,7 @@ class TestFlatVectors:
     def test_the_order_is_that_of_ravel_pytree(self, carry: int | None) -> None:
         tree = self.authors_tree(carry)
         vector, _ = jax.flatten_util.ravel_pytree(tree)
-        architecture = {"type": "feed_forward", "width": 3}
-        if carry is not None:
-            architecture = {"type": "recurrent", "carry": carry, "width": 3}
+        architecture = {"carry": carry, "width": 3}
         weights = self.load(npy_bytes(np.asarray(vector)), architecture=architecture)
         mlp = tree["params"]["params"]
         names = {"dense_0": 0, "norm_0": 1, "dense_1": 3, "norm_1": 4, "dense_2": 6}
@@ -278,7 +276,9 @@ class TestFlatVectors:
         ("carry", "width", "count"), [(8, 16, 1211), (16, 32, 3571), (None, 16, 707)]
     )
     def test_parameter_counts(self, carry: int | None, width: int, count: int) -> None:
-        sizes = [np.prod(shape) for shape in open_shapes(carry, width).values()]
+        sizes = [
+            np.prod(shape) for shape in open_shapes(Architecture(carry, width)).values()
+        ]
         assert sum(sizes) == count
 
     @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ class TestFlatVectors:
             from_flat_npy(b"", card)
 
     def test_sizes_too_large_to_exist_are_an_error(self) -> None:
-        architecture = {"type": "recurrent", "carry": 2**40, "width": 2**40}
+        architecture = {"carry": 2**40, "width": 2**40}
         with pytest.raises(WeightsError, match="correct the card"):
             self.load(npy_bytes(self.vector()), architecture=architecture)
 

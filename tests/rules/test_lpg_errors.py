@@ -110,7 +110,7 @@ def test_a_missing_tensor_is_named():
     ],
 )
 def test_an_architecture_that_is_none_is_refused(field, value):
-    with pytest.raises(ValueError, match=rf"Architecture\.{field}={value!r} must be"):
+    with pytest.raises(ValueError, match=rf"architecture\.{field} is {value!r}; write"):
         lpg.Architecture(**{field: value})
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from learned_opt_rl.families.lpg import lpg_shapes
 from learned_opt_rl.rules import _lpg_network as network
 from learned_opt_rl.rules import lpg
 from tests import golden_lpg
@@ -69,6 +70,6 @@ def test_core_inputs_and_outputs_equal_the_reference(arrays):
 def test_the_reference_has_as_many_weights_as_ours(arrays, how, count):
     conditioned = None if how == "none" else "params/cond/"
     rule = golden_lpg.rule(arrays, "params/plain/", conditioned, how)
-    found = sum(np.prod(shape) for shape in rule.architecture.shapes.values())
+    found = sum(np.prod(shape) for shape in lpg_shapes(rule.architecture).values())
     assert found == count
     network.check_weights(rule.weights, lpg.Architecture(lifetime_inputs=how))

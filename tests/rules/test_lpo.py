@@ -210,10 +210,10 @@ def test_an_artifact_of_another_algorithm_is_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"width": 0}, "width=0 must be a positive whole number"),
-        ({"width": 1.5}, "width=1.5 must be"),
-        ({"clip_eps": 0.0}, "clip_eps=0.0 must be positive"),
-        ({"margin": -1e-4}, "margin=-0.0001 must be positive"),
+        ({"width": 0}, "architecture.width is 0; write an integer of at"),
+        ({"width": 1.5}, "width is 1.5; write"),
+        ({"clip_eps": 0.0}, "clip_eps is 0.0; write a number above 0"),
+        ({"margin": -1e-4}, "margin is -0.0001; write a number above 0"),
     ],
 )
 def test_architecture_errors(change, message):

@@ -1,6 +1,7 @@
 """No Features: parity with the authors' code and an oracle, and what it refuses."""
 
 import copy
+import dataclasses
 import functools
 
 import jax
@@ -229,12 +230,9 @@ def test_trees_that_do_not_fit_are_refused():
 
 
 def artifact(architecture=RECURRENT, **changes):
-    kind = {"type": "feed_forward"}
-    if architecture.carry is not None:
-        kind = {"type": "recurrent", "carry": architecture.carry}
     data = card_data(
         algorithm="no_features",
-        architecture={**kind, "width": architecture.width},
+        architecture=dataclasses.asdict(architecture),
         horizon=None,
     )
     return Artifact(

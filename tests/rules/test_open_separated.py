@@ -171,7 +171,7 @@ def test_an_artifact_of_two_networks_is_found_by_its_card(tmp_path, damage):
     card = card_data(
         "ours/two",
         algorithm="open_separated",
-        architecture={"type": "feed_forward", "width": 3},
+        architecture={"carry": None, "width": 3},
     )
     card["weights"] |= {"sha256": digest, "parameters": number}
     write_card(folder, card)

@@ -321,7 +321,7 @@ def test_a_clip_that_is_none_is_refused(clip):
 @pytest.mark.parametrize("changes", [{"carry": 0}, {"width": 2.5}, {"version": "2024"}])
 def test_an_architecture_that_cannot_be_is_refused(changes):
     (name,) = changes
-    with pytest.raises(ValueError, match=f"{name}=.* must be"):
+    with pytest.raises(ValueError, match=f"architecture.{name} is .*; write"):
         Architecture(**{"version": "arxiv2023", "carry": 8, "width": 16, **changes})
 
 

@@ -12,7 +12,7 @@ from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.rules import lpo
 from learned_opt_rl.training.evolution import PRESETS, EvolutionConfig, preset
 from learned_opt_rl.training.evolution.config import differences
-from learned_opt_rl.training.evolution.learned import FAMILIES
+from learned_opt_rl.training.evolution.learned import draw
 from learned_opt_rl.training.evolution.settings import parse
 
 CONFIG = preset("open-breakout")
@@ -156,8 +156,7 @@ def test_unknown_presets_and_fields():
 @pytest.mark.parametrize("name", ["open-breakout", "lpo-minatar"])
 def test_a_vector_is_the_weights_in_their_order(name):
     learned = preset(name).learned
-    family = FAMILIES[learned.algorithm]
-    weights = family.init(jax.random.key(4), learned.architecture)
+    weights = draw(learned.algorithm, learned.architecture, jax.random.key(4))
     vector = learned.start("random", jax.random.key(4))
     assert vector.shape == (learned.size,)
     for found, expected in zip(

@@ -98,7 +98,7 @@ def test_a_first_promotion_makes_a_whole_artifact(tmp_path, root, fake):
         "optimizer",
         "For tests.",
     )
-    assert dict(card.architecture) == {"type": "feed_forward", "width": 2}
+    assert dict(card.architecture) == {"carry": None, "width": 2}
     assert len(card.inputs) == 19
     assert (card.horizon.total_updates, card.horizon.minibatches) == (8, 2)
     assert card.training.environments == (ENV,)

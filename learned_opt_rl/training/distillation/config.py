@@ -15,7 +15,7 @@ from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC
-from learned_opt_rl.training.distillation.teachers import STUDENTS, Teacher, teacher
+from learned_opt_rl.training.distillation.teachers import Teacher, distillable, teacher
 from learned_opt_rl.training.evolution.learned import Learned
 
 Inputs = Literal["correlated", "paper", "scaled", "visited"]
@@ -111,7 +111,7 @@ class DistillationConfig:
             raise ValueError(f"b2={self.b2!r} must be in [0, 1)")
         if self.rounds > self.steps:
             raise ValueError(f"rounds={self.rounds} are more than steps={self.steps}")
-        _one_of("algorithm", self.algorithm, STUDENTS)
+        _one_of("algorithm", self.algorithm, distillable())
         self.learned  # noqa: B018
         _one_of("inputs", self.inputs, (*SYNTHETIC, "visited"))
         _one_of("select", self.select, ("error", "return"))
@@ -266,7 +266,7 @@ def _explicit(student: str) -> tuple[str, dict[str, Any]] | None:
     if not colon:
         _one_of("student", student, ("same", "half"))
         return None
-    _one_of("student", algorithm, STUDENTS)
+    _one_of("student", algorithm, distillable())
     sizes = {} if algorithm == "lpo" else {"carry": None}
     try:
         if "=" not in text:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from learned_opt_rl import families
 from learned_opt_rl.rules import lpo
 from learned_opt_rl.rules._open_step import SCALE
 from learned_opt_rl.rules.drifts import Drift
@@ -16,7 +17,7 @@ from learned_opt_rl.training.distillation.config import DistillationConfig
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC, Tensors
 from learned_opt_rl.training.distillation.teachers import MARGIN, Teacher
 from learned_opt_rl.training.distillation.unrolled import Unrolled, network_rule
-from learned_opt_rl.training.evolution.learned import FAMILIES
+from learned_opt_rl.training.evolution.learned import draw
 
 _GRID = 1024  # points along each axis: A in [-8, 8), log r in [-2, 2)
 
@@ -55,11 +56,10 @@ def objective(config: DistillationConfig, teacher: Teacher) -> Objective:
     Returns:
         The problem.
     """
-    family = FAMILIES[config.algorithm]
-    architecture = family.architecture(**config.architecture)
+    architecture = families.find(config.algorithm).make_sizes(config.architecture)
 
     def init(key: jax.Array) -> Any:
-        return family.init(key, architecture)
+        return draw(config.algorithm, architecture, key)
 
     if teacher.drift is not None:
         return _of_drift(config, teacher.drift, architecture, init)

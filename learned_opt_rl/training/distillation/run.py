@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from learned_opt_rl import envs
+from learned_opt_rl import envs, families
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.evaluation.runs.rules import Rule
@@ -38,7 +38,7 @@ from learned_opt_rl.training.distillation.teachers import Teacher
 from learned_opt_rl.training.distillation.visited import visit
 from learned_opt_rl.training.evolution.fitness import Task, make_run
 from learned_opt_rl.training.evolution.folder import BEST, CONFIG, LOG
-from learned_opt_rl.training.evolution.learned import FAMILIES
+from learned_opt_rl.training.evolution.learned import rule_of
 
 _VALIDATION = 8  # batches
 _MAX_NORM = 1.0  # of the loss's gradient, which long unrolling can blow up
@@ -257,11 +257,11 @@ def _validation(
 
 def _rule(config: DistillationConfig, standing: Any, problem: Objective) -> Any:
     """The student as it is, as a rule to train agents by."""
-    family, weights = FAMILIES[config.algorithm], problem.deployed(standing[0])
-    sizes = family.architecture(**config.architecture)
+    sizes = families.find(config.algorithm).make_sizes(config.architecture)
+    weights = problem.deployed(standing[0])
 
     def rule(run: PPOConfig, environment: str) -> Rule:
-        return family.rule(weights, sizes, run, environment)
+        return rule_of(config.algorithm, sizes, weights, run, environment)
 
     return rule
 

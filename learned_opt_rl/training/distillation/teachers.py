@@ -12,13 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl import artifacts, expressions
+from learned_opt_rl import artifacts, expressions, families
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.artifacts.registry import Entry, load_entry
 from learned_opt_rl.artifacts.weights import load_safetensors, read_limited
 from learned_opt_rl.evaluation.runs.rules import Rule, handcrafted
 from learned_opt_rl.expressions import Function
+from learned_opt_rl.families.expression import Form
 from learned_opt_rl.rules import discovered, lpo
 from learned_opt_rl.rules.drifts import Drift
 from learned_opt_rl.training.distillation.folder import require_finished
@@ -27,7 +28,7 @@ from learned_opt_rl.training.distillation.unrolled import (
     expression_rule,
     network_rule,
 )
-from learned_opt_rl.training.evolution.learned import FAMILIES, Form
+from learned_opt_rl.training.evolution.learned import draw, rule_of
 
 MARGIN = 1e-6
 """Of LPO's drift while it is distilled, teacher and student; specified so."""
@@ -38,8 +39,14 @@ memory m = momentum(0.9)
 constant c = {constant!r}
 return c * (1 - t_p) * sign(m)
 """
-STUDENTS = ("open", "no_features", "lpo")
-"""Algorithms whose networks can be fitted to another rule, and imitated."""
+
+
+def distillable() -> tuple[str, ...]:
+    """Return the algorithms whose networks can imitate another rule."""
+    found = {name: families.known(name) for name in families.names()}
+    return tuple(
+        name for name, family in found.items() if family and family.distillable
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -135,8 +142,8 @@ def _random(
             f"teacher={name!r} has the student's sizes; give those, as open:32"
         )
     algorithm, sizes = like
-    family = FAMILIES[algorithm]
-    weights = family.init(jax.random.key(int(seed)), family.architecture(**sizes))
+    made = families.find(algorithm).make_sizes(sizes)
+    weights = draw(algorithm, made, jax.random.key(int(seed)))
     return _network(name, algorithm, sizes, weights, hashlib.sha256(name.encode()))
 
 
@@ -162,12 +169,12 @@ def _of_artifact(
     name: str, artifact: artifacts.Artifact, learning_rate: float | None
 ) -> Teacher:
     card = artifact.card
-    sizes: dict[str, Any] = dict(card.architecture)
     if card.algorithm == "expression":
         text = str(artifact.text).encode()
-        return _closed_form(name, text, learning_rate, sizes)
-    if sizes.pop("type", None) == "feed_forward":
-        sizes["carry"] = None
+        return _closed_form(name, text, learning_rate, card.architecture)
+    family = families.known(card.algorithm)
+    read: Any = card.architecture if family is None else family.read(card.architecture)
+    sizes = read if family is None else dataclasses.asdict(read)
     content = card.weights.sha256
     return _network(name, card.algorithm, sizes, artifact.weights, content)
 
@@ -175,13 +182,12 @@ def _of_artifact(
 def _network(
     name: str, algorithm: str, sizes: Mapping[str, Any], weights: Any, digest: Any
 ) -> Teacher:
-    if algorithm not in STUDENTS:
+    if algorithm not in distillable():
         raise ValueError(
             f"teacher={name!r} is of algorithm {algorithm!r}; what can be distilled is "
-            "open, no_features, lpo and closed forms"
+            f"{', '.join(distillable())} and closed forms"
         )
-    family = FAMILIES[algorithm]
-    architecture = family.architecture(**sizes)
+    architecture = families.find(algorithm).make_sizes(sizes)
     sizes = dataclasses.asdict(architecture)  # with those that have defaults
     unrolled = drift = None
     if algorithm == "lpo":
@@ -192,7 +198,7 @@ def _network(
     sha256 = digest if isinstance(digest, str) else digest.hexdigest()
 
     def rule(config: PPOConfig, environment: str) -> Rule:
-        return family.rule(weights, architecture, config, environment)
+        return rule_of(algorithm, architecture, weights, config, environment)
 
     return Teacher(name, algorithm, sizes, sha256, weights, unrolled, drift, rule)
 

@@ -1,151 +1,81 @@
 """What is evolved: families of learned rules, as one flat vector of weights."""
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from learned_opt_rl import artifacts, expressions
+from learned_opt_rl import artifacts, families
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts.weights import load_safetensors
-from learned_opt_rl.errors import ArtifactError, WeightsError
+from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.runs.identity import weights_digest
 from learned_opt_rl.evaluation.runs.rules import Rule, handcrafted
-from learned_opt_rl.rules import discovered, lpo, no_features, open_rl, optim4rl
+from learned_opt_rl.families.family import Family
 from learned_opt_rl.rules.tuned import tuned
 
 _SUFFIX = ".safetensors"
-OPTIM4RL_SHARE = 0.1  # of Adam's tuned learning rate; Goldie et al. 2024, B.4
 
 
-@dataclasses.dataclass(frozen=True)
-class Form:
-    """The "architecture" of a closed form, whose declared constants are evolved.
+def evolvable() -> tuple[str, ...]:
+    """Return the algorithms whose weights evolution strategies can train."""
+    found = {name: families.known(name) for name in families.names()}
+    return tuple(name for name, family in found.items() if family and family.evolvable)
 
-    Attributes:
-        text: An optimiser or a drift in the language of `expressions`.
+
+def draw(algorithm: str, sizes: Any, key: jax.Array) -> Any:
+    """Draw a family's weights.
+
+    Args:
+        algorithm: A family.
+        sizes: What its ``make_sizes`` returns.
+        key: jax random key.
+
+    Returns:
+        Nested dict of float32 arrays.
+    """
+    family = families.find(algorithm)
+    return getattr(family.import_module(), family.init)(key, sizes)
+
+
+def rule_of(
+    algorithm: str, sizes: Any, weights: Any, config: PPOConfig, environment: str
+) -> Rule:
+    """Make a rule to train agents with, from weights in memory.
+
+    Args:
+        algorithm: A family of optimizers or of drifts.
+        sizes: What its ``make_sizes`` returns.
+        weights: Nested dict of float32 arrays; may be traced.
+        config: The run.
+        environment: The environment's name, for tuned learning rates.
+
+    Returns:
+        The rule.
 
     Raises:
-        ExpressionError: The text is not valid.
-        ValueError: It declares no constants.
+        ValueError: The family needs a tuned learning rate, and there is none.
     """
-
-    text: str
-
-    def __post_init__(self) -> None:
-        """Checks the text."""
-        if not self.function.constants:
-            raise ValueError(
-                "the form declares no constants, so there is nothing to evolve; add "
-                "lines as `constant step = 0.001`"
-            )
-
-    @property
-    def function(self) -> expressions.Function:
-        """The text, parsed."""
-        return expressions.parse(self.text)
-
-    def evolved(self, weights: Mapping[str, Any]) -> expressions.Function:
-        """The function with other constants; as text they are these to the bit.
-
-        Args:
-            weights: float32 scalars by name.
-
-        Raises:
-            WeightsError: They are not those that the text declares.
-        """
-        function = self.function
-        declared = {constant.name for constant in function.constants}
-        if {name: np.shape(value) for name, value in weights.items()} != {
-            name: () for name in declared
-        }:
-            raise WeightsError(
-                f"the weights {sorted(weights)} are not the constants that the "
-                f"function declares, {sorted(declared)}"
-            )
-        constants = tuple(
-            dataclasses.replace(c, value=float(str(np.float32(weights[c.name]))))
-            for c in function.constants
-        )
-        return dataclasses.replace(function, constants=constants)
-
-
-class Family(NamedTuple):
-    """A kind of learned rule.
-
-    Attributes:
-        architecture: Its sizes, a dataclass.
-        init: ``(key, architecture) -> weights``.
-        rule: ``(weights, architecture, config, environment) -> rule``.
-    """
-
-    architecture: Callable[..., Any]
-    init: Callable[[jax.Array, Any], Any]
-    rule: Callable[[Any, Any, PPOConfig, str], Rule]
-
-
-def _open(weights: Any, _: Any, config: PPOConfig, environment: str) -> Rule:
+    family = families.find(algorithm)
+    architecture = family.to_card(sizes)
+    share = family.learning_rate_share(sizes)
+    if share is not None and "learning_rate" not in architecture:
+        rate = tuned("adam", environment)["learning_rate"]
+        architecture["learning_rate"] = share * rate
+    text = getattr(sizes, "text", None)
+    artifact = artifacts.in_memory(algorithm, architecture, weights, text)
+    from_artifact = family.import_module().from_artifact
+    if artifact.card.kind == "drift":
+        adam = handcrafted("adam", environment, config.num_updates)
+        return Rule(lambda key: adam, from_artifact(artifact))
     horizon = config.horizon()
-    return Rule(lambda key: open_rl.scale_by_open(weights, horizon, key=key))
-
-
-def _open_separated(weights: Any, _: Any, config: PPOConfig, environment: str) -> Rule:
-    horizon = config.horizon()
-    return Rule(lambda key: open_rl.scale_by_open_separated(weights, horizon, key=key))
-
-
-def _no_features(weights: Any, _: Any, config: PPOConfig, environment: str) -> Rule:
-    return Rule(lambda key: no_features.scale_by_no_features(weights))
-
-
-def _optim4rl(weights: Any, _: Any, config: PPOConfig, environment: str) -> Rule:
-    rate = OPTIM4RL_SHARE * tuned("adam", environment)["learning_rate"]
-    return Rule(lambda key: optim4rl.scale_by_optim4rl(weights, rate))
-
-
-def _lpo(weights: Any, sizes: Any, config: PPOConfig, environment: str) -> Rule:
-    adam = handcrafted("adam", environment, config.num_updates)
-    drift = lpo.drift(weights, clip_eps=sizes.clip_eps, margin=sizes.margin)
-    return Rule(lambda key: adam, drift)
-
-
-def _expression(constants: Any, form: Form, config: PPOConfig, name: str) -> Rule:
-    function, horizon = form.function, config.horizon()
-    if function.kind == "drift":
-        adam = handcrafted("adam", name, config.num_updates)
-        return Rule(lambda key: adam, discovered.drift(function, constants=constants))
-    rate = tuned("adam", name)["learning_rate"] if "lr" in function.inputs else 1.0
-    return Rule(
-        lambda key: discovered.scale_by_expression(
-            function, horizon, constants=constants, learning_rate=rate, key=key
-        )
-    )
-
-
-def _declared(_: jax.Array, form: Form) -> dict[str, jax.Array]:
-    return {
-        name: jnp.asarray(value, jnp.float32)
-        for name, value in form.function.init_constants().items()
-    }
-
-
-FAMILIES: Mapping[str, Family] = {
-    "open": Family(open_rl.Architecture, open_rl.init, _open),
-    "open_separated": Family(
-        open_rl.Architecture, open_rl.init_separated, _open_separated
-    ),
-    "no_features": Family(no_features.Architecture, no_features.init, _no_features),
-    "optim4rl": Family(optim4rl.Architecture, optim4rl.init, _optim4rl),
-    "lpo": Family(lpo.Architecture, lpo.init, _lpo),
-    "expression": Family(Form, _declared, _expression),
-}
-"""The families by the name of their algorithm."""
+    return Rule(lambda key: from_artifact(artifact, horizon=horizon, key=key))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,8 +83,8 @@ class Learned:
     """A family at given sizes.
 
     Attributes:
-        algorithm: A key of `FAMILIES`.
-        sizes: Its architecture.
+        algorithm: One of `evolvable`.
+        sizes: Fields of its architecture; of an expression its text.
 
     Example:
         >>> learned = Learned("open", {"carry": None, "width": 16})
@@ -167,9 +97,9 @@ class Learned:
 
     def __post_init__(self) -> None:
         """Checks algorithm and sizes."""
-        if self.algorithm not in FAMILIES:
+        if self.algorithm not in evolvable():
             raise ValueError(
-                f"algorithm={self.algorithm!r} must be one of {', '.join(FAMILIES)}"
+                f"algorithm={self.algorithm!r} must be one of {', '.join(evolvable())}"
             )
         try:
             self.architecture  # noqa: B018
@@ -180,9 +110,14 @@ class Learned:
             ) from error
 
     @property
+    def family(self) -> Family:
+        """The record of the algorithm."""
+        return families.find(self.algorithm)
+
+    @property
     def architecture(self) -> Any:
         """The sizes as the family's own dataclass."""
-        return FAMILIES[self.algorithm].architecture(**self.sizes)
+        return self.family.make_sizes(self.sizes)
 
     @property
     def size(self) -> int:
@@ -203,8 +138,8 @@ class Learned:
         Raises:
             ValueError: The family needs a tuned learning rate, and there is none.
         """
-        family, weights = FAMILIES[self.algorithm], self.unravel(vector)
-        return family.rule(weights, self.architecture, config, environment)
+        weights = self.unravel(vector)
+        return rule_of(self.algorithm, self.architecture, weights, config, environment)
 
     def unravel(self, vector: jax.Array) -> Any:
         """The nested dict of weights of a vector ``[size]``."""
@@ -241,7 +176,7 @@ class Learned:
                 "zeros, random or the name of an artifact"
             )
         if name in ("random", "declared"):
-            weights = FAMILIES[self.algorithm].init(key, self.architecture)
+            weights = draw(self.algorithm, self.architecture, key)
             return ravel_pytree(weights)[0]
         if name.endswith(_SUFFIX):
             return self._of(name, load_safetensors(name, file_digest(name)))
@@ -266,9 +201,9 @@ class Learned:
         return ravel_pytree(as_float32)[0]
 
     def _shapes(self) -> Any:
-        family = FAMILIES[self.algorithm]
         key = jax.eval_shape(lambda: jax.random.key(0))
-        return jax.eval_shape(lambda key: family.init(key, self.architecture), key)
+        draw_here = functools.partial(draw, self.algorithm, self.architecture)
+        return jax.eval_shape(draw_here, key)
 
 
 def start_digest(name: str) -> str | None:

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
+from learned_opt_rl import families
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.rundir import settings
 from learned_opt_rl.training.evolution.config import EvolutionConfig
-from learned_opt_rl.training.evolution.learned import FAMILIES
 
 
 def parse(texts: Iterable[str], algorithm: str) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def parse(texts: Iterable[str], algorithm: str) -> dict[str, Any]:
         {'horizons': ((0, 200000),), 'population': 8, 'agent': {'gamma': 0.9}}
     """
     special = {"environments": _environments, "horizons": _horizons}
-    groups = {"agent": PPOConfig, "architecture": FAMILIES[algorithm].architecture}
+    family = families.find(algorithm)
+    groups = {"agent": PPOConfig, "architecture": family.sizes or family.architecture}
     values: dict[str, Any] = {}
     plain: list[str] = []
     grouped: dict[str, list[str]] = {name: [] for name in groups}

@@ -23,13 +23,14 @@ from learned_opt_rl.evaluation.report import cards
 from learned_opt_rl.evaluation.runs import compare
 from learned_opt_rl.evaluation.runs.execution import Failure, Plan
 from learned_opt_rl.evaluation.runs.identity import forget_digests, identity, wanted
+from learned_opt_rl.families import find
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.jsonl import Row
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.training.promotion import kept, swap, texts
 from learned_opt_rl.training.promotion.candidate import Candidate, read
-from learned_opt_rl.training.promotion.families import FAMILIES, described, file
+from learned_opt_rl.training.promotion.families import described, file
 from learned_opt_rl.training.promotion.verdict import Verdict, WorseError, judge
 
 WORK = "promotion"
@@ -259,7 +260,7 @@ class _Promoting:
         """The card but for what the evaluation says."""
         asked, run = self.asked, self.run
         made = described(run)
-        title = FAMILIES[run.algorithm].title
+        title = find(run.algorithm).title
         where = f" for {', '.join(run.environments)}" if run.environments else ""
         how = "evolved" if run.evolved else "distilled"
         return {
@@ -385,7 +386,7 @@ def _holder(name: str, target: pathlib.Path) -> registry.Entry | None:
 
 def _horizon(run: Candidate) -> dict[str, int] | None:
     """Of a run in the first environment, at the length that the weights are of."""
-    if not FAMILIES[run.algorithm].horizon:
+    if not find(run.algorithm).uses_horizon:
         return None
     config = PPOConfig()
     if run.environments and run.horizon is not None:

@@ -1,0 +1,151 @@
+"""The table of families: built in, registered, or offered by a plugin."""
+
+import difflib
+import importlib.metadata
+from types import ModuleType
+
+from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.families import expression, lpg, lpo, open_network, optim4rl
+from learned_opt_rl.families.family import Family
+
+_GROUP = "learned_opt_rl.rules"
+_FAMILIES = {
+    family.algorithm: family
+    for family in (
+        open_network.OPEN,
+        open_network.OPEN_SEPARATED,
+        open_network.NO_FEATURES,
+        optim4rl.FAMILY,
+        lpo.FAMILY,
+        lpg.FAMILY,
+        expression.FAMILY,
+    )
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the algorithms of all built-in and registered families."""
+    return tuple(_FAMILIES)
+
+
+def known(algorithm: str) -> Family | None:
+    """Return a built-in or registered family, or ``None``; no plugin's code runs."""
+    return _FAMILIES.get(algorithm)
+
+
+def find(algorithm: str) -> Family:
+    """Find a family by its algorithm.
+
+    Args:
+        algorithm: The ``algorithm`` field of a card.
+
+    Returns:
+        The record: built in, registered, or the attribute ``FAMILY`` of the module
+        that a plugin offers for the algorithm.
+
+    Raises:
+        ArtifactError: No family has that algorithm, or the plugin has no record.
+
+    Example:
+        >>> find("opne")
+        Traceback (most recent call last):
+            ...
+        learned_opt_rl.errors.ArtifactError: no installed rule runs the algorithm
+        'opne'; did you mean 'open'? Otherwise install the package that offers it
+    """
+    if algorithm in _FAMILIES:
+        return _FAMILIES[algorithm]
+    family = getattr(_import_plugin(algorithm), "FAMILY", None)
+    if not isinstance(family, Family) or family.algorithm != algorithm:
+        raise ArtifactError(
+            f"rule plugin {algorithm!r}: its module has no FAMILY, a families.Family "
+            "of that algorithm; its author has to add one"
+        )
+    return family
+
+
+def register(family: Family) -> None:
+    """Add a family to the table for this process.
+
+    Args:
+        family: The record.
+
+    Raises:
+        ValueError: Another family has the same algorithm.
+
+    Example:
+        >>> import dataclasses
+        >>> register(dataclasses.replace(find("lpo"), title="Another LPO"))
+        Traceback (most recent call last):
+            ...
+        ValueError: algorithm='lpo' is taken by the family 'LPO'; choose another
+    """
+    holder = _FAMILIES.setdefault(family.algorithm, family)
+    if holder != family:
+        raise ValueError(
+            f"algorithm={family.algorithm!r} is taken by the family {holder.title!r}; "
+            "choose another"
+        )
+
+
+def rule_module(algorithm: str) -> ModuleType:
+    """Import the module that turns artifacts of an algorithm into transforms.
+
+    Families in the table come first; others are entry points of the group
+    ``learned_opt_rl.rules``. This and `find` are what runs a plugin's code.
+
+    Args:
+        algorithm: The ``algorithm`` field of a card.
+
+    Returns:
+        A module that offers ``from_artifact(artifact, **options)``.
+
+    Raises:
+        ArtifactError: No installed package offers the rule, several do, or the one
+            that does cannot be imported or lacks ``from_artifact``.
+
+    Example:
+        >>> rule_module("no_features").__name__
+        'learned_opt_rl.rules.no_features'
+    """
+    family = known(algorithm)
+    module = _import_plugin(algorithm) if family is None else family.import_module()
+    if not callable(getattr(module, "from_artifact", None)):
+        raise ArtifactError(
+            f"rule plugin {algorithm!r}: {module!r} lacks from_artifact(artifact, "
+            "**options); update or uninstall the package"
+        )
+    return module
+
+
+def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+    """Return the installed entry points of a group, sorted by name and value."""
+    found = importlib.metadata.entry_points(group=group)
+    return sorted(found, key=lambda entry: (entry.name, entry.value))
+
+
+def _import_plugin(algorithm: str) -> ModuleType:
+    offered = entry_points(_GROUP)
+    matching = [entry for entry in offered if entry.name == algorithm]
+    if not matching:
+        near = difflib.get_close_matches(
+            algorithm, [*_FAMILIES, *(entry.name for entry in offered)], n=1
+        )
+        hint = f"did you mean {near[0]!r}? Otherwise install" if near else "install"
+        raise ArtifactError(
+            f"no installed rule runs the algorithm {algorithm!r}; "
+            f"{hint} the package that offers it"
+        )
+    if len(matching) > 1:
+        values = " and ".join(repr(entry.value) for entry in matching)
+        raise ArtifactError(
+            f"several rules run the algorithm {algorithm!r}: {values}; "
+            "uninstall the packages you do not need"
+        )
+    try:
+        return matching[0].load()
+    except Exception as error:  # a third party's import can fail in any way
+        raise ArtifactError(
+            f"rule plugin {algorithm!r}: importing {matching[0].value!r} failed "
+            f"({type(error).__name__}: {error}); update or uninstall the package"
+        ) from error

@@ -1,0 +1,251 @@
+"""Checked records: values against the annotations of a dataclass.
+
+A field's annotation states its check: a plain type, a ``Literal``, another dataclass,
+a tuple, a mapping, ``X | None``, or ``Annotated[type, check, ...]`` where a check is a
+function ``check(value, path)`` that raises `MismatchError`. Cards and architectures
+are read with the same checks that their Python constructors run.
+"""
+
+import dataclasses
+import difflib
+import functools
+import re
+import reprlib
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
+
+Check = Callable[[Any, str], None]
+_Record = TypeVar("_Record")
+
+
+class MismatchError(ValueError):
+    """One field is not what its annotation asks for.
+
+    Args:
+        path: The field, dotted, such as ``"weights.sha256"``; empty for the root.
+        problem: What was found.
+        fix: What to write instead.
+    """
+
+    def __init__(self, path: str, problem: str, fix: str) -> None:
+        """Join field, problem and fix to one message."""
+        super().__init__(f"{path or 'the card'} {problem}; {fix}")
+
+
+def found(value: object) -> str:
+    """Describe an offending value briefly."""
+    return f"is {reprlib.repr(value)}"
+
+
+def text(value: Any, path: str) -> None:
+    """Accept a non-empty string that is safe to print in a terminal."""
+    if not isinstance(value, str) or not value.strip():
+        raise MismatchError(path, found(value), "write a non-empty string")
+    # A card comes from third parties: escape sequences must not reach a terminal.
+    hidden = next((c for c in value if not (c.isprintable() or c == "\n")), None)
+    if hidden is not None:
+        problem = f"holds the non-printable character U+{ord(hidden):04X}"
+        raise MismatchError(path, problem, "remove it")
+
+
+def number(value: Any, path: str) -> None:
+    """Accept a finite number."""
+    # The largest float bounds integers too: a longer one has no float to become.
+    largest = sys.float_info.max
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not -largest <= value <= largest:
+        raise MismatchError(path, found(value), "write a finite number")
+
+
+def boolean(value: Any, path: str) -> None:
+    """Accept ``True`` or ``False``."""
+    if not isinstance(value, bool):
+        raise MismatchError(path, found(value), "write true or false")
+
+
+def scalar(value: Any, path: str) -> None:
+    """Accept a string, a number, a boolean or ``None``."""
+    if isinstance(value, str):
+        text(value, path)
+    elif not isinstance(value, bool | None):
+        number(value, path)
+
+
+def matches(pattern: str, fix: str) -> Check:
+    """Make a check for strings that a regular expression describes in full."""
+    compiled = re.compile(pattern)
+
+    def check_pattern(value: Any, path: str) -> None:
+        if not isinstance(value, str) or compiled.fullmatch(value) is None:
+            raise MismatchError(path, found(value), fix)
+
+    return check_pattern
+
+
+def at_least(bound: int) -> Check:
+    """Make a check for integers from a bound upwards."""
+
+    def check_integer(value: Any, path: str) -> None:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or value < bound:
+            raise MismatchError(
+                path, found(value), f"write an integer of at least {bound}"
+            )
+
+    return check_integer
+
+
+def _above_zero(value: Any, path: str) -> None:
+    number(value, path)
+    if value <= 0:
+        raise MismatchError(path, found(value), "write a number above 0")
+
+
+def _interval(value: Any, path: str) -> None:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise MismatchError(path, found(value), "write [low, high] or null")
+    for index, bound in enumerate(value):
+        number(bound, f"{path}[{index}]")
+    if value[0] > value[1]:
+        raise MismatchError(path, found(value), "write the lower bound first")
+
+
+Size: TypeAlias = Annotated[int, at_least(1)]
+Count: TypeAlias = Annotated[int, at_least(0)]
+Positive: TypeAlias = Annotated[float, _above_zero]
+Interval: TypeAlias = Annotated[tuple[float, float], _interval]
+Scalar: TypeAlias = Annotated[str | int | float | bool | None, scalar]
+
+_PLAIN: dict[Any, Check] = {str: text, float: number, bool: boolean}
+
+
+def check(record: Any, path: str) -> None:
+    """Check every field of a dataclass instance, as its ``__post_init__`` does.
+
+    Args:
+        record: The instance.
+        path: Name of the record in errors.
+
+    Raises:
+        MismatchError: A value does not fit its annotation.
+    """
+    for name, annotation in hints(type(record)).items():
+        _convert(annotation, getattr(record, name), f"{path}.{name}")
+
+
+def build(cls: type[_Record], data: Any, path: str = "") -> _Record:
+    """Build a dataclass from parsed JSON, checking every field.
+
+    Args:
+        cls: The dataclass. Its defaults are not used: every field has to be present.
+        data: The parsed JSON.
+        path: Where the data is inside the whole, dotted.
+
+    Returns:
+        The instance; lists have become tuples.
+
+    Raises:
+        MismatchError: At the first field that is unknown, missing or wrong.
+    """
+    _require_object(data, path)
+    fields = hints(cls)
+    for key in data:
+        if key not in fields:
+            raise _unknown_key(path, key, fields)
+    values: dict[str, Any] = {}
+    for name, annotation in fields.items():
+        if name not in data:
+            raise MismatchError(_join(path, name), "is missing", "add it")
+        values[name] = _convert(annotation, data[name], _join(path, name))
+    return cls(**values)
+
+
+@functools.cache  # resolving annotations takes longer than all checks of a card
+def hints(cls: type) -> dict[str, Any]:
+    """Return a dataclass's fields and their annotations, in order."""
+    resolved = typing.get_type_hints(cls, include_extras=True)
+    fields: Any = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+    return {field.name: resolved[field.name] for field in fields if field.init}
+
+
+def _convert(annotation: Any, value: Any, path: str) -> Any:
+    """Check a value; return it with lists as tuples and objects as dataclasses."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        for check_value in annotation.__metadata__:
+            check_value(value, path)
+        return tuple(value) if isinstance(value, list) else value
+    if origin is Literal:
+        _one_of(arguments, value, path)
+    elif _is_union(annotation):
+        return _convert_union(arguments, value, path)
+    elif origin is tuple:
+        return _convert_list(arguments[0], value, path)
+    elif origin is Mapping:
+        return _convert_mapping(arguments[1], value, path)
+    elif dataclasses.is_dataclass(annotation):
+        if isinstance(value, annotation):  # pyright: ignore[reportArgumentType]
+            return value
+        return build(annotation, value, path)  # pyright: ignore[reportArgumentType]
+    else:
+        _PLAIN[annotation](value, path)
+    return value
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def _convert_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    options = tuple(option for option in options if option is not type(None))
+    if len(options) > 1:  # of dataclasses: the one that knows most of the keys
+        _require_object(value, path)
+        best = max(options, key=lambda option: len(hints(option).keys() & set(value)))
+        return _convert(best, value, path)
+    return _convert(options[0], value, path)
+
+
+def _convert_list(annotation: Any, value: Any, path: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise MismatchError(path, found(value), "write a list")
+    return tuple(
+        _convert(annotation, item, f"{path}[{index}]")
+        for index, item in enumerate(value)
+    )
+
+
+def _convert_mapping(annotation: Any, value: Any, path: str) -> dict[str, Any]:
+    _require_object(value, path)
+    for key in value:
+        text(key, _join(path, "key"))
+    return {
+        key: _convert(annotation, item, _join(path, key)) for key, item in value.items()
+    }
+
+
+def _one_of(allowed: tuple[Any, ...], value: Any, path: str) -> None:
+    # Compared by type too: True must not pass for 1.
+    if not any(type(value) is type(a) and value == a for a in allowed):
+        listing = " or ".join(repr(choice) for choice in allowed)
+        raise MismatchError(path, found(value), f"write {listing}")
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _require_object(value: Any, path: str) -> None:
+    if not isinstance(value, Mapping):
+        raise MismatchError(path, found(value), "write an object {...}")
+
+
+def _unknown_key(path: str, key: object, fields: Mapping[str, Any]) -> MismatchError:
+    shown = reprlib.repr(key).strip("'\"")
+    near = difflib.get_close_matches(str(key), fields, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"use only {', '.join(fields)}"
+    return MismatchError(_join(path, shown), "is not a known field", hint)
