@@ -1,5 +1,5 @@
-# Every target builds what it needs in .venv from python3 alone; a second run reuses
-# it. The stamp files are redone when pyproject.toml changes.
+# Every target installs its dependencies into .venv and needs only python3. Later runs
+# reuse .venv. The stamp files are remade when pyproject.toml changes.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,46 +14,46 @@ BIN := $(VENV)/bin
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: $(VENV)/.demo  ## a learned optimiser against Adam: curves in demo/
+demo: $(VENV)/.demo  ## compare a learned optimizer with Adam; curves in demo/
 	$(BIN)/python examples/demo.py
 
-# Most of the tests' time is XLA compiling programs that run once; the slow tests, and
-# pytest called by hand, have all its optimisations.
-test: lint $(VENV)/.test  ## lint, types, tests and doctests
+# The tests spend most of their time compiling XLA programs that run once, so `make test`
+# disables most optimizations. The slow tests and a direct pytest call keep them.
+test: lint $(VENV)/.test  ## run lint, type checks, tests and doctests
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/pytest -n $(WORKERS)
 
-test-slow: $(VENV)/.test-slow  ## only the slow tests
+test-slow: $(VENV)/.test-slow  ## run only the slow tests
 	$(BIN)/pytest -n $(WORKERS) -m slow tests
 
-lint: $(VENV)/.test  ## ruff and pyright
+lint: $(VENV)/.test  ## run ruff and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-format: $(VENV)/.test  ## rewrite the sources as ruff wants them
+format: $(VENV)/.test  ## format the sources with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.docs  ## docs/_build/html, warnings are errors
+docs: $(VENV)/.docs  ## build docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build -q -W -n --keep-going -b html docs docs/_build/html
 
-bench: $(VENV)/.demo  ## overhead of the learned optimisers against Adam
+bench: $(VENV)/.demo  ## measure the overhead of learned optimizers relative to Adam
 	$(BIN)/python -m bench.overhead
 
-dist: $(VENV)/.test  ## sdist and wheel in dist/
+dist: $(VENV)/.test  ## build sdist and wheel in dist/
 	rm -rf dist
 	$(BIN)/python -m build --quiet
 
-clean:  ## remove what the targets made
+clean:  ## remove everything that the targets created
 	rm -rf $(VENV) dist docs/_build docs/_generated .pytest_cache .ruff_cache
 
-# pip compiles bytecode as it installs, also where PYTHONDONTWRITEBYTECODE is set.
+# pip compiles bytecode during installation even if PYTHONDONTWRITEBYTECODE is set.
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 $(VENV)/.venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "error: $(PYTHON) is missing or older than Python 3.11;" \
-	    "choose another with: make PYTHON=python3.12" >&2; exit 1; }
+	    "choose another interpreter with: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "error: $(PYTHON) lacks the venv module;" \
 	    "on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
