@@ -16,9 +16,9 @@ import pathlib
 from learned_opt_rl.agents import PPOConfig
 from learned_opt_rl.evaluation.pictures import curves
 from learned_opt_rl.evaluation.report import tables
+from learned_opt_rl.evaluation.runs.progress import RunProgress
 from learned_opt_rl.evaluation.runs.run import run
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.progress import Progress
 
 ENVIRONMENT = "Breakout-MinAtar"
 
@@ -30,7 +30,7 @@ def main() -> None:
     seeds = range(options.seeds)
     rows = []
     for rule in options.rules:
-        with Progress(rule, config, options.seeds) as progress:
+        with RunProgress(rule, config, options.seeds) as progress:
             rows += run(rule, ENVIRONMENT, config, seeds, on_rollout=progress)
 
     options.out.mkdir(parents=True, exist_ok=True)

@@ -544,7 +544,7 @@ class TestCompare:
         with locked(tmp_path / "out"):
             assert self.main(tmp_path, "compare", "adam") == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "is being written by process" in line
+        assert "is in use by process" in line
 
     def test_a_card_is_of_its_rule(
         self,
@@ -578,7 +578,7 @@ class TestCompare:
         captured = capsys.readouterr()
         assert "minus Adam" in captured.out
         assert "24.00" in captured.out
-        assert captured.err.startswith(f"warning: {rows} ends in a line that was never")
+        assert captured.err.startswith(f"warning: {rows} ends in an unfinished line")
         assert cli.main(["report", str(tmp_path), "--baseline", "adam:1e-3"]) == 0
         assert "minus adam:1e-3" in capsys.readouterr().out
         assert cli.main(["report", str(tmp_path), "--baseline", "lion"]) == 2

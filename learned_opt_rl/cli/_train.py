@@ -92,9 +92,9 @@ class Es(_Execution):
 
     def _config(self) -> "EvolutionConfig":
         from learned_opt_rl.training.evolution import preset
-        from learned_opt_rl.training.evolution.settings import parse
+        from learned_opt_rl.training.evolution.config import parse_settings
 
-        values = parse(self.settings, preset(self.preset).algorithm)
+        values = parse_settings(self.settings, preset(self.preset).algorithm)
         if self.generations is not None:
             values["generations"] = self.generations
         return preset(self.preset, **values)
@@ -183,17 +183,12 @@ class Distill:
         from learned_opt_rl.rundir import settings
         from learned_opt_rl.training.distillation import DistillationConfig, configure
 
-        prefix = "agent."
-        agent = [s.removeprefix(prefix) for s in self.settings if s.startswith(prefix)]
-        plain = [s for s in self.settings if not s.startswith(prefix)]
-        values = settings.parse(plain, DistillationConfig)
+        values = settings.parse(self.settings, DistillationConfig, agent=PPOConfig)
         for name in ("teacher", "student", "steps", "sequence", "inputs", "select"):
             if (value := getattr(self, name)) is not None:
                 values[name] = value
         if self.environments:
             values["environments"] = self.environments
-        if agent:
-            values["agent"] = settings.parse(agent, PPOConfig)
         return configure(self.preset, **values)
 
 

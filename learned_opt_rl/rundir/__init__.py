@@ -1,1 +1,4 @@
-"""Run folders: atomic files, locks, checkpoints, rows and provenance."""
+"""Run folders: atomic files, locks, checkpoints, JSON lines, provenance, progress.
+
+The ground floor of evaluation and training. Only `checkpoint` imports jax.
+"""

@@ -1,4 +1,4 @@
-"""Writing a file in such a way that no reader ever sees half of it."""
+"""Atomic writes: a reader sees the old file or the new one, never a part."""
 
 import os
 import pathlib
@@ -6,17 +6,18 @@ import tempfile
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Replace a file's content in one step: write beside it, fsync, rename.
+    """Replace the content of a file in one step: write beside it, fsync, rename.
 
-    Whatever interrupts the write, ``path`` holds either its old content or all of
-    the new one, and no temporary file stays behind.
+    If the write is interrupted, ``path`` holds either its old content or all of the
+    new one. An error leaves no temporary file behind; a kill may leave one, whose name
+    is ``.NAME.`` with a random suffix.
 
     Args:
         path: The file to write; its folder must exist.
         content: The whole new content.
 
     Raises:
-        OSError: The folder does not exist or cannot be written to.
+        OSError: The folder does not exist or is not writable.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -1,7 +1,7 @@
-"""The state of a run on disk, so that a killed run goes on where it was.
+"""Save the state of a run, so that a killed run resumes where it stopped.
 
-One ``.npz`` per group of seeds, arrays by their path in the tree, followed by the
-sha256 of what precedes it: a file that is not whole is never taken for one that is.
+A checkpoint is an ``.npz`` file: one array per leaf, named by its path in the tree. The
+sha256 of these bytes follows them, so an incomplete file is always recognized.
 """
 
 import hashlib
@@ -21,20 +21,25 @@ import numpy as np
 from learned_opt_rl.rundir.atomic import write_atomically
 
 FORMAT = 1
-"""Raised whenever a file of the code before could not be continued."""
+"""Version of the file format and of the states in it.
+
+Increase it when this version would misread an older file, or would resume it to other
+numbers: such a file is then refused instead.
+"""
 
 _META = "meta"
 _INTERVAL = "LEARNED_OPT_RL_CHECKPOINT_SECONDS"
+_SECONDS = 60  # A kill costs at most a minute of work; a save takes milliseconds.
 
 
 class Checkpoint:
-    """Where one group of seeds is kept while it runs.
+    """The file that holds a run's state while it runs.
 
     Args:
         path: The file.
-        identity: What must be the same for the state to be continued; JSON-able.
-        every: Seconds between two saves; by default those of the environment variable
-            ``LEARNED_OPT_RL_CHECKPOINT_SECONDS``, or 60.
+        identity: JSON-able values that must be equal for the state to be resumed.
+        every: Seconds between two saves; by default the environment variable
+            ``LEARNED_OPT_RL_CHECKPOINT_SECONDS``, else 60.
 
     Example:
         >>> import pathlib, tempfile
@@ -50,23 +55,25 @@ class Checkpoint:
     def __init__(
         self, path: pathlib.Path, identity: Any, every: float | None = None
     ) -> None:
-        """Reads and writes nothing yet."""
+        """Remember the arguments; nothing is read or written yet."""
         self.path = path
         self._identity = json.loads(json.dumps(identity))
-        self._every = float(os.environ.get(_INTERVAL, 60)) if every is None else every
+        self._every = float(
+            os.environ.get(_INTERVAL, _SECONDS) if every is None else every
+        )
         self._last = time.monotonic()
 
     @property
     def due(self) -> bool:
-        """Whether it is time to save again."""
+        """Whether the last save is long enough ago."""
         return time.monotonic() - self._last >= self._every
 
     def save(self, tree: Any, *, done: int, seconds: float) -> None:
-        """Writes a state, atomically.
+        """Write a state atomically.
 
         Args:
-            tree: Arrays, among them typed PRNG keys.
-            done: Rollouts done.
+            tree: A pytree of arrays, typed PRNG keys included.
+            done: Steps done, such as rollouts or generations.
             seconds: Time they took.
         """
         meta = {
@@ -86,14 +93,15 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self, template: Any) -> tuple[Any, int, float] | None:
-        """Reads what `save` wrote.
+        """Read the state, if there is one that can be resumed.
 
         Args:
-            template: A tree of arrays or shapes as the state must be.
+            template: A pytree of arrays or shapes, with the structure, shapes and
+                dtypes of the state.
 
         Returns:
-            The state, rollouts done and seconds taken; None where there is none. One
-            that cannot be continued is refused with a warning, and is None as well.
+            The state, the steps done and the seconds taken. None if there is no file,
+            or, with a warning, if it cannot be resumed.
         """
         if not self.path.exists():
             return None
@@ -101,48 +109,51 @@ class Checkpoint:
             return self.read(template)
         except RefusedError as refused:
             warnings.warn(
-                f"{self.path} is not continued, the run starts over: {refused}",
+                f"{self.path} cannot be resumed, the run starts over: {refused}",
                 stacklevel=2,
             )
             return None
 
     def remove(self) -> None:
-        """Deletes the file, if there is one."""
+        """Delete the file, if there is one."""
         self.path.unlink(missing_ok=True)
 
     def read(self, template: Any) -> tuple[Any, int, float]:
-        """As `load`, of a file that must be there and fit.
+        """Read the state from a file that must exist and fit.
 
         Args:
             template: As for `load`.
 
         Returns:
-            The state, rollouts done and seconds taken.
+            The state, the steps done and the seconds taken.
 
         Raises:
-            RefusedError: It cannot be continued; says why.
+            RefusedError: The file cannot be resumed; the message gives the reason.
         """
         arrays, meta = read_whole(self.path)
         if meta["format"] != FORMAT:
-            raise RefusedError(f"it is of format {meta['format']}, not {FORMAT}")
+            raise RefusedError(
+                f"its format is {meta['format']}, but this version reads {FORMAT}; "
+                "resume it with the version that wrote it"
+            )
         different = _differences(meta["identity"], self._identity)
         if different:
-            raise RefusedError(f"it is of another {', '.join(different)}")
+            raise RefusedError(f"it was made with another {', '.join(different)}")
         return _restore(template, arrays), meta["done"], meta["seconds"]
 
 
 class RefusedError(ValueError):
-    """A file that is not to be continued; says why."""
+    """A file cannot be resumed; the message gives the reason."""
 
 
 def read_whole(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of a file and what it says of itself, as ``done``.
+    """Return the arrays of a checkpoint by name, and its metadata such as ``done``.
 
     Args:
-        path: Written by `Checkpoint.save`.
+        path: A file that `Checkpoint.save` wrote.
 
     Raises:
-        RefusedError: It is not whole.
+        RefusedError: The file is damaged.
     """
     content = path.read_bytes()
     content, digest = content[:-32], content[-32:]
@@ -159,10 +170,9 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 
 def _restore(template: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The arrays as a tree; raises if they are not those of the template."""
     wanted = dict(_leaves(template))
     if sorted(wanted) != sorted(arrays):
-        raise RefusedError("it holds other arrays than this run has")
+        raise RefusedError("its arrays are not those of this run")
     leaves = [_like(path, like, arrays[path]) for path, like in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
@@ -171,14 +181,14 @@ def _like(path: str, like: Any, array: np.ndarray) -> Any:
     if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         _check(path, jax.eval_shape(jax.random.key_data, like), array)
         return jax.random.wrap_key_data(jnp.asarray(array), impl=_implementation(like))
-    # numpy knows no bfloat16 and the like, and gives back their bytes.
+    # numpy has no bfloat16: such arrays come back as raw bytes.
     array = array.view(like.dtype) if array.dtype.kind == "V" else array
     _check(path, like, array)
     return array
 
 
 def _implementation(like: Any) -> Any:
-    """The generator of typed keys of which only the shape is known."""
+    # A template may be a shape without keys; only a trace can ask it for its generator.
     found = []
     jax.eval_shape(lambda keys: found.append(jax.random.key_impl(keys)), like)
     return found[0]
@@ -187,7 +197,7 @@ def _implementation(like: Any) -> Any:
 def _check(path: str, like: Any, array: np.ndarray) -> None:
     if (like.shape, like.dtype) != (array.shape, array.dtype):
         raise RefusedError(
-            f"its {path} is {array.dtype}{list(array.shape)}, this run's "
+            f"its {path} is {array.dtype}{list(array.shape)}, but this run's is "
             f"{like.dtype}{list(like.shape)}"
         )
 

@@ -1,8 +1,8 @@
-"""Results on disk: one JSON object per line, one line per run.
+"""JSON lines on disk: one JSON object per line, appended and never rewritten.
 
-Rows are appended, not rewritten: a comparison of thousands of runs would otherwise
-write its file thousands of times over. What a kill leaves of an unfinished line is no
-row; it is reported when read, and cut off when the next rows are added.
+A comparison of thousands of runs would otherwise write its file thousands of times. A
+kill may leave an unfinished last line: `read` skips it with a warning, and `append`
+cuts it off.
 """
 
 import json
@@ -13,22 +13,22 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-Row = dict[str, Any]
-"""What `runs.run` measured of one rule, environment and seed."""
+Record = dict[str, Any]
+"""A JSON object: a row of a run, a generation of a log, a failure."""
 
 
-def read(path: str | pathlib.Path) -> list[Row]:
-    """Reads a results file.
+def read(path: str | pathlib.Path) -> list[Record]:
+    """Read a file of JSON lines.
 
     Args:
-        path: A JSON Lines file; it need not exist.
+        path: The file; it need not exist.
 
     Returns:
-        Its rows in order, none if there is no such file. A last line that a killed
-        process did not finish is left out, with a warning.
+        Its objects in order, none if there is no such file. An unfinished last line
+        is left out, with a warning.
 
     Raises:
-        ValueError: If a line is not a JSON object.
+        ValueError: A line is not a JSON object.
 
     Example:
         >>> read("no/such/file.jsonl")
@@ -41,26 +41,26 @@ def read(path: str | pathlib.Path) -> list[Row]:
     torn = _torn(content)
     if torn:
         warnings.warn(
-            f"{path} ends in a line that was never finished ({torn} bytes); it is not "
-            "counted, and is cut off when rows are added",
+            f"{path} ends in an unfinished line ({torn} bytes); the line is ignored, "
+            "and removed when rows are added",
             stacklevel=2,
         )
     lines = content[: len(content) - torn].splitlines()
-    return [_row(path, number, line) for number, line in enumerate(lines, 1)]
+    return [_record(path, number, line) for number, line in enumerate(lines, 1)]
 
 
-def append(path: str | pathlib.Path, rows: Iterable[Row]) -> None:
-    """Adds rows to a results file, and has them on the disk when it returns.
+def append(path: str | pathlib.Path, records: Iterable[Record]) -> None:
+    """Append objects to a file; they are on the disk when this function returns.
 
-    An error or an interrupt leaves the file without any of them. A kill may leave
-    some of them whole, and the start of another, which `read` does not count.
+    After an error or an interrupt the file holds none of them. After a kill it may
+    hold some of them and an unfinished line.
 
     Args:
-        path: A JSON Lines file; it and its folder are made if need be.
-        rows: What to add; numbers must be finite.
+        path: The file; the file and its folder are made if they do not exist.
+        records: JSON objects; numbers must be finite.
 
     Raises:
-        ValueError: If a row cannot be written as JSON.
+        ValueError: An object cannot be written as JSON.
 
     Example:
         >>> import pathlib, tempfile
@@ -71,7 +71,7 @@ def append(path: str | pathlib.Path, rows: Iterable[Row]) -> None:
         [{'rule': 'adam', 'final_return': 24.0}]
     """
     path = pathlib.Path(path)
-    lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+    lines = "".join(json.dumps(one, allow_nan=False) + "\n" for one in records).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("r+b" if path.exists() else "x+b", buffering=0) as file:
         content = file.read()
@@ -87,8 +87,18 @@ def append(path: str | pathlib.Path, rows: Iterable[Row]) -> None:
             raise
 
 
+def number(value: Any) -> float | None:
+    """Return a number for JSON, which has no NaN: None if it is not finite.
+
+    Example:
+        >>> number(1), number(float("nan"))
+        (1.0, None)
+    """
+    return float(value) if math.isfinite(value) else None
+
+
 def _write(file: Any, content: bytes) -> None:
-    """All of it, through to the disk; an unbuffered file may take it in pieces."""
+    # An unbuffered file may accept fewer bytes than it is given.
     rest = memoryview(content)
     while rest:
         rest = rest[file.write(rest) :]
@@ -96,7 +106,7 @@ def _write(file: Any, content: bytes) -> None:
 
 
 def _torn(content: bytes) -> int:
-    """Length of a last line without its end that is no whole JSON value either."""
+    """Return the length of an unfinished last line, 0 if the last line is whole."""
     last = content[content.rfind(b"\n") + 1 :]
     try:
         return 0 if isinstance(json.loads(last or b"{}"), dict) else len(last)
@@ -104,51 +114,27 @@ def _torn(content: bytes) -> int:
         return len(last)
 
 
-def _row(path: pathlib.Path, number: int, line: bytes) -> Row:
+def _record(path: pathlib.Path, number: int, line: bytes) -> Record:
     try:
-        row = json.loads(line)
+        record = json.loads(line)
     except ValueError as error:
         raise ValueError(
-            f"{path}, line {number} is not JSON ({error}); mend or delete the line"
+            f"{path}, line {number} is not valid JSON ({error}); correct or delete it"
         ) from error
-    if not isinstance(row, dict):
+    if not isinstance(record, dict):
         raise ValueError(
-            f"{path}, line {number} holds a {type(row).__name__}, not a row; this "
-            "is no file of results"
+            f"{path}, line {number} holds a {type(record).__name__}, not an object; "
+            "this is not a file of results"
         )
-    return row
+    return record
 
 
-def grouped(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Gathers the seeds of each rule and environment.
+Row = Record  # Until every room uses evaluation.runs.row.Row.
 
-    Args:
-        rows: In any order.
 
-    Returns:
-        Rows by ``(rule, environment)``, in order of first appearance.
-
-    Example:
-        >>> list(grouped([{"rule": "adam", "environment": "Catch-bsuite"}]))
-        [('adam', 'Catch-bsuite')]
-    """
-    groups: dict[tuple[str, str], list[Row]] = {}
+def grouped(rows: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    """Return the seeds of each ``(rule, environment)``, in order of appearance."""
+    groups: dict[tuple[str, str], list[Record]] = {}
     for row in rows:
         groups.setdefault((row["rule"], row["environment"]), []).append(row)
     return groups
-
-
-def number(value: Any) -> float | None:
-    """A number as a row has it: JSON has no NaN, a missing number says as much.
-
-    Args:
-        value: A scalar.
-
-    Returns:
-        The value as a float; None if it is not finite.
-
-    Example:
-        >>> number(1), number(float("nan"))
-        (1.0, None)
-    """
-    return float(value) if math.isfinite(value) else None

@@ -1,50 +1,46 @@
-"""One process per folder."""
+"""Let one process at a time write to a folder."""
 
 import contextlib
-import importlib
 import os
 import pathlib
 from collections.abc import Iterator
 
+from learned_opt_rl.errors import MissingExtraError
+
 
 class FolderInUseError(OSError):
-    """Another process writes to the folder; the message names it."""
+    """Another process writes to the folder; the message names the process."""
 
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Holds a folder against other processes.
+    """Keep other processes out of a folder.
 
-    The lock is the system's: it goes when its process does, even one that is killed.
-    The file stays, with the process that had it last.
+    The operating system holds the lock and frees it when the process ends, even by a
+    kill. The file ``.lock`` stays and holds the id of the last process.
 
     Args:
-        folder: Must exist.
+        folder: The folder; it must exist.
 
     Raises:
-        FolderInUseError: Another process holds it.
+        FolderInUseError: Another process holds the lock.
+        MissingExtraError: filelock is not installed.
     """
-    path = folder / ".lock"
-    with path.open("a+") as file:
-        if not _acquire(file.fileno()):
+    try:
+        from filelock import lock_descriptor
+    except ImportError as error:
+        raise MissingExtraError(
+            "run folders need filelock, which is not installed: "
+            "pip install 'learned-opt-rl[train]'"
+        ) from error
+    with (folder / ".lock").open("a+") as file:
+        if not lock_descriptor(file.fileno(), blocking=False):
             file.seek(0)
             raise FolderInUseError(
-                f"{folder} is being written by process {file.read().strip() or '?'}; "
-                "wait for it to end, or give another folder"
+                f"{folder} is in use by process {file.read().strip() or '?'}; wait "
+                "until it ends, or choose another folder"
             )
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
-
-
-def _acquire(handle: int) -> bool:
-    """Whether the lock could be had; systems without one let everybody in."""
-    if os.name != "posix":
-        return True
-    fcntl = importlib.import_module("fcntl")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""What a number depends on besides the configuration."""
+"""Record the versions and the machine that a number depends on."""
 
 import functools
 import importlib.metadata
@@ -7,28 +7,29 @@ import pathlib
 import platform
 import shutil
 import subprocess
-
-import jax
+from typing import Any
 
 from learned_opt_rl._version import __version__
-from learned_opt_rl.rundir.jsonl import Row
 
 
-def provenance(*packages: str) -> Row:
-    """What a number depends on besides the configuration.
+def provenance(*packages: str) -> dict[str, Any]:
+    """Return what a number depends on besides the configuration.
 
     Args:
-        *packages: Others that it may depend on; those that are installed are told.
+        *packages: Further packages to record, if they are installed.
 
     Returns:
-        Versions of the libraries, the git revision of this checkout (None outside
-        one; ``-dirty`` if files differ from it), the device, and the processor with
-        the number of cores this process may use.
+        ``versions`` of the libraries; ``revision``, the git commit of this checkout
+        (None outside a checkout, ``-dirty`` at its end if files differ from it);
+        ``device``; and ``cpu``, the processor and the number of cores that this
+        process may use.
 
     Example:
         >>> sorted(provenance())
         ['cpu', 'device', 'revision', 'versions']
     """
+    import jax  # Here, because this room loads without jax.
+
     versions = {name: _version(name) for name in ("jax", "optax", "gymnax")}
     others = {name: version for name in packages if (version := _version(name))}
     return {
@@ -47,7 +48,7 @@ def _version(package: str) -> str | None:
 
 
 def _cpu_model() -> str:
-    """The processor's name where the system tells it, else its architecture."""
+    # Only Linux names the processor in a file; elsewhere the architecture must do.
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
@@ -55,14 +56,13 @@ def _cpu_model() -> str:
 
 
 def _num_cores() -> int:
-    """The cores this process may use, where the system tells; else all there are."""
+    # Containers and schedulers restrict a process to fewer cores than os.cpu_count().
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-@functools.cache
+@functools.cache  # The code in memory stays what it was when this process started.
 def _revision() -> str | None:
-    """Of the code as this process started to use it, whatever happens to it later."""
     git = shutil.which("git")
     if git is None:
         return None

@@ -1,84 +1,144 @@
-"""``NAME=VALUE`` as on a command line, for the fields of a configuration."""
+"""Parse and format ``NAME=VALUE`` texts for the fields of a configuration."""
 
-import collections.abc
 import dataclasses
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Any
 
 
-def parse(settings: Iterable[str], config_type: type) -> dict[str, Any]:
-    """Values of a configuration from their texts.
+def parse(settings: Iterable[str], config_type: type, **groups: type) -> dict[str, Any]:
+    """Return the values that texts give to fields of a configuration.
+
+    The type of a field decides how its value is written: ``gamma=0.9``,
+    ``activation=tanh``, ``anneal=true``, ``hidden=256x256``,
+    ``environments=ant,hopper``, and ``horizons=0:2e5,100:1e6`` or just
+    ``horizons=2e5`` for pairs that begin at 0. ``none`` is None, and no layer for
+    ``hidden``.
 
     Args:
-        settings: Such as ``"hidden=256x256"``, ``"activation=tanh"``, ``"gamma=0.9"``;
-            ``none`` is None, and of ``hidden`` no hidden layer.
-        config_type: A configuration's dataclass.
-
-    Returns:
-        The values by field; whether they are in range, the configuration says.
+        settings: The texts.
+        config_type: A dataclass. Its configuration checks the ranges of the values.
+        **groups: Dataclasses of fields that hold settings of their own, which are
+            written ``GROUP.NAME=VALUE``.
 
     Raises:
-        ValueError: If a text is not of that form, names no field or one twice, or its
-            value is not of the field's type.
+        ValueError: A text has another form, names an unknown field or one field twice,
+            or its value does not have the type of the field.
 
     Example:
         >>> from learned_opt_rl.agents import PPOConfig
         >>> parse(["hidden=256x256", "gamma=0.9"], PPOConfig)
         {'hidden': (256, 256), 'gamma': 0.9}
     """
-    types = typing.get_type_hints(config_type)
-    names = [
-        field.name
-        for field in dataclasses.fields(config_type)
-        if _writable(types[field.name]) and field.name != "total_timesteps"
-    ]
+    parsers = _parsers(config_type)
+    for group, kind in groups.items():
+        parsers |= {f"{group}.{name}": p for name, p in _parsers(kind).items()}
     values: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
-        if not equals or name not in names:
+        if not equals or name not in parsers:
             raise ValueError(
                 f"--set {setting!r} is not NAME=VALUE with one of the names "
-                f"{', '.join(names)}"
+                f"{', '.join(parsers)}"
             )
-        if name in values:
+        group, dot, field = name.rpartition(".")
+        target = values.setdefault(group, {}) if dot else values
+        if field in target:
             raise ValueError(f"--set gives {name!r} twice; give it once")
         try:
-            values[name] = _value(text, types[name])
+            target[field] = parsers[name](text)
         except ValueError as error:
             raise ValueError(f"--set {setting!r}: {error}") from error
     return values
 
 
-def _writable(kind: Any) -> bool:
-    """Whether values of the type are written as above; convolutions are not."""
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        return typing.get_args(kind)[0] is int
-    return origin is not collections.abc.Mapping
+def format(values: Mapping[str, Any]) -> list[str]:
+    """Return the texts from which `parse` reads the values, or their JSON.
+
+    Example:
+        >>> format({"hidden": [64, 64], "agent": {"start": None}})
+        ['hidden=64x64', 'agent.start=none']
+    """
+    texts = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            texts += [f"{name}.{text}" for text in format(value)]
+        else:
+            texts.append(f"{name}={_text(value)}")
+    return texts
 
 
-def _value(text: str, kind: Any) -> Any:
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        if any(isinstance(part, list | tuple) for part in value):
+            return ",".join(":".join(map(str, pair)) for pair in value)
+        apart = "," if any(isinstance(part, str) for part in value) else "x"
+        return apart.join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else str(value)
+
+
+def _parsers(config_type: type) -> dict[str, Any]:
+    types = typing.get_type_hints(config_type)
+    found = {
+        field.name: _parser(types[field.name])
+        for field in dataclasses.fields(config_type)
+        # The length of a run has an option of its own.
+        if field.name != "total_timesteps"
+    }
+    return {name: parser for name, parser in found.items() if parser is not None}
+
+
+def _parser(kind: Any) -> Any:
+    """Return what reads a value of the type; None for types without a text."""
     options = typing.get_args(kind)
-    if typing.get_origin(kind) is tuple:
-        return () if text == "none" else tuple(int(_number(n)) for n in text.split("x"))
     if NoneType in options:
-        return None if text == "none" else _value(text, options[0])
-    if kind is bool:
-        if text not in ("true", "false"):
-            raise ValueError(f"{text!r} must be true or false")
-        return text == "true"
-    return _number(text, kind) if kind in (int, float) else text
+        parser = _parser(options[0])
+        return lambda text: None if text == "none" else parser(text)
+    if typing.get_origin(kind) is tuple:
+        return _TUPLES.get(options[0])
+    if typing.get_origin(kind) is typing.Literal:
+        return str
+    return _PLAIN.get(kind)
 
 
-def _number(text: str, kind: type = int) -> int | float:
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"{text!r} must be true or false")
+    return text == "true"
+
+
+def _float(text: str) -> float:
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a number") from None
-    if kind is float:
-        return value
+
+
+def _whole(text: str) -> int:
+    value = _float(text)
     if not value.is_integer():
         raise ValueError(f"{text!r} is not a whole number")
     return int(value)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return () if text == "none" else tuple(map(_whole, text.split("x")))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _pairs(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = [pair.rpartition(":") for pair in text.split(",")]
+    try:
+        return tuple((_whole(first or "0"), _whole(last)) for first, _, last in pairs)
+    except ValueError as error:
+        raise ValueError(f"{error}; write pairs as 0:2e5,100:1e6") from None
+
+
+_PLAIN = {bool: _flag, int: _whole, float: _float, str: str}
+_TUPLES = {int: _sizes, str: _names, tuple[int, int]: _pairs}

@@ -203,7 +203,7 @@ def test_one_seed_has_no_interval(without_plots, tmp_path):
     [
         (None, "rows.jsonl has no rows; run a comparison first"),
         ("", "rows.jsonl has no rows"),
-        ("{\n", "line 1 is not JSON"),
+        ("{\n", "line 1 is not valid JSON"),
         ('{"rule": "adam"}\n', "row 1 has environment=None, which must be a name"),
     ],
 )

@@ -200,7 +200,7 @@ def test_what_was_said_of_the_same_weights_stays_said(tmp_path, root, fake):
 
 def test_one_artifact_is_replaced_at_a_time(tmp_path, root, fake):
     run = campaign(tmp_path / "run")
-    with locked(root), pytest.raises(FolderInUseError, match="pretrained is being"):
+    with locked(root), pytest.raises(FolderInUseError, match="pretrained is in use"):
         promote(asked(run, root))
     assert not content(root)
     promote(asked(run, root))

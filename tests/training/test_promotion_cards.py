@@ -16,8 +16,8 @@ from learned_opt_rl.evaluation.report import cards, normalization
 from learned_opt_rl.rules.tuned import tuned
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import PRESETS, preset
+from learned_opt_rl.training.evolution.config import parse_settings
 from learned_opt_rl.training.evolution.learned import Learned, evolvable
-from learned_opt_rl.training.evolution.settings import parse
 from learned_opt_rl.training.promotion import Promotion, candidate, promote
 from learned_opt_rl.training.promotion.command import command
 from learned_opt_rl.training.promotion.families import described, file
@@ -247,7 +247,7 @@ def test_the_command_makes_the_campaign_again(name):
         words = shlex.split(command(None, config.as_json()))
         assert words[:4] == ["learned-opt-rl", "train", "es", "--preset"]
         settings = words[8:]  # after NAME --out FOLDER --set
-        again = preset(words[4], **parse(settings, config.algorithm))
+        again = preset(words[4], **parse_settings(settings, config.algorithm))
         assert again.as_json() == config.as_json()
     assert len(shlex.split(command(None, preset(name).as_json()))) == 7
 
@@ -256,7 +256,7 @@ def test_the_command_of_a_form_of_ones_own():
     base = preset("sign-mixture-minatar")
     fields = base.as_json() | {"architecture": {"text": DRIFT}}
     words = shlex.split(command(None, fields))
-    settings = parse(words[words.index("--set") + 1 :], "expression")
+    settings = parse_settings(words[words.index("--set") + 1 :], "expression")
     assert preset("sign-mixture-minatar", **settings).as_json() == fields
 
 

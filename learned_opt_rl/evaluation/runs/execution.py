@@ -13,11 +13,11 @@ from learned_opt_rl.evaluation.runs import train
 from learned_opt_rl.evaluation.runs.agents import agent_of
 from learned_opt_rl.evaluation.runs.identity import identity, wanted, weights_digest
 from learned_opt_rl.evaluation.runs.program import Program
+from learned_opt_rl.evaluation.runs.progress import Overall, RunProgress
 from learned_opt_rl.evaluation.runs.rules import resolve
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint
-from learned_opt_rl.rundir.progress import Overall, Progress
 from learned_opt_rl.rundir.provenance import provenance
 
 ROWS = "rows.jsonl"
@@ -104,7 +104,7 @@ class Execution:
         for seeds in groups:
             label = overall.label(_label(cell, seeds))
             checkpoint = self._checkpoint(cell, seeds)
-            with Progress(label, cell.config, len(seeds), self._stream) as progress:
+            with RunProgress(label, cell.config, len(seeds), self._stream) as progress:
                 trained = train.train(
                     program, seeds, on_rollout=progress, checkpoint=checkpoint
                 )

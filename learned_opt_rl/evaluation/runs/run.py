@@ -21,11 +21,11 @@ from learned_opt_rl.evaluation.report import tables
 from learned_opt_rl.evaluation.runs import agents, train
 from learned_opt_rl.evaluation.runs.identity import identity, wanted
 from learned_opt_rl.evaluation.runs.program import Program
+from learned_opt_rl.evaluation.runs.progress import RunProgress
 from learned_opt_rl.evaluation.runs.rules import OptimizerFactory, Rule, resolve
 from learned_opt_rl.evaluation.runs.train import OnRollout as OnRollout
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.jsonl import Row
-from learned_opt_rl.rundir.progress import Progress
 from learned_opt_rl.rundir.provenance import provenance as provenance
 
 
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not seeds:
             continue
         label = f"{rule} ({options.environment})"
-        with Progress(label, config, len(seeds)) as progress:
+        with RunProgress(label, config, len(seeds)) as progress:
             rows = run(rule, options.environment, config, seeds, on_rollout=progress)
         jsonl.append(options.out, rows)
     shown = [

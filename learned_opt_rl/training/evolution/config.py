@@ -8,10 +8,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl import agents, envs
+from learned_opt_rl import agents, envs, families
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.checks import positive_int
 from learned_opt_rl.evaluation.report.normalization import published
+from learned_opt_rl.rundir import settings
 from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
 from learned_opt_rl.training.evolution.learned import Learned
 from learned_opt_rl.training.evolution.strategy import OpenAIES, Shaping, Strategy
@@ -338,3 +339,23 @@ def _check_rule(learned: Learned, config: PPOConfig, environment: str) -> None:
             f"algorithm={learned.algorithm!r} cannot be evolved on "
             f"environment={environment!r}: {error}"
         ) from error
+
+
+def parse_settings(texts: Iterable[str], algorithm: str) -> dict[str, Any]:
+    """Return the values of a campaign's fields from ``NAME=VALUE`` texts.
+
+    Args:
+        texts: See `settings.parse`; fields of the agent and of the architecture are
+            written ``agent.hidden=16x16`` and ``architecture.width=16``.
+        algorithm: The algorithm, which determines the architecture.
+
+    Raises:
+        ValueError: As for `settings.parse`.
+
+    Example:
+        >>> parse_settings(["population=8", "horizons=2e5", "agent.gamma=0.9"], "open")
+        {'population': 8, 'horizons': ((0, 200000),), 'agent': {'gamma': 0.9}}
+    """
+    family = families.find(algorithm)
+    groups = {"agent": PPOConfig, "architecture": family.sizes or family.architecture}
+    return settings.parse(texts, EvolutionConfig, **groups)

@@ -1,22 +1,22 @@
 """Progress of a campaign: a bar in a terminal, a line per generation elsewhere."""
 
-from types import TracebackType
 from typing import TextIO
 
-from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir import progress
+from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import duration
 from learned_opt_rl.training.evolution import estimate
 from learned_opt_rl.training.evolution.config import EvolutionConfig
 
 
-class Progress:
-    r"""Shows a campaign while it runs.
+class Progress(progress.Progress):
+    r"""Show a campaign while it runs.
 
-    The time that is left is of the environment steps that are, at the speed so far:
+    The time left is estimated from the environment steps left and the speed so far:
     later generations of a curriculum may be longer.
 
     Args:
-        config: The campaign.
+        config: Configuration of the campaign.
         done: Generations done before.
         stream: Where to write.
 
@@ -34,18 +34,13 @@ class Progress:
     """
 
     def __init__(self, config: EvolutionConfig, done: int, stream: TextIO) -> None:
-        """Prepares, and draws the bar if there is one."""
-        self._config, self._total, self._stream = config, config.generations, stream
+        """Draw the bar, if there is one."""
+        super().__init__("generation", config.generations, stream, done=done)
+        self._config = config
         self._steps = self._seconds = 0.0
-        self._bar = _bar(done, self._total, stream)
 
-    def __call__(self, row: Row, best_validation: float) -> None:
-        """Shows a generation.
-
-        Args:
-            row: Of the log.
-            best_validation: The best so far.
-        """
+    def __call__(self, row: Record, best_validation: float) -> None:
+        """Show a generation, given its record in the log and the best validation."""
         done = row["generation"]
         self._steps += row["steps_per_second"] * row["seconds"]
         self._seconds += row["seconds"]
@@ -60,55 +55,13 @@ class Progress:
         if peak is not None:
             shown += f"  {peak / 2**30:.1f} GiB"
         if row["mean"] is None:
-            # As where episodes are longer than the runs.
+            # For example where episodes are longer than the runs.
             shown += "  (no member has a return: raise horizons?)"
         elif row.get("std") == 0:
-            # As from zeros with a small sigma, over short runs.
+            # For example from zeros with a small sigma, over short runs.
             shown += "  (all members equal, nothing moves: raise sigma?)"
-        if self._bar is None:
-            self._stream.write(f"generation {done}/{self._total}  {shown}\n")
-            self._stream.flush()
-        else:
-            self._bar.update(self._bar.task_ids[0], completed=done, shown=_tight(shown))
-
-    def __enter__(self) -> "Progress":
-        """Starts showing."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leaves what was shown as it stands."""
-        if self._bar is not None:
-            self._bar.stop()
+        self.show(done, shown)
 
 
 def _short(value: float | None) -> str:
     return "nan" if value is None else f"{value:.3g}"
-
-
-def _tight(text: str) -> str:
-    """For a line of 80 characters."""
-    return " ".join(text.split())
-
-
-def _bar(done: int, total: int, stream: TextIO):
-    """A bar of rich, started; None without a terminal or without rich."""
-    if not stream.isatty():
-        return None
-    try:
-        from rich import console, progress
-    except ImportError:
-        return None
-    bar = progress.Progress(
-        progress.MofNCompleteColumn(),
-        progress.BarColumn(bar_width=5),
-        progress.TextColumn("{task.fields[shown]}"),
-        console=console.Console(file=stream),
-    )
-    bar.add_task("generation", total=total, completed=done, shown="")
-    bar.start()
-    return bar

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from learned_opt_rl.rundir import settings
 from learned_opt_rl.training.evolution import PRESETS, preset
 from learned_opt_rl.training.evolution.config import IMPLIED
 
@@ -29,12 +30,12 @@ def command(kind: str | None, fields: Mapping[str, Any]) -> str:
     if kind == "distillation":
         return _line("distill", *_distillation(fields))
     found = [
-        ([*_settings(fields, base)], name)
+        (_settings(fields, base), name)
         for name, base in _presets().items()
         if base["algorithm"] == fields["algorithm"]
     ]
-    settings, name = min(found, key=lambda pair: len(pair[0]))
-    return _line("es", "--preset", name, *_set(settings))
+    fewest, name = min(found, key=lambda pair: len(pair[0]))
+    return _line("es", "--preset", name, *_set(fewest))
 
 
 @functools.cache
@@ -43,45 +44,36 @@ def _presets() -> dict[str, dict[str, Any]]:
 
 
 def _line(verb: str, *words: str) -> str:
-    settings = words.index("--set") if "--set" in words else len(words)
-    words = (*words[:settings], "--out", "FOLDER", *words[settings:])
+    end = words.index("--set") if "--set" in words else len(words)
+    words = (*words[:end], "--out", "FOLDER", *words[end:])
     return shlex.join(["learned-opt-rl", "train", verb, *words])
 
 
-def _set(settings: list[str]) -> list[str]:
-    return ["--set", *settings] if settings else []
+def _set(texts: list[str]) -> list[str]:
+    return ["--set", *texts] if texts else []
 
 
-def _settings(fields: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[str]:
+def _settings(fields: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+    """Return the settings that give the fields from those of a preset."""
     base = {**IMPLIED, **base}
     # The fields keep their order; those that are implied come last.
-    for name, value in {**fields, **IMPLIED, **fields}.items():
-        if name in ("agent", "architecture"):
-            parts = {k: v for k, v in value.items() if base[name].get(k, ...) != v}
-            yield from (f"{name}.{key}={_word(part)}" for key, part in parts.items())
-        elif name == "horizons" and base[name] != value:
-            yield "horizons=" + ",".join(f"{first}:{steps}" for first, steps in value)
-        elif name == "environments" and base[name] != value:
-            yield "environments=" + ",".join(value)
-        elif base.get(name, ...) != value:
-            yield f"{name}={_word(value)}"
+    return settings.format(_changes({**fields, **IMPLIED, **fields}, base))
+
+
+def _changes(fields: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _changes(value, base[name]) if isinstance(value, Mapping) else value
+        for name, value in fields.items()
+        if base.get(name, ...) != value
+    }
 
 
 def _distillation(fields: Mapping[str, Any]) -> Iterator[str]:
-    sizes = ",".join(f"{k}={_word(v)}" for k, v in fields["architecture"].items())
+    sizes = ",".join(settings.format(fields["architecture"]))
     yield from ("--teacher", fields["teacher"])
     yield from ("--student", f"{fields['algorithm']}:{sizes}")
     if fields.get("environments"):
         yield from ("--environments", *fields["environments"])
-    told = ("teacher", "algorithm", "architecture", "environments", "agent")
-    plain = {k: v for k, v in fields.items() if k not in told and v is not None}
-    agent = {f"agent.{k}": v for k, v in (fields.get("agent") or {}).items()}
-    yield from _set([f"{k}={_word(v)}" for k, v in (plain | agent).items()])
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, list):
-        return "x".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "none" if value is None else str(value)
+    given = ("teacher", "algorithm", "architecture", "environments")
+    rest = {k: v for k, v in fields.items() if k not in given and v is not None}
+    yield from _set(settings.format(rest))

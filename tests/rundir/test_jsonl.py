@@ -28,10 +28,10 @@ def test_a_row_that_is_not_json_leaves_the_file_as_it_was(tmp_path, bad):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 2 is not JSON"),
+        ("{", "line 2 is not valid JSON"),
         ("[]", "line 2 holds a list"),
-        ("", "line 2 is not JSON"),
-        ("\N{LATIN SMALL LETTER E WITH ACUTE}", "line 2 is not JSON"),
+        ("", "line 2 is not valid JSON"),
+        ("\N{LATIN SMALL LETTER E WITH ACUTE}", "line 2 is not valid JSON"),
     ],
 )
 def test_a_damaged_file_is_named_with_its_line(tmp_path, line, message):
@@ -48,7 +48,7 @@ def test_a_torn_last_line_is_reported_never_counted_and_cut_off(tmp_path):
     text = json.dumps(ROWS[1], ensure_ascii=False).encode()
     for length in range(1, len(text)):
         file.write_bytes(whole + text[:length])
-        with pytest.warns(UserWarning, match=f"never finished .{length} bytes"):
+        with pytest.warns(UserWarning, match=f"unfinished line .{length} bytes"):
             assert jsonl.read(file) == ROWS[:1]
         jsonl.append(file, ROWS[2:])
         assert jsonl.read(file) == [ROWS[0], ROWS[2]]

@@ -20,7 +20,7 @@ time.sleep(60)
 
 def test_a_folder_is_one_processs_at_a_time(tmp_path):
     with locked(tmp_path):
-        message = f"by process {os.getpid()}; wait"
+        message = f"in use by process {os.getpid()}; wait"
         with pytest.raises(FolderInUseError, match=message), locked(tmp_path):
             pytest.fail("both have it")
     with locked(tmp_path):

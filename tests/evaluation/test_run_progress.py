@@ -5,7 +5,7 @@ import time
 import pytest
 
 from learned_opt_rl.agents import PPOConfig
-from learned_opt_rl.rundir.progress import Overall, Progress
+from learned_opt_rl.evaluation.runs.progress import Overall, RunProgress
 
 CONFIG = PPOConfig(100 * 64 * 128)
 
@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 
 
 def feed(stream):
-    with Progress("adam", CONFIG, 1, stream) as progress:
+    with RunProgress("adam", CONFIG, 1, stream) as progress:
         for rollouts in range(1, 101):
             progress(rollouts, float(rollouts))
     return stream.getvalue()
@@ -32,7 +32,7 @@ def test_prints_ten_lines_without_a_terminal():
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_no_return_yet_is_a_dash(stream):
-    with Progress("adam", CONFIG, 1, shown := stream()) as progress:
+    with RunProgress("adam", CONFIG, 1, shown := stream()) as progress:
         progress(50, float("nan"))
     assert "return --" in shown.getvalue()
 
@@ -41,7 +41,7 @@ def test_speed_counts_all_agents(monkeypatch):
     clock = iter([10.0, 12.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     stream = io.StringIO()
-    with Progress("adam", CONFIG, 3, stream) as progress:
+    with RunProgress("adam", CONFIG, 3, stream) as progress:
         progress(10, 1.0)
         progress(20, 1.0)
     assert stream.getvalue().splitlines() == [
@@ -74,7 +74,7 @@ def test_a_failing_run_still_leaves_what_was_shown():
     stream = io.StringIO()
     with (
         pytest.raises(KeyboardInterrupt),
-        Progress("adam", CONFIG, 1, stream) as progress,
+        RunProgress("adam", CONFIG, 1, stream) as progress,
     ):
         progress(50, 1.0)
         raise KeyboardInterrupt
