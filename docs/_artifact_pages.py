@@ -1,4 +1,4 @@
-"""The artifact pages of the documentation, written from the cards."""
+"""Write the artifact pages of the documentation from the cards."""
 
 import dataclasses
 import pathlib
@@ -20,7 +20,7 @@ _MODULES = {
     "open_separated": "open_rl",
     "optim4rl": "optim4rl",
 }
-_KINDS = {"optimizer": "optimiser", "drift": "drift", "update_rule": "update rule"}
+_KINDS = {"optimizer": "optimizer", "drift": "drift", "update_rule": "update rule"}
 _USES = {
     "optimizer": ("tx", []),
     "drift": ("drift", ["loss = losses.policy_loss(ratio, advantage, drift=drift)"]),
@@ -32,13 +32,13 @@ _USES = {
 
 
 def write_pages(folder: pathlib.Path) -> None:
-    """Write ``table.md`` and one page per registered artifact into ``folder``.
+    """Write ``table.md``, ``drifts.md`` and one page per artifact into ``folder``.
 
-    Also ``drifts.md``, a picture of all drifts. Pictures stay from build to build.
+    Plots are kept between builds.
     """
     cards = artifacts.cards()
     figures = Figures(folder / "figures")
-    # Pages of artifacts that are gone would otherwise stay in the documentation.
+    # Remove the pages of artifacts that no longer exist.
     shutil.rmtree(folder / "artifact", ignore_errors=True)
     loaded = {
         name: artifacts.load(name)
@@ -64,12 +64,14 @@ def _overview(cards: Iterable[Card]) -> str:
             _text(card.summary),
             _text(card.algorithm),
             f"{card.weights.parameters:,}",
-            "fetched on request" if card.is_remote else "in the package",
+            "fetched on request" if card.is_remote else "bundled",
             _text(card.license),
         ]
         for card in cards
     ]
-    return _table(["Name", "Kind", "For", "Rule", "Weights", "Where", "Licence"], rows)
+    return _table(
+        ["Name", "Kind", "Summary", "Rule", "Weights", "Source", "License"], rows
+    )
 
 
 def _page(card: Card, artifact: Artifact | None, figures: Figures) -> str:
@@ -77,18 +79,18 @@ def _page(card: Card, artifact: Artifact | None, figures: Figures) -> str:
         f"# {_text(card.name)}\n\n**{_text(card.title)}.** {_text(card.summary)}",
         _use(card),
         *_function(artifact),
-        "## What it does\n\n" + _picture(card, artifact, figures),
+        "## Update rule\n\n" + _picture(card, artifact, figures),
         "## Facts\n\n" + _table(["", ""], _facts(card)),
         "## Training\n\n" + _training(card),
         "## Results\n\n" + _results(card),
-        "## Where it does not work\n\n" + _bullets(card.known_failures),
+        "## Known failures\n\n" + _bullets(card.known_failures),
         f"## Citation\n\n{_text(card.citation.text)}\n\n<{card.citation.url}>",
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def _learning_curve(name: str, page: pathlib.Path) -> str:
-    """The section of a meta-training whose curve is kept beside the card, if any."""
+    """Return the section with the learning curve next to the card, if any."""
     curve = registry.find(name).folder / "learning-curve.png"
     if not curve.exists():
         return ""
@@ -100,54 +102,66 @@ def _learning_curve(name: str, page: pathlib.Path) -> str:
 def _use(card: Card) -> str:
     module = _MODULES.get(card.algorithm, "learned_opt_rl")
     variable, then = _USES[card.kind]
-    lines = ["import learned_opt_rl"] if module == "learned_opt_rl" else []
+    arguments, setup = [f'"{card.name}"'], []
     names = {module, "losses"} if card.kind == "drift" else {module}
+    if card.kind == "optimizer" and card.horizon is not None:
+        names.add("Horizon")
+        arguments.append("horizon=horizon")
+        updates, epochs, minibatches = dataclasses.astuple(card.horizon)
+        setup = [
+            "# The horizon of the artifact's training. Pass the horizon of your run.",
+            f"horizon = Horizon({updates}, epochs={epochs}, minibatches={minibatches})",
+        ]
+    if card.is_remote:
+        arguments.append("fetch=True")
+    lines = ["import learned_opt_rl"] if "learned_opt_rl" in names else []
     names -= {"learned_opt_rl"}
     if names:
         lines.append(f"from learned_opt_rl import {', '.join(sorted(names))}")
-    fetch = ", fetch=True" if card.is_remote else ""
-    lines += ["", f'{variable} = {module}.pretrained("{card.name}"{fetch})', *then]
+    call = f"{variable} = {module}.pretrained({', '.join(arguments)})"
+    lines += ["", *setup, call, *then]
     return _fenced("python", "\n".join(lines))
 
 
 def _function(artifact: Artifact | None) -> list[str]:
-    """The section of a closed form: its text exactly as stored, and as a formula."""
+    """Return the section of an expression: the stored text and the formula."""
     if artifact is None or artifact.text is None:
         return []
-    subtracted = " What it returns is subtracted from the parameters."
+    subtracted = " The returned value is subtracted from the parameters."
     return [
-        "## Function\n\nIts text, exactly as stored and run, in [the language of "
-        "expressions](/expressions.md)."
+        "## Expression\n\nThe text exactly as stored and run, in [the expression "
+        "language](/expressions.md)."
         + (subtracted if artifact.card.kind == "optimizer" else ""),
         _fenced("text", artifact.text.removesuffix("\n")),
-        "The same as a formula:",
+        "The same expression as a formula:",
         _fenced("{math}", expressions.parse(artifact.text).to_latex()),
     ]
 
 
 def _picture(card: Card, artifact: Artifact | None, figures: Figures) -> str:
     if card.kind == "update_rule":
-        return "What it does depends on a whole rollout: there is no picture of it."
+        return "There is no plot, because an update rule depends on a whole rollout."
     if artifact is None:
         return (
-            "Its weights are fetched on request, and were not at hand when this page "
-            f"was built. `learned-opt-rl fetch {card.name}` and `learned-opt-rl plot "
-            f"{card.name}` draw the picture."
+            "There is no plot, because the weights were not fetched before this page "
+            f"was built. To plot the rule, run `learned-opt-rl fetch {card.name}` and "
+            f"`learned-opt-rl plot {card.name}`."
         )
     image = f"![{_text(card.name)}](/_generated/figures/{figures.of(artifact)})"
     if card.kind == "drift":
         return (
-            f"{image}\n\nBeside PPO: above, the derivative of the loss by the ratio, "
-            "the dotted lines being those without any drift; then the drift, and the "
-            f"derivative again, over log ratio and advantage. `learned-opt-rl plot "
-            f"{card.name}` draws it."
+            f"{image}\n\nThe plot compares the drift with PPO. The top row shows the "
+            "derivative of the loss with respect to the ratio; the dotted lines are "
+            "without a drift. The rows below show the drift and the same derivative "
+            "over log ratio and advantage. To redraw the plot, run `learned-opt-rl "
+            f"plot {card.name}`."
         )
     return (
-        f"{image}\n\nThe update of one parameter over its gradient and momentum, after "
-        "30 steps of one constant gradient, red up and blue down; each panel has its "
-        "own scale. In the titles the multiples of sign-momentum, Adam and SGD that "
-        "come nearest, and the share they explain. `learned-opt-rl plot "
-        f"{card.name}` draws it finer."
+        f"{image}\n\nThe plot shows the update of one parameter over its gradient and "
+        "momentum, after 30 steps with a constant gradient. Red is up and blue is "
+        "down. Each panel has its own scale. The titles state the closest multiples "
+        "of sign-momentum, Adam and SGD, and the share of the update that they "
+        f"explain. For a finer plot, run `learned-opt-rl plot {card.name}`."
     )
 
 
@@ -158,7 +172,7 @@ def _gallery(drifts: list[Artifact], figures: Figures) -> str:
 
 
 def _fenced(info: str, text: str) -> str:
-    """A block whose fence is longer than any run of backticks inside."""
+    """Return a block whose fence is longer than any run of backticks inside."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}{info}\n{text}\n{fence}"
 
@@ -166,8 +180,8 @@ def _fenced(info: str, text: str) -> str:
 def _facts(card: Card) -> list[list[str]]:
     inputs = f"{len(card.inputs)}: {', '.join(card.inputs)}"
     per = {"optimizer": "parameter", "drift": "sample", "update_rule": "step"}
-    closed_form = card.weights.format == "expression"
-    count = f"{card.weights.parameters:,} {'constants' if closed_form else 'weights'}"
+    is_expression = card.weights.format == "expression"
+    count = f"{card.weights.parameters:,} {'constants' if is_expression else 'weights'}"
     rows = [
         ["Kind", _KINDS[card.kind]],
         ["Rule", f"`{card.algorithm}`, {card.representation}"],
@@ -175,7 +189,7 @@ def _facts(card: Card) -> list[list[str]]:
         [f"Inputs per {per[card.kind]}", _text(inputs)],
         ["Weights", f"{count}, {_text(card.weights.format)}"],
         ["sha256", f"`{card.weights.sha256}`"],
-        ["Licence", _text(card.license)],
+        ["License", _text(card.license)],
     ]
     if card.horizon is not None:
         updates, epochs, minibatches = dataclasses.astuple(card.horizon)
@@ -200,7 +214,7 @@ def _training(card: Card) -> str:
 
 def _results(card: Card) -> str:
     if not card.results:
-        return "The card records none."
+        return "The card contains no results."
     rows = [
         [
             _text(result.environment),
@@ -228,7 +242,7 @@ def _pairs(mapping: Mapping[str, object]) -> str:
 
 
 def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {_text(line)}" for line in lines) or "The card names nothing."
+    return "\n".join(f"- {_text(line)}" for line in lines) or "The card lists none."
 
 
 def _code(text: str | None) -> str:
@@ -241,5 +255,5 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    """Card text is plain text: nothing in it is Markdown, and it fits a table cell."""
+    """Escape card text, which is plain text, for Markdown and table cells."""
     return re.sub(r"([\\`*_{}\[\]<>|#$])", r"\\\1", " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Tables of measured results for the documentation, from the raw rows."""
+"""Write the tables of measured results for the documentation from the raw rows."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ def write_table(folder: pathlib.Path, rows: pathlib.Path) -> None:
 
 
 def write_missing_features(folder: pathlib.Path, rows: pathlib.Path) -> None:
-    """Write what a rule reaches without each feature: the mean and its seeds."""
+    """Write the returns of a rule without each of its inputs."""
     found = jsonl.grouped(jsonl.read(rows))
     environments = list(dict.fromkeys(environment for _, environment in found))
     lines = [
@@ -35,23 +35,22 @@ def write_missing_features(folder: pathlib.Path, rows: pathlib.Path) -> None:
         ]
         for rule in dict.fromkeys(rule for rule, _ in found)
     ]
-    _write(folder / f"{rows.stem}.md", ["what is missing", *environments], lines)
+    _write(folder / f"{rows.stem}.md", ["missing input", *environments], lines)
 
 
 def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
-    """Write our tuned Adam beside the published one, and the released OPEN."""
+    """Write our tuned Adam, the published one and the released OPEN."""
     found = jsonl.grouped(jsonl.read(rows))
     published = normalization.published("adam")
     lines = []
     for environment in dict.fromkeys(environment for _, environment in found):
         seeds = found[("adam", environment)]
-        low, high = tables.bootstrap_interval([row["final_return"] for row in seeds])
         lines.append(
             [
                 environment,
                 f"{published[environment]:.2f}",
                 _seeds_and_mean(seeds),
-                f"{low:.1f} to {high:.1f}",
+                _interval([row["final_return"] for row in seeds]),
                 _seeds_and_mean(found.get(("goldie2024/minatar", environment), [])),
             ]
         )
@@ -59,10 +58,18 @@ def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
     _write(folder / f"{rows.stem}.md", [*heads, "95% interval", "released OPEN"], lines)
 
 
+def _interval(values: Sequence[float]) -> str:
+    """Return a bootstrap interval, or nothing below five seeds."""
+    if len(values) < 5:
+        return ""
+    low, high = tables.bootstrap_interval(values)
+    return f"{low:.1f} to {high:.1f}"
+
+
 def write_evolved(
     path: pathlib.Path, files: Iterable[pathlib.Path], others: Sequence[str]
 ) -> None:
-    """Write rules by environments, and what each has over others, seed by seed."""
+    """Write returns by rule and environment, and paired differences to others."""
     found = jsonl.grouped(itertools.chain(*map(jsonl.read, files)))
     environments = list(dict.fromkeys(environment for _, environment in found))
     lines = []
@@ -75,14 +82,14 @@ def write_evolved(
             more.append(_over([*itertools.chain(*mine)], base) if whole else "")
         cells = [_seeds_and_mean(rows) if rows else "" for rows in mine]
         lines.append([f"`{rule}`", *cells, *more])
-    heads = ["rule", *environments, *(f"over `{other}`" for other in others)]
+    heads = ["rule", *environments, *(f"difference to `{other}`" for other in others)]
     _write(path, heads, lines)
 
 
 def write_distilled(
     generated: pathlib.Path, folder: pathlib.Path, *files: pathlib.Path
 ) -> None:
-    """Write a line per distilled artifact that has its run beside its card."""
+    """Write a line for each distilled artifact with its run next to its card."""
     found: dict[str, list[jsonl.Row]] = {}
     for row in itertools.chain(*map(jsonl.read, files)):
         found.setdefault(row["rule"], []).append(row)
@@ -96,7 +103,7 @@ def write_distilled(
                 made["config"], jsonl.read(path.parent / "log.jsonl")
             )
             lines.append([f"`{name}`", *cells, over])
-    heads = ["artifact", *DISTILLED, "over its teacher"]
+    heads = ["artifact", *DISTILLED, "difference to its teacher"]
     _write(generated / "distilled.md", heads, lines)
 
 
@@ -122,7 +129,7 @@ def distilled_cells(
 
 
 def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:
-    """Write what several students of each random teacher ended with, in percent."""
+    """Write the final errors of several students of each random teacher."""
     lines = []
     for log in sorted(folder.glob("*.jsonl")):
         ended: dict[int, float] = {}
@@ -135,7 +142,7 @@ def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def _over(mine: Sequence[jsonl.Row], others: Sequence[jsonl.Row]) -> str:
-    """Over the environments that both were run in, if these are the same."""
+    """Return the difference if both ran in the same environments."""
     places = [{row["environment"] for row in rows} for rows in (mine, others)]
     if not mine or places[0] != places[1]:
         return "not run"
@@ -145,7 +152,7 @@ def _over(mine: Sequence[jsonl.Row], others: Sequence[jsonl.Row]) -> str:
 def write_bench(
     path: pathlib.Path, report: pathlib.Path, rows: str, columns: Sequence[str]
 ) -> None:
-    """Write some columns of a benchmark's rows, under their names, to ``path``."""
+    """Write the given columns of a benchmark's rows to ``path``."""
     found = json.loads(report.read_text(encoding="utf-8"))[rows]
     heads = [column.replace("_", " ") for column in columns]
     lines = [[_cell(row.get(column)) for column in columns] for row in found]
