@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from learned_opt_rl import families
-from learned_opt_rl.artifacts._tree import WeightTree
 from learned_opt_rl.artifacts.card import Card, FileWeights, Training
+from learned_opt_rl.artifacts.weights import WeightTree
 
 
 # Compared by identity: arrays have no single truth value for ==.

@@ -23,13 +23,11 @@ _NOT_A_LICENSE = r"(?!(?i:none|unknown|custom|other|proprietary|noassertion|tbd)
 _SPDX_ID = r"\(?[A-Za-z0-9][A-Za-z0-9.+-]*\)?"
 _STEM = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 
-_Name: TypeAlias = Annotated[
-    str,
-    schema.matches(
-        r"[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_-]{0,63})?",
-        "use 'name' or 'namespace/name' of lower-case letters, digits, '-' and '_'",
-    ),
-]
+_check_name = schema.matches(
+    r"[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_-]{0,63})?",
+    "use 'name' or 'namespace/name' of lower-case letters, digits, '-' and '_'",
+)
+_Name: TypeAlias = Annotated[str, _check_name]
 _Identifier: TypeAlias = Annotated[
     str,
     schema.matches(
@@ -288,6 +286,20 @@ class Card:
         """
         path = pathlib.Path(path)
         return cls.from_dict(read_json(path), source=str(path))
+
+
+def is_name(name: str) -> bool:
+    """Return whether an artifact can have a name; such a name is a safe path.
+
+    Example:
+        >>> is_name("goldie2024/ant"), is_name("../ant")
+        (True, False)
+    """
+    try:
+        _check_name(name, "name")
+    except schema.MismatchError:
+        return False
+    return True
 
 
 def _check_consistent(card: Card) -> None:

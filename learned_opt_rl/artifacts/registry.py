@@ -1,19 +1,22 @@
-"""One lookup over three sources: bundled, plugins, remote."""
+"""One lookup over three sources: bundled, plugins, remote.
+
+The environment variable ``LEARNED_OPT_RL_PRETRAINED`` names a folder of artifacts to
+use in place of the bundled ones.
+"""
 
 import contextlib
-import contextvars
 import dataclasses
 import difflib
+import os
 import pathlib
 import warnings
 from collections.abc import Iterator
 
-import learned_opt_rl
 from learned_opt_rl.artifacts import remote
 from learned_opt_rl.artifacts._json import read_json
 from learned_opt_rl.artifacts._plugins import plugins
 from learned_opt_rl.artifacts.artifact import Artifact
-from learned_opt_rl.artifacts.card import Card, FileWeights
+from learned_opt_rl.artifacts.card import Card, FileWeights, is_name
 from learned_opt_rl.artifacts.weights import (
     check_weights,
     from_flat_npy,
@@ -24,8 +27,10 @@ from learned_opt_rl.artifacts.weights import (
 from learned_opt_rl.errors import ArtifactError, CardError, UnknownArtifactError
 
 BUNDLED = "bundled"
+"""The origin of artifacts that come with this library."""
 
-_ROOT = contextvars.ContextVar[pathlib.Path | None]("bundled root", default=None)
+_VARIABLE = "LEARNED_OPT_RL_PRETRAINED"
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Broken:
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """What one look at all sources found.
+    """Everything that one look at all sources found.
 
     Attributes:
         entries: Usable cards by artifact name: bundled ones first, then plugins'.
@@ -93,27 +98,27 @@ class Scan:
 
 
 def bundled_root() -> pathlib.Path:
-    """The folder of the artifacts that come with this library.
+    """Return the folder of the artifacts that come with this library.
 
     Returns:
-        ``learned_opt_rl/pretrained`` in an installed wheel; ``pretrained`` at the top
-        of the repository in a source checkout.
+        ``$LEARNED_OPT_RL_PRETRAINED`` if it is set; otherwise
+        ``learned_opt_rl/pretrained`` in an installed wheel, or ``pretrained`` at the
+        top of the repository in a source checkout.
 
     Example:
         >>> bundled_root().name
         'pretrained'
     """
-    chosen = _ROOT.get()
-    if chosen is not None:
-        return chosen
-    package = pathlib.Path(learned_opt_rl.__file__).parent
-    installed = package / "pretrained"
-    return installed if installed.is_dir() else package.parent / "pretrained"
+    chosen = os.environ.get(_VARIABLE)
+    if chosen:
+        return pathlib.Path(chosen)
+    installed = _PACKAGE / "pretrained"
+    return installed if installed.is_dir() else _PACKAGE.parent / "pretrained"
 
 
 @contextlib.contextmanager
 def bundled_in(folder: pathlib.Path) -> Iterator[None]:
-    """Takes the artifacts of another folder for those that come with this library.
+    """Set ``LEARNED_OPT_RL_PRETRAINED`` inside a ``with`` block.
 
     Args:
         folder: Laid out as `bundled_root`.
@@ -123,11 +128,14 @@ def bundled_in(folder: pathlib.Path) -> Iterator[None]:
         ...     "minatar" in cards()
         False
     """
-    token = _ROOT.set(folder)
+    before = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = str(folder)
     try:
         yield
     finally:
-        _ROOT.reset(token)
+        del os.environ[_VARIABLE]
+        if before is not None:
+            os.environ[_VARIABLE] = before
 
 
 def scan() -> Scan:
@@ -145,19 +153,23 @@ def scan() -> Scan:
     root = bundled_root()
     for path in sorted(root.rglob("card.json")):
         if any(part.startswith(".") for part in path.relative_to(root).parts):
-            continue  # a promotion that was killed left it
+            continue  # left by a promotion that was killed
         result.add(path, BUNDLED, path.parent.relative_to(root).as_posix())
+    _scan_plugins(result)
+    return result
+
+
+def _scan_plugins(result: Scan) -> None:
     for plugin in plugins():
         origin = f"plugin {plugin.name}"
         if plugin.error is not None:
             result.broken.append(Broken(plugin.name, origin, plugin.error))
         for path in plugin.cards:
             result.add(path, origin, plugin.name)
-    return result
 
 
 def cards() -> dict[str, Card]:
-    """The cards of all artifacts, whether or not their weights were fetched.
+    """Return the cards of all artifacts, whether or not their weights were fetched.
 
     Returns:
         Cards by name, sorted.
@@ -180,7 +192,7 @@ def cards() -> dict[str, Card]:
 
 
 def card(name: str) -> Card:
-    """The card of one artifact.
+    """Return the card of one artifact.
 
     Args:
         name: The artifact's name, as `cards` and ``learned-opt-rl list`` show it.
@@ -204,8 +216,7 @@ def load(name: str, *, fetch: bool = False) -> Artifact:
 
     Args:
         name: The artifact's name.
-        fetch: Whether a remote artifact may be downloaded. It is kept in the cache, so
-            once is enough.
+        fetch: Whether a remote artifact may be downloaded into the cache.
 
     Returns:
         The artifact; its weights fit its card.
@@ -228,7 +239,7 @@ def load(name: str, *, fetch: bool = False) -> Artifact:
 
 
 def find(name: str) -> Entry:
-    """Find one artifact.
+    """Find one artifact, reading no other card if it is bundled.
 
     Args:
         name: The artifact's name.
@@ -246,6 +257,12 @@ def find(name: str) -> Entry:
     """
     if not isinstance(name, str):
         raise TypeError(f"name is {name!r}; pass the artifact's name as a str")
+    path = bundled_root() / name / "card.json" if is_name(name) else None
+    if path is not None and path.is_file():
+        card = Card.load(path)
+        if card.name == name:
+            return Entry(card, path.parent, BUNDLED)
+    # A plugin's card lies anywhere in its package, and suggestions need all names.
     found = scan()
     if name in found.entries:
         return found.entries[name]
@@ -291,7 +308,7 @@ def load_entry(entry: Entry, *, fetch: bool = False) -> Artifact:
 
 
 def _claimed_name(path: pathlib.Path) -> str | None:
-    """The name a card states, even where the rest of it is unusable."""
+    """Return the name a card states, even if the rest of it is unusable."""
     try:
         name = read_json(path)["name"]
     except (CardError, TypeError, KeyError):
@@ -300,7 +317,7 @@ def _claimed_name(path: pathlib.Path) -> str | None:
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    """The names nearest to ``name``, with or without their namespace."""
+    """Return the names most like ``name``, with or without their namespace."""
 
     def likeness(candidate: str) -> tuple[float, float]:
         tail = candidate.rpartition("/")[2]

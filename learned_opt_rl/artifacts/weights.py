@@ -1,17 +1,454 @@
-"""What an artifact has on disk: safetensors, flat vectors, texts of closed forms.
+"""Weights on disk: safetensors, the authors' flat vectors, and texts of expressions.
 
 Bytes are trusted in a fixed order: size limit, sha256, format, dtype, finite values,
-shapes. Nothing is ever unpickled.
+shapes. Nothing is ever unpickled or executed.
 """
 
-from learned_opt_rl.artifacts._bytes import MAX_BYTES as MAX_BYTES
-from learned_opt_rl.artifacts._bytes import check_sha256 as check_sha256
-from learned_opt_rl.artifacts._bytes import read_limited as read_limited
-from learned_opt_rl.artifacts._check import check_weights as check_weights
-from learned_opt_rl.artifacts._expression_file import load_expression as load_expression
-from learned_opt_rl.artifacts._flat_npy import from_flat_npy as from_flat_npy
-from learned_opt_rl.artifacts._safetensors import load_safetensors as load_safetensors
-from learned_opt_rl.artifacts._safetensors import save_safetensors as save_safetensors
-from learned_opt_rl.artifacts._tree import WeightTree as WeightTree
-from learned_opt_rl.artifacts._tree import flatten_names as flatten_names
-from learned_opt_rl.artifacts._tree import unflatten_names as unflatten_names
+import hashlib
+import io
+import json
+import math
+import os
+import pathlib
+import reprlib
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from learned_opt_rl import expressions, families
+from learned_opt_rl.artifacts.card import Card, RemoteWeights
+from learned_opt_rl.errors import ExpressionError, WeightsError
+from learned_opt_rl.families import Shapes
+from learned_opt_rl.rundir.atomic import write_atomically
+
+WeightTree: TypeAlias = dict[str, Any]
+"""A nested dict whose leaves are float32 arrays."""
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Largest weights file that is read, in bytes; the largest published one has 14 kB."""
+
+_RESTORE = "restore it, for example by reinstalling the package that holds it"
+_NPY_MAGIC = b"\x93NUMPY"
+# First bytes of files that are offered in place of weights, and what they are.
+_FOREIGN = {
+    b"\x80": "a pickle, which can run code when loaded",
+    b"PK\x03\x04": "a zip archive (.npz, or a checkpoint of another framework)",
+    _NPY_MAGIC: "a .npy file",
+}
+
+
+# Bytes
+
+
+def read_limited(path: pathlib.Path, restore: str) -> bytes:
+    """Read a weights file of bounded size.
+
+    Args:
+        path: The file.
+        restore: How to get the right file, for the error.
+
+    Returns:
+        Its content.
+
+    Raises:
+        WeightsError: The file is unreadable or larger than 64 MiB.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or error
+        raise WeightsError(f"{path}: cannot be read ({reason}); {restore}") from error
+    if len(content) > MAX_BYTES:
+        raise WeightsError(
+            f"{path}: is larger than the {MAX_BYTES} bytes allowed; {restore}"
+        )
+    return content
+
+
+def check_sha256(content: bytes, expected: str, what: str, restore: str) -> None:
+    """Check a digest.
+
+    Args:
+        content: The bytes to check.
+        expected: The digest stated for them, hexadecimal.
+        what: Names the bytes in the error.
+        restore: How to get the right bytes, for the error.
+
+    Raises:
+        WeightsError: The digests differ.
+    """
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != expected:
+        raise WeightsError(
+            f"{what}: sha256 is {actual} ({len(content)} bytes), but the card says "
+            f"{expected}: the file was changed or damaged; {restore}"
+        )
+
+
+def _refuse_foreign(content: bytes, what: str, wanted: str) -> None:
+    # The first 8 bytes of safetensors are the length of its header: any bytes.
+    if wanted == "safetensors" and content[8:9] == b"{":
+        return
+    for magic, kind in _FOREIGN.items():
+        if content.startswith(magic):
+            raise WeightsError(
+                f"{what}: is {kind}, not {wanted}; it was not opened. If you trust "
+                "its origin, convert the weights with save_safetensors"
+            )
+
+
+# Names
+
+
+def flatten_names(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Flatten a nested dict of arrays, joining the keys with dots.
+
+    Args:
+        weights: A nested dict with string keys; leaves are arrays of any kind that
+            ``numpy.asarray`` takes.
+
+    Returns:
+        The leaves by dotted name, in the order of the tree.
+
+    Raises:
+        WeightsError: A key is empty, not a string or holds a dot, or a dict is empty,
+            so that the tree could not be restored from the names.
+
+    Example:
+        >>> flatten_names({"gru": {"in": {"bias": np.zeros(2)}}})
+        {'gru.in.bias': array([0., 0.])}
+    """
+    flat: dict[str, np.ndarray] = {}
+    _flatten_into(flat, weights, "")
+    return flat
+
+
+def _flatten_into(
+    flat: dict[str, np.ndarray], tree: Mapping[str, Any], prefix: str
+) -> None:
+    if not tree:
+        raise WeightsError(f"weights[{prefix[:-1]!r}] is an empty dict; remove it")
+    for key, value in tree.items():
+        if not isinstance(key, str) or not key or "." in key:
+            raise WeightsError(
+                f"weights hold the key {key!r} under {prefix[:-1]!r}; "
+                "use a non-empty string without dots"
+            )
+        if isinstance(value, Mapping):
+            _flatten_into(flat, value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = np.asarray(value)
+
+
+def unflatten_names(flat: Mapping[str, Any]) -> WeightTree:
+    """Restore the nested dict from dotted names.
+
+    Args:
+        flat: Leaves by dotted name.
+
+    Returns:
+        The nested dict; the inverse of `flatten_names`.
+
+    Raises:
+        WeightsError: A name has an empty part, or is both a leaf and a folder.
+
+    Example:
+        >>> unflatten_names({"norm.bias": 0, "norm.scale": 1})
+        {'norm': {'bias': 0, 'scale': 1}}
+    """
+    tree: WeightTree = {}
+    for name, leaf in flat.items():
+        *parents, last = name.split(".")
+        if not all((*parents, last)):
+            raise WeightsError(
+                f"the tensor name {name!r} has an empty part; use names like 'gru.bias'"
+            )
+        node = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise _clash(name)
+        if last in node:
+            raise _clash(name)
+        node[last] = leaf
+    return tree
+
+
+def _clash(name: str) -> WeightsError:
+    return WeightsError(
+        f"the tensor name {name!r} uses a name twice, as a tensor and as a group; "
+        "rename one of them"
+    )
+
+
+# Values and shapes
+
+
+def check_weights(weights: WeightTree, card: Card) -> None:
+    """Check that weights fit the card's architecture.
+
+    Args:
+        weights: Nested dict of arrays.
+        card: States the number of parameters and the architecture.
+
+    Raises:
+        WeightsError: A tensor is missing, unknown, of the wrong shape or dtype or not
+            finite, or the total is not the one stated.
+
+    Example:
+        >>> from learned_opt_rl import artifacts
+        >>> check_weights({"mlp": np.ones(2, "f4")}, artifacts.card("goldie2024/ant"))
+        Traceback (most recent call last):
+            ...
+        learned_opt_rl.errors.WeightsError: goldie2024/ant: 2 weights, but the card
+        says 1211; correct one of the two
+    """
+    flat = flatten_names(weights)
+    for name, tensor in flat.items():
+        _check_tensor(name, tensor, card.name)
+    total = sum(tensor.size for tensor in flat.values())
+    if total != card.weights.parameters:
+        raise WeightsError(
+            f"{card.name}: {total} weights, but the card says "
+            f"{card.weights.parameters}; correct one of the two"
+        )
+    family = families.known(card.algorithm)
+    if family is not None and card.weights.format != "expression":
+        _check_shapes(flat, card, family.shapes(family.read(card.architecture)))
+
+
+def _check_tensor(name: str, tensor: np.ndarray, what: str) -> None:
+    shown = name if name.isprintable() else repr(name)  # it may come from a third party
+    if tensor.dtype != np.float32:
+        raise WeightsError(
+            f"{what}: {shown} has dtype {tensor.dtype}; convert it to float32"
+        )
+    bad = int(np.size(tensor) - np.isfinite(tensor).sum())
+    if bad:
+        raise WeightsError(
+            f"{what}: {shown} holds {bad} values that are NaN or infinite; "
+            "use an earlier checkpoint"
+        )
+
+
+def _check_shapes(flat: Mapping[str, np.ndarray], card: Card, expected: Shapes) -> None:
+    for name in [*expected, *flat]:
+        if name not in flat or name not in expected:
+            word = "lack" if name in expected else "hold an unknown tensor"
+            raise WeightsError(
+                f"{card.name}: the weights {word} {reprlib.repr(name)}; the card's "
+                f"architecture is {dict(card.architecture)}, correct one of the two"
+            )
+        if flat[name].shape != expected[name]:
+            raise WeightsError(
+                f"{card.name}: {name} has shape {flat[name].shape}, but the card's "
+                f"architecture asks for {expected[name]}; correct one of the two"
+            )
+
+
+# Formats
+
+
+def load_safetensors(path: str | os.PathLike[str], sha256: str) -> WeightTree:
+    """Read weights from a safetensors file.
+
+    Args:
+        path: The file.
+        sha256: The digest its card states; checked before anything is parsed.
+
+    Returns:
+        A nested dict of read-only float32 arrays, names split at the dots.
+
+    Raises:
+        WeightsError: The file is unreadable, larger than 64 MiB, not the file the
+            digest describes, not safetensors, or holds other than finite float32.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "weights.safetensors")
+        ...     digest = save_safetensors(path, {"mlp": {"bias": np.zeros(2, "f4")}})
+        ...     load_safetensors(path, digest)
+        {'mlp': {'bias': array([0., 0.], dtype=float32)}}
+    """
+    path = pathlib.Path(path)
+    content = read_limited(path, _RESTORE)
+    check_sha256(content, sha256, str(path), _RESTORE)
+    _refuse_foreign(content, str(path), "safetensors")
+    try:
+        tensors = safetensors.numpy.load(content)
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        # KeyError: a dtype numpy does not have, such as bfloat16.
+        raise WeightsError(
+            f"{path}: is not a safetensors file that numpy can read ({str(error)!r}); "
+            "write it again with save_safetensors"
+        ) from error
+    for name, tensor in tensors.items():
+        _check_tensor(name, tensor, str(path))
+    try:
+        return unflatten_names(tensors)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+
+
+def save_safetensors(
+    path: str | os.PathLike[str],
+    weights: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+) -> str:
+    """Write weights to a safetensors file, atomically and deterministically.
+
+    Args:
+        path: The file to write or replace; its folder must exist.
+        weights: Nested dict of finite float32 arrays (of numpy, jax, ...).
+        metadata: Strings stored in the file's header.
+
+    Returns:
+        The sha256 of the file, for the card. The same weights and metadata give the
+        same bytes.
+
+    Raises:
+        WeightsError: A tensor is not float32 or not finite, or a name cannot be
+            stored.
+        OSError: The file cannot be written; the previous content is kept.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "weights.safetensors")
+        ...     digest = save_safetensors(path, {"bias": np.zeros(2, "f4")})
+        >>> digest[:8]
+        '7f55507b'
+    """
+    path = pathlib.Path(path)
+    flat = flatten_names(weights)
+    for name, tensor in flat.items():
+        _check_tensor(name, tensor, "weights")
+    # safetensors writes the raw buffer, so the arrays must be contiguous row-major.
+    # (np.ascontiguousarray would turn scalars into vectors.)
+    ordered = {name: np.asarray(flat[name], order="C") for name in sorted(flat)}
+    content = _sort_header(safetensors.numpy.save(ordered, dict(metadata or {})))
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sort_header(content: bytes) -> bytes:
+    """Rewrite a safetensors header with sorted keys.
+
+    The library keeps metadata in a hash map, whose order differs from run to run.
+    The layout is 8 bytes of header length, the header padded with spaces to a
+    multiple of 8, then the data; offsets count from the end of the header.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+def from_flat_npy(content: bytes, card: Card) -> WeightTree:
+    """Read one of the released ``*_OPEN.npy`` files.
+
+    Such a file is one float32 vector in the order of
+    ``jax.flatten_util.ravel_pytree`` over the authors' tree; see
+    `families.open_network.open_shapes`.
+
+    Args:
+        content: The bytes of the file.
+        card: The remote artifact's card; states digest, size and architecture.
+
+    Returns:
+        A nested dict of float32 arrays, named as in our own files.
+
+    Raises:
+        WeightsError: The bytes are not those the card describes, are not a plain
+            ``.npy`` of finite float32, or do not fit the architecture.
+
+    Example:
+        >>> from learned_opt_rl import artifacts
+        >>> from_flat_npy(b"", artifacts.card("goldie2024/ant"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        learned_opt_rl.errors.WeightsError: goldie2024/ant: sha256 is e3b0c442...
+    """
+    if not isinstance(card.weights, RemoteWeights):
+        raise WeightsError(
+            f"{card.name}: its weights are {card.weights.format}, not flat_npy; "
+            "read them with load_safetensors"
+        )
+    restore = f"run `learned-opt-rl fetch {card.name}` to fetch it again"
+    check_sha256(content, card.weights.sha256, card.name, restore)
+    vector = _parse_npy(content, card.name)
+    family = families.find(card.algorithm)
+    shapes = family.shapes(family.read(card.architecture))
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    if vector.shape != (sum(sizes),):
+        raise WeightsError(
+            f"{card.name}: the vector has shape {vector.shape}, but the card's "
+            f"architecture {dict(card.architecture)} has {sum(sizes)} weights; "
+            "correct the card"
+        )
+    pieces = np.split(vector, np.cumsum(sizes)[:-1])
+    named = zip(shapes.items(), pieces, strict=True)
+    return unflatten_names(
+        {name: piece.reshape(shape) for (name, shape), piece in named}
+    )
+
+
+def _parse_npy(content: bytes, what: str) -> np.ndarray:
+    if not content.startswith(_NPY_MAGIC):
+        _refuse_foreign(content, what, "a .npy file")
+    try:
+        vector = np.load(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # its header parser raises errors of many kinds
+        raise WeightsError(
+            f"{what}: is not a plain .npy file ({error}); export one float32 vector"
+        ) from error
+    _check_tensor("the vector", vector, what)
+    return vector
+
+
+def load_expression(path: pathlib.Path, card: Card) -> tuple[WeightTree, str]:
+    """Read and check the text of an expression; nothing in it is executed.
+
+    Args:
+        path: The text file.
+        card: States the digest, the kind and the number of constants.
+
+    Returns:
+        The defaults of its constants, as float32 scalars by name, and the text.
+
+    Raises:
+        WeightsError: The file is unreadable or not the one the card describes, is not
+            UTF-8, does not parse, or is of another kind than the card says.
+    """
+    content = read_limited(path, _RESTORE)
+    check_sha256(content, card.weights.sha256, str(path), _RESTORE)
+    try:
+        text = content.decode("utf-8")
+        function = expressions.parse(text)
+    except UnicodeDecodeError as error:
+        raise WeightsError(
+            f"{path}: is not UTF-8 (byte {error.start}); {_RESTORE}"
+        ) from error
+    except ExpressionError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    if function.kind != card.kind:
+        raise WeightsError(
+            f"{path}: is of kind {function.kind!r}, but the card says {card.kind!r}; "
+            "correct one of the two"
+        )
+    constants = {
+        name: np.asarray(value, np.float32)
+        for name, value in function.init_constants().items()
+    }
+    if len(constants) != card.weights.parameters:
+        raise WeightsError(
+            f"{path}: declares {len(constants)} constants, but the card says "
+            f"{card.weights.parameters}; correct one of the two"
+        )
+    return constants, text

@@ -90,10 +90,57 @@ class TestBundled:
     ) -> None:
         package = tmp_path / "learned_opt_rl"
         (package / "pretrained").mkdir(parents=True)
-        monkeypatch.setattr("learned_opt_rl.__file__", str(package / "__init__.py"))
+        monkeypatch.setattr(registry, "_PACKAGE", package)
         assert registry.bundled_root() == package / "pretrained"
         (package / "pretrained").rmdir()
         assert registry.bundled_root() == tmp_path / "pretrained"
+
+    def test_a_lookup_opens_one_card(self) -> None:
+        code = (
+            "import sys\n"
+            "from learned_opt_rl.artifacts import registry\n"
+            "opened = []\n"
+            "def hook(event, arguments):\n"
+            "    if event == 'open':\n"
+            "        opened.append(str(arguments[0]))\n"
+            "sys.addaudithook(hook)\n"
+            "registry.load('minatar')\n"
+            "print('\\n'.join(opened))"
+        )
+        run = [sys.executable, "-c", code]
+        done = subprocess.run(run, check=True, capture_output=True, text=True)
+        opened = [pathlib.Path(line) for line in done.stdout.splitlines()]
+        ours = [path for path in opened if path.suffix not in (".py", ".pyc")]
+        root = registry.bundled_root() / "minatar"
+        assert ours == [root / "card.json", root / "weights.safetensors"]
+
+    def test_a_card_of_another_name_than_its_folder(
+        self, bundled: pathlib.Path
+    ) -> None:
+        write_artifact(bundled / "elsewhere", "named")
+        assert artifacts.load("named").card.name == "named"
+        with pytest.raises(UnknownArtifactError):
+            artifacts.load("elsewhere")
+
+    @pytest.mark.parametrize(
+        "name", ["../secret", "/etc", "tiny/", "a/b/c", "", ".", "tiny\x00", "\x1b[2J"]
+    )
+    def test_a_name_is_never_another_path(
+        self, bundled: pathlib.Path, name: str
+    ) -> None:
+        write_artifact(bundled.parent / "secret", "secret")
+        with pytest.raises(UnknownArtifactError) as error:
+            artifacts.load(name)
+        assert str(error.value).isprintable()
+
+    def test_another_folder_by_environment(
+        self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_artifact(tmp_path / "mine", "mine")
+        monkeypatch.setenv("LEARNED_OPT_RL_PRETRAINED", str(tmp_path))
+        assert registry.bundled_root() == tmp_path
+        assert artifacts.load("mine").card.name == "mine"
+        assert "minatar" not in artifacts.cards()
 
     def test_damaged_weights_are_refused(self, bundled: pathlib.Path) -> None:
         path = bundled / "tiny/weights.safetensors"

@@ -1,17 +1,15 @@
 """Which run a row is of: the same run is never made twice."""
 
 import dataclasses
-import functools
 import json
-import pathlib
 from typing import Any
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.agents.config import Config
-from learned_opt_rl.artifacts import registry
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.runs.agents import agent_of, config_type
 from learned_opt_rl.evaluation.runs.names import artifact_name
+from learned_opt_rl.evaluation.runs.rules import HANDCRAFTED
 from learned_opt_rl.rundir.jsonl import Row
 
 
@@ -39,17 +37,9 @@ def wanted(
 
 
 def weights_digest(rule: str) -> str | None:
-    """SHA-256 of the weights or the text that a rule's name stands for, if any."""
-    return _digest(rule, registry.bundled_root())
-
-
-def forget_digests() -> None:
-    """Has names looked up afresh: an artifact was replaced."""
-    _digest.cache_clear()
-
-
-@functools.lru_cache  # To look an artifact up takes a while, and there are many rows.
-def _digest(rule: str, root: pathlib.Path) -> str | None:
+    """Return the SHA-256 of the weights or the text that a rule stands for, if any."""
+    if rule.partition(":")[0] in HANDCRAFTED:
+        return None  # not looked up: an unknown name is searched for in every card
     try:
         return artifacts.card(artifact_name(rule)).weights.sha256
     except ArtifactError:

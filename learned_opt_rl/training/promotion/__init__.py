@@ -22,7 +22,7 @@ from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report import cards
 from learned_opt_rl.evaluation.runs import compare
 from learned_opt_rl.evaluation.runs.execution import Failure, Plan
-from learned_opt_rl.evaluation.runs.identity import forget_digests, identity, wanted
+from learned_opt_rl.evaluation.runs.identity import identity, wanted
 from learned_opt_rl.families import find
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
@@ -153,7 +153,6 @@ class _Promoting:
         self.sha256 = card.weights.sha256
         self.target = self.root / asked.name
         swap.recover(self.target)
-        forget_digests()
         self.holder = self._holder_now()
         self.rows = self.runs / compare.ROWS
         self.results = asked.results or self._default_results()
