@@ -1,12 +1,12 @@
-"""The pictures of the artifact pages, drawn again only where they would differ."""
+"""Draw the plots of the artifact pages, and redraw them only if they change."""
 
 import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Iterable
 
-import learned_opt_rl.evaluation
 from learned_opt_rl.artifacts import Artifact
+from learned_opt_rl.evaluation import pictures
 from learned_opt_rl.evaluation.pictures.artifact import beside_ppo, plot_artifacts
 from learned_opt_rl.evaluation.pictures.drift import plot_gallery
 
@@ -14,19 +14,19 @@ DPI = 90
 
 
 class Figures:
-    """A folder of pictures, named by a digest of what they are drawn from.
+    """A folder of plots, each named by a digest of its sources.
 
-    That is the sha256 of the weights or text, the card's architecture, and the code
-    that draws; ``make clean`` is needed only where a rule itself was changed.
+    The digest covers the weights or text, the card's architecture and the plotting
+    code. Run ``make clean`` if the code of a rule changed.
     """
 
     def __init__(self, folder: pathlib.Path) -> None:
-        """Pictures are kept in ``folder``."""
+        """Keep the plots in ``folder``."""
         self._folder = folder
         self._used: set[pathlib.Path] = set()
 
     def of(self, artifact: Artifact) -> str:
-        """The file name of an artifact's picture."""
+        """Return the file name of an artifact's plot."""
         drawn_small = {"size": 21, "seeds": 4, "dormancies": (1.0, 4.0)}
         options = drawn_small if artifact.card.kind == "optimizer" else {}
 
@@ -36,7 +36,7 @@ class Figures:
         return self._kept("artifact", [artifact], draw)
 
     def gallery(self, shown: Iterable[Artifact]) -> str:
-        """The file name of the picture of all drifts."""
+        """Return the file name of the plot of all drifts."""
         shown = list(shown)
 
         def draw(path: pathlib.Path) -> None:
@@ -45,7 +45,7 @@ class Figures:
         return self._kept("gallery", shown, draw)
 
     def remove_others(self) -> None:
-        """Remove the pictures nobody asked for any more."""
+        """Remove the plots that this build did not use."""
         for path in set(self._folder.glob("*.png")) - self._used:
             path.unlink()
 
@@ -61,10 +61,8 @@ class Figures:
 
 
 def _digest(what: str, shown: list[Artifact]) -> str:
-    (package,) = map(pathlib.Path, learned_opt_rl.evaluation.__path__)
-    names = ("_figures", "_update_probe", "artifact_plots", "drift_plots")
-    code = [package / f"{name}.py" for name in (*names, "update_plots")]
-    code.append(pathlib.Path(__file__))
+    (package,) = map(pathlib.Path, pictures.__path__)
+    code = [*sorted(package.glob("*.py")), pathlib.Path(__file__)]
     parts = [hashlib.sha256(path.read_bytes()).hexdigest() for path in code]
     for card in (artifact.card for artifact in shown):
         architecture = json.dumps(dict(card.architecture), sort_keys=True)
