@@ -3,12 +3,14 @@
 import itertools
 import json
 import pathlib
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from learned_opt_rl.evaluation.report import normalization, tables
+from learned_opt_rl.evaluation.report.measures import measure
 from learned_opt_rl.evaluation.runs.missing_features import FEATURES
+from learned_opt_rl.evaluation.runs.row import read_rows
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.promotion.verdict import judge, shown
@@ -20,7 +22,7 @@ DISTILLED = ("teacher", "student", "inputs", "sequence", "step", "error", "retur
 def write_table(folder: pathlib.Path, rows: pathlib.Path) -> None:
     """Write ``NAME.md``, a table of the rows of ``NAME.jsonl``, into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    table = tables.markdown(jsonl.read(rows))
+    table = tables.render(tables.results(measure(read_rows(rows))), "github")
     (folder / f"{rows.stem}.md").write_text(table + "\n", encoding="utf-8")
 
 
@@ -50,20 +52,11 @@ def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
                 environment,
                 f"{published[environment]:.2f}",
                 _seeds_and_mean(seeds),
-                _interval([row["final_return"] for row in seeds]),
                 _seeds_and_mean(found.get(("goldie2024/minatar", environment), [])),
             ]
         )
     heads = ["environment", "Adam, published (16 seeds)", "Adam, here"]
-    _write(folder / f"{rows.stem}.md", [*heads, "95% interval", "released OPEN"], lines)
-
-
-def _interval(values: Sequence[float]) -> str:
-    """Return a bootstrap interval, or nothing below five seeds."""
-    if len(values) < 5:
-        return ""
-    low, high = tables.bootstrap_interval(values)
-    return f"{low:.1f} to {high:.1f}"
+    _write(folder / f"{rows.stem}.md", [*heads, "released OPEN"], lines)
 
 
 def write_evolved(
@@ -136,7 +129,7 @@ def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:
         for row in jsonl.read(log):
             ended[row["start"]] = 100 * row["error"]
         errors = sorted(ended.values())
-        three = errors[0], statistics.median(errors), errors[-1]
+        three = errors[0], median(errors), errors[-1]
         lines.append([f"`random:{log.stem}`", *(f"{error:.2g} %" for error in three)])
     _write(path, ["teacher", "best start", "median", "worst"], lines)
 

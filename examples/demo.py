@@ -2,8 +2,8 @@
 
 The demo trains PPO on MinAtar's Breakout with three optimizers: the bundled learned
 optimizer, Adam with a fixed learning rate, and Adam tuned and annealed for this game.
-Run ``make demo``. The demo takes a few minutes on two cores and writes learning curves
-and raw results to ``demo/``.
+Run ``make demo``. The demo takes a few minutes on two cores and writes a report with
+learning curves, and the raw results, to ``demo/``.
 
 The bundled optimizer imitates an evolved expression and does not beat a tuned Adam; see
 its card. The README lists results of the authors' released OPEN with ten times as many
@@ -14,8 +14,7 @@ import argparse
 import pathlib
 
 from learned_opt_rl.agents import PPOConfig
-from learned_opt_rl.evaluation.pictures import curves
-from learned_opt_rl.evaluation.report import tables
+from learned_opt_rl.evaluation.report.write import ROWS, write
 from learned_opt_rl.evaluation.runs.progress import RunProgress
 from learned_opt_rl.evaluation.runs.run import run
 from learned_opt_rl.rundir import jsonl
@@ -34,12 +33,14 @@ def main() -> None:
             rows += run(rule, ENVIRONMENT, config, seeds, on_rollout=progress)
 
     options.out.mkdir(parents=True, exist_ok=True)
-    raw, picture = options.out / "results.jsonl", options.out / "curves.png"
+    raw = options.out / ROWS
     raw.unlink(missing_ok=True)
     jsonl.append(raw, rows)
-    curves.curves(rows, picture)
-    print(tables.plain(rows))
-    print(f"\nlearning curves: {picture}\nraw results:     {raw}")
+    text, _ = write(options.out)
+    print(text)
+    print(f"\nreport:          {options.out / 'report.html'}")
+    print(f"learning curves: {options.out / 'plots' / 'curves.png'}")
+    print(f"raw results:     {raw}")
 
 
 def _options() -> argparse.Namespace:

@@ -188,8 +188,10 @@ def _run(
     """Make the runs that are missing and the report; return the exit status."""
     with warnings_as_lines():
         with refusals(ValueError, TypeError, ImportError):
+            from learned_opt_rl.evaluation.report.write import require_extras
             from learned_opt_rl.evaluation.runs import compare
 
+            require_extras()
             comparison = options.comparison(rules)
             _check_folder(out)
             known = {*comparison.rules, *_rules_in(out / compare.ROWS)}
@@ -257,10 +259,10 @@ def _check_report(
 
 
 def _print_report(options: _ReportOptions, folder: pathlib.Path) -> None:
-    from learned_opt_rl.evaluation.runs import compare
+    from learned_opt_rl.evaluation.report.write import write
 
     with refusals(ValueError):
-        text, paths = compare.summary(
+        text, paths = write(
             folder,
             normalization=options.normalization,
             baseline=options.baseline or "adam",

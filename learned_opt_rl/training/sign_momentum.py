@@ -19,7 +19,9 @@ import optax
 
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.evaluation.report import tables
+from learned_opt_rl.evaluation.report.measures import measure
 from learned_opt_rl.evaluation.runs import run
+from learned_opt_rl.evaluation.runs.row import Row
 from learned_opt_rl.features import Horizon, proportions
 from learned_opt_rl.rundir import jsonl
 
@@ -148,7 +150,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     sweep(arguments.out, arguments.steps, range(arguments.seeds))
     rows = jsonl.read(arguments.out)
-    print(tables.plain(rows))
+    measures = measure(map(Row.from_json, rows))
+    print(tables.render(tables.results(measures), "plain"))
     constant, scores = best_constant(rows)
     for rule, score in scores.items():
         print(f"{rule}: {score:.3f} of tuned Lion, mean over games")

@@ -1,9 +1,12 @@
-"""Rows as `evaluation.runs` makes them, without running anything."""
+"""Rows as `evaluation.runs` makes them, without a run."""
 
 import numpy as np
 
+from learned_opt_rl.evaluation.runs.row import Row
 
-def row(rule="adam", environment="Breakout-MinAtar", seed=0, final=1.0, **other):
+
+def values(rule="adam", environment="Breakout-MinAtar", seed=0, final=1.0, **other):
+    """A row as a line of a file has it."""
     return {
         "rule": rule,
         "environment": environment,
@@ -19,6 +22,15 @@ def row(rule="adam", environment="Breakout-MinAtar", seed=0, final=1.0, **other)
         "config": {"hidden": [64, 64]},
         **other,
     }
+
+
+def row(*arguments, **other):
+    return Row.from_json(values(*arguments, **other))
+
+
+def changed(row, **other):
+    """The row with other values, as if it had been recorded so."""
+    return Row.from_json(row.to_json() | other)
 
 
 def table(returns, **other):

@@ -5,12 +5,12 @@ import shlex
 import pytest
 import tyro
 
-from learned_opt_rl import agents
+from learned_opt_rl import agents, artifacts
 from learned_opt_rl.cli import _compare
 from learned_opt_rl.evaluation.report import cards
-from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.evaluation.runs.row import append_rows
 from tests.artifact_files import card_data, write_card
-from tests.evaluation.result_rows import row
+from tests.evaluation.result_rows import changed, row
 
 ENVIRONMENT = "Breakout-MinAtar"
 
@@ -36,7 +36,7 @@ def made(seeds, final, steps=1_000_000, agent="ppo", variant=None, **changes):
 def filled(tmp_path, rows):
     folder = tmp_path / "card"
     write_card(folder, card_data("tiny"))
-    jsonl.append(tmp_path / "rows.jsonl", rows)
+    append_rows(tmp_path / "rows.jsonl", rows)
     found = cards.fill_results(folder, tmp_path / "rows.jsonl")
     own = [r for r in found if r["source"].endswith("rows.jsonl")]
     assert json.loads((folder / "card.json").read_text())["results"] == found
@@ -90,3 +90,33 @@ def test_a_run_that_no_command_makes_has_none(tmp_path):
 def test_rows_of_another_rule_are_no_results(tmp_path):
     with pytest.raises(ValueError, match="has no row of rule 'tiny'"):
         filled(tmp_path, [row("adam")])
+
+
+def test_a_failed_run_counts_as_the_worst_of_its_environment_and_is_counted(tmp_path):
+    rows = [*made((0, 1), 4.0), *made((2,), None), row("adam", ENVIRONMENT, 0, 1.0)]
+    (found,) = filled(tmp_path, [changed(r, total_timesteps=10**6) for r in rows])
+    assert (found["mean"], found["seeds"]) == (3.0, 3)
+    assert (
+        "1 of 3 runs diverged or have no return and count as the worst"
+        in (found["method"])
+    )
+
+
+def test_runs_without_any_return_are_no_result(tmp_path):
+    with pytest.raises(ValueError, match="no run of tiny on Breakout-MinAtar has a"):
+        filled(tmp_path, made((0, 1), None))
+
+
+@pytest.mark.parametrize(("seeds", "known"), [(4, False), (5, True)])
+def test_intervals_begin_at_five_seeds(tmp_path, seeds, known):
+    rows = [one for seed in range(seeds) for one in made((seed,), float(seed))]
+    (found,) = filled(tmp_path, rows)
+    assert (found["interval"] is not None) is known
+    assert found["method"].startswith("95%" if known else "mean over seeds")
+
+
+def test_no_bundled_card_claims_an_interval_of_few_seeds():
+    found = [result for card in artifacts.cards().values() for result in card.results]
+    assert len(found) > 50
+    assert all(result.interval is None for result in found if result.seeds < 5)
+    assert any(result.interval is not None for result in found)

@@ -5,50 +5,53 @@ import re
 import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from learned_opt_rl import agents
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation.report import gather, statistics, write
+from learned_opt_rl.evaluation.pictures import comparison
+from learned_opt_rl.evaluation.report import (
+    comparable,
+    gather,
+    page,
+    statistics,
+    tables,
+    write,
+)
+from learned_opt_rl.evaluation.runs.row import append_rows, read_rows
 from learned_opt_rl.rundir import jsonl
-from tests.evaluation.result_rows import random_table, row, table
+from tests.evaluation.result_rows import changed, random_table, row, table
 
 NASTY = '"><script>alert(1)</script>&$x$'
 VOID = {"meta", "img"}
 
 
-@pytest.fixture(autouse=True)
-def _few_resamples(monkeypatch):
-    monkeypatch.setattr(statistics, "RESAMPLES", 20)
-
-
 @pytest.fixture
 def without_plots(monkeypatch):
-    """Pictures take most of a report's time."""
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-
-
-@pytest.fixture
-def without_rliable(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rliable.library", None)
+    """Figures take most of a report's time."""
+    monkeypatch.setattr(page, "draw", lambda *_: [])
 
 
 def written(folder, rows, failures=(), **options):
     """The report's files by name, of a folder with these rows."""
     folder.mkdir(exist_ok=True)
-    jsonl.append(folder / "rows.jsonl", rows)
+    append_rows(folder / "rows.jsonl", rows)
     if failures:
         jsonl.append(folder / "failures.jsonl", failures)
-    paths = write.write(folder, **options)
+    _, paths = write.write(folder, **options)
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
 
 
 def nasty_rows():
     rows = random_table(("adam", "goldie2024/breakout", NASTY), ("ant", NASTY), 5)
-    rows[0] |= {"dormant": [0.0, 0.5], "versions": {NASTY: NASTY}, "device": NASTY}
-    rows[1] |= {"revision": NASTY, "cpu": NASTY, "environment_details": {NASTY: NASTY}}
-    rows += [r | {"variant": {"hidden": NASTY}} for r in rows]
-    rows[-1] |= {"final_return": None, "diverged": True}
+    rows[0] = changed(
+        rows[0], dormant=[0.0, 0.5], versions={NASTY: NASTY}, device=NASTY
+    )
+    details = {NASTY: NASTY}
+    rows[1] = changed(rows[1], revision=NASTY, cpu=NASTY, environment_details=details)
+    rows += [changed(r, variant={"hidden": NASTY}) for r in rows]
+    rows[-1] = changed(rows[-1], final_return=None, diverged=True)
     return rows
 
 
@@ -75,7 +78,6 @@ class Page(HTMLParser):
 
 def test_a_whole_report_of_rows_that_nobody_vouches_for(tmp_path):
     pytest.importorskip("matplotlib")
-    pytest.importorskip("rliable")
     failure = {"rule": NASTY, "environment": "ant", "message": NASTY, "traceback": "t"}
     files = written(tmp_path / "a", nasty_rows(), [failure])
     page = Page(files["report.html"])
@@ -92,7 +94,7 @@ def test_a_whole_report_of_rows_that_nobody_vouches_for(tmp_path):
     kinds = ("curves", "dormancy", "aggregates", "improvement", "profiles")
     for kind in kinds:
         assert f"plots/{kind}-1.png" in files
-    assert "plots/generalisation-1-hidden.png" in files
+    assert "plots/generalization-1-hidden.png" in files
     json.loads(files["report.json"])
     json.loads(files["leaderboard.json"])
 
@@ -107,7 +109,7 @@ def test_the_same_rows_in_any_order_give_the_same_bytes(tmp_path):
 
 def test_only_timing_depends_on_the_clock(tmp_path, without_plots):
     slow = [
-        r | {"wall_seconds": 99.0, "steps_per_second": 1.0, "compile_seconds": 5.0}
+        changed(r, wall_seconds=99.0, steps_per_second=1.0, compile_seconds=5.0)
         for r in random_table()
     ]
     one, other = (
@@ -119,7 +121,6 @@ def test_only_timing_depends_on_the_clock(tmp_path, without_plots):
 
 
 def test_numbers_are_those_of_the_statistics(tmp_path, without_plots):
-    pytest.importorskip("rliable")
     rows = random_table(("adam", "goldie2024/ant"))
     data = json.loads(written(tmp_path, rows)["report.json"])
     (setting,) = data["settings"]
@@ -130,7 +131,7 @@ def test_numbers_are_those_of_the_statistics(tmp_path, without_plots):
     assert setting["aggregates"]["adam"]["mean"]["value"] == pytest.approx(1)
     parts = setting["distributions"]["goldie2024/ant"]
     assert set(parts) == {"i.d.", "o.o.d."}
-    ant = [r for r in rows if r["environment"] == "ant"]
+    ant = [r for r in rows if r.environment == "ant"]
     (only,) = gather.gather(ant)
     own = only.aggregates["goldie2024/ant"]["mean"].to_dict()
     assert parts["i.d."]["goldie2024/ant"]["mean"] == own
@@ -143,46 +144,59 @@ def test_numbers_are_those_of_the_statistics(tmp_path, without_plots):
     ]
 
 
-def test_without_rliable_or_matplotlib_the_rest_is_there(
-    tmp_path, without_plots, without_rliable
+@pytest.mark.parametrize("name", ["jinja2", "matplotlib", "tabulate"])
+def test_a_missing_package_is_named_before_anything_is_written(
+    tmp_path, monkeypatch, name
 ):
-    files = written(tmp_path, random_table())
-    assert set(files) == {"report.html", "report.json", "leaderboard.json"}
-    text = Page(files["report.html"]).text
-    assert gather.NO_RLIABLE in text
-    assert "learned-opt-rl[eval]" in text and "hopper" in text
-    data = json.loads(files["report.json"])
-    assert data["aggregates_available"] is False
-    assert len(data["settings"][0]["results"]) == 4
-    assert data["settings"][0]["results"][0]["final"]["interval"] is not None
-    assert gather.NO_RLIABLE in write.summary_text(random_table())
+    monkeypatch.setitem(sys.modules, name, None)
+    message = rf"reports need {name}: pip install 'learned-opt-rl\[eval\]'"
+    with pytest.raises(MissingExtraError, match=message):
+        write.require_extras()
+    with pytest.raises(MissingExtraError, match=message):
+        written(tmp_path, random_table())
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
-def test_what_makes_runs_less_comparable_is_noted(tmp_path, without_rliable):
+def test_statistics_are_gathered_once(tmp_path, without_plots, monkeypatch):
+    calls = []
+    for module, name in ((gather, "gather"), (comparable, "read")):
+        original = getattr(module, name)
+
+        def counted(*a, original=original, name=name, **k):
+            calls.append(name)
+            return original(*a, **k)
+
+        monkeypatch.setattr(module, name, counted)
+    written(tmp_path, random_table())
+    assert sorted(calls) == ["gather", "read"]
+
+
+def test_what_makes_runs_less_comparable_is_noted(tmp_path, without_plots):
     rows = table({"adam": {"ant": [1.0, 2.0]}, "lion": {"ant": [1.0]}})
     rows += [row("lion", "ant", 0, 3.0, config={"hidden": [8]})]
     rows += [row("sgd", "ant", 0, None, diverged=True), row("sgd", "sea", 0, None)]
     (found,) = gather.gather(rows)
     notes = "\n".join(found.notes)
     for note in (
-        "2 of 5 runs diverged or have no return; each counts as the worst",
-        "1 rows repeat another's",
-        "Rules have different seeds in ant: paired differences use the common ones",
+        "2 of 5 runs diverged or have no return. Each counts as the worst return of",
+        "1 rows have the same rule, environment and seed as a later row",
+        "Rules have different seeds in ant. Paired differences use the common seeds",
         "Configurations differ within ant",
         "No run on sea has a return",
     ):
         assert note in notes
-    assert notes in write.summary_text(rows).replace("\n\n- ", "\n").replace("- ", "")
+    text = write.summary([found])
+    assert all(f"- {note}" in text for note in found.notes)
 
 
 def test_without_adam_the_report_says_so(without_plots, tmp_path):
     rows = table({"lion": {"mine": [1.0, 2.0, 3.0]}})
     files = written(tmp_path, rows)
-    assert "No row is of the baseline adam" in Page(files["report.html"]).text
+    assert "No row has the baseline adam" in Page(files["report.html"]).text
     (setting,) = json.loads(files["report.json"])["settings"]
     assert setting["normalization"]["method"] == "raw"
-    assert "optimality gap" not in setting["aggregates"].get("lion", {})
-    with pytest.raises(ValueError, match="no row is of the rule 'adam'"):
+    assert "optimality gap" not in setting["aggregates"]["lion"]
+    with pytest.raises(ValueError, match="no row has the rule 'adam'"):
         write.write(tmp_path, normalization="adam")
 
 
@@ -217,18 +231,18 @@ def test_a_folder_without_results_is_refused(tmp_path, content, message):
 
 def test_axes_are_what_settings_differ_in():
     rows = random_table(config={"hidden": [64, 64]})
-    rows += [r | {"variant": {"hidden": "8x8"}} for r in rows]
-    rows += [r | {"variant": {"activation": "tanh"}} for r in rows[:20]]
+    rows += [changed(r, variant={"hidden": "8x8"}) for r in rows]
+    rows += [changed(r, variant={"activation": "tanh"}) for r in rows[:20]]
     found = gather.axes(gather.gather(rows))
     assert set(found) == {"hidden"}  # relu is not in these configurations
     assert list(found["hidden"]) == ["ant", "hopper"]
     assert list(found["hidden"]["ant"]["adam"]) == ["8x8", "64x64"]
-    lengths = [r | {"total_timesteps": n} for r in random_table() for n in (10, 20)]
+    lengths = [changed(r, total_timesteps=n) for r in random_table() for n in (10, 20)]
     found = gather.axes(gather.gather(lengths))
     assert set(found["total_timesteps"]["ant"]["lion"]) == {10, 20}
 
 
-def test_an_axis_shows_returns_as_they_are(tmp_path, without_plots, without_rliable):
+def test_an_axis_shows_returns_as_they_are(tmp_path, without_plots):
     # Adam gains more by width than lion does, which normalised would seem to lose.
     means = {"128x128": (8.0, 6.0), "16x16": (1.0, 3.0)}
     rows = [
@@ -240,7 +254,7 @@ def test_an_axis_shows_returns_as_they_are(tmp_path, without_plots, without_rlia
         )
     ]
     data = json.loads(written(tmp_path, rows)["report.json"])
-    shown = data["generalisation"]["hidden"]["ant"]
+    shown = data["generalization"]["hidden"]["ant"]
     assert [(p["at"], p["value"]) for p in shown["adam"]] == [
         ("16x16", 1.0),
         ("128x128", 8.0),
@@ -253,10 +267,10 @@ def test_missing_features_are_an_axis_of_the_report(tmp_path):
     finals = {"minatar@no-horizon": 1.0, "minatar": 3.0, "adam": 2.0}
     rows = table({rule: {"ant": [final]} for rule, final in finals.items()})
     files = written(tmp_path, rows)
-    assert "plots/generalisation-1-features.svg" in files
+    assert "plots/generalization-1-features.svg" in files
     page = Page(files["report.html"])
-    assert "Final return, not normalised, without each feature" in page.text
-    shown = json.loads(files["report.json"])["generalisation"]["features"]["ant"]
+    assert "Final return, not normalized, without each feature" in page.text
+    shown = json.loads(files["report.json"])["generalization"]["features"]["ant"]
     points = {rule: [(p["at"], p["value"]) for p in shown[rule]] for rule in shown}
     assert points == {
         "adam": [("all", 2.0)],
@@ -264,38 +278,52 @@ def test_missing_features_are_an_axis_of_the_report(tmp_path):
     }
 
 
-def test_commands_are_quoted_and_one_per_setting():
-    rows = [row("a b; rm -rf /", variant={"hidden": "8x8"}, agent="a2c"), row(seed=5)]
-    assert gather.commands(rows, "out") == [
-        "learned-opt-rl compare 'a b; rm -rf /' --environments Breakout-MinAtar "
-        "--seeds 1 --steps 1000 --agent a2c --set hidden=8x8 --out out",
-        "learned-opt-rl compare adam --environments Breakout-MinAtar --seeds 1 "
-        "--first-seed 5 --steps 1000 --out out",
-    ]
-
-
-def test_the_leaderboard_of_this_repository(repository):
-    lines = write.leaderboard_rows([repository / "results" / "released_5e5.jsonl"])
-    adam, learned = lines
+def test_the_leaderboard_of_this_repository(tmp_path, repository, without_plots):
+    rows = read_rows(repository / "results" / "released_5e5.jsonl")
+    adam, learned = json.loads(written(tmp_path, rows)["leaderboard.json"])
     assert (adam["rule"], learned["rule"]) == ("adam", "goldie2024/minatar")
     assert adam["mean"] > learned["mean"]  # it has learned to sacrifice the start
     assert learned["interval"] is None  # of four seeds
     assert (learned["seeds"], learned["steps"], learned["failed"]) == (4, 500_000, 0)
-    assert learned["source"].endswith("results/released_5e5.jsonl")
+    assert learned["source"] == "rows.jsonl"
+
+
+def test_numbers_of_this_repository_stay_the_same(repository):
+    """Golden: as reported before the statistics were vectorized."""
+    (found,) = gather.gather(read_rows(repository / "results" / "minatar_1e6.jsonl"))
+    (m,) = (
+        m
+        for m in found.measures
+        if (m.rule, m.environment) == ("minatar", "SpaceInvaders-MinAtar")
+    )
+    assert tables.cell(m.final) == "78.90 [70.72, 87.09]"
+    assert tables.cell(m.paired) == "-1.00 [-6.06, 5.06]"
+    assert tables.cell(m.auc) == "39.82 [35.92, 43.72]"
+    own = found.aggregates["minatar"]
+    values = [own[metric].value for metric in statistics.METRICS]
+    np.testing.assert_allclose(
+        values,
+        [0.885252291851, 0.880753433296, 0.913172629238, 0.126226003026],
+        rtol=1e-9,
+    )
+    assert found.improvement["minatar"].value == pytest.approx(0.265, rel=1e-9)
+    # rliable's intervals, up to the noise of 2000 resamples.
+    np.testing.assert_allclose(
+        [own["IQM"].low, own["IQM"].high], [0.8546, 0.9446], atol=0.01
+    )
 
 
 def test_a_summary_of_this_repositorys_rows(repository):
-    rows = jsonl.read(repository / "results" / "breakout_1e6.jsonl")
+    rows = read_rows(repository / "results" / "breakout_1e6.jsonl")
     kept = ("adam", "distilled/sign_momentum", "discovered/lpo_symbolic_ant_as_printed")
-    text = write.summary_text([r for r in rows if r["rule"] in kept])
+    text = write.summary(gather.gather([r for r in rows if r.rule in kept]))
     failed = next(line for line in text.splitlines() if "as_printed " in line)
     assert failed.split()[-1] == "1"
     assert "1 of 9 runs diverged" in text
 
 
-def test_missing_extra_is_no_surprise_elsewhere(without_plots):
-    from learned_opt_rl.evaluation.pictures import comparison
-
+def test_figures_name_their_missing_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[eval\]"):
         comparison.curves_figure([row()])
 
@@ -303,14 +331,12 @@ def test_missing_extra_is_no_surprise_elsewhere(without_plots):
 def test_the_page_says_that_intervals_of_few_seeds_are_too_narrow(
     tmp_path, without_plots
 ):
-    pytest.importorskip("rliable")
     text = Page(written(tmp_path, random_table())["report.html"]).text
-    assert "Fewer than 5 seeds have no interval" in text
-    assert "then cover less than 95%" in text
+    assert "Fewer than 5 seeds get no interval" in text
+    assert "they cover less than 95%" in text
 
 
 def test_another_baseline_is_compared_with_everywhere(tmp_path, without_plots):
-    pytest.importorskip("rliable")
     rows = random_table(("adam:1e-3", "lion"), ("chain/short",))
     files = written(tmp_path, rows, baseline="adam:1e-3")
     (setting,) = json.loads(files["report.json"])["settings"]
@@ -321,16 +347,15 @@ def test_another_baseline_is_compared_with_everywhere(tmp_path, without_plots):
     for words in ("minus adam:1e-3, paired", "P(better than adam:1e-3)"):
         assert words in text
     assert "Adam" not in text
-    assert "minus adam:1e-3" in write.summary_text(rows, baseline="adam:1e-3")
+    assert "minus adam:1e-3" in write.summary(gather.gather(rows, baseline="adam:1e-3"))
 
 
 def test_what_is_not_shown_is_not_explained(tmp_path, without_plots):
-    pytest.importorskip("rliable")
     rows = random_table(("lion", "sgd"), ("mine",))
     text = Page(written(tmp_path, rows)["report.html"]).text
-    assert "one final return, not normalised: environments with large" in text
+    assert "one final return, not normalized, so environments with large" in text
     assert "IQM" in text
-    for words in ("optimality gap", "P(better", "paired difference is"):
+    for words in ("optimality gap", "P(better", "paired difference compares"):
         assert words not in text.replace("minus Adam, paired", "")
 
 
@@ -350,12 +375,12 @@ def ppo(environment, **changes):
 )
 def test_tuned_rules_outside_of_what_they_were_tuned_for_are_noted(changes, said):
     rows = [row(rule, "ant") for rule in ("adam", "lion", "minatar", "adam:1e-3")]
-    rows = [r | {"config": ppo("ant")} | changes for r in rows]
+    rows = [changed(r, **({"config": ppo("ant")} | changes)) for r in rows]
     (found,) = gather.gather(rows)
     notes = [note for note in found.notes if "tuned for the published PPO" in note]
     assert notes == [
-        "adam, lion: tuned for the published PPO, and not tuned again for what is run "
-        f"here ({said})."
+        "adam, lion: tuned for the published PPO, and not tuned again for the "
+        f"changes here ({said})."
     ] * bool(said)
     (untouched,) = gather.gather(rows[2:])
     assert not any("published PPO" in note for note in untouched.notes)

@@ -13,7 +13,7 @@ from learned_opt_rl.evaluation.runs.row import (
     read_rows,
 )
 from learned_opt_rl.rundir import jsonl
-from tests.evaluation.result_rows import row
+from tests.evaluation.result_rows import values as row
 
 RESULTS = pathlib.Path(__file__).parents[2] / "results"
 # The other files hold logs of training, which are not runs.

@@ -29,7 +29,8 @@ from learned_opt_rl.training.promotion.texts import (
 )
 from learned_opt_rl.training.promotion.verdict import judge, shown
 from tests.artifact_files import card_data, write_card
-from tests.evaluation.result_rows import row, table
+from tests.evaluation.result_rows import table
+from tests.evaluation.result_rows import values as row
 from tests.training.promotions import SETTINGS, Fake, run_of, sha256
 
 FAMILIES = {
@@ -296,7 +297,7 @@ def test_the_best_of_a_curriculum_is_of_its_last_horizon(tmp_path):
     assert "sigma 0.03, strategy snes of evosax, normaliser none" in text
 
 
-def test_the_decision_is_that_of_paired_normalised_returns():
+def test_the_decision_is_that_of_paired_normalized_returns():
     games = ("Breakout-MinAtar", "Freeway-MinAtar")
     rng = np.random.default_rng(0)
     new, old = rng.uniform(1, 60, (2, 5, 2))
@@ -306,6 +307,7 @@ def test_the_decision_is_that_of_paired_normalised_returns():
     ]
     known = [normalization.published("adam")[name] for name in games]
     paired = (new / known).mean(1) - (old / known).mean(1)
+    rows = [[one.to_json() for one in group] for group in rows]
     verdict = judge(*rows, [], "adam")
     assert verdict.difference.value == pytest.approx(paired.mean())
     assert verdict.difference.low < paired.mean() < verdict.difference.high

@@ -1,7 +1,9 @@
-"""The pictures of a report: curves, aggregates, comparisons, profiles.
+"""The figures of a report: curves, aggregates, comparisons, profiles.
 
-Each function gives a matplotlib figure; `save` writes it. Bands and bars are 95%
-bootstrap intervals; with fewer than five seeds there are none.
+Each function returns a matplotlib figure; `save` writes it. Bands and bars are 95%
+bootstrap intervals. Fewer than five seeds get none.
+
+All functions raise `MissingExtraError` if matplotlib is not installed.
 """
 
 import math
@@ -16,32 +18,25 @@ from learned_opt_rl.evaluation.report import statistics
 from learned_opt_rl.evaluation.report.gather import in_order
 from learned_opt_rl.evaluation.report.measures import curve_matrix, worst_points
 from learned_opt_rl.evaluation.report.statistics import Estimate
-from learned_opt_rl.rundir.jsonl import Row, grouped
+from learned_opt_rl.evaluation.runs.row import Row, grouped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# More points than a panel has pixels would only make the files larger.
 _MAX_POINTS = 200
-_Curve = Literal["curve", "dormant"]
 
 
 def save(figure: "Figure", path: str | pathlib.Path) -> list[pathlib.Path]:
-    """Writes a figure twice, as a PNG and as an SVG.
+    """Write a figure as a PNG and as an SVG.
 
     Args:
-        figure: From a function of this module.
-        path: The files' name without its ending.
+        figure: The figure.
+        path: The path without its ending.
 
     Returns:
         Both paths.
-
-    Example:
-        >>> import tempfile
-        >>> figure = aggregate_figure({"adam": {"IQM": Estimate(1.0, 0.9, 1.1, 3)}})
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     [path.name for path in save(figure, f"{folder}/aggregates")]
-        ['aggregates.png', 'aggregates.svg']
     """
     base = pathlib.Path(path)
     paths = [base.with_name(f"{base.name}.{ending}") for ending in ("png", "svg")]
@@ -50,38 +45,36 @@ def save(figure: "Figure", path: str | pathlib.Path) -> list[pathlib.Path]:
     return paths
 
 
-def curves_figure(rows: Iterable[Row], field: _Curve = "curve") -> "Figure":
-    """Learning or dormancy curves, a panel per environment, a line per rule.
+def curves_figure(
+    rows: Iterable[Row], field: Literal["curve", "dormant"] = "curve"
+) -> "Figure":
+    """Draw learning or dormancy curves, a panel per environment, a line per rule.
+
+    A missing point counts as the lowest point of its environment.
 
     Args:
-        rows: Of one setting (`comparable.settings`).
+        rows: Rows of one setting (`comparable.settings`).
         field: ``"curve"`` for returns, ``"dormant"`` for the share of dormant neurons.
 
-    Returns:
-        The figure; a missing point counts as the lowest of its environment.
-
     Raises:
-        MissingExtraError: If matplotlib is not installed.
         ValueError: If no row has such a curve.
-
-    Example:
-        >>> row = {"rule": "adam", "environment": "ant", "curve": [0.0, 1.0]}
-        >>> figure = curves_figure([row | {"total_timesteps": 1000}])
-        >>> figure.axes[0].get_title()
-        'ant'
     """
-    groups = grouped(row | {"curve": row[field]} for row in rows if row.get(field))
-    if not groups:
+    rows = [row for row in rows if getattr(row, field)]
+    if not rows:
         raise ValueError(f"no row has a {field!r}, so there is nothing to draw")
+    groups = grouped(rows)
     names = sorted({name for _, name in groups})
-    floors = worst_points(row for group in groups.values() for row in group)
+    floors = worst_points(rows, field)
     styles = figures.styles(sorted({rule for rule, _ in groups}))
     figure, panels = _panels(names)
     for axes, name in zip(panels, names, strict=True):
         for rule in styles:
             group = groups.get((rule, name))
             if group and name in floors:
-                _draw_curves(axes, group, floors[name], _line(styles, rule))
+                curves = [getattr(row, field) for row in group]
+                shares, values = curve_matrix(curves, floors[name], _MAX_POINTS)
+                steps = shares * group[0].total_timesteps
+                _draw_curves(axes, steps, values, _line(styles, rule))
         axes.set(title=figures.text(name), xlabel="environment steps")
     label = "return" if field == "curve" else "share of dormant neurons"
     panels[0].set_ylabel(label)
@@ -90,26 +83,16 @@ def curves_figure(rows: Iterable[Row], field: _Curve = "curve") -> "Figure":
 
 
 def aggregate_figure(found: Mapping[str, Mapping[str, Estimate]]) -> "Figure":
-    """Mean, IQM, optimality gap and the like, a panel each, a line per rule.
+    """Draw mean, IQM, optimality gap and so on, a panel each, a line per rule.
 
     Args:
         found: By rule, from `statistics.aggregate`.
 
-    Returns:
-        The figure.
-
     Raises:
-        MissingExtraError: If matplotlib is not installed.
         ValueError: If there is nothing to draw.
-
-    Example:
-        >>> estimates = {"IQM": Estimate(1.0, 0.9, 1.1, 3)}
-        >>> aggregate_figure({"adam": estimates}).axes[0].get_title()
-        'IQM'
     """
     metrics = list(dict.fromkeys(name for group in found.values() for name in group))
-    if not metrics:
-        raise ValueError("found is empty, so there is nothing to draw")
+    _require_some(metrics)
     figure = figures.new_figure(2 + 2.5 * len(metrics), 0.9 + 0.35 * len(found))
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
@@ -121,26 +104,16 @@ def aggregate_figure(found: Mapping[str, Mapping[str, Estimate]]) -> "Figure":
 
 
 def improvement_figure(found: Mapping[str, Estimate], baseline: str) -> "Figure":
-    """The probability that rules improve on another one.
+    """Draw the probability that rules improve on another one; one half is neither.
 
     Args:
         found: By rule, from `statistics.probability_of_improvement`.
         baseline: The rule they are compared with.
 
-    Returns:
-        The figure; one half means neither is better.
-
     Raises:
-        MissingExtraError: If matplotlib is not installed.
         ValueError: If there is nothing to draw.
-
-    Example:
-        >>> figure = improvement_figure({"lion": Estimate(0.4, 0.2, 0.6, 3)}, "adam")
-        >>> figure.axes[0].get_xlabel()
-        'P(better than adam)'
     """
-    if not found:
-        raise ValueError("found is empty, so there is nothing to draw")
+    _require_some(found)
     figure = figures.new_figure(6, 0.9 + 0.35 * len(found))
     axes = figure.add_subplot()
     axes.axvline(0.5, color="0.6", lw=1, ls="--")
@@ -153,29 +126,16 @@ def profile_figure(
     thresholds: np.ndarray,
     found: Mapping[str, tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
 ) -> "Figure":
-    """Performance profiles: which share of the runs is above a return.
+    """Draw performance profiles: the share of runs above a return; higher is better.
 
     Args:
-        thresholds: Normalised returns, ``[n]``.
+        thresholds: Normalized returns, ``[n]``.
         found: By rule, from `statistics.performance_profile`.
 
-    Returns:
-        The figure; a higher line is better.
-
     Raises:
-        MissingExtraError: If matplotlib is not installed.
         ValueError: If there is nothing to draw.
-
-    Example:
-        >>> shares = np.array([1.0, 0.5])
-        >>> figure = profile_figure(
-        ...     np.array([0.0, 1.0]), {"adam": (shares, None, None)}
-        ... )
-        >>> figure.axes[0].get_xlabel()
-        'normalised return'
     """
-    if not found:
-        raise ValueError("found is empty, so there is nothing to draw")
+    _require_some(found)
     figure = figures.new_figure(7, 4.5)
     axes = figure.add_subplot()
     styles = figures.styles(sorted(found))
@@ -187,7 +147,7 @@ def profile_figure(
                 thresholds, low, high, color=style["color"], alpha=0.12, lw=0
             )
     axes.set(
-        xlabel="normalised return",
+        xlabel="normalized return",
         ylabel="share of runs above it",
         ylim=(-0.03, 1.03),
     )
@@ -196,35 +156,25 @@ def profile_figure(
     return figure
 
 
-def generalisation_figure(
+def generalization_figure(
     found: Mapping[str, Mapping[str, Mapping[Any, Estimate]]], axis: str
 ) -> "Figure":
-    """Final returns over what was varied: a panel per environment, a line per rule.
+    """Draw final returns along an axis: a panel per environment, a line per rule.
 
     Args:
-        found: Estimates by environment, rule and value of the axis. Numbers are spaced
-            as numbers, on a log scale if they span a factor of ten; other values
-            evenly, in the order of `report_data.in_order`.
+        found: Estimates by environment, rule and value of the axis. Numbers are placed
+            to scale, on a log scale if they span a factor of ten. Other values are
+            evenly spaced, in the order of `gather.in_order`.
         axis: What was varied, such as ``"hidden"``.
 
-    Returns:
-        The figure.
-
     Raises:
-        MissingExtraError: If matplotlib is not installed.
         ValueError: If there is nothing to draw.
 
     References:
         Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024,
         figures 4 and 16.
-
-    Example:
-        >>> found = {"ant": {"adam": {16: Estimate(1.0, None, None, 1)}}}
-        >>> generalisation_figure(found, "hidden").axes[0].get_title()
-        'ant'
     """
-    if not found:
-        raise ValueError("found is empty, so there is nothing to draw")
+    _require_some(found)
     figure, panels = _panels(list(found))
     styles = figures.styles(
         sorted({rule for group in found.values() for rule in group})
@@ -235,6 +185,11 @@ def generalisation_figure(
     panels[0].set_ylabel("final return")
     _legend(figure, styles)
     return figure
+
+
+def _require_some(found: Any) -> None:
+    if not found:
+        raise ValueError("found is empty, so there is nothing to draw")
 
 
 def _draw_along(
@@ -260,12 +215,8 @@ def _draw_along(
 
 
 def _draw_curves(
-    axes: "Axes", group: Sequence[Row], floor: float, style: dict[str, Any]
+    axes: "Axes", steps: np.ndarray, values: np.ndarray, style: dict[str, Any]
 ) -> None:
-    """The mean over seeds and, from five on, a band."""
-    curves = [row["curve"] for row in group]
-    shares, values = curve_matrix(curves, floor, _MAX_POINTS)
-    steps = shares * group[0]["total_timesteps"]
     axes.plot(steps, values.mean(axis=0), **style)
     if len(values) >= statistics.MIN_SEEDS:
         low, high = statistics.bootstrap_band(values)
@@ -273,11 +224,11 @@ def _draw_curves(
 
 
 def _draw_band(
-    axes: "Axes", x: Sequence[float], estimates: Sequence[Estimate], colour: str
+    axes: "Axes", x: Sequence[float], estimates: Sequence[Estimate], color: str
 ) -> None:
     low = [math.nan if e.low is None else e.low for e in estimates]
     high = [math.nan if e.high is None else e.high for e in estimates]
-    axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
+    axes.fill_between(x, low, high, color=color, alpha=0.12, lw=0)
 
 
 def _draw_intervals(
@@ -285,14 +236,14 @@ def _draw_intervals(
     estimates: Mapping[str, Estimate | None],
     styles: Mapping[str, dict[str, Any]],
 ) -> None:
-    """A mark per rule, on a bar where there is an interval; the first one on top."""
+    """Draw a mark per rule, on a bar if it has an interval; the first is on top."""
     for height, (rule, found) in enumerate(estimates.items()):
         if found is None:
             continue
         if found.low is not None and found.high is not None:
             width = found.high - found.low
-            colour = styles[rule]["color"]
-            axes.barh(height, width, 0.6, found.low, color=colour, alpha=0.35)
+            color = styles[rule]["color"]
+            axes.barh(height, width, 0.6, found.low, color=color, alpha=0.35)
         axes.plot(found.value, height, "|", color="black", ms=14, mew=2)
     axes.set_yticks(range(len(estimates)), [figures.text(rule) for rule in estimates])
     axes.set_ylim(len(estimates) - 0.4, -0.6)
@@ -300,7 +251,7 @@ def _draw_intervals(
 
 
 def _panels(names: Sequence[str]) -> tuple["Figure", list["Axes"]]:
-    """A grid of panels, three in a line."""
+    """Return a grid of panels, three in a line."""
     columns = min(3, len(names))
     lines = math.ceil(len(names) / columns)
     one = len(names) == 1
@@ -313,7 +264,7 @@ def _panels(names: Sequence[str]) -> tuple["Figure", list["Axes"]]:
 
 
 def _line(styles: Mapping[str, dict[str, Any]], rule: str) -> dict[str, Any]:
-    """A line of many points, which markers would hide."""
+    """Return the style of a line of many points, which markers would hide."""
     style = styles[rule]
     return {"color": style["color"], "linestyle": style["linestyle"], "lw": 1.5}
 
@@ -326,7 +277,7 @@ def _legend(figure: "Figure", styles: Mapping[str, dict[str, Any]]) -> None:
         for rule in styles
     ]
     columns = _columns(figure, max(map(len, styles)))
-    # The legend gets room of its own; the panels stay as high as they were.
+    # The legend adds to the height, so that the panels keep theirs.
     height = figure.get_figheight() + 0.22 * (math.ceil(len(handles) / columns) - 1)
     figure.set_figheight(height)
     figure.legend(
@@ -339,7 +290,7 @@ def _legend(figure: "Figure", styles: Mapping[str, dict[str, Any]]) -> None:
 
 
 def _columns(figure: "Figure", longest: int) -> int:
-    """How many columns of such names fit: a letter takes about 0.07 inches."""
+    """Return how many columns fit, at about 0.07 inches per letter."""
     entry = 0.7 + 0.07 * min(longest, 40)
     return max(1, min(4, int(figure.get_figwidth() / entry)))
 

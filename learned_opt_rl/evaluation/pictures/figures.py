@@ -1,4 +1,4 @@
-"""Matplotlib, where it is installed, and figures as files."""
+"""Matplotlib figures in one style, and figures as files."""
 
 import io
 import pathlib
@@ -12,7 +12,8 @@ from learned_opt_rl.rundir.atomic import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLOURS = (
+# Okabe and Ito's colors, which color-blind readers can tell apart.
+_COLORS = (
     "#0072b2",
     "#d55e00",
     "#009e73",
@@ -26,7 +27,11 @@ _MARKERS = "osD^vPX*"
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, in inches; ``MissingExtraError`` without matplotlib."""
+    """Return an empty figure of a size in inches.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -34,40 +39,45 @@ def new_figure(width: float, height: float) -> "Figure":
         raise MissingExtraError(
             f"plots need matplotlib ({error}): pip install 'learned-opt-rl[eval]'"
         ) from error
-    # A Figure of its own, not pyplot's: a library leaves the caller's backend alone.
+    # Not pyplot's, so that the caller's backend stays as it is.
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def save(figure: "Figure", path: str | pathlib.Path, dpi: int = 150) -> None:
-    """Write a figure as a PNG, or as the SVG that the file's name asks for.
+    """Write a figure as a PNG, or as an SVG if the path ends in ``.svg``.
 
-    The file is whole or not there; the same figure always gives the same bytes.
+    The write is atomic. The same figure always gives the same bytes.
     """
     path = pathlib.Path(path)
     write_atomically(path, image(figure, path.suffix.lower() == ".svg", dpi))
 
 
 def image(figure: "Figure", svg: bool = False, dpi: int = 150) -> bytes:
-    """A figure as the content of a PNG or SVG file."""
+    """Return a figure as the content of a PNG or SVG file."""
     import matplotlib
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     content = io.BytesIO()
-    # An SVG would hold the date and, in its identifiers, random salt.
+    # By default an SVG contains the date and a random salt in its identifiers.
     options = {"format": "svg", "metadata": {"Date": None}} if svg else {"dpi": dpi}
     with (
         matplotlib.rc_context({"svg.hashsalt": "learned_opt_rl"}),
         warnings.catch_warnings(),
     ):
-        # A name may be in any script; what the font lacks is drawn as a box.
+        # A name may be in any script; the font draws unknown letters as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+            # It takes longer than drawing, and savefig would compute it twice.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         figure.savefig(content, **{"format": "png", **options})
     return content.getvalue()
 
 
 def text(name: str, length: int = 40) -> str:
-    """A name as matplotlib shall draw it: short, no formula, not hidden."""
+    """Return a name for matplotlib: short, not a formula, not hidden."""
     shown = "".join(c if c.isprintable() else "?" for c in name)
     if len(shown) > length:
         shown = shown[: length // 2 - 1] + "…" + shown[-length // 2 :]
@@ -77,14 +87,11 @@ def text(name: str, length: int = 40) -> str:
 
 
 def styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """A line style for each name: colours that colour-blind readers tell apart.
-
-    Okabe and Ito's colours; names past the seventh differ in dashes and marker too.
-    """
+    """Return a line style for each name; past the seventh, dashes differ too."""
     return {
         name: {
-            "color": _COLOURS[i % len(_COLOURS)],
-            "linestyle": _DASHES[i // len(_COLOURS) % len(_DASHES)],
+            "color": _COLORS[i % len(_COLORS)],
+            "linestyle": _DASHES[i // len(_COLORS) % len(_DASHES)],
             "marker": _MARKERS[i % len(_MARKERS)],
         }
         for i, name in enumerate(names)

@@ -1,28 +1,38 @@
-"""A report as JSON: everything it states; what depends on the clock is apart."""
+"""A report as JSON; only its ``timing`` depends on the speed of the machine."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from learned_opt_rl.evaluation.report import gather, statistics
-from learned_opt_rl.evaluation.report.gather import Profile, Results
+from learned_opt_rl.evaluation.report.comparable import commands
+from learned_opt_rl.evaluation.report.gather import Along, Profile, Results
+from learned_opt_rl.evaluation.report.measures import Measures
 from learned_opt_rl.evaluation.report.statistics import Estimate
-from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.evaluation.runs.row import Row
 
 _TIMING = ("seconds_to_baseline", "wall_seconds", "steps_per_second", "compile_seconds")
 _FAILURE = ("rule", "environment", "agent", "message")
 
 
 def to_json(
-    rows: list[Row], found: list[Results], failures: Iterable[Row]
+    rows: list[Row],
+    found: list[Results],
+    varied: Mapping[str, Along],
+    failures: Iterable[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """The whole report; ``timing`` alone differs between equal runs."""
+    """Return the whole report as JSON.
+
+    Args:
+        rows: The rows.
+        found: From `gather.gather`.
+        varied: From `gather.axes`.
+        failures: Lines of ``failures.jsonl``.
+    """
     return {
         "format": 1,
-        "run": what_was_run(rows),
-        "aggregates_available": statistics.has_rliable(),
+        "run": _what_was_run(rows),
         "settings": [_setting(result) for result in found],
-        "generalisation": {
+        "generalization": {
             axis: {
                 name: {
                     rule: [{"at": value, **e.to_dict()} for value, e in group.items()]
@@ -30,7 +40,7 @@ def to_json(
                 }
                 for name, rules in along.items()
             }
-            for axis, along in gather.axes(found).items()
+            for axis, along in varied.items()
         },
         "failures": [
             {key: str(failure.get(key, "")) for key in _FAILURE} for failure in failures
@@ -48,44 +58,35 @@ def to_json(
     }
 
 
-def what_was_run(rows: list[Row]) -> dict[str, Any]:
-    """Configuration and origin of the rows, in an order that is not theirs."""
-
+def _what_was_run(rows: list[Row]) -> dict[str, Any]:
     def distinct(values: Iterable[Any]) -> list[Any]:
         return [value for _, value in sorted({repr(v): v for v in values}.items())]
 
-    environments = sorted({row["environment"] for row in rows})
-    return {
-        "rules": sorted({row["rule"] for row in rows}),
-        "environments": environments,
-        "seeds": sorted({row["seed"] for row in rows}),
-        "steps": sorted({row["total_timesteps"] for row in rows}),
-        "agents": sorted({row.get("agent") or "ppo" for row in rows}),
-        "runs": len(rows),
-        "revisions": distinct(row.get("revision") or "unknown" for row in rows),
-        "devices": distinct(row.get("device") or "unknown" for row in rows),
-        "processors": distinct(row.get("cpu") or "unknown" for row in rows),
-        "versions": distinct(_sorted(row.get("versions")) for row in rows),
-        "environment_details": {
+    def by_environment(field: str) -> dict[str, list[Any]]:
+        return {
             name: distinct(
-                _sorted(row.get("environment_details"))
+                dict(sorted(getattr(row, field).items()))
                 for row in rows
-                if row["environment"] == name
+                if row.environment == name
             )
-            for name in environments
-        },
-        "configurations": {
-            name: distinct(
-                _sorted(row.get("config")) for row in rows if row["environment"] == name
-            )
-            for name in environments
-        },
-        "commands": gather.commands(rows),
+            for name in sorted({row.environment for row in rows})
+        }
+
+    return {
+        "rules": sorted({row.rule for row in rows}),
+        "environments": sorted({row.environment for row in rows}),
+        "seeds": sorted({row.seed for row in rows}),
+        "steps": sorted({row.total_timesteps for row in rows}),
+        "agents": sorted({row.agent for row in rows}),
+        "runs": len(rows),
+        "revisions": distinct(row.revision or "unknown" for row in rows),
+        "devices": distinct(row.device or "unknown" for row in rows),
+        "processors": distinct(row.cpu or "unknown" for row in rows),
+        "versions": distinct(dict(sorted(row.versions.items())) for row in rows),
+        "environment_details": by_environment("environment_details"),
+        "configurations": by_environment("config"),
+        "commands": commands(rows),
     }
-
-
-def _sorted(mapping: Mapping[str, Any] | None) -> dict[str, Any]:
-    return dict(sorted((mapping or {}).items()))
 
 
 def _setting(result: Results) -> dict[str, Any]:
@@ -94,9 +95,9 @@ def _setting(result: Results) -> dict[str, Any]:
         "variant": result.setting.variant,
         "results": [_measures(m) for m in result.measures],
         "normalization": {
-            "method": result.normalised.method,
-            "description": result.normalised.description,
-            "references": result.normalised.references,
+            "method": result.normalized.method,
+            "description": result.normalized.description,
+            "references": result.normalized.references,
         },
         "environments": list(result.scores.environments),
         "aggregates": _estimates(result.aggregates),
@@ -116,11 +117,9 @@ def _setting(result: Results) -> dict[str, Any]:
     }
 
 
-def _measures(measures: Any) -> dict[str, Any]:
-    fields = dataclasses.fields(measures)
-    values = {
-        f.name: getattr(measures, f.name) for f in fields if f.name not in _TIMING
-    }
+def _measures(measures: Measures) -> dict[str, Any]:
+    names = [f.name for f in dataclasses.fields(measures) if f.name not in _TIMING]
+    values = {name: getattr(measures, name) for name in names}
     return {
         name: value.to_dict() if isinstance(value, Estimate) else value
         for name, value in values.items()

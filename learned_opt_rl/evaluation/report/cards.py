@@ -1,71 +1,64 @@
-r"""Write measured results into a card, from the raw rows of its runs.
+"""Measured results in a card, from the raw rows of its runs."""
 
-As in::
-
-    python -m learned_opt_rl.evaluation.report.cards \
-        pretrained/minatar results/breakout_1e6.jsonl
-"""
-
-import argparse
+import dataclasses
 import json
-import math
 import pathlib
-from collections.abc import Sequence
+from typing import Any
 
 from learned_opt_rl.artifacts.card import Card
-from learned_opt_rl.evaluation.report import comparable, gather, statistics, tables
-from learned_opt_rl.evaluation.runs import agents, identity
-from learned_opt_rl.rundir import jsonl, settings
+from learned_opt_rl.evaluation.report import comparable, statistics
+from learned_opt_rl.evaluation.report.comparable import Setting
+from learned_opt_rl.evaluation.runs import agents
+from learned_opt_rl.evaluation.runs.row import Row, identity, read_rows
+from learned_opt_rl.rundir import settings
 from learned_opt_rl.rundir.atomic import write_atomically
 
-_BOOTSTRAP = "95% percentile bootstrap of the mean over seeds, 10000 resamples"
+_BOOTSTRAP = (
+    "95% percentile bootstrap of the mean over seeds, "
+    f"{statistics.MEAN_RESAMPLES} resamples"
+)
 
 
 def fill_results(
     folder: pathlib.Path, path: pathlib.Path, source: str | None = None
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Replace the results of a card that came from one file of rows.
 
-    Results that the card has from other sources stay. Runs of several lengths, agents
-    or configurations are a result each.
+    Results that the card has from other sources stay. Runs of different lengths, agents
+    or configurations give separate results. A failed run counts as the worst return of
+    any run of the file in its environment, as in reports.
 
     Args:
         folder: The artifact's folder, with its ``card.json``.
-        path: JSONL rows of ``evaluation.runs``; those of the artifact's name count,
-            unless they say that they are of other weights.
-        source: What the card calls the file; its path if not given.
+        path: JSONL rows of runs. The rows of the artifact's name count, except those
+            that record other weights.
+        source: Name of the file in the card; by default its path.
 
     Returns:
         The results as written.
 
     Raises:
         CardError: The card does not satisfy the schema, before or after.
-        ValueError: The file has no row of the artifact.
+        ValueError: The file has no row of the artifact, or none with a return.
 
     Example:
         >>> import pathlib
         >>> fill_results(pathlib.Path("pretrained/minatar"), pathlib.Path("none.jsonl"))
         Traceback (most recent call last):
         ...
-        ValueError: none.jsonl has no row of rule 'minatar'; run evaluation.runs first
+        ValueError: none.jsonl has no row of rule 'minatar'; evaluate the rule first
     """
     card_path = folder / "card.json"
     data = Card.load(card_path).to_dict()
     source = path.as_posix() if source is None else source
     name, digest = data["name"], data["weights"]["sha256"]
-    rows = [
-        row
-        for row in jsonl.read(path)
-        if row["rule"] == name and row.get("weights_sha256", digest) == digest
-    ]
-    if not rows:
-        raise ValueError(
-            f"{path} has no row of rule '{name}'; run evaluation.runs first"
-        )
+    rows = [row for row in read_rows(path) if row.rule != name or _of(row, digest)]
+    if not any(row.rule == name for row in rows):
+        raise ValueError(f"{path} has no row of rule '{name}'; evaluate the rule first")
     measured = [
-        _result(group, source)
-        for setting in comparable.settings(comparable.checked(rows, str(path)))
-        for group in _groups(setting.rows)
+        result
+        for setting in comparable.settings(rows)
+        for result in _results(setting, name, digest, source)
     ]
     others = [r for r in data["results"] if r["source"] != source]
     data["results"] = [*others, *measured]
@@ -75,76 +68,85 @@ def fill_results(
     return data["results"]
 
 
-def _groups(rows: list[jsonl.Row]) -> list[list[jsonl.Row]]:
-    """Rows of the same weights that differ in nothing but the seed."""
-    groups: dict[str, list[jsonl.Row]] = {}
-    for row in rows:
-        config = row.get("config") or {}
-        same = {"config": config, "seed": 0, "weights_sha256": None}
-        key = identity.identity(row | same)
-        groups.setdefault(key, []).append(row)
-    return list(groups.values())
+def _of(row: Row, digest: str) -> bool:
+    return not row.weights_recorded or row.weights_sha256 == digest
 
 
-def _result(rows: list[jsonl.Row], source: str) -> dict:
-    (summary,) = tables.summarise(rows)
-    known = summary.num_seeds >= statistics.MIN_SEEDS and not math.isnan(summary.low)
+def _results(
+    setting: Setting, name: str, digest: str, source: str
+) -> list[dict[str, Any]]:
+    """Return a result for each group of runs that differ only in the seed."""
+    returns = statistics.returns(setting.rows).get(name, {})
+    groups: dict[str, list[Row]] = {}
+    for row in setting.rows:
+        if row.rule == name:
+            key = dataclasses.replace(row, seed=0).identity(digest)
+            groups.setdefault(key, []).append(row)
+    return [
+        _result(group, returns.get(group[0].environment, {}), digest, source)
+        for group in groups.values()
+    ]
+
+
+def _result(
+    rows: list[Row], returns: dict[int, float], digest: str, source: str
+) -> dict[str, Any]:
+    environment, rule = rows[0].environment, rows[0].rule
+    if not returns:
+        raise ValueError(
+            f"no run of {rule} on {environment} has a return, so its card cannot "
+            f"record a result; delete these rows from {source}"
+        )
+    found = statistics.estimate([returns[row.seed] for row in rows])
+    method = "mean over seeds" if found.low is None else _BOOTSTRAP
+    failed = sum(row.failed for row in rows)
+    if failed:
+        method += (
+            f"; {failed} of {len(rows)} runs diverged or have no return and count as "
+            "the worst return of any run in the environment"
+        )
+    interval = found.to_dict()["interval"]
     return {
-        "environment": summary.environment,
-        "steps": int(rows[0]["total_timesteps"]),
-        "seeds": summary.num_seeds,
+        "environment": environment,
+        "steps": int(rows[0].total_timesteps),
+        "seeds": found.seeds,
         "metric": _metric(rows[0]),
-        "mean": round(summary.mean, 2),
-        "interval": [round(summary.low, 2), round(summary.high, 2)] if known else None,
-        "method": _BOOTSTRAP if known else "mean over seeds",
+        "mean": round(found.value, 2),
+        "interval": interval and [round(end, 2) for end in interval],
+        "method": method,
         "source": source,
-        "command": _command(rows),
+        "command": _command(rows, digest),
     }
 
 
-def _metric(row: jsonl.Row) -> str:
-    """What was measured, and in what agent where that is not the published PPO."""
-    agent, variant = row.get("agent") or "ppo", row.get("variant") or {}
-    words = [f"agent {agent}"] if agent != "ppo" else []
-    words += [f"{name}={value}" for name, value in sorted(variant.items())]
+def _metric(row: Row) -> str:
+    """Return what was measured, and the agent if it is not the published PPO."""
+    words = [f"agent {row.agent}"] if row.agent != "ppo" else []
+    words += [f"{name}={value}" for name, value in sorted(row.variant.items())]
     return ", ".join(["final return", *words])
 
 
-def _command(rows: list[jsonl.Row]) -> str | None:
-    """What gives the rows again; None for runs that no command line asks for."""
-    if not all(map(_is_asked_for, rows)):
+def _command(rows: list[Row], digest: str) -> str | None:
+    """Return what makes the rows again; None if no command line can."""
+    if not all(_is_published(row, digest) for row in rows):
         return None
-    # Not the folder it came from: what that holds would not be run again.
-    return " && ".join(gather.commands(rows, command="evaluate"))
+    # Not the folder of the rows: a command does not repeat the runs of its folder.
+    return " && ".join(comparable.commands(rows, command="evaluate"))
 
 
-def _is_asked_for(row: jsonl.Row) -> bool:
-    """Whether the row's configuration is the published one with its variant."""
-    agent, variant = row.get("agent") or "ppo", row.get("variant") or {}
-    name, config = row["environment"], row.get("config") or {}
+def _is_published(row: Row, digest: str) -> bool:
+    """Return whether a configuration is the published one with the row's variant."""
     try:
         changes = settings.parse(
-            [f"{key}={value}" for key, value in variant.items()],
-            agents.config_type(agent),
+            [f"{key}={value}" for key, value in row.variant.items()],
+            agents.config_type(row.agent),
         )
         published = agents.default_config(
-            name, row["total_timesteps"], agent, **changes
+            row.environment, row.total_timesteps, row.agent, **changes
         )
     except ValueError:
         return False
-    again = identity.wanted(row["rule"], name, published, row["seed"], variant)
-    return again == identity.identity(row | {"agent": agent, "config": config})
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Fill one card."""
-    parser = argparse.ArgumentParser(description="Write results into a card.")
-    parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("results", type=pathlib.Path)
-    arguments = parser.parse_args(argv)
-    for result in fill_results(arguments.folder, arguments.results):
-        print(result["environment"], result["mean"], result["interval"])
-
-
-if __name__ == "__main__":
-    main()
+    again = identity(
+        row.rule, digest, row.environment, published, row.seed, row.variant
+    )
+    return again == row.identity(digest)

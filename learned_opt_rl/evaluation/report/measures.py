@@ -1,16 +1,17 @@
-"""What is measured of a rule in an environment, over its seeds."""
+"""Measures of one rule in one environment, over its seeds."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 
 from learned_opt_rl.evaluation.report import statistics
 from learned_opt_rl.evaluation.report.statistics import Estimate
-from learned_opt_rl.rundir.jsonl import Row, grouped
+from learned_opt_rl.evaluation.runs.row import Row, grouped
 
 BASELINE = "adam"
-"""The rule whose final return others race to, where no other is asked for."""
+"""The default baseline, which is tuned Adam."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,24 +19,25 @@ class Measures:
     """One rule in one environment.
 
     Attributes:
-        rule: Its name.
-        environment: The environment's name.
-        seeds: Of its runs.
+        rule: Name of the rule.
+        environment: Name of the environment.
+        seeds: The seeds.
         steps: Environment steps of a run.
         final: Final return; None if no run in this environment has one.
-        auc: Area under the learning curve, that is, the mean over the run.
+        auc: Area under the learning curve, which is the mean over the run.
         steps_to_baseline: Environment steps of one agent after which the mean curve
-            first reaches the baseline's mean final return; None if never or without.
-        dormant: Share of dormant neurons at the end; None if it was not measured.
-        nan_updates: Optimiser updates with an entry that is not finite, of all runs;
-            None if not counted.
-        failed: Runs that diverged or have no return; in ``final`` and ``auc`` they
-            count as the worst observed in the environment.
-        paired: Difference of final returns from the baseline's, seed by seed.
-        seconds_to_baseline: Wall-clock seconds to there, of all agents run together.
+            first reaches the mean final return of the baseline; None if it never does.
+        dormant: Share of dormant neurons at the end; None if not measured.
+        nan_updates: Number of updates of all runs that had an entry that was not
+            finite; None if not counted.
+        failed: Number of runs that diverged or have no return. In ``final`` and ``auc``
+            they count as the worst run in the environment.
+        paired: Difference from the final returns of the baseline, seed by seed.
+        seconds_to_baseline: Wall-clock seconds of ``steps_to_baseline``, of all agents
+            that ran together.
         wall_seconds: Mean over the runs, without compilation.
-        steps_per_second: The same; of all agents together.
-        compile_seconds: The same.
+        steps_per_second: Mean over the runs, of all agents that ran together.
+        compile_seconds: Mean over the runs.
     """
 
     rule: str
@@ -56,51 +58,32 @@ class Measures:
 
 
 def measure(rows: Iterable[Row], baseline: str = BASELINE) -> list[Measures]:
-    """Measures every rule in every environment.
+    """Measure every rule in every environment, in the order of the rows.
 
     Args:
-        rows: Of one setting (`comparable.settings`).
-        baseline: The rule that all are compared with.
-
-    Returns:
-        In the order of the rows.
-
-    Example:
-        >>> row = {"rule": "adam", "environment": "ant", "seed": 0, "curve": [1.0, 2.0]}
-        >>> (found,) = measure([row | {"final_return": 2.0, "total_timesteps": 1000}])
-        >>> found.auc.value, found.steps_to_baseline
-        (1.5, 1000.0)
+        rows: Rows of one setting (`comparable.settings`).
+        baseline: The rule that the others are compared with.
     """
     groups = grouped(rows)
     found = statistics.returns(row for group in groups.values() for row in group)
     floors = worst_points(row for group in groups.values() for row in group)
-    areas = _areas(groups.values())
+    areas = _areas(groups)
     return [
-        _measures(group, found, floors.get(key[1]), areas, baseline)
+        _measures(group, found, floors.get(key[1]), areas.get(key), baseline)
         for key, group in groups.items()
     ]
 
 
-def worst_points(rows: Iterable[Row]) -> dict[str, float]:
-    """The lowest point of any learning curve, by environment.
-
-    Args:
-        rows: In any order.
-
-    Returns:
-        By environment, where there is any finite point. It stands for the points of a
-        curve that are missing.
-
-    Example:
-        >>> worst_points([{"environment": "ant", "curve": [None, 3.0, 1.0]}])
-        {'ant': 1.0}
-    """
+def worst_points(
+    rows: Iterable[Row], field: Literal["curve", "dormant"] = "curve"
+) -> dict[str, float]:
+    """Return the lowest point of any curve by environment, for missing points."""
     worst: dict[str, float] = {}
     for row in rows:
-        points = [point for point in row["curve"] if point is not None]
+        points = [point for point in getattr(row, field) if point is not None]
         if points:
-            name = row["environment"]
-            worst[name] = min(worst.get(name, np.inf), *points)
+            known = worst.get(row.environment, np.inf)
+            worst[row.environment] = min(known, *points)
     return worst
 
 
@@ -109,12 +92,12 @@ def curve_matrix(
     floor: float,
     max_points: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Curves of several runs on common points.
+    """Interpolate the curves of several runs to common points.
 
     Args:
-        curves: One per run; lengths may differ.
-        floor: What a missing point counts as.
-        max_points: Thin longer curves to about so many points, the last one kept.
+        curves: One curve per run; lengths may differ.
+        floor: The value of missing points.
+        max_points: Thin longer curves to about this many points; keeps the last point.
 
     Returns:
         Shares of the run, ``[points]`` in (0, 1], and values, ``[runs, points]``.
@@ -125,8 +108,8 @@ def curve_matrix(
         ([0.5, 1.0], [[1.0, 2.0], [0.0, 4.0]])
     """
     longest = max(map(len, curves))
-    # From the end, so that the last point is among them.
     step = -(-longest // max_points) if max_points else 1
+    # Counts down from the end, so that the last point is among them.
     shares = np.arange(longest, 0, -step)[::-1] / longest
     values = []
     for curve in curves:
@@ -140,80 +123,63 @@ def _measures(
     group: list[Row],
     found: statistics.Returns,
     floor: float | None,
-    areas: dict[tuple[str, str], list[float]],
+    areas: list[float] | None,
     baseline: str,
 ) -> Measures:
-    first = group[0]
-    rule, name = first["rule"], first["environment"]
+    rule, name = group[0].rule, group[0].environment
+    steps = group[0].total_timesteps
     mine = found.get(rule, {}).get(name, {})
     other = found.get(baseline, {}).get(name, {})
     share = _share_to_reach(group, floor, other)
-    wall = _mean(group, "wall_seconds")
-    nan_updates = [row.get("nan_updates") for row in group]
-    counted = [count for count in nan_updates if count is not None]
-    dormant = [row["dormant"][-1] for row in group if row.get("dormant")]
-    ends = [value for value in dormant if value is not None]
+    wall = _mean(row.wall_seconds for row in group)
+    nan_updates = [r.nan_updates for r in group if r.nan_updates is not None]
     return Measures(
         rule=rule,
         environment=name,
-        seeds=tuple(sorted(row["seed"] for row in group)),
-        steps=first["total_timesteps"],
+        seeds=tuple(sorted(row.seed for row in group)),
+        steps=steps,
         final=statistics.estimate([*mine.values()]) if mine else None,
-        auc=statistics.estimate(areas[rule, name]) if name in _names(areas) else None,
-        steps_to_baseline=share and share * first["total_timesteps"],
-        dormant=float(np.mean(ends)) if ends else None,
-        nan_updates=sum(counted) if counted else None,
-        failed=sum(map(statistics.failed, group)),
+        auc=statistics.estimate(areas) if areas else None,
+        steps_to_baseline=share and share * steps,
+        dormant=_mean(row.dormant[-1] for row in group if row.dormant),
+        nan_updates=sum(nan_updates) if nan_updates else None,
+        failed=sum(row.failed for row in group),
         paired=None if rule == baseline else statistics.paired_difference(mine, other),
         seconds_to_baseline=share and wall and share * wall,
         wall_seconds=wall,
-        steps_per_second=_mean(group, "steps_per_second"),
-        compile_seconds=_mean(group, "compile_seconds"),
+        steps_per_second=_mean(row.steps_per_second for row in group),
+        compile_seconds=_mean(row.compile_seconds for row in group),
     )
 
 
 def _share_to_reach(
     group: list[Row], floor: float | None, other: dict[int, float]
 ) -> float | None:
-    """The share of the run after which the mean curve reaches a rule's final mean."""
+    """Return the share of the run after which the mean curve reaches a mean return."""
     if floor is None or not other:
         return None
-    shares, values = curve_matrix([row["curve"] for row in group], floor)
+    shares, values = curve_matrix([row.curve for row in group], floor)
     reached = values.mean(axis=0) >= np.mean([*other.values()])
     return float(shares[reached.argmax()]) if reached.any() else None
 
 
-def _areas(groups: Iterable[list[Row]]) -> dict[tuple[str, str], list[float]]:
-    """Areas under the curves; a failed run has the worst of its environment."""
-    own = {
-        (row["rule"], row["environment"], row["seed"]): _area(row)
-        for group in groups
-        for row in group
-    }
+def _areas(
+    groups: dict[tuple[str, str], list[Row]],
+) -> dict[tuple[str, str], list[float]]:
+    """Return areas under the curves; a failed run gets the worst of its environment."""
     worst: dict[str, float] = {}
-    for (_, name, _), (area, _) in own.items():
-        if area is not None:
-            worst[name] = min(worst.get(name, np.inf), area)
-    areas: dict[tuple[str, str], list[float]] = {}
-    for (rule, name, _), (area, has_failed) in own.items():
-        if name in worst:
-            value = worst[name] if has_failed or area is None else area
-            areas.setdefault((rule, name), []).append(value)
-    return areas
+    for (_, name), group in groups.items():
+        areas = [row.auc for row in group if row.auc is not None]
+        worst[name] = min([worst.get(name, np.inf), *areas])
+    return {
+        key: [
+            worst[key[1]] if row.failed or row.auc is None else row.auc for row in group
+        ]
+        for key, group in groups.items()
+        if np.isfinite(worst[key[1]])
+    }
 
 
-def _area(row: Row) -> tuple[float | None, bool]:
-    """The area where it is known, and whether the run failed."""
-    area = row.get("auc")
-    if area is None and None not in row["curve"]:
-        area = float(np.mean(row["curve"]))
-    return area, statistics.failed(row)
-
-
-def _names(areas: dict[tuple[str, str], list[float]]) -> set[str]:
-    return {name for _, name in areas}
-
-
-def _mean(group: list[Row], field: str) -> float | None:
-    values = [row[field] for row in group if row.get(field) is not None]
-    return float(np.mean(values)) if values else None
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

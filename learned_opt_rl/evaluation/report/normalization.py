@@ -1,7 +1,7 @@
-"""Returns on a common scale, and which environments a rule was trained on.
+"""Returns on a common scale, and the environments a rule was trained in.
 
-A normalised return is the return divided by a reference: 1 is as good as the reference
-and 0 is no return (which is not what a random agent gets).
+A normalized return is a return divided by a reference: 1 is as good as the reference,
+and 0 is a return of zero, which is not the return of a random agent.
 """
 
 import dataclasses
@@ -20,22 +20,22 @@ from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report import statistics
 from learned_opt_rl.evaluation.report.statistics import Returns
 from learned_opt_rl.evaluation.runs.names import artifact_name
-from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.evaluation.runs.row import Row
 
 METHODS = ("auto", "adam", "rule:NAME", "published", "published-sgd", "optimal", "raw")
-"""How returns can be normalised; see `normalise`."""
+"""The methods of `normalize`."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Normalised:
-    """Returns over references.
+class Normalized:
+    """Returns divided by references.
 
     Attributes:
-        method: The method used, one of `METHODS` but not ``"auto"``.
-        description: The same in words, with the source.
+        method: The method used, one of `METHODS` except ``"auto"``.
+        description: The method in words, with the source of the references.
         returns: By rule, environment and seed; only environments with a reference.
-        references: What was divided by, by environment; empty for ``"raw"``.
-        notes: What a reader has to know, such as environments left out.
+        references: Reference by environment; empty for ``"raw"``.
+        notes: Which environments are left out, and why.
     """
 
     method: str
@@ -46,15 +46,15 @@ class Normalised:
 
 
 def check(method: str, environments: Sequence[str] = ()) -> None:
-    """Refuses a method before there are rows to try it on.
+    """Check a method before any run.
 
     Args:
         method: One of `METHODS`.
-        environments: Names; none if not known.
+        environments: Names of the environments, if known.
 
     Raises:
-        ValueError: If there is no such method, or it has a reference for none of the
-            environments whatever they give.
+        ValueError: If the method does not exist, or has no reference for any of the
+            environments.
 
     Example:
         >>> check("rule:minatar", ["ant"])
@@ -73,58 +73,32 @@ def check(method: str, environments: Sequence[str] = ()) -> None:
         raise _no_reference(method, environments)
 
 
-def _optimizer(method: str) -> str:
-    return method.partition("-")[2] or "adam"
-
-
-def _has_optimum(environment: str) -> bool:
-    from learned_opt_rl import envs
-
-    env = envs.make(environment)
-    return env.optimal_return is not None or "optimal_return" in env.details
-
-
-def _no_reference(method: str, environments: Sequence[str]) -> ValueError:
-    return ValueError(
-        f"normalization={method!r} has no positive reference for "
-        f"{', '.join(environments)}; choose another of {', '.join(METHODS)}"
-    )
-
-
-def normalise(
+def normalize(
     rows: Iterable[Row], method: str = "auto", baseline: str = "adam"
-) -> Normalised:
-    """Divides final returns by a reference for each environment.
+) -> Normalized:
+    """Divide final returns by a reference for each environment.
+
+    Environments whose reference is missing or not positive are left out, with a note.
 
     Args:
-        rows: Of one setting (`comparable.settings`).
+        rows: Rows of one setting (`comparable.settings`).
         method: ``"adam"``: the mean final return of tuned Adam (the rule ``adam``) in
-            the same rows. ``"rule:NAME"``: of another rule of the rows, such as the
-            black-box network that a formula was distilled from. ``"published"`` and
-            ``"published-sgd"``: what the papers divide by. ``"optimal"``: the optimal
-            return, where it is known. ``"raw"``: 1. ``"auto"``: the baseline if it is
-            there, else published if that covers all environments, else raw.
+            the same rows. ``"rule:NAME"``: the mean of another rule in the rows, such
+            as the network that an expression was distilled from. ``"published"`` and
+            ``"published-sgd"``: the numbers that the papers divide by. ``"optimal"``:
+            the optimal return, where it is known. ``"raw"``: 1. ``"auto"``: the
+            baseline if the rows have it, else published if that covers all
+            environments, else raw.
         baseline: The rule that others are compared with.
 
-    Returns:
-        The normalised returns. An environment whose reference is missing or not
-        positive is left out, and a note says so.
-
     Raises:
-        ValueError: If there is no such method, or it has a reference for none of the
+        ValueError: If the method does not exist, or has no reference for any of the
             environments.
 
     References:
-        Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024 (over
-        Adam); "How Should We Meta-Learn Reinforcement Learning Algorithms?", 2025,
-        section 5 (over the black-box rule).
-
-    Example:
-        >>> run = {"environment": "ant", "seed": 0}
-        >>> adam = run | {"rule": "adam", "final_return": 4000.0}
-        >>> sgd = run | {"rule": "sgd", "final_return": 1000.0}
-        >>> normalise([adam, sgd]).returns["sgd"]
-        {'ant': {0: 0.25}}
+        Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024 (divides
+        by Adam); "How Should We Meta-Learn Reinforcement Learning Algorithms?", 2025,
+        section 5 (divides by the network).
     """
     rows = list(rows)
     found = statistics.returns(rows)
@@ -132,44 +106,29 @@ def normalise(
     check(method)
     method = _automatic(found, names, baseline) if method == "auto" else method
     if method == "raw":
-        text = "not normalised: environments with large returns count most"
-        return Normalised("raw", text, found, {}, ())
+        text = "not normalized, so environments with large returns count most"
+        return Normalized("raw", text, found, {}, ())
     known, description = _references(method, rows, found)
     usable = {g: known[g] for g in names if g in known and known[g] > 0}
     if names and not usable:
         raise _no_reference(method, names)
-    return Normalised(
-        method,
-        description,
-        {
-            rule: {
-                name: {seed: value / usable[name] for seed, value in seeds.items()}
-                for name, seeds in games.items()
-                if name in usable
-            }
-            for rule, games in found.items()
-        },
-        usable,
-        tuple(
-            f"{name} is not in the aggregates: its reference "
-            + (f"is {known[name]:.6g}, not positive" if name in known else "is missing")
-            for name in names
-            if name not in usable
-        ),
+    notes = tuple(
+        f"{name} is not in the aggregates: its reference "
+        + (f"is {known[name]:.6g}, not positive." if name in known else "is missing.")
+        for name in names
+        if name not in usable
     )
+    return Normalized(method, description, _divided(found, usable), usable, notes)
 
 
 def published(optimizer: str) -> dict[str, float]:
-    """Published returns of an optimiser, by environment.
+    """Return published mean final returns by environment.
 
     Args:
-        optimizer: ``"adam"`` or ``"sgd"``, tuned.
-
-    Returns:
-        Mean final returns of 16 seeds.
+        optimizer: ``"adam"`` or ``"sgd"``, both tuned.
 
     Raises:
-        ValueError: There are none of that optimiser.
+        ValueError: If there are none for that optimizer.
 
     References:
         The released code of Goldie et al. 2024 and 2025.
@@ -180,21 +139,21 @@ def published(optimizer: str) -> dict[str, float]:
     """
     known = _data()["published"]
     if optimizer not in known:
-        raise ValueError(f"optimizer={optimizer!r} is none of {', '.join(known)}")
+        raise ValueError(f"optimizer={optimizer!r} must be one of {', '.join(known)}")
     return dict(known[optimizer]["returns"])
 
 
 def distribution(rule: str, environments: Sequence[str]) -> dict[str, str] | None:
-    """Which environments a learned rule was meta-trained on.
+    """Return which environments a learned rule was meta-trained in.
 
     Args:
-        rule: Its name in the rows, as ``"goldie2024/minatar"``.
+        rule: Name of the rule, such as ``"goldie2024/minatar"``.
         environments: Names of environments.
 
     Returns:
-        ``"i.d."`` for environments that the artifact's card names among those it was
-        trained on, ``"o.o.d."`` for others. None for a handcrafted rule, an unknown
-        one, or one that was trained in no environment.
+        ``"i.d."`` for environments that the artifact's card names as training
+        environments, ``"o.o.d."`` for the others. None for a rule without a card, or
+        whose card names no environment.
 
     Example:
         >>> distribution("goldie2024/breakout", ["Breakout-MinAtar", "ant"])
@@ -212,8 +171,37 @@ def distribution(rule: str, environments: Sequence[str]) -> dict[str, str] | Non
     return {name: "i.d." if name in trained else "o.o.d." for name in environments}
 
 
+def _optimizer(method: str) -> str:
+    return method.partition("-")[2] or "adam"
+
+
+def _has_optimum(environment: str) -> bool:
+    from learned_opt_rl import envs
+
+    env = envs.make(environment)
+    return env.optimal_return is not None or "optimal_return" in env.details
+
+
+def _no_reference(method: str, environments: Sequence[str]) -> ValueError:
+    return ValueError(
+        f"normalization={method!r} has no positive reference for "
+        f"{', '.join(environments)}; choose one of {', '.join(METHODS)}"
+    )
+
+
+def _divided(found: Returns, references: dict[str, float]) -> Returns:
+    return {
+        rule: {
+            name: {seed: value / references[name] for seed, value in seeds.items()}
+            for name, seeds in games.items()
+            if name in references
+        }
+        for rule, games in found.items()
+    }
+
+
 def _named(text: str) -> list[str]:
-    """The environments a card means: 'ant (Brax, backend positional)' is ant."""
+    """Return the environments that a card's text means, such as 'ant (Brax)'."""
     return _data()["card_texts"].get(text) or [text.partition(" (")[0]]
 
 
@@ -228,17 +216,17 @@ def _automatic(found: Returns, names: Sequence[str], baseline: str) -> str:
 def _references(
     method: str, rows: list[Row], found: Returns
 ) -> tuple[dict[str, float], str]:
-    """References by environment, and what they are."""
-    if method in ("published", "published-sgd"):
+    """Return references by environment, and their description."""
+    if method.startswith("published"):
         data = _data()["published"][_optimizer(method)]
         return data["returns"], f"divided by {data['source']}"
     if method == "optimal":
         return _optimal(rows), "divided by the optimal return of the environment"
-    rule = "adam" if method == "adam" else method.removeprefix("rule:")
+    rule = method.removeprefix("rule:")
     if rule not in found:
         raise ValueError(
-            f"normalization={method!r}, but no row is of the rule {rule!r}; run it as "
-            f"well, or choose another of {', '.join(METHODS)}"
+            f"normalization={method!r}, but no row has the rule {rule!r}; run that "
+            f"rule too, or choose one of {', '.join(METHODS)}"
         )
     means = {g: float(np.mean([*seeds.values()])) for g, seeds in found[rule].items()}
     who = "tuned Adam" if rule == "adam" else rule
@@ -246,17 +234,17 @@ def _references(
 
 
 def _optimal(rows: Iterable[Row]) -> dict[str, float]:
-    """Optimal returns that rows tell of their environment."""
-    told: dict[str, list[float]] = {}
+    """Return the optimal returns that rows record for their environment."""
+    recorded: dict[str, list[float]] = {}
     for row in rows:
-        value = _number((row.get("environment_details") or {}).get("optimal_return"))
+        value = _number(row.environment_details.get("optimal_return"))
         if value is not None:
-            told.setdefault(row["environment"], []).append(value)
-    return {name: float(np.mean(values)) for name, values in told.items()}
+            recorded.setdefault(row.environment, []).append(value)
+    return {name: float(np.mean(values)) for name, values in recorded.items()}
 
 
 def _number(value: Any) -> float | None:
-    """Details of an environment are text."""
+    """Return a finite number; older rows have the details as text."""
     try:
         number = float(value)
     except (TypeError, ValueError):

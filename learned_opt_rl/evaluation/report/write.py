@@ -1,26 +1,22 @@
-"""A comparison's report: a page, its numbers as JSON, and its pictures.
+"""The report of a comparison: a page, its numbers as JSON, and its figures.
 
-From a shell, ``learned-opt-rl report FOLDER``. The same rows always give the same
-bytes, in whatever order they were made.
+From a shell: ``learned-opt-rl report FOLDER``. The same rows give the same bytes, in
+whatever order they were made.
 """
 
+import importlib.util
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from learned_opt_rl.evaluation.report import (
-    as_json,
-    comparable,
-    gather,
-    page,
-    statistics,
-    tables,
-)
-from learned_opt_rl.evaluation.report.measures import BASELINE, measure
+from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.evaluation.report import as_json, comparable, gather, page, tables
+from learned_opt_rl.evaluation.report.gather import Results
+from learned_opt_rl.evaluation.report.measures import BASELINE
+from learned_opt_rl.evaluation.runs.row import Row, grouped
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
-from learned_opt_rl.rundir.jsonl import Row
 
 ROWS, FAILURES = "rows.jsonl", "failures.jsonl"
 
@@ -30,22 +26,22 @@ def write(
     *,
     normalization: str = "auto",
     baseline: str = BASELINE,
-) -> list[pathlib.Path]:
-    """Writes the report of a comparison beside its rows.
+) -> tuple[str, list[pathlib.Path]]:
+    """Write the report of a comparison next to its rows.
 
     Args:
-        folder: With ``rows.jsonl``, and ``failures.jsonl`` if something raised.
-        normalization: How returns are brought to a common scale, one of
+        folder: Contains ``rows.jsonl``, and ``failures.jsonl`` if a run raised.
+        normalization: How to bring returns to a common scale, one of
             `normalization.METHODS`.
         baseline: The rule that others are compared with.
 
     Returns:
-        The files: ``report.html`` (self-contained), ``report.json`` (all numbers; only
-        its ``timing`` depends on the machine's speed), ``leaderboard.json`` and the
-        pictures in ``plots/``. Without rliable there are no aggregates, without
-        matplotlib no pictures, and the page says so.
+        A summary for the terminal, and the files written: ``report.html``
+        (self-contained), ``report.json`` (all numbers; only its ``timing`` depends on
+        the speed of the machine), ``leaderboard.json`` and the figures in ``plots/``.
 
     Raises:
+        MissingExtraError: As for `require_extras`.
         ValueError: If there are no rows, one is damaged, or the normalization is
             unknown or has no reference.
 
@@ -55,113 +51,80 @@ def write(
         ...
         ValueError: no/such/folder/rows.jsonl has no rows; run a comparison first
     """
+    require_extras()
     folder = pathlib.Path(folder)
-    rows = _sorted(comparable.checked(jsonl.read(folder / ROWS), f"{folder / ROWS}"))
+    rows = _sorted(comparable.read(folder / ROWS))
     failures = sorted(jsonl.read(folder / FAILURES), key=json.dumps)
     found = gather.gather(rows, normalization, baseline=baseline)
-    data = as_json.to_json(rows, found, failures)
-    pictures = page.draw(found, folder / "plots")
+    varied = gather.axes(found)
+    data = as_json.to_json(rows, found, varied, failures)
+    text = summary(found)
+    pictures = page.draw(found, varied, folder / "plots")
     contents = {
         "report.html": page.page(data, found, pictures),
         "report.json": _json(data),
-        "leaderboard.json": _json(_leaderboard(rows, ROWS)),
+        "leaderboard.json": _json(_leaderboard(found)),
     }
     for name, content in contents.items():
         write_atomically(folder / name, content)
     files = [path for picture in pictures for path in picture.paths]
-    return [*(folder / name for name in contents), *files]
+    return text, [*(folder / name for name in contents), *files]
 
 
-def summary_text(
-    rows: Iterable[Row], *, normalization: str = "auto", baseline: str = BASELINE
-) -> str:
-    """The most important results for a terminal.
-
-    Args:
-        rows: From `jsonl.read` or `runs.run`.
-        normalization: As for `write`.
-        baseline: As for `write`.
-
-    Returns:
-        For each setting a table of environments, one of aggregates, and notes.
+def require_extras() -> None:
+    """Check the packages of a report; for use before runs that take hours.
 
     Raises:
-        ValueError: As for `write`.
+        MissingExtraError: If one of them is not installed.
+    """
+    for name in ("jinja2", "matplotlib", "tabulate"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(
+                f"reports need {name}: pip install 'learned-opt-rl[eval]'"
+            )
 
-    Example:
-        >>> row = {"rule": "adam", "environment": "ant", "seed": 0, "curve": [1.0]}
-        >>> row |= {"final_return": 1.0, "total_timesteps": 1000}
-        >>> summary_text([row]).split()[:3]
-        ['environment', 'rule', 'seeds']
+
+def summary(found: Iterable[Results]) -> str:
+    """Return tables and notes of the most important results, for a terminal.
+
+    Args:
+        found: From `gather.gather`.
     """
     parts = []
-    chosen = _sorted(comparable.checked(rows))
-    for result in gather.gather(
-        chosen, normalization, baseline=baseline, intervals=False
-    ):
+    for result in found:
         parts += [result.setting.label] if result.setting.label else []
-        parts.append(
-            tables.render(tables.environments(result.measures, baseline), "plain")
-        )
+        shown = tables.environments(result.measures, result.baseline)
+        parts.append(tables.render(shown, "plain"))
         if result.aggregates:
-            method = result.normalised.method
-            heading = "not normalised" if method == "raw" else f"normalised by {method}"
+            method = result.normalized.method
+            heading = "not normalized" if method == "raw" else f"normalized by {method}"
             merged = page.with_improvement(result)
             parts.append(tables.render(tables.aggregates(merged, heading), "plain"))
         parts += [f"- {note}" for note in result.notes]
-    if not statistics.has_rliable():
-        parts.append(gather.NO_RLIABLE)
     return "\n\n".join(parts)
 
 
-def leaderboard_rows(paths: Sequence[str | pathlib.Path]) -> list[dict[str, Any]]:
-    """The lines of a leaderboard, from files of results.
-
-    Args:
-        paths: JSON Lines files; each line of the leaderboard names its file.
-
-    Returns:
-        Dictionaries with ``rule``, ``environment``, ``mean`` (None if no run has a
-        return), ``interval`` (None with fewer than five seeds), ``seeds``, ``failed``,
-        ``steps``, ``agent``, ``variant``, ``revision`` and ``source``; by environment
-        and length, the best first.
-
-    Raises:
-        ValueError: If a file has no rows, or a damaged one.
-
-    Example:
-        >>> leaderboard_rows([])
-        []
-    """
+def _leaderboard(found: Iterable[Results]) -> list[dict[str, Any]]:
+    """Return a line per rule, environment and setting, the best of each first."""
     lines = []
-    for path in paths:
-        rows = comparable.checked(jsonl.read(path), str(path))
-        lines += _leaderboard(_sorted(rows), pathlib.Path(path).as_posix())
-    return sorted(lines, key=_rank)
-
-
-def _leaderboard(rows: list[Row], source: str) -> list[dict[str, Any]]:
-    lines = []
-    for setting in comparable.settings(rows):
-        groups = jsonl.grouped(setting.rows)
-        for found in measure(setting.rows):
-            group = groups[found.rule, found.environment]
-            final = found.final.to_dict() if found.final else {}
+    for result in found:
+        groups = grouped(result.setting.rows)
+        for m in result.measures:
+            group = groups[m.rule, m.environment]
+            revisions = sorted({row.revision or "unknown" for row in group})
             lines.append(
                 {
-                    "rule": found.rule,
-                    "environment": found.environment,
-                    "mean": final.get("value"),
-                    "interval": final.get("interval"),
-                    "seeds": len(found.seeds),
-                    "failed": found.failed,
-                    "steps": found.steps,
-                    "agent": group[0].get("agent") or "ppo",
-                    "variant": setting.variant,
-                    "revision": ", ".join(
-                        sorted({str(row.get("revision") or "unknown") for row in group})
-                    ),
-                    "source": source,
+                    "rule": m.rule,
+                    "environment": m.environment,
+                    "mean": m.final and m.final.value,
+                    "interval": m.final and m.final.to_dict()["interval"],
+                    "seeds": len(m.seeds),
+                    "failed": m.failed,
+                    "steps": m.steps,
+                    "agent": group[0].agent,
+                    "variant": result.setting.variant,
+                    "revision": ", ".join(revisions),
+                    "source": ROWS,
                 }
             )
     return sorted(lines, key=_rank)
@@ -170,13 +133,13 @@ def _leaderboard(rows: list[Row], source: str) -> list[dict[str, Any]]:
 def _rank(line: dict[str, Any]) -> tuple:
     worst_last = -line["mean"] if line["mean"] is not None else float("inf")
     where = (line["environment"], line["steps"], line["agent"], str(line["variant"]))
-    return *where, worst_last, line["rule"], line["source"]
+    return *where, worst_last, line["rule"]
 
 
 def _sorted(rows: list[Row]) -> list[Row]:
-    """Rows in an order that tells nothing of how they were made."""
+    """Sort rows in an order that does not depend on how they were made."""
     # Stable: of rows that repeat each other, the last still comes last.
-    return sorted(rows, key=lambda r: (r["environment"], r["rule"], r["seed"]))
+    return sorted(rows, key=lambda row: (row.environment, row.rule, row.seed))
 
 
 def _json(data: Any) -> bytes:

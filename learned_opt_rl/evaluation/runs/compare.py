@@ -11,19 +11,18 @@ import math
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 import jax
 
 from learned_opt_rl import envs
-from learned_opt_rl.evaluation.report import write
 from learned_opt_rl.evaluation.runs import agents
 from learned_opt_rl.evaluation.runs.execution import FAILURES as FAILURES
 from learned_opt_rl.evaluation.runs.execution import ROWS as ROWS
 from learned_opt_rl.evaluation.runs.execution import Cell, Execution, Failure, Plan
 from learned_opt_rl.evaluation.runs.program import check_devices
 from learned_opt_rl.evaluation.runs.rules import resolve
-from learned_opt_rl.rundir import jsonl, settings
+from learned_opt_rl.rundir import settings
 from learned_opt_rl.rundir.lock import locked
 
 
@@ -181,25 +180,6 @@ def execute(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         return Execution(plan, folder, stream or sys.stderr).run()
-
-
-def summary(folder: pathlib.Path, **how: Any) -> tuple[str, list[pathlib.Path]]:
-    """Writes the folder's report.
-
-    Args:
-        folder: With its ``rows.jsonl``.
-        **how: ``normalization`` and ``baseline`` of `write.write`.
-
-    Returns:
-        A summary for the terminal, and the files written.
-
-    Raises:
-        ValueError: If there are no rows, or as `write.write`.
-    """
-    rows = jsonl.read(folder / ROWS)
-    if not rows:
-        raise ValueError(f"{folder / ROWS} has no rows; compare rules into it first")
-    return write.summary_text(rows, **how), write.write(folder, **how)
 
 
 def _default_at_once(asked: Comparison) -> int:

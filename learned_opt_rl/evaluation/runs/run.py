@@ -18,7 +18,8 @@ from learned_opt_rl import envs
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.evaluation.command import one_line_errors
 from learned_opt_rl.evaluation.report import tables
-from learned_opt_rl.evaluation.runs import agents, train
+from learned_opt_rl.evaluation.report.measures import measure
+from learned_opt_rl.evaluation.runs import agents, row, train
 from learned_opt_rl.evaluation.runs.identity import identity, wanted
 from learned_opt_rl.evaluation.runs.program import Program
 from learned_opt_rl.evaluation.runs.progress import RunProgress
@@ -134,7 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if row["environment"] == options.environment
         and row["total_timesteps"] == config.total_timesteps
     ]
-    print(tables.plain(shown))
+    measures = measure(map(row.Row.from_json, shown))
+    print(tables.render(tables.results(measures), "plain"))
 
 
 def _missing(options: argparse.Namespace, rule: str, config: Any) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from learned_opt_rl.evaluation.report import statistics
+from learned_opt_rl.evaluation.runs import row as runs
 from learned_opt_rl.rundir.jsonl import Row
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.promotion.candidate import Candidate
@@ -173,8 +174,8 @@ def _below(evaluated: Evaluated) -> Iterable[str]:
     title = f"tuned {rule.title()}" if ":" not in rule else rule
     # A failed run counts as the worst return that any run of its environment had.
     found = statistics.returns(
-        [row | {"rule": "new"} for row in evaluated.new]
-        + [row for row in evaluated.others if row["rule"] == rule]
+        [runs.Row.from_json(row | {"rule": "new"}) for row in evaluated.new]
+        + [runs.Row.from_json(r) for r in evaluated.others if r["rule"] == rule]
     )
     for name, returns in found["new"].items():
         baseline = found.get(rule, {}).get(name, {})

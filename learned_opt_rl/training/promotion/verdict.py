@@ -8,7 +8,8 @@ import numpy as np
 
 from learned_opt_rl.evaluation.report import normalization, statistics
 from learned_opt_rl.evaluation.report.statistics import Estimate, Returns
-from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.evaluation.runs.row import Row
+from learned_opt_rl.rundir import jsonl
 
 
 class WorseError(ValueError):
@@ -16,7 +17,7 @@ class WorseError(ValueError):
 
 
 class Verdict(NamedTuple):
-    """Two rules, by the mean over environments of normalised returns.
+    """Two rules, by the mean over environments of normalized returns.
 
     Attributes:
         new: Of the new weights.
@@ -32,7 +33,10 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    new: Iterable[Row], holder: Iterable[Row], others: Iterable[Row], baseline: str
+    new: Iterable[jsonl.Row],
+    holder: Iterable[jsonl.Row],
+    others: Iterable[jsonl.Row],
+    baseline: str,
 ) -> Verdict:
     """Compares two rules seed by seed.
 
@@ -54,19 +58,24 @@ def judge(
 
     Example:
         >>> def run(rule, seed, value):
-        ...     made = {"rule": rule, "environment": "ant", "seed": seed}
+        ...     made = {
+        ...         "rule": rule,
+        ...         "environment": "ant",
+        ...         "seed": seed,
+        ...         "curve": [1.0],
+        ...     }
         ...     return made | {"final_return": value, "total_timesteps": 1000}
         >>> new, old = [run("n", 0, 9.0)], [run("n", 0, 6.0)]
         >>> judge(new, old, [run("sgd", 0, 3.0)], "sgd").difference.value > 0
         True
     """
     rows = [
-        *(row | {"rule": "new"} for row in new),
-        *(row | {"rule": "holder"} for row in holder),
-        *(row for row in others if row["rule"] == baseline),
+        *(Row.from_json(row | {"rule": "new"}) for row in new),
+        *(Row.from_json(row | {"rule": "holder"}) for row in holder),
+        *(Row.from_json(row) for row in others if row["rule"] == baseline),
     ]
-    names = sorted({row["environment"] for row in rows})
-    returns, description = _normalised(rows, names, baseline)
+    names = sorted({row.environment for row in rows})
+    returns, description = _normalized(rows, names, baseline)
     scores = {rule: _scores(returns[rule]) for rule in ("new", "holder")}
     common = sorted(scores["new"].keys() & scores["holder"].keys())
     difference = statistics.paired_difference(scores["new"], scores["holder"])
@@ -74,9 +83,9 @@ def judge(
         raise ValueError("the two have no seed in common that ran in all environments")
     ours, theirs = (float(np.mean([scores[r][s] for s in common])) for r in scores)
     text = (
-        f"mean normalised return {ours:.4g} against {theirs:.4g}, difference "
+        f"mean normalized return {ours:.4g} against {theirs:.4g}, difference "
         f"{shown(difference)}, over {', '.join(names)} at "
-        f"{rows[0]['total_timesteps']:,} steps, {description}"
+        f"{rows[0].total_timesteps:,} steps, {description}"
     )
     return Verdict(ours, theirs, difference, text)
 
@@ -101,12 +110,12 @@ def shown(difference: Estimate) -> str:
     return f"{difference.value:.3g} {ends} (95%, {seeds})"
 
 
-def _normalised(
+def _normalized(
     rows: Sequence[Row], environments: Sequence[str], baseline: str
 ) -> tuple[Returns, str]:
     """Returns in units that no environment lacks, and what those are."""
     if set(environments) <= set(normalization.published("adam")):
-        found = normalization.normalise(rows, "published")
+        found = normalization.normalize(rows, "published")
         return found.returns, found.description
     returns = statistics.returns(rows)
     units = {e: _unit(returns, e, baseline) for e in environments}

@@ -3,14 +3,14 @@ import pytest
 from learned_opt_rl.evaluation.report.normalization import (
     check,
     distribution,
-    normalise,
+    normalize,
 )
 from tests.evaluation.result_rows import row, table
 
 
 def test_adam_is_one():
     rows = table({"adam": {"ant": [2.0, 4.0]}, "lion": {"ant": [6.0, 1.5]}})
-    found = normalise(rows)
+    found = normalize(rows)
     assert found.method == "adam"
     assert found.references == {"ant": 3.0}
     assert found.returns["lion"] == {"ant": {0: 2.0, 1: 0.5}}
@@ -19,20 +19,20 @@ def test_adam_is_one():
 
 def test_a_black_box_rule_of_the_rows():
     rows = table({"adam": {"ant": [2.0]}, "box": {"ant": [4.0]}})
-    found = normalise(rows, "rule:box")
+    found = normalize(rows, "rule:box")
     assert found.returns == {"adam": {"ant": {0: 0.5}}, "box": {"ant": {0: 1.0}}}
 
 
 def test_published_references_with_their_source():
     rows = table({"lion": {"Asterix-MinAtar": [30.0706], "ant": [6517.31]}})
-    found = normalise(rows)
+    found = normalize(rows)
     assert found.method == "published"
     assert found.returns["lion"] == {
         "Asterix-MinAtar": {0: pytest.approx(2)},
         "ant": {0: pytest.approx(1)},
     }
     assert "1e7 steps (ant 5e7)" in found.description
-    sgd = normalise(rows, "published-sgd")
+    sgd = normalize(rows, "published-sgd")
     assert sgd.references == {"Asterix-MinAtar": 15.414, "ant": 4443.31}
 
 
@@ -43,7 +43,7 @@ def test_optimal_returns_are_those_that_rows_tell():
         row("adam", "sea", 0, 0.495, environment_details={"optimal_return": 0.99}),
         row("adam", "DeepSea-bsuite/10", 0, 0.495),
     ]
-    found = normalise(rows, "optimal")
+    found = normalize(rows, "optimal")
     assert found.references == {"gridworld/a": 4.0, "sea": 0.99}
     assert found.returns["adam"]["sea"] == {0: 0.5}
     assert "DeepSea-bsuite/10 is not in the aggregates" in found.notes[0]
@@ -51,7 +51,7 @@ def test_optimal_returns_are_those_that_rows_tell():
 
 def test_the_baseline_is_one_where_there_is_no_adam():
     rows = table({"adam:1e-3": {"mine": [2.0]}, "lion": {"mine": [3.0]}})
-    found = normalise(rows, baseline="adam:1e-3")
+    found = normalize(rows, baseline="adam:1e-3")
     assert found.method == "rule:adam:1e-3"
     assert found.returns["lion"] == {"mine": {0: 1.5}}
 
@@ -73,7 +73,7 @@ def test_methods_are_refused_before_there_are_rows(method, environments):
 
 def test_raw_where_nothing_is_known():
     rows = table({"lion": {"mine": [30.0]}})
-    found = normalise(rows)
+    found = normalize(rows)
     assert (found.method, found.references) == ("raw", {})
     assert found.returns["lion"] == {"mine": {0: 30.0}}
 
@@ -85,11 +85,11 @@ def test_environments_without_a_positive_reference_are_left_out_aloud():
             "lion": {"ant": [1.0], "sea": [1.0], "hopper": [1.0]},
         }
     )
-    found = normalise(rows)
+    found = normalize(rows)
     assert found.returns["lion"] == {"ant": {0: 0.5}}
     assert found.notes == (
-        "hopper is not in the aggregates: its reference is missing",
-        "sea is not in the aggregates: its reference is -1, not positive",
+        "hopper is not in the aggregates: its reference is missing.",
+        "sea is not in the aggregates: its reference is -1, not positive.",
     )
 
 
@@ -97,15 +97,15 @@ def test_environments_without_a_positive_reference_are_left_out_aloud():
     ("method", "message"),
     [
         ("adm", "normalization='adm' is unknown; choose one of auto, adam"),
-        ("adam", "no row is of the rule 'adam'; run it as well"),
-        ("rule:box", "no row is of the rule 'box'"),
+        ("adam", "no row has the rule .adam.; run that rule too"),
+        ("rule:box", "no row has the rule 'box'"),
         ("published", "'published' has no positive reference for mine"),
         ("optimal", "'optimal' has no positive reference for mine"),
     ],
 )
 def test_what_cannot_be_is_refused(method, message):
     with pytest.raises(ValueError, match=message):
-        normalise(table({"lion": {"mine": [30.0]}}), method)
+        normalize(table({"lion": {"mine": [30.0]}}), method)
 
 
 def test_cards_say_what_is_in_distribution():
