@@ -11,6 +11,7 @@ import pytest
 
 from learned_opt_rl import artifacts, cli, envs
 from learned_opt_rl.artifacts import registry, remote
+from learned_opt_rl.evaluation.report import write
 from learned_opt_rl.evaluation.runs import compare
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.lock import locked
@@ -400,7 +401,7 @@ class TestCompare:
 
         monkeypatch.setattr(compare, "execute", execute)
         monkeypatch.setattr(
-            compare, "summary", lambda folder, **how: (f"a table of {how}", [folder])
+            write, "write", lambda folder, **how: (f"a table of {how}", [folder])
         )
 
     def test_options_are_passed_on(
@@ -570,7 +571,7 @@ class TestCompare:
     ) -> None:
         assert cli.main(["report", str(tmp_path)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.endswith("rows.jsonl has no rows; compare rules into it first")
+        assert line.endswith("rows.jsonl has no rows; run a comparison first")
         rows = tmp_path / "rows.jsonl"
         jsonl.append(rows, [self.ONE_ROW])
         rows.write_text(rows.read_text() + '{"rule"')
