@@ -1,32 +1,38 @@
-"""Remote weights: fetched when asked for, checked, cached, never half there.
+"""Remote weights: fetched on request, checked, cached, never half written.
 
 Environment variables:
 
 - ``LEARNED_OPT_RL_CACHE``: the cache folder; by default ``learned-opt-rl`` under
   ``$XDG_CACHE_HOME`` or ``~/.cache``.
-- ``LEARNED_OPT_RL_MIRROR``: a base address used in place of everything before the
+- ``LEARNED_OPT_RL_MIRROR``: a base address that replaces everything before the
   file's name.
-- ``LEARNED_OPT_RL_TIMEOUT``: seconds a fetch may take in all, by default 30.
+- ``LEARNED_OPT_RL_TIMEOUT``: seconds that a whole fetch may take, by default 30.
 """
 
 import hashlib
+import io
 import ipaddress
 import math
 import os
 import pathlib
+import queue
 import threading
 import urllib.parse
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from learned_opt_rl.artifacts._download import download
 from learned_opt_rl.artifacts.card import Card, RemoteWeights
 from learned_opt_rl.errors import FetchError, MissingExtraError
 
-DEFAULT_TIMEOUT = 30.0
+if TYPE_CHECKING:
+    import requests
+
+_TIMEOUT = 30.0  # seconds; the largest published file has 14 kB
+_SILENCE = 10.0  # seconds a server may send nothing
 
 
 def cache_dir() -> pathlib.Path:
-    """The folder fetched weights are kept in.
+    """Return the folder that fetched weights are kept in.
 
     Returns:
         ``$LEARNED_OPT_RL_CACHE``, or ``learned-opt-rl`` under ``$XDG_CACHE_HOME`` or
@@ -47,7 +53,7 @@ def cache_dir() -> pathlib.Path:
 
 
 def cached_path(card: Card) -> pathlib.Path:
-    """Where the weights of a remote artifact are, once fetched.
+    """Return the path that the weights of a remote artifact have once fetched.
 
     Args:
         card: The card of a remote artifact.
@@ -66,7 +72,7 @@ def cached_path(card: Card) -> pathlib.Path:
 
 
 def is_cached(card: Card) -> bool:
-    """Whether the weights of a remote artifact were fetched already.
+    """Return whether the weights of a remote artifact were fetched already.
 
     Args:
         card: The card of a remote artifact.
@@ -120,7 +126,7 @@ def _is_intact(path: pathlib.Path, card: Card) -> bool:
     try:
         content = path.read_bytes() if path.is_file() else b""
     except OSError:
-        return False  # fetching says what is wrong with the folder
+        return False  # fetching reports what is wrong with the folder
     return hashlib.sha256(content).hexdigest() == card.weights.sha256
 
 
@@ -167,6 +173,114 @@ def _remote_weights(card: Card) -> RemoteWeights:
     return card.weights
 
 
+def download(url: str, size: int, deadline: float) -> bytes:
+    """Fetch a file of known size into memory.
+
+    Args:
+        url: The address; a redirect away from it is an error.
+        size: The exact size of the file in bytes.
+        deadline: Seconds after which to give up, whatever the server does.
+
+    Returns:
+        The content, ``size`` bytes; its digest is not checked here.
+
+    Raises:
+        FetchError: The server cannot be reached, refuses, redirects, is too slow, or
+            sends more or fewer bytes than ``size``.
+    """
+    outcome: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+    received = _Received(url, size)
+
+    def work() -> None:
+        try:
+            outcome.put(_download(url, received, min(_SILENCE, deadline)))
+        except Exception as error:  # handed over, and raised by the caller
+            outcome.put(error)
+
+    # No socket timeout ends a server that sends a byte a second, or a name server
+    # that hangs. A daemon thread can be left behind; it ends with its connection.
+    threading.Thread(target=work, daemon=True, name="learned-opt-rl-fetch").start()
+    try:
+        result = outcome.get(timeout=deadline)
+    except queue.Empty:
+        raise FetchError(
+            f"{url}: no complete answer within {deadline:g} s; try again, or raise "
+            "LEARNED_OPT_RL_TIMEOUT"
+        ) from None
+    finally:
+        received.abandoned.set()
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+class _Received(io.BytesIO):
+    """The bytes of a download, never more than the card states."""
+
+    def __init__(self, url: str, size: int) -> None:
+        super().__init__()
+        self.url, self.size, self.abandoned = url, size, threading.Event()
+        self.response: requests.Response | None = None
+
+    def write(self, chunk: Any) -> int:
+        if self.abandoned.is_set() or self.tell() + len(chunk) > self.size:
+            raise self.wrong("more")
+        return super().write(chunk)
+
+    def wrong(self, amount: str) -> FetchError:
+        return FetchError(
+            f"{self.url}: sent {amount} bytes than the {self.size} the card states; "
+            "try again, and if it persists report the card as outdated"
+        )
+
+    def check_head(self, response: "requests.Response", **_: Any) -> None:
+        """Refuse an answer by its status and headers, before its body is read."""
+        self.response, status = response, response.status_code
+        if 300 <= status < 400:
+            target = response.headers.get("Location", "")
+            raise FetchError(
+                f"{self.url}: redirects to {target!r}, which is not followed; if you "
+                "trust that address, set LEARNED_OPT_RL_MIRROR to its folder"
+            )
+        if status != 200:
+            raise FetchError(
+                f"{self.url}: answered {status} {response.reason!r}; try again later, "
+                "or set LEARNED_OPT_RL_MIRROR to a copy"
+            )
+        announced = response.headers.get("Content-Length", str(self.size))
+        if announced != str(self.size):
+            raise FetchError(
+                f"{self.url}: announces {announced!r} bytes, but the card states "
+                f"{self.size}; the address serves another file now, report the card "
+                "as outdated"
+            )
+
+
+def _download(url: str, received: _Received, silence: float) -> bytes:
+    import requests
+
+    fetch = _import_pooch().HTTPDownloader(
+        timeout=silence,
+        allow_redirects=False,
+        headers={"Accept-Encoding": "identity"},
+        # Without an auth of its own requests sends what ~/.netrc holds.
+        auth=lambda request: request,
+        hooks={"response": received.check_head},
+    )
+    try:
+        fetch(url, received, None)
+    except requests.RequestException as error:
+        raise FetchError(
+            f"{url}: the connection failed ({error}); check the network and try again"
+        ) from error
+    finally:
+        if received.response is not None:  # the downloader leaves it open on errors
+            received.response.close()
+    if received.tell() < received.size:
+        raise received.wrong("fewer")
+    return received.getvalue()
+
+
 def _import_pooch() -> ModuleType:
     try:
         import pooch
@@ -205,7 +319,7 @@ def _is_loopback(host: str) -> bool:
 def _timeout() -> float:
     chosen = os.environ.get("LEARNED_OPT_RL_TIMEOUT")
     if not chosen:
-        return DEFAULT_TIMEOUT
+        return _TIMEOUT
     try:
         seconds = float(chosen)
     except ValueError:
