@@ -10,3 +10,9 @@ from learned_opt_rl.artifacts.registry import card as card
 from learned_opt_rl.artifacts.registry import cards as cards
 from learned_opt_rl.artifacts.registry import load as load
 from learned_opt_rl.families import rule_module as rule_module
+
+__all__ = ["Artifact", "Card", "card", "cards", "in_memory", "load", "rule_module"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,8 +1,8 @@
-"""Cards: the JSON file that says what an artifact is, and its schema.
+"""Cards: the JSON file that describes an artifact, and its schema.
 
-A card names its weights by sha256, says where they come from, under which licence,
-how they were trained, what they reached and where they fail. The schema is strict:
-a card that satisfies it can be shown, verified and loaded without surprises.
+A card names its weights by sha256 and states their origin, license, training, results
+and failures. The annotations of the dataclasses below are the schema, which is strict:
+every field has to be present, and an unknown field is an error.
 """
 
 import dataclasses
@@ -28,6 +28,7 @@ _check_name = schema.matches(
     "use 'name' or 'namespace/name' of lower-case letters, digits, '-' and '_'",
 )
 _Name: TypeAlias = Annotated[str, _check_name]
+_Architecture: TypeAlias = Mapping[str, schema.Scalar]
 _Identifier: TypeAlias = Annotated[
     str,
     schema.matches(
@@ -71,7 +72,7 @@ class CardHorizon:
     """The length of the runs an artifact was trained for.
 
     Attributes:
-        total_updates: Optimiser steps in one run.
+        total_updates: Optimizer steps in one run.
         epochs: Passes over each rollout.
         minibatches: Minibatches per pass.
     """
@@ -83,15 +84,15 @@ class CardHorizon:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How an artifact came to be.
+    """How an artifact was trained.
 
     Attributes:
         method: The meta-training method, such as ``"evolution strategies"``.
         environments: The environments it was trained on.
-        description: The rest a reader needs to judge or repeat it.
-        command: The command that trains it, or ``None`` where there is none.
-        compute: What the training cost, in words.
-        source: Address of the code it was trained with, or ``None`` for this project.
+        description: What else a reader needs to judge or repeat the training.
+        command: The command that trains it, or ``None`` if there is none.
+        compute: The cost of the training, in words.
+        source: Address of the training code, or ``None`` for this project.
     """
 
     method: str
@@ -104,7 +105,7 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class FileWeights:
-    """Weights, or a closed form, in a file beside the card.
+    """Weights, or the text of an expression, in a file beside the card.
 
     Attributes:
         file: The file's name, without a folder.
@@ -150,9 +151,9 @@ class Result:
         metric: What was measured, such as ``"final return"``.
         mean: The mean over seeds.
         interval: Lower and upper bound, or ``None``.
-        method: How the interval was made.
-        source: Path of the raw results, or the paper they are quoted from.
-        command: The command that measures it again, or ``None``.
+        method: How the interval was computed.
+        source: Path of the raw results, or the paper that states the number.
+        command: The command that repeats the measurement, or ``None``.
     """
 
     environment: str
@@ -168,7 +169,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """Everything known about one artifact except its weights.
+    """The description of one artifact: everything except its weights.
 
     Attributes:
         schema: Version of this schema, 1.
@@ -176,21 +177,22 @@ class Card:
         kind: ``"optimizer"`` (makes an optax transformation), ``"drift"`` (a function
             of ratio and advantage for a policy loss) or ``"update_rule"`` (makes an
             agent's targets, as LPG).
-        title: A line to show as a heading.
-        summary: What it is for, in a sentence.
+        title: One line, shown as a heading.
+        summary: Its purpose, in a sentence.
         algorithm: Identifier of the rule that runs it, such as ``"open"``.
         representation: ``"network"`` or ``"expression"``.
-        architecture: Sizes the rule needs; for ``"open"`` its ``type``, ``width`` and,
-            where recurrent, ``carry``; for ``"lpo"`` its ``width``, ``clip_eps`` and
-            ``margin``.
-        inputs: What the rule sees per parameter, in order.
-        horizon: The run length it was trained for, if that matters to it.
-        training: How it was made.
+        architecture: The fields of the ``Architecture`` of the algorithm's family;
+            for ``"open"`` ``carry`` (``null`` for a feed-forward network) and
+            ``width``.
+        inputs: Names of what the rule sees, in order.
+        horizon: The run length it was trained for, or ``None`` if the rule does not
+            use the progress of training.
+        training: How it was trained.
         license: SPDX expression.
         citation: What to cite.
         weights: Where the weights are, and their digest.
-        results: What it reached.
-        known_failures: Where it does not work.
+        results: What was measured with it.
+        known_failures: Cases in which it does not work.
 
     Example:
         >>> from learned_opt_rl import artifacts
@@ -206,7 +208,7 @@ class Card:
     summary: str
     algorithm: _Identifier
     representation: Literal["network", "expression"]
-    architecture: Mapping[str, schema.Scalar]
+    architecture: _Architecture
     inputs: tuple[str, ...]
     horizon: CardHorizon | None
     training: Training
@@ -250,7 +252,7 @@ class Card:
         return card
 
     def to_dict(self) -> dict[str, Any]:
-        """The card as plain JSON types, the inverse of `from_dict`.
+        """Return the card as plain JSON types, the inverse of `from_dict`.
 
         Returns:
             A new nested dict with the keys in the order of the schema.

@@ -25,3 +25,7 @@ __all__ = [
     "register",
     "rule_module",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

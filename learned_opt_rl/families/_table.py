@@ -1,9 +1,9 @@
 """The table of families: built in, registered, or offered by a plugin."""
 
-import difflib
 import importlib.metadata
 from types import ModuleType
 
+from learned_opt_rl import checks
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.families import expression, lpg, lpo, open_network, optim4rl
 from learned_opt_rl.families.family import Family
@@ -128,9 +128,8 @@ def _import_plugin(algorithm: str) -> ModuleType:
     offered = entry_points(_GROUP)
     matching = [entry for entry in offered if entry.name == algorithm]
     if not matching:
-        near = difflib.get_close_matches(
-            algorithm, [*_FAMILIES, *(entry.name for entry in offered)], n=1
-        )
+        names = [*_FAMILIES, *(entry.name for entry in offered)]
+        near = checks.nearest(algorithm, names, 1)
         hint = f"did you mean {near[0]!r}? Otherwise install" if near else "install"
         raise ArtifactError(
             f"no installed rule runs the algorithm {algorithm!r}; "

@@ -7,7 +7,6 @@ are read with the same checks that their Python constructors run.
 """
 
 import dataclasses
-import difflib
 import functools
 import re
 import reprlib
@@ -15,7 +14,10 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
+from types import NoneType
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
+
+from learned_opt_rl import checks
 
 Check = Callable[[Any, str], None]
 _Record = TypeVar("_Record")
@@ -200,14 +202,14 @@ def _is_union(annotation: Any) -> bool:
 
 
 def _convert_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
-    if value is None and type(None) in options:
+    if value is None and NoneType in options:
         return None
-    options = tuple(option for option in options if option is not type(None))
-    if len(options) > 1:  # of dataclasses: the one that knows most of the keys
+    chosen = [option for option in options if option is not NoneType]
+    if len(chosen) > 1:  # of dataclasses: the one that knows most of the keys
         _require_object(value, path)
-        best = max(options, key=lambda option: len(hints(option).keys() & set(value)))
-        return _convert(best, value, path)
-    return _convert(options[0], value, path)
+        data: Any = value
+        chosen.sort(key=lambda option: -len(hints(option).keys() & data.keys()))
+    return _convert(chosen[0], value, path)
 
 
 def _convert_list(annotation: Any, value: Any, path: str) -> tuple[Any, ...]:
@@ -246,6 +248,6 @@ def _require_object(value: Any, path: str) -> None:
 
 def _unknown_key(path: str, key: object, fields: Mapping[str, Any]) -> MismatchError:
     shown = reprlib.repr(key).strip("'\"")
-    near = difflib.get_close_matches(str(key), fields, n=1)
+    near = checks.nearest(key, fields, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"use only {', '.join(fields)}"
     return MismatchError(_join(path, shown), "is not a known field", hint)

@@ -6,6 +6,7 @@ the gradient and its sign. Nothing else in the library knows of it.
 
 import dataclasses
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +19,12 @@ from learned_opt_rl import artifacts, families, testing
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts import Card, registry
 from learned_opt_rl.artifacts.weights import check_weights, save_safetensors
-from learned_opt_rl.errors import CardError, WeightsError
+from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
 from learned_opt_rl.families import _table, schema
 from learned_opt_rl.training.evolution.learned import Learned, draw
 from learned_opt_rl.training.promotion import candidate
 from learned_opt_rl.training.promotion.families import described
-from tests.artifact_files import card_data, write_card
+from tests.artifact_files import card_data, install_plugin, write_card
 from tests.training.promotions import run_of
 
 
@@ -62,6 +63,7 @@ FAMILY = families.Family(
     inputs=lambda architecture: ("gradient", "sign of gradient"),
     module=__name__,
 )
+RULES = "[learned_opt_rl.rules]\n"
 SIZES = {"groups": 3}
 WEIGHTS = {"scale": np.array([[1e-3, 1e-3]] * 3, "f4")}
 
@@ -149,3 +151,24 @@ def test_another_family_of_the_same_name_is_refused():
     families.register(FAMILY)  # once more is no harm
     with pytest.raises(ValueError, match="'two_numbers' is taken by the family 'Two N"):
         families.register(dataclasses.replace(FAMILY, title="Others"))
+
+
+def test_a_plugin_brings_its_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(_table, "_FAMILIES", {})
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "from tests.families.test_invented_family import *"
+    install_plugin(tmp_path, "zoo_rule", RULES + "two_numbers = zoo_rule", code)
+    install_plugin(tmp_path, "zoo_bare", RULES + "bare = zoo_bare", "x = 1")
+    try:
+        assert families.find("two_numbers") is FAMILY
+        assert Learned("two_numbers", SIZES).size == 6
+        with pytest.raises(ArtifactError, match="'bare': its module has no FAMILY"):
+            families.find("bare")
+    finally:
+        sys.modules.pop("zoo_rule", None)
+        sys.modules.pop("zoo_bare", None)
+
+
+def test_names_of_the_interface_alone_are_listed():
+    assert set(dir(artifacts)) == set(artifacts.__all__)
+    assert set(dir(families)) == set(families.__all__)

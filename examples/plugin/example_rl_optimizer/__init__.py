@@ -49,11 +49,14 @@ def scale_by_sign_momentum(weights: Any) -> optax.GradientTransformationExtraArg
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def from_artifact(artifact: Artifact) -> optax.GradientTransformationExtraArgs:
+def from_artifact(
+    artifact: Artifact, **unused: Any
+) -> optax.GradientTransformationExtraArgs:
     """Build the transformation from an artifact. learned-opt-rl calls this function.
 
     Args:
         artifact: An artifact whose card names ``example_sign_momentum``.
+        **unused: Options that other rules use, such as ``horizon`` and ``key``.
 
     Returns:
         The transformation with the artifact's weights.

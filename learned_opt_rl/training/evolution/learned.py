@@ -24,9 +24,17 @@ _SUFFIX = ".safetensors"
 
 
 def evolvable() -> tuple[str, ...]:
-    """Return the algorithms whose weights evolution strategies can train."""
+    """Return the algorithms that evolution can train, without those of plugins."""
     found = {name: families.known(name) for name in families.names()}
     return tuple(name for name, family in found.items() if family and family.evolvable)
+
+
+def is_evolvable(algorithm: str) -> bool:
+    """Return whether evolution can train a family, which may be a plugin's."""
+    try:
+        return families.find(algorithm).evolvable
+    except ArtifactError:
+        return False
 
 
 def draw(algorithm: str, sizes: Any, key: jax.Array) -> Any:
@@ -97,7 +105,7 @@ class Learned:
 
     def __post_init__(self) -> None:
         """Checks algorithm and sizes."""
-        if self.algorithm not in evolvable():
+        if not is_evolvable(self.algorithm):
             raise ValueError(
                 f"algorithm={self.algorithm!r} must be one of {', '.join(evolvable())}"
             )

@@ -13,7 +13,7 @@ from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.families.expression import Form
 from learned_opt_rl.families.family import Family
 from learned_opt_rl.rules.tuned import tuned
-from learned_opt_rl.training.evolution.learned import evolvable
+from learned_opt_rl.training.evolution.learned import evolvable, is_evolvable
 from learned_opt_rl.training.promotion.candidate import Candidate
 
 
@@ -33,7 +33,7 @@ def described(candidate: Candidate) -> dict[str, Any]:
         WeightsError: The weights are not the constants of the closed form.
     """
     algorithm = candidate.algorithm
-    if algorithm not in evolvable():
+    if not is_evolvable(algorithm):
         raise ValueError(
             f"{candidate.folder} is of algorithm={algorithm!r}, of which no card is "
             f"written; only of {', '.join(evolvable())}"
