@@ -51,7 +51,7 @@ def plugin(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
     return install_plugin(site, "zoo", "[learned_opt_rl.artifacts]\nzoo = zoo")
 
 
-DRIFT = "# A remark,  kept.\ndrift\ninputs r,A\nreturn ((r - 1)^2 * abs(A))\n"
+DRIFT = "# A remark,  kept.\ndrift\ninputs r,A\nreturn ((r - 1)**2 * abs(A))\n"
 
 
 def write_drift(folder: pathlib.Path, name: str, text: str = DRIFT) -> pathlib.Path:

@@ -1,28 +1,32 @@
 """What makes a tree a valid function: sizes, declarations, names, types, effects."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
-from learned_opt_rl.errors import ExpressionError
-from learned_opt_rl.expressions._liveness import needed
 from learned_opt_rl.expressions._nodes import (
     NOWHERE,
     Assign,
+    Binary,
+    Call,
+    Definition,
     Expression,
     Memory,
     Name,
     Number,
     Position,
+    Unary,
+    children,
     error,
+    names_in,
+    shorten,
     walk,
 )
-from learned_opt_rl.expressions._printer import text
-from learned_opt_rl.expressions._types import infer, want_boolean
+from learned_opt_rl.expressions._printing import expression_text, text
 from learned_opt_rl.expressions._vocabulary import (
+    COMPARISONS,
     ELEMENTWISE,
+    FUNCTIONS,
     INPUTS,
     MAX_CHARACTERS,
     MAX_DEPTH,
@@ -36,22 +40,19 @@ from learned_opt_rl.expressions._vocabulary import (
     nearest,
 )
 
-if TYPE_CHECKING:
-    from learned_opt_rl.expressions._function import Function
+_KINDS = {"optimizer": "an optimizer", "drift": "a drift"}
 
 
-def check(function: Function) -> None:
+def check(function: Definition) -> None:
     """Raise `ExpressionError` at the first thing wrong with a function."""
     _check_sizes(function)
     types = _declared(function)
-    slots = {slot.name for slot in function.memory}
-    rigid = _rigid(function)
     drift = function.kind == "drift"
     for index, assignment in enumerate(function.body):
-        _check_target(function, assignment, rigid)
+        _check_target(function, assignment)
         _check_names(function, index, assignment.value, types)
         found = infer(assignment.value, types, drift=drift)
-        if assignment.target in slots:
+        if assignment.target in function.slots:
             want_boolean(assignment.value, found, False, "a memory slot")
             found = ELEMENTWISE
         types[assignment.target] = found
@@ -60,77 +61,66 @@ def check(function: Function) -> None:
     want_boolean(function.result, found, False, "return")
     _check_effects(function)
     if len(text(function)) > MAX_CHARACTERS:
-        raise error(
-            f"the function has a text of more than {MAX_CHARACTERS} characters",
-            NOWHERE,
-            "size_error",
-        )
+        problem = f"the text of the function has more than {MAX_CHARACTERS} characters"
+        raise error(f"{problem}; write a shorter one", NOWHERE, "size_error")
 
 
-def _check_sizes(function: Function) -> None:
+def _check_sizes(function: Definition) -> None:
     nodes = 0
     for expression in (*(a.value for a in function.body), function.result):
         for node, depth in walk(expression):
             nodes += 1
             if depth > MAX_DEPTH:
-                raise error(
-                    f"an expression is more than {MAX_DEPTH} operations deep; give "
-                    "parts a name on lines of their own",
-                    expression.at,
-                    "size_error",
-                )
+                problem = f"an expression is more than {MAX_DEPTH} operations deep; "
+                problem += "give parts a name on lines of their own"
+                raise error(problem, expression.at, "size_error")
             if nodes > MAX_NODES:
-                raise error(
-                    f"the function has more than {MAX_NODES} operations and operands",
-                    node.at,
-                    "size_error",
-                )
+                problem = f"the function has more than {MAX_NODES} operations and "
+                problem += "operands; write a shorter one"
+                raise error(problem, node.at, "size_error")
             if isinstance(node, Number):
                 _check_number(node.value, node.at)
     if len(function.memory) > MAX_MEMORY:
-        raise error(
-            f"there are {len(function.memory)} memory slots; the most is {MAX_MEMORY}",
-            function.memory[MAX_MEMORY].at,
-            "size_error",
-        )
+        problem = f"there are {len(function.memory)} memory slots; declare at most "
+        at = function.memory[MAX_MEMORY].at
+        raise error(f"{problem}{MAX_MEMORY}", at, "size_error")
 
 
 def _check_number(value: float, at: Position) -> None:
     if not math.isfinite(value) or abs(value) > MAX_MAGNITUDE:
-        raise error(
-            f"a number is {value}; write one of magnitude at most {MAX_MAGNITUDE:g}",
-            at,
-            "size_error",
-        )
+        problem = f"a number is {value}; write one of magnitude at most "
+        raise error(f"{problem}{MAX_MAGNITUDE:g}", at, "size_error")
 
 
-def _declared(function: Function) -> dict[str, Type]:
-    """The names before the body runs, with their types."""
+def _declared(function: Definition) -> dict[str, Type]:
+    """Return the types of the declared names."""
     if function.kind not in INPUTS:
-        raise error(f"the kind is {function.kind!r}; write optimizer or drift", NOWHERE)
+        raise error(f"kind={function.kind!r}; pass 'optimizer' or 'drift'", NOWHERE)
     known = INPUTS[function.kind]
     types: dict[str, Type] = {}
+
+    def declare(name: str, type_: Type, at: Position) -> None:
+        if name in types:
+            raise error(f"{name!r} is declared twice; drop one", at, "name_error")
+        types[name] = type_
+
     for name, at in _inputs_with_positions(function):
         if name not in known:
-            raise error(
-                f"{name!r} is no input of {_article(function.kind)}; "
-                f"{nearest(name, known)}",
-                at,
-                "name_error",
-            )
-        _declare(function, types, name, known[name], at)
+            problem = f"{name!r} is not an input of {_KINDS[function.kind]}; "
+            raise error(problem + nearest(name, known), at, "name_error")
+        declare(name, known[name], at)
     for slot in function.memory:
         _check_own(function, slot.name, slot.at, "a memory slot")
-        _declare(function, types, slot.name, ELEMENTWISE, slot.at)
+        declare(slot.name, ELEMENTWISE, slot.at)
         _check_slot(function, slot)
     for constant in function.constants:
         _check_own(function, constant.name, constant.at, "a constant")
-        _declare(function, types, constant.name, SCALAR, constant.at)
+        declare(constant.name, SCALAR, constant.at)
         _check_number(constant.value, constant.at)
     return types
 
 
-def _inputs_with_positions(function: Function) -> Iterable[tuple[str, Position]]:
+def _inputs_with_positions(function: Definition) -> Iterable[tuple[str, Position]]:
     positions = function.input_positions
     if len(positions) != len(function.inputs):
         # Built by hand, or by dataclasses.replace from one that was read.
@@ -138,127 +128,226 @@ def _inputs_with_positions(function: Function) -> Iterable[tuple[str, Position]]
     return zip(function.inputs, positions, strict=True)
 
 
-def _article(kind: str) -> str:
-    return "an optimizer" if kind == "optimizer" else "a drift"
-
-
-def _declare(
-    function: Function, types: dict[str, Type], name: str, type_: Type, at: Position
-) -> None:
-    if name in types:
-        raise error(f"{name!r} is declared twice; drop one", at, "name_error")
-    types[name] = type_
-
-
-def _check_own(function: Function, name: str, at: Position, what: str) -> None:
-    """Raise unless ``name`` is free to be given to a slot, constant or local."""
+def _check_own(function: Definition, name: str, at: Position, what: str) -> None:
+    """Raise unless ``name`` may name a slot, a constant or a local."""
     if not is_name(name) or name in RESERVED:
-        raise error(f"{name!r} cannot name {what}; choose another", at, "name_error")
+        problem = f"{shorten(name)!r} cannot name {what}; choose another name"
+        raise error(problem, at, "name_error")
     if name in INPUTS[function.kind]:
-        raise error(
-            f"{name!r} is an input of {_article(function.kind)} and cannot name "
-            f"{what}; choose another name, such as {name}_1",
-            at,
-            "name_error",
-        )
+        problem = f"{name!r} is an input of {_KINDS[function.kind]} and cannot name "
+        problem += f"{what}; choose another name, such as {name}_1"
+        raise error(problem, at, "name_error")
 
 
-def _check_slot(function: Function, slot: Memory) -> None:
+def _check_slot(function: Definition, slot: Memory) -> None:
     if function.kind == "drift":
-        raise error(
-            f"a drift keeps no memory; drop {slot.name!r} or write an optimizer",
-            slot.at,
-            "structure_error",
-        )
+        problem = f"a drift keeps no memory; drop {slot.name!r} or write an optimizer"
+        raise error(problem, slot.at, "structure_error")
     _check_number(slot.initial, slot.at)
     if slot.decay is None:
         return
     if not 0 < slot.decay < 1:
-        raise error(
-            f"momentum({slot.decay}) does not decay; write a number between 0 and 1",
-            slot.at,
-            "type_error",
-        )
+        problem = f"momentum({slot.decay}) does not decay; write a number between 0 "
+        raise error(f"{problem}and 1", slot.at, "type_error")
     if "g" not in function.inputs:
-        raise error(
-            f"{slot.name!r} is a momentum of g, which is no input; add g to the inputs",
-            slot.at,
-            "name_error",
-        )
+        problem = f"{slot.name!r} is a momentum of g, which is not declared; add g to "
+        raise error(f"{problem}the inputs", slot.at, "name_error")
 
 
-def _rigid(function: Function) -> dict[str, str]:
-    """Names that the body must not assign, with what to say."""
-    rigid = {c.name: "is a constant; assign another name" for c in function.constants}
-    for slot in function.memory:
-        if slot.decay is not None:
-            rigid[slot.name] = (
-                "is a momentum and follows its own rule; assign another name, or "
-                f"declare: memory {slot.name} = 0"
-            )
-    return rigid
-
-
-def _check_target(
-    function: Function, assignment: Assign, rigid: dict[str, str]
-) -> None:
+def _check_target(function: Definition, assignment: Assign) -> None:
     target, at = assignment.target, assignment.at
     _check_own(function, target, at, "a local")
-    if target in rigid:
-        raise error(f"{target!r} {rigid[target]}", at, "name_error")
+    if any(target == constant.name for constant in function.constants):
+        problem = f"{target!r} is a constant; assign another name"
+        raise error(problem, at, "name_error")
+    for slot in function.memory:
+        if target == slot.name and slot.decay is not None:
+            problem = f"{target!r} is a momentum and follows its own rule; assign "
+            problem += f"another name, or declare: memory {target} = 0"
+            raise error(problem, at, "name_error")
 
 
 def _check_names(
-    function: Function, index: int, expression: Expression, types: dict[str, Type]
+    function: Definition, index: int, expression: Expression, types: dict[str, Type]
 ) -> None:
+    """Raise for a name that the expression of statement ``index`` cannot read."""
     for node, _ in walk(expression):
-        if isinstance(node, Name) and node.name not in types:
-            raise error(_missing(function, index, node, types), node.at, "name_error")
+        if not isinstance(node, Name) or node.name in types:
+            continue
+        name = node.name
+        known = {*types, *INPUTS[function.kind]}
+        problem = f"unknown name {name!r} ({nearest(name, known)}); assign it above, "
+        problem += "or declare it as memory or constant"
+        if name in INPUTS[function.kind]:
+            problem = f"the input {name!r} is not declared; add it to the line: "
+            problem += "inputs ..."
+        for later in function.body[index:]:
+            if later.target == name:
+                problem = f"{name!r} is read before line {later.at[0]} assigns it; "
+                problem += f"move that line up, or declare: memory {name} = 0"
+                break
+        raise error(problem, node.at, "name_error")
 
 
-def _missing(function: Function, index: int, node: Name, types: dict[str, Type]) -> str:
-    name = node.name
-    if name in INPUTS[function.kind]:
-        return f"the input {name!r} is not declared; add it to the line: inputs ..."
-    for assignment in function.body[index:]:
-        if assignment.target == name:
-            return (
-                f"{name!r} is read before line {assignment.at[0]} assigns it; move "
-                f"that line up, or declare: memory {name} = 0"
-            )
-    known = {*types, *INPUTS[function.kind]}
-    return (
-        f"unknown name {name!r} ({nearest(name, known)}); assign it above, or declare "
-        "it as memory or constant"
-    )
+# --------------------------------------------------------------------------- types
+
+Found: TypeAlias = dict[int, tuple[Expression, Type]]
 
 
-def _check_effects(function: Function) -> None:
-    """Raise for whatever could be removed without changing any result."""
-    slots = [slot.name for slot in function.memory]
-    used, live = needed(function.body, function.result, slots)
-    for assignment, is_used in zip(function.body, used, strict=True):
-        if not is_used:
-            raise _unused(f"this value of {assignment.target!r}", assignment.at)
+def infer(
+    node: Expression,
+    known: Mapping[str, Type],
+    *,
+    drift: bool,
+    found: Found | None = None,
+) -> Type:
+    """Infer the type of an expression.
+
+    Args:
+        node: The expression; its names are all in ``known``.
+        known: The type of each name.
+        drift: Whether to refuse functions of a whole tensor.
+        found: Types found before, by node identity, for callers that build a tree
+            bottom up and infer the type at every level.
+
+    Raises:
+        ExpressionError: An operand or an argument has the wrong type.
+    """
+    found = {} if found is None else found
+    if id(node) not in found:
+        # Keeping the node alive keeps its identity from being reused.
+        found[id(node)] = node, _infer(node, known, drift, found)
+    return found[id(node)][1]
+
+
+def _infer(
+    node: Expression, known: Mapping[str, Type], drift: bool, found: Found
+) -> Type:
+    match node:
+        case Number():
+            return SCALAR
+        case Name():
+            return known[node.name]
+    types = [infer(c, known, drift=drift, found=found) for c in children(node)]
+    match node:
+        case Unary():
+            want_boolean(node.operand, types[0], node.operator == "not", node.operator)
+            return types[0]
+        case Binary():
+            return _binary(node, types[0], types[1])
+    return _call(node, types, drift)
+
+
+def want_boolean(node: Expression, found: Type, boolean: bool, where: str) -> None:
+    """Raise unless ``node`` is a condition (``boolean``), or else a number."""
+    if found.boolean == boolean:
+        return
+    shown = shorten(expression_text(node))
+    wanted, given, fix = "number", "condition", f"where({shown}, 1, 0)"
+    if boolean:
+        wanted, given, fix = "condition", "number", f"{shown} != 0"
+    problem = f"{where} needs a {wanted}, but {shown} is a {given}; write {fix}"
+    raise error(problem, node.at, "type_error")
+
+
+def _binary(node: Binary, left: Type, right: Type) -> Type:
+    logical = node.operator in ("and", "or")
+    want_boolean(node.left, left, logical, node.operator)
+    want_boolean(node.right, right, logical, node.operator)
+    boolean = logical or node.operator in COMPARISONS
+    return Type(boolean, left.elementwise or right.elementwise)
+
+
+def _call(node: Call, types: list[Type], drift: bool) -> Type:
+    name, builtin = node.function, FUNCTIONS.get(node.function)
+    if builtin is None:
+        problem = f"unknown function {shorten(name)!r}; {nearest(name, FUNCTIONS)}"
+        raise error(problem, node.at, "name_error")
+    if not builtin.least <= len(types) <= builtin.most:
+        wanted = f"{builtin.least}" + " or more" * (builtin.least < builtin.most)
+        problem = f"{name}(...) has {len(types)} arguments; give it {wanted}"
+        raise error(problem, node.at, "type_error")
+    for index, (argument, type_) in enumerate(zip(node.arguments, types, strict=True)):
+        condition = builtin.rule == "where" and index == 0
+        want_boolean(argument, type_, condition, f"{name}(...)")
+    if builtin.rule in ("reduce", "normalize"):
+        _check_tensor(node, types[0], drift)
+        return SCALAR if builtin.rule == "reduce" else ELEMENTWISE
+    return Type(builtin.rule == "test", any(type_.elementwise for type_ in types))
+
+
+def _check_tensor(node: Call, found: Type, drift: bool) -> None:
+    name = node.function
+    problem = ""
+    if drift:
+        problem = f"{name}(...) reduces a whole tensor, but a drift is a function of "
+        problem += f"one sample; write the drift without {name}"
+    elif not found.elementwise:
+        shown = shorten(expression_text(node.arguments[0]))
+        problem = f"{name}(...) needs a whole tensor, but {shown} is one number; drop "
+        problem += name
+    if problem:
+        raise error(problem, node.at, "shape_error")
+
+
+# -------------------------------------------------------------------------- effects
+
+
+def needed(
+    body: Sequence[Assign], result: Expression, slots: Collection[str]
+) -> tuple[list[bool], frozenset[str]]:
+    """Follow the result backwards through the body, and from step to step.
+
+    Args:
+        body: The assignments, in order.
+        result: What is returned.
+        slots: Names whose last value is carried to the next step.
+
+    Returns:
+        For each assignment whether it influences this or a later result, and the
+        names whose value at the start does.
+    """
+    reads = [names_in(assignment.value) for assignment in body]
+    carried: frozenset[str] = frozenset()
+    while True:
+        live = names_in(result) | carried
+        used = [False] * len(body)
+        for index in range(len(body) - 1, -1, -1):
+            target = body[index].target
+            used[index] = target in live
+            if used[index]:
+                live = (live - {target}) | reads[index]
+        # A slot read at the start keeps its last value alive, one step earlier.
+        grown = carried | (live & frozenset(slots))
+        if grown == carried:
+            return used, live
+        carried = grown
+
+
+def _check_effects(function: Definition) -> None:
+    """Raise for any part whose removal changes no result."""
+    used, live = needed(function.body, function.result, function.slots)
+    parts = [
+        (is_used, f"this value of {assignment.target!r}", assignment.at)
+        for assignment, is_used in zip(function.body, used, strict=True)
+    ]
+    parts += [(s.name in live, f"the memory {s.name!r}", s.at) for s in function.memory]
+    parts += [
+        (c.name in live, f"the constant {c.name!r}", c.at) for c in function.constants
+    ]
+    if any(slot.decay is not None for slot in function.memory):
+        # Momenta read g by themselves.
+        live = live | {"g"}
+    parts += [
+        (name in live, f"the input {name!r}", at)
+        for name, at in _inputs_with_positions(function)
+    ]
+    for counts, part, at in parts:
+        if not counts:
+            problem = f"{part} has no effect on the result; remove it"
+            raise error(problem, at, "name_error")
     assigned = {assignment.target for assignment in function.body}
     for slot in function.memory:
-        if slot.name not in live:
-            raise _unused(f"the memory {slot.name!r}", slot.at)
         if slot.decay is None and slot.name not in assigned:
-            raise error(
-                f"the memory {slot.name!r} is never assigned; declare: constant "
-                f"{slot.name} = ...",
-                slot.at,
-                "structure_error",
-            )
-    for constant in function.constants:
-        if constant.name not in live:
-            raise _unused(f"the constant {constant.name!r}", constant.at)
-    momenta = any(slot.decay is not None for slot in function.memory)
-    for name, at in _inputs_with_positions(function):
-        if name not in live and not (name == "g" and momenta):
-            raise _unused(f"the input {name!r}", at)
-
-
-def _unused(what: str, at: Position) -> ExpressionError:
-    return error(f"{what} has no effect on the result; remove it", at, "name_error")
+            problem = f"the memory {slot.name!r} is never assigned; declare: constant "
+            raise error(f"{problem}{slot.name} = ...", slot.at, "structure_error")

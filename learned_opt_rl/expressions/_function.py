@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from learned_opt_rl.expressions._check import check
-from learned_opt_rl.expressions._latex import latex
+from learned_opt_rl.expressions._check import check, needed
 from learned_opt_rl.expressions._nodes import (
     Assign,
     Constant,
+    Definition,
     Expression,
     Memory,
-    Position,
+    Number,
 )
-from learned_opt_rl.expressions._printer import text
+from learned_opt_rl.expressions._printing import latex, text
+from learned_opt_rl.expressions._vocabulary import INPUTS, Kind
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 
 @dataclasses.dataclass(frozen=True)
-class Function:
-    r"""A closed-form update rule or drift, valid by construction.
+class Function(Definition):
+    r"""An update rule or a drift as an expression, valid by construction.
 
-    Equal functions have equal trees; positions in a source text do not count. It
-    is hashable, so it can be a static argument of ``jax.jit``.
+    Functions with equal trees are equal; positions in a source text do not count. A
+    function is hashable, so it can be a static argument of ``jax.jit``.
 
     Attributes:
         kind: ``"optimizer"`` or ``"drift"``.
         inputs: The inputs it reads, in the order of its text.
-        memory: Its slots of memory; always empty for a drift.
-        constants: Its named numbers, which may be tuned from outside.
+        memory: Its memory slots; always empty for a drift.
+        constants: Its named numbers, which callers may replace.
         body: Its assignments, in order.
-        result: What it returns.
+        result: The expression it returns.
         input_positions: Where the text declares each input, if there is a text.
 
     Raises:
@@ -47,38 +49,28 @@ class Function:
         (True, {'c': 2.0})
     """
 
-    kind: str
-    inputs: tuple[str, ...]
-    memory: tuple[Memory, ...]
-    constants: tuple[Constant, ...]
-    body: tuple[Assign, ...]
-    result: Expression
-    input_positions: tuple[Position, ...] = dataclasses.field(
-        default=(), compare=False, repr=False
-    )
-
     def __post_init__(self) -> None:
         """Raise `ExpressionError` unless the parts make a valid function."""
         check(self)
 
     def to_text(self) -> str:
-        r"""The canonical text, without comments: ``parse(f.to_text()) == f``.
+        r"""Print the canonical text, without comments: ``parse(f.to_text()) == f``.
 
         Returns:
             The text, ending in a line break.
 
         Example:
             >>> from learned_opt_rl.expressions import parse
-            >>> f = parse("optimizer\ninputs lr, g\nreturn ((lr)*(g^(2.0)))")
+            >>> f = parse("optimizer\ninputs lr, g\nreturn ((lr)*(g**(2.0)))")
             >>> print(f.to_text(), end="")
             optimizer
             inputs lr, g
-            return lr * g^2
+            return lr * g**2
         """
         return text(self)
 
     def to_latex(self) -> str:
-        r"""The function as LaTeX, for a card or a page.
+        r"""Print the function as LaTeX, for a card or a page.
 
         Memory slots are updated with an arrow, locals defined with an equals sign.
 
@@ -96,7 +88,7 @@ class Function:
         return latex(self)
 
     def init_constants(self) -> dict[str, float]:
-        r"""The constants of the text, as a pytree of floats to tune.
+        r"""Return the constants of the text, as a pytree of floats to tune.
 
         Returns:
             The value of each constant, by name.
@@ -112,7 +104,7 @@ class Function:
     def init_memory(
         self, shape: tuple[int, ...], dtype: Any = None
     ) -> dict[str, Float[Array, "*shape"]]:
-        """The memory of one leaf before its first step.
+        """Return the memory of one leaf before its first step.
 
         Args:
             shape: The leaf's shape.
@@ -145,22 +137,22 @@ class Function:
 
         Pure JAX: works under ``jit``, ``vmap``, ``grad`` and ``scan``, with any
         argument traced. Arithmetic is in float32, or in the widest dtype of the
-        element-wise inputs and the memory where that is wider.
+        element-wise inputs and the memory if that is wider.
 
         Args:
-            inputs: The declared inputs, by name. Element-wise ones (``p``, ``g``,
+            inputs: The declared inputs, by name. Element-wise inputs (``p``, ``g``,
                 ``rand``; ``r``, ``A``, ``log_r``) have the leaf's shape or are
                 scalars; ``dorm`` may also have the shape of the leaf's last axis.
                 The others are scalars of shape ``()``. Inputs of the kind that the
-                function does not declare are not read, but still tell the shape.
+                function does not declare only set the shape.
             memory: One array of the leaf's shape per slot, from `init_memory` or the
-                step before. May be left out where there are no slots.
+                previous step. Optional for a function without slots.
             constants: Numbers or arrays of shape ``()`` that replace those of the
                 text, by name; any subset.
 
         Returns:
             The output, of the leaf's shape (to be subtracted from the parameters,
-            for an optimiser), and the memory after the step, in the dtypes given.
+            for an optimizer), and the memory after the step, in the dtypes given.
 
         Raises:
             ExpressionError: A name is missing or unknown, or a shape does not fit.
@@ -180,3 +172,52 @@ class Function:
         from learned_opt_rl.expressions import _evaluate
 
         return _evaluate.evaluate(self, inputs, memory or {}, constants or {})
+
+
+# m_0_999 and the like are momenta of decay 0.999, as in the published functions.
+_MOMENTUM = re.compile(r"m_0_([0-9]{1,8})")
+
+
+def function_of(
+    kind: Kind,
+    body: Sequence[Assign],
+    result: Expression,
+    constants: Mapping[str, float] | None = None,
+    slots: Sequence[str] = (),
+) -> Function:
+    """Build a function that declares only what it reads and computes only what counts.
+
+    Args:
+        kind: Its kind.
+        body: Assignments; those without effect are left out.
+        result: The expression it returns.
+        constants: Values of the names that are constants.
+        slots: Names that are memory, starting at 0, if they carry anything over.
+    """
+    used, live = needed(body, result, slots)
+    kept = [a for a, is_used in zip(body, used, strict=True) if is_used]
+    assigned = {assignment.target for assignment in kept}
+    # A slot that is read but never written stays at 0.
+    still = [name for name in slots if name in live and name not in assigned]
+    kept = [*(Assign(name, Number(0.0)) for name in still), *kept]
+    memory = []
+    if kind == "optimizer":
+        momenta = [
+            found for name in sorted(live) if (found := _MOMENTUM.fullmatch(name))
+        ]
+        memory += [Memory(m[0], decay=float(f"0.{m[1]}")) for m in momenta]
+        # Momenta follow g.
+        live = live | {"g"} if momenta else live
+    memory += [Memory(name) for name in slots if name in live and name not in still]
+    return Function(
+        kind=kind,
+        inputs=tuple(name for name in INPUTS[kind] if name in live),
+        memory=tuple(memory),
+        constants=tuple(
+            Constant(name, value)
+            for name, value in (constants or {}).items()
+            if name in live
+        ),
+        body=tuple(kept),
+        result=result,
+    )

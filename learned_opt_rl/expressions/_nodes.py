@@ -1,4 +1,4 @@
-"""The syntax tree: plain frozen values, equal and hashed without their positions."""
+"""The syntax tree: frozen values, compared and hashed without their positions."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,9 +7,13 @@ from typing import TypeAlias
 from learned_opt_rl.errors import ExpressionError
 
 Position: TypeAlias = tuple[int, int]
-"""Line and column, both counted from 1; ``(0, 0)`` for a node no text stands for."""
+"""Line and column, both counted from 1; ``NOWHERE`` for a node without a text."""
 
 NOWHERE: Position = (0, 0)
+
+
+def _position() -> Position:
+    return dataclasses.field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -17,7 +21,7 @@ class Number:
     """A number, finite and not negative (a minus sign is a `Unary`)."""
 
     value: float
-    at: Position = dataclasses.field(default=NOWHERE, compare=False, repr=False)
+    at: Position = _position()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Name:
     """The current value of an input, a memory slot, a constant or a local."""
 
     name: str
-    at: Position = dataclasses.field(default=NOWHERE, compare=False, repr=False)
+    at: Position = _position()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,26 +38,26 @@ class Unary:
 
     operator: str
     operand: "Expression"
-    at: Position = dataclasses.field(default=NOWHERE, compare=False, repr=False)
+    at: Position = _position()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Binary:
-    """``left operator right``; see `BINDING` for the operators."""
+    """``left operator right``, with an operator of ``OPERATORS``."""
 
     operator: str
     left: "Expression"
     right: "Expression"
-    at: Position = dataclasses.field(default=NOWHERE, compare=False, repr=False)
+    at: Position = _position()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
-    """``function(arguments...)``; see the vocabulary for the functions."""
+    """``function(arguments...)``, with a function of ``FUNCTIONS``."""
 
     function: str
     arguments: tuple["Expression", ...]
-    at: Position = dataclasses.field(default=NOWHERE, compare=False, repr=False)
+    at: Position = _position()
 
 
 Expression: TypeAlias = Number | Name | Unary | Binary | Call
@@ -65,21 +69,21 @@ class Assign:
 
     target: str
     value: Expression
-    at: Position = dataclasses.field(default=NOWHERE, compare=False, repr=False)
+    at: Position = _position()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Constant:
-    """A named number that may be tuned from outside.
+    """A named number that callers may replace.
 
     Attributes:
         name: Its name.
-        value: The number the text gives, used unless another is passed.
+        value: Its value unless a call passes another.
     """
 
     name: str
     value: float
-    at: Position = dataclasses.field(default=NOWHERE, compare=False, repr=False)
+    at: Position = _position()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Memory:
 
     Attributes:
         name: Its name.
-        initial: Where it starts.
+        initial: Its value before the first step.
         decay: ``None`` for a slot that the body assigns; ``b`` for a momentum, which
             follows ``b * m + (1 - b) * g`` before the body runs.
     """
@@ -96,27 +100,31 @@ class Memory:
     name: str
     initial: float = 0.0
     decay: float | None = None
-    at: Position = dataclasses.field(default=NOWHERE, compare=False, repr=False)
+    at: Position = _position()
 
 
-COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
-BINDING = {
-    "or": 1,
-    "and": 2,
-    **dict.fromkeys(COMPARISONS, 4),
-    "+": 5,
-    "-": 5,
-    "*": 6,
-    "/": 6,
-    "^": 8,
-}
-"""How tightly each binary operator binds; ``^`` groups to the right."""
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """The parts of a function, unchecked; `Function` documents them."""
 
-UNARY_BINDING = {"not": 3, "-": 7}
+    kind: str
+    inputs: tuple[str, ...]
+    memory: tuple[Memory, ...]
+    constants: tuple[Constant, ...]
+    body: tuple[Assign, ...]
+    result: Expression
+    input_positions: tuple[Position, ...] = dataclasses.field(
+        default=(), compare=False, repr=False
+    )
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The names of all memory slots."""
+        return tuple(slot.name for slot in self.memory)
 
 
 def children(expression: Expression) -> tuple[Expression, ...]:
-    """The direct operands of a node."""
+    """Return the direct operands of a node."""
     match expression:
         case Unary():
             return (expression.operand,)
@@ -128,7 +136,7 @@ def children(expression: Expression) -> tuple[Expression, ...]:
 
 
 def walk(expression: Expression) -> Iterator[tuple[Expression, int]]:
-    """Every node with its depth (the root has 1), without recursion."""
+    """Yield every node with its depth (the root has 1), without recursion."""
     pending = [(expression, 1)]
     while pending:
         node, depth = pending.pop()
@@ -137,13 +145,18 @@ def walk(expression: Expression) -> Iterator[tuple[Expression, int]]:
 
 
 def names_in(expression: Expression) -> frozenset[str]:
-    """The names an expression reads."""
+    """Return the names that an expression reads."""
     return frozenset(n.name for n, _ in walk(expression) if isinstance(n, Name))
+
+
+def shorten(shown: str) -> str:
+    """Cut a text of any length to what fits into a message."""
+    return shown if len(shown) <= 40 else shown[:37] + "..."
 
 
 def error(
     problem: str, at: Position, category: str = "syntax_error"
 ) -> ExpressionError:
-    """An `ExpressionError` at a position, or at none where it is `NOWHERE`."""
+    """Build an `ExpressionError` at a position, or without one for ``NOWHERE``."""
     line, column = at if at != NOWHERE else (None, None)
     return ExpressionError(problem, line, column, category)

@@ -1,24 +1,34 @@
-"""What a function may read and call: the inputs of each kind, and the functions."""
+"""The vocabulary: one table each of limits, inputs, operators and functions.
 
+The reader, the checker, the evaluator, the printers and the importers all read these
+tables. To add a function, add a row to ``FUNCTIONS``; where one jax function does not
+compute it, add its implementation to ``_evaluate`` as well.
+"""
+
+import ast
 import difflib
+import keyword
 import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["optimizer", "drift"]
 
+# With these limits any text is read, checked and printed in well under a second. The
+# longest published function has 24 lines and about 100 operations and operands.
 MAX_CHARACTERS = 16 * 1024
 MAX_NODES = 2048
 MAX_DEPTH = 64
 MAX_MEMORY = 32
 MAX_NAME = 64
 MAX_DIGITS = 40
+# Squares of numbers up to here are still finite in float32.
 MAX_MAGNITUDE = 1e12
 MAX_ARGUMENTS = 16
 
 
 class Type(NamedTuple):
-    """What a value is.
+    """The type of a value.
 
     Attributes:
         boolean: A condition rather than a real number.
@@ -34,20 +44,56 @@ ELEMENTWISE = Type(boolean=False, elementwise=True)
 
 INPUTS: dict[str, dict[str, Type]] = {
     "optimizer": {
-        "p": ELEMENTWISE,
-        "g": ELEMENTWISE,
-        "dorm": ELEMENTWISE,
-        "rand": ELEMENTWISE,
-        "t_p": SCALAR,
-        "b_p": SCALAR,
-        "l_p": SCALAR,
-        "lr": SCALAR,
-        "iteration": SCALAR,
+        **dict.fromkeys(("p", "g", "dorm", "rand"), ELEMENTWISE),
+        **dict.fromkeys(("t_p", "b_p", "l_p", "lr", "iteration"), SCALAR),
     },
-    "drift": {"r": ELEMENTWISE, "A": ELEMENTWISE, "log_r": ELEMENTWISE},
+    "drift": dict.fromkeys(("r", "A", "log_r"), ELEMENTWISE),
+}
+"""By kind, the inputs that a function may declare."""
+
+
+class Operator(NamedTuple):
+    """One operator.
+
+    Attributes:
+        syntax: Its class in Python's syntax tree.
+        binding: Its precedence; higher binds tighter. ``**`` groups to the right.
+        jax: The function of ``jax.numpy`` that computes it.
+        latex: Its sign in LaTeX; empty where the printer has a form of its own.
+    """
+
+    syntax: type[ast.AST]
+    binding: int
+    jax: str
+    latex: str = ""
+
+
+OPERATORS: dict[str, Operator] = {
+    "or": Operator(ast.Or, 1, "logical_or", r"\lor"),
+    "and": Operator(ast.And, 2, "logical_and", r"\land"),
+    "<": Operator(ast.Lt, 4, "less", "<"),
+    "<=": Operator(ast.LtE, 4, "less_equal", r"\le"),
+    ">": Operator(ast.Gt, 4, "greater", ">"),
+    ">=": Operator(ast.GtE, 4, "greater_equal", r"\ge"),
+    "==": Operator(ast.Eq, 4, "equal", "="),
+    "!=": Operator(ast.NotEq, 4, "not_equal", r"\ne"),
+    "+": Operator(ast.Add, 5, "add", "+"),
+    "-": Operator(ast.Sub, 5, "subtract", "-"),
+    "*": Operator(ast.Mult, 6, "multiply"),
+    "/": Operator(ast.Div, 6, "divide"),
+    "**": Operator(ast.Pow, 8, "power"),
+}
+UNARY_OPERATORS: dict[str, Operator] = {
+    "not": Operator(ast.Not, 3, "logical_not", r"\lnot "),
+    "-": Operator(ast.USub, 7, "negative", "-"),
+}
+LOGICAL = ("and", "or", "not")
+COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
+SYMBOLS = {
+    row.syntax: symbol for symbol, row in [*OPERATORS.items(), *UNARY_OPERATORS.items()]
 }
 
-Rule: TypeAlias = Literal["map", "test", "where", "reduce", "normalise"]
+Rule: TypeAlias = Literal["map", "test", "where", "reduce", "normalize"]
 
 
 class Builtin(NamedTuple):
@@ -55,102 +101,118 @@ class Builtin(NamedTuple):
 
     Attributes:
         rule: How it is typed. ``"map"``: numbers to a number, per element;
-            ``"test"``: a number to a condition; ``"where"``: condition and two
-            numbers; ``"reduce"``: a whole tensor to one number; ``"normalise"``: a
+            ``"test"``: a number to a condition; ``"where"``: a condition and two
+            numbers; ``"reduce"``: a whole tensor to one number; ``"normalize"``: a
             whole tensor to a tensor.
         latex: Its LaTeX, with ``#1``, ``#2`` for the arguments and ``#*`` for all.
-        least: Smallest number of arguments.
-        most: Largest number of arguments.
+        jax: Paths below ``jax``. The first computes the function, unless
+            ``_evaluate`` has an implementation of its own; Python proposals may call
+            any of them.
+        least: The smallest number of arguments.
+        most: The largest number of arguments.
     """
 
     rule: Rule
     latex: str
+    jax: tuple[str, ...] = ()
     least: int = 1
     most: int = 1
 
 
-def _named(name: str) -> str:
-    return rf"\operatorname{{{name}}}\left(#*\right)"
+def _row(
+    rule: Rule, latex: str, jax: str = "", least: int = 1, most: int | None = None
+) -> Builtin:
+    """Build a row; LaTeX without ``#`` is a name to call with all arguments."""
+    if "#" not in latex:
+        name = latex if latex[0] == "\\" else rf"\operatorname{{{latex}}}"
+        latex = rf"{name}\left(#*\right)"
+    return Builtin(rule, latex, tuple(jax.split()), least, most or least)
 
 
-_MAPS = {
-    **{
-        name: Builtin("map", rf"\{name}\left(#*\right)")
-        for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "arctan", "log")
-    },
-    **{
-        name: Builtin("map", _named(name))
-        for name in ("relu", "sigmoid", "softplus", "silu", "elu", "gelu", "erf")
-    },
-    "leaky_relu": Builtin("map", _named("leakyrelu")),
-    "exp": Builtin("map", r"\exp\left(#1\right)"),
-    "expm1": Builtin("map", r"\left(\exp\left(#1\right) - 1\right)"),
-    "log1p": Builtin("map", r"\log\left(1 + #1\right)"),
-    "log2": Builtin("map", r"\log_{2}\left(#1\right)"),
-    "log10": Builtin("map", r"\log_{10}\left(#1\right)"),
-    "sqrt": Builtin("map", r"\sqrt{#1}"),
-    "rsqrt": Builtin("map", r"\frac{1}{\sqrt{#1}}"),
-    "cbrt": Builtin("map", r"\sqrt[3]{#1}"),
-    "square": Builtin("map", r"\left(#1\right)^{2}"),
-    "abs": Builtin("map", r"\left\lvert #1 \right\rvert"),
-    "sign": Builtin("map", _named("sgn")),
-    "floor": Builtin("map", r"\left\lfloor #1 \right\rfloor"),
-    "ceil": Builtin("map", r"\left\lceil #1 \right\rceil"),
-    "round": Builtin("map", _named("round")),
-    "stop_gradient": Builtin("map", _named("stopgradient")),
-    "min": Builtin("map", r"\min\left(#*\right)", 2, MAX_ARGUMENTS),
-    "max": Builtin("map", r"\max\left(#*\right)", 2, MAX_ARGUMENTS),
-    "clip": Builtin("map", _named("clip"), 3, 3),
-    "nan_to_num": Builtin("map", _named("nantonum"), 4, 4),
-}
-_REDUCTIONS = {
-    "norm": Builtin("reduce", r"\left\lVert #1 \right\rVert_{2}"),
-    "mean": Builtin("reduce", _named("mean")),
-    "sum": Builtin("reduce", _named("sum")),
-    "variance": Builtin("reduce", _named("var")),
-    "std": Builtin("reduce", _named("std")),
-    "median": Builtin("reduce", _named("median")),
-    "max_all": Builtin("reduce", r"\max_{i}\left(#1\right)"),
-    "min_all": Builtin("reduce", r"\min_{i}\left(#1\right)"),
-    "size": Builtin("reduce", _named("size")),
-}
 FUNCTIONS: dict[str, Builtin] = {
-    **_MAPS,
-    "isnan": Builtin("test", _named("isnan")),
-    "isfinite": Builtin("test", _named("isfinite")),
-    "where": Builtin(
+    "sin": _row("map", r"\sin", "numpy.sin lax.sin"),
+    "cos": _row("map", r"\cos", "numpy.cos lax.cos"),
+    "tan": _row("map", r"\tan", "numpy.tan lax.tan"),
+    "sinh": _row("map", r"\sinh", "numpy.sinh"),
+    "cosh": _row("map", r"\cosh", "numpy.cosh"),
+    "tanh": _row("map", r"\tanh", "numpy.tanh lax.tanh nn.tanh"),
+    "arctan": _row("map", r"\arctan", "numpy.arctan"),
+    "exp": _row("map", r"\exp\left(#1\right)", "numpy.exp lax.exp"),
+    "expm1": _row(
+        "map", r"\left(\exp\left(#1\right) - 1\right)", "numpy.expm1 lax.expm1"
+    ),
+    "log": _row("map", r"\log", "numpy.log lax.log"),
+    "log1p": _row("map", r"\log\left(1 + #1\right)", "numpy.log1p lax.log1p"),
+    "log2": _row("map", r"\log_{2}\left(#1\right)", "numpy.log2"),
+    "log10": _row("map", r"\log_{10}\left(#1\right)", "numpy.log10"),
+    "sqrt": _row("map", r"\sqrt{#1}", "numpy.sqrt lax.sqrt"),
+    "rsqrt": _row("map", r"\frac{1}{\sqrt{#1}}", "lax.rsqrt"),
+    "cbrt": _row("map", r"\sqrt[3]{#1}", "numpy.cbrt lax.cbrt"),
+    "square": _row("map", r"\left(#1\right)^{2}", "numpy.square lax.square"),
+    "abs": _row(
+        "map", r"\left\lvert #1 \right\rvert", "numpy.abs numpy.absolute lax.abs"
+    ),
+    "sign": _row("map", "sgn", "numpy.sign lax.sign"),
+    "floor": _row("map", r"\left\lfloor #1 \right\rfloor", "numpy.floor lax.floor"),
+    "ceil": _row("map", r"\left\lceil #1 \right\rceil", "numpy.ceil lax.ceil"),
+    "round": _row("map", "round", "numpy.round"),
+    "relu": _row("map", "relu", "nn.relu"),
+    "sigmoid": _row("map", "sigmoid", "nn.sigmoid"),
+    "softplus": _row("map", "softplus", "nn.softplus"),
+    "silu": _row("map", "silu", "nn.silu nn.swish"),
+    "elu": _row("map", "elu", "nn.elu"),
+    "gelu": _row("map", "gelu", "nn.gelu"),
+    "leaky_relu": _row("map", "leakyrelu", "nn.leaky_relu"),
+    "erf": _row("map", "erf", "lax.erf scipy.special.erf"),
+    "stop_gradient": _row("map", "stopgradient", "lax.stop_gradient"),
+    "min": _row("map", r"\min", "numpy.minimum lax.min", 2, MAX_ARGUMENTS),
+    "max": _row("map", r"\max", "numpy.maximum lax.max", 2, MAX_ARGUMENTS),
+    "clip": _row("map", "clip", "numpy.clip lax.clamp", 3),
+    "nan_to_num": _row("map", "nantonum", "numpy.nan_to_num", 4),
+    "isnan": _row("test", "isnan", "numpy.isnan"),
+    "isfinite": _row("test", "isfinite", "numpy.isfinite"),
+    "where": _row(
         "where",
         r"\begin{cases} #2 & \text{if } #1 \\ #3 & \text{otherwise} \end{cases}",
-        3,
+        "numpy.where lax.select",
         3,
     ),
-    **_REDUCTIONS,
-    "rms_normalise": Builtin("normalise", _named("rms")),
+    "norm": _row("reduce", r"\left\lVert #1 \right\rVert_{2}", "numpy.linalg.norm"),
+    "mean": _row("reduce", "mean", "numpy.mean"),
+    "sum": _row("reduce", "sum", "numpy.sum"),
+    "variance": _row("reduce", "var", "numpy.var"),
+    "std": _row("reduce", "std", "numpy.std"),
+    "median": _row("reduce", "median", "numpy.median"),
+    "max_all": _row("reduce", r"\max_{i}\left(#1\right)", "numpy.max numpy.amax"),
+    "min_all": _row("reduce", r"\min_{i}\left(#1\right)", "numpy.min numpy.amin"),
+    "size": _row("reduce", "size"),
+    "rms_normalize": _row("normalize", "rms"),
 }
 """Every function, by name. ``clip(x, low, high)``, ``where(condition, a, b)`` and
 ``nan_to_num(x, nan, above, below)`` take their arguments in this order; ``min`` and
 ``max`` take two or more."""
 
-STATEMENTS = ("inputs", "memory", "constant", "return")
+DECLARATIONS = ("inputs", "memory", "constant")
 RESERVED = frozenset(
-    {*FUNCTIONS, *STATEMENTS, *INPUTS, "momentum", "and", "or", "not", "true", "false"}
+    {*FUNCTIONS, *DECLARATIONS, *INPUTS, "momentum", "true", "false", *keyword.kwlist}
 )
+"""Words that cannot be the name of a memory slot, a constant or a local."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` has the form of a name (it may still be reserved)."""
+    """Return whether ``text`` has the form of a name (it may still be reserved)."""
     return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A clause that offers the known names closest to ``name``, or all if few."""
+    """Return a clause that offers the closest known names, or all if few."""
     known = sorted(known)
     few = 12
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(close) + "?"
     if len(known) > few:
-        return f"none of the {len(known)} known is like it"
+        return f"none of the {len(known)} known names is similar"
     return "known here: " + (", ".join(known) if known else "nothing yet")

@@ -201,7 +201,7 @@ def drift(
     Example:
         >>> import jax.numpy as jnp
         >>> from learned_opt_rl import discovered
-        >>> d = discovered.drift("drift\ninputs r, A\nreturn (r - 1)^2 * abs(A)")
+        >>> d = discovered.drift("drift\ninputs r, A\nreturn (r - 1)**2 * abs(A)")
         >>> d(jnp.array([1.0, 2.0]), jnp.ones(2)).tolist()
         [0.0, 1.0]
     """

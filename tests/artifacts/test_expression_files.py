@@ -14,7 +14,7 @@ from learned_opt_rl.errors import ExpressionError, WeightsError
 from tests.artifact_files import card_data
 
 TEXT = "optimizer\ninputs g\nconstant a = 0.5\nconstant b = -2\nreturn a * g + b\n"
-DRIFT = "drift\ninputs r\nreturn (r - 1)^2\n"
+DRIFT = "drift\ninputs r\nreturn (r - 1)**2\n"
 
 
 def load(folder: pathlib.Path, content: str | bytes, **changes: Any) -> Artifact:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learned_opt_rl import expressions
+from learned_opt_rl.expressions._syntax import NOT_RUN
 from learned_opt_rl.artifacts.artifact import Artifact
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.artifacts.registry import Entry, bundled_root, load_entry
@@ -55,6 +56,8 @@ class Watch:
         sys.addaudithook(self._note)
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "compile" and arguments[1] == NOT_RUN:
+            return  # ast.parse reports this too; running the result reports "exec"
         if self.on and event in RUNNING:
             self.seen.append(f"{event} {arguments!r}")
 
@@ -195,7 +198,7 @@ def damaged(draw: st.DrawFn, originals: st.SearchStrategy[bytes]) -> bytes:
 INSERTED = st.one_of(
     st.binary(max_size=8),
     st.sampled_from([b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\0"]),
-    st.sampled_from([b" return g ", b"\nmemory m = 0\n", b" optimizer ", b" p^g^g "]),
+    st.sampled_from([b" return g ", b"\nmemory m = 0\n", b" optimizer ", b" p**g**g "]),
     st.sampled_from([b"__import__('os').system('false')", b"g.__class__", b"eval(g)"]),
     st.sampled_from([b"lambda: g", b"exec('1')", b"import os\n", b"__builtins__"]),
     st.sampled_from([b"(" * 500, b"-" * 500, b"9" * 500, b"1e999", b"[" * 500]),

@@ -4,9 +4,8 @@ import re
 
 from hypothesis import strategies as st
 
-from learned_opt_rl.expressions._declarations import function_of
+from learned_opt_rl.expressions._function import function_of
 from learned_opt_rl.expressions._nodes import (
-    COMPARISONS,
     Assign,
     Binary,
     Call,
@@ -14,11 +13,16 @@ from learned_opt_rl.expressions._nodes import (
     Number,
     Unary,
 )
-from learned_opt_rl.expressions._vocabulary import FUNCTIONS, INPUTS, RESERVED
+from learned_opt_rl.expressions._vocabulary import (
+    COMPARISONS,
+    FUNCTIONS,
+    INPUTS,
+    RESERVED,
+)
 from tests.expressions import proposals, published
 
 REAL = [name for name, b in FUNCTIONS.items() if b.rule == "map"]
-TENSOR = [name for name, b in FUNCTIONS.items() if b.rule in ("reduce", "normalise")]
+TENSOR = [name for name, b in FUNCTIONS.items() if b.rule in ("reduce", "normalize")]
 TENSOR_INPUTS = {"optimizer": ("p", "g", "dorm", "rand"), "drift": ("r", "A", "log_r")}
 
 numbers = st.one_of(
@@ -39,7 +43,7 @@ def reals(draw, kind, names, depth):
     if choice == 2:
         return Unary("-", draw(below))
     if choice <= 6:
-        operator = draw(st.sampled_from("+-*/^"))
+        operator = draw(st.sampled_from(["+", "-", "*", "/", "**"]))
         return Binary(operator, draw(below), draw(below))
     if choice == 7:
         condition = draw(conditions(kind, names, depth - 1))

@@ -155,7 +155,7 @@ def test_open_symbolic_minatar_with_the_training_proportion(golden):
     """Its features are the file's, row by row, as its t_p is a number per row."""
     arrays = fields(golden, "open_symbolic_minatar")
     text = re.sub(
-        "rms_normalise(.*)", "g", published.source("open_symbolic_minatar_if_t_p")
+        r"rms_normalize\(.*\)", "g", published.source("open_symbolic_minatar_if_t_p")
     )
     text = re.sub("^(log_g|log_m|sgn_m) = .*\n", "", text, flags=re.M)
     text = text.replace("inputs g, rand, t_p", "inputs g, p, dorm, rand, t_p")

@@ -52,7 +52,7 @@ def test_variables_are_expressions():
         "drift\ninputs r, A, log_r\nx1 = r - 1\nreturn log_r + A * x1 + A\n"
     )
     f = from_pysr(
-        "x1 - x0", ("sign(m_0_99)", "rms_normalise(log(abs(m_0_999) + 1e-13))")
+        "x1 - x0", ("sign(m_0_99)", "rms_normalize(log(abs(m_0_999) + 1e-13))")
     )
     assert [slot.decay for slot in f.memory] == [0.99, 0.999]
     assert f.inputs == ("g",)
@@ -79,19 +79,19 @@ def test_a_constant_has_the_shape_of_the_leaf():
         (
             "x0 > 1",
             ("g",),
-            "line 1, column 4: '>' is no operator of an expression here",
+            "line 1, column 1: '>' is not an operator here",
         ),
-        ("x0 and x0", ("g",), "'and' is no operator"),
-        ("not x0", ("g",), "'not' is no operator"),
-        ("x0 x0", ("g",), "found 'x0'; expected an operator"),
-        ("x0\nx0", ("g",), "expected the end of the expression"),
-        ("min(x0)", ("g",), r"min(...) has 1 arguments; it takes 2 or more"),
+        ("x0 and x0", ("g",), "'and' is not an operator"),
+        ("not x0", ("g",), "'not' is not an operator"),
+        ("x0 x0", ("g",), "invalid syntax at 'x0'"),
+        ("x0\nx0", ("g",), "this is not one expression"),
+        ("min(x0)", ("g",), r"min(...) has 1 arguments; give it 2 or more"),
         ("neg(x0, x0)", ("g",), "unknown function 'neg'"),
-        ("__import__('os')", ("g",), "unexpected character '_'"),
-        ("", ("g",), "expected a number, a name"),
+        ("__import__('os')", ("g",), "there are no strings"),
+        ("", ("g",), "this is not one expression"),
         ("x0", ("g +",), "variables[0] = 'g +': line 1"),
         ("x0", ("w",), "unknown name 'w'"),
-        ("x0" + " + x0" * 100, ("g",), "more than 64 operations deep; search for a sm"),
+        ("x0" + " + x0" * 100, ("g",), "nested more than 64 levels deep; write less"),
     ],
 )
 def test_errors(expression, variables, message):

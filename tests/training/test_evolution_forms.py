@@ -14,7 +14,7 @@ from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, preset
 from learned_opt_rl.training.evolution.learned import Learned, file_digest
 
 _SIGN = "optimizer\ninputs g\nconstant step = 0.5\nreturn step * sign(g)"
-_DRIFT = "drift\ninputs r, A\nconstant k = 2\nreturn k * abs(A) * (r - 1)^2"
+_DRIFT = "drift\ninputs r, A\nconstant k = 2\nreturn k * abs(A) * (r - 1)**2"
 _TINY = {"num_envs": 4, "num_steps": 8, "minibatches": 2, "epochs": 1, "hidden": (4,)}
 
 

@@ -46,10 +46,10 @@ inputs g, lr, t_p
 memory m = momentum(0.9)
 constant step = 0.25
 constant power = 2
-return lr * step * m * (1 - t_p)^power
+return lr * step * m * (1 - t_p)**power
 """
 DRIFT = (
-    "drift\ninputs r, A\nconstant eps = 0.2\nreturn relu((r - 1)^2 - eps) * abs(A)\n"
+    "drift\ninputs r, A\nconstant eps = 0.2\nreturn relu((r - 1)**2 - eps) * abs(A)\n"
 )
 
 

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 
-from learned_opt_rl.expressions._declarations import function_of
-from learned_opt_rl.expressions._function import Function
+from learned_opt_rl.errors import ExpressionError
+from learned_opt_rl.expressions._function import Function, function_of
 from learned_opt_rl.expressions._nodes import (
     Assign,
     Binary,
@@ -17,20 +17,20 @@ from learned_opt_rl.expressions._nodes import (
     error,
     walk,
 )
-from learned_opt_rl.expressions._parser import parse_expression
-from learned_opt_rl.expressions._vocabulary import MAX_DEPTH, Kind, nearest
+from learned_opt_rl.expressions._parse import parse_expression
+from learned_opt_rl.expressions._vocabulary import FUNCTIONS, INPUTS, Kind, nearest
 
-_VARIABLE = re.compile(r"x([0-9]{1,4})")
-_SAME = ("sin", "cos", "tan", "exp", "log", "tanh", "sinh", "cosh", "sqrt", "square")
-_SAME += ("abs", "sign", "relu", "min", "max")
+_VARIABLE = re.compile(r"x(0|[1-9][0-9]{0,3})")
+_ARITHMETIC = ("+", "-", "*", "/", "**")
+# SymPy's and Julia's names for functions that the language has under another.
 _RENAMED = {"Abs": "abs", "Min": "min", "Max": "max", "fmin": "min", "fmax": "max"}
-_RENAMED |= {"log1p": "log1p", "expm1": "expm1", "cbrt": "cbrt"}
+_RENAMED |= {"atan": "arctan", "ceiling": "ceil"}
+_KNOWN = {name: name for name, row in FUNCTIONS.items() if row.rule == "map"} | _RENAMED
 _REWRITTEN: dict[str, Callable[[Expression, Position], Expression]] = {
     "neg": lambda x, at: Unary("-", x, at),
     "inv": lambda x, at: Binary("/", Number(1.0, at), x, at),
-    "cube": lambda x, at: Binary("^", x, Number(3.0, at), at),
+    "cube": lambda x, at: Binary("**", x, Number(3.0, at), at),
 }
-_KNOWN = {**{name: name for name in _SAME}, **_RENAMED}
 
 
 def from_pysr(
@@ -39,14 +39,15 @@ def from_pysr(
     """Turn an expression over ``x0``, ``x1``, ... into a function.
 
     Args:
-        expression: What PySR (or SymPy) prints, such as ``"tanh(x0 * 2.0) - x1"``.
-        variables: What ``x0``, ``x1``, ... stand for, in order: expressions of this
+        expression: The string that PySR (or SymPy) prints, such as
+            ``"tanh(x0 * 2.0) - x1"``; powers are ``^`` or ``**``.
+        variables: The meaning of ``x0``, ``x1``, ... in order: expressions of this
             language over the inputs of ``kind``, such as ``"r - 1"``. For an
-            optimizer, ``m_0_9`` and its like are momenta.
+            optimizer, ``m_0_9`` and the like are momenta.
         kind: ``"optimizer"`` or ``"drift"``.
 
     Returns:
-        A function that declares just what it needs. A constant expression gives a
+        A function that declares only what it needs. A constant expression gives a
         constant function, whose output is spread over the leaf.
 
     Raises:
@@ -57,21 +58,33 @@ def from_pysr(
         SymbolicRegression.jl".
 
     Example:
-        >>> f = from_pysr("tanh(x0 * -1.5) + square(x1)", ["g", "rms_normalise(p)"])
+        >>> f = from_pysr("tanh(x0 * -1.5) + square(x1)", ["g", "rms_normalize(p)"])
         >>> print(f.to_text(), end="")
         optimizer
         inputs p, g
-        x1 = rms_normalise(p)
+        x1 = rms_normalize(p)
         return tanh(g * -1.5) + square(x1)
     """
-    _check_kind(kind)
-    # Julia prints ^, SymPy **. The blank keeps the columns.
-    tree = parse_expression(expression.replace("**", "^ "))
-    _check_depth(tree)
-    indices = sorted(_indices(tree, len(variables)))
+    if kind not in INPUTS:
+        raise error(f"kind={kind!r}; pass 'optimizer' or 'drift'", (0, 0), "call_error")
+    try:
+        # Julia prints ^ for a power, Python has ** only.
+        return _converted(expression.replace("^", "**"), variables, kind)
+    except ExpressionError as problem:
+        if problem.line is None or "^" not in expression:
+            raise
+        line = expression.split("\n")[problem.line - 1]
+        before = [i for i, c in enumerate(line, 1) for _ in range(1 + (c == "^"))]
+        column = (before + [len(line) + 1])[min(problem.column or 1, len(before)) - 1]
+        at = (problem.line, column)
+        raise error(problem.problem, at, problem.category) from None
+
+
+def _converted(expression: str, variables: Sequence[str], kind: Kind) -> Function:
+    tree = parse_expression(expression)
     bindings: dict[str, str] = {}
     body: list[Assign] = []
-    for index in indices:
+    for index in sorted(_indices(tree, len(variables))):
         meaning = _variable(index, variables[index])
         if isinstance(meaning, Name):
             bindings[f"x{index}"] = meaning.name
@@ -81,35 +94,17 @@ def from_pysr(
     return function_of(kind, body, _convert(tree, bindings))
 
 
-def _check_kind(kind: str) -> None:
-    if kind not in ("optimizer", "drift"):
-        raise error(f"kind={kind!r}; pass 'optimizer' or 'drift'", (0, 0), "call_error")
-
-
-def _check_depth(tree: Expression) -> None:
-    if max(depth for _, depth in walk(tree)) > MAX_DEPTH:
-        raise error(
-            f"the expression is more than {MAX_DEPTH} operations deep; search for a "
-            "smaller one",
-            tree.at,
-            "size_error",
-        )
-
-
 def _indices(tree: Expression, count: int) -> set[int]:
-    """The variables an expression reads, checked."""
+    """Return the indices of the variables that an expression reads."""
     found = set()
     for node, _ in walk(tree):
         if not isinstance(node, Name):
             continue
         match = _VARIABLE.fullmatch(node.name)
-        if match is None or int(match[1]) >= count or node.name != f"x{int(match[1])}":
+        if match is None or int(match[1]) >= count:
             wanted = f"x0 to x{count - 1}" if count else "none"
-            raise error(
-                f"unknown variable {node.name!r}; the variables are {wanted}",
-                node.at,
-                "name_error",
-            )
+            problem = f"unknown variable {node.name!r}; the variables are {wanted}"
+            raise error(problem, node.at, "name_error")
         found.add(int(match[1]))
     return found
 
@@ -117,10 +112,9 @@ def _indices(tree: Expression, count: int) -> set[int]:
 def _variable(index: int, text: str) -> Expression:
     try:
         return parse_expression(text)
-    except ValueError as problem:
-        raise error(
-            f"variables[{index}] = {text!r}: {problem}", (0, 0), "call_error"
-        ) from None
+    except ExpressionError as problem:
+        message = f"variables[{index}] = {text!r}: {problem}"
+        raise error(message, (0, 0), "call_error") from None
 
 
 def _convert(node: Expression, bindings: dict[str, str]) -> Expression:
@@ -129,29 +123,22 @@ def _convert(node: Expression, bindings: dict[str, str]) -> Expression:
             return Name(bindings[node.name], node.at)
         case Unary(operator="-"):
             return Unary("-", _convert(node.operand, bindings), node.at)
-        case Binary(operator="+" | "-" | "*" | "/" | "^"):
+        case Binary() if node.operator in _ARITHMETIC:
             left, right = _convert(node.left, bindings), _convert(node.right, bindings)
             return Binary(node.operator, left, right, node.at)
         case Call():
-            arguments = [_convert(a, bindings) for a in node.arguments]
-            return _call(node, arguments)
+            return _call(node, [_convert(a, bindings) for a in node.arguments])
         case Number():
             return node
-    raise error(
-        f"{node.operator!r} is no operator of an expression here; write + - * / ^",
-        node.at,
-        "forbidden_syntax",
-    )
+    problem = f"{node.operator!r} is not an operator here; write + - * / or ^"
+    raise error(problem, node.at, "forbidden_syntax")
 
 
 def _call(node: Call, arguments: list[Expression]) -> Expression:
     if node.function in _REWRITTEN and len(arguments) == 1:
         return _REWRITTEN[node.function](arguments[0], node.at)
     if node.function not in _KNOWN:
-        raise error(
-            f"unknown function {node.function!r}; "
-            f"{nearest(node.function, {*_KNOWN, *_REWRITTEN})}",
-            node.at,
-            "name_error",
-        )
+        hint = nearest(node.function, {*_KNOWN, *_REWRITTEN})
+        problem = f"unknown function {node.function!r}; {hint}"
+        raise error(problem, node.at, "name_error")
     return Call(_KNOWN[node.function], tuple(arguments), node.at)

@@ -1,0 +1,277 @@
+"""Python's parser as the only grammar: guarded, and reduced to our operators.
+
+Every text, stored, proposed or printed by a search, passes through `python_tree`, which
+bounds the text before ``ast.parse`` sees it and the tree before anything recurses into
+it. Nothing is compiled or executed.
+"""
+
+import ast
+import re
+import warnings
+from collections.abc import Mapping
+
+from learned_opt_rl.errors import ExpressionError
+from learned_opt_rl.expressions._nodes import (
+    Binary,
+    Call,
+    Expression,
+    Name,
+    Number,
+    Position,
+    Unary,
+    error,
+    shorten,
+)
+from learned_opt_rl.expressions._vocabulary import (
+    DECLARATIONS,
+    FUNCTIONS,
+    MAX_ARGUMENTS,
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    MAX_DIGITS,
+    MAX_MAGNITUDE,
+    MAX_NAME,
+    SYMBOLS,
+    nearest,
+)
+
+NOT_RUN = "<syntax only>"
+"""The file name that Python's audit events report for a text that is only parsed."""
+
+_LONG_NUMBER = re.compile(rf"[0-9][0-9_]{{{MAX_DIGITS}}}")
+_BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
+# Around an expression of the deepest kind there are a module, a function or a
+# statement and, at the bottom, an operator or the context of a name.
+_TREE_DEPTH = MAX_DEPTH + 4
+
+
+def place(node: ast.AST) -> Position:
+    """Return where a node begins, both counted from 1."""
+    return getattr(node, "lineno", 1), getattr(node, "col_offset", 0) + 1
+
+
+def python_tree(source: str) -> ast.Module:
+    """Parse Python syntax within the limits; execute nothing.
+
+    Raises:
+        ExpressionError: ``source`` is too long, too deep or not valid Python.
+    """
+    check_length(source)
+    _check_brackets(source)
+    digits = _LONG_NUMBER.search(source)
+    if digits:
+        line = source.count("\n", 0, digits.start()) + 1
+        column = digits.start() - source.rfind("\n", 0, digits.start())
+        problem = f"a number has more than {MAX_DIGITS} digits; write as in 1.5e-8"
+        raise error(problem, (line, column), "size_error")
+    try:
+        with warnings.catch_warnings():
+            # Python warns of odd literals, which are refused or harmless here.
+            warnings.simplefilter("ignore")
+            module = ast.parse(source, NOT_RUN)
+    except SyntaxError as problem:
+        at = (problem.lineno or 1, max(problem.offset or 1, 1))
+        raise error(f"this is not valid Python: {problem.msg}", at) from None
+    except ValueError as problem:
+        # Null bytes, lone surrogates, integers of thousands of digits.
+        raise error(f"this is not valid Python: {problem}", (1, 1)) from None
+    except (RecursionError, MemoryError):
+        raise _too_deep((1, 1)) from None
+    _check_depth(module)
+    return module
+
+
+def check_length(source: str) -> None:
+    """Raise `ExpressionError` for a text of too many characters."""
+    if len(source) > MAX_CHARACTERS:
+        problem = f"the text has {len(source)} characters; write at most "
+        raise error(f"{problem}{MAX_CHARACTERS}", (1, 1), "size_error")
+
+
+def _check_brackets(source: str) -> None:
+    """Bound the depth of brackets, those in strings and comments included."""
+    depth = 0
+    for line, characters in enumerate(source.split("\n"), 1):
+        for column, character in enumerate(characters, 1):
+            depth = max(depth + _BRACKETS.get(character, 0), 0)
+            if depth > MAX_DEPTH:
+                raise _too_deep((line, column))
+
+
+def _check_depth(module: ast.Module) -> None:
+    pending: list[tuple[ast.AST, int]] = [(module, 0)]
+    while pending:
+        node, depth = pending.pop()
+        if depth > _TREE_DEPTH:
+            raise _too_deep(place(node))
+        pending.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
+
+
+def _too_deep(at: Position) -> ExpressionError:
+    problem = f"this is nested more than {MAX_DEPTH} levels deep; write less, or give "
+    return error(f"{problem}parts a name", at, "size_error")
+
+
+# ------------------------------------------------------------- the stored language
+
+_DECLARATION = re.compile(rf"({'|'.join(DECLARATIONS)})[ \t]+(?=[^ \t=])")
+_UNEXPECTED = re.compile(r"[^A-Za-z0-9_ \t+\-*/(),=<>!.]")
+_CHARACTERS = {
+    "^": "write ** for a power",
+    "&": "write and",
+    "|": "write or, or abs(x) for a magnitude",
+    "~": "write not",
+    "[": "write ( and ); there is no indexing",
+    ";": "put each statement on its own line",
+    "'": "there are no strings",
+    '"': "there are no strings",
+}
+INSTEAD: dict[type[ast.AST], str] = {
+    ast.Compare: "comparisons do not chain; write a < b and b < c",
+    ast.FloorDiv: "// is not an operator here; write floor(a / b)",
+    ast.IfExp: "if and else are not allowed here; write where(condition, a, b)",
+    ast.Tuple: "several values are not allowed here; write one expression",
+    ast.UAdd: "a plus sign before a value has no effect; remove it",
+}
+"""By class of syntax that the stored language does not have, what to write instead."""
+
+
+class Reader:
+    """Turns Python syntax into nodes, operator by operator.
+
+    Attributes:
+        symbols: The operators of the language, by their class in Python's syntax.
+        instead: What to write instead of other syntax.
+    """
+
+    symbols: Mapping[type[ast.AST], str] = SYMBOLS
+    instead: Mapping[type[ast.AST], str] = INSTEAD
+
+    def at(self, node: ast.AST) -> Position:
+        """Return where a node begins in the text as given."""
+        return place(node)
+
+    def expression(self, node: ast.expr) -> Expression:
+        """Read an expression."""
+        match node:
+            case ast.Constant():
+                return self.number(node)
+            case ast.Name(id=name) if len(name) > MAX_NAME:
+                problem = f"a name has {len(name)} characters; write at most {MAX_NAME}"
+                raise error(problem, self.at(node), "size_error")
+            case ast.Name(id=name) if name in FUNCTIONS:
+                problem = f"{name!r} is a function; write {name}(...)"
+                raise error(problem, self.at(node))
+            case ast.Name(id=name):
+                return Name(name, self.at(node))
+            case ast.BoolOp(values=[first, *others]):
+                whole, symbol = self.expression(first), self._symbol(node.op, node)
+                for other in others:
+                    right = self.expression(other)
+                    whole = Binary(symbol, whole, right, self.at(node))
+                return whole
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+                if len(arguments) > MAX_ARGUMENTS:
+                    problem = f"{name[:MAX_NAME]}(...) has {len(arguments)} arguments; "
+                    problem += f"no function takes more than {MAX_ARGUMENTS}"
+                    raise error(problem, self.at(node), "size_error")
+                read = tuple(self.expression(argument) for argument in arguments)
+                return Call(name, read, self.at(node))
+        return self.operation(node)
+
+    def operation(self, node: ast.expr) -> Expression:
+        """Read an operator with its operands."""
+        match node:
+            case ast.UnaryOp():
+                symbol = self._symbol(node.op, node)
+                return Unary(symbol, self.operand(node.operand, symbol), self.at(node))
+            case ast.BinOp():
+                symbol, sides = self._symbol(node.op, node), (node.left, node.right)
+            case ast.Compare(ops=[operator], comparators=[right]):
+                symbol, sides = self._symbol(operator, node), (node.left, right)
+            case _:
+                raise self.unknown(node, node)
+        left, right = (self.operand(side, symbol) for side in sides)
+        return Binary(symbol, left, right, self.at(node))
+
+    def operand(self, node: ast.expr, symbol: str) -> Expression:
+        """Read an operand of an operator."""
+        return self.expression(node)
+
+    def number(self, node: ast.Constant) -> Number:
+        """Read a number of a magnitude within the limit."""
+        value = node.value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            problem = f"{shorten(ascii(value))} is not a number; write numbers only"
+            raise error(problem, self.at(node), "forbidden_syntax")
+        if not abs(value) <= MAX_MAGNITUDE:
+            problem = f"a number is above {MAX_MAGNITUDE:g}; write a smaller one"
+            raise error(problem, self.at(node), "size_error")
+        return Number(float(value), self.at(node))
+
+    def _symbol(self, operator: ast.AST, node: ast.AST) -> str:
+        if type(operator) not in self.symbols:
+            raise self.unknown(operator, node)
+        return self.symbols[type(operator)]
+
+    def unknown(self, syntax: ast.AST, node: ast.AST) -> ExpressionError:
+        """Build the error for syntax, at a node, that the language does not have."""
+        general = (
+            f"Python's {type(syntax).__name__} is not part of the language; write "
+        )
+        problem = self.instead.get(type(syntax), f"{general}operators and calls")
+        return error(problem, self.at(node), "forbidden_syntax")
+
+
+class SourceReader(Reader):
+    """A text of the language, in which a declaration begins with its own word.
+
+    Attributes:
+        statements: Its statements, each after its declaring word or ``""``.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Check the characters and parse the rest as Python."""
+        check_length(text)
+        # What is taken off the start of each line: indentation and the declaring word.
+        self._taken: list[int] = []
+        words, lines, depth = {}, [], 0
+        for number, whole in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+            line = whole.partition("#")[0]
+            unexpected = _UNEXPECTED.search(line)
+            if unexpected:
+                character = unexpected.group()
+                hint = _CHARACTERS.get(character, "remove it")
+                problem = f"unexpected character {ascii(character)}; {hint}"
+                raise error(problem, (number, unexpected.start() + 1))
+            start = len(line) - len(line.lstrip())
+            declaration = None if depth else _DECLARATION.match(line, start)
+            if declaration:
+                words[number] = declaration[1]
+                start = declaration.end()
+            depth = max(depth + line.count("(") - line.count(")"), 0)
+            self._taken.append(start)
+            lines.append(line[start:].rstrip())
+        try:
+            body = python_tree("\n".join(lines)).body
+        except ExpressionError as problem:
+            raise self._moved(problem, lines) from None
+        self.statements = [(words.get(s.lineno, ""), s) for s in body]
+
+    def at(self, node: ast.AST) -> Position:
+        """Return where a node begins in the text as given."""
+        line, column = place(node)
+        return line, column + self._taken[line - 1]
+
+    def _moved(self, problem: ExpressionError, lines: list[str]) -> ExpressionError:
+        line = min(problem.line or 1, len(lines))
+        column, message = problem.column or 1, problem.problem
+        if problem.category == "syntax_error":
+            found = lines[line - 1][column - 1 :].split()
+            where = repr(found[0][:MAX_NAME]) if found else "the end of the line"
+            message = message.partition(". ")[0] + f" at {where}; write name = ... or "
+            message += "return ... on each line"
+            first, words = lines[line - 1].partition(" ")[0], ("return", *DECLARATIONS)
+            if first.isidentifier() and first not in words:
+                message += f" ({nearest(first, words)})"
+        return error(message, (line, column + self._taken[line - 1]), problem.category)

@@ -1,0 +1,1 @@
+"""Importers of foreign code: Python proposals and the results of PySR."""
