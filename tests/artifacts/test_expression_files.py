@@ -57,11 +57,14 @@ def test_a_text_without_constants_has_no_weights(tmp_path: pathlib.Path) -> None
     ("content", "message"),
     [
         ("optimizer\ninputs g\nreturn g + q\n", "line 3, column 12: "),
-        ("optimizer\ninputs g\nreturn (g\n", "line 4, column 1: found the end"),
+        (
+            "optimizer\ninputs g\nreturn (g\n",
+            "line 3, column 8: this is not valid Python: '(' was never closed",
+        ),
         ("optimiser\n", "line 1, column 1: "),
         ("", "line 1, column 1: "),
         ("import os\n", "line 1, column 1: "),
-        ("optimizer\ninputs g\nreturn __import__('os')\n", "line 3, column 8: "),
+        ("optimizer\ninputs g\nreturn __import__('os')\n", "line 3, column 19: "),
         (b"optimizer\ninputs g\xff\n", "is not UTF-8 (byte 18); restore it"),
         (b"\xff\xfeo\0p\0", "is not UTF-8 (byte 0); restore it"),
         (DRIFT, "is of kind 'drift', but the card says 'optimizer'; correct one"),
