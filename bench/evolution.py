@@ -28,8 +28,7 @@ import jax.numpy as jnp
 import optax
 
 from bench.overhead import print_table
-from learned_opt_rl.agents import _actor_critic as actor_critic
-from learned_opt_rl.agents import ppo
+from learned_opt_rl.agents import actor_critic, ppo
 from learned_opt_rl.agents.networks import prepare
 from learned_opt_rl.evaluation.runs.rules import Rule
 from learned_opt_rl.evaluation.runs.run import provenance

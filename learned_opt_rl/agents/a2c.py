@@ -1,11 +1,11 @@
-"""A2C: one step of an optimiser on each rollout, without clipping and epochs.
+"""A2C: one optimizer step on each rollout, without clipping and epochs.
 
-Rollouts, networks, normalisation and what the optimiser is given are PPO's.
+Rollouts, networks, normalization and the optimizer's inputs are those of PPO.
 
 References:
     Mnih et al., "Asynchronous Methods for Deep Reinforcement Learning", 2016.
     Oh et al., "Discovering Reinforcement Learning Algorithms", 2020 (the baseline of
-    its figures; a tabular agent is ``hidden=()``).
+    its figures; a tabular agent has ``hidden=()``).
 """
 
 from collections.abc import Callable
@@ -15,27 +15,26 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt_rl.agents import _actor_critic as actor_critic
-from learned_opt_rl.agents._actor_critic import Batch, Loop, Params
-from learned_opt_rl.agents._actor_critic import Runner as Runner
-from learned_opt_rl.agents._training import TrainResult as TrainResult
-from learned_opt_rl.agents._training import train_by
+from learned_opt_rl.agents import actor_critic
+from learned_opt_rl.agents.actor_critic import Batch, Loop, Params
+from learned_opt_rl.agents.actor_critic import Runner as Runner
 from learned_opt_rl.agents.config import A2CConfig as A2CConfig
+from learned_opt_rl.agents.rollouts import TrainResult as TrainResult
+from learned_opt_rl.agents.rollouts import train_by
 from learned_opt_rl.envs.adapter import Environment
 
 
 def loss(params: Params, batch: Batch, config: A2CConfig) -> tuple[jax.Array, Any]:
-    """A2C's loss on one rollout.
+    """Return A2C's loss on one rollout.
 
     Args:
         params: The agent.
-        batch: Fields of shape ``[B]``; observations ``[B, features]`` (or images, with
-            convolutions), continuous actions ``[B, num_actions]``.
+        batch: As for `ppo.loss`.
         config: Coefficients.
 
     Returns:
         The mean of ``-log_prob * advantage``, plus ``vf_coef`` times half the mean
-        squared error of the values, less ``ent_coef`` times the entropy; and the
+        squared error of the values, minus ``ent_coef`` times the entropy; and the
         dormancy of every layer's neurons, as in PPO.
     """
     policy, value, dormancies = actor_critic.evaluate(params, batch.observation, config)
@@ -49,16 +48,7 @@ def loss(params: Params, batch: Batch, config: A2CConfig) -> tuple[jax.Array, An
 def make_loop(
     config: A2CConfig, env: Environment, optimizer: optax.GradientTransformation
 ) -> Loop:
-    """Builds a run's two pieces, for those who want to hold the loop themselves.
-
-    Args:
-        config: The run.
-        env: Where it is played.
-        optimizer: See `make_train`.
-
-    Returns:
-        ``start(key) -> Runner`` and ``iterate(runner) -> Runner``, one rollout and
-        the optimiser step on it; both pure, to be jitted and vmapped.
+    """Build ``start`` and ``iterate``, as `ppo.make_loop` does.
 
     Example:
         >>> import jax, optax
@@ -84,16 +74,7 @@ def make_loop(
 def make_train(
     config: A2CConfig, env: Environment, optimizer: optax.GradientTransformation
 ) -> Callable[[jax.Array], TrainResult]:
-    """Builds a whole training run as one pure function of a key.
-
-    Args:
-        config: The run.
-        env: Where it is played.
-        optimizer: Any optax transformation. Its ``update`` gets the gradient, already
-            clipped, the parameters and, if it takes extra arguments, ``dormancy``.
-
-    Returns:
-        ``train(key) -> TrainResult``, to be jitted, and vmapped over keys for seeds.
+    """Build a whole run as one pure function of a key, as `ppo.make_train` does.
 
     Example:
         >>> import jax, optax

@@ -1,7 +1,7 @@
-"""An agent that learns by LPG, end to end in one jitted function.
+"""An agent that learns by LPG, as one jitted function.
 
-An actor and a predictor, one update of both per rollout, and no more: what is a good
-action and what is to be predicted, the rule decides.
+The agent has an actor and a predictor and updates both once per rollout. The rule alone
+decides which actions are good and what the predictor predicts.
 
 References:
     Oh et al., "Discovering Reinforcement Learning Algorithms", 2020, section 3.
@@ -16,17 +16,74 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt_rl.agents._lpg_step import AgentState as AgentState
-from learned_opt_rl.agents._lpg_step import Params, init_agent
-from learned_opt_rl.agents._lpg_step import Rollout as Rollout
-from learned_opt_rl.agents._lpg_step import UpdateMetrics as UpdateMetrics
-from learned_opt_rl.agents._lpg_step import agent_update as agent_update
-from learned_opt_rl.agents._rollouts import World, collect, mean_return
-from learned_opt_rl.agents._training import TrainResult, train_by
 from learned_opt_rl.agents.config import LPGConfig as LPGConfig
-from learned_opt_rl.agents.networks import init_network, prepare
+from learned_opt_rl.agents.gradients import clip_by_norm
+from learned_opt_rl.agents.networks import Network, apply_network, init_network, prepare
+from learned_opt_rl.agents.policies import select
+from learned_opt_rl.agents.rollouts import (
+    TrainResult,
+    World,
+    collect,
+    mean_return,
+    train_by,
+)
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
-from learned_opt_rl.rules.lpg import UpdateRule
+from learned_opt_rl.rules.lpg import EPS, UpdateRule
+
+Params = dict[str, Network]
+"""``{"actor": Network, "predictor": Network}``."""
+
+
+class AgentState(NamedTuple):
+    """The state of an LPG agent.
+
+    Attributes:
+        params: ``{"actor": ..., "predictor": ...}``.
+        opt_state: The optimizer's state.
+        step: int32 scalar, updates made.
+    """
+
+    params: Any
+    opt_state: optax.OptState
+    step: jax.Array
+
+
+class Rollout(NamedTuple):
+    """Transitions of B workers over T steps.
+
+    Attributes:
+        observation: float32 ``[B, T + 1, features]``, or images for convolutions. After
+            an episode ends comes the first observation of the next. The last one comes
+            after the last step.
+        action: int32 ``[B, T]``.
+        reward: float32 ``[B, T]``.
+        done: bool ``[B, T]``.
+    """
+
+    observation: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    done: jax.Array
+
+
+class UpdateMetrics(NamedTuple):
+    """Metrics of an update, float32 scalars.
+
+    Attributes:
+        loss: The agent's loss.
+        kl: Mean of D_KL(y || y_hat).
+        pi_l2: Mean of pi_hat squared.
+        y_l2: Mean squared norm of y_hat.
+        policy_entropy: Entropy of the updated actor on this rollout.
+        target_entropy: Entropy of the updated predictor on this rollout.
+    """
+
+    loss: jax.Array
+    kl: jax.Array
+    pi_l2: jax.Array
+    y_l2: jax.Array
+    policy_entropy: jax.Array
+    target_entropy: jax.Array
 
 
 class Runner(NamedTuple):
@@ -34,10 +91,10 @@ class Runner(NamedTuple):
 
     Attributes:
         agent: The agent.
-        metrics: Of its last update; zeros before the first.
+        metrics: Metrics of its last update; zeros before the first.
         env_state: The environments' states, each array ``[num_envs, ...]``.
-        observation: What they show now, ``[num_envs, *observation_shape]``.
-        key: For the rest of the run.
+        observation: Current observations, ``[num_envs, *observation_shape]``.
+        key: PRNG key for the rest of the run.
     """
 
     agent: AgentState
@@ -53,19 +110,24 @@ class Runner(NamedTuple):
 
     @property
     def opt_state(self) -> optax.OptState:
-        """The optimiser's state."""
+        """The optimizer's state."""
         return self.agent.opt_state
 
     @property
     def mean_return(self) -> jax.Array:
-        """See `_rollouts.mean_return`."""
+        """Mean return of each environment's last finished episode; NaN before one."""
         return mean_return(self.env_state)
+
+
+def init_agent(params: Params, optimizer: optax.GradientTransformation) -> AgentState:
+    """Return an agent before its first update."""
+    return AgentState(params, optimizer.init(params), jnp.int32(0))
 
 
 def init_params(
     key: jax.Array, config: LPGConfig, env: Environment, target_width: int
 ) -> Params:
-    """Draws an actor and a predictor for the environment.
+    """Draw an actor and a predictor for the environment.
 
     Args:
         key: A PRNG key.
@@ -74,8 +136,8 @@ def init_params(
         target_width: Components of a prediction, ``rule.architecture.target_width``.
 
     Returns:
-        ``{"actor": Network, "predictor": Network}``; the tabular agent's have no
-        biases.
+        ``{"actor": Network, "predictor": Network}``, without biases for the tabular
+        agent.
 
     Raises:
         ValueError: The convolutions do not fit the observations.
@@ -92,15 +154,96 @@ def init_params(
     }
 
 
+def agent_update(
+    config: LPGConfig,
+    rule: UpdateRule,
+    optimizer: optax.GradientTransformation,
+    agent: AgentState,
+    rollout: Rollout,
+    *,
+    lifetime: jax.Array | int | None = None,
+    discard: bool = False,
+    through_inputs: bool = False,
+) -> tuple[AgentState, UpdateMetrics]:
+    """Move an agent one step down the rule's loss; differentiable in the rule.
+
+    Args:
+        config: Uses ``alpha_y``, ``gamma``, ``max_grad_norm`` and the fields of
+            networks.
+        rule: The update rule. A meta-gradient reaches its weights.
+        optimizer: Any optax transformation of ``{"actor", "predictor"}``.
+        agent: Before the update.
+        rollout: The agent's rollout.
+        lifetime: Updates in the agent's life, for rules that take it as an input and
+            for ``discard``.
+        discard: Keep the agent unchanged once ``lifetime`` updates are made. Metrics
+            are computed all the same.
+        through_inputs: Let a meta-gradient also flow through the probabilities and
+            predictions that the rule takes as inputs. The update itself is the same.
+
+    Returns:
+        The agent after the update, and metrics.
+
+    Raises:
+        ValueError: ``discard`` without ``lifetime``; or as ``UpdateRule.loss``.
+
+    References:
+        Oh et al. 2020, equation 2.
+    """
+    if discard and lifetime is None:
+        raise ValueError("discard=True needs lifetime=, the number of updates to keep")
+    time: dict[str, Any] = dict(gamma=config.gamma, step=agent.step, lifetime=lifetime)
+
+    def inputs(params: Params) -> tuple[jax.Array, ...]:
+        probs = select(policy(params, rollout, config), rollout.action)
+        y = _softmax(params["predictor"], rollout.observation, config)
+        return rollout.reward, rollout.done, probs, y[:, :-1], y[:, 1:]
+
+    targets = None
+    if through_inputs:
+        reward, done, probs, y, y_next = inputs(agent.params)
+        targets = rule.targets(reward, done, probs + EPS, y, y_next, **time)
+
+    def loss(params: Params) -> Any:
+        return rule.loss(
+            *inputs(params), alpha_y=config.alpha_y, targets=targets, **time
+        )
+
+    (total, parts), grads = jax.value_and_grad(loss, has_aux=True)(agent.params)
+    if config.max_grad_norm is not None:
+        grads = {k: clip_by_norm(g, config.max_grad_norm) for k, g in grads.items()}
+    updates, opt_state = optimizer.update(grads, agent.opt_state, agent.params)
+    params: Any = optax.apply_updates(agent.params, updates)
+    updated = AgentState(params, opt_state, agent.step + 1)
+    if discard and lifetime is not None:
+        alive = agent.step < lifetime
+        updated = jax.tree.map(lambda n, o: jnp.where(alive, n, o), updated, agent)
+    return updated, UpdateMetrics(
+        loss=total,
+        kl=jnp.mean(parts.kl),
+        pi_l2=parts.pi_l2,
+        y_l2=parts.y_l2,
+        policy_entropy=_entropy(policy(updated.params, rollout, config)),
+        target_entropy=_entropy(
+            _softmax(updated.params["predictor"], rollout.observation[:, :-1], config)
+        ),
+    )
+
+
+def policy(params: Params, rollout: Rollout, config: LPGConfig) -> jax.Array:
+    """Return the probabilities of all actions, ``[B, T, A]``."""
+    return _softmax(params["actor"], rollout.observation[:, :-1], config)
+
+
 def play(
     config: LPGConfig, env: Environment, runner: Any, key: jax.Array
 ) -> tuple[tuple[EpisodeState, jax.Array], Rollout]:
-    """Plays one rollout.
+    """Play one rollout.
 
     Args:
-        config: Uses ``num_envs``, ``num_steps`` and what networks depend on.
-        env: Where.
-        runner: Anything with ``params``, ``env_state`` and ``observation``.
+        config: Uses ``num_envs``, ``num_steps`` and the fields of networks.
+        env: The environment.
+        runner: Any object with ``params``, ``env_state`` and ``observation``.
         key: A PRNG key.
 
     Returns:
@@ -121,21 +264,21 @@ def make_loop(
     rule: UpdateRule,
     optimizer: optax.GradientTransformation,
 ) -> tuple[Callable[[jax.Array], Runner], Callable[[Runner], Runner]]:
-    """Builds a run's two pieces, for those who want to hold the loop themselves.
+    """Build the two functions of a run, for a loop of your own.
 
     Args:
         config: The run.
-        env: Where it is played.
-        rule: What the agent learns by.
+        env: The environment.
+        rule: The update rule.
         optimizer: See `make_train`.
 
     Returns:
-        ``start(key) -> Runner`` and ``iterate(runner) -> Runner``, one rollout and
-        the update on it; both pure, to be jitted and vmapped.
+        ``start(key) -> Runner`` and ``iterate(runner) -> Runner``. The latter plays one
+        rollout and updates the agent. Both are pure: jit and vmap them.
 
     Raises:
-        ValueError: The environment's actions are continuous: a rule is told the
-            probability of an action, and a density is none.
+        ValueError: The environment's actions are continuous. A rule takes the
+            probability of an action, and continuous actions only have a density.
 
     Example:
         >>> import jax, optax
@@ -190,18 +333,18 @@ def make_train(
     rule: UpdateRule,
     optimizer: optax.GradientTransformation,
 ) -> Callable[[jax.Array], TrainResult]:
-    """Builds a whole training run as one pure function of a key.
+    """Build a whole training run as one pure function of a key.
 
     Args:
         config: The run.
-        env: Where it is played.
-        rule: What the agent learns by.
-        optimizer: Any optax transformation. Its ``update`` gets the gradients, already
-            clipped, and the parameters, each ``{"actor": ..., "predictor": ...}``.
-            Published ones: ``agents.lpg_optimizer``.
+        env: The environment.
+        rule: The update rule.
+        optimizer: Any optax transformation. Its ``update`` gets the clipped gradients
+            and the parameters, each ``{"actor": ..., "predictor": ...}``.
+            ``agents.lpg_optimizer`` has the published ones.
 
     Returns:
-        ``train(key) -> TrainResult``, to be jitted, and vmapped over keys for seeds.
+        ``train(key) -> TrainResult``. Jit it, and vmap it over keys for several seeds.
 
     Example:
         >>> import jax, optax
@@ -216,3 +359,12 @@ def make_train(
         (10,)
     """
     return train_by(make_loop(config, env, rule, optimizer), config.num_updates)
+
+
+def _softmax(params: Network, x: jax.Array, config: LPGConfig) -> jax.Array:
+    return jax.nn.softmax(apply_network(params, x, config)[0])
+
+
+def _entropy(probs: jax.Array) -> jax.Array:
+    probs = probs + EPS
+    return -jnp.mean(jnp.sum(probs * jnp.log(probs), axis=-1))

@@ -1,76 +1,48 @@
-"""The agents' networks: plain dictionaries of arrays and functions of them.
+"""The agents' networks: plain dictionaries of arrays, and functions of them.
 
-The names (``Dense_0/kernel``) are Flax's, so a rule that reads parameter paths sees
-what it would see in a Flax agent. `init_network` and `apply_network` are those of a
-configuration, perhaps with convolutions; `init_mlp` and `apply_mlp` their dense part.
+The names (``Dense_0/kernel``) are Flax's, so rules that read parameter paths see those
+of a Flax agent. `init_network` and `apply_network` follow a configuration and may have
+convolutions; `init_mlp` and `apply_mlp` are their dense part.
 """
 
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-Activation = Literal["relu", "tanh"]
-"""Nonlinearity of the hidden layers."""
+from learned_opt_rl.agents.config import Activation, ConvLayer, RunConfig
 
 MLP = dict[str, dict[str, jax.Array]]
 """``{"Dense_i": {"kernel": [in, out], "bias": [out]}}``; the bias is optional."""
 
 Network = dict[str, Any]
-"""An `MLP`, behind ``{"Conv_i": {"kernel": [k, k, in, out], "bias": [out]}}`` if there
-are convolutions, and beside ``"log_std"`` in the actor of continuous actions."""
-
-ConvLayer = tuple[int, int, int]
-"""``(filters, kernel, stride)``, of a square kernel and without padding."""
+"""An `MLP`, after ``{"Conv_i": {"kernel": [k, k, in, out], "bias": [out]}}`` if there
+are convolutions, and with ``"log_std"`` in the actor of continuous actions."""
 
 _ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 
-class NetworkConfig(Protocol):
-    """What a configuration says of networks."""
-
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        """Widths of the hidden dense layers."""
-        ...
-
-    @property
-    def conv(self) -> tuple[ConvLayer, ...]:
-        """Layers before them."""
-        ...
-
-    @property
-    def activation(self) -> Activation:
-        """After every layer but the last."""
-        ...
-
-    @property
-    def input_divisor(self) -> Any:
-        """What inputs are divided by."""
-        ...
-
-
 def init_network(
     key: jax.Array,
-    config: NetworkConfig,
+    config: RunConfig,
     observation_shape: tuple[int, ...],
     outputs: int,
     head_gain: float,
     *,
     bias: bool = True,
 ) -> Network:
-    """Draws the parameters of a network for observations of an environment.
+    """Draw the parameters of a network for observations of an environment.
 
     Args:
         key: A PRNG key.
         config: Uses ``hidden`` and ``conv``.
-        observation_shape: Of one observation; ``(height, width, channels)`` with
-            ``conv``, anything without.
+        observation_shape: Shape of one observation; ``(height, width, channels)`` with
+            ``conv``.
         outputs: Width of the last layer.
-        head_gain: Gain of its kernel.
+        head_gain: Gain of the last layer's kernel.
         bias: Whether the layers have biases.
 
     Returns:
@@ -106,18 +78,18 @@ def init_network(
 
 
 def apply_network(
-    params: Network, x: jax.Array, config: NetworkConfig
+    params: Network, x: jax.Array, config: RunConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Evaluates a network and keeps what its neurons did.
+    """Evaluate a network and keep the activations of its layers.
 
     Args:
         params: From `init_network`.
-        x: What `prepare` made of observations.
+        x: From `prepare`.
         config: Uses ``conv`` and ``activation``.
 
     Returns:
-        The output ``[..., out]``, and per layer its activations: ``[..., width]`` as
-        of `apply_mlp`, ``[..., height, width, filters]`` of a convolution.
+        The output ``[..., out]``, and the activations of each layer: ``[..., width]``
+        as in `apply_mlp`, ``[..., height, width, filters]`` for a convolution.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -139,13 +111,13 @@ def apply_network(
 
 
 def prepare(
-    observation: jax.Array, observation_shape: tuple[int, ...], config: NetworkConfig
+    observation: jax.Array, observation_shape: tuple[int, ...], config: RunConfig
 ) -> jax.Array:
-    """Makes of observations of any shape and dtype what a network takes.
+    """Turn observations of any dtype into a network's input.
 
     Args:
         observation: ``[..., *observation_shape]``.
-        observation_shape: Of one observation.
+        observation_shape: Shape of one observation.
         config: Uses ``conv`` and ``input_divisor``.
 
     Returns:
@@ -161,10 +133,10 @@ def prepare(
 
 
 def _convolve(layer: dict[str, jax.Array], x: jax.Array, stride: int) -> jax.Array:
-    """A convolution without padding, as one product with all patches side by side.
+    """Convolve without padding, as one product with all patches side by side.
 
-    XLA's own is several times slower on a CPU as soon as agents with different kernels
-    are vmapped: it then is a grouped one.
+    XLA's own convolution is several times slower on a CPU once agents with different
+    kernels are vmapped: it becomes a grouped convolution.
     """
     size, _, _, filters = layer["kernel"].shape
     rows, columns = ((n - size) // stride * stride + 1 for n in x.shape[-3:-1])
@@ -189,14 +161,14 @@ def _kernel_shapes(
 def _shape_after(
     conv: tuple[ConvLayer, ...], observation_shape: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """Shape of what the convolutions make of one observation."""
+    """Return the shape of one observation after the convolutions."""
     shape = observation_shape
     for filters, size, stride in conv:
         if len(shape) != 3 or min(shape[:2]) < size:
             raise ValueError(
-                f"conv={conv} does not fit observations of shape {observation_shape}, "
-                f"of which a layer with kernel {size} sees {shape}: it needs (height, "
-                "width, channels), at least as high and wide as the kernel"
+                f"conv={conv} does not fit observations of shape {observation_shape}: "
+                f"a layer with kernel {size} gets {shape} but needs (height, width, "
+                "channels), at least as high and wide as the kernel"
             )
         height, width = ((n - size) // stride + 1 for n in shape[:2])
         shape = (height, width, filters)
@@ -206,17 +178,13 @@ def _shape_after(
 def init_mlp(
     key: jax.Array, sizes: Sequence[int], head_gain: float, *, bias: bool = True
 ) -> MLP:
-    """Draws the parameters of a multi-layer perceptron.
+    """Draw the parameters of a multi-layer perceptron, as `init_network` does.
 
     Args:
         key: A PRNG key.
-        sizes: Widths from input to output, ``len(sizes) - 1`` layers.
-        head_gain: Gain of the last layer's orthogonal kernel; the others have
-            sqrt(2).
+        sizes: Widths from input to output.
+        head_gain: Gain of the last layer's kernel; the others have sqrt(2).
         bias: Whether the layers have biases.
-
-    Returns:
-        Orthogonal kernels and zero biases, float32.
 
     Example:
         >>> import jax
@@ -238,12 +206,12 @@ def init_mlp(
 
 
 def orthogonal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Draws a matrix with orthonormal columns (or rows, whichever are fewer).
+    """Draw a matrix with orthonormal columns (or rows, whichever are fewer).
 
-    The same matrix as `jax.nn.initializers.orthogonal` up to rounding, but by
-    Gram-Schmidt: LAPACK's QR decomposition blocks a thread of XLA's CPU pool while it
-    waits for others to do its batch, so that a program with several of them under
-    ``vmap``, as for agents over seeds, deadlocks on a machine with few cores.
+    The matrix equals that of `jax.nn.initializers.orthogonal` up to rounding, but
+    Gram-Schmidt computes it. LAPACK's QR decomposition blocks a thread of XLA's CPU
+    pool while it waits for other threads. A program with several of them under
+    ``vmap``, as for agents over seeds, then deadlocks on a machine with few cores.
 
     Args:
         key: A PRNG key.
@@ -262,7 +230,7 @@ def orthogonal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
 
     def add(basis: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
         column = normal[:, i]
-        for _ in range(2):  # Once leaves rounding errors; twice is enough.
+        for _ in range(2):  # One pass leaves rounding errors; two are enough.
             column = column - basis @ (basis.T @ column)
         return basis.at[:, i].set(column / jnp.linalg.norm(column)), None
 
@@ -273,15 +241,15 @@ def orthogonal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
 def apply_mlp(
     params: Network, x: jax.Array, activation: Activation
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Evaluates a multi-layer perceptron and keeps what its neurons did.
+    """Evaluate a multi-layer perceptron and keep the activations of its layers.
 
     Args:
-        params: From `init_mlp`; entries not called ``"Dense_i"`` are passed over.
+        params: From `init_mlp`; entries not called ``"Dense_i"`` are ignored.
         x: float32 ``[..., in]``.
         activation: Nonlinearity of the hidden layers.
 
     Returns:
-        The output ``[..., out]``, and per layer its activations ``[..., width]``:
+        The output ``[..., out]``, and the activations ``[..., width]`` of each layer:
         after the nonlinearity for hidden layers, the raw output for the last.
 
     Example:

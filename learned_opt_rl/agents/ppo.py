@@ -1,10 +1,10 @@
-"""PPO, end to end in one jitted function, with optimiser and drift as arguments.
+"""PPO as one jitted function, with the optimizer and the drift as arguments.
 
-Learned optimisers overfit the loop they were trained in, so every detail here is the
-one the published optimisers saw: separate actor and critic, their gradients clipped
-apart, advantages normalised per minibatch, PPO2's clipped value loss. Continuous
-actions are drawn from a diagonal Gaussian whose deviation does not depend on the
-observation, ``params["actor"]["log_std"]``.
+Learned optimizers overfit the loop they were trained in, so every detail here equals
+that of the published runs: separate actor and critic, gradients clipped separately,
+advantages normalized per minibatch, PPO2's clipped value loss. Continuous actions come
+from a diagonal Gaussian whose deviation, ``params["actor"]["log_std"]``, does not
+depend on the observation.
 
 References:
     Schulman et al., "Proximal Policy Optimization Algorithms", 2017.
@@ -19,15 +19,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt_rl.agents import _actor_critic as actor_critic
-from learned_opt_rl.agents._actor_critic import Batch as Batch
-from learned_opt_rl.agents._actor_critic import Loop, Params
-from learned_opt_rl.agents._actor_critic import Runner as Runner
-from learned_opt_rl.agents._actor_critic import gae as gae
-from learned_opt_rl.agents._actor_critic import init_params as init_params
-from learned_opt_rl.agents._training import TrainResult as TrainResult
-from learned_opt_rl.agents._training import train_by
+from learned_opt_rl.agents import actor_critic
+from learned_opt_rl.agents.actor_critic import Batch as Batch
+from learned_opt_rl.agents.actor_critic import Loop, Params
+from learned_opt_rl.agents.actor_critic import Runner as Runner
+from learned_opt_rl.agents.actor_critic import gae as gae
+from learned_opt_rl.agents.actor_critic import init_params as init_params
 from learned_opt_rl.agents.config import PPOConfig as PPOConfig
+from learned_opt_rl.agents.rollouts import TrainResult as TrainResult
+from learned_opt_rl.agents.rollouts import train_by
 from learned_opt_rl.envs.adapter import Environment
 from learned_opt_rl.rules import drifts, losses
 
@@ -38,14 +38,14 @@ def loss(
     config: PPOConfig,
     drift: drifts.Drift | None = None,
 ) -> tuple[jax.Array, Any]:
-    """PPO's loss on one minibatch.
+    """Return PPO's loss on one minibatch.
 
     Args:
         params: The agent.
         batch: Fields of shape ``[B]``; observations ``[B, features]`` (or images, with
             convolutions), continuous actions ``[B, num_actions]``.
         config: Coefficients.
-        drift: Of the policy loss; by default PPO's, clipping at ``config.clip_eps``.
+        drift: Drift of the policy loss; by default PPO's, with ``config.clip_eps``.
 
     Returns:
         The loss, and the dormancy of every layer's neurons as the tree
@@ -69,7 +69,7 @@ def loss(
     return total, dormancies
 
 
-def _optimise(
+def _optimize(
     config: PPOConfig,
     optimizer: optax.GradientTransformationExtraArgs,
     drift: drifts.Drift | None,
@@ -78,10 +78,10 @@ def _optimise(
     batch: Batch,
     key: jax.Array,
 ) -> tuple[optax.Params, optax.OptState]:
-    """Takes ``epochs * minibatches`` optimiser steps on one rollout."""
+    """Take ``epochs * minibatches`` optimizer steps on one rollout."""
 
     def minibatch_step(carry: Any, rows: jax.Array) -> tuple[Any, None]:
-        # Taken here, not for the whole epoch before, the rows are copied once only.
+        # Gathering rows here instead of once per epoch copies them only once.
         minibatch = jax.tree.map(lambda x: x[rows], batch)
         arguments = minibatch, config, drift
         return actor_critic.descend(loss, config, optimizer, *carry, *arguments), None
@@ -102,17 +102,17 @@ def make_loop(
     *,
     drift: drifts.Drift | None = None,
 ) -> Loop:
-    """Builds a run's two pieces, for those who want to hold the loop themselves.
+    """Build the two functions of a run, for a loop of your own.
 
     Args:
         config: The run.
-        env: Where it is played.
+        env: The environment.
         optimizer: See `make_train`.
         drift: See `make_train`.
 
     Returns:
-        ``start(key) -> Runner`` and ``iterate(runner) -> Runner``, one rollout and
-        the optimiser steps on it; both pure, to be jitted and vmapped.
+        ``start(key) -> Runner`` and ``iterate(runner) -> Runner``. The latter plays one
+        rollout and takes the optimizer steps on it. Both are pure: jit and vmap them.
 
     Example:
         >>> import jax, optax
@@ -127,7 +127,7 @@ def make_loop(
     optimizer = optax.with_extra_args_support(optimizer)
 
     def learn(params: Any, opt_state: Any, batch: Batch, key: jax.Array) -> Any:
-        return _optimise(config, optimizer, drift, params, opt_state, batch, key)
+        return _optimize(config, optimizer, drift, params, opt_state, batch, key)
 
     return actor_critic.make_loop(config, env, optimizer, learn)
 
@@ -139,20 +139,20 @@ def make_train(
     *,
     drift: drifts.Drift | None = None,
 ) -> Callable[[jax.Array], TrainResult]:
-    """Builds a whole training run as one pure function of a key.
+    """Build a whole training run as one pure function of a key.
 
     Args:
         config: The run.
-        env: Where it is played.
-        optimizer: Any optax transformation. Its ``update`` gets the gradient, already
-            clipped, the parameters and, if it takes extra arguments, ``dormancy``.
-        drift: What takes the place of clipping in the policy loss, such as
-            ``drifts.dpo()``; by default PPO's drift with ``config.clip_eps``. The
-            value loss is clipped in any case.
+        env: The environment.
+        optimizer: Any optax transformation. Its ``update`` gets the clipped gradient,
+            the parameters and, if it takes extra arguments, ``dormancy``.
+        drift: Replaces clipping in the policy loss, for example ``drifts.dpo()``; by
+            default PPO's drift with ``config.clip_eps``. The value loss is clipped in
+            any case.
 
     Returns:
-        ``train(key) -> TrainResult``, to be jitted, and vmapped over keys for seeds.
-        It reports nothing as it goes; for progress, hold the loop with `make_loop`.
+        ``train(key) -> TrainResult``. Jit it, and vmap it over keys for several seeds.
+        To report progress during the run, use `make_loop`.
 
     Example:
         >>> import jax, optax
@@ -162,8 +162,8 @@ def make_train(
         >>> jax.jit(train)(jax.random.key(0)).returns.shape
         (8,)
 
-        Learning rates side by side, as one program; fields of the configuration such
-        as ``gamma`` can be varied in the same way:
+        One program trains several learning rates side by side. Fields of the
+        configuration such as ``gamma`` can vary in the same way:
 
         >>> import jax.numpy as jnp
         >>> def final_return(learning_rate):

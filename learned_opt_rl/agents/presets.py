@@ -1,17 +1,15 @@
-"""Published hyper-parameters by environment: one table of data for all agents.
+"""Published hyper-parameters by environment, for all agents: ``presets.json``.
 
-``presets.json`` holds, per agent, columns of settings and which environment takes
-which: by its exact name, else by the longest beginning of its name in the table
-(``"gridworld/"``), else the default column, MinAtar's or, for LPG agents, a plain
-network of MinAtar's size. An unknown environment so runs, with settings that nobody
-tuned for it.
+The file holds, per agent, columns of settings and the column of each environment. An
+environment takes the column of its exact name, else that of the longest beginning of
+its name in the table (``"gridworld/"``), else the default column. An unknown
+environment therefore runs, with settings that nobody tuned for it.
 
-An LPG agent's column without ``total_timesteps`` is for one lifetime, as long as the
-mode of the grid world or chain has it.
+LPG columns without ``total_timesteps`` are for one lifetime, as long as the mode of the
+grid world or chain defines.
 """
 
 import dataclasses
-import difflib
 import functools
 import importlib.resources
 import json
@@ -20,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import optax
 
 from learned_opt_rl.agents.config import A2CConfig, Config, LPGConfig, PPOConfig
+from learned_opt_rl.checks import suggest
 
 AgentName = Literal["ppo", "a2c", "lpg"]
 """An agent's name."""
@@ -42,26 +41,25 @@ def preset(
     column: str | None = None,
     **overrides: Any,
 ) -> Any:
-    """The published hyper-parameters of an agent for an environment.
+    """Return the published hyper-parameters of an agent for an environment.
 
     Args:
-        environment: Its name, such as ``"ant"`` or ``"gridworld/all_shortlife"``.
-        total_timesteps: Environment steps; by default the published number, which for
-            an LPG agent is one lifetime: in a grid world or chain the ``lifetime`` of
-            its mode (the longest, if it is drawn) in updates of this configuration.
+        environment: For example ``"ant"`` or ``"gridworld/all_shortlife"``.
+        total_timesteps: Environment steps. The default is the published number; for an
+            LPG agent in a grid world or chain it is one lifetime, the longest if the
+            mode draws it.
         agent: ``"ppo"``, ``"a2c"`` or ``"lpg"``.
-        column: Settings by their own name, whatever the environment:
-            ``"craftax_symbolic"`` for those of the searches of symbolic and proposed
-            optimisers, ``"brax_open"`` for Ant's longer run, ``"study_gridworld"``,
-            ``"groove_minatar"`` and other LPG agents.
+        column: Take this column of ``presets.json``, whatever the environment. For
+            example ``"craftax_symbolic"`` (the searches of symbolic and proposed
+            optimizers), ``"brax_open"`` (Ant's longer run) or ``"groove_minatar"``.
         **overrides: Fields that differ.
 
     Returns:
         A ``PPOConfig``, ``A2CConfig`` or ``LPGConfig``.
 
     Raises:
-        ValueError: There is no such agent, column or field, or no such mode to take
-            an LPG agent's lifetime from; or as the configuration.
+        ValueError: The agent, column or field is unknown; or the environment's mode is,
+            so that an LPG agent has no lifetime; or as the configuration.
 
     References:
         Goldie et al. 2024 (OPEN), appendix; Goldie et al. 2025, appendix; Jackson et
@@ -77,31 +75,28 @@ def preset(
     """
     if agent not in CONFIGS:
         raise ValueError(f"agent={agent!r} must be one of {', '.join(CONFIGS)}")
+    fields = [field.name for field in dataclasses.fields(CONFIGS[agent])]
+    for name, value in overrides.items():
+        if name not in fields:
+            raise ValueError(
+                f"{name}={value!r} is not a field of {CONFIGS[agent].__name__}; "
+                f"{suggest(name, fields)}"
+            )
     settings = {**_settings(environment, agent, column), **overrides}
-    for name in ("optimizer", "alpha_y_arms"):
-        settings.pop(name, None)
     if total_timesteps is not None:
         settings["total_timesteps"] = total_timesteps
-    fields = CONFIGS[agent].__dataclass_fields__
-    for name in overrides:
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, 3, 0.3) or fields
-            raise ValueError(
-                f"{name}={overrides[name]!r} is no field of {CONFIGS[agent].__name__}; "
-                f"nearest: {', '.join(near)}"
-            )
-    config = CONFIGS[agent](**settings)
+    config = CONFIGS[agent](**{k: v for k, v in settings.items() if k in fields})
     if "total_timesteps" in settings or (updates := _lifetime(environment)) is None:
         return config
     return dataclasses.replace(config, total_timesteps=updates * config.batch_size)
 
 
 class LPGArms(NamedTuple):
-    """What there is to choose from for an LPG agent.
+    """The published choices of an LPG agent's hyper-parameters.
 
     Attributes:
-        learning_rates: Of actor and predictor alike where there are several; a single
-            one is the actor's of `lpg_optimizer`, whose predictor may have its own.
+        learning_rates: Learning rates of actor and predictor alike. A single one is the
+            actor's of `lpg_optimizer`, whose predictor may have its own.
         alpha_y: Weights of the prediction's loss, ``config.alpha_y``.
     """
 
@@ -110,20 +105,20 @@ class LPGArms(NamedTuple):
 
 
 def lpg_arms(environment: str, *, column: str | None = None) -> LPGArms:
-    """The learning rates and ``alpha_y`` an LPG agent is published with.
+    """Return the published learning rates and ``alpha_y`` of an LPG agent.
 
-    For Oh et al.'s training environments (the suite ``"lpg"``) each combination of one
-    of both is an arm of the bandit that balances them in meta-training.
+    In Oh et al.'s training environments (the suite ``"lpg"``), each combination of both
+    is an arm of the bandit that meta-training uses.
 
     Args:
         environment: As for `preset`.
         column: As for `preset`.
 
     Returns:
-        The choices, from the least up; one of each where the publication gives one.
+        The choices in ascending order; one of each where the publication gives one.
 
     Raises:
-        ValueError: There is no such column.
+        ValueError: The column is unknown.
 
     References:
         Oh et al. 2020, table 3 (the choices) and section 3.4 (the bandit); Jackson et
@@ -145,22 +140,22 @@ def lpg_arms(environment: str, *, column: str | None = None) -> LPGArms:
 def lpg_optimizer(
     environment: str, num_updates: int, *, column: str | None = None
 ) -> optax.GradientTransformation:
-    """The published optimiser of an LPG agent: SGD for tables, Adam for networks.
+    """Return the published optimizer of an LPG agent: SGD for tables, else Adam.
 
-    Of several learning rates (`lpg_arms`) it has one in the middle.
+    Of several learning rates (`lpg_arms`) it takes one in the middle.
 
     Args:
         environment: As for `preset`.
-        num_updates: Of the run, ``config.num_updates``; learning rates that are
-            annealed fall linearly to 0 over them.
+        num_updates: ``config.num_updates``. Annealed learning rates fall linearly to 0
+            over them.
         column: As for `preset`.
 
     Returns:
-        An optimiser of ``{"actor": ..., "predictor": ...}``, without clipping: that is
-        ``config.max_grad_norm``.
+        An optimizer of ``{"actor": ..., "predictor": ...}``. It does not clip, since
+        the agent clips by ``config.max_grad_norm``.
 
     Raises:
-        ValueError: There is no such column.
+        ValueError: The column is unknown.
 
     Example:
         >>> config = preset("gridworld/all_shortlife", agent="lpg")
@@ -175,13 +170,12 @@ def lpg_optimizer(
 
     if settings["actor"] == settings["predictor"]:
         return one(settings["actor"])
-    transforms = {"actor": one(settings["actor"])}
-    transforms["predictor"] = one(settings["predictor"])
+    transforms = {name: one(settings[name]) for name in ("actor", "predictor")}
     return optax.multi_transform({**transforms}, {name: name for name in transforms})
 
 
 def _settings(environment: str, agent: str, column: str | None) -> dict[str, Any]:
-    """A column of the table, with what the environment changes in it."""
+    """A column of the table, with the environment's changes to it."""
     table = _tables()[agent]
     entry = column or table["environments"].get(environment)
     if entry is None:

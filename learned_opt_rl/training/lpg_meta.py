@@ -18,12 +18,17 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt_rl import checks
-from learned_opt_rl.agents._gradients import clip_by_norm
-from learned_opt_rl.agents._lpg_step import policy
-from learned_opt_rl.agents._policies import select
 from learned_opt_rl.agents.config import LPGConfig
-from learned_opt_rl.agents.lpg import AgentState, Rollout, UpdateMetrics, agent_update
+from learned_opt_rl.agents.gradients import clip_by_norm
+from learned_opt_rl.agents.lpg import (
+    AgentState,
+    Rollout,
+    UpdateMetrics,
+    agent_update,
+    policy,
+)
 from learned_opt_rl.agents.networks import Network, apply_network
+from learned_opt_rl.agents.policies import select
 from learned_opt_rl.agents.ppo import gae
 from learned_opt_rl.rules.lpg import EPS, UpdateRule
 

@@ -87,7 +87,7 @@ def test_two_updates_equal_the_reference(steps, network, kind, case, through_inp
 
 
 def keep_gradients():
-    """An optimiser that stores the gradients it gets."""
+    """An optimizer that stores the gradients it gets."""
 
     def keep(grads, state, params=None):
         return jax.tree.map(jnp.zeros_like, grads), grads

@@ -19,7 +19,7 @@ def test_columns_are_orthonormal_to_float32_precision():
     np.testing.assert_allclose(kernel.T @ kernel, np.eye(64), atol=2e-6)
 
 
-def test_many_agents_are_initialised_at_once():
+def test_many_agents_are_initialized_at_once():
     # With LAPACK's QR decomposition this deadlocks on two cores.
     def init(key):
         keys = jax.random.split(key, 6)

@@ -8,7 +8,7 @@ import pytest
 
 from learned_opt_rl import envs, open_rl
 from learned_opt_rl.agents import PPOConfig, make_train, ppo
-from learned_opt_rl.agents._gradients import clip_by_norm
+from learned_opt_rl.agents.gradients import clip_by_norm
 from learned_opt_rl.agents.networks import apply_mlp
 from learned_opt_rl.features import leaf_roles
 from tests import oracle_ppo, probe_envs
@@ -80,7 +80,8 @@ def mean_action(result, *observations):
 
 
 def test_learns_a_continuous_policy():
-    result = train(probe_envs.RewardedVector(), config=CONTINUOUS)
+    # At 1e-2 a mean may step past the action's bound, where no reward leads it back.
+    result = train(probe_envs.RewardedVector(), optax.adam(3e-3), CONTINUOUS)
     np.testing.assert_allclose(mean_action(result, 0), [[0.5, -0.5]], atol=0.1)
     assert result.params["actor"]["log_std"].shape == (2,)
     assert (result.params["actor"]["log_std"] < -1).all()
@@ -179,7 +180,7 @@ def test_gradient_matches_differences_of_the_oracle(activation, continuous):
 
 def test_discrete_runs_are_those_of_earlier_versions():
     # Returns and sums of absolute parameters, as of the version before continuous
-    # actions, normalisation and convolutions came (commit c8d94db, CPU).
+    # actions, normalization and convolutions came (commit c8d94db, CPU).
     config = PPOConfig(
         512, 8, 16, epochs=2, minibatches=4, hidden=(8,), activation="tanh"
     )
@@ -201,7 +202,7 @@ EARLIER = [
 ]
 
 
-# What the optimiser is given.
+# What the optimizer is given.
 
 
 def spy():
@@ -235,7 +236,7 @@ def spy():
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def test_optimiser_gets_clipped_gradients_and_dormancy_at_every_update():
+def test_optimizer_gets_clipped_gradients_and_dormancy_at_every_update():
     config = dataclasses.replace(CONFIG, max_grad_norm=1e-3, total_timesteps=256)
     state = train(probe_envs.NamedAction(), spy(), config).opt_state
     assert state["count"] == config.num_updates == 2 * 4 * 4
@@ -251,7 +252,7 @@ def test_optimiser_gets_clipped_gradients_and_dormancy_at_every_update():
     assert state["distance"] > 0
 
 
-def test_learned_optimisers_see_log_std_as_the_last_layer_with_dormancy_1():
+def test_learned_optimizers_see_log_std_as_the_last_layer_with_dormancy_1():
     config = dataclasses.replace(CONTINUOUS, total_timesteps=256)
     env = probe_envs.RewardedVector()
     state = train(env, spy(), config).opt_state
@@ -288,7 +289,7 @@ def test_clipping_leaves_small_gradients_alone():
     ],
     ids=["schedule", "chain"],
 )
-def test_any_optax_optimiser_learns(optimizer):
+def test_any_optax_optimizer_learns(optimizer):
     result = train(probe_envs.RewardedAction(), optimizer)
     assert result.final_return > 0.8
 

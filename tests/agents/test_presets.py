@@ -153,7 +153,7 @@ def moves(optimizer, params):
     return np.array(sizes)
 
 
-def test_the_optimisers_of_lpg_agents():
+def test_the_optimizers_of_lpg_agents():
     params = {k: {"w": jnp.float32(0)} for k in ("actor", "predictor")}
     tabular = moves(lpg_optimizer("gridworld/all", 10), params)
     np.testing.assert_allclose(tabular, [[40, 4], [40, 4]])
@@ -229,9 +229,9 @@ def test_the_conv_agent_fits_minatar():
         ),
         (
             {"minibatch": 4},
-            "minibatch=4 is no field of PPOConfig; nearest: minibatches",
+            "minibatch=4 is not a field of PPOConfig; did you mean .minibatches",
         ),
-        ({"optimizer": "adam"}, "optimizer='adam' is no field of PPOConfig"),
+        ({"optimizer": "adam"}, "optimizer='adam' is not a field of PPOConfig"),
         ({"total_timesteps": 10}, "total_timesteps=10 is less than one rollout"),
     ],
 )

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from learned_opt_rl.agents._rollouts import mean_return
+from learned_opt_rl.agents.rollouts import mean_return
 from learned_opt_rl.envs import adapter
 
 

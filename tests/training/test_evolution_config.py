@@ -124,7 +124,10 @@ def test_a_curriculum_changes_length_with_the_generation():
             "episodes of environment='Breakout-MinAtar' have no fixed length",
         ),
         ({"population": 5}, "population=5 must be even"),
-        ({"agent": {"gama": 1}}, "gama=1 is no field of PPOConfig; nearest: gamma"),
+        (
+            {"agent": {"gama": 1}},
+            "gama=1 is not a field of PPOConfig; did you mean 'gamma'?",
+        ),
         (
             {"environments": ("CartPole-v1",), "normaliser": "published"},
             "normaliser='published' knows no return of CartPole-v1",

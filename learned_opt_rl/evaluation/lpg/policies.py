@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt_rl.agents._actor_critic import gae
-from learned_opt_rl.agents._lpg_step import init_agent
+from learned_opt_rl.agents.actor_critic import gae
 from learned_opt_rl.agents.config import LPGConfig
-from learned_opt_rl.agents.lpg import Rollout, agent_update, play
+from learned_opt_rl.agents.lpg import Rollout, agent_update, init_agent, play
 from learned_opt_rl.envs import gridworld
 from learned_opt_rl.envs.adapter import Environment, EpisodeState, Step
 from learned_opt_rl.envs.gridworld import Level, Mode

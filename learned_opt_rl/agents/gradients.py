@@ -1,4 +1,4 @@
-"""Clipping, with derivatives that are finite even where a gradient is zero."""
+"""Gradient clipping whose derivative is finite where the gradient is zero."""
 
 from typing import Any
 
@@ -8,16 +8,14 @@ import optax
 
 
 def safe_sqrt(x: jax.Array) -> jax.Array:
-    """The square root, with derivative 0 at 0.
+    """Return the square root, with derivative 0 at 0.
 
-    Under a meta-gradient the derivative of a root of an all-zero gradient (a dead unit,
-    an input that never was active) is infinite, times zero: NaN for all weights.
+    A meta-gradient needs this. At an all-zero gradient (a dead unit, an input that was
+    never active) the root's own derivative is infinite. Times zero that is NaN, and the
+    NaN reaches every weight.
 
     Args:
         x: Floating, not negative, any shape.
-
-    Returns:
-        The root, of the same shape.
 
     Example:
         >>> import jax
@@ -29,7 +27,7 @@ def safe_sqrt(x: jax.Array) -> jax.Array:
 
 
 def clip_by_norm(tree: Any, max_norm: float) -> Any:
-    """Scales a tree of arrays down to a global norm of at most ``max_norm``."""
+    """Scale a tree of arrays down to a global norm of at most ``max_norm``."""
     norm = safe_sqrt(jnp.asarray(optax.tree.norm(tree, squared=True)))
     scale = max_norm / jnp.maximum(norm, max_norm)
     return jax.tree.map(lambda x: x * scale, tree)

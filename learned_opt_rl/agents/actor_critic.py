@@ -1,4 +1,4 @@
-"""What PPO and A2C share: networks, rollouts, advantages, and the loop around them."""
+"""The parts PPO and A2C share: networks, advantages, optimizer step and loop."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,22 +7,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt_rl.agents import _normalisation as normalisation
-from learned_opt_rl.agents._gradients import clip_by_norm
-from learned_opt_rl.agents._policies import (
-    Categorical,
-    Gaussian,
-    init_actor_extras,
-    policy,
-)
-from learned_opt_rl.agents._rollouts import World, collect, mean_return, shown
-from learned_opt_rl.agents.config import A2CConfig, PPOConfig
+from learned_opt_rl.agents import _normalization as normalization
+from learned_opt_rl.agents.config import ActorCriticConfig
+from learned_opt_rl.agents.gradients import clip_by_norm
 from learned_opt_rl.agents.networks import (
     Network,
     apply_network,
     init_network,
     prepare,
 )
+from learned_opt_rl.agents.policies import (
+    Categorical,
+    Gaussian,
+    init_actor_extras,
+    policy,
+)
+from learned_opt_rl.agents.rollouts import World, collect, mean_return, shown
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
 from learned_opt_rl.features import dormancy
 
@@ -34,7 +34,7 @@ Loop = tuple[Callable[[jax.Array], "Runner"], Callable[["Runner"], "Runner"]]
 
 
 class Batch(NamedTuple):
-    """Transitions as the loss needs them, one per row."""
+    """Transitions, one per row."""
 
     observation: jax.Array
     action: jax.Array
@@ -49,12 +49,12 @@ class Runner(NamedTuple):
 
     Attributes:
         params: ``{"actor": ..., "critic": ...}``.
-        opt_state: The optimiser's state.
+        opt_state: The optimizer's state.
         env_state: The environments' states, each array ``[num_envs, ...]``.
-        observation: What they show now, ``[num_envs, *observation_shape]``, raw.
-        key: For the rest of the run.
-        normalisers: What observations and rewards are normalised by; without arrays
-            where the run normalises nothing.
+        observation: Raw current observations, ``[num_envs, *observation_shape]``.
+        key: PRNG key for the rest of the run.
+        normalizers: State of the normalization; holds no arrays if the run does not
+            normalize.
     """
 
     params: Any
@@ -62,22 +62,22 @@ class Runner(NamedTuple):
     env_state: EpisodeState
     observation: jax.Array
     key: jax.Array
-    normalisers: normalisation.Normalisers = normalisation.Normalisers()
+    normalizers: normalization.Normalizers = normalization.Normalizers()
 
     @property
     def mean_return(self) -> jax.Array:
-        """See `_rollouts.mean_return`."""
+        """Mean return of each environment's last finished episode; NaN before one."""
         return mean_return(self.env_state)
 
 
 def init_params(
     key: jax.Array,
-    config: PPOConfig | A2CConfig,
+    config: ActorCriticConfig,
     env: Environment,
     *,
     bias: bool = True,
 ) -> Params:
-    """Draws an actor and a critic for the environment."""
+    """Draw an actor and a critic for the environment."""
     actor_key, critic_key = jax.random.split(key)
     shape, bias_ = env.observation_shape, {"bias": bias}
     actor = init_network(actor_key, config, shape, env.num_actions, 0.01, **bias_)
@@ -93,11 +93,11 @@ def gae(
     gamma: float,
     gae_lambda: float,
 ) -> jax.Array:
-    """Generalised advantage estimation, backwards over a rollout.
+    """Estimate advantages by GAE, backwards over a rollout.
 
     Args:
         reward: float32 ``[T, N]``.
-        done: bool ``[T, N]``; nothing is bootstrapped across it.
+        done: bool ``[T, N]``; an ended episode has no value after it.
         value: float32 ``[T, N]``, of the observations acted on.
         last_value: float32 ``[N]``, of the observation after the last step.
         gamma: Discount.
@@ -131,17 +131,17 @@ def gae(
 
 
 def experience(
-    config: PPOConfig | A2CConfig,
+    config: ActorCriticConfig,
     env: Environment,
     params: Params,
     world: World,
     key: jax.Array,
 ) -> tuple[World, Batch]:
-    """Plays a rollout and judges it; returns the world after it, and the batch."""
+    """Play a rollout and estimate advantages; return the world after it, and rows."""
     world, played = collect(config, env, params["actor"], world, key)
     observations, action, log_prob, reward, done = played
-    # One evaluation of the critic for the whole rollout is much cheaper than one
-    # per step, and gives the same values: its parameters have not changed.
+    # Evaluating the critic once for the whole rollout is much cheaper than once per
+    # step and gives the same values, since its parameters have not changed.
     observations = jnp.concatenate([observations, shown(world)[None]])
     x = prepare(observations, env.observation_shape, config)
     value, _ = apply_network(params["critic"], x, config)
@@ -152,28 +152,28 @@ def experience(
 
 
 def evaluate(
-    params: Params, observation: jax.Array, config: PPOConfig | A2CConfig
+    params: Params, observation: jax.Array, config: ActorCriticConfig
 ) -> tuple[Categorical | Gaussian, jax.Array, Any]:
-    """The policy, values ``[B]``, and the dormancy of every layer's neurons."""
+    """Return the policy, values ``[B]``, and the dormancy of every layer's neurons."""
     acting, actor_layers = policy(params["actor"], observation, config)
     value, critic_layers = apply_network(params["critic"], observation, config)
     layers = {"actor": actor_layers, "critic": critic_layers}
     dormancies = jax.tree.map(dormancy, jax.lax.stop_gradient(layers))
     if "log_std" in params["actor"]:
-        # A layer of one neuron, mean(exp(log_std)), as the published optimisers saw it.
+        # The published optimizers saw a layer of one neuron, mean(exp(log_std)).
         dormancies["actor"]["log_std"] = jnp.ones(())
     return acting, value[:, 0], dormancies
 
 
 def descend(
     loss: Callable[..., tuple[jax.Array, Any]],
-    config: PPOConfig | A2CConfig,
+    config: ActorCriticConfig,
     optimizer: optax.GradientTransformationExtraArgs,
     params: Any,
     opt_state: optax.OptState,
     *arguments: Any,
 ) -> tuple[Any, optax.OptState]:
-    """Takes one optimiser step on ``loss(params, *arguments) -> (loss, dormancy)``."""
+    """Take one optimizer step on ``loss(params, *arguments) -> (loss, dormancy)``."""
     grads, dormancies = jax.grad(loss, has_aux=True)(params, *arguments)
     grads = {k: clip_by_norm(g, config.max_grad_norm) for k, g in grads.items()}
     updates, opt_state = optimizer.update(grads, opt_state, params, dormancy=dormancies)
@@ -181,37 +181,37 @@ def descend(
 
 
 def make_loop(
-    config: PPOConfig | A2CConfig,
+    config: ActorCriticConfig,
     env: Environment,
     optimizer: optax.GradientTransformationExtraArgs,
     learn: Callable[[Any, Any, Batch, jax.Array], tuple[Any, Any]],
     *,
     bias: bool = True,
 ) -> Loop:
-    """Builds a run's two pieces around what is done with a rollout.
+    """Build the two functions of a run.
 
     Args:
         config: The run.
-        env: Where it is played.
-        optimizer: Whose state is kept.
+        env: The environment.
+        optimizer: Makes the first optimizer state.
         learn: ``(params, opt_state, batch, key) -> (params, opt_state)``.
         bias: Whether layers have biases.
 
     Returns:
-        ``start`` and ``iterate``.
+        ``start(key) -> Runner`` and ``iterate(runner) -> Runner``.
     """
 
     def start(key: jax.Array) -> Runner:
         param_key, reset_key, key = jax.random.split(key, 3)
         params = init_params(param_key, config, env, bias=bias)
         observation, env_state = env.reset_many(reset_key, config.num_envs)
-        normalisers = normalisation.start(config, observation)
+        normalizers = normalization.start(config, observation)
         opt_state = optimizer.init(params)
-        return Runner(params, opt_state, env_state, observation, key, normalisers)
+        return Runner(params, opt_state, env_state, observation, key, normalizers)
 
     def iterate(runner: Runner) -> Runner:
         key, rollout_key, update_key = jax.random.split(runner.key, 3)
-        world = World(runner.env_state, runner.observation, runner.normalisers)
+        world = World(runner.env_state, runner.observation, runner.normalizers)
         world, batch = experience(config, env, runner.params, world, rollout_key)
         params, opt_state = learn(runner.params, runner.opt_state, batch, update_key)
         return Runner(
@@ -220,7 +220,7 @@ def make_loop(
             world.env_state,
             world.observation,
             key,
-            world.normalisers,
+            world.normalizers,
         )
 
     return start, iterate
