@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 
 from learned_opt_rl.artifacts import Artifact
 from learned_opt_rl.evaluation import pictures
+from learned_opt_rl.evaluation.pictures import figures
 from learned_opt_rl.evaluation.pictures.artifact import beside_ppo, plot_artifacts
-from learned_opt_rl.evaluation.pictures.drift import plot_gallery
+from learned_opt_rl.evaluation.pictures.drift import gallery_figure
 
 DPI = 90
 
@@ -40,7 +41,7 @@ class Figures:
         shown = list(shown)
 
         def draw(path: pathlib.Path) -> None:
-            plot_gallery(beside_ppo(shown), path, dpi=DPI)
+            figures.save(gallery_figure(beside_ppo(shown)), path, DPI)
 
         return self._kept("gallery", shown, draw)
 

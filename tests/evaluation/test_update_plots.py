@@ -8,7 +8,7 @@ import pytest
 
 from learned_opt_rl import Horizon, open_rl
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation.pictures import update
+from learned_opt_rl.evaluation.pictures import figures, update
 from learned_opt_rl.evaluation.pictures.update import fits, probe
 
 SMALL = {"size": 7, "seeds": 1}
@@ -96,7 +96,7 @@ def sign_momentum(rate):
     ],
     ids=["adam", "sgd", "sign-momentum"],
 )
-def test_a_handcrafted_rule_is_recognised(rule, name):
+def test_a_handcrafted_rule_is_recognized(rule, name):
     found = named(probe(lambda key: rule, size=11, seeds=1))
     assert found[name].coefficient == pytest.approx(-1e-3, rel=1e-3)
     assert found[name].r_squared == pytest.approx(1, abs=1e-4)
@@ -110,7 +110,7 @@ def test_no_update_has_no_fit():
     assert all(np.isnan(fit.r_squared) for fit in found.values())
 
 
-def test_a_learned_optimiser_is_probed_as_any_other():
+def test_a_learned_optimizer_is_probed_as_any_other():
     surfaces = probe(learned, dormancies=(1.0,), size=9, seeds=4)
     assert np.isfinite(surfaces.updates).all()
     # It descends: against the momentum, on the whole.
@@ -122,17 +122,14 @@ def test_a_learned_optimiser_is_probed_as_any_other():
 
 def test_panels_are_labelled_with_time_dormancy_and_fits():
     pytest.importorskip("matplotlib")
-    from matplotlib.figure import Figure
-
-    figure = Figure()
-    surfaces = probe(
-        annealed,
-        training_proportions=(0.0, 1.0),
-        dormancies=(0.5, 1.0, 4.0),
-        scale=0.02,
+    options = {
+        "training_proportions": (0.0, 1.0),
+        "dormancies": (0.5, 1.0, 4.0),
+        "scale": 0.02,
         **SMALL,
-    )
-    update.draw_surfaces(figure, surfaces)
+    }
+    surfaces = probe(annealed, **options)
+    figure = update.update_figure(annealed, **options)
     axes = np.array(figure.axes).reshape(3, 2)
     assert axes[2, 0].get_title().startswith("t_p = 0, dormancy = 4, max |Δ| = 8.0e-02")
     assert "-4.00e+00 · g, R² = 1.00" in axes[2, 0].get_title()
@@ -151,31 +148,19 @@ def test_panels_are_labelled_with_time_dormancy_and_fits():
 
 def test_no_update_is_drawn_as_the_middle_of_the_scale():
     pytest.importorskip("matplotlib")
-    from matplotlib.figure import Figure
-
-    figure = Figure()
-    surfaces = probe(lambda key: optax.set_to_zero(), **SMALL)
-    update.draw_surfaces(figure, surfaces)
+    figure = update.update_figure(lambda key: optax.set_to_zero(), **SMALL)
     (image,) = figure.axes[0].images
     assert image.norm(0.0) == 0.5
 
 
-def test_a_png_is_written(tmp_path):
-    pytest.importorskip("matplotlib")
-    file = tmp_path / "adam.png"
-    update.plot_update(lambda key: optax.adam(1e-3), file, **SMALL)
-    assert file.read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in tmp_path.iterdir()] == ["adam.png"]
-
-
-def test_missing_matplotlib_names_the_extra_before_the_work(monkeypatch, tmp_path):
+def test_missing_matplotlib_names_the_extra_before_the_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
 
     def never(key):
-        raise AssertionError("the optimiser was made")
+        raise AssertionError("the optimizer was made")
 
     with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[eval\]"):
-        update.plot_update(never, tmp_path / "x.png")
+        update.update_figure(never)
 
 
 def test_a_rule_that_diverges_is_drawn(tmp_path):
@@ -185,5 +170,5 @@ def test_a_rule_that_diverges_is_drawn(tmp_path):
         return optax.stateless(lambda u, _: jax.tree.map(jnp.sqrt, u))
 
     file = tmp_path / "broken.png"
-    update.plot_update(broken, file, **SMALL)
+    figures.save(update.update_figure(broken, **SMALL), file)
     assert file.stat().st_size > 1000

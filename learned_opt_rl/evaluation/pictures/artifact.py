@@ -1,17 +1,20 @@
-"""Artifacts as pictures: the updates of an optimiser, drifts beside PPO's."""
+"""Figures of artifacts: the updates of an optimizer, or drifts next to PPO's."""
 
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.artifacts import Artifact
-from learned_opt_rl.evaluation.pictures.drift import plot_drifts
-from learned_opt_rl.evaluation.pictures.update import plot_update
+from learned_opt_rl.evaluation.pictures import figures
+from learned_opt_rl.evaluation.pictures.drift import drift_figure
+from learned_opt_rl.evaluation.pictures.update import update_figure
 from learned_opt_rl.evaluation.runs.rules import OptimizerFactory
 from learned_opt_rl.rules import drifts
 from learned_opt_rl.rules.drifts import Drift
-from learned_opt_rl.testing._candidate import as_factory, takes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot_artifacts(
@@ -21,20 +24,20 @@ def plot_artifacts(
     dpi: int = 150,
     **options: Any,
 ) -> None:
-    """Draws one optimiser, or any number of drifts, as a PNG.
+    """Write a PNG of one optimizer, or of any number of drifts.
 
-    An optimiser is drawn by `update_plots.plot_update`, at its default learning rate
-    where it has one; drifts by `drift_plots.plot_drifts`, after PPO's.
+    An optimizer is drawn by `update.update_figure`, at its default learning rate if it
+    has one. Drifts are drawn by `drift.drift_figure`, after PPO's.
 
     Args:
-        shown: The loaded artifacts: one optimiser, or drifts only.
+        shown: The loaded artifacts: one optimizer, or drifts only.
         path: The file to write.
         dpi: Pixels per inch.
-        **options: Of an optimiser, as for `update_plots.probe`.
+        **options: Options of an optimizer, as for `update.probe`.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
-        ValueError: If it is not one optimiser, nor drifts only.
+        ValueError: If ``shown`` is neither one optimizer nor drifts only.
 
     Example:
         >>> import pathlib, tempfile
@@ -43,44 +46,33 @@ def plot_artifacts(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     plot_artifacts([dpo], pathlib.Path(folder) / "dpo.png")
     """
+    figures.save(_figure(shown, options), path, dpi)
+
+
+def _figure(shown: Sequence[Artifact], options: dict[str, Any]) -> "Figure":
     kinds = [artifact.card.kind for artifact in shown]
     if kinds == ["optimizer"]:
-        plot_update(optimizer_factory(shown[0]), path, dpi=dpi, **options)
-    elif set(kinds) == {"drift"}:
-        plot_drifts(beside_ppo(shown), path, dpi=dpi, **options)
-    else:
-        raise ValueError(
-            f"shown is of the kinds {kinds}; one picture is of one optimizer, or of "
-            "drifts only"
-        )
+        return update_figure(optimizer_factory(shown[0]), **options)
+    if set(kinds) == {"drift"}:
+        return drift_figure(beside_ppo(shown), **options)
+    raise ValueError(f"shown has the kinds {kinds}; pass one optimizer, or drifts only")
 
 
 def optimizer_factory(artifact: Artifact) -> OptimizerFactory:
-    """An optimiser as the plots take it.
+    """Return ``key -> optimizer``, as `update.update_figure` takes it.
 
     Args:
         artifact: A loaded artifact of kind ``"optimizer"``.
-
-    Returns:
-        ``key -> optimiser``; one that explores does so by the key.
-
-    Example:
-        >>> import jax
-        >>> from learned_opt_rl import artifacts
-        >>> tx = optimizer_factory(artifacts.load("minatar"))(jax.random.key(0))
     """
-    make = as_factory(artifact)
-    return (lambda key: make(key=key)) if takes(make, "key") else (lambda key: make())
+    rule = artifacts.rule_module(artifact.card.algorithm)
+    return lambda key: rule.from_artifact(artifact, key=key)
 
 
 def beside_ppo(shown: Iterable[Artifact]) -> dict[str, Drift]:
-    """Drifts by name, after PPO's as the reference.
+    """Return drifts by name, after PPO's as the reference.
 
     Args:
         shown: Loaded artifacts of kind ``"drift"``.
-
-    Returns:
-        What the drift plots take.
 
     Example:
         >>> from learned_opt_rl import artifacts

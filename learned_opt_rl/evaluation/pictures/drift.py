@@ -1,6 +1,5 @@
-"""Drifts as pictures, side by side."""
+"""Figures of drifts, side by side."""
 
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,66 +14,19 @@ from learned_opt_rl.rules.losses import policy_loss_terms
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LOG_RATIO, _ADVANTAGE = 1.0, 4.0  # half-widths of the maps
+# Half-widths of the maps, as in the figures of Goldie et al. 2025, supplement G.
+_LOG_RATIO, _ADVANTAGE = 1.0, 4.0
+# Odd, so that the middle of a map is exactly log r = 0 and A = 0.
 _POINTS = 201
 
 
-def plot_drifts(
-    drifts: Mapping[str, Drift], path: str | pathlib.Path, *, dpi: int = 150
-) -> None:
-    """Draws drifts side by side as a PNG: `drift_figure`, written to a file.
-
-    Args:
-        drifts: Drifts by the name to show, in the order of the columns.
-        path: The file to write.
-        dpi: Pixels per inch.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-        ValueError: If there are no drifts.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> from learned_opt_rl.rules import drifts
-        >>> shown = {"PPO": drifts.ppo(), "DPO": drifts.dpo()}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     plot_drifts(shown, pathlib.Path(folder) / "drifts.png")
-    """
-    figures.save(drift_figure(drifts), path, dpi)
-
-
-def plot_gallery(
-    drifts: Mapping[str, Drift], path: str | pathlib.Path, *, dpi: int = 150
-) -> None:
-    """Draws many drifts as a PNG: `gallery_figure`, written to a file.
-
-    Args:
-        drifts: Drifts by the name to show, in the order of reading.
-        path: The file to write.
-        dpi: Pixels per inch.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-        ValueError: If there are no drifts.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> from learned_opt_rl.rules import drifts
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     plot_gallery(
-        ...         {"PPO": drifts.ppo()}, pathlib.Path(folder) / "gallery.png"
-        ...     )
-    """
-    figures.save(gallery_figure(drifts), path, dpi)
-
-
 def drift_figure(drifts: Mapping[str, Drift]) -> "Figure":
-    """One column per drift: what its loss does to the ratio, and where it acts.
+    """Draw one column per drift: the slope of its loss, and where the drift acts.
 
-    The rows are: dL/dr over r for A = +1 and A = -1, a dotted line marking the loss
+    The rows are: dL/dr over r for A = +1 and A = -1, where a dotted line is the loss
     without drift; the drift over (log r, A); and dL/dr over (log r, A). L is the
-    policy loss of one sample, so that descent raises r where dL/dr is negative.
-    Colours end at 4 everywhere, so that figures compare.
+    policy loss of one sample, so descent increases r where dL/dr is negative. Colors
+    end at 4 everywhere, so that figures can be compared.
 
     Args:
         drifts: Drifts by the name to show.
@@ -111,25 +63,19 @@ def drift_figure(drifts: Mapping[str, Drift]) -> "Figure":
 
 
 def gallery_figure(drifts: Mapping[str, Drift], *, columns: int = 4) -> "Figure":
-    """Many drifts on one page: what the loss of each does to the ratio.
-
-    Two panels per drift, those of `drift_figure` for dL/dr: over r, and below it over
-    (log r, A). After ``columns`` drifts a new line begins.
+    """Draw many drifts on one page: two panels of `drift_figure` for each.
 
     Args:
         drifts: Drifts by the name to show.
         columns: Drifts per line, at least 1.
 
     Returns:
-        The matplotlib figure.
+        The matplotlib figure. Each drift has dL/dr over r, and below it dL/dr over
+        (log r, A).
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
         ValueError: If there are no drifts, or no columns.
-
-    References:
-        Goldie et al. 2025, "How Should We Meta-Learn Reinforcement Learning
-        Algorithms?", supplement G.
 
     Example:
         >>> from learned_opt_rl.rules import drifts
@@ -159,15 +105,15 @@ def gallery_figure(drifts: Mapping[str, Drift], *, columns: int = 4) -> "Figure"
 
 def _require_some(drifts: Mapping[str, Drift]) -> None:
     if not drifts:
-        raise ValueError("drifts is empty; give at least one, by name")
+        raise ValueError("drifts is empty; pass at least one, by name")
 
 
 def _draw_slopes(axes: Any, name: str, drift: Drift) -> None:
     ratios = np.linspace(0.02, 2, 2 * _POINTS, dtype=np.float32)
-    for advantage, colour in ((1.0, "C0"), (-1.0, "C3")):
+    for advantage, color in ((1.0, "C0"), (-1.0, "C3")):
         _, slopes = _loss_slopes(drift, ratios, np.full_like(ratios, advantage))
-        axes.plot(ratios, slopes, color=colour, label=f"A = {advantage:+.0f}")
-        axes.axhline(-advantage, color=colour, lw=0.8, ls=":")
+        axes.plot(ratios, slopes, color=color, label=f"A = {advantage:+.0f}")
+        axes.axhline(-advantage, color=color, lw=0.8, ls=":")
     axes.axvline(1, color="0.8", lw=0.8, zorder=0)
     axes.set(xlabel="ratio r", ylim=(-2.5, 2.5))
     axes.set_title(name.replace("/", "/\n"), fontsize="small")
@@ -177,7 +123,7 @@ def _draw_slopes(axes: Any, name: str, drift: Drift) -> None:
 def _draw_maps(
     row: Sequence[Any],
     maps: Sequence[np.ndarray],
-    colours: str,
+    colors: str,
     limits: tuple[float, float],
 ) -> None:
     for axes, values in zip(row, maps, strict=True):
@@ -186,7 +132,7 @@ def _draw_maps(
             origin="lower",
             extent=(-_LOG_RATIO, _LOG_RATIO, -_ADVANTAGE, _ADVANTAGE),
             aspect="auto",
-            cmap=colours,
+            cmap=colors,
             vmin=limits[0],
             vmax=limits[1],
         )
@@ -200,7 +146,7 @@ def _add_bar(explained: Any, beside: Sequence[Any], label: str) -> None:
 
 
 def _maps(drift: Drift) -> tuple[np.ndarray, np.ndarray]:
-    """The drift and dL/dr, ``[advantage, log ratio]``."""
+    """Return the drift and dL/dr, ``[advantage, log ratio]``."""
     ratios = np.exp(np.linspace(-_LOG_RATIO, _LOG_RATIO, _POINTS, dtype=np.float32))
     advantages = np.linspace(-_ADVANTAGE, _ADVANTAGE, _POINTS, dtype=np.float32)
     return _loss_slopes(drift, *np.meshgrid(ratios, advantages))
@@ -209,7 +155,7 @@ def _maps(drift: Drift) -> tuple[np.ndarray, np.ndarray]:
 def _loss_slopes(
     drift: Drift, ratio: np.ndarray, advantage: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The drift, and the derivative of every sample's loss by its own ratio."""
+    """Return the drift, and the slope of each sample's loss by its own ratio."""
 
     def total(ratio: jax.Array, advantage: jax.Array) -> jax.Array:
         return policy_loss_terms(ratio, advantage, drift).sum()

@@ -69,9 +69,10 @@ def image(figure: "Figure", svg: bool = False, dpi: int = 150) -> bytes:
         # A name may be in any script; the font draws unknown letters as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
-            # It takes longer than drawing, and savefig would compute it twice.
+            # It takes longer than drawing. With an engine, savefig computes the layout
+            # twice for every file; without one, it keeps the positions.
             figure.draw_without_rendering()
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)
         figure.savefig(content, **{"format": "png", **options})
     return content.getvalue()
 
