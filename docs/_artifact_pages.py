@@ -238,7 +238,8 @@ def _interval(bounds: tuple[float, float] | None) -> str:
 
 
 def _pairs(mapping: Mapping[str, object]) -> str:
-    return ", ".join(f"{_text(k)} {_text(str(v))}" for k, v in mapping.items())
+    shown = {k: "none" if v is None else str(v) for k, v in mapping.items()}
+    return ", ".join(f"{_text(key)} {_text(value)}" for key, value in shown.items())
 
 
 def _bullets(lines: Iterable[str]) -> str:

@@ -144,7 +144,7 @@ class TestShow:
         assert page.startswith("tiny: A tiny optimiser\n\nFor tests.\n")
         for line in (
             "source        bundled",
-            f"architecture  type recurrent, carry 2, width 3; {PARAMETERS} parameters",
+            f"architecture  carry 2, width 3; {PARAMETERS} parameters",
             "horizon       320 updates, 4 epochs of 8 minibatches",
             "license       MIT",
             "- Breakout-MinAtar, 1,000 steps: final return 1.5 [1, 2] over 2 seeds",

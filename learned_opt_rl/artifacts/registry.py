@@ -6,12 +6,12 @@ use in place of the bundled ones.
 
 import contextlib
 import dataclasses
-import difflib
 import os
 import pathlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from learned_opt_rl import checks
 from learned_opt_rl.artifacts import remote
 from learned_opt_rl.artifacts._json import read_json
 from learned_opt_rl.artifacts._plugins import plugins
@@ -35,7 +35,7 @@ _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A usable card and where it was found.
+    """A usable card and its place.
 
     Attributes:
         card: The card.
@@ -50,12 +50,12 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Broken:
-    """Something that should have been a card.
+    """A card or a plugin that cannot be used.
 
     Attributes:
-        name: The artifact it claims to be; the entry point's name if it says none.
+        name: The name that the card states, or else the entry point's name.
         origin: ``"bundled"`` or ``"plugin <entry point>"``.
-        error: What is wrong, and what to do.
+        error: What is wrong, and the fix.
     """
 
     name: str
@@ -270,7 +270,7 @@ def find(name: str) -> Entry:
         if name == broken.name or name.startswith(f"{broken.name}/"):
             raise broken.error
     raise UnknownArtifactError(
-        f"no artifact is named {name!r}; {_suggestion(name, list(found.entries))}"
+        f"no artifact is named {name!r}; {_suggestion(name, found.entries)}"
         "`learned-opt-rl list` shows all"
     )
 
@@ -316,17 +316,10 @@ def _claimed_name(path: pathlib.Path) -> str | None:
     return name if isinstance(name, str) and name.isprintable() else None
 
 
-def _suggestion(name: str, known: list[str]) -> str:
-    """Return the names most like ``name``, with or without their namespace."""
-
-    def likeness(candidate: str) -> tuple[float, float]:
-        tail = candidate.rpartition("/")[2]
-        whole, last = (
-            difflib.SequenceMatcher(None, name, part).ratio()
-            for part in (candidate, tail)
-        )
-        return max(whole, last), whole
-
-    near = sorted(known, key=likeness, reverse=True)[:3]
-    near = [repr(candidate) for candidate in near if likeness(candidate)[0] > 0.6]
-    return f"did you mean {' or '.join(near)}? " if near else ""
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    """Suggest the names most like ``name``, with or without their namespace."""
+    tails = {one: one.rpartition("/")[2] for one in known}
+    like = checks.nearest(name, dict.fromkeys([*tails, *tails.values()]))
+    near = {one: None for text in like for one in tails if text in (one, tails[one])}
+    shown = " or ".join(map(repr, list(near)[:3]))
+    return f"did you mean {shown}? " if near else ""

@@ -222,7 +222,10 @@ def _harmless(text: str) -> str:
 
 def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     card, training = entry.card, entry.card.training
-    sizes = ", ".join(f"{key} {value}" for key, value in card.architecture.items())
+    sizes = ", ".join(
+        f"{key} {'none' if value is None else value}"
+        for key, value in card.architecture.items()
+    )
     yield "source", _source(entry)
     yield "algorithm", f"{card.algorithm} ({card.representation})"
     yield "architecture", f"{sizes}; {card.weights.parameters} parameters"

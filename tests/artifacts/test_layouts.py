@@ -1,4 +1,4 @@
-"""Cards and weights of No Features and Optim4RL: what fits, and what is refused."""
+"""Cards and weights of No Features, Optim4RL and LPO: what fits, what is refused."""
 
 import math
 from typing import Any
@@ -9,12 +9,13 @@ import pytest
 from learned_opt_rl.artifacts import Card
 from learned_opt_rl.artifacts.weights import check_weights, unflatten_names
 from learned_opt_rl.errors import CardError, WeightsError
-from learned_opt_rl.families import Shapes, open_network, optim4rl
+from learned_opt_rl.families import Shapes, find, lpo, open_network, optim4rl
 from tests.artifact_files import card_data, remote_card_data
 
 RECURRENT = {"carry": 2, "width": 3}
 FEED_FORWARD = {"carry": None, "width": 3}
 OLD = {"version": "arxiv2023", "carry": 2, "width": 3}
+LPO = {"width": 3, "clip_eps": 0.2, "margin": 1e-4}
 NEW = {"version": "rlc2024", "carry": 2, "width": None}
 
 
@@ -37,19 +38,29 @@ CASES = [
     ("optim4rl", NEW | {"width": 3}, optim4rl_shapes("rlc2024", 2, 3)),
     ("optim4rl", NEW, optim4rl_shapes("rlc2024", 2, None)),
     ("optim4rl", NEW | {"learning_rate": 1e-3}, optim4rl_shapes("rlc2024", 2, None)),
+    ("lpo", LPO, lpo.lpo_shapes(lpo.Architecture(3))),
 ]
+
+
+def without(field: str) -> dict[str, Any]:
+    return {name: value for name, value in LPO.items() if name != field}
 
 
 def count(shapes: Shapes) -> int:
     return sum(math.prod(shape) for shape in shapes.values())
 
 
+def card(algorithm: str, architecture: dict[str, Any], parameters: int = 1) -> Card:
+    kind = find(algorithm).kind
+    data = card_data(algorithm=algorithm, architecture=architecture, kind=kind)
+    data["weights"]["parameters"] = parameters
+    return Card.from_dict(data)
+
+
 def check(algorithm: str, architecture: dict[str, Any], shapes: Shapes) -> None:
     """Check zeros of these shapes against a card of the right total."""
-    data = card_data(algorithm=algorithm, architecture=architecture)
-    data["weights"]["parameters"] = count(shapes)
     flat = {name: np.zeros(shape, "f4") for name, shape in shapes.items()}
-    check_weights(unflatten_names(flat), Card.from_dict(data))
+    check_weights(unflatten_names(flat), card(algorithm, architecture, count(shapes)))
 
 
 @pytest.mark.parametrize(("algorithm", "architecture", "shapes"), CASES)
@@ -70,6 +81,22 @@ def test_weights_of_any_other_are_refused(
     for other in different:
         with pytest.raises(WeightsError, match="architecture"):
             check(algorithm, architecture, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dense_0.kernel": (3, 8)}, r"dense_0.kernel has shape \(3, 8\)"),
+        ({"dense_1.kernel": (1, 3)}, r"dense_1.kernel has shape \(1, 3\)"),
+        ({"dense_1.kernel": None}, "lack 'dense_1.kernel'"),
+        ({"dense_2.kernel": (1, 1)}, "unknown tensor 'dense_2.kernel'"),
+    ],
+)
+def test_a_message_names_the_tensor(change: dict[str, Any], message: str) -> None:
+    shapes = lpo.lpo_shapes(lpo.Architecture(3)) | change
+    shapes = {name: shape for name, shape in shapes.items() if shape is not None}
+    with pytest.raises(WeightsError, match=message):
+        check("lpo", LPO, shapes)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +127,25 @@ def test_parameter_counts(shapes: Shapes, total: int) -> None:
         ("optim4rl", OLD | {"width": 0}, "width is 0; write an integer of at least 1"),
         ("optim4rl", OLD | {"learning_rate": 0.0}, "0.0; write a number above 0"),
         ("optim4rl", OLD | {"learning_rate": "fast"}, "'fast'; write a finite number"),
+        (
+            "lpo",
+            LPO | {"margin": 0},
+            r"architecture\.margin is 0; write a number above",
+        ),
+        ("lpo", LPO | {"clip_eps": -0.2}, r"clip_eps is -0\.2; write a number above 0"),
+        ("lpo", LPO | {"clip_eps": "0.2"}, r"clip_eps is '0\.2'; write a finite"),
+        ("lpo", LPO | {"width": 1.5}, r"width is 1\.5; write an integer"),
+        ("lpo", LPO | {"depth": 2}, r"architecture\.depth is not a known field"),
+        ("lpo", without("width"), r"architecture\.width is missing; add it"),
+        ("lpo", without("clip_eps"), r"architecture\.clip_eps is missing"),
+        ("lpo", without("margin"), r"architecture\.margin is missing"),
     ],
 )
 def test_an_architecture_that_cannot_be_is_refused(
     algorithm: str, architecture: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(CardError, match=message):
-        Card.from_dict(card_data(algorithm=algorithm, architecture=architecture))
+        card(algorithm, architecture)
 
 
 @pytest.mark.parametrize(
