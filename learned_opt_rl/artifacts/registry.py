@@ -320,6 +320,9 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
     """Suggest the names most like ``name``, with or without their namespace."""
     tails = {one: one.rpartition("/")[2] for one in known}
     like = checks.nearest(name, dict.fromkeys([*tails, *tails.values()]))
-    near = {one: None for text in like for one in tails if text in (one, tails[one])}
+    near: dict[str, None] = {}
+    for text in like:
+        named = [one for one in tails if text in (one, tails[one])]
+        near |= dict.fromkeys(sorted(named, key=len))  # without a namespace first
     shown = " or ".join(map(repr, list(near)[:3]))
     return f"did you mean {shown}? " if near else ""
