@@ -22,8 +22,8 @@ import jax.numpy as jnp
 from bench.overhead import compiled, print_table
 from learned_opt_rl import envs
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation.runs.run import provenance
 from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.provenance import provenance
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -31,8 +31,8 @@ from bench.overhead import print_table
 from learned_opt_rl.agents import actor_critic, ppo
 from learned_opt_rl.agents.networks import prepare
 from learned_opt_rl.evaluation.runs.rules import Rule
-from learned_opt_rl.evaluation.runs.run import provenance
 from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.evolution import EvolutionConfig, preset
 from learned_opt_rl.training.evolution.fitness import (
     Evaluator,

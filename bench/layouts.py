@@ -18,10 +18,10 @@ import numpy as np
 
 from bench.overhead import compiled, interleaved, print_table, with_ratios
 from learned_opt_rl import open_rl
-from learned_opt_rl.evaluation.runs.run import provenance
 from learned_opt_rl.rules import _open_network as network
 from learned_opt_rl.rules._gru import dot, gru_kernel
 from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.provenance import provenance
 
 # Leaf sizes of the Breakout agent: two MLPs of 400-64-64 with heads of 3 and 1.
 LEAVES = (64, 25_600, 64, 4_096, 3, 192, 64, 25_600, 64, 4_096, 1, 64)

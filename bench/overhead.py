@@ -22,8 +22,8 @@ import optax
 
 from learned_opt_rl import Horizon, envs, open_rl
 from learned_opt_rl.agents.ppo import PPOConfig, make_train
-from learned_opt_rl.evaluation.runs.run import provenance
 from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.provenance import provenance
 
 Optimizers = dict[str, optax.GradientTransformationExtraArgs]
 

@@ -28,8 +28,8 @@ from gymnax.wrappers import LegacyStepAPIWrapper, LogWrapper
 from bench.overhead import compiled, interleaved, print_table, with_ratios
 from learned_opt_rl import envs
 from learned_opt_rl.agents import PPOConfig, make_train, preset
-from learned_opt_rl.evaluation.runs.run import provenance
 from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.provenance import provenance
 
 LEARNING_RATE = 2.5e-4
 

@@ -21,8 +21,8 @@ import optax
 
 from learned_opt_rl import envs
 from learned_opt_rl.agents import make_train, preset
-from learned_opt_rl.evaluation.runs.run import provenance
 from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.provenance import provenance
 
 # The ranges of Goldie et al. 2024, table 6, widened upwards to MinAtar's of table 4.
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)

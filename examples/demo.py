@@ -16,8 +16,8 @@ import pathlib
 from learned_opt_rl.agents import PPOConfig
 from learned_opt_rl.evaluation.report.write import ROWS, write
 from learned_opt_rl.evaluation.runs.progress import RunProgress
+from learned_opt_rl.evaluation.runs.row import append_rows
 from learned_opt_rl.evaluation.runs.run import run
-from learned_opt_rl.rundir import jsonl
 
 ENVIRONMENT = "Breakout-MinAtar"
 
@@ -35,7 +35,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     raw = options.out / ROWS
     raw.unlink(missing_ok=True)
-    jsonl.append(raw, rows)
+    append_rows(raw, rows)
     text, _ = write(options.out)
     print(text)
     print(f"\nreport:          {options.out / 'report.html'}")

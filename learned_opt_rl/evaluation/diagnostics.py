@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from learned_opt_rl import envs
+from learned_opt_rl import agents, envs
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.agents.ppo import make_loop
 from learned_opt_rl.evaluation._diagnosed import Diagnostics as Diagnostics
 from learned_opt_rl.evaluation._diagnosed import diagnosed as diagnosed
 from learned_opt_rl.evaluation.command import one_line_errors
 from learned_opt_rl.evaluation.pictures import figures
-from learned_opt_rl.evaluation.runs import run
 from learned_opt_rl.evaluation.runs.rules import resolve
 from learned_opt_rl.features import DECAYS
 from learned_opt_rl.rundir import jsonl
@@ -220,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path = options.out / "analysis.jsonl"
     with one_line_errors(parser):
         envs.make(options.environment)
-        config = run.default_config(options.environment, options.steps)
+        config = agents.preset(options.environment, options.steps)
         for rule in options.rules:
             resolve(rule, config, options.environment)
         kept = [_length(row) for row in _of(options.environment, path)]

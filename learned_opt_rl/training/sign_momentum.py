@@ -21,7 +21,7 @@ from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.evaluation.report import tables
 from learned_opt_rl.evaluation.report.measures import measure
 from learned_opt_rl.evaluation.runs import run
-from learned_opt_rl.evaluation.runs.row import Row
+from learned_opt_rl.evaluation.runs.row import Row, append_rows
 from learned_opt_rl.features import Horizon, proportions
 from learned_opt_rl.rundir import jsonl
 
@@ -105,7 +105,7 @@ def sweep(
                 rows = run.run(
                     lambda key, tx=tx: tx, environment, config, left, name=rule
                 )
-            jsonl.append(path, rows)
+            append_rows(path, rows)
 
 
 def best_constant(rows: Sequence[jsonl.Row]) -> tuple[float, dict[str, float]]:

@@ -72,8 +72,8 @@ def test_without_dormancy_the_optimiser_is_not_told_of_it():
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("minatar@no-luck", "'no-luck' is no missing feature; choose one of no-dorm"),
-        ("discovered/dpo@no-dormancy", "only learned optimisers can miss features"),
+        ("minatar@no-luck", "'no-luck' is not a feature; choose one of no-dormancy"),
+        ("discovered/dpo@no-dormancy", "only a learned optimizer can miss a feature"),
     ],
 )
 def test_what_cannot_be_missing_is_refused(rule, message):

@@ -10,10 +10,9 @@ import pytest
 from learned_opt_rl import envs
 from learned_opt_rl.agents import LPGConfig, PPOConfig, make_train
 from learned_opt_rl.agents.lpg import make_loop as make_lpg_loop
-from learned_opt_rl.evaluation.runs import run, train
+from learned_opt_rl.evaluation.runs import run
 from learned_opt_rl.evaluation.runs.rules import Rule
 from learned_opt_rl.rules import lpg
-from learned_opt_rl.rundir import jsonl
 from tests import probe_envs
 
 CONFIG = PPOConfig(1024, num_envs=4, num_steps=32, minibatches=4, hidden=(8,))
@@ -32,20 +31,22 @@ def test_rows_are_json_and_complete(probe):
     rows = run.run(
         "adam:1e-2", probe, CONFIG, [3, 5], on_rollout=lambda i, _: calls.append(int(i))
     )
-    assert json.loads(json.dumps(rows, allow_nan=False))[0]["config"]["num_envs"] == 4
-    assert [row["seed"] for row in rows] == [3, 5]
+    written = json.loads(json.dumps(rows[0].to_json(), allow_nan=False))
+    assert written["config"]["num_envs"] == 4
+    assert run.Row.from_json(written).unrecorded == frozenset()
+    assert [row.seed for row in rows] == [3, 5]
     assert calls == [*range(1, 9)]
     first = rows[0]
-    assert first["rule"] == "adam:1e-2"
-    assert first["environment"] == "NamedAction"
-    assert first["total_timesteps"] == 1024
-    assert first["num_agents"] == 2
-    assert len(first["curve"]) == 8
-    assert first["final_return"] == first["curve"][-1]
-    assert first["diverged"] is False
-    assert first["steps_per_second"] == pytest.approx(2048 / first["wall_seconds"])
-    assert first["compile_seconds"] > 0
-    assert first["versions"]["jax"] == jax.__version__
+    assert first.rule == "adam:1e-2"
+    assert first.environment == "NamedAction"
+    assert first.total_timesteps == 1024
+    assert first.num_agents == 2
+    assert len(first.curve) == 8
+    assert first.final_return == first.curve[-1]
+    assert first.diverged is False
+    assert first.steps_per_second == pytest.approx(2048 / first.wall_seconds)
+    assert first.compile_seconds > 0
+    assert first.versions["jax"] == jax.__version__
 
 
 def test_a_run_is_the_agents_own_loop_reported_at_most_a_hundred_times(probe):
@@ -56,9 +57,9 @@ def test_a_run_is_the_agents_own_loop_reported_at_most_a_hundred_times(probe):
     )
     _, key = jax.random.split(jax.random.key(4))
     train = make_train(config, probe, optax.adam(1e-2))
-    np.testing.assert_allclose(row["curve"], jax.jit(train)(key).returns, atol=1e-6)
+    np.testing.assert_allclose(row.curve, jax.jit(train)(key).returns, atol=1e-6)
     assert [rollouts for rollouts, _ in calls] == [*range(2, 205, 2), 205]
-    assert [mean for _, mean in calls] == [*row["curve"][1::2], row["final_return"]]
+    assert [mean for _, mean in calls] == [*row.curve[1::2], row.final_return]
 
 
 def test_rules_see_the_same_agents_and_learned_ones_a_key_per_seed(probe):
@@ -74,11 +75,11 @@ def test_rules_see_the_same_agents_and_learned_ones_a_key_per_seed(probe):
         return optax.GradientTransformation(init, update)
 
     first = run.run(lambda key: still, probe, CONFIG, [0, 1], name="still")
-    assert first[0]["curve"] != first[1]["curve"]
+    assert first[0].curve != first[1].curve
     other = run.run(noisy, probe, CONFIG, [0, 1], name="noisy")
     # The first rollout is played before the first update.
-    assert [row["curve"][0] for row in other] == [row["curve"][0] for row in first]
-    assert other[0]["curve"] != first[0]["curve"]
+    assert [row.curve[0] for row in other] == [row.curve[0] for row in first]
+    assert other[0].curve != first[0].curve
 
 
 def test_divergence_is_recorded_and_stays_with_its_seed(probe):
@@ -97,20 +98,20 @@ def test_divergence_is_recorded_and_stays_with_its_seed(probe):
     keys = [jax.random.split(jax.random.key(seed))[0] for seed in seeds]
     expected = [bool(jax.random.uniform(key) < 0.5) for key in keys]
     assert True in expected and False in expected
-    assert [row["diverged"] for row in rows] == expected
+    assert [row.diverged for row in rows] == expected
     updates = CONFIG.num_updates - 2
-    assert [row["nan_updates"] for row in rows] == [updates * bad for bad in expected]
-    assert all(np.isfinite(row["final_return"]) for row in rows)
+    assert [row.nan_updates for row in rows] == [updates * bad for bad in expected]
+    assert all(np.isfinite(row.final_return) for row in rows)
 
 
 def test_devices_share_the_seeds(probe):
     rows = run.run("adam:1e-2", probe, CONFIG, [3, 5, 7, 9])
     shared = run.run("adam:1e-2", probe, CONFIG, [3, 5, 7, 9], devices=2)
     for row, other in zip(rows, shared, strict=True):
-        assert row["seed"] == other["seed"]
-        assert row["config"] == other["config"]
-        for curve in ("curve", "dormant"):
-            np.testing.assert_allclose(row[curve], other[curve], atol=1e-5)
+        assert row.seed == other.seed
+        assert row.config == other.config
+        np.testing.assert_allclose(row.curve, other.curve, atol=1e-5)
+        np.testing.assert_allclose(row.dormant, other.dormant, atol=1e-5)
     with pytest.raises(ValueError, match="devices=2 does not divide the 3 seeds"):
         run.run("adam:1e-2", probe, CONFIG, [3, 5, 7], devices=2)
 
@@ -121,13 +122,13 @@ def test_an_lpg_agent_runs_by_an_update_rule(probe):
     chosen = Rule(lambda key: optax.adam(1e-3), update_rule=rule)
     config = LPGConfig(640, num_envs=4, num_steps=20, hidden=(4,))
     (row,) = run.run(chosen, probe, config, [2], name="lpg")
-    assert row["agent"] == "lpg"
-    assert row["dormant"] == []
+    assert row.agent == "lpg"
+    assert row.dormant == []
     start, iterate = make_lpg_loop(config, probe, rule, optax.adam(1e-3))
     runner = start(jax.random.split(jax.random.key(2))[1])
     for _ in range(config.num_updates):
         runner = jax.jit(iterate)(runner)
-    np.testing.assert_allclose(row["final_return"], runner.mean_return, atol=1e-6)
+    np.testing.assert_allclose(row.final_return, runner.mean_return, atol=1e-6)
 
 
 class Penalty(probe_envs.Probe):
@@ -145,28 +146,28 @@ def test_there_is_no_return_before_an_episode_ends():
     (row,) = run.run(
         "sgd:0.1", env, config, [0], on_rollout=lambda _, mean: reported.append(mean)
     )
-    assert row["curve"] == [None, None, -80]
-    assert (row["auc"], row["final_return"], row["diverged"]) == (-80, -80, False)
+    assert row.curve == [None, None, -80]
+    assert (row.auc, row.final_return, row.diverged) == (-80, -80, False)
     np.testing.assert_array_equal(reported, [np.nan, np.nan, -80])
     config = dataclasses.replace(CONFIG, total_timesteps=128)
     (row,) = run.run("sgd:0.1", env, config, [0])
-    assert (row["curve"], row["auc"], row["final_return"]) == ([None], None, None)
-    json.dumps(row, allow_nan=False)
+    assert (row.curve, row.auc, row.final_return) == ([None], None, None)
+    json.dumps(row.to_json(), allow_nan=False)
 
 
 def test_agents_without_a_return_are_left_out_of_the_mean():
-    assert train._mean(np.array([np.nan, 2.0, np.inf, 4.0])) == 3
-    assert np.isnan(train._mean(jnp.array([jnp.nan])))
+    assert run._mean(np.array([np.nan, 2.0, np.inf, 4.0])) == 3
+    assert np.isnan(run._mean(jnp.array([jnp.nan])))
 
 
 def test_long_curves_of_dormancy_are_thinned_to_the_last():
     values = np.arange(1, 1001) / 1000
-    thinned = train._thinned(values)
+    thinned = run._thinned(values)
     assert len(thinned) == 200
     assert thinned[-1] == 1.0
     np.testing.assert_allclose(np.diff(thinned), 0.005)
-    assert train._thinned(np.array([np.nan, 0.5])) == [None, 0.5]
-    assert train._thinned(np.full(3, np.nan)) == []
+    assert run._thinned(np.array([np.nan, 0.5])) == [None, 0.5]
+    assert run._thinned(np.full(3, np.nan)) == []
 
 
 def test_refusals(probe):
@@ -176,71 +177,3 @@ def test_refusals(probe):
         run.run(lambda key: optax.sgd(1.0), probe, CONFIG, [0])
     with pytest.raises(ValueError, match="nothing is tuned"):
         run.run("adam", probe, CONFIG, [0])
-
-
-def test_default_configs_are_the_published_ones():
-    minatar = run.default_config("Breakout-MinAtar", 1e7)
-    assert minatar == PPOConfig()
-    cartpole = run.default_config("CartPole-v1", 5e5)
-    assert (cartpole.num_envs, cartpole.minibatches) == (4, 4)
-    assert cartpole.activation == "tanh"
-
-
-def test_default_configs_take_other_settings():
-    config = run.default_config("Breakout-MinAtar", 1e6, hidden=(8,), gamma=0.5)
-    assert (config.hidden, config.gamma, config.num_envs) == ((8,), 0.5, 64)
-    assert type(run.default_config("Breakout-MinAtar", 1e6, "lpg")) is LPGConfig
-
-
-def test_command_line_resumes(monkeypatch, tmp_path, capsys):
-    asked = []
-
-    def fake(rule, environment, config, seeds, *, on_rollout):
-        asked.append((rule, list(seeds)))
-        return [
-            {
-                "rule": rule,
-                "environment": environment,
-                "seed": seed,
-                "total_timesteps": config.total_timesteps,
-                "config": {**dataclasses.asdict(config), "hidden": [64, 64]},
-                "final_return": 1.0,
-                "steps_per_second": 1.0,
-                "compile_seconds": 1.0,
-                "wall_seconds": 1.0,
-            }
-            for seed in seeds
-        ]
-
-    monkeypatch.setattr(run, "run", fake)
-    file = tmp_path / "rows.jsonl"
-    common = ["--environment", "CartPole-v1", "--steps", "2e3", "--out", str(file)]
-    run.main(["--rules", "adam", "--seeds", "2", *common])
-    run.main(["--rules", "adam", "sgd", "--seeds", "3", *common])
-    assert asked == [("adam", [0, 1]), ("adam", [2]), ("sgd", [0, 1, 2])]
-    assert len(jsonl.read(file)) == 6
-    run.main(["--rules", "adam", "--seeds", "3", *common, "--steps", "4e3"])
-    assert asked[3:] == [("adam", [0, 1, 2])]
-    shown = capsys.readouterr().out
-    assert "sgd" in shown
-    assert "final return" in shown
-
-
-@pytest.mark.parametrize(
-    ("rule", "environment", "problem"),
-    [
-        ("nosuchrule", "CartPole-v1", "nosuchrule"),
-        ("adam", "CartPol", "name='CartPol' is no environment"),
-    ],
-)
-def test_command_line_checks_every_name_before_running(
-    rule, environment, problem, monkeypatch, tmp_path, capsys
-):
-    monkeypatch.setattr(run, "run", lambda *_, **__: pytest.fail("ran"))
-    arguments = ["--environment", environment, "--out", str(tmp_path / "x")]
-    with pytest.raises(SystemExit) as caught:
-        run.main(["--rules", "adam:1e-3", rule, *arguments])
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("python -m learned_opt_rl.evaluation.runs.run: error: ")
-    assert problem in line

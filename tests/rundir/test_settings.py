@@ -3,6 +3,7 @@ from typing import Literal
 
 import pytest
 
+from learned_opt_rl.agents import LPGConfig
 from learned_opt_rl.rundir import settings
 
 
@@ -53,6 +54,8 @@ def test_values_of_every_type_come_back():
 def test_numbers_may_have_exponents_and_layers_may_be_none():
     found = settings.parse(["count=1e1", "stages=2e5", "hidden=none"], Config)
     assert found == {"count": 10, "stages": ((0, 200_000),), "hidden": ()}
+    found = settings.parse(["max_grad_norm=none", "lifetime=none"], LPGConfig)
+    assert found == {"max_grad_norm": None, "lifetime": None}
     assert settings.format({"hidden": []}) == ["hidden=none"]
 
 

@@ -5,11 +5,11 @@ import json
 import pathlib
 from typing import Any
 
+from learned_opt_rl import agents
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.evaluation.report import comparable, statistics
 from learned_opt_rl.evaluation.report.comparable import Setting
-from learned_opt_rl.evaluation.runs import agents
-from learned_opt_rl.evaluation.runs.row import Row, identity, read_rows
+from learned_opt_rl.evaluation.runs.row import Row, config_type, identity, read_rows
 from learned_opt_rl.rundir import settings
 from learned_opt_rl.rundir.atomic import write_atomically
 
@@ -139,9 +139,9 @@ def _is_published(row: Row, digest: str) -> bool:
     try:
         changes = settings.parse(
             [f"{key}={value}" for key, value in row.variant.items()],
-            agents.config_type(row.agent),
+            config_type(row.agent),
         )
-        published = agents.default_config(
+        published = agents.preset(
             row.environment, row.total_timesteps, row.agent, **changes
         )
     except ValueError:

@@ -19,8 +19,8 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report import statistics
 from learned_opt_rl.evaluation.report.statistics import Returns
-from learned_opt_rl.evaluation.runs.names import artifact_name
 from learned_opt_rl.evaluation.runs.row import Row
+from learned_opt_rl.evaluation.runs.rules import artifact_name
 
 METHODS = ("auto", "adam", "rule:NAME", "published", "published-sgd", "optimal", "raw")
 """The methods of `normalize`."""

@@ -1,9 +1,10 @@
-"""Rules by environments by seeds into one folder, whatever comes in between.
+"""Compare rules: run every rule on every environment with every seed.
 
-A folder holds ``rows.jsonl`` (`runs.run`), ``config.json`` (what was asked last),
-``failures.jsonl`` (what raised) and, while it is written, ``partial/`` (runs that are
-not done). Started again, a comparison goes on where it was: rows are not made twice,
-and a run that was killed continues from its last checkpoint to the same numbers.
+A folder holds ``rows.jsonl`` (`row.Row`), ``config.json`` (the last request),
+``failures.jsonl`` (runs that raised) and, while it is written, ``partial/``
+(checkpoints of unfinished runs). Started again, a comparison resumes where it stopped:
+no row is made twice, and a killed run continues from its last checkpoint to the same
+numbers.
 """
 
 import dataclasses
@@ -11,16 +12,17 @@ import math
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import TextIO, cast
 
 import jax
 
-from learned_opt_rl import envs
-from learned_opt_rl.evaluation.runs import agents
+from learned_opt_rl import agents, envs
+from learned_opt_rl.agents.presets import AgentName
 from learned_opt_rl.evaluation.runs.execution import FAILURES as FAILURES
 from learned_opt_rl.evaluation.runs.execution import ROWS as ROWS
 from learned_opt_rl.evaluation.runs.execution import Cell, Execution, Failure, Plan
 from learned_opt_rl.evaluation.runs.program import check_devices
+from learned_opt_rl.evaluation.runs.row import config_type
 from learned_opt_rl.evaluation.runs.rules import resolve
 from learned_opt_rl.rundir import settings
 from learned_opt_rl.rundir.lock import locked
@@ -28,24 +30,25 @@ from learned_opt_rl.rundir.lock import locked
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What is asked.
+    """A request to compare rules.
 
     Attributes:
-        rules: Names for `optimizers.resolve`.
-        environments: Names for ``envs.make``.
-        seeds: How many; every rule gets the same ones.
+        rules: Names for `rules.resolve`.
+        environments: Names for `envs.make`.
+        seeds: Number of seeds; every rule gets the same ones.
         total_timesteps: Environment steps of each run.
         first_seed: The first of the seeds.
         agent: ``"ppo"``, ``"a2c"`` or ``"lpg"``.
-        at_once: Seeds trained together. The same groups of consecutive seeds are made
-            whatever is done already; the last is filled up with seeds whose rows are
-            not kept. By default all seeds, but on CPU, which gains nothing by it, one
-            per device.
-        devices: How many devices share the seeds of a group.
-        settings: ``NAME=VALUE``, fields of the configuration other than published.
+        at_once: Seeds trained together. Groups of consecutive seeds do not depend on
+            the rows that exist already; the last group is filled up with seeds whose
+            rows are not kept. By default all seeds, but one per device on CPU, which
+            gains nothing from more.
+        devices: Number of devices that share the seeds of a group.
+        settings: ``NAME=VALUE``, fields of the configuration that differ from the
+            published ones.
 
     Raises:
-        ValueError: If a number is out of range, or there is no rule or environment.
+        ValueError: A number is out of range, or there is no rule or environment.
 
     Example:
         >>> asked = Comparison(("adam", "lion"), ("Breakout-MinAtar",), 4, 1e6)
@@ -64,7 +67,7 @@ class Comparison:
     settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks the values."""
+        """Check the values and remove repeated names."""
         for name in ("rules", "environments"):
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
             if not getattr(self, name):
@@ -76,38 +79,37 @@ class Comparison:
                 raise ValueError(f"{name}={number} must be at least 1")
         if not 0 <= self.first_seed <= 2**31 - self.seeds - at_once:
             raise ValueError(
-                f"first_seed={self.first_seed} must not be negative, nor the last seed "
-                "more than 32 bits"
+                f"first_seed={self.first_seed}: seeds must be between 0 and 2**31 - 1"
             )
         if not math.isfinite(self.total_timesteps):
             raise ValueError(f"total_timesteps={self.total_timesteps} must be finite")
 
     def groups(self, at_once: int) -> Iterator[range]:
-        """The seeds in groups of so many; the last may go beyond those asked for."""
+        """Yield groups of seeds; the last group may go beyond the last seed."""
         for first in range(self.first_seed, self.end, at_once):
             yield range(first, first + at_once)
 
     @property
     def end(self) -> int:
-        """One more than the last seed."""
+        """The last seed plus one."""
         return self.first_seed + self.seeds
 
 
 def prepare(asked: Comparison) -> Plan:
-    """Finds out before the first run, which may take hours, what would fail later.
+    """Check a comparison before the first run, which may take hours.
 
     Args:
         asked: The comparison.
 
     Returns:
-        What `execute` does.
+        The plan for `execute`.
 
     Raises:
-        ValueError: If a name is unknown, a rule is not for the agent or not tuned for
-            an environment, a run is shorter than one rollout, a setting is none, or
-            there are not so many devices, or they do not share the seeds evenly.
-        TypeError: If an environment is not of the interface's form.
-        MissingExtraError: If an environment needs a package that is not installed.
+        ValueError: A name is unknown, a rule is not for the agent or not tuned for an
+            environment, a run is shorter than one rollout, a setting is wrong, or the
+            devices do not exist or do not divide the seeds evenly.
+        TypeError: An environment does not have the interface of `envs.Environment`.
+        MissingExtraError: An environment needs a package that is not installed.
 
     Example:
         >>> plan = prepare(Comparison(("adam", "lion"), ("Breakout-MinAtar",), 4, 1e6))
@@ -116,16 +118,15 @@ def prepare(asked: Comparison) -> Plan:
     """
     at_once = asked.at_once or _default_at_once(asked)
     check_devices(at_once, asked.devices)
-    overrides = settings.parse(asked.settings, agents.config_type(asked.agent))
+    agent = cast(AgentName, asked.agent)
+    overrides = settings.parse(asked.settings, config_type(asked.agent))
     variant = dict(sorted(setting.split("=", 1) for setting in asked.settings))
     cells = []
     found = {env.name: env for env in map(envs.make, asked.environments)}
     for environment, env in found.items():
-        config = agents.default_config(
-            environment, asked.total_timesteps, asked.agent, **overrides
-        )
+        config = agents.preset(environment, asked.total_timesteps, agent, **overrides)
         for rule in asked.rules:
-            # Making the optimiser reads its weights, which may be missing.
+            # Making the optimizer reads its weights, which may be missing.
             resolve(rule, config, environment).optimizer(jax.random.key(0))
             cells.append(Cell(rule, env, config, variant))
         _check_environment(env)
@@ -135,14 +136,14 @@ def prepare(asked: Comparison) -> Plan:
 
 
 def together(plans: Sequence[Plan]) -> Plan:
-    """Makes one plan of several that have the same seeds.
+    """Join plans that have the same seeds.
 
     Args:
-        plans: From `prepare`, at least one; they differ in rules, environments,
-            lengths and settings alone.
+        plans: At least one plan from `prepare`; the plans may differ only in rules,
+            environments, lengths and settings.
 
     Returns:
-        All their runs, each once.
+        A plan of all their runs, each once.
 
     Example:
         >>> one = prepare(Comparison(("adam",), ("CartPole-v1",), 1, 1e5))
@@ -161,21 +162,21 @@ def together(plans: Sequence[Plan]) -> Plan:
 def execute(
     plan: Plan, folder: pathlib.Path, *, stream: TextIO | None = None
 ) -> list[Failure]:
-    """Runs what the folder does not hold yet.
+    """Run what the folder does not hold yet.
 
     Args:
         plan: From `prepare`.
-        folder: Made if need be.
-        stream: For the progress; standard error if not given.
+        folder: The folder for the results; it is made if it does not exist.
+        stream: For the progress, standard error by default.
 
     Returns:
-        What raised; everything else is in the folder. What failed is tried again the
-        next time.
+        The runs that raised; the rows of all others are in the folder. The next
+        execution tries failed runs again.
 
     Raises:
-        FolderInUseError: If another process is at it.
-        ValueError: If the folder's ``rows.jsonl`` is no file of results.
-        KeyboardInterrupt: As it comes; all that was done is kept.
+        FolderInUseError: Another process writes to the folder.
+        ValueError: The folder's ``rows.jsonl`` holds something other than rows.
+        KeyboardInterrupt: All finished work is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -187,8 +188,7 @@ def _default_at_once(asked: Comparison) -> int:
 
 
 def _check_environment(env: envs.Environment) -> None:
-    """A few steps of it: a third party's may raise whatever it likes."""
     try:
         envs.check(env)
-    except Exception as error:
+    except Exception as error:  # Code of third parties may raise anything.
         raise ValueError(f"environment {env.name!r} is unusable: {error}") from error

@@ -1,4 +1,4 @@
-"""A comparison's runs, one after the other, with everything kept on the way."""
+"""Execute the runs of a comparison one after the other, saving all progress."""
 
 import hashlib
 import json
@@ -9,12 +9,17 @@ from typing import Any, NamedTuple, TextIO
 
 from learned_opt_rl import envs
 from learned_opt_rl.agents.config import Config
-from learned_opt_rl.evaluation.runs import train
-from learned_opt_rl.evaluation.runs.agents import agent_of
-from learned_opt_rl.evaluation.runs.identity import identity, wanted, weights_digest
+from learned_opt_rl.evaluation.runs import run
 from learned_opt_rl.evaluation.runs.program import Program
 from learned_opt_rl.evaluation.runs.progress import Overall, RunProgress
-from learned_opt_rl.evaluation.runs.rules import resolve
+from learned_opt_rl.evaluation.runs.row import (
+    Row,
+    agent_of,
+    append_rows,
+    identity,
+    read_rows,
+)
+from learned_opt_rl.evaluation.runs.rules import resolve, weights_digest
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint
@@ -30,10 +35,10 @@ class Cell(NamedTuple):
     """A rule on an environment.
 
     Attributes:
-        rule: Its name.
+        rule: Name of the rule.
         env: The environment.
-        config: The run.
-        variant: What rows are filed under besides rule and environment.
+        config: Configuration of the run.
+        variant: Settings that differ from the published ones, as text.
     """
 
     rule: str
@@ -43,7 +48,7 @@ class Cell(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A rule on an environment whose run raised, and what."""
+    """A rule on an environment whose run raised, and the error."""
 
     rule: str
     environment: str
@@ -51,14 +56,14 @@ class Failure(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is to be run, checked.
+    """The runs of a comparison, checked.
 
     Attributes:
-        asked: What was asked, JSON-able.
+        asked: The request, JSON-able.
         cells: One compilation each.
-        groups: Seeds trained together, all of the same number.
+        groups: Seeds trained together, all groups of the same size.
         end: Seeds from here on only fill up the last group.
-        devices: How many share a group.
+        devices: Number of devices that share a group.
     """
 
     asked: dict[str, Any]
@@ -69,19 +74,22 @@ class Plan(NamedTuple):
 
 
 class Execution:
-    """What `compare.execute` does while it holds the folder."""
+    """The work of `compare.execute` while it holds the folder."""
 
     def __init__(self, plan: Plan, folder: pathlib.Path, stream: TextIO) -> None:
-        """Reads what is there and writes what is asked."""
+        """Read the rows that exist, and write the request."""
         self._plan, self._folder, self._stream = plan, folder, stream
-        self._done = _identities(folder / ROWS)
+        # Weights do not change during a comparison: each digest is looked up once.
+        self._digests = {cell.rule: weights_digest(cell.rule) for cell in plan.cells}
+        rows = read_rows(folder / ROWS)
+        self._done = {row.identity(self._digests.get(row.rule)) for row in rows}
         (folder / FAILURES).unlink(missing_ok=True)
         _remove_unfinished(folder)
         content = json.dumps({"asked": plan.asked, **provenance()}, indent=2) + "\n"
         write_atomically(folder / _CONFIG, content.encode())
 
     def run(self) -> list[Failure]:
-        """Runs what is missing."""
+        """Run all that is missing."""
         work = [(cell, self._pending(cell)) for cell in self._plan.cells]
         overall = Overall(sum(len(groups) for _, groups in work), self._stream)
         failures = []
@@ -105,38 +113,41 @@ class Execution:
             label = overall.label(_label(cell, seeds))
             checkpoint = self._checkpoint(cell, seeds)
             with RunProgress(label, cell.config, len(seeds), self._stream) as progress:
-                trained = train.train(
+                trained = run.train(
                     program, seeds, on_rollout=progress, checkpoint=checkpoint
                 )
-            made = train.rows(program, trained, cell.rule, seeds, cell.variant)
-            self._add(made)
+            digest = self._digests[cell.rule]
+            self._add(
+                run.rows(program, trained, cell.rule, digest, seeds, cell.variant)
+            )
             checkpoint.remove()
             overall.ended()
 
-    def _add(self, made: list[jsonl.Row]) -> None:
-        """Files the rows that are asked for and not there yet."""
-        new = {identity(row): row for row in made if row["seed"] < self._plan.end}
+    def _add(self, made: list[Row]) -> None:
+        """Write the rows that were asked for and do not exist yet."""
+        new = {row.identity(): row for row in made if row.seed < self._plan.end}
         missing = {key: row for key, row in new.items() if key not in self._done}
-        jsonl.append(self._folder / ROWS, missing.values())
+        append_rows(self._folder / ROWS, missing.values())
         self._done |= missing.keys()
 
     def _pending(self, cell: Cell) -> list[range]:
-        """The groups of which a row is missing."""
+        """Return the groups that lack a row."""
         pending = []
         for seeds in self._plan.groups:
             if self._is_done(cell, seeds):
-                # A kill may have come between the rows and this.
+                # A kill may have come after the rows and before this.
                 self._checkpoint(cell, seeds).remove()
             else:
                 pending.append(seeds)
         return pending
 
     def _is_done(self, cell: Cell, seeds: range) -> bool:
-        variant, asked = cell.variant, range(seeds.start, self._plan.end)
+        digest = self._digests[cell.rule]
         return all(
-            wanted(cell.rule, cell.env.name, cell.config, seed, variant) in self._done
+            identity(cell.rule, digest, cell.env.name, cell.config, seed, cell.variant)
+            in self._done
             for seed in seeds
-            if seed in asked
+            if seed < self._plan.end
         )
 
     def _count_done(self, cell: Cell, groups: list[range]) -> int:
@@ -145,7 +156,7 @@ class Execution:
     def _checkpoint(self, cell: Cell, seeds: range) -> Checkpoint:
         run = {
             "rule": cell.rule,
-            "weights_sha256": weights_digest(cell.rule),
+            "weights_sha256": self._digests[cell.rule],
             "environment": cell.env.name,
             "agent": agent_of(cell.config),
             "config": asdict(cell.config),
@@ -167,35 +178,25 @@ class Execution:
         trace = "".join(traceback.format_exception(error))
         failure = Failure(cell.rule, cell.env.name, message)
         agent = agent_of(cell.config)
-        row = {**failure._asdict(), "agent": agent, "traceback": trace}
-        jsonl.append(self._folder / FAILURES, [row])
+        record = {**failure._asdict(), "agent": agent, "traceback": trace}
+        jsonl.append(self._folder / FAILURES, [record])
         return failure
 
     def _tidy(self) -> None:
-        """Removes the folder of checkpoints, or says what is left in it."""
+        """Remove the folder of checkpoints, or report the files left in it."""
         partial = self._folder / _PARTIAL
         left = sorted(partial.glob("*.npz")) if partial.is_dir() else []
         if left:
             self._stream.write(
-                f"{partial} keeps {len(left)} unfinished run(s) of other commands, "
-                "which go on if given again; delete the folder if they are not wanted\n"
+                f"{partial} keeps {len(left)} unfinished run(s) of other commands. "
+                "Give those commands again to resume, or delete the folder\n"
             )
         elif partial.is_dir() and not any(partial.iterdir()):
             partial.rmdir()
 
 
-def _identities(path: pathlib.Path) -> set[str]:
-    try:
-        return {identity(row) for row in jsonl.read(path)}
-    except KeyError as error:
-        raise ValueError(
-            f"{path} holds a row without {error}; it is no file of runs, give another "
-            "folder"
-        ) from error
-
-
 def _remove_unfinished(folder: pathlib.Path) -> None:
-    """Deletes what processes that were killed left of files they were writing."""
+    """Delete the temporary files of processes that were killed while writing."""
     for pattern in (f".{_CONFIG}.*", f"{_PARTIAL}/.*.npz.*"):
         for path in folder.glob(pattern):
             path.unlink()

@@ -1,9 +1,9 @@
-"""Axes along which a rule may or may not generalise, each a few comparisons.
+"""Axes along which a rule may generalize; each axis is a list of comparisons.
 
-An axis varies one thing that a learned rule was trained with: the length of training,
-the width of the hidden layers, the activation, or the features that the agent gives it.
-All its values go into one folder; the report draws what was varied. (Another
-environment is no axis: a comparison has several anyway.)
+An axis varies one condition that a learned rule was trained under: the length of
+training, the width of the hidden layers, the activation, or the features that the agent
+provides. All its values go into one folder, and the report draws returns against them.
+(Environments are not an axis, because one comparison has several anyway.)
 
 References:
     Goldie et al. 2024, sections 6.3 and 6.4 and appendix H.
@@ -17,15 +17,15 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.errors import UnknownArtifactError
 from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.evaluation.runs.missing_features import FEATURES
-from learned_opt_rl.evaluation.runs.names import artifact_name
+from learned_opt_rl.evaluation.runs.rules import artifact_name
 
 
 class Axis(NamedTuple):
-    """What is varied.
+    """A condition to vary.
 
     Attributes:
-        values: Its values where none are given, as text.
-        apply: The comparison at a value.
+        values: The default values, as text.
+        apply: Returns the comparison at a value.
     """
 
     values: tuple[str, ...]
@@ -35,18 +35,15 @@ class Axis(NamedTuple):
 def comparisons(
     axis: str, asked: Comparison, values: Sequence[str] | None = None
 ) -> list[Comparison]:
-    """The comparisons along an axis.
+    """Return the comparisons along an axis, one per value.
 
     Args:
         axis: A key of `AXES`.
-        asked: What is to be compared; where the axis says otherwise, it wins.
-        values: The axis's values, as text; its own if not given.
-
-    Returns:
-        One comparison per value.
+        asked: The comparison; the axis overrides its settings.
+        values: Values of the axis as text; its default values if not given.
 
     Raises:
-        ValueError: If there is no such axis, or a value is none of it.
+        ValueError: The axis is unknown, or a value does not belong to it.
 
     Example:
         >>> asked = Comparison(("minatar", "adam"), ("Breakout-MinAtar",), 3, 1e6)
@@ -54,9 +51,9 @@ def comparisons(
         [('hidden=16x16',), ('hidden=32x32',)]
     """
     if axis not in AXES:
-        raise ValueError(f"axis={axis!r} is none of {', '.join(AXES)}")
+        raise ValueError(f"axis={axis!r} must be one of {', '.join(AXES)}")
     if values is not None and not values:
-        raise ValueError("values=() is empty; give at least one, or None for its own")
+        raise ValueError("values=() is empty; give one, or None for the default")
     chosen = AXES[axis]
     return [chosen.apply(asked, value) for value in values or chosen.values]
 
@@ -77,17 +74,16 @@ def _activation(asked: Comparison, value: str) -> Comparison:
 
 
 def _features(asked: Comparison, value: str) -> Comparison:
-    """Learned optimisers without a feature; with all of them, every rule."""
     if value == "all":
         return asked
     if value not in FEATURES:
-        raise ValueError(f"feature {value!r} is none of all, {', '.join(FEATURES)}")
+        raise ValueError(f"feature {value!r} must be one of all, {', '.join(FEATURES)}")
     whole = dict.fromkeys(rule.partition("@")[0] for rule in asked.rules)
     rules = tuple(f"{rule}@{value}" for rule in whole if _is_learned(rule))
     if not rules:
         raise ValueError(
-            f"rules={asked.rules!r} has no learned optimiser, which alone can miss "
-            "features; add one, such as 'minatar'"
+            f"rules={asked.rules!r}: only a learned optimizer can miss a feature; add "
+            "one, such as 'minatar'"
         )
     return dataclasses.replace(asked, rules=rules)
 
@@ -100,7 +96,6 @@ def _is_learned(rule: str) -> bool:
 
 
 def _set(asked: Comparison, setting: str) -> Comparison:
-    """The axis wins over a setting of the same name."""
     name = setting.partition("=")[0]
     others = [s for s in asked.settings if s.partition("=")[0] != name]
     return dataclasses.replace(asked, settings=(*others, setting))

@@ -1,8 +1,8 @@
-"""Learned optimisers without one of the features they were trained with.
+"""Learned optimizers without one of the features they were trained with.
 
-An agent that is not ours may have no dormancies to give, no epochs and minibatches, no
-known length, or parameters whose paths do not say which network explores. What each of
-these costs is measured by running a rule by a name such as ``minatar@no-dormancy``.
+The user's agent may have no dormancy, no epochs and minibatches, no known length, or
+parameters whose paths do not tell which network explores. To measure what a missing
+feature costs, run a rule by a name such as ``minatar@no-dormancy``.
 """
 
 from typing import Any
@@ -13,34 +13,31 @@ from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.features import Horizon
 
 FEATURES: dict[str, str] = {
-    "no-dormancy": "the agent gives no dormancy; every neuron's is taken for 1",
+    "no-dormancy": "the agent gives no dormancy; every neuron counts as 1",
     "no-batch-proportion": (
-        "the agent tells the number of updates, not how they are grouped; the batch "
-        "proportion is 0"
+        "the agent gives the number of updates, but not how they are grouped; the "
+        "batch proportion is 0"
     ),
-    "no-horizon": "the agent does not tell its length; that of the artifact is taken",
+    "no-horizon": "the agent gives no horizon; the artifact's own is used",
     "no-actor-mask": (
-        "paths name neither actor nor critic; all is one network, and it all explores"
+        "paths name neither actor nor critic; all leaves count as one exploring network"
     ),
 }
-"""What may be missing, and what the optimiser does then."""
+"""Features that may be missing, and how the optimizer behaves without them."""
 
 
 def options_without(
     missing: str, config: PPOConfig, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """The options of `pretrained` that an agent without a feature would give.
+    """Return the options of `pretrained` that an agent without a feature gives.
 
     Args:
         missing: A key of `FEATURES`.
-        config: The run.
-        options: What an agent that has them all gives.
-
-    Returns:
-        The options, changed.
+        config: Configuration of the run.
+        options: The options of an agent that has all features.
 
     Raises:
-        ValueError: If there is no such feature.
+        ValueError: The feature is unknown.
 
     Example:
         >>> options_without("no-horizon", PPOConfig(), {"horizon": None, "seed": 1})
@@ -48,7 +45,7 @@ def options_without(
     """
     if missing not in FEATURES:
         raise ValueError(
-            f"{missing!r} is no missing feature; choose one of {', '.join(FEATURES)}"
+            f"{missing!r} is not a feature; choose one of {', '.join(FEATURES)}"
         )
     if missing == "no-horizon":
         return {k: v for k, v in options.items() if k != "horizon"}
@@ -62,13 +59,10 @@ def options_without(
 def withhold_dormancy(
     optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimiser that is never told of dormancies.
+    """Return an optimizer whose ``update`` ignores ``dormancy=``.
 
     Args:
         optimizer: Any optax transformation.
-
-    Returns:
-        The same, whose ``update`` ignores ``dormancy=``.
 
     Example:
         >>> import optax

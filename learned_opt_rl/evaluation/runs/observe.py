@@ -1,7 +1,7 @@
-"""What an optimiser did and what the agent's neurons do, kept in the optimiser's state.
+"""Count bad updates and dormant neurons in the optimizer's state.
 
-So the agents need no second implementation that reports: whatever loop an optimiser is
-in, its state tells afterwards.
+The agents then need no second implementation that reports: in any loop, the state of
+the optimizer holds the counts.
 """
 
 from typing import Any, NamedTuple, cast
@@ -11,17 +11,20 @@ import jax.numpy as jnp
 import optax
 
 DORMANT = 0.025
-"""At most this dormancy makes a neuron dormant (its mean over a layer is 1)."""
+"""A neuron of at most this dormancy is dormant (the mean of a layer is 1).
+
+Our choice: OPEN's figures use 0, which only relu neurons reach.
+"""
 
 
 class ObserveState(NamedTuple):
     """State of `observe`.
 
     Attributes:
-        inner: The state of the optimiser observed.
-        nan_updates: int32 scalar, how many updates had an entry that is not finite.
-        dormant: float32 scalar in [0, 1], share of neurons that were dormant at the
-            last update; NaN if the agent gives no dormancies.
+        inner: State of the observed optimizer.
+        nan_updates: int32 scalar, number of updates with an entry that is not finite.
+        dormant: float32 scalar in [0, 1], share of dormant neurons at the last update;
+            NaN if the agent gives no dormancies.
     """
 
     inner: Any
@@ -32,17 +35,16 @@ class ObserveState(NamedTuple):
 def observe(
     optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimiser that counts its bad updates and the agent's dormant neurons.
+    """Return an optimizer that counts its bad updates and the dormant neurons.
 
     Args:
-        optimizer: Any optax transformation; its updates are passed on as they are.
+        optimizer: Any optax transformation; its updates do not change.
 
     Returns:
-        The same with an `ObserveState` around its state.
+        The transformation with an `ObserveState` around its state.
 
     References:
-        Sokar et al. 2023, "The Dormant Neuron Phenomenon", definition 3.1. The
-        threshold is our choice; OPEN's figures use 0, which only relu neurons reach.
+        Sokar et al. 2023, "The Dormant Neuron Phenomenon", definition 3.1.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -79,10 +81,10 @@ def observe(
 
 
 def dormant_share(dormancy: Any) -> jax.Array:
-    """Share of an agent's neurons that are dormant.
+    """Return the share of an agent's neurons that are dormant.
 
     Args:
-        dormancy: A pytree of ``[neurons]`` arrays; scalars, which stand for no neuron,
+        dormancy: A pytree of ``[neurons]`` arrays; scalars do not stand for neurons and
             are left out.
 
     Returns:

@@ -1,28 +1,30 @@
-"""A rule on an environment, compiled once for groups of so many seeds."""
+"""A rule on an environment, compiled once for groups of a fixed number of seeds."""
 
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from learned_opt_rl.agents.config import Config
+from learned_opt_rl.agents import a2c, lpg, ppo
+from learned_opt_rl.agents.config import A2CConfig, Config, LPGConfig
 from learned_opt_rl.envs import Environment
-from learned_opt_rl.evaluation.runs.agents import make_loop
 from learned_opt_rl.evaluation.runs.observe import observe
+from learned_opt_rl.evaluation.runs.row import agent_of
 from learned_opt_rl.evaluation.runs.rules import Rule
+from learned_opt_rl.rules.lpg import UpdateRule
 
 
 class State(NamedTuple):
     """A group between two rollouts; every array has a leading axis of seeds.
 
     Attributes:
-        runner: The agents' own.
+        runner: The agents' own state.
         curve: float32 ``[seeds, num_rollouts]``, mean return after each rollout, NaN
-            before an episode was finished.
+            before an episode has ended.
         dormant: float32 ``[seeds, num_rollouts]``, share of dormant neurons.
     """
 
@@ -39,16 +41,16 @@ class State(NamedTuple):
 class Program:
     """Trains groups of ``num_agents`` seeds, over ``devices`` devices.
 
-    The run is two programs, so that the host hears of it, may save it and can be
-    stopped: a callback from within one could not be interrupted, and callbacks are
-    known to hang on CPU (jax issue 25861).
+    A run is two programs, a start and an advance, so that the host can report, save
+    and stop it: a callback from within one program could not be interrupted, and
+    callbacks can hang on CPU (jax issue 25861).
 
     Attributes:
-        config: The run.
-        env: Where it is played.
+        config: Configuration of the run.
+        env: The environment.
         num_agents: Seeds in a group.
         template: Shapes, dtypes and placement of a `State`.
-        compile_seconds: What both programs took to compile.
+        compile_seconds: Compilation time of both programs.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Program:
         num_agents: int,
         devices: int = 1,
     ) -> None:
-        """Compiles."""
+        """Compile both programs."""
         check_devices(num_agents, devices)
         started = time.perf_counter()
         self.config, self.env, self.num_agents = config, env, num_agents
@@ -80,17 +82,17 @@ class Program:
         self.compile_seconds = time.perf_counter() - started
 
     def start(self, seeds: Sequence[int]) -> State:
-        """The group before its first rollout."""
+        """Return the group before its first rollout."""
         return self._first(self._put(np.asarray(seeds, np.int32)))
 
     def advance(
         self, seeds: Sequence[int], state: State, done: int, until: int
     ) -> State:
-        """The group after ``until`` rollouts, of which it has ``done``."""
+        """Return the group after ``until`` rollouts, given it after ``done``."""
         return self._rest(self._put(np.asarray(seeds, np.int32)), state, done, until)
 
     def restore(self, state: State) -> State:
-        """Puts a state read from a file where the program wants it."""
+        """Put a state that was read from a file on the program's devices."""
         return jax.tree.map(self._put, state)
 
     def _start(self, seed: jax.Array) -> State:
@@ -120,8 +122,8 @@ class Program:
         return observe(self._rule.optimizer(rule_key)), train_key
 
     def _over(self, mesh: Mesh) -> tuple[Any, Any]:
-        """Both functions with each device vmapping its share of the seeds."""
-        seeds, all_of_it = PartitionSpec("seeds"), PartitionSpec()
+        """Return both functions, each device vmapping over its share of the seeds."""
+        seeds, whole = PartitionSpec("seeds"), PartitionSpec()
 
         def share(function: Any, axes: Any, specs: Any) -> Any:
             # The loops carry constants that each device then changes for itself, which
@@ -136,9 +138,7 @@ class Program:
 
         return (
             share(self._start, (0,), (seeds,)),
-            share(
-                self._advance, (0, 0, None, None), (seeds, seeds, all_of_it, all_of_it)
-            ),
+            share(self._advance, (0, 0, None, None), (seeds, seeds, whole, whole)),
         )
 
     def _placed(self, shapes: Any) -> Any:
@@ -155,8 +155,37 @@ class Program:
         return jax.device_put(array, self._placement)
 
 
+def make_loop(
+    config: Config, env: Environment, rule: Rule, optimizer: Any
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return ``start(key) -> runner`` and ``iterate(runner) -> runner`` of the agent.
+
+    Args:
+        config: Configuration of the run; its type determines the agent.
+        env: The environment.
+        rule: The rule, for its drift or update rule.
+        optimizer: The rule's optimizer.
+
+    Raises:
+        ValueError: The rule is not for this agent.
+    """
+    agent = agent_of(config)
+    if (agent == "lpg") != (rule.update_rule is not None):
+        raise ValueError(
+            f"agent={agent!r}: the agent lpg, and no other agent, needs a Rule with an "
+            "update_rule"
+        )
+    if isinstance(config, LPGConfig):
+        return lpg.make_loop(config, env, cast(UpdateRule, rule.update_rule), optimizer)
+    if not isinstance(config, A2CConfig):
+        return ppo.make_loop(config, env, optimizer, drift=rule.drift)
+    if rule.drift is not None:
+        raise ValueError("agent='a2c': only the agent ppo accepts a drift")
+    return a2c.make_loop(config, env, optimizer)
+
+
 def check_devices(num_agents: int, devices: int) -> None:
-    """Raises unless there are so many devices, and they share the agents evenly."""
+    """Raise unless the devices exist and divide the agents evenly."""
     if devices < 1 or num_agents % devices:
         raise ValueError(
             f"devices={devices} does not divide the {num_agents} seeds trained at once"
@@ -167,7 +196,7 @@ def check_devices(num_agents: int, devices: int) -> None:
 
 
 def require_devices(devices: int) -> None:
-    """Raises unless there are so many devices."""
+    """Raise unless there are so many devices."""
     found = jax.devices()
     if devices > len(found):
         raise ValueError(

@@ -194,6 +194,13 @@ def agent_of(config: Config) -> str:
     return type(config).__name__.removesuffix("Config").lower()
 
 
+def config_type(agent: str) -> type[Config]:
+    """Return the configuration class of an agent."""
+    if agent not in CONFIGS:
+        raise ValueError(f"agent={agent!r} must be one of {', '.join(CONFIGS)}")
+    return CONFIGS[agent]
+
+
 def read_rows(path: str | pathlib.Path) -> list[Row]:
     """Read the rows of a results file, none if there is no such file.
 
@@ -228,11 +235,9 @@ def _text(parts: list[Any], variant: Mapping[str, str]) -> str:
 
 
 def _config_defaults(agent: str) -> dict[str, Any]:
-    if agent not in CONFIGS:
-        raise ValueError(f"agent={agent!r} must be one of {', '.join(CONFIGS)}")
     return {
         field.name: field.default
-        for field in dataclasses.fields(CONFIGS[agent])
+        for field in dataclasses.fields(config_type(agent))
         if field.default is not dataclasses.MISSING
     }
 

@@ -1,16 +1,18 @@
-"""From the name of a rule, as on a command line, to an optimiser.
+"""Resolve the name of a rule, as on a command line, to an optimizer.
 
-A rule is written ``NAME`` for a handcrafted optimiser with its tuned settings for the
-environment at hand (``adam``, ``rmsprop``, ``lion``, ``sgd``), ``NAME:RATE`` for one
-with a fixed learning rate (``adam:1e-3``), and ``artifact:NAME`` (or just ``NAME``, if
-no handcrafted optimiser is called that) for a learned one, perhaps without one of
-`missing_features.FEATURES` (``minatar@no-dormancy``). A drift is run with tuned Adam;
-an optimiser with a learning rate takes the one tuned for the environment. An update
-rule is what an LPG agent is run with, and nothing else is.
+A rule is written
+
+- ``NAME`` for a handcrafted optimizer with its settings tuned for the environment:
+  ``adam``, ``rmsprop``, ``lion`` or ``sgd``;
+- ``NAME:RATE`` for a handcrafted optimizer with a fixed learning rate: ``adam:1e-3``;
+- ``ARTIFACT`` or ``artifact:ARTIFACT`` for a learned rule;
+- ``ARTIFACT@FEATURE`` for a learned optimizer without one of
+  `missing_features.FEATURES`: ``minatar@no-dormancy``.
+
+A drift runs with tuned Adam. An optimizer with a learning rate gets the rate tuned for
+the environment. The agent lpg, and no other agent, runs with an update rule.
 """
 
-import difflib
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,12 +22,12 @@ import optax
 from learned_opt_rl import agents, artifacts
 from learned_opt_rl.agents.config import Config, LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
-from learned_opt_rl.errors import UnknownArtifactError
+from learned_opt_rl.checks import nearest
+from learned_opt_rl.errors import ArtifactError, UnknownArtifactError
 from learned_opt_rl.evaluation.runs.missing_features import (
     options_without,
     withhold_dormancy,
 )
-from learned_opt_rl.evaluation.runs.names import artifact_name
 from learned_opt_rl.rules import pretrained
 from learned_opt_rl.rules.discovered import tuned_learning_rate
 from learned_opt_rl.rules.drifts import Drift
@@ -33,16 +35,16 @@ from learned_opt_rl.rules.lpg import UpdateRule
 from learned_opt_rl.rules.tuned import tuned
 
 OptimizerFactory = Callable[[jax.Array], optax.GradientTransformation]
-"""``key -> optimiser``; handcrafted ones ignore the key, learned ones explore by it."""
+"""``key -> optimizer``; only learned optimizers with noise use the key."""
 
 
 class Rule(NamedTuple):
-    """What is run: an optimiser and, for the loss, perhaps something learned.
+    """An optimizer, with a learned part of the loss if there is one.
 
     Attributes:
-        optimizer: Makes the optimiser from a key.
-        drift: In place of PPO's clip; ``None`` for PPO's own.
-        update_rule: What an LPG agent learns by; ``None`` for every other agent.
+        optimizer: Makes the optimizer from a key.
+        drift: Replaces PPO's clip; None for PPO's own.
+        update_rule: The update rule of the agent lpg; None for every other agent.
 
     Example:
         >>> import optax
@@ -62,24 +64,48 @@ HANDCRAFTED: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 """The baselines by name."""
 
+_PREFIXES = ("artifact", "open")
+"""What may precede the name of a learned rule, with a colon."""
+
+
+def artifact_name(rule: str) -> str:
+    """Return the artifact that a rule would be, without prefix and missing feature.
+
+    Example:
+        >>> artifact_name("artifact:minatar@no-dormancy"), artifact_name("adam:1e-3")
+        ('minatar', 'adam:1e-3')
+    """
+    prefix, colon, rest = rule.partition("@")[0].partition(":")
+    return rest if colon and prefix in _PREFIXES else prefix + colon + rest
+
+
+def weights_digest(rule: str) -> str | None:
+    """Return the SHA-256 of a rule's weights or text; None for a rule without any."""
+    if _is_handcrafted(rule):
+        return None
+    try:
+        return artifacts.card(artifact_name(rule)).weights.sha256
+    except ArtifactError:
+        return None
+
 
 def handcrafted(
     rule: str, environment: str, num_updates: int
 ) -> optax.GradientTransformation:
-    """Builds a baseline optimiser.
+    """Build a baseline optimizer.
 
     Args:
         rule: ``NAME`` for the settings tuned for the environment, ``NAME:RATE`` for
             optax's defaults with a fixed learning rate.
-        environment: The environment's name.
-        num_updates: Optimiser steps in the run; tuned learning rates that anneal fall
+        environment: Name of the environment.
+        num_updates: Optimizer steps in the run; tuned learning rates that anneal fall
             linearly to 0 over them.
 
     Returns:
-        The optimiser, without gradient clipping (the agent clips).
+        The optimizer, without gradient clipping (the agent clips).
 
     Raises:
-        ValueError: If there is no such optimiser, the rate is no positive number, or
+        ValueError: The name is not a baseline, the rate is not a positive number, or
             nothing is tuned for the environment.
 
     References:
@@ -93,7 +119,7 @@ def handcrafted(
     name, colon, rate = rule.partition(":")
     if name not in HANDCRAFTED:
         raise ValueError(
-            f"rule={rule!r} is no handcrafted optimiser; choose one of "
+            f"rule={rule!r} is not a handcrafted optimizer; choose one of "
             f"{', '.join(HANDCRAFTED)}"
         )
     if colon:
@@ -109,23 +135,23 @@ def handcrafted(
 
 
 def resolve(rule: str, config: Config, environment: str) -> Rule:
-    """Turns the name of a rule into what is run.
+    """Return the rule of a name.
 
     Args:
-        rule: See the module's description.
-        config: The run, for schedules and the horizon of learned optimisers; its type
-            says which agent is to run it.
-        environment: The environment's name, for tuned settings.
+        rule: See the description of this module.
+        config: Configuration of the run, for schedules and horizons; its type
+            determines the agent.
+        environment: Name of the environment, for tuned settings.
 
     Returns:
-        The rule; its optimiser is made from a key, so that under ``vmap`` each seed
-        explores by its own noise.
+        The rule. Its optimizer is made from a key, so that under ``vmap`` every seed
+        has noise of its own.
 
     Raises:
-        UnknownArtifactError: If neither an optimiser nor an artifact has the name.
-        ValueError: If a rule is not tuned for the environment, or nothing that the
-            agent is run with (a drift is for PPO, an update rule for LPG, and LPG is
-            run with nothing else), or has no features to leave out.
+        UnknownArtifactError: Neither a baseline nor an artifact has the name.
+        ValueError: The rule is not tuned for the environment, is not for this agent
+            (drifts are for ppo, update rules for lpg), or has no features to leave
+            out.
 
     Example:
         >>> import jax
@@ -133,21 +159,20 @@ def resolve(rule: str, config: Config, environment: str) -> Rule:
         >>> optimizer = rule.optimizer(jax.random.key(0))
     """
     name, at, missing = rule.partition("@")
-    learned = name.partition(":")[0] not in HANDCRAFTED
-    # Found out here, a misspelt name does not wait for the runs before it to end.
-    card = _card(rule) if learned else None
+    # Looked up here, a misspelled name does not wait for the runs before it to end.
+    card = None if _is_handcrafted(rule) else _card(rule)
     kind = "handcrafted" if card is None else card.kind
     if at and kind != "optimizer":
         raise ValueError(
-            f"rule={rule!r}: only learned optimisers can miss features, and {name!r} "
-            f"is of kind {kind!r}; leave {at + missing!r} out"
+            f"rule={rule!r}: only a learned optimizer can miss a feature, but {name!r} "
+            f"has the kind {kind!r}; leave {at + missing!r} out"
         )
     if card is not None and kind == "update_rule":
         return _update_rule(rule, card, config, environment)
     if isinstance(config, LPGConfig):
         raise ValueError(
-            f"rule={rule!r} is no update rule, and the agent lpg is run with nothing "
-            "else; choose the agent ppo or a2c, or an update rule"
+            f"rule={rule!r} is not an update rule, which the agent lpg needs; choose "
+            "the agent ppo or a2c, or an update rule"
         )
     if card is None:
         plain = handcrafted(name, environment, config.num_updates)
@@ -157,20 +182,22 @@ def resolve(rule: str, config: Config, environment: str) -> Rule:
     return _learned(rule, card, config, environment, missing if at else None)
 
 
+def _is_handcrafted(rule: str) -> bool:
+    return rule.partition("@")[0].partition(":")[0] in HANDCRAFTED
+
+
 def _card(rule: str) -> Card:
     try:
         return artifacts.card(artifact_name(rule))
     except UnknownArtifactError as error:
-        near = difflib.get_close_matches(rule.partition(":")[0], HANDCRAFTED, 1)
-        hint = f"; or do you mean the optimiser {near[0]!r}?" if near else ""
+        near = nearest(rule.partition(":")[0], HANDCRAFTED, 1)
+        hint = f"; or do you mean the optimizer {near[0]!r}?" if near else ""
         raise UnknownArtifactError(f"{error}{hint}") from error
 
 
 def _learned(
     rule: str, card: Card, config: Any, environment: str, missing: str | None
 ) -> Rule:
-    """A learned optimiser, perhaps without one of `missing_features.FEATURES`."""
-    from_artifact = artifacts.rule_module(card.algorithm).from_artifact
     extra: dict[str, Any] = {}
     if "learning_rates" in card.architecture:
         extra["learning_rate"] = _tuned_rate(rule, card.name, environment)
@@ -179,26 +206,24 @@ def _learned(
         options: dict[str, Any] = {"horizon": config.horizon(), "key": key}
         if missing is not None:
             options = options_without(missing, config, options)
-        options = _accepted(from_artifact, **options)
         made = pretrained(card.name, **options, **extra)
         return withhold_dormancy(made) if missing == "no-dormancy" else made
 
     if missing is not None:
-        options_without(missing, config, {})  # says now that there is no such feature
+        options_without(missing, config, {})  # Raises now if the feature is unknown.
     return Rule(optimizer)
 
 
 def _drift(rule: str, card: Card, config: Any, environment: str) -> Rule:
     if type(config) is not PPOConfig:
         raise ValueError(
-            f"rule={rule!r} is a drift, which takes the place of PPO's clip; the "
-            "agent must be ppo"
+            f"rule={rule!r} is a drift, which replaces PPO's clip; choose the agent ppo"
         )
     try:
         adam = handcrafted("adam", environment, config.num_updates)
     except ValueError as error:
         raise ValueError(
-            f"rule={rule!r} is a drift, which is run with tuned Adam, but {error}"
+            f"rule={rule!r} is a drift, which runs with tuned Adam, but {error}"
         ) from error
     return Rule(lambda key: adam, pretrained(card.name))
 
@@ -206,8 +231,8 @@ def _drift(rule: str, card: Card, config: Any, environment: str) -> Rule:
 def _update_rule(rule: str, card: Card, config: Any, environment: str) -> Rule:
     if not isinstance(config, LPGConfig):
         raise ValueError(
-            f"rule={rule!r} is an update rule, which makes an agent of its own; "
-            "choose the agent lpg"
+            f"rule={rule!r} is an update rule, which needs an agent of its own; choose "
+            "the agent lpg"
         )
     plain = agents.lpg_optimizer(environment, config.num_updates)
     return Rule(lambda key: plain, update_rule=pretrained(card.name))
@@ -221,15 +246,6 @@ def _tuned_rate(rule: str, name: str, environment: str) -> float:
             f"rule={rule!r}: {error}, as in run(lambda key: pretrained({name!r}, "
             "learning_rate=...), ...)"
         ) from error
-
-
-def _accepted(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
-    """The options a rule takes: not every one has a horizon or noise."""
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return options
-    names = {p.name for p in parameters}
-    return {name: value for name, value in options.items() if name in names}
 
 
 def _rate(rule: str, text: str) -> float:

@@ -1,38 +1,41 @@
-"""Runs of update rules: all seeds of one in one compiled program.
+"""Train agents with a rule: a group of seeds from its first rollout to its rows."""
 
-From a shell, resumably (what a file already holds is not run again)::
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-    python -m learned_opt_rl.evaluation.runs.run --rules minatar adam \
-        --environment Breakout-MinAtar --steps 1e6 --seeds 3 --out results/x.jsonl
-
-``learned-opt-rl compare`` does more: several environments, and runs that go on where
-they were killed.
-"""
-
-import argparse
-import pathlib
-from collections.abc import Sequence
-from typing import Any
+import jax
+import numpy as np
 
 from learned_opt_rl import envs
 from learned_opt_rl.agents.config import Config
-from learned_opt_rl.evaluation.command import one_line_errors
-from learned_opt_rl.evaluation.report import tables
-from learned_opt_rl.evaluation.report.measures import measure
-from learned_opt_rl.evaluation.runs import agents, row, train
-from learned_opt_rl.evaluation.runs.identity import identity, wanted
-from learned_opt_rl.evaluation.runs.program import Program
-from learned_opt_rl.evaluation.runs.progress import RunProgress
-from learned_opt_rl.evaluation.runs.rules import OptimizerFactory, Rule, resolve
-from learned_opt_rl.evaluation.runs.train import OnRollout as OnRollout
+from learned_opt_rl.envs import Environment
+from learned_opt_rl.evaluation.runs.program import Program, State
+from learned_opt_rl.evaluation.runs.row import Row, agent_of
+from learned_opt_rl.evaluation.runs.rules import (
+    OptimizerFactory,
+    Rule,
+    resolve,
+    weights_digest,
+)
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.jsonl import Row
-from learned_opt_rl.rundir.provenance import provenance as provenance
+from learned_opt_rl.rundir.checkpoint import Checkpoint
+from learned_opt_rl.rundir.provenance import provenance
+
+OnRollout = Callable[[int, float], None]
+"""``(rollouts done, mean return over the agents that have one)``; NaN if none has."""
+
+# The host hears of a run, and can save it, about once a percent.
+_CHUNKS = 100
+# More points would not show in a figure of a page's width.
+_DORMANT_POINTS = 200
 
 
 def run(
     rule: str | OptimizerFactory | Rule,
-    environment: str | envs.Environment,
+    environment: str | Environment,
     config: Config,
     seeds: Sequence[int],
     *,
@@ -40,40 +43,35 @@ def run(
     on_rollout: OnRollout | None = None,
     devices: int = 1,
 ) -> list[Row]:
-    """Trains an agent per seed with one rule, all seeds at once.
+    """Train one agent per seed with a rule, all seeds at once.
 
-    The same seed gives every rule the same initial agent and environments, so that
-    rules can be compared seed by seed.
+    A seed gives every rule the same initial agent and the same environments, so rules
+    can be compared seed by seed.
 
     Args:
-        rule: A name for `optimizers.resolve`, a function ``key -> optimiser``, or an
-            `optimizers.Rule`.
+        rule: A name for `rules.resolve`, a function ``key -> optimizer``, or a
+            `rules.Rule`.
         environment: A name for `envs.make`, or an environment.
-        config: The run; its type says of which agent.
+        config: Configuration of the run; its type determines the agent. See
+            `agents.preset` for the published ones.
         seeds: One agent each.
-        name: What to file a rule given as a function under.
-        on_rollout: Called about a hundred times, and after the last rollout.
-        devices: How many devices share the seeds.
+        name: Name of a rule that is given as a function.
+        on_rollout: Called about a hundred times, and after the last rollout, as with
+            `progress.RunProgress`.
+        devices: Number of devices that share the seeds.
 
     Returns:
-        One JSON-able row per seed. ``compile_seconds``, ``wall_seconds`` (without
-        compilation) and ``steps_per_second`` are of all ``num_agents`` seeds together;
-        ``diverged`` says that parameters ended up NaN or infinite, ``nan_updates``
-        counts updates that were; ``curve`` is `TrainResult.returns`, None for what is
-        not finite, as before the first episode ends; ``final_return`` is the last of
-        it and ``auc`` the mean of what it has, None if that is nothing; ``dormant`` is
-        the share of neurons of dormancy at most 0.025 after at most 200 rollouts,
-        evenly spaced up to the last.
+        One row per seed.
 
     Raises:
-        ValueError: If a name is unknown, there are no seeds, a rule given as a
-            function has no name, or ``devices`` do not divide the seeds.
+        ValueError: A name is unknown, there are no seeds, a rule given as a function
+            has no name, or ``devices`` do not divide the seeds.
 
     Example:
         >>> from learned_opt_rl.agents import PPOConfig
         >>> config = PPOConfig(1024, num_envs=4, num_steps=32, minibatches=4)
         >>> (row,) = run("adam:1e-3", "CartPole-v1", config, seeds=[0])
-        >>> row["rule"], row["seed"], len(row["curve"])
+        >>> row.rule, row.seed, len(row.curve)
         ('adam:1e-3', 0, 8)
     """
     if not seeds:
@@ -84,92 +82,148 @@ def run(
     name = name or (rule if isinstance(rule, str) else None)
     if name is None:
         raise ValueError("name=None: a rule given as a function needs a name")
-
     program = Program(config, env, chosen, len(seeds), devices)
-    trained = train.train(program, seeds, on_rollout=on_rollout)
-    return train.rows(program, trained, name, seeds)
+    trained = train(program, seeds, on_rollout=on_rollout)
+    return rows(program, trained, name, weights_digest(name), seeds)
 
 
-def default_config(
-    environment: str, total_timesteps: float, agent: str = "ppo", **overrides: Any
-) -> Any:
-    """The published hyper-parameters for an environment.
+class Trained(NamedTuple):
+    """A group of seeds at the end of its run, and the seconds it took."""
+
+    state: State
+    seconds: float
+
+
+class _Moment(NamedTuple):
+    """A point in a run, in one object: an interrupt may come between any two lines."""
+
+    state: State
+    done: int
+    seconds: float
+
+
+def train(
+    program: Program,
+    seeds: Sequence[int],
+    *,
+    on_rollout: OnRollout | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
+    """Train a group of seeds, from its checkpoint if there is one.
 
     Args:
-        environment: Its name.
-        total_timesteps: Environment steps.
-        agent: ``"ppo"``, ``"a2c"`` or ``"lpg"``.
-        **overrides: Fields of the agent's configuration to be set otherwise.
-
-    Returns:
-        The agent's configuration.
-
-    Example:
-        >>> default_config("CartPole-v1", 5e5).activation
-        'tanh'
+        program: Compiled for this number of seeds.
+        seeds: One agent each.
+        on_rollout: Called about a hundred times, and after the last rollout.
+        checkpoint: Where to save the state now and then, and when interrupted. It is
+            not removed: rows must be on the disk first.
     """
-    return agents.default_config(environment, total_timesteps, agent, **overrides)
+    total = program.config.num_rollouts
+    watched = on_rollout is not None or checkpoint is not None
+    every = max(1, total // _CHUNKS) if watched else total
+    now = _first(program, seeds, checkpoint)
+    try:
+        while now.done < total:
+            started = time.perf_counter()
+            until = min(now.done + every, total)
+            state = program.advance(seeds, now.state, now.done, until)
+            jax.block_until_ready(state)
+            now = _Moment(state, until, now.seconds + time.perf_counter() - started)
+            if on_rollout:
+                on_rollout(until, _mean(state.curve[:, until - 1]))
+            if checkpoint and checkpoint.due and until < total:
+                _save(checkpoint, now)
+    except KeyboardInterrupt:
+        if checkpoint and now.done:
+            _save(checkpoint, now)
+        raise
+    return Trained(now.state, now.seconds)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs rules from the command line; see the module's description."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    # Every name is checked before the first run, which may take hours.
-    with one_line_errors(parser):
-        envs.make(options.environment)
-        config = default_config(options.environment, options.steps)
-        for rule in options.rules:
-            resolve(rule, config, options.environment)
-    for rule in options.rules:
-        seeds = _missing(options, rule, config)
-        if not seeds:
-            continue
-        label = f"{rule} ({options.environment})"
-        with RunProgress(label, config, len(seeds)) as progress:
-            rows = run(rule, options.environment, config, seeds, on_rollout=progress)
-        jsonl.append(options.out, rows)
-    shown = [
-        row
-        for row in jsonl.read(options.out)
-        if row["environment"] == options.environment
-        and row["total_timesteps"] == config.total_timesteps
-    ]
-    measures = measure(map(row.Row.from_json, shown))
-    print(tables.render(tables.results(measures), "plain"))
+def rows(
+    program: Program,
+    trained: Trained,
+    name: str,
+    weights_sha256: str | None,
+    seeds: Sequence[int],
+    variant: dict[str, str] | None = None,
+) -> list[Row]:
+    """Return the row of each seed of a group.
 
-
-def _missing(options: argparse.Namespace, rule: str, config: Any) -> list[int]:
-    """The seeds that the results file does not hold yet, for this configuration."""
-    done = {identity(row) for row in jsonl.read(options.out)}
-    first = options.first_seed
+    Args:
+        program: The program that trained the group.
+        trained: The result of `train`.
+        name: Name of the rule.
+        weights_sha256: Digest of its weights.
+        seeds: The seeds.
+        variant: Settings that differ from the published ones, as text.
+    """
+    config, env = program.config, program.env
+    params = jax.device_get(trained.state.runner.params)
+    curves = np.asarray(trained.state.curve)
+    dormant = np.asarray(trained.state.dormant)
+    nan_updates = np.asarray(trained.state.nan_updates)
+    steps = len(seeds) * config.num_rollouts * config.batch_size
     return [
-        seed
-        for seed in range(first, first + options.seeds)
-        if wanted(rule, options.environment, config, seed) not in done
+        Row(
+            rule=name,
+            weights_sha256=weights_sha256,
+            environment=env.name,
+            agent=agent_of(config),
+            seed=int(seed),
+            total_timesteps=config.total_timesteps,
+            final_return=jsonl.number(curves[i, -1]),
+            auc=jsonl.number(_mean(curves[i])),
+            diverged=not all(
+                np.isfinite(leaf[i]).all() for leaf in jax.tree.leaves(params)
+            ),
+            nan_updates=int(nan_updates[i]),
+            curve=[jsonl.number(value) for value in curves[i]],
+            dormant=_thinned(dormant[i]),
+            num_agents=len(seeds),
+            compile_seconds=program.compile_seconds,
+            wall_seconds=trained.seconds,
+            steps_per_second=steps / trained.seconds,
+            environment_details=_details(env),
+            variant=variant or {},
+            **provenance(),
+            config=dataclasses.asdict(config),
+        )
+        for i, seed in enumerate(seeds)
     ]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m learned_opt_rl.evaluation.runs.run",
-        description="Train agents with update rules and add the results to a file.",
-    )
-    add = parser.add_argument
-    add(
-        "--rules",
-        nargs="+",
-        required=True,
-        metavar="RULE",
-        help="adam (tuned), adam:1e-3 (fixed rate), lion, rmsprop, sgd, ARTIFACT",
-    )
-    add("--environment", required=True, help="a gymnax name, as Breakout-MinAtar")
-    add("--steps", type=float, default=1e7, help="environment steps (default 1e7)")
-    add("--seeds", type=int, default=1, help="how many seeds (default 1)")
-    add("--first-seed", type=int, default=0, help="the first of them (default 0)")
-    add("--out", type=pathlib.Path, required=True, help="JSON Lines file to add to")
-    return parser
+def _first(
+    program: Program, seeds: Sequence[int], checkpoint: Checkpoint | None
+) -> _Moment:
+    kept = checkpoint.load(program.template) if checkpoint else None
+    if kept is not None:
+        state, done, seconds = kept
+        return _Moment(program.restore(state), done, seconds)
+    started = time.perf_counter()
+    state = jax.block_until_ready(program.start(seeds))
+    return _Moment(state, 0, time.perf_counter() - started)
 
 
-if __name__ == "__main__":
-    main()
+def _save(checkpoint: Checkpoint, now: _Moment) -> None:
+    checkpoint.save(now.state, done=now.done, seconds=now.seconds)
+
+
+def _details(env: Environment) -> dict[str, Any]:
+    known = {} if env.optimal_return is None else {"optimal_return": env.optimal_return}
+    return dict(env.details) | known
+
+
+def _thinned(values: np.ndarray) -> list[float | None]:
+    """Return at most 200 of the values, evenly spaced up to the last."""
+    if np.isnan(values).all():
+        return []
+    every = math.ceil(len(values) / _DORMANT_POINTS)
+    return [jsonl.number(value) for value in values[::-1][::every][::-1]]
+
+
+def _mean(values: Any) -> float:
+    """Return the mean of the finite values, NaN if there are none."""
+    values = np.asarray(values, float)
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else math.nan

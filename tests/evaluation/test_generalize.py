@@ -39,13 +39,13 @@ def test_only_learned_optimisers_miss_features():
 @pytest.mark.parametrize(
     ("axis", "values", "message"),
     [
-        ("depth", None, "axis='depth' is none of length, width"),
+        ("depth", None, "axis='depth' must be one of length, width"),
         ("width", [], "values=.* is empty"),
         ("width", ["wide"], "width 'wide' is not a number"),
         ("width", ["0.5"], "width '0.5' must be a positive whole number"),
         ("width", ["nan"], "width 'nan' must be a positive whole number"),
         ("length", ["long"], "length 'long' is not a number"),
-        ("features", ["no-luck"], "feature 'no-luck' is none of all, no-dormancy"),
+        ("features", ["no-luck"], "feature 'no-luck' must be one of all, no-dormancy"),
     ],
 )
 def test_what_is_no_axis_or_value_is_refused(axis, values, message):
@@ -55,7 +55,7 @@ def test_what_is_no_axis_or_value_is_refused(axis, values, message):
 
 def test_handcrafted_optimisers_have_no_features_to_miss():
     asked = Comparison(("adam",), ("Breakout-MinAtar",), 1, 1e6)
-    with pytest.raises(ValueError, match="no learned optimiser"):
+    with pytest.raises(ValueError, match="only a learned optimizer can"):
         along("features", ["no-horizon"], asked)
 
 
