@@ -455,7 +455,7 @@ class TestCompare:
             (["--steps", "10"], "--steps=10 is less than one rollout"),
             (["--devices", "9"], "--devices=9, but there are 2"),
             (["--at-once", "0"], "--at-once=0 must be at least 1"),
-            (["--first-seed", "-1"], "--first-seed=-1 must not be negative"),
+            (["--first-seed", "-1"], "--first-seed=-1: seeds must be between 0"),
             (["--set", "hidden"], "'hidden' is not NAME=VALUE"),
             (["--normalize", "adm"], "--normalize='adm' is unknown; choose one of"),
             (["--normalize", "adam"], "--normalize=adam needs runs of 'adam'"),
