@@ -20,7 +20,7 @@ from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.artifacts.registry import Entry, bundled_root, load_entry
 from learned_opt_rl.artifacts.weights import flatten_names
 from learned_opt_rl.errors import CardError, FetchError, WeightsError
-from learned_opt_rl.expressions._syntax import NOT_RUN
+from learned_opt_rl.expressions._text import NOT_RUN
 from tests.artifact_files import card_data, remote_card_data, write_artifact
 
 # Seconds of processor time for one artifact, read or refused.

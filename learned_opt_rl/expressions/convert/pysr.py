@@ -17,7 +17,7 @@ from learned_opt_rl.expressions._nodes import (
     error,
     walk,
 )
-from learned_opt_rl.expressions._parse import parse_expression
+from learned_opt_rl.expressions._text import parse_expression
 from learned_opt_rl.expressions._vocabulary import FUNCTIONS, INPUTS, Kind, nearest
 
 _VARIABLE = re.compile(r"x(0|[1-9][0-9]{0,3})")

@@ -26,7 +26,7 @@ from learned_opt_rl.expressions._nodes import (
     shorten,
     walk,
 )
-from learned_opt_rl.expressions._syntax import Reader, place, python_tree
+from learned_opt_rl.expressions._text import Reader, place, python_tree
 from learned_opt_rl.expressions._vocabulary import (
     ELEMENTWISE,
     INPUTS,
@@ -56,6 +56,7 @@ from learned_opt_rl.expressions.convert._calls import (
 
 _MOMENTA = ("m_0_1", "m_0_5", "m_0_9", "m_0_99", "m_0_999", "m_0_9999")
 _OPEN = ("p", *_MOMENTA, "l_p", "b_p", "t_p", "dorm", "g", "rand", "lr")
+_ARCHIVE = ("w", "g", "var1", "var2", "t", "d", "t_p", "b_p")
 _RENAMED = {"ratio": "r", "advantage": "A", "epsilon": "eps"}
 _RENAMED |= {"w": "p", "d": "dorm", "t": "iteration"}
 # The clip parameter that the prompts of the paper give to proposals.
@@ -72,14 +73,11 @@ class _Interface:
 
     arguments: tuple[str, ...]
     slots: tuple[str, ...] = ()
-    ordered: bool = True
-    optional: tuple[str, ...] = ()
 
     def fits(self, arguments: list[str]) -> bool:
-        required = set(self.arguments) - set(self.optional)
-        if self.ordered:
-            return tuple(arguments) == self.arguments
-        return required <= set(arguments) <= set(self.arguments)
+        if "key" in self.arguments:  # called by keyword, so in any order
+            return sorted(arguments) == sorted(self.arguments)
+        return tuple(arguments) == self.arguments
 
     @property
     def no_random(self) -> str:
@@ -98,12 +96,8 @@ _INTERFACES: dict[str, tuple[_Interface, ...]] = {
         _Interface(("p", *_MOMENTA, "g", "lr")),
         _Interface(_OPEN),
         _Interface((*_OPEN, "iteration", "var"), slots=("var",)),
-        _Interface(
-            ("w", "g", "var1", "var2", "t", "d", "t_p", "b_p", "l_p", "key"),
-            slots=("var1", "var2"),
-            ordered=False,
-            optional=("l_p",),
-        ),
+        _Interface((*_ARCHIVE, "l_p", "key"), slots=("var1", "var2")),
+        _Interface((*_ARCHIVE, "key"), slots=("var1", "var2")),
     ),
 }
 
@@ -183,28 +177,25 @@ def _converted(module: ast.Module, kind: Kind) -> Function:
     return function_of(kind, body.assignments, result, constants, interface.slots)
 
 
-def _definition(module: ast.Module) -> tuple[ast.FunctionDef, list[ast.stmt]]:
+def _definition(
+    module: ast.Module,
+) -> tuple[ast.FunctionDef, list[ast.Import | ast.ImportFrom]]:
     """Return the only function of a module, and the imports before it."""
-    imports: list[ast.stmt] = []
-    functions: list[ast.FunctionDef] = []
-    others: list[ast.stmt] = []
-    for statement in module.body:
-        if isinstance(statement, ast.Import | ast.ImportFrom):
-            imports.append(statement)
-        elif isinstance(statement, ast.FunctionDef) and not functions:
-            functions.append(statement)
-        else:
-            others.append(statement)
-    if not functions:
-        problem = "there is no function; write: def name(...):"
-        raise refuse((1, 1), problem, "structure_error")
-    if others:
-        problem = "only one function is allowed; move this into its body"
-        raise refuse(place(others[0]), problem, "structure_error")
-    if functions[0].decorator_list:
-        at = place(functions[0].decorator_list[0])
-        raise refuse(at, "this is a decorator; remove it", "structure_error")
-    return functions[0], imports
+    imports = [s for s in module.body if isinstance(s, ast.Import | ast.ImportFrom)]
+    others = [statement for statement in module.body if statement not in imports]
+    functions = [s for s in others if isinstance(s, ast.FunctionDef)]
+    match functions, others:
+        case [definition], [_] if not definition.decorator_list:
+            return definition, imports
+        case [definition], [_]:
+            at = place(definition.decorator_list[0])
+            problem = "this is a decorator; remove it"
+        case [], _:
+            at, problem = (1, 1), "there is no function; write: def name(...):"
+        case _:
+            at = place(next(s for s in others if s is not functions[-1]))
+            problem = "only one function is allowed; move this into its body"
+    raise refuse(at, problem, "structure_error")
 
 
 def _interface(definition: ast.FunctionDef, kind: Kind) -> _Interface:
@@ -217,10 +208,7 @@ def _interface(definition: ast.FunctionDef, kind: Kind) -> _Interface:
     for interface in _INTERFACES[kind]:
         if interface.fits(names):
             return interface
-    closest = min(
-        _INTERFACES[kind],
-        key=lambda i: len(set(i.arguments).symmetric_difference(names)),
-    )
+    closest = max(_INTERFACES[kind], key=lambda i: len({*i.arguments} & {*names}))
     wanted = f"write def {definition.name[:64]}({', '.join(closest.arguments)})"
     problem = f"the arguments are ({', '.join(names)}); {wanted}"
     raise refuse(at, problem, "signature_error")
@@ -281,6 +269,7 @@ _INSTEAD: dict[type[ast.AST], str] = {
 }
 _NUMBERS = {"jax.numpy.pi": math.pi, "jax.numpy.e": math.e}
 _MODULES = ("jax", "jax.numpy", "jax.nn", "jax.lax")
+_UNKNOWN = "is not part of the language; write the formula without it"
 _SHAPES = ("shape", "T", "ndim", "reshape", "ravel", "flatten", "at")
 _SAME_SHAPE = "all arrays here have the shape of the parameters; remove it"
 _UNEQUAL = "both sides have to return as many numbers; return equally many"
@@ -327,7 +316,6 @@ class _Body(Reader):
     # ----------------------------------------------------------------- expressions
 
     def value(self, node: ast.expr) -> Value:
-        """Convert a Python expression."""
         self._count(node)
         match node:
             case ast.Constant(value=None):
@@ -351,17 +339,11 @@ class _Body(Reader):
         return check_power(self.operation(node))
 
     def operand(self, node: ast.expr, symbol: str) -> Expression:
-        """Convert an operand; conditions count as numbers where a number is due."""
-        read = self.condition if symbol in LOGICAL else self.real
-        return read(node)
+        read = self.values.condition if symbol in LOGICAL else self.values.number
+        return read(self.value(node), place(node))
 
     def real(self, node: ast.expr) -> Expression:
-        """Convert a Python expression that is a number."""
         return self.values.number(self.value(node), place(node))
-
-    def condition(self, node: ast.expr) -> Expression:
-        """Convert a Python expression that is a condition."""
-        return self.values.condition(self.value(node), place(node))
 
     def _name(self, node: ast.Name) -> Value:
         found = self.scope.get(node.id)
@@ -393,18 +375,16 @@ class _Body(Reader):
         if path in _NUMBERS:
             return Number(_NUMBERS[path], at)
         if path is not None:
-            problem = f"{path[:64]} is not part of the language; write a number"
-            raise refuse(at, problem)
+            raise refuse(at, f"{shorten(path)} {_UNKNOWN}")
         if node.attr == "size":
             return Call("size", (self.real(node.value),), at)
         raise self._no_attribute(node)
 
     def _no_attribute(self, node: ast.Attribute) -> ExpressionError:
-        if node.attr not in _SHAPES:
-            problem = f"the attribute {node.attr[:40]!r} is not part of the language"
-            return refuse(place(node), f"{problem}; write the formula without it")
-        problem = f".{node.attr} changes or reads a shape; {_SAME_SHAPE}"
-        return refuse(place(node), problem, "shape_error")
+        if node.attr in _SHAPES:
+            problem = f".{node.attr} changes or reads a shape; {_SAME_SHAPE}"
+            return refuse(place(node), problem, "shape_error")
+        return refuse(place(node), f"the attribute {shorten(node.attr)!r} {_UNKNOWN}")
 
     def _path(self, node: ast.expr) -> str | None:
         """Return the full path of ``jnp.where`` and the like, else ``None``."""
@@ -445,8 +425,7 @@ class _Body(Reader):
         if name in ("min", "max") and node.args:
             raise refuse(at, f"{name} needs {_WHOLE_ARRAY} jnp.{name}imum(a, b)")
         if name not in ("abs", "sum", "len", "float"):
-            problem = f"the function {name[:40]!r} is not part of the language"
-            raise refuse(at, f"{problem}; write the formula without it")
+            raise refuse(at, f"the function {shorten(name)!r} {_UNKNOWN}")
         value = self._arguments(bind("x", node.args, node.keywords, at))["x"]
         match name, value:
             case "abs", _:
@@ -479,9 +458,10 @@ class _Body(Reader):
         """Convert ``lax.cond(condition, if_true, if_false, *operands)``."""
         at = place(node)
         if len(node.args) < 3 or node.keywords:
-            problem = "write jax.lax.cond(condition, if_true, if_false, ...)"
-            raise refuse(at, f"this call does not fit; {problem}")
-        condition = self.assigned("condition", self.condition(node.args[0]))
+            problem = "this call is incomplete; write jax.lax.cond(condition, if_true, "
+            raise refuse(at, f"{problem}if_false, ...)")
+        condition = self.values.condition(self.value(node.args[0]), at)
+        condition = self.assigned("condition", condition)
         operands = [self.keep(self.value(operand)) for operand in node.args[3:]]
         results = []
         for side in node.args[1:3]:
@@ -555,7 +535,6 @@ class _Body(Reader):
         return node and self.value(node)
 
     def statement(self, node: ast.stmt) -> None:
-        """Convert one statement other than return."""
         self._count(node)
         match node:
             case ast.Assign(targets=[target]):
