@@ -21,12 +21,12 @@ PARAMETERS = sum(int(np.prod(shape)) for shape in SHAPES.values())
 
 
 def card_data(name: str = "tiny", **changes: Any) -> dict[str, Any]:
-    """A valid card of a tiny OPEN optimiser, with some fields replaced."""
+    """A valid card of a tiny OPEN optimizer, with some fields replaced."""
     data: dict[str, Any] = {
         "schema": 1,
         "name": name,
         "kind": "optimizer",
-        "title": "A tiny optimiser",
+        "title": "A tiny optimizer",
         "summary": "For tests.",
         "algorithm": "open",
         "representation": "network",

@@ -141,7 +141,7 @@ class TestShow:
     ) -> None:
         assert cli.main(["show", "tiny"]) == 0
         page = capsys.readouterr().out
-        assert page.startswith("tiny: A tiny optimiser\n\nFor tests.\n")
+        assert page.startswith("tiny: A tiny optimizer\n\nFor tests.\n")
         for line in (
             "source        bundled",
             f"architecture  carry 2, width 3; {PARAMETERS} parameters",

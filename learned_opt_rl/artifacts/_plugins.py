@@ -1,4 +1,4 @@
-"""Finding what other installed packages offer, without running their code.
+"""Find the artifacts of other installed packages, without running their code.
 
 A plugin declares entry points in its ``pyproject.toml``:
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.families import entry_points
 
-ARTIFACTS_GROUP = "learned_opt_rl.artifacts"
+_GROUP = "learned_opt_rl.artifacts"
 
 
 class Plugin(NamedTuple):
@@ -35,12 +35,8 @@ class Plugin(NamedTuple):
 
 
 def plugins() -> Iterator[Plugin]:
-    """Look up every installed artifact plugin.
-
-    Yields:
-        One `Plugin` per entry point, sorted by name, the broken ones included.
-    """
-    for entry in entry_points(ARTIFACTS_GROUP):
+    """Yield every installed artifact plugin, broken ones too, sorted by name."""
+    for entry in entry_points(_GROUP):
         try:
             yield Plugin(entry.name, _cards_of(entry), None)
         except ArtifactError as error:
@@ -76,7 +72,7 @@ def _cards_of(entry: importlib.metadata.EntryPoint) -> tuple[pathlib.Path, ...]:
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
-    """Like ``importlib.util.find_spec``, which imports the parents of a.b.c."""
+    """Locate a module; ``importlib.util.find_spec`` would import its parents."""
     top, *parts = name.split(".")
     spec = importlib.util.find_spec(top)
     for part in parts:

@@ -6,6 +6,7 @@ every field has to be present, and an unknown field is an error.
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -263,7 +264,7 @@ class Card:
             >>> Card.from_dict(card.to_dict()) == card
             True
         """
-        return _plain(self)
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # tuples to lists
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Card":
@@ -331,12 +332,3 @@ def _check_file(stored: FileWeights) -> None:
     if stored.parameters == 0 and suffix == ".safetensors":
         fix = "write an integer of at least 1"
         raise schema.MismatchError("weights.parameters", "is 0", fix)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: _plain(getattr(value, field.name)) for field in fields}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return dict(value) if isinstance(value, Mapping) else value

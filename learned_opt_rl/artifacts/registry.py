@@ -78,10 +78,7 @@ class Scan:
     def add(self, path: pathlib.Path, origin: str, fallback_name: str) -> None:
         """Read one card file and file it under usable or broken.
 
-        Args:
-            path: The card.
-            origin: Where it was found.
-            fallback_name: The name to blame if the card does not even state one.
+        ``fallback_name`` names a broken card that does not state its own name.
         """
         try:
             card = Card.load(path)
@@ -276,23 +273,7 @@ def find(name: str) -> Entry:
 
 
 def load_entry(entry: Entry, *, fetch: bool = False) -> Artifact:
-    """Load an artifact that was found already.
-
-    Args:
-        entry: Its card and folder.
-        fetch: Whether a remote artifact may be downloaded.
-
-    Returns:
-        The artifact.
-
-    Raises:
-        WeightsError: Its weights are damaged or do not fit the card.
-        FetchError: It is remote, not cached, and ``fetch`` is false or failed.
-        MissingExtraError: Fetching needs the extra ``remote``.
-
-    Example:
-        >>> load_entry(find("goldie2024/ant"), fetch=True)  # doctest: +SKIP
-    """
+    """Load an artifact that was found already; arguments and errors as for `load`."""
     card = entry.card
     if isinstance(card.weights, FileWeights):
         path = entry.folder / card.weights.file

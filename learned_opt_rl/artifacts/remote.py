@@ -35,8 +35,7 @@ def cache_dir() -> pathlib.Path:
     """Return the folder that fetched weights are kept in.
 
     Returns:
-        ``$LEARNED_OPT_RL_CACHE``, or ``learned-opt-rl`` under ``$XDG_CACHE_HOME`` or
-        ``~/.cache``. It need not exist yet.
+        An absolute path, which need not exist yet.
 
     Example:
         >>> cache_dir().is_absolute()
@@ -72,24 +71,12 @@ def cached_path(card: Card) -> pathlib.Path:
 
 
 def is_cached(card: Card) -> bool:
-    """Return whether the weights of a remote artifact were fetched already.
-
-    Args:
-        card: The card of a remote artifact.
-
-    Returns:
-        Whether the file exists; its digest is checked when it is read.
-
-    Example:
-        >>> from learned_opt_rl import artifacts
-        >>> is_cached(artifacts.card("goldie2024/ant")) in (True, False)
-        True
-    """
+    """Return whether the file of a remote artifact exists; `locate` checks it."""
     return cached_path(card).is_file()
 
 
 def locate(card: Card, *, fetch: bool = False) -> pathlib.Path:
-    """Find the weights of a remote artifact in the cache, fetching them if asked to.
+    """Find the weights of a remote artifact in the cache; fetch them on request.
 
     Args:
         card: The card of a remote artifact.
@@ -103,11 +90,6 @@ def locate(card: Card, *, fetch: bool = False) -> pathlib.Path:
         FetchError: The file is not cached and ``fetch`` is false, or fetching failed.
             Nothing partial stays in the cache.
         MissingExtraError: Fetching needs pooch, of the extra ``remote``.
-
-    Example:
-        >>> from learned_opt_rl import artifacts
-        >>> card = artifacts.card("goldie2024/ant")
-        >>> path = locate(card, fetch=True)  # doctest: +SKIP
     """
     path = cached_path(card)
     if fetch:

@@ -186,7 +186,7 @@ def test_remote_weights_have_a_plain_https_address(url: str) -> None:
         "LicenseRef-mine",
     ],
 )
-def test_spdx_expressions_are_licences(license: str) -> None:
+def test_spdx_expressions_are_licenses(license: str) -> None:
     assert Card.from_dict(card_data(license=license)).license == license
 
 

@@ -1,4 +1,4 @@
-"""Texts of closed forms: what is loaded, and what is refused with file and place."""
+"""Texts of expressions: accepted ones, and refusals that name file and place."""
 
 import hashlib
 import pathlib
@@ -18,7 +18,7 @@ DRIFT = "drift\ninputs r\nreturn (r - 1)**2\n"
 
 
 def load(folder: pathlib.Path, content: str | bytes, **changes: Any) -> Artifact:
-    """Write a text beside the card of an optimiser with two constants, and load it."""
+    """Write a text beside the card of an optimizer with two constants, and load it."""
     if isinstance(content, str):
         content = content.encode()
     (folder / "expression.txt").write_bytes(content)

@@ -66,7 +66,7 @@ class TestBundled:
             if entry.origin == "bundled" and not entry.card.is_remote:
                 assert registry.load_entry(entry).card is entry.card
 
-    def test_the_seven_released_optimisers_are_remote(self) -> None:
+    def test_the_seven_released_optimizers_are_remote(self) -> None:
         released = {
             name: card
             for name, card in artifacts.cards().items()
@@ -273,8 +273,8 @@ class TestPlugins:
         folder = install_plugin(site, "zoo", f"{ARTIFACTS}zoo = zoo")
         write_artifact(folder, "tiny", title="An impostor")
         with pytest.warns(UserWarning, match="from bundled already has; rename this"):
-            assert artifacts.cards()["tiny"].title == "A tiny optimiser"
-        assert artifacts.load("tiny").card.title == "A tiny optimiser"
+            assert artifacts.cards()["tiny"].title == "A tiny optimizer"
+        assert artifacts.load("tiny").card.title == "A tiny optimizer"
 
     def test_of_two_plugins_with_one_name_the_first_by_name_wins(
         self, site: pathlib.Path
