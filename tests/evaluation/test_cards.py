@@ -96,9 +96,9 @@ def test_a_failed_run_counts_as_the_worst_of_its_environment_and_is_counted(tmp_
     rows = [*made((0, 1), 4.0), *made((2,), None), row("adam", ENVIRONMENT, 0, 1.0)]
     (found,) = filled(tmp_path, [changed(r, total_timesteps=10**6) for r in rows])
     assert (found["mean"], found["seeds"]) == (3.0, 3)
-    assert (
-        "1 of 3 runs diverged or have no return and count as the worst"
-        in (found["method"])
+    assert found["method"] == (
+        "mean over seeds; failed runs: 1 of 3, counted as the worst return of any run "
+        "in the environment"
     )
 
 

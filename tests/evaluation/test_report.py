@@ -179,7 +179,7 @@ def test_what_makes_runs_less_comparable_is_noted(tmp_path, without_plots):
     notes = "\n".join(found.notes)
     for note in (
         "2 of 5 runs diverged or have no return. Each counts as the worst return of",
-        "1 rows have the same rule, environment and seed as a later row",
+        "a later row has the same rule, environment and seed: 1.",
         "Rules have different seeds in ant. Paired differences use the common seeds",
         "Configurations differ within ant",
         "No run on sea has a return",

@@ -102,8 +102,8 @@ def _result(
     failed = sum(row.failed for row in rows)
     if failed:
         method += (
-            f"; {failed} of {len(rows)} runs diverged or have no return and count as "
-            "the worst return of any run in the environment"
+            f"; failed runs: {failed} of {len(rows)}, counted as the worst return of "
+            "any run in the environment"
         )
     interval = found.to_dict()["interval"]
     return {

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -255,8 +255,8 @@ def _notes(
     ]
     if setting.repeated:
         notes.append(
-            f"{setting.repeated} rows have the same rule, environment and seed as a "
-            "later row. The last row counts."
+            "Rows left out because a later row has the same rule, environment and "
+            f"seed: {setting.repeated}."
         )
     return notes + _untuned(setting) + _unequal(setting, chosen)
 
@@ -307,7 +307,10 @@ def _unequal(setting: Setting, chosen: Scores) -> list[str]:
             f"Rules have different seeds in {', '.join(unequal)}. Paired differences "
             "use the common seeds."
         )
-    mixed = _mixed({row.environment: row.config for row in setting.rows}, setting.rows)
+    configs: dict[str, list[Any]] = {}
+    for row in setting.rows:
+        configs.setdefault(row.environment, []).append(row.config)
+    mixed = [n for n, known in configs.items() if any(c != known[0] for c in known)]
     if mixed:
         notes.append(f"Configurations differ within {', '.join(mixed)}.")
     for rule, matrix in chosen.matrices.items():
@@ -318,9 +321,3 @@ def _unequal(setting: Setting, chosen: Scores) -> list[str]:
                 f"environments have, of up to {most}."
             )
     return notes
-
-
-def _mixed(one: Mapping[str, Any], rows: Iterable[Row]) -> list[str]:
-    """Return the environments in which not every configuration is ``one``'s."""
-    differ = (row.environment for row in rows if row.config != one[row.environment])
-    return list(dict.fromkeys(differ))

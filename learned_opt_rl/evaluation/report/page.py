@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from matplotlib.figure import Figure
 
+FAILURE = ("rule", "environment", "agent", "message")
+"""The fields of a run that raised an error."""
+
 _TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 
 
@@ -113,15 +116,14 @@ def page(data: dict[str, Any], found: list[Results], pictures: list[Picture]) ->
     """Return the page.
 
     Args:
-        data: From `as_json.to_json`.
+        data: The report as JSON.
         found: From `gather.gather`.
         pictures: From `draw`.
     """
-    header = ("rule", "environment", "agent", "message")
     text = _template().render(
         run=data["run"],
         failures=data["failures"],
-        failed=[header, *(tuple(f[k] for k in header) for f in data["failures"])],
+        failed=[FAILURE, *(tuple(f[k] for k in FAILURE) for f in data["failures"])],
         found=found,
         pictures=pictures,
         json=lambda value: json.dumps(value, indent=1, ensure_ascii=False),

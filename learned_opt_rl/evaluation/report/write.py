@@ -4,21 +4,26 @@ From a shell: ``learned-opt-rl report FOLDER``. The same rows give the same byte
 whatever order they were made.
 """
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation.report import as_json, comparable, gather, page, tables
-from learned_opt_rl.evaluation.report.gather import Results
-from learned_opt_rl.evaluation.report.measures import BASELINE
+from learned_opt_rl.evaluation.report import comparable, gather, page, tables
+from learned_opt_rl.evaluation.report.gather import Along, Results
+from learned_opt_rl.evaluation.report.measures import BASELINE, Measures
+from learned_opt_rl.evaluation.report.statistics import Estimate
 from learned_opt_rl.evaluation.runs.row import Row, grouped
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
 
 ROWS, FAILURES = "rows.jsonl", "failures.jsonl"
+_TIMING = ("seconds_to_baseline", "wall_seconds", "steps_per_second", "compile_seconds")
 
 
 def write(
@@ -57,7 +62,7 @@ def write(
     failures = sorted(jsonl.read(folder / FAILURES), key=json.dumps)
     found = gather.gather(rows, normalization, baseline=baseline)
     varied = gather.axes(found)
-    data = as_json.to_json(rows, found, varied, failures)
+    data = _report(rows, found, varied, failures)
     text = summary(found)
     pictures = page.draw(found, varied, folder / "plots")
     contents = {
@@ -102,6 +107,116 @@ def summary(found: Iterable[Results]) -> str:
             parts.append(tables.render(tables.aggregates(merged, heading), "plain"))
         parts += [f"- {note}" for note in result.notes]
     return "\n\n".join(parts)
+
+
+def _report(
+    rows: list[Row],
+    found: list[Results],
+    varied: Mapping[str, Along],
+    failures: Iterable[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return the whole report as JSON; only ``timing`` depends on the machine."""
+    return {
+        "format": 1,
+        "run": _what_was_run(rows),
+        "settings": [_setting(result) for result in found],
+        "generalization": {
+            axis: {
+                name: {
+                    rule: [{"at": value, **e.to_dict()} for value, e in group.items()]
+                    for rule, group in rules.items()
+                }
+                for name, rules in along.items()
+            }
+            for axis, along in varied.items()
+        },
+        "failures": [{k: str(f.get(k, "")) for k in page.FAILURE} for f in failures],
+        "timing": [
+            {
+                "setting": result.setting.label,
+                "rule": m.rule,
+                "environment": m.environment,
+                **{key: getattr(m, key) for key in _TIMING},
+            }
+            for result in found
+            for m in result.measures
+        ],
+    }
+
+
+def _what_was_run(rows: list[Row]) -> dict[str, Any]:
+    def distinct(values: Iterable[Any]) -> list[Any]:
+        return [value for _, value in sorted({repr(v): v for v in values}.items())]
+
+    def by_environment(field: str) -> dict[str, list[Any]]:
+        return {
+            name: distinct(
+                dict(sorted(getattr(row, field).items()))
+                for row in rows
+                if row.environment == name
+            )
+            for name in sorted({row.environment for row in rows})
+        }
+
+    return {
+        "rules": sorted({row.rule for row in rows}),
+        "environments": sorted({row.environment for row in rows}),
+        "seeds": sorted({row.seed for row in rows}),
+        "steps": sorted({row.total_timesteps for row in rows}),
+        "agents": sorted({row.agent for row in rows}),
+        "runs": len(rows),
+        "revisions": distinct(row.revision or "unknown" for row in rows),
+        "devices": distinct(row.device or "unknown" for row in rows),
+        "processors": distinct(row.cpu or "unknown" for row in rows),
+        "versions": distinct(dict(sorted(row.versions.items())) for row in rows),
+        "environment_details": by_environment("environment_details"),
+        "configurations": by_environment("config"),
+        "commands": comparable.commands(rows),
+    }
+
+
+def _setting(result: Results) -> dict[str, Any]:
+    return _plain(
+        {
+            "label": result.setting.label,
+            "variant": result.setting.variant,
+            "results": [_without_timing(m) for m in result.measures],
+            "normalization": {
+                "method": result.normalized.method,
+                "description": result.normalized.description,
+                "references": result.normalized.references,
+            },
+            "environments": result.scores.environments,
+            "aggregates": result.aggregates,
+            "distributions": result.split,
+            "baseline": result.baseline,
+            "probability_of_improvement": result.improvement,
+            "performance_profiles": {
+                "thresholds": result.thresholds,
+                "rules": {
+                    rule: dict(zip(("share", "low", "high"), profile, strict=True))
+                    for rule, profile in result.profiles.items()
+                },
+            },
+            "notes": result.notes,
+        }
+    )
+
+
+def _without_timing(measures: Measures) -> dict[str, Any]:
+    names = (field.name for field in dataclasses.fields(measures))
+    return {name: getattr(measures, name) for name in names if name not in _TIMING}
+
+
+def _plain(value: Any) -> Any:
+    """Return nested estimates and arrays as JSON."""
+    if isinstance(value, Estimate):
+        return value.to_dict()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [*map(_plain, value)] if isinstance(value, list | tuple) else value
 
 
 def _leaderboard(found: Iterable[Results]) -> list[dict[str, Any]]:
