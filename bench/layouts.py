@@ -18,8 +18,10 @@ import numpy as np
 
 from bench.overhead import compiled, interleaved, print_table, with_ratios
 from learned_opt_rl import open_rl
-from learned_opt_rl.rules import _open_network as network
-from learned_opt_rl.rules._gru import dot, gru_kernel
+from learned_opt_rl.evaluation.runs.run import provenance
+from learned_opt_rl.families.open_network import INPUTS
+from learned_opt_rl.rules._core.network import dot, gru_kernel, in_blocks
+from learned_opt_rl.rules._open import network
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.provenance import provenance
 
@@ -30,7 +32,7 @@ STEPS = 8  # per timing, chained through the carry as in an agent
 
 def columns_last(weights: Any, table: jax.Array) -> Any:
     """The textbook layout: one row per parameter, layers as in Flax."""
-    x, h = table[:, : network.INPUTS], table[:, network.INPUTS :]
+    x, h = table[:, :INPUTS], table[:, INPUTS:]
     gru, mlp = weights["gru"], weights["mlp"]
 
     def dense(layer: Any, y: jax.Array) -> jax.Array:
@@ -65,7 +67,7 @@ def rows(weights: Any, table: jax.Array) -> Any:
     r = 0.5 + 0.5 * jnp.tanh(gates[:g])
     z = 0.5 + 0.5 * jnp.tanh(gates[g : 2 * g])
     n = jnp.tanh(gates[2 * g : 3 * g] + r * gates[3 * g :])
-    y = h = n + z * (table[network.INPUTS :] - n)
+    y = h = n + z * (table[INPUTS:] - n)
     mlp = weights["mlp"]
     for i in ("0", "1"):
         dense, norm = mlp[f"dense_{i}"], mlp[f"norm_{i}"]
@@ -79,7 +81,7 @@ def rows(weights: Any, table: jax.Array) -> Any:
 ROW_VARIANTS = {
     "column per parameter, LayerNorm by reduction": rows,
     "column per parameter, blocks of 4096": functools.partial(
-        network.apply_in_blocks, columns=4096
+        in_blocks, network.apply, columns=4096
     ),
     "column per parameter, LayerNorm by adds (the library)": network.apply,
 }
@@ -103,7 +105,7 @@ def measure(carry: int, width: int, repetitions: int) -> list[dict]:
     """Time every variant for one architecture; rows as for ``bench.overhead``."""
     weights = open_rl.init(jax.random.key(0), open_rl.Architecture(carry, width))
     n = sum(LEAVES)
-    features = jax.random.normal(jax.random.key(1), (network.INPUTS, n))
+    features = jax.random.normal(jax.random.key(1), (INPUTS, n))
     state = jax.random.normal(jax.random.key(2), (carry, n))
     expected = network.apply(weights, jnp.concatenate([features, state]))
     programs = {}

@@ -137,7 +137,7 @@ def optimizers(horizon: Horizon) -> Optimizers:
     """Adam and every OPEN architecture, with random weights."""
     key = jax.random.key(0)
     learned = {
-        name: open_rl.scale_by_open(open_rl.init(key, architecture), horizon)
+        name: open_rl.optimizer(open_rl.init(key, architecture), horizon)
         for name, architecture in ARCHITECTURES.items()
     }
     return {"Adam": optax.with_extra_args_support(optax.adam(1e-3)), **learned}

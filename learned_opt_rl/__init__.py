@@ -4,8 +4,10 @@ Names load on first use, so that ``learned_opt_rl.artifacts`` and the command li
 do not wait for jax:
 
 >>> import optax
->>> from learned_opt_rl import open_rl
->>> tx = optax.chain(optax.clip_by_global_norm(0.5), open_rl.pretrained("minatar"))
+>>> from learned_opt_rl import Horizon, open_rl
+>>> horizon = Horizon.ppo(1e7, num_envs=64, num_steps=128, epochs=4, minibatches=8)
+>>> rule = open_rl.pretrained("minatar", horizon=horizon)
+>>> tx = optax.chain(optax.clip_by_global_norm(0.5), rule)
 """
 
 import importlib
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from learned_opt_rl import families as families
     from learned_opt_rl import features as features
     from learned_opt_rl import testing as testing
+    from learned_opt_rl.errors import HorizonWarning as HorizonWarning
     from learned_opt_rl.features import Horizon as Horizon
     from learned_opt_rl.rules import discovered as discovered
     from learned_opt_rl.rules import drifts as drifts
@@ -56,7 +59,7 @@ _MODULES = {
     )
 }
 # Public class or function -> the room that holds it.
-_VALUES = {"Horizon": "features", "pretrained": "rules"}
+_VALUES = {"Horizon": "features", "HorizonWarning": "errors", "pretrained": "rules"}
 
 __all__ = ["__version__", *_MODULES, *_VALUES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -27,6 +27,20 @@ class FetchError(ArtifactError, OSError):
     """A remote artifact could not be fetched; the cache was left unchanged."""
 
 
+class HorizonWarning(UserWarning):
+    """A rule was built without ``horizon=`` and assumes the one it was trained for.
+
+    Rules that anneal stop moving the parameters past their horizon, without an error.
+
+    Example:
+        >>> import warnings
+        >>> from learned_opt_rl import HorizonWarning, open_rl
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", HorizonWarning)
+        ...     tx = open_rl.pretrained("minatar")
+    """
+
+
 class MissingExtraError(ImportError):
     """An optional dependency is absent; the message names the extra to install."""
 

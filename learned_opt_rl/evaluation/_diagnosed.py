@@ -35,7 +35,7 @@ class DiagnosedState(NamedTuple):
 
     Attributes:
         inner: The state of the optimiser.
-        momenta: Per leaf ``[6, *shape]`` float32.
+        momenta: Per leaf ``[*shape, 6]`` float32.
         last: Of the last update.
     """
 
@@ -100,7 +100,7 @@ def _diagnostics(
     size = {name: jnp.maximum(_rms(params[name]), 1e-12) for name in updates}
     step = -_flat(updates)
     banks = jnp.concatenate(
-        [m.reshape(m.shape[0], -1) for m in jax.tree.leaves(momenta)], axis=1
+        [m.reshape(-1, m.shape[-1]).T for m in jax.tree.leaves(momenta)], axis=1
     )
     others = jnp.concatenate([_flat(grads)[None], banks])
     return Diagnostics(

@@ -38,7 +38,7 @@ def log_magnitude(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.log(jnp.abs(wide) + LOG_FLOOR).astype(x.dtype)
 
 
-def rms_normalise(x: Float[Array, "channels n"]) -> Float[Array, "channels n"]:
+def rms_normalize(x: Float[Array, "channels n"]) -> Float[Array, "channels n"]:
     """Divide each channel by its root mean square over the tensor.
 
     Args:
@@ -52,7 +52,7 @@ def rms_normalise(x: Float[Array, "channels n"]) -> Float[Array, "channels n"]:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> y = rms_normalise(jnp.array([[3.0, -3.0]]))
+        >>> y = rms_normalize(jnp.array([[3.0, -3.0]]))
         >>> [round(v, 3) for v in y[0].tolist()]
         [1.0, -1.0]
     """

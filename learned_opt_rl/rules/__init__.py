@@ -1,8 +1,11 @@
-"""What ships: one module per algorithm family, all with the same verbs."""
+"""Learned rules: one module for each family, all with the same functions."""
 
 from typing import Any
 
 from learned_opt_rl import artifacts
+from learned_opt_rl.rules._core.artifact import trained_horizon
+
+__all__ = ["pretrained", "trained_horizon"]
 
 
 def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:

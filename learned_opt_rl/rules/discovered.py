@@ -1,4 +1,4 @@
-"""Closed forms: update rules and drifts that are text, found by search or by a model.
+"""Expressions: update rules and drifts that are text, found by search or by a model.
 
 The published symbolic, LLM-proposed and archive-discovered functions are artifacts
 whose "weights" are a few lines of `learned_opt_rl.expressions`, shown in their cards
@@ -12,16 +12,17 @@ References:
 
 Example:
     >>> import jax.numpy as jnp
-    >>> from learned_opt_rl import discovered
-    >>> tx = discovered.pretrained("discovered/discovered_1")
+    >>> from learned_opt_rl import Horizon, discovered
+    >>> horizon = Horizon(total_updates=1000)
+    >>> tx = discovered.pretrained("discovered/discovered_1", horizon=horizon)
     >>> params = {"w": jnp.ones(3)}
     >>> updates, state = tx.update({"w": jnp.ones(3)}, tx.init(params), params)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -30,34 +31,44 @@ import optax
 from learned_opt_rl import artifacts, expressions
 from learned_opt_rl.errors import ArtifactError, ExpressionError
 from learned_opt_rl.expressions import Function
-from learned_opt_rl.families.expression import Form as Form
-from learned_opt_rl.features import Horizon, Networks, broadcast_dormancy, leaf_roles
-from learned_opt_rl.rules import _tree_checks as checks
+from learned_opt_rl.families.expression import Form
+from learned_opt_rl.features import Horizon, LeafRole, Networks
 from learned_opt_rl.rules import drifts
-from learned_opt_rl.rules._artifact import require_algorithm
-from learned_opt_rl.rules._drift_forms import SMALLEST_RATIO
-from learned_opt_rl.rules._expression_step import StepInputs, step, zero_mean
-from learned_opt_rl.rules._leaves import split
-from learned_opt_rl.rules._noise import exploration_noise, init_key, split_key
-from learned_opt_rl.rules._progress import horizon_of, progress
+from learned_opt_rl.rules._core.artifact import assumed_horizon, require_algorithm
+from learned_opt_rl.rules._core.transform import (
+    Inputs,
+    Options,
+    Outputs,
+    Rule,
+    RuleState,
+    Slot,
+    transformation,
+)
+from learned_opt_rl.rules._drift.forms import SMALLEST_RATIO
 from learned_opt_rl.rules.tuned import tuned
 
 if TYPE_CHECKING:
     from learned_opt_rl.rules.drifts import Drift
 
+__all__ = [
+    "Form",
+    "RuleState",
+    "drift",
+    "from_artifact",
+    "init",
+    "optimizer",
+    "pretrained",
+    "scale_by_expression",
+    "tuned_learning_rate",
+]
 
-class ScaleByExpressionState(NamedTuple):
-    """State of ``scale_by_expression``: arrays only.
 
-    Attributes:
-        count: int32 scalar, optimiser steps taken.
-        memory: Per declared slot a tree like the parameters, float32.
-        key: uint32 random key data of the exploration noise.
-    """
+def __dir__() -> list[str]:
+    return __all__
 
-    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    memory: dict[str, Any]
-    key: jax.Array
+
+# lr falls with training proportion; both proportions are counted with the horizon.
+_HORIZON_INPUTS = frozenset({"lr", "t_p", "b_p"})
 
 
 def scale_by_expression(
@@ -70,36 +81,40 @@ def scale_by_expression(
     networks: Networks | None = None,
     seed: int = 0,
     key: jax.Array | None = None,
+    warn_past_horizon: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""A closed form as an optax transformation.
+    r"""Replace gradients by an expression's value, a direction to be subtracted.
 
-    The function is evaluated once per leaf and its value *subtracted*, as published.
-    Optional keywords of ``update``: ``dormancy``, ``training_proportion`` and
-    ``batch_proportion``, as for ``open_rl.scale_by_open``. Gradients should be
-    clipped to global norm 0.5, actor and critic each, as in the published agent.
+    As with optax's ``scale_by_*``, the result is to be multiplied by a negative step
+    size: ``optax.scale(-1.0)``, which ``optimizer`` does. The expression is evaluated
+    once per leaf, in float32. Optional keywords of ``update``: ``dormancy``,
+    ``training_proportion`` and ``batch_proportion``, as for ``open_rl.scale_by_open``.
+    Clip gradients to global norm 0.5, actor and critic each, as the published agent
+    does.
 
     Args:
         function: An expression of kind ``"optimizer"``, or its text.
         horizon: Length of the run.
-        constants: Values for the function's declared constants, by name; scalars,
-            which may be traced. The declared values where ``None``.
+        constants: Values for the declared constants, by name; scalars, which may be
+            traced. By default the declared values.
         learning_rate: The base of the input ``lr``, which falls linearly with
             training proportion, ``lr = learning_rate * (1 - t_p)``; a scalar, which
-            may be traced. Unused by functions that have no input ``lr``.
+            may be traced. Expressions without the input ``lr`` ignore it.
         zero_mean_updates: Subtract the mean over all parameters of all networks.
-        networks: Which parameters are whose, where paths do not say; see
-            ``features.leaf_roles``.
+        networks: Which parameters belong to which network, where the parameter paths
+            do not tell; see ``features.leaf_roles``.
         seed: Seed of the exploration noise.
-        key: jax random key, instead of ``seed``.
+        key: jax random key, in place of ``seed``.
+        warn_past_horizon: Print one line when the run outlasts ``horizon``.
 
     Returns:
-        A ``GradientTransformationExtraArgs`` with ``ScaleByExpressionState``.
+        A ``GradientTransformationExtraArgs`` with ``RuleState``.
 
     Raises:
-        ExpressionError: The text does not parse, or a constant has no such name.
-        ValueError: The function is a drift. In ``update``: ``params`` is missing, or
+        ExpressionError: The text does not parse, or no constant has the given name.
+        ValueError: The expression is a drift. In ``update``: ``params`` is missing, or
             gradients, state, parameters and dormancy do not fit together.
-        TypeError: ``horizon`` is no ``Horizon``; a parameter is not floating.
+        TypeError: ``horizon`` is not a ``Horizon``; a parameter is not floating.
 
     References:
         The two papers of Goldie et al. 2025 named above: momenta without bias
@@ -108,70 +123,52 @@ def scale_by_expression(
     Example:
         >>> from learned_opt_rl import Horizon, discovered
         >>> text = "optimizer\ninputs g, lr\nreturn lr * sign(g)"
-        >>> tx = discovered.scale_by_expression(text, Horizon(100), learning_rate=0.01)
+        >>> rule = discovered.scale_by_expression(text, Horizon(100))
     """
     body = _function(function, "optimizer", constants)
-    checks.require_horizon(horizon)
-    checks.require_seed(seed, key)
 
-    def init_fn(params: optax.Params) -> ScaleByExpressionState:
-        checks.require_floating(params)
-        return ScaleByExpressionState(
-            count=jnp.zeros((), jnp.int32),
-            memory={
-                slot.name: _init_slot(body, slot.name, params) for slot in body.memory
-            },
-            key=init_key(params, seed=seed, key=key),
-        )
+    def step(inputs: Inputs, roles: list[LeafRole]) -> Outputs:
+        del roles
+        return _step(body, constants, learning_rate, inputs)
 
-    def update_fn(
-        updates: optax.Updates,
-        state: optax.OptState,
-        params: optax.Params | None = None,
-        *,
-        dormancy: Any = None,
-        training_proportion: jax.Array | float | None = None,
-        batch_proportion: jax.Array | float | None = None,
-        **unused: Any,
-    ) -> tuple[optax.Updates, ScaleByExpressionState]:
-        del unused
-        checks.require_params(params)
-        if not jax.tree.leaves(params):  # all masked away, as in multi_transform
-            return updates, cast(ScaleByExpressionState, state)
-        before = _checked_state(state, updates, params, body)
-        given = (training_proportion, batch_proportion)
-        t_p, b_p = progress(before.count, horizon, given)
-        leaves, structure = jax.tree.flatten(params)
-        roles = leaf_roles(params, networks)
-        next_key, noise_key = split_key(before.key, key)
-        noise = exploration_noise(noise_key, leaves, roles)
-        inputs = StepInputs(
-            params=leaves,
-            gradients=jax.tree.leaves(updates),
-            dormancy=broadcast_dormancy(dormancy, params),
-            noise=split(noise, leaves),
-            roles=roles,
-            memory={n: jax.tree.leaves(tree) for n, tree in before.memory.items()},
-            shared={
-                "t_p": jnp.asarray(t_p, jnp.float32),
-                "b_p": jnp.asarray(b_p, jnp.float32),
-                "lr": jnp.asarray(learning_rate, jnp.float32) * (1 - t_p),
-                "iteration": before.count.astype(jnp.float32) + 1,
-            },
-        )
-        values, memory = step(body, constants, inputs)
-        if zero_mean_updates:
-            values = zero_mean(values)
-        moved = [-v.astype(p.dtype) for v, p in zip(values, leaves, strict=True)]
-        return jax.tree.unflatten(structure, moved), ScaleByExpressionState(
-            count=jnp.asarray(optax.safe_increment(before.count)),
-            memory={n: jax.tree.unflatten(structure, m) for n, m in memory.items()},
-            key=next_key,
-        )
-
-    return optax.GradientTransformationExtraArgs(
-        init_fn, cast("Callable[..., Any]", update_fn)
+    rule = Rule(
+        slots={slot.name: Slot(start=slot.initial) for slot in body.memory},
+        step=step,
+        context=True,
+        noise="rand" in body.inputs,
+        zero_mean=zero_mean_updates,
+        past_horizon=_past_horizon(body) if warn_past_horizon else "",
     )
+    options = Options(horizon, networks, seed, key, warn_past_horizon)
+    return transformation(rule, options)
+
+
+def optimizer(
+    function: Function | str, horizon: Horizon, **options: Any
+) -> optax.GradientTransformationExtraArgs:
+    r"""Return an expression as an optimizer, ready for ``optax.apply_updates``.
+
+    Args:
+        function: An expression of kind ``"optimizer"``, or its text.
+        horizon: Length of the run.
+        **options: As for ``scale_by_expression``.
+
+    Returns:
+        ``optax.chain(scale_by_expression(...), optax.scale(-1.0))``. The state is a
+        pair whose first element is the ``RuleState``.
+
+    Raises:
+        ExpressionError: As for ``scale_by_expression``.
+        ValueError: As for ``scale_by_expression``.
+        TypeError: As for ``scale_by_expression``.
+
+    Example:
+        >>> from learned_opt_rl import Horizon, discovered
+        >>> text = "optimizer\ninputs g, lr\nreturn lr * sign(g)"
+        >>> tx = discovered.optimizer(text, Horizon(100), learning_rate=0.01)
+    """
+    direction = scale_by_expression(function, horizon, **options)
+    return optax.chain(direction, optax.scale(-1.0))
 
 
 def drift(
@@ -298,27 +295,30 @@ def from_artifact(
     constants: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Any:
-    """The transformation, or the drift, of a closed-form artifact.
+    """Return the optimizer or the drift of an artifact.
 
     Args:
-        artifact: A loaded artifact whose algorithm is ``"expression"``.
-        constants: Values for its declared constants, by name; the artifact's weights
-            by default.
-        **options: Of an optimiser ``horizon`` (by default the artifact's),
-            ``learning_rate`` (by default the card's), or ``environment`` for the
-            published rate there, and those of ``scale_by_expression``. None for a
-            drift.
+        artifact: A loaded artifact of algorithm ``"expression"``.
+        constants: Values for the declared constants, by name; by default the
+            artifact's weights.
+        **options: For an optimizer, the options of ``scale_by_expression``, with the
+            artifact's own ``horizon``, ``learning_rate`` and ``zero_mean_updates`` as
+            defaults; or ``environment`` for the published learning rate there, which
+            expressions without the input ``lr`` ignore. None for a drift.
 
     Returns:
         An optax transformation, or a function ``(ratio, advantage) -> drift``.
 
     Raises:
         ArtifactError: The artifact is of another algorithm.
-        TypeError: An option that the artifact does not take.
+        ValueError: Nothing is tuned for ``environment``.
+        TypeError: The artifact does not take an option, or ``learning_rate`` and
+            ``environment`` are both given.
 
     Example:
-        >>> from learned_opt_rl import artifacts, discovered
-        >>> tx = discovered.from_artifact(artifacts.load("discovered/discovered_1"))
+        >>> from learned_opt_rl import Horizon, artifacts, discovered
+        >>> artifact = artifacts.load("discovered/discovered_1")
+        >>> tx = discovered.from_artifact(artifact, horizon=Horizon(1000))
     """
     require_algorithm(artifact, "expression")
     constants = artifact.weights if constants is None else constants
@@ -336,7 +336,7 @@ def from_artifact(
 
 
 def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
-    """A closed-form artifact by name.
+    """Return a pretrained expression by name.
 
     Args:
         name: Name of the artifact, e.g. ``"discovered/open_llm_minatar"``.
@@ -347,13 +347,15 @@ def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
         An optax transformation, or a function ``(ratio, advantage) -> drift``.
 
     Raises:
-        ArtifactError: The name is unknown, or card or text are unusable.
-        FetchError: The artifact is remote, and not cached or not to be had.
+        ArtifactError: The name is unknown, or the card or the text is unusable.
+        FetchError: The artifact is remote and neither cached nor reachable.
 
     Example:
-        >>> from learned_opt_rl import discovered
+        >>> from learned_opt_rl import Horizon, discovered
         >>> tx = discovered.pretrained(
-        ...     "discovered/open_llm_minatar", environment="Breakout-MinAtar"
+        ...     "discovered/open_llm_minatar",
+        ...     horizon=Horizon(1000),
+        ...     environment="Breakout-MinAtar",
         ... )
     """
     return from_artifact(artifacts.load(name, fetch=fetch), **options)
@@ -374,15 +376,19 @@ def _optimizer(
             f"learning_rate={learning_rate!r} and environment={environment!r} both set "
             "the learning rate; give one"
         )
-    if environment is not None:
+    if environment is not None and "learning_rates" in card.architecture:
         learning_rate = _tuned(card, environment)
     if learning_rate is None:
         learning_rate = card.architecture.get("learning_rate", 1.0)
     if zero_mean_updates is None:
         zero_mean_updates = bool(card.architecture["zero_mean"])
-    return scale_by_expression(
+    if horizon is None and _HORIZON_INPUTS.isdisjoint(function.inputs):
+        horizon = Horizon(1)  # nothing reads it
+    if horizon is None:
+        horizon = assumed_horizon(card, _past_horizon(function))
+    return optimizer(
         function,
-        horizon_of(card, horizon),
+        horizon,
         learning_rate=learning_rate,
         zero_mean_updates=zero_mean_updates,
         **options,
@@ -399,20 +405,46 @@ def _tuned(card: artifacts.Card, environment: str) -> float:
     return tuned(str(table), environment)["learning_rate"]
 
 
-def _init_slot(function: Function, name: str, params: Any) -> Any:
-    return jax.tree.map(lambda p: function.init_memory(jnp.shape(p))[name], params)
+def _step(
+    function: Function,
+    constants: Mapping[str, Any] | None,
+    learning_rate: Any,
+    inputs: Inputs,
+) -> Outputs:
+    """Evaluate the function once per leaf."""
+    t_p = inputs.training_proportion
+    shared = {
+        "t_p": jnp.asarray(t_p, jnp.float32),
+        "b_p": jnp.asarray(inputs.batch_proportion, jnp.float32),
+        "lr": jnp.asarray(learning_rate, jnp.float32) * (1 - t_p),
+        "iteration": inputs.count.astype(jnp.float32) + 1,
+    }
+    values, memory = [], {name: [] for name in inputs.memory}
+    for i, parameter in enumerate(inputs.params):
+        available = {
+            "p": parameter.astype(jnp.float32),
+            "g": inputs.gradients[i].astype(jnp.float32),
+            "dorm": inputs.dormancy[i],
+            "l_p": jnp.float32(inputs.positions[i]),
+            **({} if inputs.noise is None else {"rand": inputs.noise[i]}),
+            **shared,
+        }
+        before = {name: leaves[i] for name, leaves in inputs.memory.items()}
+        value, after = function.evaluate(available, before, constants)
+        values.append(value)
+        for name, leaf in after.items():
+            memory[name].append(leaf)
+    return values, memory
 
 
-def _checked_state(
-    state: Any, updates: Any, params: Any, function: Function
-) -> ScaleByExpressionState:
-    checks.require_state(state, ScaleByExpressionState)
-    slots = {slot.name for slot in function.memory}
-    if set(state.memory) != slots:
-        raise ValueError(
-            f"the optimiser state holds the slots {sorted(state.memory)}, the function "
-            f"declares {sorted(slots)}: the state is of another tx. Make it with "
-            "tx.init(params) of this one"
+def _past_horizon(function: Function) -> str:
+    """Return what the function does past its horizon, for messages."""
+    some = jnp.array([-0.7, 0.4, 1.3])
+    inputs = {name: some for name in function.inputs} | {"t_p": 1.0, "lr": 0.0}
+    with jax.ensure_compile_time_eval():  # it may be built inside of jit
+        value, _ = function.evaluate(
+            {name: inputs[name] for name in function.inputs},
+            {slot.name: some for slot in function.memory},
         )
-    checks.require_same_trees(updates, params, state.memory)
-    return state
+        stops = not jnp.any(value)
+    return "every update is 0" if stops else "training proportion stays 1"

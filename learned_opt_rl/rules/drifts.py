@@ -16,11 +16,26 @@ Example:
     >>> loss = losses.policy_loss(ratio, advantage, drifts.dpo())
 """
 
-from learned_opt_rl.rules._drift_check import DriftReport as DriftReport
-from learned_opt_rl.rules._drift_check import Failure as Failure
-from learned_opt_rl.rules._drift_check import check as check
-from learned_opt_rl.rules._drift_forms import Drift as Drift
-from learned_opt_rl.rules._drift_forms import PPODrift as PPODrift
-from learned_opt_rl.rules._drift_forms import dpo as dpo
-from learned_opt_rl.rules._drift_forms import from_function as from_function
-from learned_opt_rl.rules._drift_forms import ppo as ppo
+from learned_opt_rl.rules._drift.check import DriftReport as DriftReport
+from learned_opt_rl.rules._drift.check import Failure as Failure
+from learned_opt_rl.rules._drift.check import check as check
+from learned_opt_rl.rules._drift.forms import Drift as Drift
+from learned_opt_rl.rules._drift.forms import PPODrift as PPODrift
+from learned_opt_rl.rules._drift.forms import dpo as dpo
+from learned_opt_rl.rules._drift.forms import from_function as from_function
+from learned_opt_rl.rules._drift.forms import ppo as ppo
+
+__all__ = [
+    "Drift",
+    "DriftReport",
+    "Failure",
+    "PPODrift",
+    "check",
+    "dpo",
+    "from_function",
+    "ppo",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

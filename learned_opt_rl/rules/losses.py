@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.rules._drift_forms import (
+from learned_opt_rl.rules._drift.forms import (
     Drift,
     PPODrift,
     evaluate,
@@ -18,6 +18,16 @@ from learned_opt_rl.rules._drift_forms import (
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
+
+__all__ = [
+    "policy_loss",
+    "policy_loss_terms",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _PPO = ppo()
 

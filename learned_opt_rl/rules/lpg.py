@@ -18,7 +18,7 @@ Example:
     >>> from learned_opt_rl.rules import lpg
     >>> architecture = lpg.Architecture(width=32)
     >>> weights = lpg.init(jax.random.key(0), architecture)
-    >>> rule = lpg.UpdateRule(weights, architecture)
+    >>> rule = lpg.update_rule(weights, architecture)
     >>> rewards, dones = jnp.ones((2, 5)), jnp.zeros((2, 5), bool)
     >>> probs, y = jnp.full((2, 5), 0.5), jnp.full((2, 5, 8), 1 / 8)
     >>> loss, metrics = rule.loss(rewards, dones, probs, y, y)
@@ -36,16 +36,31 @@ import jax.numpy as jnp
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import ArtifactError
-from learned_opt_rl.rules import _lpg_checks as checks
-from learned_opt_rl.rules import _lpg_network as network
-from learned_opt_rl.rules._artifact import require_algorithm
-from learned_opt_rl.rules._lpg_network import Architecture as Architecture
-from learned_opt_rl.rules._lpg_network import Sign
-from learned_opt_rl.rules._lpg_network import Weights as Weights
-from learned_opt_rl.rules._lpg_network import init as init
+from learned_opt_rl.families.lpg import Architecture, Sign
+from learned_opt_rl.rules._core.artifact import require_algorithm
+from learned_opt_rl.rules._lpg import checks, network
+from learned_opt_rl.rules._lpg.network import Weights, init
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Bool, Float
+
+__all__ = [
+    "Architecture",
+    "EPS",
+    "LossMetrics",
+    "Targets",
+    "UpdateRule",
+    "Weights",
+    "from_artifact",
+    "init",
+    "pretrained",
+    "update_rule",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 EPS = 1e-8
 """Added to probabilities before their logarithm."""
@@ -245,6 +260,31 @@ class UpdateRule:
         )
 
 
+def update_rule(weights: Weights, architecture: Architecture) -> UpdateRule:
+    """Return LPG with given weights, checked against their architecture.
+
+    Args:
+        weights: Nested dict of float32 arrays (``init``, or an artifact's
+            ``weights``); may be traced.
+        architecture: Sizes and conventions of the weights.
+
+    Returns:
+        The rule.
+
+    Raises:
+        WeightsError: The weights do not fit the architecture.
+
+    Example:
+        >>> import jax
+        >>> from learned_opt_rl import lpg
+        >>> architecture = lpg.Architecture(width=32)
+        >>> weights = lpg.init(jax.random.key(0), architecture)
+        >>> rule = lpg.update_rule(weights, architecture)
+    """
+    network.check_weights(weights, architecture)
+    return UpdateRule(weights, architecture)
+
+
 def from_artifact(
     artifact: artifacts.Artifact, *, policy_sign: Sign | None = None
 ) -> UpdateRule:
@@ -266,8 +306,7 @@ def from_artifact(
     require_algorithm(artifact, "lpg")
     card = artifact.card
     fields: dict[str, Any] = dict(card.architecture)
-    rule = UpdateRule(artifact.weights, Architecture(**fields))
-    network.check_weights(rule.weights, rule.architecture)
+    rule = update_rule(artifact.weights, Architecture(**fields))
     if policy_sign is not None:
         network.require_choice("policy_sign", policy_sign, tuple(_OPPOSITE))
         found = rule.architecture.policy_sign

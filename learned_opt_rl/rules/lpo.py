@@ -29,15 +29,28 @@ import jax.numpy as jnp
 from learned_opt_rl import artifacts
 from learned_opt_rl.artifacts.weights import unflatten_names
 from learned_opt_rl.errors import WeightsError
-from learned_opt_rl.families.lpo import Architecture as Architecture
-from learned_opt_rl.families.lpo import lpo_shapes
-from learned_opt_rl.rules._artifact import require_algorithm
-from learned_opt_rl.rules._drift_forms import (
+from learned_opt_rl.families.lpo import Architecture, lpo_shapes
+from learned_opt_rl.rules._core.artifact import require_algorithm
+from learned_opt_rl.rules._drift.forms import (
     Drift,
     from_function,
     ppo,
     require_positive,
 )
+
+__all__ = [
+    "Architecture",
+    "Weights",
+    "drift",
+    "from_artifact",
+    "init",
+    "pretrained",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Weights = dict[str, Any]
 """``{"dense_0": {"kernel": [8, width]}, "dense_1": {"kernel": [width, 1]}}``."""

@@ -1,8 +1,8 @@
 """No Features: OPEN's network without what OPEN adds for reinforcement learning.
 
-A baseline of the OPEN paper that sees gradients and momenta alone: no time, depth or
-dormancy, no noise. The recurrent form is that of the OPEN paper; the feed-forward one,
-which also sees the parameter's value, is that of its successor.
+A baseline of the OPEN paper that sees only gradients and momenta: no time, depth or
+dormancy, and no noise. The recurrent form comes from the OPEN paper. The feed-forward
+form, which also sees the parameter's value, comes from the authors' later paper.
 
 References:
     Goldie, Lu, Jackson, Whiteson and Foerster, 2024: "Can Learned Optimization
@@ -12,60 +12,60 @@ References:
 
 Example:
     >>> import jax, jax.numpy as jnp, optax
-    >>> from learned_opt_rl.rules import no_features
+    >>> from learned_opt_rl import no_features
     >>> params = {"w": jnp.ones(3)}
     >>> weights = no_features.init(jax.random.key(0), no_features.Architecture(8, 16))
-    >>> tx = no_features.scale_by_no_features(weights)
+    >>> tx = no_features.optimizer(weights)
     >>> updates, state = tx.update({"w": jnp.ones(3)}, tx.init(params), params)
     >>> params = optax.apply_updates(params, updates)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import jax
 import optax
 
 from learned_opt_rl import artifacts
-from learned_opt_rl.families.open_network import no_features_shapes
-from learned_opt_rl.features import init_momenta
-from learned_opt_rl.rules import _open_network as network
-from learned_opt_rl.rules import _tree_checks as checks
-from learned_opt_rl.rules._artifact import require_algorithm
-from learned_opt_rl.rules._leaves import as_carry, as_updates, init_carry
-from learned_opt_rl.rules._no_features_table import TableInputs, feature_table
-from learned_opt_rl.rules._open_network import Architecture as Architecture
-from learned_opt_rl.rules._open_network import Weights as Weights
-from learned_opt_rl.rules._open_step import (
-    deterministic_update,
-    step_reading,
-    zero_mean,
+from learned_opt_rl.families.open_network import Architecture, no_features_shapes
+from learned_opt_rl.features import Horizon, LeafRole, Networks
+from learned_opt_rl.rules._core.artifact import require_algorithm
+from learned_opt_rl.rules._core.transform import (
+    Inputs,
+    Options,
+    Outputs,
+    Rule,
+    RuleState,
+    transformation,
 )
-from learned_opt_rl.rules._weights import as_float32, draw_weights
+from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
+from learned_opt_rl.rules._open.network import Family, architecture_of
+from learned_opt_rl.rules._open.step import no_features_step, slots
 
-_FAMILY = network.Family(
+__all__ = [
+    "Architecture",
+    "RuleState",
+    "Weights",
+    "from_artifact",
+    "init",
+    "optimizer",
+    "pretrained",
+    "scale_by_no_features",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_FAMILY = Family(
     "a No Features network", "no_features", "scale_by_no_features", no_features_shapes
 )
-_step = step_reading(feature_table)
-
-
-class ScaleByNoFeaturesState(NamedTuple):
-    """State of ``scale_by_no_features``: arrays only.
-
-    Attributes:
-        momenta: Per leaf ``[6, *shape]`` float32.
-        carry: Per leaf ``[units, *shape]`` float32 GRU state; ``()`` when
-            feed-forward.
-    """
-
-    momenta: Any
-    carry: Any
 
 
 def init(key: jax.Array, architecture: Architecture) -> Weights:
-    """Random weights, as a starting point for training.
+    """Return random weights, as a starting point for training.
 
     Args:
         key: jax random key.
@@ -85,17 +85,17 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
 
 
 def scale_by_no_features(weights: Weights) -> optax.GradientTransformationExtraArgs:
-    """No Features with given weights, as an optax transformation.
+    """Replace gradients by No Features' direction; ``optimizer`` also flips its sign.
+
+    As with optax's ``scale_by_*``, the result is to be multiplied by a negative
+    step size: ``optax.scale(-1.0)``, because the step size is part of the weights.
+    The arithmetic is float32, the direction has the parameters' dtypes, and its mean
+    over all parameters is 0 (before the cast).
 
     The weights decide the form: with ``gru``, six momenta and the gradient enter as
-    sign and logarithm; without, as they are, and beside them the parameter's value.
-    Each input is divided by its rms over the leaf. Keywords of ``update`` are ignored:
-    there is no time, dormancy or noise. Gradients should be clipped as in the
-    published agent: global norm 0.5.
-
-    Arithmetic is float32; updates have the parameters' dtypes and are added to
-    them as any optax update. Their mean over all parameters is removed, before
-    the cast. There is no learning rate: the step size is part of the weights.
+    sign and logarithm; without, they enter as they are, together with the parameter's
+    value. Each input is divided by its rms over the leaf. Keywords of ``update`` are
+    ignored. Clip gradients to global norm 0.5, as the published agent does.
 
     Args:
         weights: Nested dict of float32 arrays (``init``, or an artifact's
@@ -103,11 +103,11 @@ def scale_by_no_features(weights: Weights) -> optax.GradientTransformationExtraA
             ``update`` work.
 
     Returns:
-        A ``GradientTransformationExtraArgs`` with ``ScaleByNoFeaturesState``.
+        A ``GradientTransformationExtraArgs`` with ``RuleState``.
 
     Raises:
-        WeightsError: ``weights`` are not those of a No Features network.
-        TypeError: A parameter is not floating; the state is not of this kind.
+        WeightsError: ``weights`` do not fit a No Features network.
+        TypeError: A parameter is not floating; the state is of another kind.
         ValueError: In ``update``: ``params`` is missing; gradients, state, parameters
             and weights do not fit together.
 
@@ -116,97 +116,107 @@ def scale_by_no_features(weights: Weights) -> optax.GradientTransformationExtraA
 
     Example:
         >>> import jax
-        >>> from learned_opt_rl.rules import no_features
+        >>> from learned_opt_rl import no_features
         >>> feed_forward = no_features.Architecture(carry=None, width=16)
         >>> weights = no_features.init(jax.random.key(0), feed_forward)
-        >>> tx = no_features.scale_by_no_features(weights)
+        >>> rule = no_features.scale_by_no_features(weights)
     """
-    units = network.architecture_of(weights, _FAMILY).carry
+    units = architecture_of(weights, _FAMILY).carry
     weights = as_float32(weights)
 
-    def init_fn(params: optax.Params) -> ScaleByNoFeaturesState:
-        checks.require_floating(params)
-        return ScaleByNoFeaturesState(
-            momenta=jax.tree.map(init_momenta, params),
-            carry=init_carry(params, units),
-        )
+    def step(inputs: Inputs, roles: list[LeafRole]) -> Outputs:
+        del roles
+        return no_features_step(weights, inputs)
 
-    def update_fn(
-        updates: optax.Updates,
-        state: optax.OptState,
-        params: optax.Params | None = None,
-        **unused: Any,
-    ) -> tuple[optax.Updates, ScaleByNoFeaturesState]:
-        del unused
-        checks.require_params(params)
-        checks.require_state(state, ScaleByNoFeaturesState)
-        memory = cast(ScaleByNoFeaturesState, state)
-        if not jax.tree.leaves(params):  # all masked away, as in multi_transform
-            return updates, memory
-        checks.require_same_structure(updates, params, memory.momenta)
-        checks.require_carry(memory.carry, units)
-        trees = (params, updates, memory.momenta, memory.carry)
-        stepped = _step(weights, TableInputs(*map(jax.tree.leaves, trees)))
-        update = zero_mean(deterministic_update(stepped.outputs))
-        return as_updates(update, params), ScaleByNoFeaturesState(
-            momenta=jax.tree.unflatten(jax.tree.structure(params), stepped.momenta),
-            carry=as_carry(stepped.carries, params),
-        )
+    return transformation(Rule(slots(units), step), Options())
 
-    return optax.GradientTransformationExtraArgs(
-        init_fn, cast("Callable[..., Any]", update_fn)
-    )
+
+def optimizer(
+    weights: Weights,
+    horizon: Horizon | None = None,
+    *,
+    networks: Networks | None = None,
+    seed: int = 0,
+    key: jax.Array | None = None,
+    warn_past_horizon: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    """Return No Features with given weights, ready for ``optax.apply_updates``.
+
+    The keywords are those of every family, so that rules can be swapped; No Features
+    uses none of them.
+
+    Args:
+        weights: As for ``scale_by_no_features``.
+        horizon: Not used.
+        networks: Not used.
+        seed: Not used.
+        key: Not used.
+        warn_past_horizon: Not used.
+
+    Returns:
+        ``optax.chain(scale_by_no_features(weights), optax.scale(-1.0))``. The state
+        is a pair whose first element is the ``RuleState``.
+
+    Raises:
+        WeightsError: As for ``scale_by_no_features``.
+
+    Example:
+        >>> import jax
+        >>> from learned_opt_rl import no_features
+        >>> architecture = no_features.Architecture(carry=None, width=16)
+        >>> tx = no_features.optimizer(
+        ...     no_features.init(jax.random.key(0), architecture)
+        ... )
+    """
+    del horizon, networks, seed, key, warn_past_horizon
+    return optax.chain(scale_by_no_features(weights), optax.scale(-1.0))
 
 
 def from_artifact(
-    artifact: artifacts.Artifact, **unused: Any
+    artifact: artifacts.Artifact, *, environment: str | None = None, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """``scale_by_no_features`` with the weights of an artifact.
+    """Return ``optimizer`` with the weights of an artifact.
 
     Args:
-        artifact: A loaded artifact whose algorithm is ``"no_features"``.
-        **unused: Accepted and ignored, such as ``horizon`` and ``key``.
+        artifact: A loaded artifact of algorithm ``"no_features"``.
+        environment: Not used; every family accepts it.
+        **options: As for ``optimizer``.
 
     Returns:
         The optax transformation.
 
     Raises:
         ArtifactError: The artifact is of another algorithm.
-        WeightsError: Its weights are not those of a No Features network.
+        WeightsError: The weights do not fit a No Features network.
 
     Example:
-        >>> from learned_opt_rl import artifacts
-        >>> from_artifact(artifacts.load("minatar"))
-        Traceback (most recent call last):
-            ...
-        learned_opt_rl.errors.ArtifactError: artifact 'minatar' is of algorithm
-        'open', not 'no_features'; use learned_opt_rl.pretrained('minatar')
+        >>> from learned_opt_rl import artifacts, no_features
+        >>> tx = no_features.from_artifact(artifacts.load("no_features/minatar"))
     """
-    del unused
+    del environment
     require_algorithm(artifact, "no_features")
-    return scale_by_no_features(artifact.weights)
+    return optimizer(artifact.weights, **options)
 
 
 def pretrained(
-    name: str, *, fetch: bool = False
+    name: str, *, fetch: bool = False, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """A pretrained No Features artifact by name.
+    """Return a pretrained No Features by name.
 
     Args:
         name: Name of the artifact; ``learned-opt-rl list`` shows them all.
         fetch: Download a remote artifact that is not in the cache yet.
+        **options: As for ``from_artifact``.
 
     Returns:
         The optax transformation; chain ``optax.clip_by_global_norm(0.5)`` before it.
 
     Raises:
-        ArtifactError: The name is unknown, or card or weights are unusable.
-        FetchError: The artifact is remote, and not cached or not to be had.
+        ArtifactError: The name is unknown, or the card or the weights are unusable.
+        FetchError: The artifact is remote and neither cached nor reachable.
 
     Example:
-        >>> pretrained("nobody/nothing")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-            ...
-        learned_opt_rl.errors.UnknownArtifactError: ...
+        >>> from learned_opt_rl import no_features
+        >>> tx = no_features.pretrained("no_features/minatar")
     """
-    return from_artifact(artifacts.load(name, fetch=fetch))
+    return from_artifact(artifacts.load(name, fetch=fetch), **options)

@@ -1,7 +1,7 @@
-"""OPEN: a learned optimiser for plasticity, exploration and non-stationarity.
+"""OPEN: a learned optimizer for plasticity, exploration and non-stationarity.
 
 One small network, shared by all parameters, turns each parameter's value,
-gradient, six momenta, its layer, its neuron's dormancy and the progress of the
+gradient, six momenta, layer position, neuron dormancy and the progress of the
 run into an update, with learned noise for the parameters of the actor.
 
 References:
@@ -10,107 +10,89 @@ References:
 
 Example:
     >>> import jax.numpy as jnp, optax
-    >>> from learned_opt_rl import open_rl
+    >>> from learned_opt_rl import Horizon, open_rl
     >>> params = {"w": jnp.ones(3)}
-    >>> tx = open_rl.pretrained("minatar")
+    >>> tx = open_rl.pretrained("minatar", horizon=Horizon(total_updates=2000))
     >>> updates, state = tx.update({"w": jnp.ones(3)}, tx.init(params), params)
     >>> params = optax.apply_updates(params, updates)
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import optax
 
 from learned_opt_rl import artifacts
+from learned_opt_rl.errors import WeightsError
+from learned_opt_rl.families.open_network import Architecture, open_shapes
 from learned_opt_rl.features import Horizon, LeafRole, Networks
-from learned_opt_rl.rules import _open_network as network
-from learned_opt_rl.rules._artifact import require_algorithm
-from learned_opt_rl.rules._open_network import Architecture as Architecture
-from learned_opt_rl.rules._open_network import Weights as Weights
-from learned_opt_rl.rules._open_network import init as init
-from learned_opt_rl.rules._open_separated import separated_architecture, step_separated
-from learned_opt_rl.rules._open_step import SCALE as SCALE
-from learned_opt_rl.rules._open_step import StepOutputs, step
-from learned_opt_rl.rules._open_table import TableInputs
-from learned_opt_rl.rules._open_transform import Options, transformation
-from learned_opt_rl.rules._open_transform import ScaleByOpenState as ScaleByOpenState
-from learned_opt_rl.rules._progress import horizon_of
-from learned_opt_rl.rules._weights import as_float32
+from learned_opt_rl.rules._core.artifact import assumed_horizon, require_algorithm
+from learned_opt_rl.rules._core.transform import (
+    Inputs,
+    Options,
+    Outputs,
+    Rule,
+    RuleState,
+    transformation,
+)
+from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
+from learned_opt_rl.rules._open.network import Family, architecture_of
+from learned_opt_rl.rules._open.step import open_step, separated_step, slots
+
+__all__ = [
+    "Architecture",
+    "RuleState",
+    "Weights",
+    "from_artifact",
+    "init",
+    "init_separated",
+    "optimizer",
+    "pretrained",
+    "scale_by_open",
+]
 
 
-def scale_by_open(
-    weights: Weights,
-    horizon: Horizon,
-    *,
-    networks: Networks | None = None,
-    seed: int = 0,
-    key: jax.Array | None = None,
-    warn_past_horizon: bool = False,
-) -> optax.GradientTransformationExtraArgs:
-    """OPEN with given weights, as an optax transformation.
-
-    ``tx.update(grads, state, params)`` needs nothing else. Optional keywords of
-    ``update``: ``dormancy`` (a tree prefix of the parameters with scalars or
-    ``[neurons]`` arrays; 1 if not given), ``training_proportion`` and
-    ``batch_proportion`` (scalars in [0, 1]; from the state's count and
-    ``horizon`` if not given). Others are ignored. Gradients should be clipped as
-    in the published agent: global norm 0.5.
-
-    Arithmetic is float32; updates have the parameters' dtypes and are added to
-    them as any optax update. Their mean over all parameters is removed, before
-    the cast. There is no learning rate: the step size is part of the weights.
-
-    Args:
-        weights: Nested dict of float32 arrays (``init``, or an artifact's
-            ``weights``). May be traced: vmap over a population and grad through
-            ``update`` work.
-        horizon: Length of the run.
-        networks: Which parameters are whose, where paths do not say; see
-            ``features.leaf_roles``.
-        seed: Seed of the exploration noise.
-        key: jax random key, instead of ``seed``.
-        warn_past_horizon: Print one line when the run outlasts ``horizon``.
-
-    Returns:
-        A ``GradientTransformationExtraArgs`` with ``ScaleByOpenState``.
-
-    Raises:
-        WeightsError: ``weights`` are not those of an OPEN network.
-        TypeError: ``horizon`` is no ``Horizon``; a parameter is not floating; the
-            state is not of this kind.
-        ValueError: In ``update``: ``params`` is missing; gradients, state,
-            parameters, weights and dormancy do not fit together; a proportion is
-            no scalar.
-
-    References:
-        Goldie et al. 2024, section 5 and appendix B.
-
-    Example:
-        >>> import jax
-        >>> from learned_opt_rl import Horizon, open_rl
-        >>> weights = open_rl.init(jax.random.key(0), open_rl.Architecture(8, 16))
-        >>> tx = open_rl.scale_by_open(weights, Horizon(total_updates=1000))
-    """
-    units = network.architecture_of(weights).carry
-    weights = as_float32(weights)
-    options = Options(networks, seed, key, warn_past_horizon)
-    return transformation(
-        lambda inputs, roles: step(weights, inputs), units, horizon, options
-    )
+def __dir__() -> list[str]:
+    return __all__
 
 
-def init_separated(key: jax.Array, architecture: Architecture) -> dict[str, Weights]:
-    """Weights as an untrained separated OPEN has them.
+_FAMILY = Family("an OPEN network", "open_rl", "scale_by_open", open_shapes)
+_NETWORKS = ("actor", "critic")
+
+
+def init(key: jax.Array, architecture: Architecture) -> Weights:
+    """Return random weights, as a starting point for training.
 
     Args:
         key: jax random key.
-        architecture: Of both networks.
+        architecture: Sizes of the network; ``carry=None`` for a feed-forward one.
 
     Returns:
-        ``{"actor": ..., "critic": ...}``, each as by ``init``, with draws of its own.
+        Nested dict of float32 arrays: LeCun-normal kernels (orthogonal for the
+        GRU's recurrent maps, as in Flax's ``GRUCell``), zero biases, unit LayerNorm
+        scales.
+
+    Example:
+        >>> import jax
+        >>> weights = init(jax.random.key(0), Architecture(carry=None, width=32))
+        >>> weights["mlp"]["dense_0"]["kernel"].shape
+        (19, 32)
+    """
+    return draw_weights(key, open_shapes(architecture))
+
+
+def init_separated(key: jax.Array, architecture: Architecture) -> dict[str, Weights]:
+    """Return random weights of a separated OPEN, one network each for actor and critic.
+
+    Args:
+        key: jax random key.
+        architecture: Sizes of both networks.
+
+    Returns:
+        ``{"actor": ..., "critic": ...}``, each drawn as by ``init``.
 
     Example:
         >>> import jax
@@ -123,8 +105,8 @@ def init_separated(key: jax.Array, architecture: Architecture) -> dict[str, Weig
     return {"actor": init(actor, architecture), "critic": init(critic, architecture)}
 
 
-def scale_by_open_separated(
-    weights: dict[str, Weights],
+def scale_by_open(
+    weights: Weights,
     horizon: Horizon,
     *,
     networks: Networks | None = None,
@@ -132,87 +114,149 @@ def scale_by_open_separated(
     key: jax.Array | None = None,
     warn_past_horizon: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    """OPEN with weights of their own for the actor and for the critic.
+    """Replace gradients by OPEN's direction; ``optimizer`` also flips its sign.
 
-    The paper's variant for Deep Sea, where the gradient leads the actor, but not the
-    critic, into a local optimum. Everything else is ``scale_by_open``: the paper
-    changes the weights alone, so the mean that equation 9 removes is still that over
-    all parameters of both networks together, and each moves the other by it. (For a
-    mean per network, ``optax.multi_transform`` with one ``scale_by_open`` per network
-    does it; then each also draws its own noise.)
+    As with optax's ``scale_by_*``, the result is to be multiplied by a negative
+    step size: ``optax.scale(-1.0)``, because the step size is part of the weights.
+    The arithmetic is float32, the direction has the parameters' dtypes, and its mean
+    over all parameters is 0 (before the cast).
 
-    The parameters of a critic (by ``features.leaf_roles``: those that get no noise)
-    are the critic's; all others, also those that no name assigns, are the actor's.
-    Name them with ``networks`` where the paths do not say, as in Flax's ``Dense_3``.
+    ``tx.update(grads, state, params)`` needs nothing else. Optional keywords of
+    ``update``: ``dormancy`` (a tree prefix of the parameters with scalars or
+    ``[neurons]`` arrays; default 1), ``training_proportion`` and
+    ``batch_proportion`` (scalars in [0, 1]; counted by default). Other keywords are
+    ignored. Clip gradients to global norm 0.5, as the published agent does.
 
     Args:
-        weights: ``{"actor": ..., "critic": ...}``, each as for ``scale_by_open``, of
-            one architecture. May be traced.
-        horizon: As for ``scale_by_open``, like all that follow.
-        networks: Which parameters are whose.
+        weights: Nested dict of float32 arrays (``init``, or an artifact's
+            ``weights``). May be traced: vmap over a population and grad through
+            ``update`` work. ``{"actor": ..., "critic": ...}`` (``init_separated``)
+            runs each network's parameters with its own weights, as the paper does on
+            Deep Sea. The mean that is removed is still that of all parameters
+            together. Parameters that belong to no critic run with the actor's.
+        horizon: Length of the run.
+        networks: Which parameters belong to which network, where the parameter paths
+            do not tell; see ``features.leaf_roles``.
         seed: Seed of the exploration noise.
-        key: jax random key, instead of ``seed``.
+        key: jax random key, in place of ``seed``.
         warn_past_horizon: Print one line when the run outlasts ``horizon``.
 
     Returns:
-        A ``GradientTransformationExtraArgs`` with ``ScaleByOpenState``.
+        A ``GradientTransformationExtraArgs`` with ``RuleState``.
 
     Raises:
-        WeightsError: ``weights`` are not those of two OPEN networks of one
-            architecture.
-        TypeError: As for ``scale_by_open``.
-        ValueError: As for ``scale_by_open``.
+        WeightsError: ``weights`` do not fit an OPEN network.
+        TypeError: ``horizon`` is not a ``Horizon``; a parameter is not floating; the
+            state is of another kind.
+        ValueError: In ``update``: ``params`` is missing; gradients, state,
+            parameters, weights and dormancy do not fit together; a proportion is
+            not a scalar.
 
     References:
-        Goldie et al. 2024, section 7.2 and appendix I.2 ("separated").
+        Goldie et al. 2024, section 5 and appendix B; for separated weights section
+        7.2 and appendix I.2.
+
+    Example:
+        >>> import jax, optax
+        >>> from learned_opt_rl import Horizon, open_rl
+        >>> weights = open_rl.init(jax.random.key(0), open_rl.Architecture(8, 16))
+        >>> rule = open_rl.scale_by_open(weights, Horizon(total_updates=1000))
+        >>> tx = optax.chain(rule, optax.scale_by_learning_rate(0.5))  # half the step
+    """
+    separated = isinstance(weights, Mapping) and not {*_NETWORKS}.isdisjoint(weights)
+    units = (_separated if separated else _architecture)(weights).carry
+    weights = as_float32(weights)
+
+    def step(inputs: Inputs, roles: list[LeafRole]) -> Outputs:
+        if not separated:
+            return open_step(weights, inputs)
+        owners = ["actor" if role.explored else "critic" for role in roles]
+        return separated_step(weights, inputs, owners)
+
+    rule = Rule(slots(units), step, context=True, noise=True)
+    options = Options(horizon, networks, seed, key, warn_past_horizon)
+    return transformation(rule, options)
+
+
+def optimizer(
+    weights: Weights,
+    horizon: Horizon,
+    *,
+    networks: Networks | None = None,
+    seed: int = 0,
+    key: jax.Array | None = None,
+    warn_past_horizon: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    """Return OPEN with given weights, ready for ``optax.apply_updates``.
+
+    Args:
+        weights: As for ``scale_by_open``.
+        horizon: Length of the run.
+        networks: As for ``scale_by_open``.
+        seed: Seed of the exploration noise.
+        key: jax random key, in place of ``seed``.
+        warn_past_horizon: Print one line when the run outlasts ``horizon``.
+
+    Returns:
+        ``optax.chain(scale_by_open(...), optax.scale(-1.0))``. The state is a pair
+        whose first element is the ``RuleState``.
+
+    Raises:
+        WeightsError: As for ``scale_by_open``.
+        TypeError: As for ``scale_by_open``.
+        ValueError: As for ``scale_by_open``.
 
     Example:
         >>> import jax
         >>> from learned_opt_rl import Horizon, open_rl
-        >>> architecture = open_rl.Architecture(8, 16)
-        >>> weights = open_rl.init_separated(jax.random.key(0), architecture)
-        >>> tx = open_rl.scale_by_open_separated(weights, Horizon(total_updates=1000))
+        >>> weights = open_rl.init(jax.random.key(0), open_rl.Architecture(8, 16))
+        >>> tx = open_rl.optimizer(weights, Horizon(total_updates=1000))
     """
-    units = separated_architecture(weights).carry
-    weights = as_float32(weights)
-    options = Options(networks, seed, key, warn_past_horizon)
-
-    def run(inputs: TableInputs, roles: list[LeafRole]) -> StepOutputs:
-        names = ["actor" if role.explored else "critic" for role in roles]
-        return step_separated(weights, inputs, names)
-
-    return transformation(run, units, horizon, options)
+    direction = scale_by_open(
+        weights,
+        horizon,
+        networks=networks,
+        seed=seed,
+        key=key,
+        warn_past_horizon=warn_past_horizon,
+    )
+    return optax.chain(direction, optax.scale(-1.0))
 
 
 def from_artifact(
-    artifact: artifacts.Artifact, *, horizon: Horizon | None = None, **options: Any
+    artifact: artifacts.Artifact,
+    *,
+    horizon: Horizon | None = None,
+    environment: str | None = None,
+    **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """``scale_by_open`` with the weights and horizon of an artifact.
+    """Return ``optimizer`` with the weights of an artifact.
 
     Args:
-        artifact: A loaded artifact whose algorithm is ``"open"``, or
-            ``"open_separated"``, which makes it ``scale_by_open_separated``.
-        horizon: Length of your run; by default the one the artifact was trained
-            for.
-        **options: As for ``scale_by_open``.
+        artifact: A loaded artifact of algorithm ``"open"`` or ``"open_separated"``.
+        horizon: Length of your run. Without it a `HorizonWarning` says that the run
+            is assumed to be as long as the one that the artifact was trained for.
+        environment: Not used; every family accepts it.
+        **options: As for ``optimizer``.
 
     Returns:
         The optax transformation.
 
     Raises:
-        ArtifactError: The artifact is of another algorithm, or neither it nor the
-            caller gives a horizon.
-        WeightsError: Its weights are not those of an OPEN network.
+        ArtifactError: The artifact is of another algorithm, or neither its card nor
+            the caller gives a horizon.
+        WeightsError: The weights do not fit an OPEN network.
 
     Example:
-        >>> from learned_opt_rl import artifacts, open_rl
-        >>> tx = open_rl.from_artifact(artifacts.load("minatar"), seed=1)
+        >>> from learned_opt_rl import Horizon, artifacts, open_rl
+        >>> artifact = artifacts.load("minatar")
+        >>> tx = open_rl.from_artifact(artifact, horizon=Horizon(2000), seed=1)
     """
+    del environment
     require_algorithm(artifact, "open", "open_separated")
-    horizon = horizon_of(artifact.card, horizon)
-    separated = artifact.card.algorithm == "open_separated"
-    rule = scale_by_open_separated if separated else scale_by_open
-    return rule(artifact.weights, horizon, **options)
+    if horizon is None:
+        horizon = assumed_horizon(artifact.card, "training proportion stays 1")
+    return optimizer(artifact.weights, horizon, **options)
 
 
 def pretrained(
@@ -224,32 +268,34 @@ def pretrained(
     seed: int = 0,
     key: jax.Array | None = None,
     warn_past_horizon: bool = False,
+    environment: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """A pretrained OPEN artifact by name: one line in an agent.
+    """Return a pretrained OPEN by name: one line in an agent.
 
     Args:
         name: Name of the artifact, e.g. ``"minatar"`` or ``"goldie2024/minatar"``.
         fetch: Download a remote artifact that is not in the cache yet.
-        horizon: Length of your run; by default the one the artifact was trained
-            for. ``Horizon.ppo(...)`` computes it.
-        networks: As for ``scale_by_open``, like all that follow.
+        horizon: Length of your run, which ``Horizon.ppo(...)`` computes. Without it
+            a `HorizonWarning` says that the run is assumed to be as long as the one
+            that the artifact was trained for.
+        networks: As for ``scale_by_open``.
         seed: Seed of the exploration noise.
-        key: jax random key, instead of ``seed``.
+        key: jax random key, in place of ``seed``.
         warn_past_horizon: Print one line when the run outlasts ``horizon``.
+        environment: Not used; every family accepts it.
 
     Returns:
         The optax transformation; chain ``optax.clip_by_global_norm(0.5)`` before it.
 
     Raises:
-        ArtifactError: The name is unknown, or card or weights are unusable.
-        FetchError: The artifact is remote, and not cached or not to be had.
+        ArtifactError: The name is unknown, or the card or the weights are unusable.
+        FetchError: The artifact is remote and neither cached nor reachable.
 
     Example:
         >>> import optax
-        >>> from learned_opt_rl import open_rl
-        >>> tx = optax.chain(
-        ...     optax.clip_by_global_norm(0.5), open_rl.pretrained("minatar")
-        ... )
+        >>> from learned_opt_rl import Horizon, open_rl
+        >>> rule = open_rl.pretrained("minatar", horizon=Horizon(total_updates=2000))
+        >>> tx = optax.chain(optax.clip_by_global_norm(0.5), rule)
     """
     return from_artifact(
         artifacts.load(name, fetch=fetch),
@@ -258,4 +304,25 @@ def pretrained(
         seed=seed,
         key=key,
         warn_past_horizon=warn_past_horizon,
+        environment=environment,
     )
+
+
+def _architecture(weights: Weights) -> Architecture:
+    return architecture_of(weights, _FAMILY)
+
+
+def _separated(weights: Mapping[str, Weights]) -> Architecture:
+    """Return the one architecture of both networks' weights."""
+    if set(weights) != set(_NETWORKS):
+        raise WeightsError(
+            f"weights of a separated OPEN are {list(weights)}, not {list(_NETWORKS)}; "
+            'give {"actor": ..., "critic": ...}'
+        )
+    actor, critic = (_architecture(weights[name]) for name in _NETWORKS)
+    if actor != critic:
+        raise WeightsError(
+            f"weights of the actor are of {actor}, those of the critic of {critic}; "
+            "give both the same architecture"
+        )
+    return actor

@@ -1,9 +1,9 @@
-"""Optim4RL: a learned optimiser shaped like Adam, with two small towers.
+"""Optim4RL: a learned optimizer shaped like Adam, with two small towers.
 
 One tower turns each parameter's gradient into a first pseudo-moment M, the other into a
-second, V; the update is ``-learning_rate * M / sqrt(V)``. The authors' repository holds
-two optimisers of this name: that of the preprint, which OPEN's paper compares with, and
-that of its rewrite for the Reinforcement Learning Conference.
+second, V; the direction is ``M / sqrt(V)``. The authors' repository has two optimizers
+of this name: the one of the preprint, which the OPEN paper compares with, and the one
+of its rewrite for the Reinforcement Learning Conference.
 
 References:
     Lan, Mahmood, Yan and Xu, 2024: "Learning to Optimize for Reinforcement Learning",
@@ -11,20 +11,20 @@ References:
 
 Example:
     >>> import jax, jax.numpy as jnp, optax
-    >>> from learned_opt_rl.rules import optim4rl
+    >>> from learned_opt_rl import optim4rl
     >>> params = {"w": jnp.ones(3)}
     >>> architecture = optim4rl.Architecture("arxiv2023", carry=8, width=16)
     >>> weights = optim4rl.init(jax.random.key(0), architecture)
-    >>> tx = optim4rl.scale_by_optim4rl(weights, learning_rate=1e-3)
+    >>> tx = optim4rl.optimizer(weights, learning_rate=1e-3)
     >>> updates, state = tx.update({"w": jnp.ones(3)}, tx.init(params), params)
     >>> params = optax.apply_updates(params, updates)
 """
 
 from __future__ import annotations
 
+import functools
 import numbers
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,69 +32,93 @@ import optax
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import ArtifactError, WeightsError
-from learned_opt_rl.rules import _optim4rl_network as network
-from learned_opt_rl.rules import _tree_checks as checks
-from learned_opt_rl.rules._artifact import require_algorithm
-from learned_opt_rl.rules._leaves import as_carry, as_updates, init_carry
-from learned_opt_rl.rules._optim4rl_network import Architecture as Architecture
-from learned_opt_rl.rules._optim4rl_network import Version as Version
-from learned_opt_rl.rules._optim4rl_network import init as init
-from learned_opt_rl.rules._optim4rl_step import STEPS, Inputs
-from learned_opt_rl.rules._weights import Weights as Weights
-from learned_opt_rl.rules._weights import as_float32
+from learned_opt_rl.families.optim4rl import Architecture, Version, optim4rl_shapes
+from learned_opt_rl.features import Horizon, LeafRole, Networks
+from learned_opt_rl.rules._core.artifact import require_algorithm
+from learned_opt_rl.rules._core.transform import (
+    Inputs,
+    Options,
+    Outputs,
+    Rule,
+    RuleState,
+    Slot,
+    transformation,
+)
+from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
+from learned_opt_rl.rules._optim4rl import network
+
+__all__ = [
+    "Architecture",
+    "RuleState",
+    "Version",
+    "Weights",
+    "from_artifact",
+    "init",
+    "optimizer",
+    "pretrained",
+    "scale_by_optim4rl",
+]
 
 
-class ScaleByOptim4RLState(NamedTuple):
-    """State of ``scale_by_optim4rl``: arrays only.
+def __dir__() -> list[str]:
+    return __all__
 
-    Attributes:
-        count: int32 scalar, optimiser steps taken; only a learning-rate schedule
-            reads it.
-        carry: Per leaf ``[2 * units, *shape]`` float32: the state of the first
-            tower's GRU, then of the second's.
+
+def init(key: jax.Array, architecture: Architecture) -> Weights:
+    """Return random weights, as a starting point for training.
+
+    Args:
+        key: jax random key.
+        architecture: Version and sizes.
+
+    Returns:
+        Nested dict of float32 arrays, initialized as Flax does: LeCun-normal kernels
+        (orthogonal for the GRUs' recurrent maps) and zero biases. The first
+        updates are then about a learning rate along the gradient's sign.
+
+    Example:
+        >>> import jax
+        >>> weights = init(jax.random.key(0), Architecture("arxiv2023", 8, 16))
+        >>> weights["tower_1"]["mlp"]["dense_2"]["kernel"].shape
+        (16, 2)
     """
-
-    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    carry: Any
+    return draw_weights(key, optim4rl_shapes(architecture))
 
 
 def scale_by_optim4rl(
-    weights: Weights,
-    learning_rate: optax.ScalarOrSchedule,
-    *,
-    version: Version | None = None,
-    grad_clip: float | None = 1.0,
+    weights: Weights, *, version: Version | None = None, grad_clip: float | None = 1.0
 ) -> optax.GradientTransformationExtraArgs:
-    """Optim4RL with given weights, as an optax transformation.
+    """Replace gradients by Optim4RL's direction ``M / sqrt(V)``.
+
+    As with optax's ``scale_by_*``, the result is to be multiplied by a negative
+    learning rate, which ``optimizer`` does.
 
     Every scalar parameter is treated alike and alone. Where the gradient is 0 the
-    update is 0, and the GRUs still advance. With ``"rlc2024"`` the update's sign is
-    always that of the negative gradient; with ``"arxiv2023"`` a learned sign may flip
-    it. Gradients are constants to ``jax.grad``: meta-gradients reach the weights
-    through the towers and the parameters, never through what the towers see.
+    direction is 0, and the GRUs still advance. With ``"rlc2024"`` the direction has
+    the gradient's sign; with ``"arxiv2023"`` a learned sign may flip it. Gradients are
+    constants to ``jax.grad``: meta-gradients reach the weights through the towers and
+    the parameters, never through the towers' inputs.
 
-    Arithmetic is float32; updates have the parameters' dtypes and are added to
-    them as any optax update. Keywords of ``update`` are ignored: there is no time,
-    depth, dormancy or noise, and no mean is removed.
+    The arithmetic is float32, and the direction has the parameters' dtypes. Keywords
+    of ``update`` are ignored: the rule has no time, depth, dormancy or noise, and no
+    mean is removed.
 
     Args:
         weights: Nested dict of float32 arrays (``init``, or an artifact's
             ``weights``). May be traced: vmap over a population and grad through
             ``update`` work.
-        learning_rate: A fixed scale outside the network, chosen per environment; the
-            OPEN paper takes a tenth of Adam's. Or an optax schedule of the step.
-        version: ``"arxiv2023"`` or ``"rlc2024"``; by default the one whose weights
-            these are. Given, it is checked.
-        grad_clip: Each element of the gradient is clipped to ``[-c, c]`` first, as
-            the published weights expect; ``None`` to leave it.
+        version: ``"arxiv2023"`` or ``"rlc2024"``; by default the version that the
+            weights belong to. A given version is checked.
+        grad_clip: Clip each element of the gradient to ``[-c, c]`` first, as the
+            published weights expect; ``None`` clips nothing.
 
     Returns:
-        A ``GradientTransformationExtraArgs`` with ``ScaleByOptim4RLState``.
+        A ``GradientTransformationExtraArgs`` with ``RuleState``.
 
     Raises:
-        WeightsError: ``weights`` are not those of an Optim4RL network, or of the other
-            version.
-        TypeError: A parameter is not floating; the state is not of this kind.
+        WeightsError: ``weights`` do not fit an Optim4RL network, or belong to the
+            other version.
+        TypeError: A parameter is not floating; the state is of another kind.
         ValueError: There is no such version; ``grad_clip`` is not positive. In
             ``update``: ``params`` is missing; gradients, state, parameters and
             weights do not fit together.
@@ -105,64 +129,95 @@ def scale_by_optim4rl(
 
     Example:
         >>> import jax, optax
-        >>> from learned_opt_rl.rules import optim4rl
+        >>> from learned_opt_rl import optim4rl
+        >>> architecture = optim4rl.Architecture("rlc2024", carry=8, width=None)
+        >>> weights = optim4rl.init(jax.random.key(0), architecture)
+        >>> rule = optim4rl.scale_by_optim4rl(weights)
+        >>> tx = optax.chain(rule, optax.scale_by_learning_rate(1e-3))
+    """
+    units = 2 * _architecture(weights, version).carry
+    _require_clip(grad_clip)
+    weights = as_float32(weights)
+
+    def step(inputs: Inputs, roles: list[LeafRole]) -> Outputs:
+        del roles
+        if grad_clip is not None:
+            clipped = [jnp.clip(g, -grad_clip, grad_clip) for g in inputs.gradients]
+            inputs = inputs._replace(gradients=clipped)
+        return network.step(weights, inputs)
+
+    rule = Rule({"carry": Slot((units,))}, step, zero_mean=False)
+    return transformation(rule, Options())
+
+
+def optimizer(
+    weights: Weights,
+    learning_rate: optax.ScalarOrSchedule,
+    horizon: Horizon | None = None,
+    *,
+    version: Version | None = None,
+    grad_clip: float | None = 1.0,
+    networks: Networks | None = None,
+    seed: int = 0,
+    key: jax.Array | None = None,
+    warn_past_horizon: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    """Return Optim4RL with given weights, ready for ``optax.apply_updates``.
+
+    ``horizon`` and the last four keywords are those of every family, so that rules can
+    be swapped; Optim4RL does not use them.
+
+    Args:
+        weights: As for ``scale_by_optim4rl``.
+        learning_rate: A fixed scale, which may be traced, or an optax schedule. It is
+            chosen for each environment; the OPEN paper takes a tenth of Adam's.
+        horizon: Not used.
+        version: As for ``scale_by_optim4rl``.
+        grad_clip: As for ``scale_by_optim4rl``.
+        networks: Not used.
+        seed: Not used.
+        key: Not used.
+        warn_past_horizon: Not used.
+
+    Returns:
+        ``optax.chain(scale_by_optim4rl(...), optax.scale_by_learning_rate(...))``.
+        The state is a pair whose first element is the ``RuleState``.
+
+    Raises:
+        WeightsError: As for ``scale_by_optim4rl``.
+        ValueError: As for ``scale_by_optim4rl``.
+
+    Example:
+        >>> import jax, optax
+        >>> from learned_opt_rl import optim4rl
         >>> architecture = optim4rl.Architecture("rlc2024", carry=8, width=None)
         >>> weights = optim4rl.init(jax.random.key(0), architecture)
         >>> annealed = optax.linear_schedule(1e-3, 0.0, transition_steps=1000)
-        >>> tx = optim4rl.scale_by_optim4rl(weights, annealed)
+        >>> tx = optim4rl.optimizer(weights, annealed)
     """
-    architecture = _architecture(weights, version)
-    _require_clip(grad_clip)
-    weights, step = as_float32(weights), STEPS[architecture.version]
-
-    def init_fn(params: optax.Params) -> ScaleByOptim4RLState:
-        checks.require_floating(params)
-        carry = init_carry(params, 2 * architecture.carry)
-        return ScaleByOptim4RLState(count=jnp.zeros((), jnp.int32), carry=carry)
-
-    def update_fn(
-        updates: optax.Updates,
-        state: optax.OptState,
-        params: optax.Params | None = None,
-        **unused: Any,
-    ) -> tuple[optax.Updates, ScaleByOptim4RLState]:
-        del unused
-        checks.require_params(params)
-        checks.require_state(state, ScaleByOptim4RLState)
-        memory = cast(ScaleByOptim4RLState, state)
-        if not jax.tree.leaves(params):  # all masked away, as in multi_transform
-            return updates, memory
-        checks.require_same_structure(updates, params, memory.carry)
-        checks.require_carry(memory.carry, 2 * architecture.carry)
-        gradients = [_clipped(g, grad_clip) for g in jax.tree.leaves(updates)]
-        stepped = step(weights, Inputs(gradients, jax.tree.leaves(memory.carry)))
-        rate = learning_rate(memory.count) if callable(learning_rate) else learning_rate
-        rate = jnp.asarray(rate, jnp.float32)
-        return as_updates(-rate * stepped.ratio, params), ScaleByOptim4RLState(
-            count=jnp.asarray(optax.safe_increment(memory.count)),
-            carry=as_carry(stepped.carries, params),
-        )
-
-    return optax.GradientTransformationExtraArgs(
-        init_fn, cast("Callable[..., Any]", update_fn)
-    )
+    del horizon, networks, seed, key, warn_past_horizon
+    direction = scale_by_optim4rl(weights, version=version, grad_clip=grad_clip)
+    if isinstance(learning_rate, jax.Array):
+        # optax.scale by a float32 array would promote the updates of bfloat16 leaves.
+        learning_rate = functools.partial(_constant, learning_rate)
+    return optax.chain(direction, optax.scale_by_learning_rate(learning_rate))
 
 
 def from_artifact(
     artifact: artifacts.Artifact,
     *,
     learning_rate: optax.ScalarOrSchedule | None = None,
-    grad_clip: float | None = 1.0,
-    **unused: Any,
+    environment: str | None = None,
+    **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """``scale_by_optim4rl`` with the weights, version and rate of an artifact.
+    """Return ``optimizer`` with the weights, version and learning rate of an artifact.
 
     Args:
-        artifact: A loaded artifact whose algorithm is ``"optim4rl"``.
+        artifact: A loaded artifact of algorithm ``"optim4rl"``.
         learning_rate: By default the ``learning_rate`` of the card's architecture,
-            the one it was trained with.
-        grad_clip: As for ``scale_by_optim4rl``.
-        **unused: Accepted and ignored, such as ``horizon`` and ``key``.
+            which the artifact was trained with.
+        environment: Not used; every family accepts it.
+        **options: As for ``optimizer``.
 
     Returns:
         The optax transformation.
@@ -170,17 +225,13 @@ def from_artifact(
     Raises:
         ArtifactError: The artifact is of another algorithm, or neither its card nor
             the caller gives a learning rate.
-        WeightsError: Its weights are not those of an Optim4RL network.
+        WeightsError: The weights do not fit an Optim4RL network.
 
     Example:
-        >>> from learned_opt_rl import artifacts
-        >>> from_artifact(artifacts.load("minatar"))
-        Traceback (most recent call last):
-            ...
-        learned_opt_rl.errors.ArtifactError: artifact 'minatar' is of algorithm
-        'open', not 'optim4rl'; use learned_opt_rl.pretrained('minatar')
+        >>> from learned_opt_rl import artifacts, optim4rl
+        >>> tx = optim4rl.from_artifact(artifacts.load("optim4rl/breakout"))
     """
-    del unused
+    del environment
     require_algorithm(artifact, "optim4rl")
     architecture = dict[str, Any](artifact.card.architecture)
     if learning_rate is None:
@@ -191,39 +242,40 @@ def from_artifact(
             "learning_rate=, for example a tenth of the one tuned for Adam"
         )
     version = architecture["version"]
-    return scale_by_optim4rl(
-        artifact.weights, learning_rate, version=version, grad_clip=grad_clip
-    )
+    return optimizer(artifact.weights, learning_rate, version=version, **options)
 
 
 def pretrained(
     name: str, *, fetch: bool = False, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """A pretrained Optim4RL artifact by name.
+    """Return a pretrained Optim4RL by name.
 
     Args:
         name: Name of the artifact; ``learned-opt-rl list`` shows them all.
         fetch: Download a remote artifact that is not in the cache yet.
-        **options: As for ``from_artifact``: ``learning_rate``, ``grad_clip``.
+        **options: As for ``from_artifact``, e.g. ``learning_rate`` or ``grad_clip``.
 
     Returns:
         The optax transformation.
 
     Raises:
-        ArtifactError: The name is unknown, or card or weights are unusable.
-        FetchError: The artifact is remote, and not cached or not to be had.
+        ArtifactError: The name is unknown, or the card or the weights are unusable.
+        FetchError: The artifact is remote and neither cached nor reachable.
 
     Example:
-        >>> pretrained("nobody/nothing")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-            ...
-        learned_opt_rl.errors.UnknownArtifactError: ...
+        >>> from learned_opt_rl import optim4rl
+        >>> tx = optim4rl.pretrained("optim4rl/breakout", learning_rate=3e-4)
     """
     return from_artifact(artifacts.load(name, fetch=fetch), **options)
 
 
+def _constant(rate: jax.Array, count: jax.Array) -> jax.Array:
+    del count
+    return rate
+
+
 def _architecture(weights: Weights, version: Version | None) -> Architecture:
-    """The architecture of weights that must be of a version, if it is given."""
+    """Return the architecture of weights, which a given version must fit."""
     if version is not None:
         network.require_version(version)
     architecture = network.architecture_of(weights)
@@ -244,7 +296,3 @@ def _require_clip(grad_clip: Any) -> None:
             f"grad_clip={grad_clip!r} must be a positive number; give None to clip "
             "nothing"
         )
-
-
-def _clipped(gradient: jax.Array, limit: float | None) -> jax.Array:
-    return gradient if limit is None else jnp.clip(gradient, -limit, limit)

@@ -18,3 +18,23 @@ from learned_opt_rl.testing._suite import CheckResult as CheckResult
 from learned_opt_rl.testing._suite import check_artifact as check_artifact
 from learned_opt_rl.testing._suite import check_rule as check_rule
 from learned_opt_rl.testing._suite import conformance as conformance
+
+__all__ = [
+    "CHECKS",
+    "CHECKS_OF",
+    "Candidate",
+    "CheckResult",
+    "ConformanceError",
+    "DRIFT_CHECKS",
+    "Factory",
+    "MakeRule",
+    "RULE_CHECKS",
+    "UPDATE_RULE_CHECKS",
+    "check_artifact",
+    "check_rule",
+    "conformance",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

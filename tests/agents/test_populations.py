@@ -79,7 +79,7 @@ def test_ppo_over_weights_of_a_learned_optimizer():
     env = envs.adapt(probe_envs.NamedVector())
 
     def train(weights):
-        rule = open_rl.scale_by_open(weights, PPO.horizon())
+        rule = open_rl.optimizer(weights, PPO.horizon())
         return ppo.make_train(PPO, env, rule)(KEY).params
 
     assert_population(train, weights)

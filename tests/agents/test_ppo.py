@@ -266,7 +266,7 @@ def test_learned_optimizers_see_log_std_as_the_last_layer_with_dormancy_1():
     ]
     assert positions == [0.0, 0.5, 1.0] and roles["actor/log_std"].explored
     weights = open_rl.init(jax.random.key(0), open_rl.Architecture(4, 8))
-    rule = open_rl.scale_by_open(weights, config.horizon())
+    rule = open_rl.optimizer(weights, config.horizon())
     result = train(env, rule, config)
     assert np.isfinite(result.params["actor"]["log_std"]).all()
     assert (result.params["actor"]["log_std"] != 0).all()

@@ -158,7 +158,7 @@ def test_the_pieces_shared_with_features_are_equal():
     """This package may not import features, so it has its own copy of two lines."""
     g = jax.random.normal(jax.random.key(3), (2, 5))
     normalise = parse("optimizer\ninputs g\nreturn rms_normalize(g)")
-    expected = features.rms_normalise(g.reshape(1, -1)).reshape(g.shape)
+    expected = features.rms_normalize(g.reshape(1, -1)).reshape(g.shape)
     found, _ = normalise.evaluate({"g": g})
     np.testing.assert_allclose(found, expected, rtol=3e-7)  # sums in another order
     bank = features.init_momenta(g)

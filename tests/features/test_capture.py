@@ -34,7 +34,7 @@ def check(found, activation):
 
 def tx():
     weights = open_rl.init(jax.random.key(1), open_rl.Architecture(None, 4))
-    return open_rl.scale_by_open(weights, Horizon(100))
+    return open_rl.optimizer(weights, Horizon(100))
 
 
 class Agent(nn.Module):

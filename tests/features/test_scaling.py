@@ -8,7 +8,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from learned_opt_rl.features import log_magnitude, rms_normalise
+from learned_opt_rl.features import log_magnitude, rms_normalize
 from tests.shapes import checked
 
 
@@ -33,27 +33,27 @@ def test_log_magnitude_keeps_shape_and_dtype(dtype):
     assert (y.shape, y.dtype) == ((2, 0, 3), dtype)
 
 
-def test_rms_normalise_equals_a_loop_over_channels(getkey):
+def test_rms_normalize_equals_a_loop_over_channels(getkey):
     x = np.asarray(jax.random.normal(getkey(), (3, 7))) * [[1.0], [1e-4], [100.0]]
     expected = [
         [v / math.sqrt(1e-5 + sum(w * w for w in row) / 7) for v in row] for row in x
     ]
-    y = rms_normalise(jnp.asarray(x, jnp.float32))
+    y = rms_normalize(jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(y, expected, rtol=1e-5)
 
 
-def test_rms_normalise_leaves_zeros_at_zero():
-    assert not rms_normalise(jnp.zeros((2, 4))).any()
+def test_rms_normalize_leaves_zeros_at_zero():
+    assert not rms_normalize(jnp.zeros((2, 4))).any()
 
 
-def test_rms_normalise_of_one_value_is_about_its_sign():
-    y = rms_normalise(jnp.array([[5.0], [-7.0]]))
+def test_rms_normalize_of_one_value_is_about_its_sign():
+    y = rms_normalize(jnp.array([[5.0], [-7.0]]))
     np.testing.assert_allclose(y, [[1.0], [-1.0]], rtol=1e-5)
 
 
 def test_shapes_are_as_annotated(monkeypatch):
     checked(monkeypatch, log_magnitude)(jnp.ones((2, 3)))
-    normalise = checked(monkeypatch, rms_normalise)
+    normalise = checked(monkeypatch, rms_normalize)
     assert normalise(jnp.ones((2, 3))).shape == (2, 3)
     with pytest.raises(jaxtyping.TypeCheckError):
         normalise(jnp.ones(3))

@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from learned_opt_rl import Horizon, open_rl
 
@@ -66,7 +67,7 @@ def gradients(params, seed=10):
 
 @functools.cache  # the same transform is compiled once
 def transform(architecture=RECURRENT, **options):
-    return open_rl.scale_by_open(weights(architecture), HORIZON, **options)
+    return open_rl.optimizer(weights(architecture), HORIZON, **options)
 
 
 def run(tx, params, steps=2, **extra):
@@ -76,6 +77,11 @@ def run(tx, params, steps=2, **extra):
     for i in range(steps):
         updates, state = update(gradients(params, seed=i), state, params, **extra)
     return updates, state
+
+
+def part(state, name):
+    """The field of an optimizer's state, wherever in a chain it is."""
+    return optax.tree.get(state, name)
 
 
 def flat(tree):

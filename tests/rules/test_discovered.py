@@ -9,6 +9,7 @@ import pytest
 from learned_opt_rl import Horizon, artifacts, discovered, expressions, losses, rules
 from learned_opt_rl.errors import ArtifactError, ExpressionError
 from tests.golden_open import subtree
+from tests.rules.open_cases import part
 
 WIRED = [
     "no_features_symbolic_ant",
@@ -97,7 +98,7 @@ def test_three_steps_of_the_authors_code(golden, name, monkeypatch):
 
 
 def test_the_learning_rate_falls_linearly():
-    tx = discovered.scale_by_expression(SIGN, Horizon(5), learning_rate=0.1)
+    tx = discovered.optimizer(SIGN, Horizon(5), learning_rate=0.1)
     state = tx.init(PARAMS)
     found = []
     for _ in range(5):
@@ -109,7 +110,7 @@ def test_the_learning_rate_falls_linearly():
 def test_noise_reaches_the_actor_only_and_differs_between_equal_leaves():
     text = "optimizer\ninputs rand\nreturn rand"
     params = {n: {"a": jnp.zeros(4), "b": jnp.zeros(4)} for n in ("actor", "critic")}
-    tx = discovered.scale_by_expression(text, Horizon(10), seed=3)
+    tx = discovered.optimizer(text, Horizon(10), seed=3)
     grads = jax.tree.map(jnp.ones_like, params)
     updates, state = tx.update(grads, tx.init(params), params)
     assert not np.any(updates["critic"]["a"])
@@ -119,7 +120,7 @@ def test_noise_reaches_the_actor_only_and_differs_between_equal_leaves():
 
 
 def test_zero_mean_is_over_all_parameters_together():
-    tx = discovered.scale_by_expression(
+    tx = discovered.optimizer(
         "optimizer\ninputs g\nreturn g", Horizon(10), zero_mean_updates=True
     )
     updates, _ = tx.update(gradients(), tx.init(PARAMS), PARAMS)
@@ -132,7 +133,7 @@ def test_constants_are_a_pytree_a_population_can_vary():
     text = "optimizer\ninputs g\nconstant c = 2\nreturn c * g"
 
     def first(c):
-        tx = discovered.scale_by_expression(text, Horizon(10), constants={"c": c})
+        tx = discovered.optimizer(text, Horizon(10), constants={"c": c})
         return tx.update(gradients(), tx.init(PARAMS), PARAMS)[0]
 
     together = jax.vmap(first)(jnp.array([1.0, 3.0]))
@@ -154,9 +155,11 @@ def test_the_tuned_rate_is_taken_by_the_name_of_the_environment():
 def test_slots_are_declared_in_the_state():
     tx = discovered.pretrained("discovered/discovered_1")
     state = tx.init(PARAMS)
-    assert set(state.memory) == {"v1", "v2"}
-    assert jax.tree.structure(state.memory["v1"]) == jax.tree.structure(PARAMS)
-    assert optax.tree.map_params(tx, lambda p: p + 1, state).memory["v2"]["actor"]
+    assert set(part(state, "memory")) == {"v1", "v2"}
+    assert jax.tree.structure(part(state, "memory")["v1"]) == jax.tree.structure(PARAMS)
+    assert part(optax.tree.map_params(tx, lambda p: p + 1, state), "memory")["v2"][
+        "actor"
+    ]
 
 
 def test_every_drift_artifact_is_a_loss_ppo_can_descend():
@@ -221,7 +224,7 @@ class TestErrors:
     def test_a_drift_is_no_optimizer(self):
         text = "drift\ninputs r, A\nreturn r * A"
         with pytest.raises(ValueError, match=r"discovered.drift\(function\)"):
-            discovered.scale_by_expression(text, Horizon(10))
+            discovered.optimizer(text, Horizon(10))
         with pytest.raises(ValueError, match="scale_by_expression"):
             discovered.drift(SIGN)
 
@@ -251,18 +254,16 @@ class TestErrors:
 
     def test_no_horizon(self):
         with pytest.raises(TypeError, match="horizon=10 must be a Horizon"):
-            discovered.scale_by_expression(SIGN, 10)
+            discovered.optimizer(SIGN, 10)
 
     def test_params_are_missing(self):
-        tx = discovered.scale_by_expression(SIGN, Horizon(10))
+        tx = discovered.optimizer(SIGN, Horizon(10))
         with pytest.raises(ValueError, match="not passing `params`"):
             tx.update(gradients(), tx.init(PARAMS))
 
     def test_a_text_that_does_not_parse(self):
         with pytest.raises(ExpressionError, match="line 3"):
-            discovered.scale_by_expression(
-                "optimizer\ninputs g\nreturn g +", Horizon(10)
-            )
+            discovered.optimizer("optimizer\ninputs g\nreturn g +", Horizon(10))
 
 
 def test_the_text_of_an_artifact_is_the_file(repository):

@@ -36,11 +36,11 @@ def test_missing_params_is_optaxs_message_and_the_fix():
 @pytest.mark.parametrize(
     ("grads", "match"),
     [
-        ({"actor": {"bias": jnp.ones(2)}}, "'actor/kernel': gradient absent, .*3, 2"),
-        ({**PARAMS, "critic": jnp.ones(1)}, r"'critic': gradient \(1,\), .*absent"),
+        ({"actor": {"bias": jnp.ones(2)}}, "'actor/kernel': .* absent, needed .*3, 2"),
+        ({**PARAMS, "critic": jnp.ones(1)}, r"'critic': .* \(1,\), needed is absent"),
         (
             {"actor": {"bias": jnp.ones(2), "kernel": jnp.ones((2, 3))}},
-            r"'actor/kernel': gradient \(2, 3\), parameter \(3, 2\)",
+            r"'actor/kernel': its shape is \(2, 3\), needed is \(3, 2\)",
         ),
     ],
     ids=["missing", "unknown", "shape"],
@@ -57,28 +57,42 @@ def test_gradients_in_another_container_are_named():
 
 def test_a_state_of_other_parameters_is_refused():
     state = transform().init({"actor": jnp.ones(2)})
-    with pytest.raises(ValueError, match=r"optimiser state .*tx\.init\(params\)"):
+    with pytest.raises(ValueError, match=r"optimizer state.*tx\.init\(params\)"):
         update(PARAMS, state=state)
 
 
 @pytest.mark.parametrize(
     ("of", "to", "match"),
     [
-        (open_rl.Architecture(16, 16), open_rl.Architecture(8, 16), "16 units.*need 8"),
-        (FEED_FORWARD, open_rl.Architecture(8, 16), "None units.*need 8"),
-        (open_rl.Architecture(8, 16), FEED_FORWARD, "8 units.*need None"),
+        (
+            open_rl.Architecture(16, 16),
+            open_rl.Architecture(8, 16),
+            r"'carry' .* 16\), needed is .* 8\).*tx\.init\(params\)",
+        ),
+        (FEED_FORWARD, open_rl.Architecture(8, 16), "of another rule.*tx.init"),
+        (open_rl.Architecture(8, 16), FEED_FORWARD, "of another rule.*tx.init"),
     ],
 )
 def test_a_state_of_other_weights_is_refused(of, to, match):
     state = transform(of).init(PARAMS)
-    with pytest.raises(ValueError, match=f"GRU carry of {match}"):
+    with pytest.raises(ValueError, match=match):
         transform(to).update(PARAMS, state, PARAMS)
 
 
 def test_a_state_that_is_none_is_refused():
-    chained = optax.chain(optax.clip_by_global_norm(0.5), transform())
-    with pytest.raises(TypeError, match="state is a tuple, not a ScaleByOpenState"):
-        update(PARAMS, state=chained.init(PARAMS))
+    rule = open_rl.scale_by_open(weights(), HORIZON)
+    chained = optax.chain(optax.clip_by_global_norm(0.5), rule)
+    with pytest.raises(TypeError, match="state is a tuple, not a RuleState"):
+        rule.update(PARAMS, chained.init(PARAMS), PARAMS)
+
+
+def test_a_state_of_the_old_layout_is_refused_with_the_way_out():
+    old = jax.tree.map(
+        lambda x: jnp.moveaxis(x, -1, 0) if x.ndim > 1 else x,
+        transform().init(PARAMS),
+    )
+    with pytest.raises(ValueError, match=r"first axis, as earlier.*tx\.init\(params\)"):
+        update(PARAMS, state=old)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +144,7 @@ def test_a_proportion_per_parameter_is_refused(name):
 
 
 def test_networks_that_leave_a_parameter_out_are_refused():
-    tx = open_rl.scale_by_open(weights(), HORIZON, networks={"actor": "kernel"})
+    tx = open_rl.optimizer(weights(), HORIZON, networks={"actor": "kernel"})
     with pytest.raises(ValueError, match=r"'actor/bias' matches none of \['actor'\]"):
         tx.update(PARAMS, tx.init(PARAMS), PARAMS)
 
@@ -138,22 +152,22 @@ def test_networks_that_leave_a_parameter_out_are_refused():
 @pytest.mark.parametrize("horizon", [1000, None, (1000, 4, 8), "1000"])
 def test_a_horizon_that_is_none_is_refused(horizon):
     with pytest.raises(TypeError, match=r"horizon=.* must be a Horizon: .*ppo\("):
-        open_rl.scale_by_open(weights(), horizon)
+        open_rl.optimizer(weights(), horizon)
 
 
 @pytest.mark.parametrize(
     "tree", [{}, [], None, {"mlp": {}}, {"gru": {}, "mlp": weights()["mlp"]}]
 )
 def test_something_that_is_no_network_is_refused(tree):
-    with pytest.raises(WeightsError, match=r"not those of an OPEN network.*open_rl.in"):
-        open_rl.scale_by_open(tree, HORIZON)
+    with pytest.raises(WeightsError, match=r"do not fit an OPEN network.*open_rl.in"):
+        open_rl.optimizer(tree, HORIZON)
 
 
 def test_weights_of_another_algorithm_name_the_tensor():
     tree = copy.deepcopy(weights(FEED_FORWARD))
     tree["mlp"]["dense_0"]["kernel"] = jnp.ones((8, 4))
     with pytest.raises(WeightsError, match=r"mlp\.dense_0\.kernel.*\(8, 4\).*\(19, "):
-        open_rl.scale_by_open(tree, HORIZON)
+        open_rl.optimizer(tree, HORIZON)
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown"])
@@ -166,13 +180,13 @@ def test_a_missing_or_unknown_tensor_is_named(change):
         tree["mlp"]["dense_3"] = {"bias": jnp.ones(3)}
         match = r"'mlp\.dense_3\.bias'.*needs no such tensor"
     with pytest.raises(WeightsError, match=match):
-        open_rl.scale_by_open(tree, HORIZON)
+        open_rl.optimizer(tree, HORIZON)
 
 
 def test_a_population_of_weights_wants_vmap():
     population = jax.tree.map(lambda w: jnp.stack([w, w]), weights())
     with pytest.raises(WeightsError, match="population of weights, vmap over"):
-        open_rl.scale_by_open(population, HORIZON)
+        open_rl.optimizer(population, HORIZON)
 
 
 def test_errors_are_the_same_under_jit():
@@ -183,4 +197,4 @@ def test_errors_are_the_same_under_jit():
 
 def test_options_are_checked_by_name():
     with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rate'"):
-        open_rl.scale_by_open(weights(), Horizon(10), learning_rate=1e-3)
+        open_rl.optimizer(weights(), Horizon(10), learning_rate=1e-3)

@@ -7,6 +7,7 @@ import pytest
 from learned_opt_rl import Horizon, open_rl
 from learned_opt_rl.features import broadcast_dormancy, leaf_roles
 from tests import golden_open, oracle_open
+from tests.rules.open_cases import part
 
 RECURRENT = [
     f"open_recurrent_{task}_{actions}"
@@ -20,7 +21,7 @@ HORIZON = Horizon(1000)
 def trajectory(arrays):
     """Our three steps over a golden file, from its parameters and gradients."""
     params = golden_open.subtree(arrays, "params0/")
-    tx = open_rl.scale_by_open(
+    tx = open_rl.optimizer(
         golden_open.weights(arrays), HORIZON, networks=golden_open.SILENT
     )
     state, update = tx.init(params), jax.jit(tx.update)
@@ -61,12 +62,15 @@ def check_against_reference(arrays, slack):
             expected,
             updates,
         )
-        for kind, found in (("carry", state.carry), ("momentum", state.momenta)):
+        for kind, found in (
+            ("carry", part(state, "carry")),
+            ("momentum", part(state, "momenta")),
+        ):
             expected = golden_open.subtree(arrays, f"step{step}/{kind}/")
             for network, tree in expected.items():
                 jax.tree.map(
                     lambda e, f, atol=slack[kind]: np.testing.assert_allclose(
-                        np.moveaxis(f, 0, -1), e, rtol=1e-5, atol=atol
+                        f, e, rtol=1e-5, atol=atol
                     ),
                     tree,
                     found[network],
@@ -85,10 +89,10 @@ def test_oracle_agrees_with_the_library(reference, name):
         expected, momenta, carries = oracle_open.step(weights, leaves, t_p, b_p)
         for e, u in zip(expected, jax.tree.leaves(updates), strict=True):
             np.testing.assert_allclose(u, e, rtol=0, atol=1.5e-7)
-        for e, m in zip(momenta, jax.tree.leaves(state.momenta), strict=True):
-            np.testing.assert_allclose(np.moveaxis(m, 0, -1), e, rtol=1e-5, atol=1e-8)
-        for e, c in zip(carries, jax.tree.leaves(state.carry), strict=True):
-            np.testing.assert_allclose(np.moveaxis(c, 0, -1), e, rtol=1e-5, atol=1e-5)
+        for e, m in zip(momenta, jax.tree.leaves(part(state, "momenta")), strict=True):
+            np.testing.assert_allclose(m, e, rtol=1e-5, atol=1e-8)
+        for e, c in zip(carries, jax.tree.leaves(part(state, "carry")), strict=True):
+            np.testing.assert_allclose(c, e, rtol=1e-5, atol=1e-5)
         before = state
 
 
@@ -102,13 +106,9 @@ def oracle_leaves(arrays, step, params, before):
     momenta = [np.zeros((*p.shape, 6)) for p in flat]
     carries = [np.zeros((*p.shape, units)) if recurrent else None for p in flat]
     if before is not None:
-        momenta = [
-            np.moveaxis(np.asarray(m), 0, -1) for m in jax.tree.leaves(before.momenta)
-        ]
+        momenta = [np.asarray(m) for m in jax.tree.leaves(part(before, "momenta"))]
         if recurrent:
-            carries = [
-                np.moveaxis(np.asarray(c), 0, -1) for c in jax.tree.leaves(before.carry)
-            ]
+            carries = [np.asarray(c) for c in jax.tree.leaves(part(before, "carry"))]
     positions = [role.position for role in leaf_roles(params)]
     rows = zip(flat, grads, momenta, carries, positions, dormancy, strict=True)
     names = ("p", "g", "m", "h", "position", "dormancy")

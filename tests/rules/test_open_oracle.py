@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from learned_opt_rl import open_rl
 from learned_opt_rl.features import broadcast_dormancy, leaf_roles
 from tests import oracle_open
-from tests.rules.open_cases import FEED_FORWARD, HORIZON, RECURRENT, weights
+from tests.rules.open_cases import FEED_FORWARD, HORIZON, RECURRENT, part, weights
 
 SILENT = {"critic": ""}  # the oracle has no noise
 SLOW_BUT_FEW = settings(deadline=None, max_examples=15, derandomize=True)
@@ -55,15 +56,15 @@ def is_shape(node):
 
 @jax.jit
 def library_step(w, grads, state, params, dormancy):
-    tx = open_rl.scale_by_open(w, HORIZON, networks=SILENT)
+    tx = open_rl.optimizer(w, HORIZON, networks=SILENT)
     return tx.update(grads, state, params, dormancy=dormancy)
 
 
 def oracle_step(w, params, grads, state, dormancy, time):
     """One step of the oracle, from and to the library's trees."""
     momenta, carries = (
-        [np.moveaxis(np.asarray(x), 0, -1) for x in jax.tree.leaves(tree)]
-        for tree in (state.momenta, state.carry)
+        [np.asarray(x) for x in jax.tree.leaves(tree)]
+        for tree in (part(state, "momenta"), part(state, "carry"))
     )
     carries = carries or [None] * len(momenta)
     leaves = [
@@ -88,9 +89,8 @@ def oracle_step(w, params, grads, state, dormancy, time):
     return oracle_open.step(w, leaves, *time)
 
 
-def compare(found, expected, atol, channels=False):
+def compare(found, expected, atol):
     for f, e in zip(jax.tree.leaves(found), expected, strict=True):
-        f = np.moveaxis(f, 0, -1) if channels else f
         np.testing.assert_allclose(f, e, rtol=1e-4, atol=atol)
 
 
@@ -102,15 +102,15 @@ def compare(found, expected, atol, channels=False):
 def test_two_steps_equal_the_oracle(architecture, agent, seed, count):
     params, first, second, dormancy = agent
     w = weights(architecture, seed)
-    state = open_rl.scale_by_open(w, HORIZON).init(params)
-    state = state._replace(count=jnp.int32(count))
+    state = open_rl.optimizer(w, HORIZON).init(params)
+    state = optax.tree.set(state, count=jnp.int32(count))
     for i, grads in enumerate((first, second)):
         time = min((count + i) // 6 / 3, 1), (count + i) // 2 % 3 / 2
         expected = oracle_step(w, params, grads, state, dormancy, time)
         updates, state = library_step(w, grads, state, params, dormancy)
         compare(updates, expected[0], 1e-6)
-        compare(state.momenta, expected[1], 1e-8, channels=True)
-        compare(state.carry, expected[2], 2e-5, channels=True)
+        compare(part(state, "momenta"), expected[1], 1e-8)
+        compare(part(state, "carry"), expected[2], 2e-5)
 
 
 @pytest.mark.parametrize(
@@ -128,13 +128,13 @@ def test_the_meta_gradient_equals_a_finite_difference_of_the_oracle(architecture
     goal = np.asarray(target["actor"]["kernel"])
 
     def library(w):
-        tx = open_rl.scale_by_open(w, HORIZON, networks=SILENT)
+        tx = open_rl.optimizer(w, HORIZON, networks=SILENT)
         updates, _ = tx.update(grads, tx.init(params), params)
         return 1e3 * jnp.vdot(updates["actor"]["kernel"], goal)
 
     def oracle(step):
         moved = jax.tree.map(lambda x, d: np.asarray(x, float) + step * d, w, direction)
-        state = open_rl.scale_by_open(w, HORIZON).init(params)
+        state = open_rl.optimizer(w, HORIZON).init(params)
         numpy_params = jax.tree.map(np.asarray, params)
         numpy_grads = jax.tree.map(np.asarray, grads)
         updates, *_ = oracle_step(moved, numpy_params, numpy_grads, state, 1.0, (0, 0))

@@ -19,7 +19,7 @@ KEY = jax.random.key(0)
 INITIAL: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
     **{
         f"initial {name}": (
-            functools.partial(open_rl.scale_by_open, horizon=HORIZON),
+            functools.partial(open_rl.optimizer, horizon=HORIZON),
             functools.partial(open_rl.init, KEY, open_rl.Architecture(*sizes)),
         )
         for name, sizes in {
@@ -29,7 +29,7 @@ INITIAL: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
         }.items()
     },
     "initial separated": (
-        functools.partial(open_rl.scale_by_open_separated, horizon=HORIZON),
+        functools.partial(open_rl.optimizer, horizon=HORIZON),
         lambda: {
             name: open_rl.init(key, open_rl.Architecture(8, 16))
             for name, key in zip(
@@ -39,7 +39,7 @@ INITIAL: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
     ),
     **{
         f"initial no features {carry}x16": (
-            no_features.scale_by_no_features,
+            no_features.optimizer,
             functools.partial(
                 no_features.init, KEY, no_features.Architecture(carry, 16)
             ),
@@ -48,7 +48,7 @@ INITIAL: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
     },
     **{
         f"initial optim4rl {version}": (
-            functools.partial(optim4rl.scale_by_optim4rl, learning_rate=1e-3),
+            functools.partial(optim4rl.optimizer, learning_rate=1e-3),
             functools.partial(
                 optim4rl.init, KEY, optim4rl.Architecture(version, 8, width)
             ),

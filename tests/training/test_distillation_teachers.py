@@ -32,9 +32,9 @@ def sequence(getkey):
         momenta = update_momenta(momenta, gradient)
         return momenta, momenta
 
-    momenta = jax.lax.scan(step, jnp.zeros((6, SIZE)), x.gradient[:, 0])[1]
+    momenta = jax.lax.scan(step, jnp.zeros((SIZE, 6)), x.gradient[:, 0])[1]
     return x._replace(
-        momenta=momenta[:, None],
+        momenta=jnp.moveaxis(momenta, -1, 1)[:, None],
         training_proportion=jnp.full((STEPS, 1), T_P),
         batch_proportion=jnp.full((STEPS, 1), B_P),
         layer_proportion=jnp.zeros((STEPS, 1)),
@@ -72,9 +72,9 @@ def test_a_network_over_a_sequence_is_its_transformation_step_by_step(
 ):
     weights = rule.init(getkey(), rule.Architecture(carry, 8))
     if rule is open_rl:
-        tx, name = open_rl.scale_by_open(weights, Horizon(100)), "open"
+        tx, name = open_rl.optimizer(weights, Horizon(100)), "open"
     else:
-        tx, name = no_features.scale_by_no_features(weights), "no_features"
+        tx, name = no_features.optimizer(weights), "no_features"
     unrolled = network_rule(name, carry)
     assert unrolled.noisy == (rule is open_rl)
     assert unrolled.stateful == (carry is not None)

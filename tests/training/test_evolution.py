@@ -104,7 +104,7 @@ def test_fitness_is_that_of_agents_trained_one_by_one(campaigns):
     def train(vector, key):
         rule_key, train_key = jax.random.split(jax.random.fold_in(key, 0))
         weights = CONFIG.learned.unravel(vector)
-        optimizer = open_rl.scale_by_open(weights, config.horizon(), key=rule_key)
+        optimizer = open_rl.optimizer(weights, config.horizon(), key=rule_key)
         return ppo.make_train(config, env, optimizer)(train_key).final_return
 
     keys = jax.random.split(jax.random.fold_in(generation, 0), CONFIG.rollouts)

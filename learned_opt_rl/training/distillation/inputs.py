@@ -150,8 +150,11 @@ def correlated(key: jax.Array, shape: Shape) -> Tensors:
     kept = jnp.array(DECAYS)[None, :, None] ** before[:, None, None]
     mean = (1 - kept) * (sigma * shown * drift)[:, None]
 
+    # [tensors, 6, n] with [tensors, n]: update_momenta has the 6 as the last axis.
+    step_momenta = jax.vmap(jax.vmap(update_momenta, (1, 0), 1))
+
     def step(momenta: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-        momenta = jax.vmap(update_momenta)(momenta, gradient)
+        momenta = step_momenta(momenta, gradient)
         return momenta, momenta
 
     start = mean + past * (sigma * spread)[:, None]

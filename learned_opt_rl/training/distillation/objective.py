@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from learned_opt_rl import families
 from learned_opt_rl.rules import lpo
-from learned_opt_rl.rules._open_step import SCALE
 from learned_opt_rl.rules.drifts import Drift
 from learned_opt_rl.rules.losses import policy_loss_terms
+from learned_opt_rl.rules.parts import SCALE
 from learned_opt_rl.training.distillation.config import DistillationConfig
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC, Tensors
 from learned_opt_rl.training.distillation.teachers import MARGIN, Teacher

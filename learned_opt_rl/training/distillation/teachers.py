@@ -252,7 +252,7 @@ def _run_optimizer(
 ) -> Callable[[PPOConfig, str], Rule]:
     def rule(config: PPOConfig, environment: str) -> Rule:
         return Rule(
-            lambda key: discovered.scale_by_expression(
+            lambda key: discovered.optimizer(
                 function,
                 config.horizon(),
                 learning_rate=rate,

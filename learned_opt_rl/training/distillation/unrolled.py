@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.expressions import Function
 from learned_opt_rl.features import DECAYS
-from learned_opt_rl.rules import _no_features_table, _open_table
-from learned_opt_rl.rules import _open_network as network
-from learned_opt_rl.rules._open_step import SCALE, deterministic_update
+from learned_opt_rl.rules import parts
+from learned_opt_rl.rules.parts import SCALE, deterministic_update
 from learned_opt_rl.training.distillation.inputs import Tensors
 
 Update = Callable[[Any, Tensors], jax.Array]
@@ -74,10 +73,10 @@ def _run(weights: Any, rows: jax.Array) -> jax.Array:
     """
     if "gru" not in weights:
         merged = jnp.moveaxis(rows, 1, 0).reshape(rows.shape[1], -1)
-        return network.apply(weights, merged)[0]
+        return parts.apply(weights, merged)[0]
 
     def step(carry: Any, rows: jax.Array) -> tuple[Any, jax.Array]:
-        outputs, after = network.apply(weights, jnp.concatenate([rows, carry]))
+        outputs, after = parts.apply(weights, jnp.concatenate([rows, carry]))
         return after, outputs
 
     units = weights["gru"]["hn"]["kernel"].shape[-1]
@@ -87,29 +86,19 @@ def _run(weights: Any, rows: jax.Array) -> jax.Array:
 
 
 def _open_rows(x: Tensors) -> jax.Array:
-    """Of one tensor at one step."""
-    inputs = _open_table.TableInputs(
-        params=[x.parameter],
-        gradients=[x.gradient],
-        momenta=[x.momenta],
-        carries=[],
-        positions=[x.layer_proportion],
-        dormancy=[x.dormancy],
-        training_proportion=x.training_proportion,
-        batch_proportion=x.batch_proportion,
+    """Return the features of one tensor at one step."""
+    proportions = x.training_proportion, x.layer_proportion, x.batch_proportion
+    rows = parts.open_features(
+        x.parameter, x.gradient, x.momenta.T, proportions, x.dormancy
     )
-    return _open_table.feature_table(inputs)
+    return jnp.concatenate(rows)
 
 
 def _no_features_rows(recurrent: bool) -> Callable[[Tensors], jax.Array]:
     def rows(x: Tensors) -> jax.Array:
-        # The table knows by the carry which form it is of; the true one comes later.
-        carry = [jnp.zeros((1, x.parameter.size))] if recurrent else []
-        inputs = [x.parameter], [x.gradient], [x.momenta], carry
-        table = _no_features_table.feature_table(
-            _no_features_table.TableInputs(*inputs)
+        return jnp.concatenate(
+            parts.no_features_features(x.parameter, x.gradient, x.momenta.T, recurrent)
         )
-        return table[:-1] if recurrent else table
 
     return rows
 

@@ -134,7 +134,7 @@ def _seen(
         spread = jnp.broadcast_to(d, p.shape)
         rows.append(
             [x.reshape(-1)[which] for x in (p, g, spread)]
-            + [m.reshape(m.shape[0], -1)[:, which]]
+            + [m.reshape(-1, m.shape[-1])[which].T]
         )
     p, g, d, m = (jnp.stack(x).astype(jnp.float32) for x in zip(*rows, strict=True))
     positions = jnp.array([role.position for role in leaf_roles(params)], jnp.float32)

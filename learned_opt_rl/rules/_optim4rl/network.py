@@ -1,4 +1,4 @@
-"""Optim4RL's two towers, and the two versions of what goes in and comes out."""
+"""Optim4RL's two towers, and the two versions of their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt_rl.errors import WeightsError
-from learned_opt_rl.families.optim4rl import TOWERS, optim4rl_shapes
-from learned_opt_rl.families.optim4rl import Architecture as Architecture
-from learned_opt_rl.families.optim4rl import Version as Version
-from learned_opt_rl.rules._gru import dot, gru
-from learned_opt_rl.rules._weights import Weights, draw_weights, require_shapes
+from learned_opt_rl.families.optim4rl import (
+    TOWERS,
+    Architecture,
+    Version,
+    optim4rl_shapes,
+)
+from learned_opt_rl.rules._core.batching import one_agent_at_a_time
+from learned_opt_rl.rules._core.leaves import side_by_side, split
+from learned_opt_rl.rules._core.network import dot, gru, in_blocks
+from learned_opt_rl.rules._core.transform import Inputs, Outputs
+from learned_opt_rl.rules._core.weights import Weights, require_shapes
 
+# Both as in the authors' code.
 _TINY = 1e-18  # in the logarithm and under the root of 2023; a normal float32
 _EPSILON = 1e-8  # under the root of 2024
 
@@ -28,13 +35,13 @@ def require_version(version: object) -> None:
 
 
 def architecture_of(weights: Weights) -> Architecture:
-    """The architecture a weights pytree belongs to, checking every shape.
+    """Return the architecture that weights belong to, after checking every shape.
 
     Args:
         weights: Nested dict as ``optim4rl_shapes`` lists it.
 
     Returns:
-        The architecture; the version is that whose towers have these inputs.
+        The architecture; the number of inputs tells the version.
 
     Raises:
         WeightsError: A tensor is missing, unknown or of the wrong shape.
@@ -46,37 +53,45 @@ def architecture_of(weights: Weights) -> Architecture:
         width = jnp.shape(tower["mlp"]["dense_0"]["kernel"])[-1] if deep else None
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise WeightsError(
-            "weights are not those of an Optim4RL network: they need "
+            "weights do not fit an Optim4RL network: they need "
             "tower_1.gru.in.kernel and tower_1.mlp.dense_0.kernel, two-dimensional. "
             "Use optim4rl.init(key, architecture) or optim4rl.pretrained(name); for a "
             "population of weights, vmap over scale_by_optim4rl"
         ) from error
-    version = "arxiv2023" if inputs == TOWERS["arxiv2023"][0][0] else "rlc2024"
+    version = _version(weights)
     architecture = Architecture(version, carry, width)
     shapes = optim4rl_shapes(architecture)
     require_shapes(weights, shapes, architecture, "scale_by_optim4rl")
     return architecture
 
 
-def init(key: jax.Array, architecture: Architecture) -> Weights:
-    """Random weights, as a starting point for training.
+@one_agent_at_a_time
+def step(weights: Weights, inputs: Inputs) -> Outputs:
+    """Run Optim4RL on all leaves.
 
     Args:
-        key: jax random key.
-        architecture: Version and sizes.
+        weights: Of either version, float32.
+        inputs: The leaves; gradients already clipped.
 
     Returns:
-        Nested dict of float32 arrays, initialised as Flax does: LeCun-normal kernels
-        (orthogonal for the GRUs' hidden projections) and zero biases. The first
-        updates are then about a learning rate along the gradient's sign.
-
-    Example:
-        >>> import jax
-        >>> weights = init(jax.random.key(0), Architecture("arxiv2023", 8, 16))
-        >>> weights["tower_1"]["mlp"]["dense_2"]["kernel"].shape
-        (16, 2)
+        The directions ``M / sqrt(V)``, and the memory after the step.
     """
-    return draw_weights(key, optim4rl_shapes(architecture))
+    rule = _RULES[_version(weights)]
+    units = inputs.memory["carry"][0].shape[-1]
+    # Meta-gradients pass through the towers, not through the towers' inputs.
+    gradient = jax.lax.stop_gradient(side_by_side(inputs.gradients))
+    carry = side_by_side(inputs.memory["carry"], units)
+    (x_1, x_2), (h_1, h_2) = rule.inputs(gradient), jnp.split(carry, 2)
+    table = jnp.concatenate([x_1, h_1, x_2, h_2])
+    outputs, carry = in_blocks(apply, weights, table)
+    ratio = rule.ratio(jnp.sign(gradient[0]), outputs)
+    memory = {"carry": split(carry, inputs.params)}
+    return split(ratio, inputs.params), memory
+
+
+def _version(weights: Weights) -> Version:
+    inputs = jnp.shape(weights["tower_1"]["gru"]["in"]["kernel"])[0]
+    return "arxiv2023" if inputs == TOWERS["arxiv2023"][0][0] else "rlc2024"
 
 
 def apply(weights: Weights, table: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -105,8 +120,8 @@ def _mlp(mlp: Weights, x: jax.Array) -> jax.Array:
     return x
 
 
-class Rule(NamedTuple):
-    """What a version does around the towers.
+class _Rule(NamedTuple):
+    """What one version does around the towers.
 
     Attributes:
         inputs: From the gradient ``[1, n]`` to the rows of the first and the second
@@ -141,7 +156,7 @@ def _plain_ratio(sign: jax.Array, outputs: jax.Array) -> jax.Array:
     return sign * jnp.exp(outputs[0]) * jax.lax.rsqrt(jnp.exp(outputs[1]) + _EPSILON)
 
 
-RULES: dict[Version, Rule] = {
-    "arxiv2023": Rule(_logarithms, _signed_ratio),
-    "rlc2024": Rule(_powers, _plain_ratio),
+_RULES: dict[Version, _Rule] = {
+    "arxiv2023": _Rule(_logarithms, _signed_ratio),
+    "rlc2024": _Rule(_powers, _plain_ratio),
 }

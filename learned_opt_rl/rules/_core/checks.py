@@ -1,4 +1,4 @@
-"""Checks of what an agent hands to a learned optimiser, with messages that help."""
+"""Checks of what an agent passes to a learned optimizer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learned_opt_rl.features import Horizon
-from learned_opt_rl.features._networks import path_name
+from learned_opt_rl.features import Horizon, path_name
+
+Shapes = dict[str, tuple[int, ...]]
 
 # optax's own wording (its constant is private), so that a search finds its threads.
 NO_PARAMS_MESSAGE = (
@@ -32,16 +33,18 @@ def require_horizon(horizon: Any) -> None:
 
 
 def require_seed(seed: Any, key: Any) -> None:
-    """Raise ``TypeError`` unless the seed is an integer, and the key one of jax's."""
+    """Raise ``TypeError`` unless the seed is an integer and the key a jax key."""
     try:
         operator.index(seed)
     except TypeError:
         if not isinstance(seed, jax.Array):  # a traced integer has no index
             raise TypeError(
-                f"seed={seed!r} is no integer; give one, or key=jax.random.key(...)"
+                f"seed={seed!r} is not an integer; pass one, or key=jax.random.key(...)"
             ) from None
     if key is not None and not isinstance(key, jax.Array | np.ndarray):
-        raise TypeError(f"key={key!r} is no jax random key; give jax.random.key(...)")
+        raise TypeError(
+            f"key={key!r} must be a jax random key; give jax.random.key(...)"
+        )
 
 
 def require_floating(params: Any) -> None:
@@ -51,7 +54,7 @@ def require_floating(params: Any) -> None:
         if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
                 f"parameter '{path_name(path)}' is {dtype or type(leaf).__name__}, not "
-                "a floating array; keep it from the optimiser with optax.masked "
+                "a floating array; keep it from the optimizer with optax.masked "
                 "(or eqx.filter, nnx.Param)"
             )
 
@@ -71,17 +74,6 @@ def require_state(state: Any, kind: type) -> None:
         )
 
 
-def require_carry(carry: Any, units: int | None) -> None:
-    """Raise ``ValueError`` where a state's GRU carry is not of ``units`` units."""
-    found = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(carry)} or {None}
-    if found != {units}:
-        raise ValueError(
-            f"the optimiser state has a GRU carry of {found.pop()} units, the weights "
-            f"need {units}: the state is of a tx with other weights. Make it with "
-            "tx.init(params) of this one"
-        )
-
-
 def require_scalar(name: str, value: Any) -> None:
     """Raise ``ValueError`` unless ``value`` is a scalar, or not given (``None``)."""
     if value is None:
@@ -92,38 +84,32 @@ def require_scalar(name: str, value: Any) -> None:
         raise ValueError(f"{name} {found}; give one scalar in [0, 1]")
 
 
-def require_same_structure(updates: Any, params: Any, memory: Any) -> None:
-    """Raise ``ValueError`` where gradients or state do not match the parameters.
+def require_trees(
+    updates: Any,
+    params: Any,
+    memory: Mapping[str, Any],
+    channels: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Raise ``ValueError`` where gradients or state do not fit the parameters.
 
     Args:
         updates: Gradients.
         params: Parameters.
-        memory: The state's momenta or carry, one ``[rows, *shape]`` leaf per
-            parameter.
+        memory: The state's trees, by slot.
+        channels: Trailing axes of the rule's slots, by slot.
     """
     shapes = _shapes(params)
-    _compare("gradient", _shapes(updates), shapes, "as jax.grad returns them")
-    state = {path: shape[1:] for path, shape in _shapes(memory).items()}
-    _compare("optimiser state", state, shapes, "made by tx.init(params)")
-    _require_same_kind(updates, params)
-
-
-def require_same_trees(updates: Any, params: Any, slots: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` where gradients or memory do not match the parameters.
-
-    Args:
-        updates: Gradients.
-        params: Parameters.
-        slots: Per name a tree like the parameters.
-    """
-    shapes = _shapes(params)
-    _compare("gradient", _shapes(updates), shapes, "as jax.grad returns them")
-    for tree in slots.values():
-        _compare("optimiser state", _shapes(tree), shapes, "made by tx.init(params)")
-    _require_same_kind(updates, params)
-
-
-def _require_same_kind(updates: Any, params: Any) -> None:
+    _compare(
+        "gradient", _shapes(updates), shapes, "Pass the gradients of these parameters"
+    )
+    if set(memory) != set(channels):
+        raise ValueError(
+            f"the optimizer state has the slots {sorted(memory)}, but the rule has "
+            f"{sorted(channels)}: the state is of another rule. Make it with "
+            "tx.init(params) of this one"
+        )
+    for slot, tree in memory.items():
+        _require_slot(slot, _shapes(tree), shapes, channels[slot])
     if jax.tree.structure(updates) != jax.tree.structure(params):
         raise ValueError(
             f"gradients are a {type(updates).__name__} tree, parameters a "
@@ -132,22 +118,31 @@ def _require_same_kind(updates: Any, params: Any) -> None:
         )
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _require_slot(slot: str, found: Shapes, params: Shapes, channels: Any) -> None:
+    last, first = (
+        {path: join(shape) for path, shape in params.items()}
+        for join in (lambda s: (*s, *channels), lambda s: (*channels, *s))
+    )
+    if found == first != last:
+        raise ValueError(
+            f"the optimizer state's {slot!r} has its {channels[0]} channels as the "
+            "first axis, as earlier versions did; they are the last axis now. Start "
+            "again with tx.init(params), or move the axis with jnp.moveaxis(x, 0, -1)"
+        )
+    fix = "Pass a state that tx.init(params) of this transformation made"
+    _compare(f"optimizer state's {slot!r}", found, last, fix)
+
+
+def _shapes(tree: Any) -> Shapes:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {path_name(path): jnp.shape(leaf) for path, leaf in leaves}
 
 
-def _compare(
-    what: str,
-    found: dict[str, tuple[int, ...]],
-    expected: dict[str, tuple[int, ...]],
-    fix: str,
-) -> None:
-    for path in sorted(found.keys() | expected.keys()):
-        if found.get(path) != expected.get(path):
+def _compare(what: str, found: Shapes, needed: Shapes, fix: str) -> None:
+    for path in sorted(found.keys() | needed.keys()):
+        if found.get(path) != needed.get(path):
             raise ValueError(
-                f"the {what} does not match the parameters at '{path}': "
-                f"{what} {found.get(path, 'absent')}, parameter "
-                f"{expected.get(path, 'absent')}. Pass the {what} {fix} for these "
-                "parameters"
+                f"the {what} does not match the parameters at '{path}': its shape is "
+                f"{found.get(path, 'absent')}, needed is {needed.get(path, 'absent')}. "
+                f"{fix}"
             )

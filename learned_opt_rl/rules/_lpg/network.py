@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.families.lpg import Architecture as Architecture
-from learned_opt_rl.families.lpg import Sign as Sign
-from learned_opt_rl.families.lpg import lpg_shapes
-from learned_opt_rl.rules._weights import draw_weights, require_shapes
+from learned_opt_rl.families.lpg import Architecture, lpg_shapes
+from learned_opt_rl.rules._core.weights import draw_weights, require_shapes
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float

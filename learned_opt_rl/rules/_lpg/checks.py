@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.rules._lpg_network import Architecture
+from learned_opt_rl.rules._lpg.network import Architecture
 
 
 def require_rollout(

@@ -1,4 +1,4 @@
-"""Weights of the learned optimisers: drawn for shapes, checked against shapes."""
+"""Weights of learned rules: drawn for shapes, and checked against shapes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from learned_opt_rl.errors import WeightsError
 Weights = dict[str, Any]
 """Nested dict of float32 arrays; the layouts in ``artifacts`` list them."""
 
-# Of a GRU's gates and an LSTM's.
+# The recurrent maps of a GRU's gates (r, z, n) and an LSTM's (i, g, f, o).
 _RECURRENT_MAPS = frozenset(f"h{gate}" for gate in "rzn" + "igfo")
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def draw_weights(key: jax.Array, shapes: Shapes) -> Weights:
-    """Weights as Flax initialises its ``Dense``, ``LayerNorm`` and ``GRUCell``.
+    """Draw weights as Flax initializes its ``Dense``, ``LayerNorm`` and ``GRUCell``.
 
     Args:
         key: jax random key.
@@ -54,12 +54,12 @@ def _initial(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
 def require_shapes(
     weights: Weights, shapes: Shapes, architecture: object, transform: str
 ) -> None:
-    """Check that weights have the shapes of an architecture.
+    """Raise unless weights have the shapes of an architecture.
 
     Args:
         weights: Pytree of arrays.
         shapes: Shapes by dotted name.
-        architecture: What they are the shapes of, for the message.
+        architecture: The architecture with these shapes, for the message.
         transform: Name of the function that was given the weights, for the message.
 
     Raises:
@@ -80,5 +80,5 @@ def require_shapes(
 
 
 def as_float32(weights: Weights) -> Weights:
-    """The same weights as float32 jax arrays."""
+    """Return weights as float32 jax arrays."""
     return jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), weights)

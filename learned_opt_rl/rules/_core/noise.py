@@ -1,4 +1,4 @@
-"""Random keys that live in an optimiser's state, and the noise drawn from them."""
+"""Random keys that live in an optimizer's state, and the noise drawn from them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from learned_opt_rl.features import LeafRole
 
 
-def init_key(params: Any, *, seed: int, key: jax.Array | None) -> jax.Array:
-    """Key data for the state of an agent with these initial parameters.
+def init_key(params: Any, seed: int, key: jax.Array | None) -> jax.Array:
+    """Return key data for the state of an agent with these initial parameters.
 
     The bits of the parameters are folded in: agents that ``vmap`` trains side by
     side from one ``tx`` start differently, and so draw different noise. The same
@@ -36,7 +36,7 @@ def init_key(params: Any, *, seed: int, key: jax.Array | None) -> jax.Array:
 
 
 def split_key(data: jax.Array, like: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """Split a state's key.
+    """Split a state's key in two.
 
     Args:
         data: uint32 key data of the state.
@@ -54,12 +54,12 @@ def split_key(data: jax.Array, like: jax.Array | None) -> tuple[jax.Array, jax.A
 def exploration_noise(
     key: jax.Array, leaves: Sequence[jax.Array], roles: Sequence[LeafRole]
 ) -> jax.Array:
-    """Standard normal noise for the actor's parameters, zero for the critic's.
+    """Draw standard normal noise for the actor's parameters, zeros for the critic's.
 
     Args:
         key: Typed key of this step.
         leaves: The parameters; only their sizes are used.
-        roles: One per leaf; who is explored.
+        roles: One per leaf; whether noise is added.
 
     Returns:
         float32 ``[n]`` for all n parameters, in leaf order.
@@ -76,7 +76,7 @@ def exploration_noise(
 
 
 def typed(key: jax.Array) -> jax.Array:
-    """A typed key from either kind of jax key."""
+    """Return a typed key from either kind of jax key."""
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
     return jax.random.wrap_key_data(key)

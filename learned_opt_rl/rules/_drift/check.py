@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learned_opt_rl.rules._drift_forms import (
+from learned_opt_rl.rules._drift.forms import (
     Drift,
     evaluate,
     from_function,

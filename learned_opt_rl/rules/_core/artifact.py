@@ -1,0 +1,91 @@
+"""What every family does with an artifact first."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import warnings
+from typing import Any
+
+from learned_opt_rl.artifacts import Artifact, Card
+from learned_opt_rl.errors import ArtifactError, HorizonWarning
+from learned_opt_rl.features import Horizon
+
+_PACKAGE = pathlib.Path(__file__).parents[2]
+
+
+def require_algorithm(artifact: Artifact, *algorithms: str) -> None:
+    """Raise ``ArtifactError`` unless an artifact is of one of these algorithms."""
+    if not isinstance(artifact, Artifact):
+        raise TypeError(
+            f"artifact={artifact!r} must be an Artifact; pass artifacts.load(name), or "
+            "use pretrained(name)"
+        )
+    card = artifact.card
+    if card.algorithm not in algorithms:
+        raise ArtifactError(
+            f"artifact '{card.name}' is of algorithm '{card.algorithm}', not "
+            f"'{algorithms[0]}'; use learned_opt_rl.pretrained('{card.name}')"
+        )
+
+
+def trained_horizon(card: Card) -> Horizon:
+    """Return the horizon that an artifact was trained for.
+
+    Args:
+        card: The artifact's card.
+
+    Returns:
+        The horizon.
+
+    Raises:
+        ArtifactError: The card names none.
+
+    Example:
+        >>> from learned_opt_rl import artifacts, rules
+        >>> rules.trained_horizon(artifacts.card("sign_mixture"))
+        Horizon(total_updates=960, epochs=4, minibatches=8)
+    """
+    if card.horizon is None:
+        raise ArtifactError(
+            f"the card of '{card.name}' names no horizon; pass horizon=Horizon(...)"
+        )
+    h = card.horizon
+    return Horizon(h.total_updates, h.epochs, h.minibatches)
+
+
+def assumed_horizon(card: Card, afterwards: str) -> Horizon:
+    """Return the horizon that an artifact was trained for, with a `HorizonWarning`.
+
+    Args:
+        card: The artifact's card.
+        afterwards: What happens past the horizon, for the warning.
+
+    Returns:
+        The horizon.
+
+    Raises:
+        ArtifactError: The card names none.
+    """
+    horizon = trained_horizon(card)
+    message = (
+        f"'{card.name}' was built without horizon= and assumes a run of "
+        f"{horizon.total_updates} updates (calls of tx.update), as it was trained for; "
+        f"past them, {afterwards}. Pass the length of your run: horizon=Horizon.ppo("
+        "total_timesteps, num_envs, num_steps, epochs, minibatches) or "
+        "horizon=Horizon(total_updates)"
+    )
+    warnings.warn(message, HorizonWarning, **_outside_of_package())
+    return horizon
+
+
+def _outside_of_package() -> dict[str, Any]:
+    """Return arguments of ``warnings.warn`` that blame the user's own line."""
+    if sys.version_info >= (3, 12):
+        return {"skip_file_prefixes": (str(_PACKAGE),)}
+    frame, level = sys._getframe(2), 2
+    while frame.f_back and pathlib.Path(frame.f_code.co_filename).is_relative_to(
+        _PACKAGE
+    ):
+        frame, level = frame.f_back, level + 1
+    return {"stacklevel": level}

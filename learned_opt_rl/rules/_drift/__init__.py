@@ -1,0 +1,1 @@
+"""Drifts by formula, and the check of any drift."""

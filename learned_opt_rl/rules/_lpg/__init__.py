@@ -1,0 +1,1 @@
+"""LPG's network and its checks."""

@@ -1,0 +1,1 @@
+"""The network of OPEN and No Features, and the tables it reads."""

@@ -1,0 +1,1 @@
+"""Optim4RL's towers."""
