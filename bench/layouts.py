@@ -18,7 +18,6 @@ import numpy as np
 
 from bench.overhead import compiled, interleaved, print_table, with_ratios
 from learned_opt_rl import open_rl
-from learned_opt_rl.evaluation.runs.run import provenance
 from learned_opt_rl.families.open_network import INPUTS
 from learned_opt_rl.rules._core.network import dot, gru_kernel, in_blocks
 from learned_opt_rl.rules._open import network

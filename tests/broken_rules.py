@@ -60,19 +60,25 @@ class Broken(NamedTuple):
     make: Callable[..., Any]
     fails: tuple[str, ...]
     words: str
+    options: dict[str, Any] | None = None
 
 
 RULES: dict[str, Broken] = {}
 
 
-def breaks(*checks, words=""):
+def breaks(*checks, words="", options=None):
     """Register a factory under the checks that find it out; the first one tells."""
 
     def register(make):
-        RULES[make.__name__] = Broken(make, checks, words)
+        RULES[make.__name__] = Broken(make, checks, words, options)
         return make
 
     return register
+
+
+@breaks("common_options", words="option seed=7 is refused", options={"seed": 7})
+def takes_no_options(*, horizon=None):
+    return rule()
 
 
 @breaks("builds", words="made a GradientTransformation; return an optax.Gradient")

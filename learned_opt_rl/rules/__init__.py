@@ -9,27 +9,29 @@ __all__ = ["pretrained", "trained_horizon"]
 
 
 def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
-    """An artifact of any algorithm (bundled, plugin or remote), ready to use.
+    """Return an artifact of any family, bundled, plugin or remote, ready to use.
 
     Args:
         name: Name of the artifact, e.g. ``"minatar"``; ``learned-opt-rl list``
             shows them all.
         fetch: Download a remote artifact that is not in the cache yet.
-        **options: Passed to the algorithm, e.g. ``horizon=`` or ``seed=``.
+        **options: Every optimizer accepts ``horizon``, ``networks``, ``seed``,
+            ``key``, ``warn_past_horizon`` and ``environment``, and ignores those that
+            it does not use. The family's ``from_artifact`` lists more.
 
     Returns:
-        What the card's ``kind`` says: of an ``"optimizer"`` an optax transformation
-        whose updates ``optax.apply_updates`` adds; of a ``"drift"`` a function
-        ``(ratio, advantage) -> drift`` for ``losses.policy_loss``; of an
+        For a card of kind ``"optimizer"`` an optax transformation; for a ``"drift"`` a
+        function ``(ratio, advantage) -> drift`` for ``losses.policy_loss``; for an
         ``"update_rule"`` an object with ``targets`` and ``loss``, see ``lpg``.
 
     Raises:
-        ArtifactError: The name is unknown, or card or weights are unusable.
-        FetchError: The artifact is remote, and not cached or not to be had.
+        ArtifactError: The name is unknown, or the card or the weights are unusable.
+        FetchError: The artifact is remote and neither cached nor reachable.
 
     Example:
         >>> import learned_opt_rl
-        >>> tx = learned_opt_rl.pretrained("minatar")
+        >>> from learned_opt_rl import Horizon
+        >>> tx = learned_opt_rl.pretrained("minatar", horizon=Horizon(2000))
     """
     artifact = artifacts.load(name, fetch=fetch)
     rule = artifacts.rule_module(artifact.card.algorithm)

@@ -70,6 +70,8 @@ def __dir__() -> list[str]:
 # lr falls with training proportion; both proportions are counted with the horizon.
 _HORIZON_INPUTS = frozenset({"lr", "t_p", "b_p"})
 
+_AT_THE_END = {"t_p": 1.0, "lr": 0.0, "b_p": 1.0, "l_p": 0.5, "iteration": 1e3}
+
 
 def scale_by_expression(
     function: Function | str,
@@ -439,9 +441,9 @@ def _step(
 
 def _past_horizon(function: Function) -> str:
     """Return what the function does past its horizon, for messages."""
-    some = jnp.array([-0.7, 0.4, 1.3])
-    inputs = {name: some for name in function.inputs} | {"t_p": 1.0, "lr": 0.0}
     with jax.ensure_compile_time_eval():  # it may be built inside of jit
+        some = jnp.array([-0.7, 0.4, 1.3])
+        inputs = dict.fromkeys(function.inputs, some) | _AT_THE_END
         value, _ = function.evaluate(
             {name: inputs[name] for name in function.inputs},
             {slot.name: some for slot in function.memory},

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt_rl.testing import _expect as expect
-from learned_opt_rl.testing._candidate import Factory
-from learned_opt_rl.testing._run import Run
+from learned_opt_rl.testing._candidate import Factory, Run, options_of
 
 _OPTAX_MESSAGE = "not passing `params`"
 
@@ -24,6 +23,22 @@ def builds(make: Factory) -> None:
             "optax.GradientTransformationExtraArgs (optax.with_extra_args_support "
             "makes one)"
         )
+
+
+def common_options(make: Factory) -> None:
+    """Options that every family has are accepted, also those that it ignores."""
+    options = options_of(make)
+    for name, value in options.items():
+        try:
+            make(**{name: value})
+        except TypeError as error:
+            expect.fail(
+                f"option {name}={value!r} is refused ({error}); accept the options of "
+                "every family, and ignore those that are not used"
+            )
+    run = Run(make, **options)
+    updates, _ = run.update()
+    expect.same_types(updates, run.params, "the update", "the parameters")
 
 
 def plain_update(make: Factory) -> None:

@@ -1,16 +1,20 @@
-"""What can be checked: anything that leads to an optax transformation."""
+"""What can be checked, and how it is called."""
 
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import optax
 
-from learned_opt_rl import artifacts
+from learned_opt_rl import artifacts, families
 from learned_opt_rl.artifacts import Artifact
+from learned_opt_rl.errors import HorizonWarning
+from learned_opt_rl.features import Horizon
+from learned_opt_rl.testing import _probes as probes
 
 Factory = Callable[..., optax.GradientTransformationExtraArgs]
 """Options (such as ``seed``) -> a fresh transformation."""
@@ -18,16 +22,51 @@ Factory = Callable[..., optax.GradientTransformationExtraArgs]
 Candidate = str | Artifact | Factory | optax.GradientTransformation
 """An artifact's name, an artifact, a factory or a transformation."""
 
+COMMON_OPTIONS: dict[str, Any] = {
+    "horizon": Horizon(320, epochs=4, minibatches=8),
+    "networks": {"actor": "actor", "critic": "critic"},
+    "seed": 7,
+    "key": None,
+    "warn_past_horizon": True,
+    "environment": "Breakout-MinAtar",
+}
+"""The options of every artifact of kind ``"optimizer"``, with a value to try."""
 
-def as_factory(candidate: Candidate) -> Factory:
-    """A factory for whatever stands for a learned optimiser.
+
+class Maker:
+    """A factory, and the options that it says it takes.
+
+    Attributes:
+        options: Values to try, by name.
+    """
+
+    def __init__(self, make: Callable[..., Any], options: Mapping[str, Any]) -> None:
+        """Keep the factory and its options."""
+        self._make = make
+        self.options = dict(options)
+
+    def __call__(self, **options: Any) -> Any:
+        """Make what is to be checked."""
+        with warnings.catch_warnings():
+            # The checks are about any horizon, also the artifact's own.
+            warnings.simplefilter("ignore", HorizonWarning)
+            return self._make(**options)
+
+
+def as_maker(
+    candidate: Candidate, kind: str, options: Mapping[str, Any] | None
+) -> Maker:
+    """Return a maker for whatever stands for a learned rule.
 
     Args:
-        candidate: An artifact's name, an artifact, a factory, or a transformation,
-            which takes no options.
+        candidate: An artifact's name, an artifact, a factory, or a transformation.
+        kind: A card's ``kind``.
+        options: Those that the candidate takes, with a value to try each. By default
+            `COMMON_OPTIONS` for an artifact that is an optimizer, and none for
+            everything else.
 
     Returns:
-        The factory. Its signature says which options it takes.
+        The maker.
 
     Raises:
         ArtifactError: There is no such artifact, or it cannot be loaded.
@@ -35,22 +74,26 @@ def as_factory(candidate: Candidate) -> Factory:
     """
     if isinstance(candidate, str):
         candidate = artifacts.load(candidate)
+    common = {}
     if isinstance(candidate, Artifact):
-        rule = artifacts.rule_module(candidate.card.algorithm)
-        return functools.partial(rule.from_artifact, candidate)
-    if isinstance(candidate, optax.GradientTransformation):
-        return functools.partial(_itself, candidate)
-    if callable(candidate):
-        return candidate
-    raise TypeError(
-        f"artifact={candidate!r} is nothing to check; give an artifact's name, an "
-        "Artifact, a function returning an optax transformation, or the "
-        "transformation itself"
-    )
+        common = COMMON_OPTIONS if kind == "optimizer" else {}
+        rule = families.rule_module(candidate.card.algorithm)
+        make = functools.partial(rule.from_artifact, candidate)
+    elif isinstance(candidate, optax.GradientTransformation):
+        make = functools.partial(_itself, candidate)
+    elif callable(candidate):
+        make = candidate
+    else:
+        raise TypeError(
+            f"artifact={candidate!r} cannot be checked; give an artifact's name, an "
+            "Artifact, a function returning an optax transformation, or the "
+            "transformation itself"
+        )
+    return Maker(make, common if options is None else options)
 
 
 def kind_of(candidate: Candidate) -> str:
-    """The kind a candidate's card says; ``"optimizer"`` where it has no card."""
+    """Return the kind on a candidate's card; ``"optimizer"`` where it has no card."""
     if isinstance(candidate, str):
         return artifacts.card(candidate).kind
     if isinstance(candidate, Artifact):
@@ -58,18 +101,51 @@ def kind_of(candidate: Candidate) -> str:
     return "optimizer"
 
 
-def takes(make: Factory, option: str) -> bool:
-    """Whether a factory declares an option, by name or among its keywords.
+def options_of(make: Callable[..., Any]) -> dict[str, Any]:
+    """Return the options to try with a factory; none where it is a plain function."""
+    return getattr(make, "options", {})
 
-    Args:
-        make: The factory.
-        option: Name of the option.
 
-    Returns:
-        Whether its signature has room for it.
+class Run:
+    """A transformation at its first step on the probe agent.
+
+    Attributes:
+        tx: The transformation.
+        params: The probe agent's parameters, or those given.
+        grads: Gradients for them.
+        state: The state ``tx.init`` made.
     """
-    parameters = inspect.signature(make).parameters.values()
-    return any(p.name == option or p.kind is p.VAR_KEYWORD for p in parameters)
+
+    def __init__(self, make: Factory, params: Any = None, **options: Any) -> None:
+        """Build the transformation with ``options`` and initialize it."""
+        self.tx = make(**options)
+        self.params = probes.agent() if params is None else params
+        self.grads = probes.gradients(self.params)
+        self.state = self.tx.init(self.params)
+
+    def update(self, **keywords: Any) -> tuple[Any, Any]:
+        """Return the first update and the state after it."""
+        return self.tx.update(self.grads, self.state, self.params, **keywords)
+
+    def steps(self, count: int, state: Any = None) -> tuple[list[Any], Any]:
+        """Return updates of several steps at fixed parameters.
+
+        Args:
+            count: How many steps.
+            state: The state to start from; by default the initial one.
+
+        Returns:
+            The updates of each step, and the last state.
+        """
+        state, found = self.state if state is None else state, []
+        for step in range(count):
+            updates, state = self.tx.update(self.scaled(step), state, self.params)
+            found.append(updates)
+        return found, state
+
+    def scaled(self, step: Any) -> Any:
+        """Return the gradients of a step, counted from 0: smaller at each step."""
+        return jax.tree.map(lambda g: g / (1.0 + step), self.grads)
 
 
 def _itself(tx: Any) -> Any:

@@ -20,6 +20,7 @@ from learned_opt_rl.testing._candidate import Factory
 _ORDERED: tuple[Callable[[Factory], None], ...] = (
     _calling.builds,
     _calling.plain_update,
+    _calling.common_options,
     _calling.unknown_keywords,
     _calling.dormancy,
     _calling.proportions,

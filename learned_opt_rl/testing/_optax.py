@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt_rl.testing import _expect as expect
-from learned_opt_rl.testing._candidate import Factory
-from learned_opt_rl.testing._run import Run
+from learned_opt_rl.testing._candidate import Factory, Run
 
 
 def chain(make: Factory) -> None:

@@ -12,7 +12,7 @@ import optax
 
 from learned_opt_rl.testing import _expect as expect
 from learned_opt_rl.testing import _probes as probes
-from learned_opt_rl.testing._run import Run
+from learned_opt_rl.testing._candidate import Run
 
 MakeRule = Callable[[Any], optax.GradientTransformationExtraArgs]
 """Weights (a pytree, perhaps of traced arrays) -> transformation."""

@@ -12,8 +12,7 @@ import optax
 
 from learned_opt_rl.testing import _expect as expect
 from learned_opt_rl.testing import _probes as probes
-from learned_opt_rl.testing._candidate import Factory, takes
-from learned_opt_rl.testing._run import Run
+from learned_opt_rl.testing._candidate import Factory, Run, options_of
 
 
 def state_of_arrays(make: Factory) -> None:
@@ -96,7 +95,7 @@ def no_hidden_state(make: Factory) -> None:
 def same_seed(make: Factory) -> None:
     """Two transformations of one seed give the same updates."""
     options: list[dict[str, Any]] = [{}]
-    if takes(make, "seed"):
+    if "seed" in options_of(make):
         options.append({"seed": 7})
     for chosen in options:
         first, again = (Run(make, **chosen).steps(2)[0] for _ in range(2))

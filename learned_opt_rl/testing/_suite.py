@@ -9,7 +9,7 @@ import unittest
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
-from learned_opt_rl.testing._candidate import Candidate, as_factory, kind_of
+from learned_opt_rl.testing._candidate import Candidate, as_maker, kind_of
 from learned_opt_rl.testing._checks import (
     CHECKS_OF,
     FOUNDATIONS,
@@ -54,19 +54,24 @@ def conformance(
     only: str | Collection[str] | None = None,
     skip: str | Collection[str] = (),
     kind: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> list[CheckResult]:
     """Check an artifact against the contract of its kind, and report.
 
     Args:
         artifact: The name of an artifact (already fetched, if remote), an
             ``Artifact``, a function ``(**options) -> transformation``, or an optax
-            transformation. Given a function, options such as ``seed`` are checked too.
+            transformation.
         only: Names of the checks to run; all of the kind's by default.
         skip: Names of checks to leave out.
         kind: ``"optimizer"``, ``"drift"`` or ``"update_rule"``, whose checks are
             ``CHECKS``, ``DRIFT_CHECKS`` and ``UPDATE_RULE_CHECKS``. By default what
             the artifact's card says; ``"optimizer"`` for what has no card. Of another
             kind, ``artifact`` is a function ``(**options) -> drift`` or rule.
+        options: The options that ``artifact`` takes, with a value to try each, such
+            as ``{"seed": 7}``. By default `COMMON_OPTIONS` for an artifact of kind
+            ``"optimizer"``, which must take all of them, and none for a function or
+            a transformation, which is then called without options.
 
     Returns:
         One result per check, in the order of the kind's checks. Where it cannot be
@@ -84,9 +89,10 @@ def conformance(
         >>> [(result.name, result.outcome) for result in results]
         [('builds', 'passed'), ('chain', 'passed')]
     """
-    checks = _checks_of(artifact, kind)
+    kind = kind_of(artifact) if kind is None else kind
+    checks = _checks_of(kind)
     chosen = _choose(checks, only, skip)
-    make = as_factory(artifact)
+    make = as_maker(artifact, kind, options)
     return _run({name: functools.partial(checks[name], make) for name in chosen})
 
 
@@ -96,6 +102,7 @@ def check_artifact(
     only: str | Collection[str] | None = None,
     skip: str | Collection[str] = (),
     kind: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> list[CheckResult]:
     """Check an artifact against the contract of its kind; raise where it breaks it.
 
@@ -110,6 +117,7 @@ def check_artifact(
         only: Names of the checks to run; all of the kind's by default.
         skip: Names of checks to leave out.
         kind: As for ``conformance``.
+        options: As for ``conformance``.
 
     Returns:
         The results, none of them failed.
@@ -129,8 +137,9 @@ def check_artifact(
         >>> testing.check_artifact(optax.sgd(0.1), only="unknown_keywords")
         [CheckResult(name='unknown_keywords', outcome='passed', detail='')]
     """
-    results = conformance(artifact, only=only, skip=skip, kind=kind)
-    return _judge(results, _checks_of(artifact, kind))
+    kind = kind_of(artifact) if kind is None else kind
+    results = conformance(artifact, only=only, skip=skip, kind=kind, options=options)
+    return _judge(results, _checks_of(kind))
 
 
 def check_rule(
@@ -171,9 +180,7 @@ def check_rule(
     return _judge(_run(bound), RULE_CHECKS)
 
 
-def _checks_of(artifact: Candidate, kind: str | None) -> Mapping[str, Any]:
-    if kind is None:
-        kind = kind_of(artifact)
+def _checks_of(kind: str) -> Mapping[str, Any]:
     if kind not in CHECKS_OF:
         raise ValueError(f"kind={kind!r} must be one of {', '.join(CHECKS_OF)}")
     return CHECKS_OF[kind]

@@ -12,8 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from learned_opt_rl.testing import _expect as expect
 from learned_opt_rl.testing import _probes as probes
-from learned_opt_rl.testing._candidate import Factory
-from learned_opt_rl.testing._run import Run
+from learned_opt_rl.testing._candidate import Factory, Run
 
 
 def jit(make: Factory) -> None:

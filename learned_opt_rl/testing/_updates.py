@@ -11,8 +11,7 @@ import optax
 
 from learned_opt_rl.testing import _expect as expect
 from learned_opt_rl.testing import _probes as probes
-from learned_opt_rl.testing._candidate import Factory
-from learned_opt_rl.testing._run import Run
+from learned_opt_rl.testing._candidate import Factory, Run
 
 _STEPS = 200
 _BOUND = 1e3

@@ -4,10 +4,11 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt_rl import open_rl
+from learned_opt_rl import artifacts, open_rl
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.evaluation.runs import missing_features, rules
 from learned_opt_rl.features import Horizon
+from learned_opt_rl.rules import trained_horizon
 
 CONFIG = PPOConfig(81_920, epochs=2, minibatches=2)  # 10 rollouts of 4 updates
 STEPS = 7  # into the second rollout, and within it the second epoch
@@ -39,7 +40,7 @@ def by_hand(**options):
 @pytest.mark.parametrize(
     ("missing", "tx"),
     [
-        ("no-horizon", by_hand()),
+        ("no-horizon", by_hand(horizon=trained_horizon(artifacts.card("minatar")))),
         ("no-batch-proportion", by_hand(horizon=Horizon(40))),
         (
             "no-actor-mask",

@@ -8,6 +8,7 @@ import pytest
 
 from learned_opt_rl import Horizon, artifacts, discovered, expressions, losses, rules
 from learned_opt_rl.errors import ArtifactError, ExpressionError
+from learned_opt_rl.rules._core import transform
 from tests.golden_open import subtree
 from tests.rules.open_cases import part
 
@@ -25,6 +26,7 @@ PARAMS = {
     "actor": {"Dense_0": {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}},
     "critic": {"Dense_0": {"kernel": jnp.ones((3, 1)), "bias": jnp.zeros(1)}},
 }
+HORIZON = Horizon(1000)
 SIGN = "optimizer\ninputs g, lr\nreturn lr * sign(g)"
 
 
@@ -61,8 +63,8 @@ def test_three_steps_of_the_authors_code(golden, name, monkeypatch):
         ]
         return jnp.concatenate([jnp.ravel(jnp.asarray(x)) for x in found])
 
-    monkeypatch.setattr(discovered, "exploration_noise", noise)
-    options = {}
+    monkeypatch.setattr(transform, "exploration_noise", noise)
+    options = {"horizon": HORIZON}
     if f"{name}/base_learning_rate" in golden:
         options["learning_rate"] = float(golden[f"{name}/base_learning_rate"])
     tx = discovered.pretrained(f"discovered/{name}", **options)
@@ -146,14 +148,14 @@ def test_constants_are_a_pytree_a_population_can_vary():
 
 def test_the_tuned_rate_is_taken_by_the_name_of_the_environment():
     name = "discovered/no_features_llm_minatar"
-    one = discovered.pretrained(name, environment="Asterix-MinAtar")
-    other = discovered.pretrained(name, learning_rate=0.52)
+    one = discovered.pretrained(name, horizon=HORIZON, environment="Asterix-MinAtar")
+    other = discovered.pretrained(name, horizon=HORIZON, learning_rate=0.52)
     found = [tx.update(gradients(), tx.init(PARAMS), PARAMS)[0] for tx in (one, other)]
     jax.tree.map(np.testing.assert_array_equal, *found)
 
 
 def test_slots_are_declared_in_the_state():
-    tx = discovered.pretrained("discovered/discovered_1")
+    tx = discovered.pretrained("discovered/discovered_1", horizon=HORIZON)
     state = tx.init(PARAMS)
     assert set(part(state, "memory")) == {"v1", "v2"}
     assert jax.tree.structure(part(state, "memory")["v1"]) == jax.tree.structure(PARAMS)
@@ -191,7 +193,7 @@ def test_a_drift_has_the_dtype_of_the_ratio():
 
 def test_the_mean_can_be_kept():
     name = "discovered/open_symbolic_minatar"
-    tx = discovered.pretrained(name, zero_mean_updates=False)
+    tx = discovered.pretrained(name, horizon=HORIZON, zero_mean_updates=False)
     updates, _ = tx.update(gradients(), tx.init(PARAMS), PARAMS)
     total = sum(float(u.sum()) for u in jax.tree.leaves(updates))
     assert total < -1e-4
@@ -213,13 +215,17 @@ class TestErrors:
 
     def test_an_environment_without_a_tuned_rate(self):
         with pytest.raises(ValueError, match="'sgd' on environment='Pong'"):
-            discovered.pretrained("discovered/open_llm_ant", environment="Pong")
+            discovered.pretrained(
+                "discovered/open_llm_ant", horizon=HORIZON, environment="Pong"
+            )
 
     def test_an_environment_for_a_function_without_a_rate(self):
         with pytest.raises(
             ArtifactError, match="no input lr. Leave environment='ant' out"
         ):
-            discovered.pretrained("discovered/discovered_1", environment="ant")
+            discovered.tuned_learning_rate("discovered/discovered_1", "ant")
+        ignored = {"horizon": HORIZON, "environment": "ant"}
+        discovered.pretrained("discovered/discovered_1", **ignored)
 
     def test_a_drift_is_no_optimizer(self):
         text = "drift\ninputs r, A\nreturn r * A"
@@ -234,7 +240,9 @@ class TestErrors:
 
     def test_an_unknown_constant(self):
         with pytest.raises(ExpressionError, match="sets 'mm', .* declares m$"):
-            discovered.pretrained("discovered/discovered_1", constants={"mm": 1.0})
+            discovered.pretrained(
+                "discovered/discovered_1", horizon=HORIZON, constants={"mm": 1.0}
+            )
         with pytest.raises(ExpressionError, match="declares alpha, beta"):
             discovered.pretrained("discovered/dpo", constants={"gamma": 1.0})
 
@@ -247,7 +255,7 @@ class TestErrors:
             discovered.drift(3)
 
     def test_a_state_of_another_function(self):
-        one = discovered.pretrained("discovered/discovered_1")
+        one = discovered.pretrained("discovered/discovered_1", horizon=HORIZON)
         other = discovered.pretrained("discovered/archive_gradient")
         with pytest.raises(ValueError, match=r"slots \[\], .* \['v1', 'v2'\]"):
             one.update(gradients(), other.init(PARAMS), PARAMS)

@@ -120,7 +120,7 @@ UPDATE_RULES = [*of_kind("update_rule"), *INITIAL_UPDATE_RULES]
 class Subject:
     """What is checked: its factory, its rule as a function of weights, those."""
 
-    make: Callable[..., Any]
+    make: Callable[..., Any] | Artifact
     make_tx: Callable[[Any], Any] | None = None
     weights: Any = None
 
@@ -142,7 +142,7 @@ def registered(name: str, *, fetch: bool = False) -> Subject:
 
 def of_rule(rule: ModuleType, artifact: Artifact) -> Subject:
     def make_tx(weights: Any) -> Any:
-        return rule.from_artifact(dataclasses.replace(artifact, weights=weights))
+        given = dataclasses.replace(artifact, weights=weights)
+        return rule.from_artifact(given, horizon=HORIZON)
 
-    make = functools.partial(rule.from_artifact, artifact)
-    return Subject(make, make_tx, artifact.weights)
+    return Subject(artifact, make_tx, artifact.weights)

@@ -43,8 +43,9 @@ def test_optax_keeps_the_contract(tx: optax.GradientTransformationExtraArgs) -> 
 class TestBroken:
     @pytest.mark.parametrize("fault", broken_rules.RULES)
     def test_exactly_the_right_checks_fail(self, fault: str) -> None:
-        make, expected, words = broken_rules.RULES[fault]
-        results = {result.name: result for result in testing.conformance(make)}
+        make, expected, words, options = broken_rules.RULES[fault]
+        found = testing.conformance(make, options=options)
+        results = {result.name: result for result in found}
         failed = {name for name, r in results.items() if r.outcome == "failed"}
         assert failed == set(expected)
         assert words in results[expected[0]].detail
@@ -156,7 +157,7 @@ class TestCandidates:
         for candidate in (artifact, name):
             testing.check_artifact(candidate, only=["builds", "plain_update"])
 
-    def test_a_factory_is_asked_for_the_seeds_it_takes(self) -> None:
+    def test_a_factory_is_called_with_the_options_it_is_said_to_take(self) -> None:
         asked = []
 
         def seeded(*, seed: int = 0) -> optax.GradientTransformationExtraArgs:
@@ -164,11 +165,13 @@ class TestCandidates:
             return optax.sgd(0.1)
 
         testing.check_artifact(seeded, only="same_seed")
-        assert asked == [0, 0, 7, 7]
+        assert asked == [0, 0]
+        testing.check_artifact(seeded, only="same_seed", options={"seed": 7})
+        assert asked == [0, 0, 0, 0, 7, 7]
         testing.check_artifact(lambda: optax.sgd(0.1), only="same_seed")
 
     def test_anything_else_is_an_error(self) -> None:
-        with pytest.raises(TypeError, match="artifact=3 is nothing to check; give an"):
+        with pytest.raises(TypeError, match="artifact=3 cannot be checked; give an"):
             testing.check_artifact(3)
 
     def test_pytest_and_flax_are_not_needed(self) -> None:

@@ -1,6 +1,5 @@
-"""The table of all artifacts' conformance, its file and its page."""
+"""The table of all artifacts' conformance: its rows, its file and its page."""
 
-import dataclasses
 import json
 import pathlib
 import sys
@@ -9,7 +8,6 @@ import pytest
 
 from learned_opt_rl import artifacts, testing
 from learned_opt_rl.errors import UnknownArtifactError
-from learned_opt_rl.testing import table
 from tests.broken_drifts import DRIFTS
 
 NAMES = ["discovered/dpo", "discovered/conversation_tanh_clip"]
@@ -24,34 +22,36 @@ def page(repository: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     return _conformance_page
 
 
-def test_what_is_not_fetched_is_left_out() -> None:
-    names = table.names_at_hand()
+def test_what_is_not_fetched_is_left_out(page) -> None:
+    names = page.names_at_hand()
     local = [name for name, card in artifacts.cards().items() if not card.is_remote]
     assert names == sorted(local)
 
 
-def test_rows_hold_every_check_once() -> None:
+def test_rows_hold_every_check_once(page) -> None:
     make = DRIFTS["slopes_at_one"].make
     results = testing.conformance(make, kind="drift")
     results[0] = testing.CheckResult("gives_values", "skipped", "too late")
-    row = table.Row.of("mine", "drift", results)
-    assert list(row.failed) == ["flat_at_one"]
-    assert row.skipped == {"gives_values": "too late"}
-    assert {*row.passed, *row.failed, *row.skipped} == set(testing.DRIFT_CHECKS)
-    line = table.markdown([dataclasses.asdict(row)]).splitlines()[-1]
+    row = page.row("mine", "drift", results)
+    assert list(row["failed"]) == ["flat_at_one"]
+    assert row["skipped"] == {"gives_values": "too late"}
+    assert {*row["passed"], *row["failed"], *row["skipped"]} == set(
+        testing.DRIFT_CHECKS
+    )
+    line = page.markdown([row]).splitlines()[-1]
     assert line == "| mine | drift | 4 of 6 | `flat_at_one` | `gives_values` |"
 
 
-def test_an_unknown_name_is_an_error() -> None:
+def test_an_unknown_name_is_an_error(page) -> None:
     with pytest.raises(UnknownArtifactError, match="did you mean 'discovered/dpo'"):
-        table.check_all(["discovered/dop"])
+        page.check_all(["discovered/dop"])
 
 
 def test_the_page_shows_the_file(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], page
 ) -> None:
     out = tmp_path / "conformance.json"
-    assert table.main([*NAMES, "--out", str(out)]) == 0
+    assert page.main([*NAMES, "--out", str(out)]) == 0
     printed = capsys.readouterr().out.strip()
     rows = json.loads(out.read_text())["rows"]
     assert [row["artifact"] for row in rows] == NAMES
@@ -62,11 +62,11 @@ def test_the_page_shows_the_file(
 
 
 def test_the_page_gives_the_reasons(tmp_path: pathlib.Path, page) -> None:
-    row = table.Row("mine", "drift", (), {"flat_at_one": "a\nb"}, {})
-    out = tmp_path / "conformance.json"
-    out.write_text(
-        json.dumps({"jax": "0", "platform": "cpu", "rows": [dataclasses.asdict(row)]})
+    row = page.row(
+        "mine", "drift", [testing.CheckResult("flat_at_one", "failed", "a\nb")]
     )
+    out = tmp_path / "conformance.json"
+    out.write_text(json.dumps({"jax": "0", "platform": "cpu", "rows": [row]}))
     page.write_conformance(tmp_path, out)
     written = (tmp_path / "conformance.md").read_text()
     assert "- mine, `flat_at_one`: failed.\n\n  ```text\n  a\n  b\n" in written

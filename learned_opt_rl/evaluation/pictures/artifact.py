@@ -10,7 +10,7 @@ from learned_opt_rl.evaluation.pictures import figures
 from learned_opt_rl.evaluation.pictures.drift import drift_figure
 from learned_opt_rl.evaluation.pictures.update import update_figure
 from learned_opt_rl.evaluation.runs.rules import OptimizerFactory
-from learned_opt_rl.rules import drifts
+from learned_opt_rl.rules import drifts, trained_horizon
 from learned_opt_rl.rules.drifts import Drift
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def optimizer_factory(artifact: Artifact) -> OptimizerFactory:
         artifact: A loaded artifact of kind ``"optimizer"``.
     """
     rule = artifacts.rule_module(artifact.card.algorithm)
-    return lambda key: rule.from_artifact(artifact, key=key)
+    horizon = trained_horizon(artifact.card)
+    return lambda key: rule.from_artifact(artifact, horizon=horizon, key=key)
 
 
 def beside_ppo(shown: Iterable[Artifact]) -> dict[str, Drift]:

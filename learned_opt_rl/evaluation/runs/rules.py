@@ -206,6 +206,8 @@ def _learned(
         options: dict[str, Any] = {"horizon": config.horizon(), "key": key}
         if missing is not None:
             options = options_without(missing, config, options)
+            # Without one the artifact's own counts; passed, it does not warn.
+            options.setdefault("horizon", trained_horizon(card))
         made = pretrained(card.name, **options, **extra)
         return withhold_dormancy(made) if missing == "no-dormancy" else made
 

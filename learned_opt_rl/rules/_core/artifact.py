@@ -29,29 +29,24 @@ def require_algorithm(artifact: Artifact, *algorithms: str) -> None:
         )
 
 
-def trained_horizon(card: Card) -> Horizon:
+def trained_horizon(card: Card) -> Horizon | None:
     """Return the horizon that an artifact was trained for.
+
+    Pass it as ``horizon=`` to use it on purpose, without a `HorizonWarning`.
 
     Args:
         card: The artifact's card.
 
     Returns:
-        The horizon.
-
-    Raises:
-        ArtifactError: The card names none.
+        The horizon; ``None`` where the card names none.
 
     Example:
         >>> from learned_opt_rl import artifacts, rules
         >>> rules.trained_horizon(artifacts.card("sign_mixture"))
         Horizon(total_updates=960, epochs=4, minibatches=8)
     """
-    if card.horizon is None:
-        raise ArtifactError(
-            f"the card of '{card.name}' names no horizon; pass horizon=Horizon(...)"
-        )
     h = card.horizon
-    return Horizon(h.total_updates, h.epochs, h.minibatches)
+    return None if h is None else Horizon(h.total_updates, h.epochs, h.minibatches)
 
 
 def assumed_horizon(card: Card, afterwards: str) -> Horizon:
@@ -68,6 +63,10 @@ def assumed_horizon(card: Card, afterwards: str) -> Horizon:
         ArtifactError: The card names none.
     """
     horizon = trained_horizon(card)
+    if horizon is None:
+        raise ArtifactError(
+            f"the card of '{card.name}' names no horizon; pass horizon=Horizon(...)"
+        )
     message = (
         f"'{card.name}' was built without horizon= and assumes a run of "
         f"{horizon.total_updates} updates (calls of tx.update), as it was trained for; "
