@@ -71,10 +71,10 @@ def markdown(rows: Iterable[dict]) -> str:
 def write_conformance(folder: pathlib.Path, results: pathlib.Path = RESULTS) -> None:
     """Write ``conformance.md`` into ``folder``, for ``docs/conformance.md``."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = "No results were recorded."
+    text = "There are no recorded results."
     if results.is_file():
         found = json.loads(results.read_text(encoding="utf-8"))
-        text = f"{markdown(found['rows'])}\n\nWith jax {found['jax']}, on a "
+        text = f"{markdown(found['rows'])}\n\nMeasured with jax {found['jax']}, on a "
         text += f"{found['platform'].upper()}."
         text += _reasons(found["rows"])
     (folder / "conformance.md").write_text(f"{text}\n", encoding="utf-8")

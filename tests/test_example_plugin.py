@@ -45,7 +45,8 @@ import sys
 import jax.numpy as jnp
 import learned_opt_rl
 
-tx = learned_opt_rl.pretrained("example/annealed-sign")
+horizon = learned_opt_rl.Horizon(100)
+tx = learned_opt_rl.pretrained("example/annealed-sign", horizon=horizon)
 params = {"actor": jnp.array([2.0, -3.0, 0.0])}
 updates, _ = tx.update(params, tx.init(params), params, training_proportion=0.25)
 assert jnp.allclose(updates["actor"], -3e-4 * 0.75 * jnp.array([1.0, -1.0, 0.0]))
@@ -57,12 +58,14 @@ CONFORMS = """
 import dataclasses, sys
 import jax
 jax.config.update("jax_disable_most_optimizations", True)
-from learned_opt_rl import artifacts, testing
+from learned_opt_rl import Horizon, artifacts, testing
 
 artifact = artifacts.load(sys.argv[1])
 rule = artifacts.rule_module(artifact.card.algorithm)
 testing.check_rule(
-    lambda weights: rule.from_artifact(dataclasses.replace(artifact, weights=weights)),
+    lambda weights: rule.from_artifact(
+        dataclasses.replace(artifact, weights=weights), horizon=Horizon(100)
+    ),
     artifact.weights,
 )
 results = testing.check_artifact(artifact)

@@ -106,7 +106,11 @@ def test_two_optimisers_remove_two_means():
     recipe, *_ = run("stoix_style")
     params, grads = recipe.params, jax.grad(recipe.loss)(recipe.params)
     networks = {n: [f"{n}.*torso", f"{n}.*head"] for n in ("actor", "critic")}
-    together = sums(open_rl.pretrained("minatar", networks=networks), grads, params)
+    together = sums(
+        open_rl.pretrained("minatar", horizon=features.Horizon(100), networks=networks),
+        grads,
+        params,
+    )
     apart = sums(recipe.optim.actor, [grads.actor], [params.actor])
     assert abs(together[0] + together[1]) < 1e-5 < 1e-3 < abs(together[0])
     assert abs(apart[0]) < 1e-5

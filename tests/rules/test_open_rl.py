@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import learned_opt_rl
-from learned_opt_rl import Horizon, artifacts, open_rl
+from learned_opt_rl import Horizon, HorizonWarning, artifacts, open_rl
 from learned_opt_rl.errors import ArtifactError
 from tests.rules.open_cases import (
     FEED_FORWARD,
@@ -435,7 +435,8 @@ def step_at(tx, count):
 
 def test_an_artifact_brings_its_horizon():
     trained = Horizon(**dataclasses.asdict(CARD.horizon))
-    tx = open_rl.from_artifact(artifact(), seed=3)
+    with pytest.warns(HorizonWarning):
+        tx = open_rl.from_artifact(artifact(), seed=3)
     expected = open_rl.optimizer(weights(), trained, seed=3)
     assert_equal(step_at(tx, 20_000), step_at(expected, 20_000))
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from learned_opt_rl import artifacts, cli, rules
+from learned_opt_rl import Horizon, artifacts, cli, rules
 from learned_opt_rl.artifacts import registry
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
@@ -545,7 +545,7 @@ def test_trained_for_real_it_can_be_used(tmp_path, root, quick_compilation):
     run = campaign(tmp_path / "run", 0.01)
     assert command(run, root, "--seeds", "2") == 0
     with registry.bundled_in(root):
-        tx = rules.pretrained("tiny")
+        tx = rules.pretrained("tiny", horizon=Horizon(100))
     params = {"w": jax.numpy.ones(3)}
     updates, _ = tx.update(params, tx.init(params), params)
     assert jax.numpy.isfinite(updates["w"]).all()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt_rl import artifacts, expressions, rules
+from learned_opt_rl import Horizon, artifacts, expressions, rules
 from learned_opt_rl.artifacts import registry
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.evaluation.report import cards, normalization
@@ -78,7 +78,8 @@ def test_networks_of_every_algorithm(tmp_path, monkeypatch, algorithm):
     folder = promoted(tmp_path, monkeypatch, run)
     with registry.bundled_in(tmp_path / "pretrained"):
         card = artifacts.card("ours/tiny")
-        rules.pretrained("ours/tiny")
+        timed = {} if algorithm == "lpo" else {"horizon": Horizon(100)}
+        rules.pretrained("ours/tiny", **timed)
     assert card.weights.sha256 == sha256(run)
     assert card.kind == ("drift" if algorithm == "lpo" else "optimizer")
     assert len(card.inputs) == FAMILIES[algorithm][1]
@@ -136,7 +137,7 @@ def test_a_closed_form_has_the_evolved_constants(tmp_path, monkeypatch):
     assert "constant step = 0.1\nconstant power = -1.2345679e-5\n" in text
     with registry.bundled_in(tmp_path / "pretrained"):
         found = artifacts.load("ours/tiny")
-        rules.pretrained("ours/tiny", learning_rate=0.1)
+        rules.pretrained("ours/tiny", horizon=Horizon(100), learning_rate=0.1)
     assert {k: v.item() for k, v in found.weights.items()} == {
         k: v.item() for k, v in constants.items()
     }
