@@ -168,7 +168,7 @@ def test_the_pieces_shared_with_features_are_equal():
         for _ in range(3):
             momenta = features.update_momenta(momenta, g)
             found, memory = f.evaluate({"g": g}, memory)
-        np.testing.assert_array_equal(found, momenta[index])
+        np.testing.assert_array_equal(found, momenta[..., index])
 
 
 def leaf(shape, key=0, dtype=jnp.float32):
