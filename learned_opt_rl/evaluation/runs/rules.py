@@ -28,7 +28,7 @@ from learned_opt_rl.evaluation.runs.missing_features import (
     options_without,
     withhold_dormancy,
 )
-from learned_opt_rl.rules import pretrained
+from learned_opt_rl.rules import pretrained, trained_horizon
 from learned_opt_rl.rules.discovered import tuned_learning_rate
 from learned_opt_rl.rules.drifts import Drift
 from learned_opt_rl.rules.lpg import UpdateRule
