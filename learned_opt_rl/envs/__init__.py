@@ -1,9 +1,9 @@
 """Environment suites behind one small interface.
 
 `make` builds an environment by name, from gymnax, brax, Craftax, our own grid worlds
-and chains, or another package; `suite` names those that are reported together; `adapt`
-wraps any object with gymnax's ``reset``/``step`` methods, of either step arity; `check`
-plays one for a moment before a long run.
+and chains, or another package. `suite` names those that are reported together. `adapt`
+wraps any object with gymnax's ``reset`` and ``step`` methods. `check` plays an
+environment for a moment before a long run.
 """
 
 from learned_opt_rl.envs.adapter import Environment as Environment

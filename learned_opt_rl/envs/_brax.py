@@ -1,8 +1,8 @@
 """brax: locomotion with continuous actions.
 
-Episodes last at most 1000 steps, and every episode of an environment starts from the
-state its first one did: brax's own `AutoResetWrapper`, which the published results used
-(through purejaxrl), because drawing a new state would be paid at every step.
+Episodes last at most 1000 steps. Every episode of an environment starts from the state
+of the first one, because brax would otherwise draw a new state at every step. This is
+brax's own `AutoResetWrapper`, which the published results used through purejaxrl.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from learned_opt_rl.envs.adapter import Environment, adapt
 
 ENVIRONMENTS = ("ant", "humanoid", "hopper", "walker2d")
 BACKENDS = ("positional", "generalized", "mjx", "spring")
-"""The first is what a name without a backend means."""
+"""A name without a backend means the first."""
 EPISODE_LENGTH = 1000
 
 NAMES = ENVIRONMENTS + tuple(
@@ -28,13 +28,13 @@ NAMES = ENVIRONMENTS + tuple(
 
 
 def make(name: str) -> Environment:
-    """Builds ``"ant"``, or with another physics backend ``"ant/spring"``."""
+    """Build ``"ant"``, or with another physics backend ``"ant/spring"``."""
     head, slash, backend = name.partition("/")
     backend = backend if slash else BACKENDS[0]
     if backend not in BACKENDS:
         raise ValueError(
             f"name={name!r}: backend {backend!r} is not supported; "
-            f"choose one of {', '.join(BACKENDS)}, as in '{head}/spring'"
+            f"choose one of {', '.join(BACKENDS)}, for example '{head}/spring'"
         )
     with _quiet():
         with contextlib.redirect_stdout(io.StringIO()):  # "Failed to import warp"
@@ -52,7 +52,7 @@ def make(name: str) -> Environment:
 
 
 def from_brax(env: Any, name: str) -> Environment:
-    """Wraps an environment of ``brax.envs.create``, which resets itself."""
+    """Wrap an environment of ``brax.envs.create``, which resets itself."""
     return adapt(_Gymnax(env), name=name)
 
 
@@ -77,7 +77,7 @@ class _Gymnax:
         return state.obs, state
 
     def step(self, key: jax.Array, state: Any, action: jax.Array, params: None) -> Any:
-        # brax's wrappers write into the dictionary of the state they are given.
+        # brax's wrappers write into the dictionary of their argument.
         state = state.replace(info=dict(state.info))
         with _quiet():
             state = self._env.step(state, action)
@@ -86,9 +86,9 @@ class _Gymnax:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without brax's warnings whenever it is imported, built or traced.
+    """Silence brax's warnings when it is imported, built or traced.
 
-    It also broadcasts silently, which a user may have forbidden jax.
+    brax also broadcasts silently, which a user may have forbidden jax.
     """
     with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
         for message in (

@@ -1,16 +1,34 @@
-"""Craftax with symbolic observations, the classic game and the full one."""
+"""Craftax with symbolic observations, the classic game and the full one.
+
+Craftax's reset costs far more than its step. Under ``vmap`` every environment would
+generate a new world at every step, and almost all of them would be thrown away. A batch
+therefore generates a few worlds per step, and the environments whose episodes ended
+share them.
+"""
 
 import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from learned_opt_rl.envs._extras import require, versions
-from learned_opt_rl.envs._shared_resets import RATIO, with_shared_resets
-from learned_opt_rl.envs.adapter import Environment
+from learned_opt_rl.envs.adapter import (
+    Environment,
+    EpisodeState,
+    Step,
+    account,
+    adapt,
+)
 
 NAMES = ("Craftax-Classic-Symbolic-v1", "Craftax-Symbolic-v1")
 
+# Environments of a batch per world generated in a step, as in Craftax's own baselines.
+RATIO = 16
+
 
 def make(name: str) -> Environment:
-    """Builds an environment whose batches share the worlds they reset to."""
+    """Build an environment whose batches share the worlds they reset to."""
     if name not in NAMES:
         raise ValueError(
             f"name={name!r}: {name.partition('/')[0]} has no variants; "
@@ -25,3 +43,59 @@ def make(name: str) -> Environment:
             ("reset", f"a new world per {RATIO} environments and step, shared"),
         ),
     )
+
+
+def with_shared_resets(env: Any, params: Any, name: str) -> Environment:
+    """Wrap a gymnax-style environment that does not reset itself.
+
+    A batch of ``num`` draws ``max(1, num // RATIO)`` starts in each step. Environments
+    whose episodes end in the same step get different starts as long as there are
+    enough. Beyond that some share a start, and differ again after their first random
+    event.
+
+    Args:
+        env: As for `adapt`, with five-value steps that go on past the end.
+        params: Its parameters.
+        name: Name of the result.
+    """
+
+    def batched_step(keys: jax.Array, states: EpisodeState, actions: Any) -> Step:
+        step_keys, reset_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+        observation, inner, reward, done, _ = jax.vmap(
+            lambda *arguments: env.step(*arguments, params)
+        )(step_keys, states.env, actions)
+        count = max(1, len(actions) // RATIO)
+        fresh = jax.vmap(lambda key: env.reset(key, params))(reset_keys[:count])
+        start = (jnp.cumsum(done) - 1) % count  # in turn, among those that ended
+
+        def choose(fresh: jax.Array, old: jax.Array) -> jax.Array:
+            ended = jnp.expand_dims(done, tuple(range(1, old.ndim)))
+            return jnp.where(ended, fresh[start], old)
+
+        observation, inner = jax.tree.map(choose, fresh, (observation, inner))
+        reward = jnp.asarray(reward, jnp.float32)
+        return Step(observation, account(states, inner, reward, done), reward, done)
+
+    one = adapt(_SelfResetting(env), params, name=name)
+    return dataclasses.replace(one, batched_step=batched_step)
+
+
+class _SelfResetting:
+    """A single environment, which draws a start only when it needs one."""
+
+    def __init__(self, env: Any) -> None:
+        self._env = env
+        self.action_space = env.action_space
+
+    def reset(self, key: jax.Array, params: Any) -> Any:
+        return self._env.reset(key, params)
+
+    def step(self, key: jax.Array, state: Any, action: Any, params: Any) -> Any:
+        step_key, reset_key = jax.random.split(key)
+        *went_on, reward, done, info = self._env.step(step_key, state, action, params)
+        observation, state = jax.lax.cond(
+            done,
+            lambda: self._env.reset(reset_key, params),
+            lambda: tuple(went_on),
+        )
+        return observation, state, reward, done, info

@@ -1,4 +1,4 @@
-"""Packages that only some environments need."""
+"""Optional packages of the environments."""
 
 import importlib
 import importlib.metadata
@@ -8,7 +8,7 @@ from learned_opt_rl.errors import MissingExtraError
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Imports a module; ``MissingExtraError`` names the extra that brings it."""
+    """Import a module; ``MissingExtraError`` names the extra that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -20,5 +20,5 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def versions(*packages: str) -> tuple[tuple[str, str], ...]:
-    """Installed packages with their versions, as `Environment.details` has them."""
+    """Return installed packages with their versions, for `Environment.details`."""
     return tuple((name, importlib.metadata.version(name)) for name in packages)

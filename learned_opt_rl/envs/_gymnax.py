@@ -7,9 +7,9 @@ from learned_opt_rl.envs._extras import require, versions
 from learned_opt_rl.envs.adapter import Environment, adapt
 
 DEEP_SEA = "DeepSea-bsuite"
-DEEP_SEA_SIZES = range(4, 51)
+DEEP_SEA_SIZES = range(4, 51)  # From OPEN's least size to its largest (F.5).
 
-# Written down to list names without importing gymnax, which takes seconds.
+# Listed here because importing gymnax takes seconds.
 ENVIRONMENTS = (
     "CartPole-v1",
     "Pendulum-v1",
@@ -40,12 +40,12 @@ ENVIRONMENTS = (
 )
 NAMES = (*ENVIRONMENTS, *(f"{DEEP_SEA}/{size}" for size in DEEP_SEA_SIZES))
 
-# Deep Sea pays 1 for going right all the way, which costs 0.01 in all.
+# Deep Sea pays 1 for going right at every step, and these steps cost 0.01 in all.
 OPTIMAL_RETURNS = {"CartPole-v1": 500.0, DEEP_SEA: 0.99}
 
 
 def make(name: str) -> Environment:
-    """Builds an environment with gymnax's default parameters."""
+    """Build an environment with gymnax's default parameters."""
     head, slash, size = name.partition("/")
     options = {"size": deep_sea_size(name, size)} if slash else {}
     gymnax = require("gymnax", "train")
@@ -57,7 +57,7 @@ def make(name: str) -> Environment:
 
 
 def is_registered(name: str) -> bool:
-    """Whether the user has taught gymnax this name with ``gymnax.register``."""
+    """Whether the user registered this name with ``gymnax.register``."""
     gymnax = sys.modules.get("gymnax")
     return gymnax is not None and name in gymnax.registered_envs
 
@@ -71,6 +71,6 @@ def deep_sea_size(name: str, size: str) -> int:
     if not size.isdecimal() or int(size) not in DEEP_SEA_SIZES:
         raise ValueError(
             f"name={name!r}: size must be {DEEP_SEA_SIZES[0]} to {DEEP_SEA_SIZES[-1]}, "
-            f"as in '{DEEP_SEA}/10'"
+            f"for example '{DEEP_SEA}/10'"
         )
     return int(size)

@@ -1,7 +1,4 @@
-"""What shapes alone tell of an environment, and what is wrong with it.
-
-Everything here works on the results of ``jax.eval_shape``: nothing is computed.
-"""
+"""Checks of an environment's shapes, on results of ``jax.eval_shape`` only."""
 
 import math
 from typing import Any, NamedTuple
@@ -11,7 +8,7 @@ import jax.numpy as jnp
 
 
 class Actions(NamedTuple):
-    """What actions an environment takes; bounds are those of continuous ones."""
+    """The actions of an environment; only continuous ones have bounds."""
 
     number: int
     example: jax.ShapeDtypeStruct
@@ -19,12 +16,12 @@ class Actions(NamedTuple):
 
 
 def key_shape() -> Any:
-    """The shape and dtype of a PRNG key."""
+    """Return the shape and dtype of a PRNG key."""
     return jax.eval_shape(lambda: jax.random.key(0))
 
 
 def check_methods(name: str, env: Any) -> None:
-    """Raises unless the object has the methods of a gymnax environment."""
+    """Raise unless the object has the methods of a gymnax environment."""
     missing = [
         method
         for method in ("reset", "step", "action_space")
@@ -40,7 +37,7 @@ def check_methods(name: str, env: Any) -> None:
 
 
 def check_reset(name: str, first: Any) -> None:
-    """Raises unless ``reset`` gave one observation array and a state."""
+    """Raise unless ``reset`` returned one observation array and a state."""
     if not isinstance(first, tuple) or len(first) != 2:
         raise TypeError(
             f"reset of environment {name!r} must return (observation, state), "
@@ -54,23 +51,23 @@ def check_reset(name: str, first: Any) -> None:
 
 
 def actions_of(name: str, env: Any, params: Any) -> Actions:
-    """Reads the action space, of either of the two supported kinds."""
+    """Read the action space, which must be of a supported kind."""
     space = env.action_space(params)
     if hasattr(space, "n"):
         return Actions(int(space.n), jax.ShapeDtypeStruct((), jnp.int32), None)
     shape = getattr(space, "shape", None)
     if shape is None or len(shape) > 1 or not hasattr(space, "low"):
         raise TypeError(
-            f"environment {name!r} has actions of type {type(space).__name__}; "
-            "supported are discrete ones (an action space with an attribute `n`) and "
-            "vectors within bounds (attributes `shape`, `low` and `high`)"
+            f"environment {name!r} has actions of type {type(space).__name__}; only "
+            "discrete actions (an action space with an attribute `n`) and bounded "
+            "vectors (attributes `shape`, `low` and `high`) are supported"
         )
     example = jax.ShapeDtypeStruct(shape, jnp.float32)
     return Actions(math.prod(shape), example, (space.low, space.high))
 
 
 def has_truncation(name: str, stepped: Any) -> bool:
-    """Whether ``step`` returns termination and truncation apart (gymnax >= 1.0)."""
+    """Whether ``step`` separates termination from truncation (gymnax >= 1.0)."""
     count = len(stepped) if isinstance(stepped, tuple) else 1
     if count not in (5, 6):
         raise TypeError(
@@ -87,35 +84,35 @@ def check_step(
     stepped: tuple[Any, ...],
     batch: tuple[int, ...] = (),
 ) -> None:
-    """Raises unless ``step`` gave what ``reset`` did, one reward and one done."""
+    """Raise unless ``step`` returned what ``reset`` did, one reward and one done."""
     _check_unchanged(name, "observation", first[0], stepped[0])
     _check_unchanged(name, "state", first[1], stepped[1])
     for what, value in ("reward", stepped[2]), *(("done", x) for x in stepped[3:-1]):
         if jnp.shape(value) != batch:
             raise TypeError(
-                f"step of environment {name!r} gives a {what} of shape "
+                f"step of environment {name!r} returns a {what} of shape "
                 f"{jnp.shape(value)}; it must be {batch or 'a scalar, ()'}"
             )
 
 
 def _check_unchanged(name: str, what: str, before: Any, after: Any) -> None:
-    """Raises if a step changes a structure, a shape or a dtype, naming the leaf."""
+    """Raise if a step changes a structure, a shape or a dtype; name the leaf."""
     structures = jax.tree.structure(before), jax.tree.structure(after)
     if structures[0] != structures[1]:
         raise TypeError(
-            f"step of environment {name!r} gives the {what} another structure, "
-            f"{structures[1]}, than its reset, {structures[0]}; they must be the same"
+            f"step of environment {name!r} returns the {what} with structure "
+            f"{structures[1]}, its reset with {structures[0]}; they must be the same"
         )
     leaves = zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True)
     for (path, old), new in leaves:
         if _kind(old) != _kind(new):
             place = what + jax.tree_util.keystr(path)
             raise TypeError(
-                f"step of environment {name!r} gives the {place} as {_kind(new)}, its "
-                f"reset as {_kind(old)}; they must be the same"
+                f"step of environment {name!r} returns the {place} as {_kind(new)}, "
+                f"its reset as {_kind(old)}; they must be the same"
             )
 
 
 def _kind(leaf: Any) -> str:
-    """Shape and dtype, as ``float32(10, 10, 4)``."""
+    """Dtype and shape, for example ``float32(10, 10, 4)``."""
     return f"{leaf.dtype}{tuple(leaf.shape)}"

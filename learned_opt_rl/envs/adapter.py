@@ -1,8 +1,8 @@
 """One environment interface for both of gymnax's step signatures.
 
-gymnax up to 0.0.9 (and Craftax, and many private environments) return five values
-from ``step``; gymnax 1.0 returns six, with termination and truncation apart. `adapt`
-looks once, at shapes only, which of the two an environment speaks.
+``step`` returns five values in gymnax up to 0.0.9, in Craftax and in many private
+environments. It returns six in gymnax 1.0, which separates termination from truncation.
+`adapt` finds out which, once and from shapes only.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ from learned_opt_rl.envs import _signature
 
 
 class EpisodeState(NamedTuple):
-    """An environment's state and the account of its episodes.
+    """An environment's state, with the returns and lengths of its episodes.
 
     Attributes:
         env: The wrapped environment's own state.
         episode_return: float32 scalar, undiscounted return of the running episode.
         episode_length: int32 scalar, steps taken in the running episode.
-        last_return: float32 scalar, return of the last finished episode; 0 until
-            the first one ends.
+        last_return: float32 scalar, return of the last finished episode; 0 before
+            one is finished.
         last_length: int32 scalar, length of the last finished episode.
     """
 
@@ -35,10 +35,11 @@ class EpisodeState(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one environment step gives.
+    """The result of one environment step.
 
     Attributes:
-        observation: The next observation, of the new episode where one began.
+        observation: The next observation; after an episode ends, the first of the
+            next one.
         state: The next state.
         reward: float32 scalar.
         done: bool scalar, terminated or truncated.
@@ -55,22 +56,21 @@ class Environment:
     """An environment as two pure functions and its sizes.
 
     Attributes:
-        name: What results are filed under.
+        name: The name in result rows.
         reset: ``key -> (observation, state)``.
         step: ``(key, state, action) -> Step``; resets itself when an episode ends.
             Continuous actions are clipped to their bounds here and nowhere else.
         observation_shape: Shape of one observation.
-        num_actions: Number of discrete actions, or the length of the vector that is
-            a continuous action.
+        num_actions: Number of discrete actions, or length of a continuous action.
         continuous: Whether an action is a float32 ``[num_actions]``, not an integer.
-        batched_reset: As ``reset`` for an agent's batch, ``(key, num) -> (observations,
-            states)``, where its members share what is drawn (the level of a gridworld).
-        batched_step: As ``step`` for a batch, ``(keys, states, actions) -> Step`` with
-            a leading axis everywhere, where that is cheaper than ``vmap`` of ``step``.
-        details: What results depend on besides the name, such as the physics backend
-            and the versions of packages, as pairs; filed with the results.
-        optimal_return: The expected undiscounted return of an episode of the best
-            policy, where it is known.
+        batched_reset: ``(key, num) -> (observations, states)`` for an agent's batch,
+            whose members share a draw (the level of a grid world).
+        batched_step: ``(keys, states, actions) -> Step`` for a batch, where that is
+            cheaper than ``vmap`` of ``step``.
+        details: Further facts that results depend on, such as the physics backend and
+            package versions, as pairs; result rows keep them.
+        optimal_return: Expected undiscounted return per episode of the best policy, if
+            known.
 
     Example:
         >>> import jax
@@ -96,40 +96,29 @@ class Environment:
     optimal_return: float | None = None
 
     def reset_many(self, key: jax.Array, num: int) -> tuple[jax.Array, EpisodeState]:
-        """Starts an agent's environments.
-
-        Args:
-            key: A PRNG key.
-            num: How many.
+        """Start an agent's environments.
 
         Returns:
-            Observations ``[num, *observation_shape]``, and states of such arrays.
+            Observations ``[num, *observation_shape]``, and states ``[num, ...]``.
         """
         if self.batched_reset is not None:
             return self.batched_reset(key, num)
         return jax.vmap(self.reset)(jax.random.split(key, num))
 
     def step_many(self, key: jax.Array, states: EpisodeState, actions: Any) -> Step:
-        """Steps an agent's environments.
+        """Step an agent's environments; every array of the result is ``[num, ...]``.
 
         Args:
             key: A PRNG key.
             states: Arrays ``[num, ...]``.
             actions: int32 ``[num]``, or float32 ``[num, num_actions]``.
-
-        Returns:
-            A step whose arrays are ``[num, ...]``.
         """
         keys = jax.random.split(key, len(actions))
         step = self.batched_step or jax.vmap(self.step)
         return step(keys, states, actions)
 
     def random_actions(self, key: jax.Array, num: int) -> jax.Array:
-        """Draws actions as an untrained agent does.
-
-        Args:
-            key: A PRNG key.
-            num: How many.
+        """Draw actions as an untrained agent does.
 
         Returns:
             Uniform int32 ``[num]``, or standard normal float32 ``[num, num_actions]``.
@@ -140,25 +129,22 @@ class Environment:
 
 
 def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environment:
-    """Wraps an object with gymnax's methods as an `Environment`.
+    """Wrap an object with gymnax's methods as an `Environment`.
 
     Args:
-        env: Has ``reset(key, params)`` and ``step(key, state, action, params)``, the
-            latter returning ``(obs, state, reward, done, info)`` or
-            ``(obs, state, reward, terminated, truncated, info)`` and resetting itself
-            at the end of an episode.
-        params: Environment parameters; ``env.default_params`` if not given.
-        name: Name of the result; ``env.name`` or the class's name if not given.
-
-    Returns:
-        The environment, with its episodes' returns and lengths accounted for.
+        env: Has ``reset(key, params)`` and ``step(key, state, action, params)``. The
+            latter returns ``(obs, state, reward, done, info)`` or
+            ``(obs, state, reward, terminated, truncated, info)`` and resets itself at
+            the end of an episode.
+        params: Environment parameters; by default ``env.default_params``.
+        name: Name of the result; by default ``env.name`` or the class's name.
 
     Raises:
-        TypeError: If a method is missing; if ``step`` returns neither five nor six
-            values, or a reward or a done that is no scalar; if the observation is not
-            a single array; if observation or state change their structure, shape or
-            dtype from ``reset`` to ``step``; or if actions are neither discrete nor
-            one bounded vector. `check` looks at the values as well.
+        TypeError: A method is missing; ``step`` returns neither five nor six values, or
+            a reward or done that is not a scalar; the observation is not a single
+            array; observation or state change structure, shape or dtype from ``reset``
+            to ``step``; or actions are neither discrete nor one bounded vector.
+            `check` also looks at values.
 
     Example:
         >>> import gymnax
@@ -208,57 +194,59 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
 
 
 def start_account(inner: Any) -> EpisodeState:
-    """Opens the account of an environment that has just been started.
-
-    Args:
-        inner: The wrapped environment's state.
-
-    Returns:
-        The state with all returns and lengths 0.
-    """
+    """Return the state of an environment that has just started, with zero returns."""
     none, zero = jnp.int32(0), jnp.float32(0)
     return EpisodeState(inner, zero, none, zero, none)
 
 
-def resets_of(
+def sharing_draws(
+    name: str,
     draw: Callable[[jax.Array], Any],
-    begin: Callable[[jax.Array, Any], tuple[jax.Array, EpisodeState]],
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Makes the resets of an environment in which an agent has a draw of its own.
+    begin: Callable[[jax.Array, Any], tuple[jax.Array, Any]],
+    step: Callable[[jax.Array, Any, Any], tuple[jax.Array, Any, jax.Array, jax.Array]],
+    **fields: Any,
+) -> Environment:
+    """Build an environment whose batch shares one draw per agent, such as a level.
 
     Args:
-        draw: ``key -> drawn``, what the members of an agent's batch share.
-        begin: ``(key, drawn) -> (observation, state)``.
-
-    Returns:
-        ``reset`` and ``batched_reset`` of an `Environment`.
+        name: Name of the result.
+        draw: ``key -> drawn``; ``reset_many`` calls it once.
+        begin: ``(key, drawn) -> (observation, inner state)``.
+        step: ``(key, inner state, action) -> (observation, inner state, reward,
+            done)``; starts the next episode itself.
+        **fields: Other fields of `Environment`.
     """
+
+    def start(key: jax.Array, drawn: Any) -> tuple[jax.Array, EpisodeState]:
+        observation, inner = begin(key, drawn)
+        return observation, start_account(inner)
 
     def reset(key: jax.Array) -> tuple[jax.Array, EpisodeState]:
         draw_key, key = jax.random.split(key)
-        return begin(key, draw(draw_key))
+        return start(key, draw(draw_key))
 
     def batched_reset(key: jax.Array, num: int) -> tuple[jax.Array, EpisodeState]:
         draw_key, key = jax.random.split(key)
         keys = jax.random.split(key, num)
-        return jax.vmap(begin, (0, None))(keys, draw(draw_key))
+        return jax.vmap(start, (0, None))(keys, draw(draw_key))
 
-    return reset, batched_reset
+    def accounted(key: jax.Array, state: EpisodeState, action: Any) -> Step:
+        observation, inner, reward, done = step(key, state.env, action)
+        return Step(observation, account(state, inner, reward, done), reward, done)
+
+    return Environment(name, reset, accounted, batched_reset=batched_reset, **fields)
 
 
 def account(
     state: EpisodeState, inner: Any, reward: jax.Array, done: jax.Array
 ) -> EpisodeState:
-    """Adds one step to the running episode and closes it where it ended.
+    """Add one step to the running episode, and close the episode where it ended.
 
     Args:
         state: Before the step; scalars, or a batch of them.
         inner: The wrapped environment's state after the step.
         reward: float32.
         done: bool.
-
-    Returns:
-        The state after the step.
     """
     total = state.episode_return + reward
     length = state.episode_length + 1

@@ -1,27 +1,24 @@
-"""Delayed chains: one action matters, and what it was worth is told at the end.
+"""Delayed chains: the first action decides the reward that comes at the end.
 
 References:
     Oh et al., "Discovering Reinforcement Learning Algorithms", 2020, appendix A.3.
 """
 
 import dataclasses
-import difflib
 import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.envs.adapter import (
-    Environment,
-    EpisodeState,
-    Step,
-    account,
-    resets_of,
-    start_account,
-)
+from learned_opt_rl.checks import suggest
+from learned_opt_rl.envs.adapter import Environment, sharing_draws
 
-_NOISE_BITS = 20
+OPTIMAL_RETURN = 1.0
+"""Expected undiscounted return of the best agent: noise is 0 on average, and the first
+action decides the rest."""
+
+_NOISE_BITS = 20  # Oh et al. 2020, appendix A.3.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,16 +26,16 @@ class Mode:
     """A family of chains; the length is drawn once per agent, uniformly.
 
     Attributes:
-        name: What results are filed under.
+        name: The name in result rows.
         min_length: Steps of the shortest episode.
         max_length: Steps of the longest.
         noisy: Whether every reward but the last is +1 or -1 by chance, instead of 0.
-        distractor: Whether the observation is two bits that tell and 20 that do not,
+        distractor: Whether the observation is two informative and 20 random bits,
             instead of one-hot over all states.
-        lifetime: Updates of an agent that meta-learning gives it.
+        lifetime: Updates of an agent in meta-training.
 
     Raises:
-        ValueError: If ``min_length`` is below 2 or above ``max_length``.
+        ValueError: ``min_length`` is below 2 or above ``max_length``.
 
     Example:
         >>> Mode("mine", 3, 4).observation_shape
@@ -53,7 +50,6 @@ class Mode:
     lifetime: int = 781
 
     def __post_init__(self) -> None:
-        """Checks the values."""
         if not 2 <= self.min_length <= self.max_length:
             raise ValueError(
                 f"min_length={self.min_length} must be at least 2, and no more than "
@@ -98,53 +94,22 @@ class State(NamedTuple):
 
 
 def get_mode(name: str) -> Mode:
-    """Looks a mode up.
-
-    Args:
-        name: One of `NAMES`.
-
-    Returns:
-        The mode.
+    """Return the mode of a name of `NAMES`.
 
     Raises:
-        ValueError: If there is none of that name.
+        ValueError: The name is unknown.
 
     Example:
         >>> get_mode("short_noisy").noisy
         True
     """
     if name not in _MODES:
-        near = difflib.get_close_matches(str(name), NAMES, 3, 0.4) or NAMES
-        raise ValueError(f"name={name!r} is unknown; nearest: {', '.join(near)}")
+        raise ValueError(f"name={name!r} is unknown; {suggest(name, NAMES)}")
     return _MODES[name]
 
 
-def optimal_return(mode: Mode) -> float:
-    """Gives what the best agent gets per episode in expectation, undiscounted.
-
-    Args:
-        mode: Any mode; noise is 0 on average, and the rest is the first action.
-
-    Returns:
-        1.0.
-
-    Example:
-        >>> optimal_return(get_mode("long"))
-        1.0
-    """
-    del mode
-    return 1.0
-
-
 def sample_length(key: jax.Array, mode: Mode) -> jax.Array:
-    """Draws the length of an agent's chain.
-
-    Args:
-        key: A PRNG key.
-        mode: Gives the least and the greatest.
-
-    Returns:
-        int32 scalar.
+    """Draw the length of an agent's chain, int32 scalar.
 
     Example:
         >>> import jax
@@ -155,22 +120,20 @@ def sample_length(key: jax.Array, mode: Mode) -> jax.Array:
 
 
 def observe(key: jax.Array, state: State, mode: Mode) -> jax.Array:
-    """Shows a state.
+    """Return the observation of a state, float32 ``mode.observation_shape``.
 
     Args:
-        key: A PRNG key, for the bits that tell nothing.
+        key: A PRNG key, for the random bits.
         state: The state.
         mode: Its mode. Without distractor, states are numbered: two at the beginning,
-            by the good action, then four at each time, by that and what was chosen.
-
-    Returns:
-        float32, of shape ``mode.observation_shape``; there is no entry for the time.
+            by the good action, then four at each time, by the good and the chosen
+            action. The time itself is not observed.
     """
-    told = jnp.stack([state.first_is_good, state.chose_well])
+    informative = jnp.stack([state.first_is_good, state.chose_well])
     if mode.distractor:
-        bits = jnp.append(told, jax.random.bernoulli(key, shape=(_NOISE_BITS,)))
+        bits = jnp.append(informative, jax.random.bernoulli(key, shape=(_NOISE_BITS,)))
         return bits.astype(jnp.float32)
-    good, well = told.astype(jnp.int32)
+    good, well = informative.astype(jnp.int32)
     later = 2 + 4 * (state.time - 1) + 2 * good + well
     index = jnp.where(state.time == 0, good, later)
     return jax.nn.one_hot(index, mode.observation_shape[0])
@@ -179,12 +142,12 @@ def observe(key: jax.Array, state: State, mode: Mode) -> jax.Array:
 def transition(
     key: jax.Array, state: State, action: jax.Array, mode: Mode
 ) -> tuple[State, jax.Array, jax.Array]:
-    """Takes one step, without starting anew at the end of an episode.
+    """Take one step, without a reset at the end of an episode.
 
     Args:
         key: A PRNG key, for noisy rewards.
         state: Before the step.
-        action: int32 scalar, 0 or 1; of no effect after the first step.
+        action: int32 scalar, 0 or 1; has no effect after the first step.
         mode: The mode.
 
     Returns:
@@ -203,23 +166,20 @@ def transition(
 def environment(
     mode: str | Mode, *, length: jax.Array | int | None = None
 ) -> Environment:
-    """Makes an environment of chains.
+    """Build an environment of chains.
 
-    An agent's environments share a length: ``reset_many`` draws one by its key. It is
-    in the state, ``state.env.length``.
+    An agent's environments share a length, which ``reset_many`` draws from its key. The
+    state has it as ``state.env.length``.
 
     Args:
         mode: A name of `NAMES`, or a mode of your own.
-        length: Always this length, instead of a drawn one; may be traced.
-
-    Returns:
-        The environment.
+        length: Use this length instead of a drawn one; may be traced.
 
     Raises:
-        ValueError: If the name is unknown, or the length not of the mode.
+        ValueError: The name is unknown, or the length does not fit the mode.
 
     References:
-        Oh et al. 2020, appendix A.3. How states are numbered is our choice.
+        Oh et al. 2020, appendix A.3. The numbering of states is our choice.
 
     Example:
         >>> env = environment("short", length=5)
@@ -233,7 +193,7 @@ def environment(
             f"{mode.name!r}"
         )
 
-    def choose(key: jax.Array) -> jax.Array:
+    def draw(key: jax.Array) -> jax.Array:
         return sample_length(key, mode) if length is None else jnp.int32(length)
 
     def begin(key: jax.Array, length: jax.Array) -> tuple[jax.Array, State]:
@@ -242,47 +202,22 @@ def environment(
         state = State(length, good, nothing, jnp.int32(0))
         return observe(key, state, mode), state
 
-    def start(key: jax.Array, length: jax.Array) -> tuple[jax.Array, EpisodeState]:
-        observation, state = begin(key, length)
-        return observation, start_account(state)
-
-    reset, batched_reset = resets_of(choose, start)
-
-    def step(key: jax.Array, state: EpisodeState, action: Any) -> Step:
+    def step(key: jax.Array, state: State, action: Any) -> Any:
         key, show_key, begin_key = jax.random.split(key, 3)
-        inner, reward, done = transition(key, state.env, action, mode)
+        inner, reward, done = transition(key, state, action, mode)
         after = observe(show_key, inner, mode), inner
-        first = begin(begin_key, state.env.length)
-        pick = functools.partial(jnp.where, done)
-        observation, inner = jax.tree.map(pick, first, after)
-        return Step(observation, account(state, inner, reward, done), reward, done)
+        first = begin(begin_key, state.length)
+        observation, inner = jax.tree.map(
+            functools.partial(jnp.where, done), first, after
+        )
+        return observation, inner, reward, done
 
-    return Environment(
+    return sharing_draws(
         f"chain/{mode.name}",
-        reset,
+        draw,
+        begin,
         step,
-        mode.observation_shape,
-        2,
-        batched_reset=batched_reset,
-        optimal_return=optimal_return(mode),
+        observation_shape=mode.observation_shape,
+        num_actions=2,
+        optimal_return=OPTIMAL_RETURN,
     )
-
-
-@functools.lru_cache
-def make(name: str) -> Environment:
-    """Builds the environment of a mode; the same name gives the same object.
-
-    Args:
-        name: One of `NAMES`.
-
-    Returns:
-        The environment.
-
-    Raises:
-        ValueError: If the name is unknown.
-
-    Example:
-        >>> make("distractor").observation_shape
-        (22,)
-    """
-    return environment(name)

@@ -1,14 +1,13 @@
-"""Every environment by its name, whichever package it comes from.
+"""Environments by name, from any package.
 
-Another package adds its own with an entry point in its ``pyproject.toml``; the value is
-a function without arguments that gives an `Environment` or what `adapt` accepts::
+Another package adds environments with entry points in its ``pyproject.toml``. The value
+is a function without arguments that returns an `Environment` or an object for `adapt`::
 
     [project.entry-points."learned_opt_rl.environments"]
     "mycompany/Warehouse" = "mycompany.envs:make_warehouse"
 """
 
 import dataclasses
-import difflib
 import functools
 import importlib
 import importlib.metadata
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 
+from learned_opt_rl.checks import suggest
 from learned_opt_rl.envs import _brax, _craftax, _gymnax
 from learned_opt_rl.envs.adapter import Environment, adapt
 from learned_opt_rl.families import entry_points
@@ -25,7 +25,7 @@ ENVIRONMENTS_GROUP = "learned_opt_rl.environments"
 
 
 class _Source(NamedTuple):
-    """Environments whose names are the same up to the first slash."""
+    """Environments of one package or of one family of ours."""
 
     names: tuple[str, ...]
     make: Callable[[str], Environment]
@@ -33,28 +33,25 @@ class _Source(NamedTuple):
 
 @functools.cache
 def make(name: str) -> Environment:
-    """Builds an environment by name.
+    """Build an environment by name, with its default parameters.
 
-    The same name gives the same object, so that a jitted function which closes over
-    it is not compiled again, and the object's ``name`` is the one asked for.
+    The same name returns the same object, so that a jitted function which closes over
+    it is not compiled again. The object's ``name`` is the requested one.
 
     Args:
-        name: One of `names`. gymnax: its own, as ``"Breakout-MinAtar"``, and
-            ``"DeepSea-bsuite/10"`` with a size of 4 to 50. brax: ``"ant"``, which is
-            ``"ant/positional"``, or another backend. Craftax:
-            ``"Craftax-Classic-Symbolic-v1"``. Ours: ``"gridworld/all_shortlife"``,
-            ``"chain/short"``. Or what another package declares as an entry point of
-            the group ``learned_opt_rl.environments``, or what you have registered with
+        name: One of `names`: gymnax's names such as ``"Breakout-MinAtar"``, and
+            ``"DeepSea-bsuite/10"`` with a size of 4 to 50; brax's ``"ant"``, which is
+            ``"ant/positional"``, or another backend; Craftax's
+            ``"Craftax-Classic-Symbolic-v1"``; our ``"gridworld/all_shortlife"`` and
+            ``"chain/short"``; entry points of other packages in the group
+            ``learned_opt_rl.environments``. Or a name that you registered with
             ``gymnax.register``.
 
-    Returns:
-        The environment with its default parameters.
-
     Raises:
-        MissingExtraError: If the package it comes from is not installed.
-        ValueError: If there is none of that name, size or backend, or another package
-            fails to build its own.
-        TypeError: If what another package builds is no environment `adapt` accepts.
+        MissingExtraError: The environment's package is not installed.
+        ValueError: The name, size or backend is unknown, or another package fails to
+            build its environment.
+        TypeError: Another package builds an object that `adapt` does not accept.
 
     References:
         Lange, "gymnax: A JAX-based Reinforcement Learning Environment Library", 2022.
@@ -69,16 +66,15 @@ def make(name: str) -> Environment:
         >>> make("DeepSea-bsuite/10").optimal_return
         0.99
     """
-    # It is kept: made inside of a jitted function, it must not hold that one's tracers.
+    # The result is cached, so it must not hold tracers of a function being jitted.
     with jax.ensure_compile_time_eval():
         return _find(name)
 
 
 def names() -> tuple[str, ...]:
-    """Lists what `make` accepts, without importing what the environments need.
+    """List the names that `make` accepts, without importing the packages behind them.
 
-    Returns:
-        Names, those of other packages last. Not all need be installed.
+    Names of other packages come last. Some packages may not be installed.
 
     Example:
         >>> [name for name in names() if name.startswith("ant")]
@@ -104,29 +100,8 @@ def episode_length(name: str) -> int | None:
     return _gymnax.deep_sea_size(name, size)  # The diver sinks one row each step.
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
-    """Words for an error: the known names most like a wrong one.
-
-    Args:
-        name: The wrong one.
-        known: The right ones.
-
-    Returns:
-        As ``"nearest: 'ant', 'chain/long'"``, or that there is none.
-
-    Example:
-        >>> nearest("breakout", ["Breakout-MinAtar", "ant"])
-        "nearest: 'Breakout-MinAtar'"
-    """
-    folded = {candidate.casefold(): candidate for candidate in known}
-    near = difflib.get_close_matches(str(name).casefold(), folded, 3, 0.4)
-    if not near:
-        return "no name is like it"
-    return f"nearest: {', '.join(repr(folded[candidate]) for candidate in near)}"
-
-
 def _find(name: str) -> Environment:
-    """Asks the sources in turn: who lists the name, then whose family it is of."""
+    """Ask each source: first for the exact name, then for its family."""
     sources = tuple(_sources())
     for source in sources:
         if name in source.names:
@@ -136,7 +111,7 @@ def _find(name: str) -> Environment:
         return _from_packages(name, offers)
     head = str(name).partition("/")[0]
     for source in sources:
-        # It may know more than it lists, and else says best what is wrong.
+        # The source may accept more than it lists, and has the best error message.
         if any(head == known.partition("/")[0] for known in source.names):
             return source.make(name)
     if _gymnax.is_registered(name):
@@ -150,21 +125,21 @@ def _sources() -> Iterable[_Source]:
 
 
 def _our_own(family: str) -> _Source:
-    """A module of ours, which knows its environments without their first part."""
+    """The environments of one of our modules, which omits the family in names."""
     module = importlib.import_module(f"learned_opt_rl.envs.{family}")
     names = tuple(f"{family}/{short}" for short in module.NAMES)
 
     def make(name: str) -> Environment:
         if name not in names:
             raise _unknown(name)
-        return module.make(name.partition("/")[2])
+        return module.environment(name.partition("/")[2])
 
     return _Source(names, make)
 
 
 def _unknown(name: object) -> ValueError:
     return ValueError(
-        f"name={name!r} is no environment; {nearest(name, names())} "
+        f"name={name!r} is not an environment; {suggest(name, names())} "
         "(learned_opt_rl.envs.names() lists all)"
     )
 
@@ -172,7 +147,7 @@ def _unknown(name: object) -> ValueError:
 def _from_packages(
     name: str, offers: list[importlib.metadata.EntryPoint]
 ) -> Environment:
-    """Builds what another package offers under a name; only one may."""
+    """Build an environment of another package; only one package may offer a name."""
     packages = [entry.dist.name if entry.dist else entry.value for entry in offers]
     if len(offers) > 1:
         raise ValueError(

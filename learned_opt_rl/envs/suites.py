@@ -1,7 +1,8 @@
-"""Environments that results are reported on together."""
+"""Suites: environments that results are reported on together."""
 
+from learned_opt_rl.checks import suggest
 from learned_opt_rl.envs import _brax
-from learned_opt_rl.envs.registry import names, nearest
+from learned_opt_rl.envs.registry import names
 
 _MINATAR = (
     "Asterix-MinAtar",
@@ -53,25 +54,22 @@ _MEMBERS: dict[str, tuple[str, ...]] = {
 SUITES = tuple(_MEMBERS)
 """The names of the suites.
 
-``minatar``: the four games of the published results; ``minatar5`` adds Seaquest, which
-is slow. ``brax``: with the positional backend. ``gridworld``: the distribution that
-GROOVE trains on, and the levels made by hand that it is tested on. ``lpg``: the fifteen
+``minatar`` has the four games of the published results; ``minatar5`` adds Seaquest,
+which is slow. ``brax`` uses the positional backend. ``gridworld`` has GROOVE's training
+distribution and the handmade levels that GROOVE is tested on. ``lpg`` has the fifteen
 training environments of Oh et al. 2020, table 3: five tabular grid worlds, five with
 random objects, five delayed chains; `agents.lpg_arms` has their learning rates.
 """
 
 
 def suite(name: str) -> tuple[str, ...]:
-    """Looks up the environments of a suite.
+    """Return the names of a suite's environments, for `make`.
 
     Args:
-        name: One of `SUITES`. A single environment is not a suite: give it to `make`.
-
-    Returns:
-        Names for `make`.
+        name: One of `SUITES`. A single environment is not a suite.
 
     Raises:
-        ValueError: If there is no such suite.
+        ValueError: The suite is unknown.
 
     References:
         Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024
@@ -85,12 +83,8 @@ def suite(name: str) -> tuple[str, ...]:
         ('ant', 'humanoid', 'hopper', 'walker2d')
     """
     if name not in SUITES:
-        hint = (
-            "it is an environment of its own"
-            if name in names()
-            else nearest(name, SUITES)
-        )
-        raise ValueError(
-            f"suite={name!r} is no suite; {hint}; there are {', '.join(SUITES)}"
-        )
+        hint = suggest(name, SUITES)
+        if name in names():
+            hint = f"it is an environment. Suites: {', '.join(SUITES)}"
+        raise ValueError(f"suite={name!r} is not a suite; {hint}")
     return _MEMBERS[name]

@@ -137,8 +137,8 @@ def test_a_lifetime_is_in_updates_of_the_configuration():
 def test_modes_without_a_lifetime():
     for name, near in [("gridworld/densee", "dense"), ("chain/shor", "short")]:
         mode = name.partition("/")[2]
-        match = f"'{name}' has no lifetime: name='{mode}' is unknown; nearest: {near}"
-        with pytest.raises(ValueError, match=f"{match}.*; give total_timesteps"):
+        match = f"'{name}' has no lifetime: name='{mode}' is unknown; did you mean "
+        with pytest.raises(ValueError, match=f"{match}'{near}.*; give total_timesteps"):
             preset(name, agent="lpg")
     assert preset("gridworld/mine", 12_800, "lpg").num_updates == 10
 

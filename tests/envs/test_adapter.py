@@ -125,14 +125,14 @@ class Rebuilt(Clock):
         (OneValue(), "returns 2 value"),
         (ResetsToThree(), "must return"),
         (Dictionary(), "observes a dict, not one array"),
-        (Continuous(), "has actions of type object; supported are"),
+        (Continuous(), "has actions of type object; only discrete"),
         (object(), "a object without reset, step, action_space; adapt"),
-        (WholeReward(), r"'WholeReward' gives a reward of shape \(1,\).*a scalar"),
-        (DonePerPlayer(), r"gives a done of shape \(2,\); it must be a scalar"),
+        (WholeReward(), r"'WholeReward' returns a reward of shape \(1,\).*a scalar"),
+        (DonePerPlayer(), r"returns a done of shape \(2,\); it must be a scalar"),
         (Growing(), r"the observation as float32\(2,\), its reset as float32\(1,\)"),
         (Pixels(), r"the observation as float32\(1,\), its reset as uint8\(1,\)"),
         (Clock(), r"the state\.time as int32\(\), its reset as float32\(\)"),
-        (Rebuilt(), "the state another structure"),
+        (Rebuilt(), "the state with structure"),
     ],
 )
 def test_unusable_environments_are_refused(env, message):

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from learned_opt_rl import envs
 from learned_opt_rl.agents import LPGConfig, lpg
 from learned_opt_rl.envs import chain
 from tests.rules import lpg_cases
@@ -20,7 +21,7 @@ KEY = jax.random.key(0)
 @functools.partial(jax.jit, static_argnames=("name", "steps"))
 def play(keys, name, steps):
     """Agents that play at random, each with three workers; first states, steps."""
-    env = chain.make(name)
+    env = chain.environment(name)
 
     def agent(key):
         def step(state, key):
@@ -113,10 +114,10 @@ def test_modes(name):
     mode = chain.get_mode(name)
     assert (mode.min_length, mode.max_length) == (5, 50 if "long" in name else 30)
     assert (mode.noisy, mode.distractor) == ("noisy" in name, name == "distractor")
-    assert chain.optimal_return(mode) == 1.0
-    env = chain.make(name)
+    env = envs.make(f"chain/{name}")
+    assert env.optimal_return == 1.0
     assert (env.name, env.num_actions) == (f"chain/{name}", 2)
-    assert env is chain.make(name)
+    assert env is envs.make(f"chain/{name}")
 
 
 def test_an_agent_learns_by_a_rule():
@@ -129,8 +130,8 @@ def test_an_agent_learns_by_a_rule():
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="name='shrt' is unknown; nearest: short"):
-        chain.make("shrt")
+    with pytest.raises(ValueError, match="'shrt' is unknown; did you mean 'short'"):
+        chain.environment("shrt")
     with pytest.raises(ValueError, match="length=31 must be 5 to 30 in mode 'short'"):
         chain.environment("short", length=31)
     with pytest.raises(ValueError, match="min_length=1 must be at least 2"):

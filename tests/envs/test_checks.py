@@ -44,10 +44,13 @@ def test_good_environments_pass(probe):
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        (Late(), "'Late' gave a reward of nan at step 3 of random play"),
-        (Infinite(), "'Infinite' gave a reward of inf at step 3"),
-        (Blind(), "'Blind' gave an observation with NaN .* at step 4"),
-        (BornBlind(), "reset of environment 'BornBlind' gave an observation with NaN"),
+        (Late(), "'Late' returned a reward of nan at step 3 of random play"),
+        (Infinite(), "'Infinite' returned a reward of inf at step 3"),
+        (Blind(), "'Blind' returned an observation with NaN .* at step 4"),
+        (
+            BornBlind(),
+            "reset .* 'BornBlind' returned an observation with NaN",
+        ),
     ],
 )
 def test_values_are_looked_at_and_the_step_is_told(env, message):
@@ -80,7 +83,10 @@ def step_with(field, change):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"observation_shape": lambda env: (2,)}, r"\(4, 1\); by its .* be \(4, 2\)"),
+        (
+            {"observation_shape": lambda env: (2,)},
+            r"\(4, 1\); its observation_shape requires \(4, 2\)",
+        ),
         ({"step": step_with("reward", lambda x: x[None])}, r"reward of shape \(4, 1\)"),
         ({"step": step_with("reward", jnp.int32)}, "reward of dtype int32"),
         ({"step": step_with("done", jnp.float32)}, "done of dtype float32; .* bool"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from learned_opt_rl import envs
-from learned_opt_rl.envs._shared_resets import with_shared_resets
+from learned_opt_rl.envs._craftax import with_shared_resets
 from tests import probe_envs
 
 

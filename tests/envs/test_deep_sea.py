@@ -28,6 +28,7 @@ def test_going_right_earns_the_optimal_return_in_one_episode_of_the_size(size):
     end = taken[size - 1].state
     assert float(end.last_return) == pytest.approx(env.optimal_return)
     assert (int(end.last_length), int(end.episode_length)) == (size, 0)
+    assert envs.episode_length(env.name) == size
 
 
 def test_greed_earns_nothing():
@@ -43,5 +44,5 @@ def test_actions_mean_different_things_in_different_cells():
 
 @pytest.mark.parametrize("size", ["3", "51", "ten", "", "-4", "4.0"])
 def test_sizes_that_are_not(size):
-    with pytest.raises(ValueError, match="size must be 4 to 50, as in"):
+    with pytest.raises(ValueError, match="size must be 4 to 50, for example"):
         envs.make(f"DeepSea-bsuite/{size}")

@@ -30,7 +30,7 @@ def test_the_papers_configurations_where_groove_simplifies():
 
 def test_unknown_names_get_the_nearest_ones():
     with pytest.raises(ValueError, match="name='all_shortlif'.*all_shortlife"):
-        gridworld.make("all_shortlif")
+        gridworld.environment("all_shortlif")
     with pytest.raises(ValueError, match="actions='six'.*five, nine"):
         gridworld.environment("all", actions="six")  # pyright: ignore
 
@@ -63,7 +63,7 @@ def test_unknown_names_get_the_nearest_ones():
         ),
         (
             lambda: mode_of(distribution(3, 3, [OBJECT]), observation="words"),
-            "observation='words' is unknown; nearest: tabular, flat, image",
+            "observation='words' is unknown; choose one of tabular, flat, image",
         ),
         (
             lambda: mode_of(distribution(3, 3, [OBJECT]), lifetime=0),
@@ -86,7 +86,7 @@ def test_impossible_modes_are_refused(build, message):
         ({"rewards": jnp.zeros(2)}, "level.rewards has shape (2,)"),
         ({"height": 4}, "level is 4 by 3, larger than the frame of mode 'mine', 3 by"),
         ({"num_objects": 2}, "level.num_objects=2 must be 1 to 1"),
-        ({"auto_collect": False}, "level.auto_collect=False does not go with"),
+        ({"auto_collect": False}, "level.auto_collect=False does not fit"),
     ],
 )
 def test_levels_that_do_not_fit_are_refused(changes, message):
@@ -101,6 +101,6 @@ def test_levels_that_do_not_fit_are_refused(changes, message):
 def test_every_name_makes_an_environment():
     assert len(set(gridworld.NAMES)) == 41
     for name in gridworld.NAMES:
-        assert gridworld.make(name).name == f"gridworld/{name}"
-    observation, _ = jax.eval_shape(gridworld.make("all").reset, KEY)
+        assert gridworld.environment(name).name == f"gridworld/{name}"
+    observation, _ = jax.eval_shape(gridworld.environment("all").reset, KEY)
     assert observation.shape == (3201,)

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from learned_opt_rl import envs
 from learned_opt_rl.agents import PPOConfig, ppo
 from learned_opt_rl.envs import gridworld
 from tests import oracle_gridworld
@@ -133,7 +134,7 @@ def test_episodes_end_by_an_object_or_by_their_length():
 
 
 def test_an_agent_s_environments_share_a_level_and_agents_do_not():
-    env = gridworld.make("small")
+    env = gridworld.environment("small")
     config = PPOConfig(144, num_envs=3, num_steps=16, minibatches=1, hidden=(4,))
     start, iterate = ppo.make_loop(config, env, optax.adam(1e-2))
     start = jax.jit(jax.vmap(start))(jax.random.split(KEY, 4))
@@ -166,11 +167,11 @@ def test_environments_can_be_vmapped_over_levels():
 
 
 def test_names_sizes_and_details():
-    env = gridworld.make("rand_dense")
-    assert env is gridworld.make("rand_dense")
+    env = envs.make("gridworld/rand_dense")
+    assert env is envs.make("gridworld/rand_dense")
     assert (env.name, env.num_actions) == ("gridworld/rand_dense", 5)
     assert env.observation_shape == (121 * 4 + 1,)
     assert dict(env.details) == {"actions": "five", "observation": "flat"}
     assert gridworld.environment("dense", actions="nine").num_actions == 9
-    env = gridworld.make("paper_rand_small")
+    env = gridworld.environment("paper_rand_small")
     assert (env.observation_shape, env.num_actions) == ((5, 7, 3), 18)

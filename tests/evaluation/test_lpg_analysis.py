@@ -237,7 +237,7 @@ def test_the_command_writes_rows_records_and_pictures(tmp_path, capsys):
         ("x --random-weights 1", "either RULE or --random-weights"),
         ("no-such-rule", "no-such-rule"),
         ("minatar", "is of algorithm 'open'"),
-        ("--random-weights 1 --mode dens", "'dens' is unknown; nearest: dense"),
+        ("--random-weights 1 --mode dens", "'dens' is unknown; did you mean 'dense'"),
         ("--random-weights 1 --mode rand_dense", "'rand_dense' shows its states as"),
         ("--random-weights 1 --grids 5 --held-out 5", "held_out=5 of grids=5"),
         ("--random-weights 1 --grids 5 --held-out 0", "held_out=0 of grids=5"),

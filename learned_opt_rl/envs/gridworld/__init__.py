@@ -1,6 +1,6 @@
-"""Grid worlds: distributions of levels, their rules, and their optimal returns.
+"""Grid worlds: distributions of levels, their dynamics, and their optimal returns.
 
-`environment` makes one for an agent, by a name of `NAMES`; the modes are in
+`environment` builds one for an agent, from a name of `NAMES`. The modes are in
 ``modes.json``.
 
 References:
@@ -16,7 +16,6 @@ from learned_opt_rl.envs.gridworld.dynamics import observe as observe
 from learned_opt_rl.envs.gridworld.dynamics import step as step
 from learned_opt_rl.envs.gridworld.dynamics import transition as transition
 from learned_opt_rl.envs.gridworld.environment import environment as environment
-from learned_opt_rl.envs.gridworld.environment import make as make
 from learned_opt_rl.envs.gridworld.levels import Level as Level
 from learned_opt_rl.envs.gridworld.levels import sample_level as sample_level
 from learned_opt_rl.envs.gridworld.levels import sample_lifetime as sample_lifetime
@@ -28,5 +27,6 @@ from learned_opt_rl.envs.gridworld.modes import Mode as Mode
 from learned_opt_rl.envs.gridworld.modes import ObjectType as ObjectType
 from learned_opt_rl.envs.gridworld.modes import Observation as Observation
 from learned_opt_rl.envs.gridworld.modes import get_mode as get_mode
+from learned_opt_rl.envs.gridworld.optimal import action_values as action_values
 from learned_opt_rl.envs.gridworld.optimal import optimal_return as optimal_return
 from learned_opt_rl.envs.gridworld.optimal import value_table as value_table

@@ -1,4 +1,4 @@
-"""The rules of grid worlds: moving, collecting, showing."""
+"""The dynamics of grid worlds: moving, collecting, observing."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 from learned_opt_rl.envs.gridworld.levels import Level, draw_cells
 from learned_opt_rl.envs.gridworld.modes import Mode
 
-# Up, down, left, right, stay, and the diagonals: the five come first.
+# Up, down, left, right, stay, then the diagonals: GROOVE's five come first.
 _ROWS = np.array([-1, 1, 0, 0, 0, -1, -1, 1, 1], np.int32)
 _COLUMNS = np.array([0, 0, -1, 1, 0, -1, 1, -1, 1], np.int32)
 _NOWHERE = -1
@@ -19,10 +19,10 @@ class State(NamedTuple):
     """A state of a grid world.
 
     Attributes:
-        level: What is played, for all episodes.
+        level: The level of all episodes.
         position: int32 scalar, the agent's cell.
         cells: int32 ``[num_slots]``, the objects' cells.
-        present: bool ``[num_slots]``, whether each of them is there.
+        present: bool ``[num_slots]``, whether each object is present.
         time: int32 scalar, steps since the episode began.
     """
 
@@ -36,19 +36,10 @@ class State(NamedTuple):
 def effect(
     level: Level, position: jax.Array, action: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Where an action leads, and where it collects.
+    """Return an action's next cell, and the cell that it collects from, or -1.
 
-    Whoever would leave the grid or enter a wall stays. Diagonal moves need only their
-    own cell to be free.
-
-    Args:
-        level: The level.
-        position: int32 scalar, the agent's cell.
-        action: int32 scalar.
-
-    Returns:
-        Two int32 scalars: the agent's next cell, and the cell from which objects are
-        collected, -1 for none.
+    An agent that would leave the grid or enter a wall stays. A diagonal move needs only
+    its target cell to be free. All arguments and results are int32 scalars.
     """
     direction = action % 9
     row = position // level.width + jnp.asarray(_ROWS)[direction]
@@ -67,15 +58,9 @@ def effect(
 
 
 def begin(key: jax.Array, level: Level, mode: Mode) -> State:
-    """Starts an episode: the agent at the start, every object there.
+    """Return the first state of an episode: every object is present.
 
-    Args:
-        key: A PRNG key; used with random placement only.
-        level: The level.
-        mode: Its mode.
-
-    Returns:
-        The first state.
+    Only random placement uses the key.
     """
     used = jnp.arange(mode.num_slots) < level.num_objects
     cells = level.cells
@@ -89,10 +74,10 @@ def begin(key: jax.Array, level: Level, mode: Mode) -> State:
 def transition(
     key: jax.Array, state: State, action: jax.Array, mode: Mode
 ) -> tuple[State, jax.Array, jax.Array]:
-    """Takes one step, without starting anew at the end of an episode.
+    """Take one step, without a reset at the end of an episode.
 
-    What was there before the step is collected; then the absent may appear, but not
-    what was collected just now.
+    The agent collects objects that were present before the step. Then absent objects
+    may respawn, but not those collected in this step.
 
     Args:
         key: A PRNG key.
@@ -105,8 +90,8 @@ def transition(
         over (bool scalar), by an object or by its length.
 
     References:
-        Jackson et al. 2023 (GROOVE), ``environments/gridworld``; with random placement
-        it confuses walls with cell numbers, and objects can appear on walls.
+        Jackson et al. 2023 (GROOVE), ``environments/gridworld``. With random placement
+        GROOVE confuses walls with cell numbers, so its objects can appear on walls.
     """
     level, slots = state.level, mode.num_slots
     chance = jax.random.uniform(key, (1 + 2 * slots,))
@@ -129,17 +114,7 @@ def transition(
 def step(
     key: jax.Array, state: State, action: jax.Array, mode: Mode
 ) -> tuple[State, jax.Array, jax.Array]:
-    """Takes one step, and starts the next episode where one is over.
-
-    Args:
-        key: A PRNG key.
-        state: Before the step.
-        action: int32 scalar.
-        mode: The level's mode.
-
-    Returns:
-        As `transition`, with the first state of the next episode at the end of one.
-    """
+    """Take one step as `transition` does, and start the next episode at the end."""
     begin_key, key = jax.random.split(key)
     after, reward, done = transition(key, state, action, mode)
     first = begin(begin_key, state.level, mode)
@@ -147,20 +122,20 @@ def step(
 
 
 def observe(state: State, mode: Mode) -> jax.Array:
-    """Shows a state.
+    """Return the observation of a state.
 
     Args:
         state: The state.
-        mode: Its ``observation`` says how:
+        mode: Its ``observation`` defines the form:
 
             ``"tabular"``: one-hot over cell of the agent and presence of each object,
             ``cell + num_cells * sum(2**i * present[i])``, and then time / 1000.
 
-            ``"flat"``: one-hot over cells of the agent, the cells of present objects,
-            one block per type, and time / 1000.
+            ``"flat"``: one-hot over the cells of the agent, the cells of present
+            objects in one block per type, and time / 1000.
 
-            ``"image"``: the same as a picture ``[height, width, 1 + num_types]``,
-            a smaller level in its upper left corner; without the time.
+            ``"image"``: the same as an image ``[height, width, 1 + num_types]``, with
+            a smaller level in the upper left corner and without the time.
 
     Returns:
         float32, of shape ``mode.observation_shape``.
@@ -177,9 +152,9 @@ def observe(state: State, mode: Mode) -> jax.Array:
 
 
 def _layers(state: State, mode: Mode) -> jax.Array:
-    """``[1 + num_types, num_cells]``: where the agent is, and objects of each type."""
+    """``[1 + num_types, num_cells]``: the agent's cell, and objects of each type."""
     cells = jnp.append(state.position, state.cells)
-    if mode.observation == "image":  # as the frame numbers them, not the level
+    if mode.observation == "image":  # Number cells by the frame, not the level.
         width = state.level.width
         cells = cells // width * mode.width + cells % width
     shown = jax.nn.one_hot(cells, mode.num_cells)
@@ -192,7 +167,7 @@ def _layers(state: State, mode: Mode) -> jax.Array:
 def _place(
     uniform: jax.Array, state: State, position: jax.Array, appeared: jax.Array
 ) -> jax.Array:
-    """New cells: not the agent's, not a wall, and no two objects on one."""
+    """New cells: not the agent's, not a wall, and distinct."""
     numbers = jnp.arange(state.level.walls.shape[0])
     taken = jnp.any(
         (numbers[:, None] == state.cells[None]) & state.present[None], axis=1

@@ -1,4 +1,4 @@
-"""Levels of grid worlds, and drawing them."""
+"""Levels of grid worlds, and how to draw them."""
 
 import functools
 import math
@@ -13,10 +13,10 @@ from learned_opt_rl.envs.gridworld.modes import LevelDistribution, Mode
 
 
 class Level(NamedTuple):
-    """One level, in arrays of its mode's frame.
+    """One level, in arrays with the size of its mode's frame.
 
-    Cells are numbered by rows of the level itself, ``row * width + column``, so the
-    cells of a level smaller than the frame come first.
+    Cells are numbered by rows of the level itself, ``row * width + column``. A level
+    smaller than the frame uses the first numbers.
 
     Attributes:
         height: int32 scalar, rows.
@@ -25,13 +25,13 @@ class Level(NamedTuple):
         start: int32 scalar, the cell where episodes begin.
         num_objects: int32 scalar; later slots are unused.
         types: int32 ``[num_slots]``, the type of the object in each slot.
-        cells: int32 ``[num_slots]``, where each object is; of no importance with
-            random placement.
-        rewards: float32 ``[num_slots]``, for collecting it.
-        p_terminate: float32 ``[num_slots]``, probability that this ends the episode.
-        p_respawn: float32 ``[num_slots]``, per step while it is absent.
+        cells: int32 ``[num_slots]``, each object's cell; unused with random placement.
+        rewards: float32 ``[num_slots]``, for collecting the object.
+        p_terminate: float32 ``[num_slots]``, probability that collecting the object
+            ends the episode.
+        p_respawn: float32 ``[num_slots]``, per step while the object is absent.
         max_steps: int32 scalar, length of the longest episode.
-        auto_collect: bool scalar, whether entering a cell collects what is there.
+        auto_collect: bool scalar, whether entering a cell collects its objects.
     """
 
     height: jax.Array
@@ -49,28 +49,21 @@ class Level(NamedTuple):
 
     @property
     def free(self) -> jax.Array:
-        """The cells that are in the level and no walls, bool ``[num_cells]``."""
+        """Cells inside the level that are not walls, bool ``[num_cells]``."""
         inside = jnp.arange(self.walls.shape[-1]) < self.height * self.width
         return inside & ~self.walls
 
 
 @functools.partial(jax.jit, static_argnames="mode")
 def sample_level(key: jax.Array, mode: Mode) -> Level:
-    """Draws a level.
+    """Draw a level; `vmap` over keys for many.
 
-    The start and the objects have cells of their own, none of them walls. Not every
-    free cell need be reachable.
-
-    Args:
-        key: A PRNG key.
-        mode: What to draw from.
-
-    Returns:
-        The level; `vmap` over keys for many.
+    The start and each object have a cell of their own, never a wall. Some free cells
+    may be unreachable.
 
     References:
-        Jackson et al. 2023 (GROOVE), whose mixtures of modes raise an error, and which
-        puts objects on walls if there are too few free cells: there are enough here.
+        Jackson et al. 2023 (GROOVE), which puts objects on walls if there are too few
+        free cells. Here modes guarantee enough free cells.
 
     Example:
         >>> import jax
@@ -115,14 +108,7 @@ def sample_level(key: jax.Array, mode: Mode) -> Level:
 
 
 def sample_lifetime(key: jax.Array, mode: Mode) -> jax.Array:
-    """Draws how many updates an agent lives for.
-
-    Args:
-        key: A PRNG key.
-        mode: Uses ``lifetime``.
-
-    Returns:
-        int32 scalar.
+    """Draw the number of updates in an agent's life, int32 scalar.
 
     Example:
         >>> import jax
@@ -135,13 +121,14 @@ def sample_lifetime(key: jax.Array, mode: Mode) -> jax.Array:
 
 
 def draw_cells(uniform: jax.Array, free: jax.Array, wanted: jax.Array) -> jax.Array:
-    """Draws cells for objects, none twice.
+    """Draw distinct cells for objects.
 
     Args:
         uniform: float32 ``[n]``, random numbers in [0, 1).
-        free: bool ``[num_cells]``, the cells to choose from; as many as are wanted.
-        wanted: bool ``[n]``, which of the draws count; the others take no cell away
-            and are to be ignored.
+        free: bool ``[num_cells]``, the cells to choose from, at least as many as are
+            wanted.
+        wanted: bool ``[n]``, the draws that count. Ignore the others, which take no
+            cell away.
 
     Returns:
         int32 ``[n]``.
@@ -164,16 +151,16 @@ def draw_cells(uniform: jax.Array, free: jax.Array, wanted: jax.Array) -> jax.Ar
 
 
 def check_level(level: Level, mode: Mode) -> None:
-    """Raises unless a level fits a mode's frame and can be played.
+    """Raise unless a level fits a mode's frame and can be played.
 
     Args:
-        level: Traced arrays are checked for their shapes only.
+        level: Only the shapes of traced arrays are checked.
         mode: Gives the sizes.
 
     Raises:
-        ValueError: If a shape is another than the frame's, the grid is larger than
-            it, the start or an object is not on a free cell, or the level collects in
-            another way than the mode's actions do.
+        ValueError: A shape differs from the frame's, the grid is larger than the frame,
+            the start or an object is not on a free cell, or ``auto_collect`` does not
+            fit the mode's actions.
     """
     shapes = {
         "walls": (mode.num_cells,),
@@ -217,13 +204,13 @@ def _check_values(level: Level, mode: Mode) -> None:
                 )
     if mode.actions != "drawn" and level.auto_collect != (mode.actions != "eighteen"):
         raise ValueError(
-            f"level.auto_collect={bool(level.auto_collect)} does not go with "
+            f"level.auto_collect={bool(level.auto_collect)} does not fit "
             f"actions={mode.actions!r}: only the eighteen collect on demand"
         )
 
 
 class _Bounds(NamedTuple):
-    """A mode's distributions as arrays, one row each; pairs are the last axis."""
+    """A mode's distributions as arrays, one row each; intervals are the last axis."""
 
     heights: np.ndarray
     widths: np.ndarray
@@ -270,14 +257,14 @@ def _row(levels: LevelDistribution, mode: Mode) -> _Bounds:
 def _draw_walls(
     order: jax.Array, free: jax.Array, number: jax.Array, num_objects: jax.Array
 ) -> jax.Array:
-    """The first cells in a random order, as far as they are free and leave room."""
+    """The first cells in a random order that are free and leave room for objects."""
     room = jnp.sum(free) - num_objects - 1
     chosen = order < _nth(order, number)
     return free & chosen & (order < _nth(jnp.where(free, order, 1.0), room))
 
 
 def _nth(values: jax.Array, n: jax.Array) -> jax.Array:
-    """The smallest value that has n smaller ones; 1 if there are no more than n."""
+    """The smallest value that has n smaller ones; 1 if there is none."""
     return jnp.append(jnp.sort(values), 1.0)[n]
 
 
@@ -288,7 +275,7 @@ def _auto_collect(uniform: jax.Array, mode: Mode) -> jax.Array:
 
 
 def _uniforms(key: jax.Array, *shapes: tuple[int, ...]) -> list[jax.Array]:
-    """Uniform numbers of several shapes by one call, which compiles much faster."""
+    """Uniform numbers of several shapes from one call, which compiles faster."""
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     parts = jnp.split(jax.random.uniform(key, (int(ends[-1]),)), ends[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
@@ -306,7 +293,7 @@ def _between(uniform: jax.Array, bounds: jax.Array) -> jax.Array:
 
 
 def _log_uniform(uniform: jax.Array, bounds: jax.Array) -> jax.Array:
-    """Log-uniform, or exactly the bounds where they are equal (0 among them)."""
+    """Log-uniform numbers, or exactly the bound where both are equal, even 0."""
     logs = jnp.log(jnp.maximum(bounds, jnp.finfo(jnp.float32).tiny))
     drawn = jnp.exp(_between(uniform, logs))
     return jnp.where(bounds[..., 0] == bounds[..., 1], bounds[..., 0], drawn)

@@ -1,32 +1,33 @@
 """The modes of grid worlds: what levels are drawn from, and how they are played."""
 
 import dataclasses
-import difflib
 import functools
 import importlib.resources
 import json
 from typing import Any, Literal, NamedTuple, get_args
 
+from learned_opt_rl.checks import positive_int, suggest
+
 Interval = tuple[float, float]
-"""The least and the greatest value to be drawn; equal for one that is fixed."""
+"""The least and the greatest value to draw; equal for a fixed value."""
 
 Observation = Literal["tabular", "flat", "image"]
-"""How a state is shown: see `observe`."""
+"""The form of observations: see `observe`."""
 
 Actions = Literal["five", "nine", "eighteen", "drawn"]
-"""``"five"``: up, down, left, right, stay; ``"nine"``: these and the four diagonals;
-``"eighteen"``: the nine, which then collect nothing, and nine that collect at that
-neighbour without moving; ``"drawn"``: eighteen actions, of which a level, with equal
-probability, means the eighteen or the nine twice."""
+"""``"five"``: up, down, left, right, stay. ``"nine"``: also the four diagonals.
+``"eighteen"``: the nine, which then collect nothing, and nine that collect from that
+neighbor cell without moving. ``"drawn"``: eighteen actions; with equal probability a
+level takes them as the eighteen, or as the nine twice."""
 
 
 class ObjectType(NamedTuple):
     """Objects of one kind; each property is drawn once per level.
 
     Attributes:
-        number: How many of them there are at most.
-        reward: For collecting one; uniform.
-        p_terminate: Probability that this ends the episode; log-uniform.
+        number: Largest number of them.
+        reward: Reward for collecting one; uniform.
+        p_terminate: Probability that collecting one ends the episode; log-uniform.
         p_respawn: Probability per step that an absent one appears; log-uniform.
     """
 
@@ -38,23 +39,23 @@ class ObjectType(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LevelDistribution:
-    """What levels are drawn from. Numbers instead of intervals are fixed.
+    """A distribution of levels. A number instead of an interval is a fixed value.
 
     Attributes:
         heights: Rows; uniform.
-        widths: Columns; uniform, by the same draw as ``heights``, so that equal
+        widths: Columns; uniform. The same draw as for ``heights`` decides, so equal
             intervals give squares.
         objects: Rows of ``(number, reward, p_terminate, p_respawn)``.
         max_steps: Length of the longest episode; log-uniform, rounded.
-        num_objects: How many of the objects are in a level, from the first on;
-            uniform, all of them if not given.
+        num_objects: Number of objects in a level, from the first on; uniform. All of
+            them by default.
         walls: A fixed layout, one string per row, ``#`` for a wall.
-        num_walls: Walls drawn from the cells of the largest grid; those that the level
-            does not have, and those that would leave no room, are left out.
+        num_walls: Walls drawn from the cells of the largest grid. Walls outside a
+            smaller level, and walls that would leave no room, are omitted.
 
     Raises:
-        ValueError: If a value is out of range, or the smallest level has not enough
-            free cells for its start and its objects.
+        ValueError: A value is out of range, or the smallest level has too few free
+            cells for its start and its objects.
 
     Example:
         >>> levels = LevelDistribution(3, (3, 5), [(1, (0, 1), 0.5, 0)], max_steps=10)
@@ -71,7 +72,6 @@ class LevelDistribution:
     num_walls: int = 0
 
     def __post_init__(self) -> None:
-        """Makes intervals of numbers, and checks the values."""
         put = functools.partial(object.__setattr__, self)
         for name in ("heights", "widths", "max_steps"):
             put(name, _interval(name, getattr(self, name), 1))
@@ -99,8 +99,8 @@ class LevelDistribution:
                 (shape[0],) * 2 != self.heights or (shape[1],) * 2 != self.widths
             ):
                 raise ValueError(
-                    f"walls have {shape[0]} rows, the first of {shape[1]} cells; a "
-                    f"layout needs a fixed grid of its own size, not {self.heights} "
+                    f"walls have {shape[0]} rows, the first with {shape[1]} cells; a "
+                    f"layout needs a fixed grid of the same size, not {self.heights} "
                     f"by {self.widths}"
                 )
         free = grid[0] * grid[1] - "".join(self.walls).count("#")
@@ -108,26 +108,26 @@ class LevelDistribution:
         if free < needed:
             raise ValueError(
                 f"a level of {grid[0]} by {grid[1]} cells has {free} free ones, but "
-                f"needs {needed}: a start and num_objects={needed - 1} objects; make "
-                "it larger, or lower num_objects or the number of walls"
+                f"needs {needed}: a start and num_objects={needed - 1} objects; use a "
+                "larger grid, fewer objects or fewer walls"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """A family of levels in a frame that holds each of them, and how it is played.
+    """A family of levels in a frame that holds each of them, with its observations.
 
     Attributes:
-        name: What results are filed under.
+        name: The name in result rows.
         levels: The distributions of levels; each has the same probability.
-        observation: How a state is shown.
+        observation: The form of observations.
         random_placement: Whether objects get new cells in each episode and whenever
-            they appear again; otherwise theirs are fixed within a level.
-        actions: The actions an agent has.
-        lifetime: Updates of an agent that meta-learning gives it; log-uniform, rounded.
+            they respawn; otherwise their cells are fixed within a level.
+        actions: The actions of an agent.
+        lifetime: Updates of an agent in meta-training; log-uniform, rounded.
 
     Raises:
-        ValueError: If a value is out of range.
+        ValueError: A value is out of range.
 
     Example:
         >>> levels = LevelDistribution(3, 5, [(2, 1.0, 0.0, 0.1)], max_steps=10)
@@ -143,7 +143,6 @@ class Mode:
     lifetime: Interval = (2500, 2500)
 
     def __post_init__(self) -> None:
-        """Checks the values."""
         object.__setattr__(self, "levels", tuple(self.levels))
         lifetime = _interval("lifetime", self.lifetime, 1)
         object.__setattr__(self, "lifetime", lifetime)
@@ -153,7 +152,7 @@ class Mode:
             _one_of(name, getattr(self, name), get_args(known))
         if self.observation == "tabular" and self.random_placement:
             raise ValueError(
-                'observation="tabular" has no place for cells of objects that change '
+                'observation="tabular" has no place for objects whose cells change '
                 'within a level; use "flat" or "image", or random_placement=False'
             )
 
@@ -204,20 +203,14 @@ class Mode:
 
 @functools.lru_cache
 def get_mode(name: str) -> Mode:
-    """Looks a mode up.
-
-    Args:
-        name: One of `NAMES`.
-
-    Returns:
-        The mode.
+    """Return the mode of a name of `NAMES`.
 
     Raises:
-        ValueError: If there is none of that name.
+        ValueError: The name is unknown.
 
     References:
-        Jackson et al. 2023 (GROOVE): all but ``paper_*``, with its mixtures
-        ``tabular`` and ``mazes`` made to work.
+        Jackson et al. 2023 (GROOVE): all but ``paper_*``. GROOVE's own mixtures
+        ``tabular`` and ``mazes`` raise an error; here they work.
         Oh et al. 2020, "Discovering Reinforcement Learning Algorithms", appendix A:
         ``paper_*``, with the grids and the actions that GROOVE simplifies.
 
@@ -241,7 +234,7 @@ def get_mode(name: str) -> Mode:
 
 
 def _entry(name: str) -> dict[str, Any]:
-    """A mode as the file has it, with what it takes from another filled in."""
+    """A mode's entry in the file, completed from the entry that ``like`` names."""
     entry = dict(_table()[name])
     base = entry.pop("like", None)
     return entry if base is None else {**_entry(base), **entry}
@@ -259,10 +252,8 @@ NAMES: tuple[str, ...] = tuple(_table())
 
 def _object_type(row: Any) -> ObjectType:
     number, reward, p_terminate, p_respawn = row
-    if number < 1 or number != int(number):
-        raise ValueError(f"objects have number={number!r}; it must be 1 or more")
     return ObjectType(
-        int(number),
+        positive_int("number", number, "give each row of objects at least 1"),
         _pair(reward),
         _interval("p_terminate", p_terminate, 0, 1),
         _interval("p_respawn", p_respawn, 0, 1),
@@ -272,7 +263,6 @@ def _object_type(row: Any) -> ObjectType:
 def _interval(
     name: str, value: Any, least: float, most: float = float("inf")
 ) -> Interval:
-    """The value as an interval, if it lies within the bounds."""
     low, high = pair = _pair(value)
     if not least <= low <= high <= most:
         raise ValueError(f"{name}={value!r} must lie in [{least}, {most}], low first")
@@ -287,5 +277,4 @@ def _pair(value: Any) -> Interval:
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        near = difflib.get_close_matches(str(value), known, 3, 0.4) or known
-        raise ValueError(f"{name}={value!r} is unknown; nearest: {', '.join(near)}")
+        raise ValueError(f"{name}={value!r} is unknown; {suggest(value, known)}")

@@ -13,7 +13,7 @@ from learned_opt_rl.envs.gridworld.modes import Mode
 
 
 def optimal_return(level: Level, mode: Mode) -> jax.Array:
-    """Computes what an agent that knows the level gets per episode, undiscounted.
+    """Return the undiscounted return per episode of an agent that knows the level.
 
     Args:
         level: The level; `vmap` over a batch of them.
@@ -23,7 +23,7 @@ def optimal_return(level: Level, mode: Mode) -> jax.Array:
         float32 scalar.
 
     Raises:
-        ValueError: If objects are placed at random, which makes too many states.
+        ValueError: Objects are placed at random, which makes too many states.
 
     Example:
         >>> import jax
@@ -38,21 +38,21 @@ def optimal_return(level: Level, mode: Mode) -> jax.Array:
 
 
 def value_table(level: Level, mode: Mode, horizon: int | None = None) -> jax.Array:
-    """Computes the optimal values of all states at all times.
+    """Return the optimal values of all states at all times.
 
     Args:
         level: The level.
         mode: Its mode.
-        horizon: Times to compute, at least ``level.max_steps`` for them to be right;
-            the mode's longest episode if not given.
+        horizon: Times to compute; the values are right only if it is at least
+            ``level.max_steps``. By default the mode's longest episode.
 
     Returns:
-        float32 ``[horizon, 2**num_slots * num_cells]``, by the index that the tabular
-        observation has; -inf for what is no state of the level, 0 from
-        ``level.max_steps`` on.
+        float32 ``[horizon, 2**num_slots * num_cells]``, by the index of the tabular
+        observation; -inf where the level has no such state, 0 from ``level.max_steps``
+        on.
 
     Raises:
-        ValueError: If objects are placed at random, which makes too many states.
+        ValueError: Objects are placed at random, which makes too many states.
 
     Example:
         >>> import jax
@@ -99,19 +99,19 @@ def _value_table(level: Level, mode: Mode, horizon: int) -> jax.Array:
 
 
 def _make_backup(level: Level, mode: Mode) -> Callable[[jax.Array], jax.Array]:
-    """Optimal values ``[presence, cell]`` one step earlier."""
+    """The function from optimal values ``[presence, cell]`` to those a step before."""
     of_actions = action_values(level, mode)
     return lambda value: jnp.max(of_actions(value), axis=1)
 
 
 def action_values(level: Level, mode: Mode) -> Callable[..., jax.Array]:
-    """Values of actions, ``(value, discount=1.0) -> [presence, action, cell]``.
+    """Return a function ``(value, discount=1.0) -> [presence, action, cell]``.
 
-    ``value`` is that of the states a step leads to, ``[presence, cell]``; presence is
-    a number in binary, so that both are in order of the tabular observation's index.
+    Its ``value`` is the value of next states, ``[presence, cell]``. Presence is a
+    binary number, so both orders are that of the tabular observation's index.
 
-    Slots appear and vanish independently, so that the expectation over the next
-    presence is one sum of two terms per slot, not one over all pairs of presences.
+    Slots appear and vanish independently. The expectation over the next presence is
+    therefore a sum of two terms per slot, not a sum over all pairs of presences.
     """
     slots = np.arange(mode.num_slots)
     present = (np.arange(2**mode.num_slots)[:, None] >> slots[None]) & 1
@@ -131,7 +131,7 @@ def action_values(level: Level, mode: Mode) -> Callable[..., jax.Array]:
         shape = following.shape
         following = following.reshape(*(2,) * mode.num_slots, *shape[1:])
         for i in range(mode.num_slots):
-            axis = mode.num_slots - 1 - i  # the first slot is the last binary digit
+            axis = mode.num_slots - 1 - i  # The first slot is the last binary digit.
             absent, there = jnp.moveaxis(following, axis, 0)
             still = jnp.where(
                 here[i].reshape((1,) * (absent.ndim - 2) + shape[1:]), absent, there

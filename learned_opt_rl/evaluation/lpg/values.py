@@ -5,8 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.envs.gridworld import Level, Mode
-from learned_opt_rl.envs.gridworld.optimal import action_values
+from learned_opt_rl.envs.gridworld import Level, Mode, action_values
 
 _TIE = 1e-5
 
