@@ -327,7 +327,7 @@ def from_artifact(
     card = artifact.card
     function = expressions.parse(str(artifact.text))
     if card.kind == "drift":
-        offset = float(card.architecture["offset"])
+        offset: Any = card.architecture["offset"]
         if options:
             raise TypeError(
                 f"'{card.name}' is a drift, which takes no {', '.join(options)}; only "
