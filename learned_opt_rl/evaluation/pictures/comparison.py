@@ -143,9 +143,7 @@ def profile_figure(
         style = _line(styles, rule)
         axes.plot(thresholds, shares, label=figures.text(rule), **style)
         if low is not None and high is not None:
-            axes.fill_between(
-                thresholds, low, high, color=style["color"], alpha=0.12, lw=0
-            )
+            _draw_band(axes, thresholds, low, high, style["color"])
     axes.set(
         xlabel="normalized return",
         ylabel="share of runs above it",
@@ -205,7 +203,9 @@ def _draw_along(
         x = [places[value] for value in shown]
         y = [along[value].value for value in shown]
         axes.plot(x, y, **styles[rule])
-        _draw_band(axes, x, [along[v] for v in shown], styles[rule]["color"])
+        low = [math.nan if along[v].low is None else along[v].low for v in shown]
+        high = [math.nan if along[v].high is None else along[v].high for v in shown]
+        _draw_band(axes, x, low, high, styles[rule]["color"])
     if numeric and values[0] > 0 and values[-1] >= 10 * values[0]:
         axes.set_xscale("log")
     labels = [figures.text(f"{v}", 20) for v in places]
@@ -220,15 +220,11 @@ def _draw_curves(
     axes.plot(steps, values.mean(axis=0), **style)
     if len(values) >= statistics.MIN_SEEDS:
         low, high = statistics.bootstrap_band(values)
-        axes.fill_between(steps, low, high, color=style["color"], alpha=0.15, lw=0)
+        _draw_band(axes, steps, low, high, style["color"])
 
 
-def _draw_band(
-    axes: "Axes", x: Sequence[float], estimates: Sequence[Estimate], color: str
-) -> None:
-    low = [math.nan if e.low is None else e.low for e in estimates]
-    high = [math.nan if e.high is None else e.high for e in estimates]
-    axes.fill_between(x, low, high, color=color, alpha=0.12, lw=0)
+def _draw_band(axes: "Axes", x: Any, low: Any, high: Any, color: str) -> None:
+    axes.fill_between(x, low, high, color=color, alpha=0.13, lw=0)
 
 
 def _draw_intervals(

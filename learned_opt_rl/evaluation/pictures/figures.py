@@ -50,18 +50,14 @@ def save(figure: "Figure", path: str | pathlib.Path, dpi: int = 150) -> None:
 
     The write is atomic. The same figure always gives the same bytes.
     """
-    path = pathlib.Path(path)
-    write_atomically(path, image(figure, path.suffix.lower() == ".svg", dpi))
-
-
-def image(figure: "Figure", svg: bool = False, dpi: int = 150) -> bytes:
-    """Return a figure as the content of a PNG or SVG file."""
     import matplotlib
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    content = io.BytesIO()
-    # By default an SVG contains the date and a random salt in its identifiers.
-    options = {"format": "svg", "metadata": {"Date": None}} if svg else {"dpi": dpi}
+    path, content = pathlib.Path(path), io.BytesIO()
+    options: dict[str, Any] = {"format": "png", "dpi": dpi}
+    if path.suffix.lower() == ".svg":
+        # By default an SVG contains the date and a random salt in its identifiers.
+        options = {"format": "svg", "metadata": {"Date": None}}
     with (
         matplotlib.rc_context({"svg.hashsalt": "learned_opt_rl"}),
         warnings.catch_warnings(),
@@ -73,8 +69,8 @@ def image(figure: "Figure", svg: bool = False, dpi: int = 150) -> bytes:
             # twice for every file; without one, it keeps the positions.
             figure.draw_without_rendering()
             figure.set_layout_engine(None)
-        figure.savefig(content, **{"format": "png", **options})
-    return content.getvalue()
+        figure.savefig(content, **options)
+    write_atomically(path, content.getvalue())
 
 
 def text(name: str, length: int = 40) -> str:

@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import pathlib
-from typing import Any
+from typing import Any, cast
 
 from learned_opt_rl import agents
+from learned_opt_rl.agents.presets import AgentName
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.evaluation.report import comparable, statistics
 from learned_opt_rl.evaluation.report.comparable import Setting
@@ -142,7 +143,10 @@ def _is_published(row: Row, digest: str) -> bool:
             config_type(row.agent),
         )
         published = agents.preset(
-            row.environment, row.total_timesteps, row.agent, **changes
+            row.environment,
+            row.total_timesteps,
+            cast(AgentName, row.agent),
+            **changes,
         )
     except ValueError:
         return False

@@ -4,7 +4,7 @@ import base64
 import json
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from learned_opt_rl.evaluation.pictures import comparison
@@ -49,8 +49,8 @@ def draw(
     pictures = []
     for index, result in enumerate(found):
         ending = f"-{index + 1}" if len(found) > 1 else ""
-        for name, caption, make in _figures_of(result):
-            paths = comparison.save(make(), folder / f"{name}{ending}")
+        for name, caption, figure in _figures_of(result):
+            paths = comparison.save(figure, folder / f"{name}{ending}")
             pictures.append(Picture(index, paths, caption))
     for index, (axis, values) in enumerate(varied.items()):
         figure = comparison.generalization_figure(values, axis)
@@ -67,39 +67,28 @@ def _means(what: str) -> str:
     return f"means over seeds with 95% bootstrap {what} (none below {least} seeds)"
 
 
-def _figures_of(result: Results) -> Iterator[tuple[str, str, Callable[[], "Figure"]]]:
-    """Name, caption and function of each figure of a setting."""
+def _figures_of(result: Results) -> Iterator[tuple[str, str, "Figure"]]:
+    """Yield the name, the caption and the figure of everything in a setting."""
     rows = result.setting.rows
-    yield (
-        "curves",
-        f"Learning curves: {_means('bands')}",
-        lambda: comparison.curves_figure(rows),
-    )
+    caption = f"Learning curves: {_means('bands')}"
+    yield "curves", caption, comparison.curves_figure(rows)
     if any(row.dormant for row in rows):
-        yield (
-            "dormancy",
-            f"Share of dormant neurons (dormancy <= 0.025): {_means('bands')}",
-            lambda: comparison.curves_figure(rows, "dormant"),
-        )
+        caption = f"Share of dormant neurons (dormancy <= 0.025): {_means('bands')}"
+        yield "dormancy", caption, comparison.curves_figure(rows, "dormant")
     if result.aggregates:
-        yield (
-            "aggregates",
-            "Aggregates over environments with 95% intervals",
-            lambda: comparison.aggregate_figure(result.aggregates),
-        )
+        caption = "Aggregates over environments with 95% intervals"
+        yield "aggregates", caption, comparison.aggregate_figure(result.aggregates)
     if result.improvement:
-        yield (
-            "improvement",
-            f"Probability of a higher return than that of {result.baseline}, with 95% "
-            "intervals",
-            lambda: comparison.improvement_figure(result.improvement, result.baseline),
+        baseline = result.baseline
+        caption = (
+            f"Probability of a higher return than {baseline}'s, with 95% intervals"
         )
+        figure = comparison.improvement_figure(result.improvement, baseline)
+        yield "improvement", caption, figure
     if result.profiles:
-        yield (
-            "profiles",
-            "Performance profiles: the share of runs above each normalized return",
-            lambda: comparison.profile_figure(result.thresholds, result.profiles),
-        )
+        caption = "Performance profiles: the share of runs above each normalized return"
+        figure = comparison.profile_figure(result.thresholds, result.profiles)
+        yield "profiles", caption, figure
 
 
 def with_improvement(result: Results) -> dict[str, dict[str, Estimate]]:

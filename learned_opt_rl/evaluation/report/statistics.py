@@ -147,9 +147,9 @@ def returns(rows: Iterable[Row]) -> Returns:
     found: Returns = {}
     for row in rows:
         if row.environment in worst:
-            value = worst[row.environment] if row.failed else row.final_return
+            value = None if row.failed else row.final_return
             seeds = found.setdefault(row.rule, {}).setdefault(row.environment, {})
-            seeds[row.seed] = float(value)
+            seeds[row.seed] = float(worst[row.environment] if value is None else value)
     return found
 
 
@@ -308,9 +308,11 @@ def _estimates(
     metric: Callable[..., np.ndarray], *matrices: np.ndarray
 ) -> list[Estimate]:
     seeds = min(map(len, matrices))
-    ends = [None if e is None else e.tolist() for e in _bootstrap(metric, *matrices)]
-    values, low, high = (e or [None] * len(ends[0] or ()) for e in ends)
-    return [Estimate(*e, seeds) for e in zip(values, low, high, strict=True)]
+    values, low, high = _bootstrap(metric, *matrices)
+    if low is None or high is None:
+        return [Estimate(value, None, None, seeds) for value in values.tolist()]
+    ends = zip(values.tolist(), low.tolist(), high.tolist(), strict=True)
+    return [Estimate(*one, seeds) for one in ends]
 
 
 def _bootstrap(

@@ -1,6 +1,6 @@
 """Results as tables of text; `render` sets them for a terminal or for Markdown."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 from learned_opt_rl.evaluation.report.measures import BASELINE, Measures
@@ -42,58 +42,34 @@ def environments(measures: Iterable[Measures], baseline: str = BASELINE) -> Tabl
         >>> environments([])[0][:4]
         ('environment', 'rule', 'seeds', 'final return [95%]')
     """
-    header = (
-        "environment",
-        "rule",
-        "seeds",
-        "final return [95%]",
-        f"minus {title(baseline)}, paired [95%]",
-        "AUC [95%]",
-        f"steps to {title(baseline)}'s return",
-        "dormant at the end",
-        "NaN updates",
-        "failed",
-    )
-    lines = [
-        (
-            m.environment,
-            m.rule,
-            str(len(m.seeds)),
-            cell(m.final),
-            cell(m.paired),
-            cell(m.auc),
-            _number(m.steps_to_baseline, ",.0f"),
-            _number(m.dormant, ".1%"),
-            _number(m.nan_updates, "d"),
-            str(m.failed),
-        )
-        for m in measures
-    ]
-    return [header, *lines]
+    columns = {
+        "environment": lambda m: m.environment,
+        "rule": lambda m: m.rule,
+        "seeds": lambda m: str(len(m.seeds)),
+        "final return [95%]": lambda m: cell(m.final),
+        f"minus {title(baseline)}, paired [95%]": lambda m: cell(m.paired),
+        "AUC [95%]": lambda m: cell(m.auc),
+        f"steps to {title(baseline)}'s return": lambda m: _number(
+            m.steps_to_baseline, ",.0f"
+        ),
+        "dormant at the end": lambda m: _number(m.dormant, ".1%"),
+        "NaN updates": lambda m: _number(m.nan_updates, "d"),
+        "failed": lambda m: str(m.failed),
+    }
+    return _table(measures, columns)
 
 
 def timings(measures: Iterable[Measures], baseline: str = BASELINE) -> Table:
     """Return the times of runs; all agents that ran together share the seconds."""
-    header = (
-        "environment",
-        "rule",
-        "steps/s",
-        "compile s",
-        "wall s",
-        f"s to {title(baseline)}'s return",
-    )
-    lines = [
-        (
-            m.environment,
-            m.rule,
-            _number(m.steps_per_second, ",.0f"),
-            _number(m.compile_seconds, ".1f"),
-            _number(m.wall_seconds, ".1f"),
-            _number(m.seconds_to_baseline, ".1f"),
-        )
-        for m in measures
-    ]
-    return [header, *lines]
+    columns = {
+        "environment": lambda m: m.environment,
+        "rule": lambda m: m.rule,
+        **_TIMES,
+        f"s to {title(baseline)}'s return": lambda m: _number(
+            m.seconds_to_baseline, ".1f"
+        ),
+    }
+    return _table(measures, columns)
 
 
 def results(measures: Iterable[Measures]) -> Table:
@@ -104,11 +80,15 @@ def results(measures: Iterable[Measures]) -> Table:
         ('rule', 'environment', 'seeds', 'final return [95%]', 'failed', 'steps/s',
          'compile s', 'wall s')
     """
-    measures = list(measures)
-    lines = zip(environments(measures), timings(measures), strict=True)
-    return [
-        (row[1], row[0], row[2], row[3], row[-1], *times[2:5]) for row, times in lines
-    ]
+    columns = {
+        "rule": lambda m: m.rule,
+        "environment": lambda m: m.environment,
+        "seeds": lambda m: str(len(m.seeds)),
+        "final return [95%]": lambda m: cell(m.final),
+        "failed": lambda m: str(m.failed),
+        **_TIMES,
+    }
+    return _table(measures, columns)
 
 
 def aggregates(found: Mapping[str, Mapping[str, Estimate]], heading: str) -> Table:
@@ -163,6 +143,13 @@ def title(baseline: str) -> str:
     return "Adam" if baseline == BASELINE else baseline
 
 
+def _table(
+    measures: Iterable[Measures], columns: Mapping[str, Callable[[Measures], str]]
+) -> Table:
+    lines = (tuple(of(m) for of in columns.values()) for m in measures)
+    return [tuple(columns), *lines]
+
+
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"
 
@@ -174,3 +161,10 @@ def _one_line(text: str) -> str:
 
 def _markdown(text: str) -> str:
     return _one_line(text).replace("|", r"\|").replace("<", "&lt;")
+
+
+_TIMES: dict[str, Callable[[Measures], str]] = {
+    "steps/s": lambda m: _number(m.steps_per_second, ",.0f"),
+    "compile s": lambda m: _number(m.compile_seconds, ".1f"),
+    "wall s": lambda m: _number(m.wall_seconds, ".1f"),
+}
