@@ -10,7 +10,7 @@ from typing import Any
 from learned_opt_rl.evaluation.report import normalization, tables
 from learned_opt_rl.evaluation.report.measures import measure
 from learned_opt_rl.evaluation.runs.missing_features import FEATURES
-from learned_opt_rl.evaluation.runs.row import read_rows
+from learned_opt_rl.evaluation.runs.row import Row, read_rows
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.promotion.verdict import judge, shown
@@ -139,7 +139,8 @@ def _over(mine: Sequence[jsonl.Row], others: Sequence[jsonl.Row]) -> str:
     places = [{row["environment"] for row in rows} for rows in (mine, others)]
     if not mine or places[0] != places[1]:
         return "not run"
-    return shown(judge(mine, others, [], "adam").difference)
+    rows = ([Row.from_json(row) for row in each] for each in (mine, others))
+    return shown(judge(*rows, [], "adam").difference)
 
 
 def write_bench(

@@ -115,14 +115,14 @@ class Resume(_Execution):
             with refusals(ValueError, ImportError):
                 import jax
 
-                from learned_opt_rl.training.evolution.folder import read_config
-                from learned_opt_rl.training.promotion.kept import located
+                from learned_opt_rl.training.evolution.folder import read_campaign
+                from learned_opt_rl.training.promotion.campaign import located
 
                 devices = self.joined()
                 # Only the first of several processes writes; a dry run never does.
                 writes = not self.dry_run and jax.process_index() == 0
                 folder = located(self.folder, self.out, copy=writes)
-                config = read_config(folder)
+                config = read_campaign(folder)
                 if self.generations is not None:
                     config = dataclasses.replace(config, generations=self.generations)
             return _evolve(config, folder, self, devices)
@@ -261,20 +261,24 @@ class Promote:
 
     def _promotion(self) -> "Promotion":
         from learned_opt_rl import envs
-        from learned_opt_rl.training.promotion import Promotion
+        from learned_opt_rl.evaluation.runs.compare import Comparison
+        from learned_opt_rl.training.promotion import Promotion, trained_in
 
         names = envs.suite(self.suite) if self.suite else self.environments
-        return Promotion(
-            run=self.folder,
-            name=self.name,
-            environments=tuple(names),
+        comparison = Comparison(
+            rules=self.baselines,
+            environments=names or trained_in(self.folder),
             seeds=self.seeds,
             total_timesteps=self.steps,
             first_seed=self.first_seed,
-            baselines=self.baselines,
-            settings=self.settings,
             at_once=self.at_once,
             devices=self.devices,
+            settings=self.settings,
+        )
+        return Promotion(
+            run=self.folder,
+            name=self.name,
+            comparison=comparison,
             pretrained=self.pretrained,
             results=self.results,
             force=self.force,
@@ -319,7 +323,7 @@ class Curve:
             # These imports wait until here because they load jax and matplotlib.
             from learned_opt_rl.rundir import jsonl
             from learned_opt_rl.training.evolution.curve import CURVE, draw
-            from learned_opt_rl.training.evolution.folder import LOG
+            from learned_opt_rl.training.run_folder import LOG
 
             log = self.folder / LOG
             if not log.exists():
@@ -354,7 +358,7 @@ def _evolve(
     import jax
 
     from learned_opt_rl.training.evolution import Campaign, Execution
-    from learned_opt_rl.training.evolution.folder import CONFIG
+    from learned_opt_rl.training.run_folder import CONFIG
 
     execution = Execution(devices, options.block, options.tensorboard)
     campaign = Campaign(config, folder, execution)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from learned_opt_rl.training.promotion.families import described
 
 import learned_opt_rl
 from learned_opt_rl import artifacts, families, testing
@@ -23,7 +24,6 @@ from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
 from learned_opt_rl.families import _table, schema
 from learned_opt_rl.training.evolution.learned import Learned, draw
 from learned_opt_rl.training.promotion import candidate
-from learned_opt_rl.training.promotion.families import described
 from tests.artifact_files import card_data, install_plugin, write_card
 from tests.training.promotions import run_of
 

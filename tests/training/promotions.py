@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.evaluation.runs import compare
-from learned_opt_rl.evaluation.runs.identity import identity, weights_digest
-from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.evaluation.runs.row import Row, append_rows, read_rows
+from learned_opt_rl.evaluation.runs.rules import weights_digest
 from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
-from learned_opt_rl.training.evolution.folder import BEST, Folder
+from learned_opt_rl.training.evolution.folder import Folder
+from learned_opt_rl.training.run_folder import BEST
 
 AGENT = {"num_envs": 4, "num_steps": 16, "minibatches": 2, "epochs": 1, "hidden": (4,)}
 SETTINGS = ("num_envs=4", "num_steps=16", "minibatches=2", "epochs=1", "hidden=4")
@@ -85,16 +86,16 @@ class Fake:
         monkeypatch.setattr(compare, "_check_environment", lambda env: None)
 
     def __call__(self, plan, folder, *, stream=None):
-        done = {identity(row) for row in jsonl.read(folder / compare.ROWS)}
+        done = {row.identity() for row in read_rows(folder / compare.ROWS)}
         rows = [
             self._row(cell, seed)
             for cell in plan.cells
             for group in plan.groups
             for seed in group
         ]
-        rows = [row for row in rows if identity(row) not in done]
-        self.made += [row["rule"] for row in rows]
-        jsonl.append(folder / compare.ROWS, rows)
+        rows = [row for row in rows if row.identity() not in done]
+        self.made += [row.rule for row in rows]
+        append_rows(folder / compare.ROWS, rows)
         return []
 
     def _row(self, cell, seed):
@@ -102,20 +103,19 @@ class Fake:
         base = self.returns.get(digest or cell.rule, 20.0)
         final = None if base is None else base + seed
         numbers = ("compile_seconds", "wall_seconds", "steps_per_second")
-        return {
-            "rule": cell.rule,
-            "weights_sha256": digest,
-            "environment": cell.env.name,
-            "agent": "ppo",
-            "seed": seed,
-            "total_timesteps": cell.config.total_timesteps,
-            "final_return": final,
-            "diverged": final is None,
-            "curve": [final],
-            "config": json.loads(json.dumps(dataclasses.asdict(cell.config))),
-            "variant": cell.variant,
+        return Row(
+            rule=cell.rule,
+            weights_sha256=digest,
+            environment=cell.env.name,
+            seed=seed,
+            total_timesteps=cell.config.total_timesteps,
+            final_return=final,
+            diverged=final is None,
+            curve=[final],
+            config=json.loads(json.dumps(dataclasses.asdict(cell.config))),
+            variant=cell.variant,
             **dict.fromkeys(numbers, 1.0),
-        }
+        )
 
 
 def leaves_equal(weights, value):

@@ -84,14 +84,14 @@ def test_a_folder_holds_the_config_and_the_results(tmp_path, monkeypatch, reposi
 @pytest.mark.usefixtures("cheap")
 def test_a_folder_of_a_campaign_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"config": {"algorithm": "open"}}')
-    with pytest.raises(ValueError, match="another run .it is no distillation"):
+    with pytest.raises(ValueError, match="another run .it is not a distillation"):
         run(tmp_path, teacher="random:0", student="open:4")
 
 
 @pytest.mark.usefixtures("cheap")
 def test_files_of_something_else_are_not_deleted(tmp_path):
     (tmp_path / "log.jsonl").write_text("{}")
-    with pytest.raises(ValueError, match="holds log.jsonl of something else"):
+    with pytest.raises(ValueError, match="holds log.jsonl of another run"):
         run(tmp_path, teacher="random:0", student="open:4")
     assert (tmp_path / "log.jsonl").read_text() == "{}"
 
@@ -223,20 +223,23 @@ def test_sizes_of_students():
     ("asked", "message"),
     [
         ({}, "has no teacher"),
-        ({"preset": "tiny", "teacher": "minatar"}, "preset='tiny' must be one of"),
+        ({"preset": "tiny", "teacher": "minatar"}, "preset='tiny' is not a preset"),
         ({"teacher": "minatar", "student": "third"}, "must be one of same, half"),
-        ({"teacher": "minatar", "student": "open:x"}, "must be as open:32"),
+        ({"teacher": "minatar", "student": "open:x"}, "must have the form open:32"),
         ({"teacher": "minatar", "student": "open:height=3"}, "does not fit"),
-        ({"teacher": "minatar", "student": "lpo:8"}, "which is an optimiser"),
+        ({"teacher": "minatar", "student": "lpo:8"}, "which is an optimizer"),
         ({"teacher": "discovered/dpo", "student": "open:8"}, "which is a drift"),
-        ({"teacher": "discovered/dpo", "student": "half"}, "is a closed form and"),
+        ({"teacher": "discovered/dpo", "student": "half"}, "is an expression without"),
         ({"teacher": "minatar", "inputs": "real"}, "inputs='real' must be one of"),
-        ({"teacher": "minatar", "inputs": "visited"}, "there are no environments"),
-        ({"teacher": "minatar", "select": "return"}, "there are no environments"),
-        ({"teacher": "minatar", "rounds": 2}, "gather visited inputs"),
+        ({"teacher": "minatar", "inputs": "visited"}, "environments is empty"),
+        ({"teacher": "minatar", "select": "return"}, "environments is empty"),
+        ({"teacher": "minatar", "rounds": 2}, "collect visited inputs"),
         ({"teacher": "minatar", "steps": 0}, "steps=0 must be a positive whole"),
-        ({"teacher": "minatar", "algorithm": "lpo"}, "algorithm='lpo' is no setting"),
-        ({"teacher": "minatar", "colour": 1}, "colour=1 is no setting"),
+        (
+            {"teacher": "minatar", "algorithm": "lpo"},
+            "algorithm='lpo' is not a set",
+        ),
+        ({"teacher": "minatar", "colour": 1}, "colour=1 is not a setting"),
         ({"teacher": "minatar", "learning_rate": float("inf")}, "positive and finite"),
         ({"teacher": "minatar", "teacher_rate": 0.0}, "teacher_rate=0.0 must be posi"),
         ({"teacher": "random:1.5", "student": "open:4"}, "needs a whole number"),
@@ -245,7 +248,7 @@ def test_sizes_of_students():
         (
             {"teacher": "minatar", "inputs": "visited", "rounds": 2, "starts": 2}
             | RUNS,
-            "starts=2 with rounds=2 have errors on inputs of their own",
+            "starts=2 with rounds=2 measure errors on different inputs",
         ),
         (
             {
@@ -255,19 +258,19 @@ def test_sizes_of_students():
                 "rounds": 3,
                 **RUNS,
             },
-            "rounds=3 are more than steps=2",
+            "rounds=3 must be at most steps=2",
         ),
         (
             {"teacher": "minatar", "student": "open:carry=2,width=4", "sequence": 1},
-            "sequence=1, but teacher or student remember",
+            "sequence=1 hides the memory of the teacher or of",
         ),
         (
             {"teacher": "minatar", "inputs": "visited", "sequence": 90, **RUNS},
-            "less than sequence=90",
+            "fewer than sequence=90",
         ),
         (
             {"teacher": "discovered/dpo", "inputs": "visited", **RUNS},
-            "is for optimisers",
+            "requires an optimizer",
         ),
     ],
 )

@@ -28,8 +28,9 @@ from learned_opt_rl.training.evolution.fitness import (
     fitness,
     member_keys,
 )
-from learned_opt_rl.training.evolution.folder import BEST, LOG, read_config
+from learned_opt_rl.training.evolution.folder import read_campaign
 from learned_opt_rl.training.evolution.strategy import generation_key
+from learned_opt_rl.training.run_folder import BEST, LOG
 
 AGENT = {"num_envs": 4, "num_steps": 16, "minibatches": 2, "epochs": 1, "hidden": (4,)}
 CONFIG = EvolutionConfig(
@@ -266,7 +267,7 @@ def test_two_processes_change_nothing(tmp_path):
     assert fitness[0] == fitness[1]
     assert (folder / BEST).read_bytes() == (alone / BEST).read_bytes()
     found, expected = (
-        Campaign(read_config(path), path, stream=io.StringIO()).run().search.mean
+        Campaign(read_campaign(path), path, stream=io.StringIO()).run().search.mean
         for path in (folder, alone)
     )
     np.testing.assert_array_equal(found, expected)

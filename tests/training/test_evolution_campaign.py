@@ -21,7 +21,7 @@ from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.lock import FolderInUseError, locked
 from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, campaign, curve
 from learned_opt_rl.training.evolution import folder as folders
-from learned_opt_rl.training.evolution.folder import CampaignChangedError, read_config
+from learned_opt_rl.training.evolution.folder import CampaignChangedError, read_campaign
 
 CONFIG = EvolutionConfig(
     "open",
@@ -165,7 +165,7 @@ def test_a_damaged_newest_state_falls_back_to_the_one_before(tmp_path, unbroken)
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    message = r"state-0.npz: the file is damaged. Going on .* after 3 generations"
+    message = r"state-0.npz: the file is damaged. Resuming .* after 3 generations"
     with pytest.warns(UserWarning, match=message):
         standing = run(tmp_path)
     assert plain(standing) == plain(unbroken[1])
@@ -241,7 +241,7 @@ def test_another_campaign_is_refused_with_what_differs(tmp_path):
 def test_a_longer_campaign_is_the_same_campaign(tmp_path):
     run(tmp_path, generations=1)
     run(tmp_path, generations=2)
-    assert read_config(tmp_path) == dataclasses.replace(CONFIG, generations=2)
+    assert read_campaign(tmp_path) == dataclasses.replace(CONFIG, generations=2)
 
 
 def test_a_shorter_campaign_is_refused(tmp_path):
@@ -269,7 +269,7 @@ def test_what_changes_the_last_digits_is_told(tmp_path, name, value, message):
     other = path.read_bytes()
     run(tmp_path, generations=1)  # is over, so that nothing is made by this machine
     assert path.read_bytes() == other
-    with pytest.warns(UserWarning, match=f"goes on with {message}"):
+    with pytest.warns(UserWarning, match=f"resumes with {message}"):
         run(tmp_path, generations=2)
     assert json.loads(path.read_text())[name] == content[name]
 
@@ -301,7 +301,7 @@ def test_a_warm_start_need_not_be_there_later(tmp_path, monkeypatch):
     sizes = {"carry": None, "width": 32}
     first = run(tmp_path, architecture=sizes, start="minatar", generations=1)
     monkeypatch.setattr("learned_opt_rl.artifacts.load", None)
-    config = read_config(tmp_path)
+    config = read_campaign(tmp_path)
     second = run(tmp_path, config, generations=2)
     assert not np.array_equal(first.search.mean, second.search.mean)
     told = json.loads((tmp_path / folders.CONFIG).read_text())["start_sha256"]
@@ -431,7 +431,7 @@ def test_the_command_line_says_that_a_full_disk_loses_nothing(
     monkeypatch.setattr("learned_opt_rl.rundir.checkpoint.write_atomically", full)
     assert cli.main([*start, "2"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "No space left on device; what " in error
+    assert "No space left on device; " in error and "keeps every finished" in error
     assert f"`learned-opt-rl train resume {tmp_path}`" in error
 
 

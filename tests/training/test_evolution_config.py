@@ -80,8 +80,8 @@ def test_drawn_environments_keep_their_order():
 def test_the_multi_task_presets_divide_by_adams_returns():
     adam = published("adam")
     config = preset("open-minatar")
-    assert config.normalisers() == tuple(adam[name] for name in config.environments)
-    assert preset("open-breakout").normalisers() == (1.0,)
+    assert config.normalizers() == tuple(adam[name] for name in config.environments)
+    assert preset("open-breakout").normalizers() == (1.0,)
 
 
 def test_an_override_of_a_group_keeps_the_rest_of_it():
@@ -105,7 +105,7 @@ def test_a_curriculum_changes_length_with_the_generation():
     [
         ({"algorithm": "adam"}, "algorithm='adam' must be one of open, open_separated"),
         ({"architecture": {"units": 3}}, "architecture={'units': 3} does not fit"),
-        ({"environments": ()}, "environments=() must be one or more"),
+        ({"environments": ()}, "environments=() must name at least one"),
         ({"environments": ("ant", "ant")}, "each once"),
         ({"horizons": ((5, 1000),)}, "horizons=((5, 1000),) must be pairs"),
         ({"horizons": ((0, 100),)}, "total_timesteps=100 is less than one rollout"),
@@ -129,10 +129,10 @@ def test_a_curriculum_changes_length_with_the_generation():
             "gama=1 is not a field of PPOConfig; did you mean 'gamma'?",
         ),
         (
-            {"environments": ("CartPole-v1",), "normaliser": "published"},
-            "normaliser='published' knows no return of CartPole-v1",
+            {"environments": ("CartPole-v1",), "normalizer": "published"},
+            "normalizer='published' has no return of CartPole-v1",
         ),
-        ({"normaliser": "adam"}, "normaliser='adam' must be none, published or"),
+        ({"normalizer": "adam"}, "normalizer='adam' must be none, published or"),
         (
             {
                 "algorithm": "optim4rl",
@@ -149,9 +149,12 @@ def test_refusals(changes, message):
 
 
 def test_unknown_presets_and_fields():
-    with pytest.raises(ValueError, match="preset='open-minitar' must be one of open-"):
+    with pytest.raises(
+        ValueError,
+        match="is not a preset; did you mean 'open-minatar'",
+    ):
         preset("open-minitar")
-    with pytest.raises(ValueError, match="sigmma=1 is no field of a campaign"):
+    with pytest.raises(ValueError, match="sigmma=1 is not a setting of evolution"):
         preset("open-minatar", sigmma=1)
 
 
@@ -181,14 +184,14 @@ def test_starts():
     ("name", "changes", "message"),
     [
         ("minatr", {}, "no artifact is named 'minatr'"),
-        ("minatar", {"width": 16}, "start='minatar' has weights of other shapes than"),
+        ("minatar", {"width": 16}, "start='minatar' does not fit "),
     ],
 )
 def test_starts_that_do_not_fit(name, changes, message):
     learned = preset("open-breakout", architecture=changes).learned
     with pytest.raises(ValueError, match=message):
         learned.start(name, jax.random.key(0))
-    with pytest.raises(ValueError, match="is of algorithm 'open', but .* 'lpo'"):
+    with pytest.raises(ValueError, match="has algorithm 'open', but .* 'lpo'"):
         preset("lpo-minatar").learned.start("minatar", jax.random.key(0))
 
 
@@ -273,4 +276,4 @@ def test_the_command_line_refuses_in_one_line(capsys, tmp_path):
     found = refused(capsys, "resume", tmp_path)
     assert "holds a distillation, not a campaign" in found
     (tmp_path / "config.json").write_text("[]")
-    assert "no configuration of a campaign" in refused(capsys, "resume", tmp_path)
+    assert "is not the configuration of a run" in refused(capsys, "resume", tmp_path)

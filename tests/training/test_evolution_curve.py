@@ -140,7 +140,10 @@ def test_the_command_draws_from_the_log_alone(tmp_path, capsys):
         (["{}", "--reference", "sgd"], "--reference 'sgd' is not NAME=FITNESS"),
         (["{}", "--reference", "sgd=nan"], "--reference 'sgd=nan' is not NAME"),
         (["{}"], "the log holds no generation yet"),
-        (["{}/distilled"], "log.jsonl is not of a campaign; give the folder of one"),
+        (
+            ["{}/distilled"],
+            "log.jsonl is not the log of a campaign",
+        ),
     ],
 )
 def test_the_command_refuses_in_one_line(tmp_path, capsys, arguments, message):

@@ -142,12 +142,12 @@ def test_equal_fitness_moves_nothing():
 def test_ranks_are_those_counted_one_by_one(seed):
     fitness = np.random.default_rng(seed).integers(0, 5, 12).astype(np.float32)
     fitness[:seed] = np.nan
-    found = shape(jnp.asarray(fitness), "centred_ranks")
+    found = shape(jnp.asarray(fitness), "centered_ranks")
     np.testing.assert_allclose(found, ranks(fitness), atol=1e-6)
 
 
 def test_the_worst_real_fitness_is_better_than_nan():
-    found = shape(jnp.array([-jnp.inf, 0.0, jnp.nan, -1e30]), "centred_ranks")
+    found = shape(jnp.array([-jnp.inf, 0.0, jnp.nan, -1e30]), "centered_ranks")
     assert found[3] > found[2]
 
 

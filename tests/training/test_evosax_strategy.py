@@ -99,7 +99,7 @@ def test_a_campaign_goes_on_to_the_bit(tmp_path, monkeypatch, name, quick_compil
         for path in ("whole", "broken")
     ]
     assert fitness[0] == fitness[1]
-    assert folders.read_config(tmp_path / "whole") == config
+    assert folders.read_campaign(tmp_path / "whole") == config
 
 
 def test_our_own_goes_without_saying_so_that_old_campaigns_go_on():
@@ -121,7 +121,7 @@ def test_without_evosax_nothing_is_written(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strategy": "cmaes"}, "strategy='cmaes' must be openai_es, or of evosax one"),
+        ({"strategy": "cmaes"}, "strategy='cmaes' must be openai_es or one of"),
         ({"strategy": "snes", "population": 2}, "population=2 must be even, at least"),
         ({"strategy": "snes", "sigma": 0.0}, "sigma=0.0 must be positive"),
         ({"strategy": "snes", "shaping": "pairs"}, "shaping='pairs' needs the antit"),

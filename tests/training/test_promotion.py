@@ -16,14 +16,17 @@ from learned_opt_rl import Horizon, artifacts, cli, rules
 from learned_opt_rl.artifacts import registry
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
+from learned_opt_rl.evaluation.report import cards
 from learned_opt_rl.evaluation.runs import compare
+from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.lock import FolderInUseError, locked
-from learned_opt_rl.training import promotion
 from learned_opt_rl.training.evolution import campaign as campaigns
-from learned_opt_rl.training.evolution.folder import BEST, read_config
+from learned_opt_rl.training.evolution.folder import read_campaign
 from learned_opt_rl.training.promotion import Promotion, WorseError, promote, swap
-from learned_opt_rl.training.promotion.kept import located
+from learned_opt_rl.training.promotion import campaign as kept
+from learned_opt_rl.training.promotion.campaign import located
+from learned_opt_rl.training.run_folder import BEST
 from tests.artifact_files import card_data, install_plugin, remote_card_data, write_card
 from tests.training.promotions import (
     CONFIG,
@@ -52,9 +55,11 @@ def fake(monkeypatch):
     return made
 
 
-def asked(run, root, name="tiny", **changes):
-    plain = {"seeds": 5, "total_timesteps": 256, "settings": SETTINGS}
-    return Promotion(run, name, pretrained=root, **{**plain, **changes})
+def asked(run, root, name="tiny", seeds=5, total_timesteps=256, **changes):
+    comparison = Comparison(
+        ("adam",), (ENV,), seeds, total_timesteps, settings=SETTINGS
+    )
+    return Promotion(run, name, comparison, pretrained=root, **changes)
 
 
 def command(run, root, *more):
@@ -106,9 +111,9 @@ def test_a_first_promotion_makes_a_whole_artifact(tmp_path, root, fake):
         "learned-opt-rl train es --preset open-breakout --out FOLDER --set "
     )
     for part in (
-        "from random for 2 generations of 4 members, rollouts of each 2",
-        "after generation 2, which did best in validation: 2 over 3 seeds, where the "
-        "start had 0",
+        "from random for 2 generations of 4 members with 2 rollouts each",
+        "after generation 2, which had the best validation: 2 over 3 seeds; the start "
+        "had 0",
     ):
         assert part in card.training.description
     assert card.training.compute.startswith("180 s on ")
@@ -119,7 +124,7 @@ def test_a_first_promotion_makes_a_whole_artifact(tmp_path, root, fake):
     assert result.source == "results/tiny_256.jsonl"
     below = f"Below tuned Adam on {ENV} after 256 steps: 11 against 12, difference -1 ["
     assert card.known_failures[0].startswith(below)
-    assert "2 generations of 4 members, far fewer" in card.known_failures[1]
+    assert "only 2 generations of 4 members; pub" in card.known_failures[1]
     assert card.known_failures[2:] == ("Ugly.",)
     rows = jsonl.read(tmp_path / result.source)
     assert [row["rule"] for row in rows] == ["adam"] * 5 + ["tiny"] * 5
@@ -139,7 +144,7 @@ def test_a_worse_one_is_refused_with_the_numbers(tmp_path, root, fake, old, caps
     before = content(root), content(tmp_path / "results")
     assert command(run, root) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"error: {run} is worse than the 'tiny' there is")
+    assert error.startswith(f"error: {run} is worse than the current 'tiny', which")
     # 19 and 20, over tuned Adam's 12
     assert "return 1.583 against 1.667, difference -0.0833 [-0.0833, -0.0833]" in error
     assert "5 paired seeds" in error
@@ -233,7 +238,7 @@ def test_a_rival_that_came_meanwhile_is_not_replaced(
         return evaluate(*args, **kwargs)
 
     monkeypatch.setattr(compare, "execute", meanwhile)
-    with pytest.raises(ValueError, match=r"'tiny' was given to other weights mean"):
+    with pytest.raises(ValueError, match=r"'tiny' changed in the meantime"):
         promote(asked(runs[1], root))
     assert leaves_equal(loaded(root).weights, 2.0)
     with pytest.raises(WorseError, match=r"return 2.25 against 2.667"):
@@ -260,9 +265,9 @@ def test_killed_after_the_evaluation_it_goes_on(
 ):
     run, before = campaign(tmp_path / "new", 2.0), content(root)
     fake.returns[sha256(run)] = 21.0
-    where = {"fill_results": "cards", "keep": "kept", "replace": "swap"}[moment]
+    where = {"fill_results": cards, "keep": kept, "replace": swap}[moment]
     with monkeypatch.context() as patch:
-        patch.setattr(getattr(promotion, where), moment, _killed)
+        patch.setattr(where, moment, _killed)
         with pytest.raises(KeyboardInterrupt):
             promote(asked(run, root))
     assert content(root) == before
@@ -296,7 +301,7 @@ def test_a_full_disk_leaves_the_artifact(
         patch.setattr(swap.shutil, "copytree", full)
         assert command(run, root) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "No space left on device; 'tiny' is as it was" in error
+    assert "No space left on device; 'tiny' is unchanged" in error
     assert content(root) == before
     assert {path.name for path in root.glob(".*")} <= {".lock"}
     assert command(run, root) == 0
@@ -345,8 +350,8 @@ def test_left_by_a_kill_it_is_no_artifact(root, fake, old):
         ("../tiny", "name is '../tiny'"),
         ("tiny/below", "would hold or lie in another artifact's folder"),
         ("far", "would hold or lie in another artifact's folder"),
-        ("far/tiny", "is of an artifact of another project, not ours"),
-        ("zoo/sign", "is of an artifact of plugin zoo, not ours"),
+        ("far/tiny", "belongs to an artifact of another project, which"),
+        ("zoo/sign", "belongs to an artifact of plugin zoo, which"),
     ],
 )
 def test_names_that_cannot_be_given(
@@ -391,14 +396,14 @@ def test_folders_that_are_no_runs(tmp_path, root, fake, capsys):
         "holds no run (config.json cannot be read: No such" in capsys.readouterr().err
     )
     for text, message in (
-        ("[]", "is no configuration of a run"),
-        ('{"config": {"algorithm": "open"}}', "has no architecture, environments"),
+        ("[]", "is not the configuration of a run"),
+        ('{"config": {"algorithm": "open"}}', "lacks architecture; give"),
     ):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(ValueError, match=message):
             promote(asked(tmp_path, root))
     run = campaign(tmp_path / "run")
-    with pytest.raises(ValueError, match="--pretrained .* is no folder"):
+    with pytest.raises(ValueError, match="--pretrained .* is not a folder"):
         promote(asked(run, tmp_path / "nowhere"))
     with pytest.raises(CardError, match=r"known_failures\[0\] is ' '"):
         promote(asked(run, root, failures=(" ",)))
@@ -411,7 +416,7 @@ def test_rows_that_do_not_tell_their_weights(tmp_path, root, fake, old):
         del row["weights_sha256"]
     path.unlink()
     jsonl.append(path, rows)
-    with pytest.raises(ValueError, match="do not tell of which weights they are"):
+    with pytest.raises(ValueError, match="without the digest of their"):
         promote(asked(old, root))
 
 
@@ -448,13 +453,13 @@ def test_a_promoted_campaign_goes_on_by_name(
     assert cli.main(longer) == 0
     assert "4 generations done" in capsys.readouterr().out
     assert [row["generation"] for row in jsonl.read(made / "log.jsonl")] == [*range(5)]
-    assert read_config(made).generations == 4
+    assert read_campaign(made).generations == 4
     assert content(root) == before
     # Given once more, the copy goes on.
     assert cli.main(["train", "resume", "tiny", "--generations", "5"]) == 0
     assert len(jsonl.read(made / "log.jsonl")) == 6
     assert cli.main(["train", "resume", str(made), "--out", "elsewhere"]) == 2
-    assert "which goes on where it is; leave it out" in capsys.readouterr().err
+    assert "which resumes in place; leave --out out" in capsys.readouterr().err
 
 
 def test_best_weights_come_back_with_the_campaign(tmp_path, root, old, monkeypatch):
@@ -489,11 +494,11 @@ def test_what_cannot_go_on(tmp_path, root, old, monkeypatch, capsys):
     for words, message in (
         (
             ["bare"],
-            "'bare' has no campaign to go on with; those that have one: s",
+            "'bare' has no campaign to resume; those that have one: s",
         ),
-        (["student"], "'student' was distilled, which does not go on"),
+        (["student"], "'student' was distilled, which cannot be resumed"),
         (["tin"], "tin holds no campaign (config.json is missing), and no artifact is"),
-        (["tiny", "--out", "taken"], "--out taken holds something else"),
+        (["tiny", "--out", "taken"], "--out taken holds something other"),
     ):
         assert cli.main(["train", "resume", *words]) == 2
         assert message in capsys.readouterr().err
@@ -529,7 +534,7 @@ def test_a_damaged_newest_state_is_not_kept(tmp_path, root, fake):
 def test_a_large_log_is_kept_without_single_members(tmp_path, root, fake, monkeypatch):
     run = campaign(tmp_path / "run")
     fake.returns[sha256(run)] = 9.0
-    monkeypatch.setattr(promotion.kept, "LIMIT", 1000)
+    monkeypatch.setattr(kept, "LIMIT", 1000)
     promote(asked(run, root))
     rows = jsonl.read(root / "tiny/campaign/log.jsonl")
     assert [row["generation"] for row in rows] == [0, 1, 2]

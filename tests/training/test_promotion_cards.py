@@ -13,24 +13,26 @@ from learned_opt_rl import Horizon, artifacts, expressions, rules
 from learned_opt_rl.artifacts import registry
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.evaluation.report import cards, normalization
+from learned_opt_rl.evaluation.runs.compare import Comparison
+from learned_opt_rl.evaluation.runs.row import append_rows
 from learned_opt_rl.rules.tuned import tuned
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import PRESETS, preset
 from learned_opt_rl.training.evolution.config import parse_settings
 from learned_opt_rl.training.evolution.learned import Learned, evolvable
-from learned_opt_rl.training.promotion import Promotion, candidate, promote
-from learned_opt_rl.training.promotion.command import command
-from learned_opt_rl.training.promotion.families import described, file
-from learned_opt_rl.training.promotion.texts import (
+from learned_opt_rl.training.promotion import Promotion, promote, trained_in
+from learned_opt_rl.training.promotion.candidate import described, weights_file
+from learned_opt_rl.training.promotion.card_text import (
     Evaluated,
     _little,
+    command,
     failures,
     training,
 )
 from learned_opt_rl.training.promotion.verdict import judge, shown
+from learned_opt_rl.training.run_folder import read_run
 from tests.artifact_files import card_data, write_card
-from tests.evaluation.result_rows import table
-from tests.evaluation.result_rows import values as row
+from tests.evaluation.result_rows import changed, row, table
 from tests.training.promotions import SETTINGS, Fake, run_of, sha256
 
 FAMILIES = {
@@ -59,8 +61,9 @@ def promoted(tmp_path, monkeypatch, run, **changes):
     root.mkdir()
     name = "ours/tiny"
     Fake(adam=10.0).install(monkeypatch)
-    plain = {"seeds": 1, "total_timesteps": 256, "settings": SETTINGS}
-    promote(Promotion(run, name, pretrained=root, **plain, **changes))
+    where = changes.pop("environments", None) or trained_in(run)
+    comparison = Comparison(("adam",), where, 1, 256, settings=SETTINGS)
+    promote(Promotion(run, name, comparison, pretrained=root, **changes))
     return root / name
 
 
@@ -115,7 +118,7 @@ def test_sizes_that_have_defaults_are_on_the_card(tmp_path):
     """A student `lpo:4` is told by its width."""
     weights = Learned("lpo", {"width": 4}).unravel(np.zeros(36, "f4"))
     run = run_of(tmp_path / "run", "lpo", {"width": 4}, weights)
-    found = described(candidate.read(run))
+    found = described(read_run(run))
     assert found["architecture"] == FAMILIES["lpo"][0]
 
 
@@ -124,8 +127,8 @@ def test_optim4rl_at_several_learning_rates(tmp_path):
     names = ["Breakout-MinAtar", "CartPole-v1"]
     weights = {"x": np.zeros(1, "f4")}
     run = run_of(tmp_path / "run", "optim4rl", sizes, weights, environments=names)
-    with pytest.raises(ValueError, match="at several learning rates.*a card has one"):
-        described(candidate.read(run))
+    with pytest.raises(ValueError, match="with several learning rates.*a card has one"):
+        described(read_run(run))
 
 
 def test_a_closed_form_has_the_evolved_constants(tmp_path, monkeypatch):
@@ -157,8 +160,8 @@ def test_any_float32_is_printed_exactly(tmp_path):
     for pair in values.reshape(-1, 2):
         weights = {"c0": pair[0], "c1": pair[1]}
         folder = tmp_path / f"{pair[0]}"
-        run = candidate.read(run_of(folder, "expression", {"text": text}, weights))
-        name, content = file(run)
+        run = read_run(run_of(folder, "expression", {"text": text}, weights))
+        name, content = weights_file(run)
         found = expressions.parse(content.decode()).init_constants()
         np.testing.assert_array_equal(np.float32([*found.values()]), pair)
 
@@ -186,13 +189,13 @@ def test_constants_of_another_form(tmp_path):
     )
     message = r"weights \['other'\] are not the constants .* declares, \['eps'\]"
     with pytest.raises(WeightsError, match=message):
-        described(candidate.read(run))
+        described(read_run(run))
 
 
 def test_an_algorithm_without_cards(tmp_path):
     run = run_of(tmp_path / "run", "lpg", {}, {"x": np.zeros(1, "f4")})
-    with pytest.raises(ValueError, match="algorithm='lpg', of which no card"):
-        described(candidate.read(run))
+    with pytest.raises(ValueError, match="algorithm='lpg', which cannot be promoted"):
+        described(read_run(run))
 
 
 def test_a_distillation(tmp_path, monkeypatch):
@@ -207,17 +210,17 @@ def test_a_distillation(tmp_path, monkeypatch):
         for step, error, seconds in rows
     ]
     jsonl.append(run / "log.jsonl", made)
-    with pytest.raises(ValueError, match="not finished; give the `train distill`"):
-        candidate.read(run)
+    with pytest.raises(ValueError, match="did not finish; repeat its `train distill`"):
+        read_run(run)
     shutil.copy(run / "best.safetensors", run / "final.safetensors")
-    with pytest.raises(ValueError, match="trained in no environment; name some"):
-        promote(Promotion(run, "tiny", pretrained=tmp_path))
+    with pytest.raises(ValueError, match="not trained in an environment; give --env"):
+        trained_in(run)
     promoted(tmp_path, monkeypatch, run, environments=("CartPole-v1",))
     with registry.bundled_in(tmp_path / "pretrained"):
         card = artifacts.card("ours/tiny")
     assert (card.training.method, card.training.environments) == ("distillation", ())
     assert card.training.description.startswith("Distilled from minatar. Settings:")
-    assert "Of these weights: step 20, round 1, error 0.25" in card.training.description
+    assert "Best validation: step 20, round 1, error 0.25" in card.training.description
     assert card.training.compute == "2 hours on gpu, without validations"
     assert card.horizon.total_updates == 39040
     assert card.training.command == (
@@ -243,21 +246,21 @@ def test_the_command_makes_the_campaign_again(name):
     }
     if "text" not in preset(name).architecture:
         changes["architecture"] = {"width": 7}
-    if preset(name).normaliser != "published":
+    if preset(name).normalizer != "published":
         del changes["environments"]
     for config in (preset(name), preset(name, **changes)):
-        words = shlex.split(command(None, config.as_json()))
+        words = shlex.split(command("evolution", config.as_json()))
         assert words[:4] == ["learned-opt-rl", "train", "es", "--preset"]
         settings = words[8:]  # after NAME --out FOLDER --set
         again = preset(words[4], **parse_settings(settings, config.algorithm))
         assert again.as_json() == config.as_json()
-    assert len(shlex.split(command(None, preset(name).as_json()))) == 7
+    assert len(shlex.split(command("evolution", preset(name).as_json()))) == 7
 
 
 def test_the_command_of_a_form_of_ones_own():
     base = preset("sign-mixture-minatar")
     fields = base.as_json() | {"architecture": {"text": DRIFT}}
-    words = shlex.split(command(None, fields))
+    words = shlex.split(command("evolution", fields))
     settings = parse_settings(words[words.index("--set") + 1 :], "expression")
     assert preset("sign-mixture-minatar", **settings).as_json() == fields
 
@@ -281,21 +284,21 @@ def test_the_best_of_a_curriculum_is_of_its_last_horizon(tmp_path):
         {"generation": 6, "horizon": 1000},
     ]
     jsonl.append(run / "log.jsonl", log[:1])
-    assert "started from" in next(iter(_little(candidate.read(run))))
+    assert "Equal to the campaign's start" in next(iter(_little(read_run(run))))
     jsonl.append(run / "log.jsonl", log[1:4])
-    found = candidate.read(run)
-    assert "started from" not in next(iter(_little(found)))
+    found = read_run(run)
+    assert "Equal to the campaign's start" not in next(iter(_little(found)))
     assert (found.best["generation"], found.horizon) == (1, 100)
     jsonl.append(run / "log.jsonl", log[4:])
-    found = candidate.read(run)
+    found = read_run(run)
     assert (found.best["generation"], found.horizon) == (4, 1000)
     text = training(found)["description"]
     assert "Evolved from zeros for 6 generations" in text
-    assert "Environment steps of a run: 100, 1,000 from generation 2 on." in text
-    assert "sigma 0.03, learning rate 0.03, normaliser none" in text
+    assert "Steps of a run: 100, 1,000 from generation 2 on." in text
+    assert "sigma 0.03, learning rate 0.03, normalizer none" in text
     found.made["config"]["strategy"] = "snes"
     text = training(found)["description"]
-    assert "sigma 0.03, strategy snes of evosax, normaliser none" in text
+    assert "sigma 0.03, strategy snes of evosax, normalizer none" in text
 
 
 def test_the_decision_is_that_of_paired_normalized_returns():
@@ -308,7 +311,6 @@ def test_the_decision_is_that_of_paired_normalized_returns():
     ]
     known = [normalization.published("adam")[name] for name in games]
     paired = (new / known).mean(1) - (old / known).mean(1)
-    rows = [[one.to_json() for one in group] for group in rows]
     verdict = judge(*rows, [], "adam")
     assert verdict.difference.value == pytest.approx(paired.mean())
     assert verdict.difference.low < paired.mean() < verdict.difference.high
@@ -328,7 +330,7 @@ def test_where_nothing_is_published_the_baseline_is_the_unit():
     )
     verdict = judge(new, old, others, "sgd")
     assert verdict.new == pytest.approx((3 - 5 + 1) / 3)
-    assert verdict.holder == pytest.approx((1.5 - 0.8 + 0.5) / 3)
+    assert verdict.current == pytest.approx((1.5 - 0.8 + 0.5) / 3)
     assert verdict.difference.value < 0
     assert "over Acrobot-v1, Catch-bsuite, ant at" in verdict.text
 
@@ -340,7 +342,7 @@ def test_rows_of_other_weights_are_no_results_of_a_card(tmp_path):
         row("tiny", final=3.0, weights_sha256="0" * 64),
         row("tiny", seed=1, final=5.0),  # from before rows told it
     ]
-    jsonl.append(tmp_path / "rows.jsonl", rows)
+    append_rows(tmp_path / "rows.jsonl", rows)
     found = cards.fill_results(tmp_path / "tiny", tmp_path / "rows.jsonl", "a/b.jsonl")
     (measured,) = [r for r in found if r["source"] == "a/b.jsonl"]
     assert (measured["mean"], measured["seeds"]) == (4.0, 2)
@@ -352,10 +354,10 @@ def test_agents_of_other_settings_than_in_training_are_told(tmp_path):
     made = json.loads(path.read_text())
     made["config"]["agent"] = {"hidden": [8, 8], "epochs": 1}
     path.write_text(json.dumps(made))
-    here = row("tiny", "CartPole-v1", 0, 1.0)
-    here["config"] = {"hidden": [64, 64], "epochs": 1}
-    told = failures(candidate.read(run), Evaluated([here], [], "adam"))
-    assert "Its agents in training were others than here: hidden [8, 8]." in told
-    here["config"] = {"hidden": (8, 8), "epochs": 1}
-    told = failures(candidate.read(run), Evaluated([here], [], "adam"))
-    assert not [text for text in told if "others than here" in text]
+    config = {"hidden": [64, 64], "epochs": 1}
+    here = row("tiny", "CartPole-v1", 0, 1.0, config=config)
+    told = failures(read_run(run), Evaluated([here], [], "adam"))
+    assert "Trained with other agents than evaluated: hidden [8, 8]." in told
+    here = changed(here, config={"hidden": (8, 8), "epochs": 1})
+    told = failures(read_run(run), Evaluated([here], [], "adam"))
+    assert not [text for text in told if "other agents" in text]

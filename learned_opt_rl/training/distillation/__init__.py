@@ -1,4 +1,4 @@
-"""Black-box distillation: students that imitate what a learned rule does.
+"""Black-box distillation: networks trained to imitate the updates of another rule.
 
 References:
     Goldie et al. 2025, "How Should We Meta-Learn RL Algorithms?", sections 4.2 and 7,

@@ -1,74 +1,70 @@
-"""What a distillation is: everything its numbers depend on, and nothing else."""
+"""The configuration of a distillation: everything that its numbers depend on."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib.resources
 import json
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from learned_opt_rl import agents
+from learned_opt_rl import agents, checks
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report.normalization import published
+from learned_opt_rl.training import presets
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC
-from learned_opt_rl.training.distillation.teachers import Teacher, distillable, teacher
-from learned_opt_rl.training.evolution.learned import Learned
+from learned_opt_rl.training.distillation.teachers import Teacher, teacher
+from learned_opt_rl.training.evolution.learned import Learned, distillable
 
 Inputs = Literal["correlated", "paper", "scaled", "visited"]
 Select = Literal["error", "return"]
-_DEFAULTS = {"optimizer": "open:32", "drift": "lpo:128"}
-_UNROLLED = ("sequence", "tensors", "size", "steps", "every")
+
+PRESETS = tuple(presets.table("distillation"))
+"""Names of the presets; ``presets.json`` describes each."""
+
+_DEFAULTS = {"optimizer": "open:32", "drift": "lpo:128"}  # students of expressions
+_UNROLLED = ("sequence", "tensors", "size", "steps", "every")  # set by preset "short"
 _COUNTS = (
-    "sequence",
-    "steps",
-    "starts",
-    "tensors",
-    "size",
-    "every",
-    "horizon",
-    "seeds",
-    "rounds",
+    *("sequence", "steps", "starts", "tensors", "size"),
+    *("every", "horizon", "seeds", "rounds"),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class DistillationConfig:
-    """A student's training.
+    """The training of a distilled network (the student).
 
     Attributes:
-        teacher: See `teachers.teacher`.
+        teacher: Name of the rule to imitate; see `teachers.teacher`.
         algorithm: The student's: ``"open"``, ``"no_features"`` or ``"lpo"``.
-        architecture: Its sizes.
-        teacher_rate: Learning rate of a closed form that has one; ``None`` for its
-            card's.
-        inputs: Made up as ``"correlated"``, ``"scaled"`` or ``"paper"``, see `inputs`;
-            or ``"visited"``: half of the tensors are from agents that are trained by
-            the teacher, half ``"correlated"``.
-        sequence: Steps that teacher and student are unrolled over.
+        architecture: The student's sizes.
+        teacher_rate: Learning rate of an expression that takes one; ``None`` for the
+            one on its card.
+        inputs: Synthetic inputs ``"correlated"``, ``"scaled"`` or ``"paper"``, see
+            `inputs`; or ``"visited"``: half of the tensors come from agents that the
+            teacher trains, half are ``"correlated"``.
+        sequence: Steps over which teacher and student are unrolled.
         steps: Adam steps.
-        starts: Students that are fitted one after another, each from a draw of its
-            own; the best of all counts. Some end in a local minimum.
+        starts: Number of initializations that are fitted one after another; the best
+            one counts. Some end in a local minimum.
         tensors: Tensors per step.
         size: Entries per tensor. A drift is matched on ``tensors * size`` points.
-        learning_rate: Adam's peak learning rate, annealed to 0 by a cosine.
+        learning_rate: Adam's peak learning rate; a cosine anneals it to 0.
         b2: Adam's decay of squared gradients.
         every: Steps between two validations.
-        select: The student with the least ``"error"`` counts, or that with the best
-            ``"return"`` of agents trained by it.
+        select: Keep the student with the smallest ``"error"``, or with the highest
+            ``"return"`` of agents that it trains.
         environments: Where agents are trained, for visited inputs and returns.
-        horizon: Their environment steps.
+        horizon: Environment steps of these agents.
         seeds: Agents per environment and validation; always the same seeds.
-        rounds: How often visited inputs are gathered: first under the teacher, then,
+        rounds: How often visited inputs are collected: first under the teacher, then,
             after equal shares of the steps, under the student.
-        agent: Settings of PPO that differ from `agents.preset`.
-        seed: Of everything.
+        agent: PPO settings that differ from `agents.preset`.
+        seed: Seed of everything.
 
     Raises:
-        ValueError: A value is out of range, or two do not fit together.
+        ValueError: A value is out of range, or two values do not fit together.
 
     Example:
         >>> config = DistillationConfig("minatar", "open", {"carry": None, "width": 16})
@@ -98,11 +94,8 @@ class DistillationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the values."""
         for name in _COUNTS:
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a positive whole number")
+            checks.positive_int(name, getattr(self, name))
         for name in ("learning_rate", "teacher_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -110,36 +103,37 @@ class DistillationConfig:
         if not 0 <= self.b2 < 1:
             raise ValueError(f"b2={self.b2!r} must be in [0, 1)")
         if self.rounds > self.steps:
-            raise ValueError(f"rounds={self.rounds} are more than steps={self.steps}")
+            raise ValueError(f"rounds={self.rounds} must be at most steps={self.steps}")
         _one_of("algorithm", self.algorithm, distillable())
         self.learned  # noqa: B018
         _one_of("inputs", self.inputs, (*SYNTHETIC, "visited"))
         _one_of("select", self.select, ("error", "return"))
         self._check_runs()
         self.runs()
-        self.normalisers()
+        self.normalizers()
 
     def _check_runs(self) -> None:
         visited = self.inputs == "visited"
         if not self.environments and (visited or self.select == "return"):
             field = "inputs='visited'" if visited else "select='return'"
             raise ValueError(
-                f"{field} trains agents, but there are no environments; give some, as "
+                f"{field} trains agents, but environments is empty; give for example "
                 "--environments Breakout-MinAtar"
             )
         if visited and self.algorithm == "lpo":
             raise ValueError(
-                "inputs='visited' is for optimisers; a drift is matched on a grid of "
-                "ratios and advantages, leave inputs out"
+                "inputs='visited' requires an optimizer; a drift is matched on a grid "
+                "of ratios and advantages. Leave inputs out"
             )
         if self.rounds > 1 and not visited:
             raise ValueError(
-                f"rounds={self.rounds} gather visited inputs; give inputs='visited'"
+                f"rounds={self.rounds} collect visited inputs; give inputs='visited'"
             )
         if self.rounds > 1 < self.starts and self.select == "error":
             raise ValueError(
-                f"starts={self.starts} with rounds={self.rounds} have errors on inputs "
-                "of their own, which do not compare; give select='return', or one start"
+                f"starts={self.starts} with rounds={self.rounds} measure errors on "
+                "different inputs, which are not comparable; give select='return', or "
+                "one start"
             )
         if visited and self.tensors < 2:
             raise ValueError(
@@ -149,7 +143,7 @@ class DistillationConfig:
             if run.num_updates < self.sequence:
                 raise ValueError(
                     f"horizon={self.horizon} is {run.num_updates} updates on {name}, "
-                    f"less than sequence={self.sequence}; raise it"
+                    f"fewer than sequence={self.sequence}; raise the horizon"
                 )
 
     @property
@@ -158,82 +152,61 @@ class DistillationConfig:
         return Learned(self.algorithm, self.architecture)
 
     def runs(self) -> dict[str, PPOConfig]:
-        """How an agent is trained in each environment."""
+        """Return the configuration of the agents in each environment."""
         return {
             name: agents.preset(name, self.horizon, **self.agent)
             for name in self.environments
         }
 
-    def normalisers(self) -> dict[str, float]:
-        """What returns are divided by: published Adam's, or 1 of a single game."""
+    def normalizers(self) -> dict[str, float]:
+        """Return the divisor of each environment's returns.
+
+        The divisors are published Adam's returns; a single environment without a
+        published return has 1.
+        """
         known = published("adam")
         missing = [name for name in self.environments if name not in known]
         if not missing:
             return {name: known[name] for name in self.environments}
         if len(self.environments) > 1:
             raise ValueError(
-                f"environments={self.environments}: there is no published return to "
-                f"normalise {', '.join(missing)} by; give it alone, or others"
+                f"environments={self.environments}: no return of {', '.join(missing)} "
+                "is published to normalize by; give one such environment alone"
             )
         return dict.fromkeys(self.environments, 1.0)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
+        """Return the fields as JSON has them."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}")
-
-
-@functools.cache
-def _presets() -> dict[str, dict[str, Any]]:
-    file = importlib.resources.files("learned_opt_rl.training.distillation")
-    return json.loads((file / "presets.json").read_text(encoding="utf-8"))["presets"]
-
-
-PRESETS = tuple(_presets())
-"""Names of settings; ``presets.json`` says what each is."""
 
 
 def configure(
     preset: str = "same", **overrides: Any
 ) -> tuple[DistillationConfig, Teacher]:
-    """A distillation, its student described by ``student``.
+    """Build the configuration of a distillation and its teacher.
 
     Args:
         preset: One of `PRESETS`.
-        **overrides: Fields of `DistillationConfig` that differ, and ``student``
-            instead of algorithm and architecture: ``"same"`` as the teacher,
-            ``"half"`` of its sizes, ``"open:32"`` (feed-forward, the width), or with
-            all sizes as ``"open:carry=16,width=32"``; by default the same, and of a
-            closed form ``"open:32"`` or ``"lpo:128"``.
-
-    Returns:
-        The configuration and its teacher.
+        **overrides: Fields of `DistillationConfig`, with ``student`` instead of
+            algorithm and architecture: ``"same"`` sizes as the teacher, ``"half"`` of
+            its sizes, ``"open:32"`` (feed-forward, with this width), or all sizes as in
+            ``"open:carry=16,width=32"``. The default is ``"same"``, and ``"open:32"``
+            or ``"lpo:128"`` for an expression.
 
     Raises:
-        ValueError: There is no such preset, teacher or student, or one does not fit
-            the other; or as `DistillationConfig`.
+        ValueError: The preset, the teacher or the student does not exist, the student
+            cannot imitate the teacher, or `DistillationConfig` refuses a value.
 
     Example:
         >>> configure("half", teacher="minatar")[0].architecture
         {'carry': None, 'width': 16}
     """
-    _one_of("preset", preset, PRESETS)
     fields = {field.name for field in dataclasses.fields(DistillationConfig)}
-    allowed = sorted(fields - {"algorithm", "architecture"} | {"student"})
-    for field, value in overrides.items():
-        if field not in allowed:
-            raise ValueError(
-                f"{field}={value!r} is no setting of a distillation; choose of "
-                f"{', '.join(allowed)}"
-            )
-    values = {k: v for k, v in _presets()[preset].items() if k != "source"} | overrides
+    known = fields - {"algorithm", "architecture"} | {"student"}
+    values = presets.settings("distillation", preset, overrides, known) | overrides
     name = values.pop("teacher", None)
     if name is None:
-        raise ValueError(f"preset={preset!r} has no teacher; give one, as minatar")
+        raise ValueError(f"preset={preset!r} has no teacher; give for example minatar")
     student, rate = values.pop("student", "same"), values.get("teacher_rate")
     explicit = _explicit(student)
     try:
@@ -242,26 +215,28 @@ def configure(
         raise ValueError(f"teacher={name!r}: {error}") from error
     algorithm, sizes = explicit or _relative(student, found, "student" in overrides)
     if (algorithm == "lpo") != (found.drift is not None):
-        what = "an optimiser" if found.drift is None else "a drift"
+        kind = "an optimizer" if found.drift is None else "a drift"
         raise ValueError(
-            f"student={student!r} cannot imitate teacher={name!r}, which is {what}; "
-            "give lpo for a drift, open or no_features for an optimiser"
+            f"student={student!r} cannot imitate teacher={name!r}, which is {kind}; "
+            "give lpo for a drift, open or no_features for an optimizer"
         )
     remembers = bool(sizes.get("carry")) or bool(
         found.unrolled and found.unrolled.stateful
     )
     if remembers and "sequence" not in values:
-        values = {k: _presets()["short"][k] for k in _UNROLLED} | values
+        short = presets.table("distillation")["short"]
+        values = {k: short[k] for k in _UNROLLED} | values
     config = DistillationConfig(name, algorithm, sizes, **values)
     if remembers and config.sequence == 1:
         raise ValueError(
-            "sequence=1, but teacher or student remember; give 20 or 100 steps"
+            "sequence=1 hides the memory of the teacher or of the student; give 20 or "
+            "100 steps"
         )
     return config, found
 
 
 def _explicit(student: str) -> tuple[str, dict[str, Any]] | None:
-    """Algorithm and sizes, unless they follow from the teacher's."""
+    """Return algorithm and sizes, or None if they follow from the teacher's."""
     algorithm, colon, text = student.partition(":")
     if not colon:
         _one_of("student", student, ("same", "half"))
@@ -276,7 +251,7 @@ def _explicit(student: str) -> tuple[str, dict[str, Any]] | None:
             sizes[key] = None if value == "none" else json.loads(value)
     except ValueError as error:
         raise ValueError(
-            f"student={student!r} must be as open:32 or open:carry=16,width=32"
+            f"student={student!r} must have the form open:32 or open:carry=16,width=32"
         ) from error
     return algorithm, sizes
 
@@ -286,8 +261,8 @@ def _relative(student: str, found: Teacher, asked: bool) -> tuple[str, dict[str,
         default = _DEFAULTS["optimizer" if found.drift is None else "drift"]
         if asked:
             raise ValueError(
-                f"student={student!r}, but teacher={found.name!r} is a closed form and "
-                f"has no sizes; give the student's, as {default}"
+                f"student={student!r}, but teacher={found.name!r} is an expression "
+                f"without sizes; give the student's sizes, for example {default}"
             )
         algorithm, sizes = _explicit(default) or ("", {})
         return algorithm, sizes
@@ -297,3 +272,8 @@ def _relative(student: str, found: Teacher, asked: bool) -> tuple[str, dict[str,
             if sizes.get(name) is not None:
                 sizes[name] = max(sizes[name] // 2, 1)
     return found.algorithm, sizes
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}")

@@ -1,11 +1,11 @@
-"""What optimisers see, made up: sequences of tensors to imitate a teacher on.
+"""Synthetic inputs of optimizers: sequences of tensors to imitate a teacher on.
 
-``paper``: everything is drawn anew for each entry and step. ``scaled``: each tensor
-has a gradient scale of its own, over seven decades, and its share of dead entries: on
-MinAtar most input pixels are dark, so whole rows of the first kernel have gradient 0,
-and a student that never saw this answers it with noise. ``correlated``: so it is here,
-and gradients are besides a drift and noise, momenta what they become by their own
-recursion, and proportions, parameters and dormancies those of one run.
+``paper`` draws every entry and step independently. ``scaled`` gives each tensor its own
+gradient scale, over seven decades, and its own share of dead entries: most input pixels
+of MinAtar are dark, so whole rows of the first kernel have gradient 0, and a student
+that never saw such rows answers them with noise. ``correlated`` does the same, makes
+gradients of a drift and noise, computes momenta from these gradients by their own
+recursion, and takes proportions, parameters and dormancies from one run.
 
 References:
     Goldie et al. 2025, "How Should We Meta-Learn RL Algorithms?", appendix A.3, for
@@ -23,22 +23,33 @@ import numpy as np
 
 from learned_opt_rl.features import DECAYS, update_momenta
 
-_DECADES = (-7.0, 0.0)  # range of gradient scales, log10
-_LONGEST = 39040  # of a run, in updates: 1e7 environment steps of MinAtar's PPO
-_EPOCHS, _MINIBATCHES = 4, 8
+# Below, u is uniform on [0, 1). The ranges cover what agents on MinAtar produce.
+_SCALES = (-7.0, 0.0)  # log10 of a tensor's gradient scale
+# Largest gradient scale of `correlated`: momenta of decay 0.9 then have a standard
+# deviation up to 0.46, near the paper's 0.5.
+_LARGEST = 2
+_DRIFTS = (-2.0, 0.5)  # log10 of drift over noise: from pure noise to a steady slope
+_PARAMETERS = (0.0, -2.0)  # log10 of a tensor's parameter scale
+# A share of entries is dead in half of the tensors, up to 98 % of them: 1.98 u - 1 is
+# at most 0 for half of all u, and 0.98 at the end.
+_DEAD = (-1.0, 0.98)
+# In half of the tensors every gradient is nonzero; in the others a relu lets it
+# through with a probability from 0.1 on: 0.1 + 1.9 u, capped at 1.
+_SHOWN = (0.1, 2.0)
+_LONGEST = 39040  # updates of a run: 1e7 environment steps of MinAtar's PPO
+_EPOCHS, _MINIBATCHES = 4, 8  # of MinAtar's PPO
 
 
 class Tensors(NamedTuple):
-    """Optimiser inputs over ``K`` steps, ``t`` tensors of ``n`` entries, float32.
+    """Inputs of an optimizer: ``K`` steps, ``t`` tensors of ``n`` entries, float32.
 
     Attributes:
         parameter: ``[K, t, n]``.
         gradient: ``[K, t, n]``; exactly 0 for dead entries.
-        momenta: ``[K, t, 6, n]``, after the step's update; decays as
-            ``features.DECAYS``.
+        momenta: ``[K, t, 6, n]``, after the step; decays as in ``features.DECAYS``.
         dormancy: ``[K, t, n]``, at least 0.
-        noise: ``[K, t, n]``, the standard normal ``rand`` that rules explore by; the
-            samplers here leave it 0.
+        noise: ``[K, t, n]``, the standard normal ``rand`` of rules that explore; 0 in
+            the samplers here.
         training_proportion: ``[K, t]``, in [0, 1], like the next two.
         layer_proportion: ``[K, t]``.
         batch_proportion: ``[K, t]``.
@@ -58,16 +69,13 @@ Shape = tuple[int, int, int]
 """``(steps K, tensors t, entries n)``."""
 
 
-# Few draws of many numbers: each call of a generator takes long to compile.
+# The samplers draw few large arrays: each call of a generator is slow to compile.
 def paper(key: jax.Array, shape: Shape) -> Tensors:
-    """Inputs as published, each step independent of the others.
+    """Draw the published inputs, each step independent of the others.
 
     Args:
-        key: jax random key.
+        key: Typed PRNG key.
         shape: Steps, tensors, entries.
-
-    Returns:
-        The inputs.
 
     Example:
         >>> import jax
@@ -90,14 +98,9 @@ def paper(key: jax.Array, shape: Shape) -> Tensors:
 
 
 def scaled(key: jax.Array, shape: Shape) -> Tensors:
-    """Inputs whose tensors differ in scale and in how many of their entries are dead.
+    """Draw inputs whose tensors differ in scale and in their share of dead entries.
 
-    Args:
-        key: jax random key.
-        shape: Steps, tensors, entries.
-
-    Returns:
-        The inputs.
+    Arguments as for `paper`.
     """
     keys = jax.random.split(key, 3)
     scale, share, layer = jax.random.uniform(keys[0], (3, *shape[1:2], 1))
@@ -111,20 +114,15 @@ def scaled(key: jax.Array, shape: Shape) -> Tensors:
 
 
 def correlated(key: jax.Array, shape: Shape) -> Tensors:
-    """Inputs as of pieces of runs, half from a first update on, half from later.
+    """Draw pieces of runs, half from the first update on, half from later.
 
-    Single steps are from anywhere, with as many of each epoch.
+    Single steps come from anywhere in a run, equally from each epoch.
 
     The gradient of an entry is ``sigma * (drift + N(0, 1))``; in some tensors it is
-    often 0, as behind a relu. Before the first step momenta have the distribution
-    that their recursion gives them after as many updates.
+    often 0, as behind a relu. Before the first step, momenta have the distribution
+    that their recursion gives them after that many updates.
 
-    Args:
-        key: jax random key.
-        shape: Steps, tensors, entries.
-
-    Returns:
-        The inputs.
+    Arguments as for `paper`.
     """
     steps, tensors, size = shape
     keys = jax.random.split(key, 4)
@@ -133,9 +131,9 @@ def correlated(key: jax.Array, shape: Shape) -> Tensors:
     within = jax.random.uniform(keys[2], (steps + 1, tensors, size))
     noise = jax.random.normal(keys[3], shape)
 
-    sigma = 2 * _alive(uniform[0], uniform[1], within[-1])
-    drift = 10 ** (2.5 * uniform[2] - 2) * normal[0]
-    shown = jnp.minimum(0.1 + 1.9 * uniform[3], 1.0)  # half always have a gradient
+    sigma = _LARGEST * _alive(uniform[0], uniform[1], within[-1])
+    drift = 10 ** _within(_DRIFTS, uniform[2]) * normal[0]
+    shown = jnp.minimum(_within(_SHOWN, uniform[3]), 1.0)
     gradient = jnp.where(
         within[:-1] < shown[None], sigma[None] * (drift[None] + noise), 0.0
     )
@@ -158,7 +156,7 @@ def correlated(key: jax.Array, shape: Shape) -> Tensors:
         return momenta, momenta
 
     start = mean + past * (sigma * spread)[:, None]
-    # A rollout is learned from in so many updates; later pieces begin anywhere in it.
+    # A rollout gives epochs * minibatches updates; later pieces begin anywhere in it.
     phase = jnp.floor(uniform[8, :, 0] * _EPOCHS * _MINIBATCHES).astype(jnp.int32)
     phase = jnp.where(before > 0, phase, 0)[None] + jnp.arange(steps)[:, None]
     epoch = phase // _MINIBATCHES % _EPOCHS
@@ -167,7 +165,7 @@ def correlated(key: jax.Array, shape: Shape) -> Tensors:
         return jnp.broadcast_to(x, (steps, *x.shape))
 
     return Tensors(
-        parameter=same(10 ** (-2 * uniform[5]) * normal[1]),
+        parameter=same(10 ** _within(_PARAMETERS, uniform[5]) * normal[1]),
         gradient=gradient,
         momenta=jax.lax.scan(step, start, gradient)[1],
         dormancy=same(jnp.clip(1 + normal[2], 0.0, 10.0)),
@@ -186,22 +184,26 @@ SYNTHETIC: dict[str, Callable[[jax.Array, Shape], Tensors]] = {
 """The samplers by name."""
 
 
+def _within(bounds: tuple[float, float], u: jax.Array) -> jax.Array:
+    low, high = bounds
+    return low + (high - low) * u
+
+
 def _alive(scale: jax.Array, share: jax.Array, within: jax.Array) -> jax.Array:
-    """``[t, n]``: the tensor's scale, or 0 for its dead entries; all of uniforms."""
-    low, high = _DECADES
-    # Half of the tensors are dense; the others lack anything up to all but a few.
-    return (within >= 1.98 * share - 1) * 10 ** (low + (high - low) * scale)
+    """``[t, n]``: the tensor's scale, or 0 for its dead entries; all from uniforms."""
+    return (within >= _within(_DEAD, share)) * 10 ** _within(_SCALES, scale)
 
 
 def _root(before: int) -> np.ndarray:
-    """``[6, 6]``: makes of unit normals what unit white noise left in the momenta."""
+    """``[6, 6]``: map unit normals to the momenta of unit white noise."""
     b = np.array(DECAYS)
     both, gain = np.outer(b, b), np.outer(1 - b, 1 - b)
     covariance = gain * (1 - both**before) / (1 - both)
-    values, vectors = np.linalg.eigh(covariance)  # of one update it has rank 1
+    # Not Cholesky: after one update the covariance has rank 1.
+    values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.sqrt(values.clip(min=0))).astype(np.float32)
 
 
-# How many updates there were before.
+# Numbers of updates before a piece: 40 from 0 to a whole run, evenly spaced in log.
 _BEFORE = np.unique(np.geomspace(1, _LONGEST, 40).astype(int)) - 1
 _ROOTS = np.stack([_root(int(before)) for before in _BEFORE])

@@ -1,4 +1,4 @@
-"""What a student is fitted to: its teacher's updates, or its policy loss's gradient."""
+"""The loss of a distillation: the teacher's updates, or its policy loss's slope."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ from learned_opt_rl.training.distillation.teachers import MARGIN, Teacher
 from learned_opt_rl.training.distillation.unrolled import Unrolled, network_rule
 from learned_opt_rl.training.evolution.learned import draw
 
-_GRID = 1024  # points along each axis: A in [-8, 8), log r in [-2, 2)
+# Points along each axis of the grid on which drifts are matched: log r in [-2, 2) and A
+# in [-8, 8), the range of ratios and normalized advantages in PPO.
+_GRID = 1024
+_LOG_RATIOS, _ADVANTAGES = _GRID // 4, _GRID // 16  # points per unit
 
 
 class Objective(NamedTuple):
     """A supervised problem.
 
     Attributes:
-        init: ``key -> weights`` as they are fitted.
-        deployed: The same as the rule takes them.
+        init: ``key -> weights``, in the units in which they are fitted.
+        deployed: ``weights -> weights``, in the units of the rule.
         sample: ``(key, visited inputs or None) -> inputs``.
-        target: ``inputs -> what the teacher says``.
-        student: ``(deployed weights, inputs) -> what the student says``.
+        target: ``inputs -> outputs of the teacher``.
+        student: ``(deployed weights, inputs) -> outputs of the student``.
     """
 
     init: Callable[[jax.Array], Any]
@@ -40,22 +43,14 @@ class Objective(NamedTuple):
     student: Callable[[Any, Any], jax.Array]
 
     def loss(self, weights: Any, inputs: Any) -> jax.Array:
-        """Squared error over the teacher's mean square, float32 scalar."""
+        """Return the squared error over the teacher's mean square, a float32 scalar."""
         target = self.target(inputs)
         error = self.student(self.deployed(weights), inputs) - target
         return jnp.mean(error**2) / jnp.maximum(jnp.mean(target**2), 1e-30)
 
 
 def objective(config: DistillationConfig, teacher: Teacher) -> Objective:
-    """The problem of a student.
-
-    Args:
-        config: The student, and what its inputs are.
-        teacher: What it imitates.
-
-    Returns:
-        The problem.
-    """
+    """Return the supervised problem of a distillation."""
     architecture = families.find(config.algorithm).make_sizes(config.architecture)
 
     def init(key: jax.Array) -> Any:
@@ -77,12 +72,14 @@ def objective(config: DistillationConfig, teacher: Teacher) -> Objective:
     def init_network(key: jax.Array) -> Any:
         weights = init(key)
         last = weights["mlp"]["dense_2"]
-        # Without noise to imitate, the gradient of zeros is zero: none is ever added.
+        # The gradient of a zero noise output is zero where the teacher has no noise:
+        # such students stay without noise.
         last["kernel"] = last["kernel"].at[:, 1:].set(0.0)
         return weights
 
     def deployed(weights: Any) -> Any:
-        # Fitted in units of the teacher's updates, so that one learning rate suits all.
+        # Weights are fitted in units of the teacher's updates, so that one learning
+        # rate suits all teachers.
         last = weights["mlp"]["dense_2"]
         units = jnp.array([unit, 1.0, unit])[: last["bias"].size]
         scaled = {"kernel": last["kernel"] * units[None], "bias": last["bias"] * units}
@@ -94,7 +91,7 @@ def objective(config: DistillationConfig, teacher: Teacher) -> Objective:
 def _sampler(
     config: DistillationConfig, teacher: Unrolled
 ) -> Callable[[jax.Array, Tensors | None], Tensors]:
-    """Draws inputs, with noise if the teacher knows what to do with it."""
+    """Return a sampler of inputs, with noise if the teacher uses it."""
 
     def sample(key: jax.Array, visited: Tensors | None) -> Tensors:
         made_key, which_key, noise_key = jax.random.split(key, 3)
@@ -119,7 +116,7 @@ def _of_drift(
     architecture: lpo.Architecture,
     init: Callable[[jax.Array], Any],
 ) -> Objective:
-    """Of the policy loss's gradient by the ratio, on points of a grid."""
+    """Match the derivative of the policy loss by the ratio, on points of a grid."""
 
     def slope(drift: Drift, points: tuple[jax.Array, jax.Array]) -> jax.Array:
         ratio, advantage = points
@@ -136,7 +133,7 @@ def _of_drift(
     def sample(key: jax.Array, _: Tensors | None) -> tuple[jax.Array, jax.Array]:
         shape = 2, config.tensors * config.size
         i, j = jax.random.randint(key, shape, -_GRID // 2, _GRID // 2)
-        return jnp.exp(i / 256), j / 64
+        return jnp.exp(i / _LOG_RATIOS), j / _ADVANTAGES
 
     return Objective(
         init, lambda weights: weights, sample, lambda x: slope(teacher, x), student

@@ -1,18 +1,19 @@
-"""A student from its teacher to a folder: fitted, validated, selected, kept.
+"""Distill a teacher into a network: fit, validate, select and keep the best weights.
 
-``config.json`` (what was asked, of what code, and the digest of the teacher),
-``log.jsonl`` (a row per validation), ``best.safetensors`` and, when all is done,
-``final.safetensors`` (the last weights that are finite).
+The folder holds ``config.json`` (configuration, versions, digest of the teacher),
+``log.jsonl`` (a row per validation), ``best.safetensors`` and, once the run is over,
+``final.safetensors`` (the last finite weights).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 import jax
@@ -27,21 +28,26 @@ from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.evaluation.runs.rules import Rule
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
-from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.distillation.config import DistillationConfig
-from learned_opt_rl.training.distillation.folder import FINAL
 from learned_opt_rl.training.distillation.inputs import Tensors
 from learned_opt_rl.training.distillation.objective import Objective, objective
 from learned_opt_rl.training.distillation.teachers import Teacher
 from learned_opt_rl.training.distillation.visited import visit
 from learned_opt_rl.training.evolution.fitness import Task, make_run
-from learned_opt_rl.training.evolution.folder import BEST, CONFIG, LOG
 from learned_opt_rl.training.evolution.learned import rule_of
+from learned_opt_rl.training.run_folder import (
+    BEST,
+    CONFIG,
+    FINAL,
+    LOG,
+    read_config,
+)
 
-_VALIDATION = 8  # batches
-_MAX_NORM = 1.0  # of the loss's gradient, which long unrolling can blow up
+_VALIDATION = 8  # batches: enough to rank two validations, a second on one core
+_MAX_NORM = 1.0  # of the gradient, which explodes when 100 steps are unrolled
 
 
 def distill(
@@ -49,23 +55,26 @@ def distill(
     teacher: Teacher,
     folder: pathlib.Path,
     stream: TextIO | None = None,
-) -> Row:
-    """Trains a student and keeps the best; one that is there already is not repeated.
+) -> Record:
+    """Train a network to imitate a teacher, and keep the best weights.
+
+    A finished distillation in the folder is not repeated. One that was killed starts
+    over: it takes minutes.
 
     Args:
-        config: From `configure`, like the teacher.
-        teacher: What is imitated.
-        folder: Where it is kept; made if need be.
-        stream: Where a line per validation is shown; standard error if not given.
+        config: The configuration, from `configure`.
+        teacher: The teacher, from `configure`.
+        folder: The folder of the run; created if it does not exist.
+        stream: Receives a line per validation; standard error by default.
 
     Returns:
-        The row of the log that the best student has.
+        The row of the log that belongs to the best weights.
 
     Raises:
-        ValueError: The folder holds something else; or no student was finite; or by
-            none, if that selects, an agent had a return.
-        FolderInUseError: Another process runs it.
-        MissingExtraError: An environment's package is not installed.
+        ValueError: The folder holds another run; or no weights were finite; or no
+            agent had a return although ``select="return"``.
+        FolderInUseError: Another process uses the folder.
+        MissingExtraError: The package of an environment is not installed.
         OSError: The folder cannot be written.
 
     References:
@@ -76,9 +85,10 @@ def distill(
         >>> import io, tempfile
         >>> from learned_opt_rl.training.distillation import configure
         >>> small = {"steps": 2, "every": 1, "tensors": 2, "size": 4}
-        >>> asked = configure(teacher="random:0", student="open:4", **small)
+        >>> config, teacher = configure(teacher="random:0", student="open:4", **small)
         >>> with tempfile.TemporaryDirectory() as name:
-        ...     best = distill(*asked, pathlib.Path(name) / "run", io.StringIO())
+        ...     run = pathlib.Path(name) / "run"
+        ...     best = distill(config, teacher, run, io.StringIO())
         >>> sorted(best)
         ['error', 'round', 'seconds', 'start', 'step']
     """
@@ -94,16 +104,10 @@ def distill(
 
 def _claim(
     config: DistillationConfig, teacher: Teacher, folder: pathlib.Path
-) -> list[Row]:
-    """Makes the folder this distillation's; returns its rows if it is over."""
-    asked = {
-        "kind": "distillation",
-        "config": config.as_json(),
-        "teacher_sha256": teacher.sha256,
-    }
-    path = folder / CONFIG
-    if path.exists():
-        changed = _differences(path, asked)
+) -> list[Record]:
+    """Make the folder this run's; return its rows if it is finished."""
+    if (folder / CONFIG).exists():
+        changed = _differences(folder, config, teacher)
         if changed:
             raise ValueError(
                 f"{folder} holds another run ({'; '.join(changed)}); give another "
@@ -116,26 +120,38 @@ def _claim(
     there = [name for name in (LOG, BEST, FINAL) if (folder / name).exists()]
     if there:
         raise ValueError(
-            f"{folder} holds {', '.join(there)} of something else ({CONFIG} is "
-            "missing); give another folder"
+            f"{folder} holds {', '.join(there)} of another run ({CONFIG} is missing); "
+            "give another folder"
         )
-    content = json.dumps({**asked, **provenance()}, indent=2)
-    write_atomically(path, f"{content}\n".encode())
+    made = {
+        "kind": "distillation",
+        "config": config.as_json(),
+        "teacher_sha256": teacher.sha256,
+        **provenance(),
+    }
+    write_atomically(folder / CONFIG, f"{json.dumps(made, indent=2)}\n".encode())
     return []
 
 
-def _differences(path: pathlib.Path, asked: dict[str, Any]) -> list[str]:
-    try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-        if there.get("kind") != asked["kind"]:
-            return ["it is no distillation"]
-        before = there["config"] | {"teacher_sha256": there["teacher_sha256"]}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read: {error!r}") from error
-    now = asked["config"] | {"teacher_sha256": asked["teacher_sha256"]}
+def _differences(
+    folder: pathlib.Path, config: DistillationConfig, teacher: Teacher
+) -> list[str]:
+    """Describe how the run in a folder differs from this one, field by field."""
+    there = read_config(folder)
+    if there["kind"] != "distillation":
+        return ["it is not a distillation"]
+    # A field that did not exist when the folder was written had its default.
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(DistillationConfig)
+        if field.default is not dataclasses.MISSING
+    }
+    before = json.loads(json.dumps(defaults)) | there["config"]
+    before["teacher_sha256"] = there.get("teacher_sha256")
+    now = config.as_json() | {"teacher_sha256": teacher.sha256}
     return [
         f"{name}: {json.dumps(before.get(name))} -> {json.dumps(now.get(name))}"
-        for name in dict.fromkeys([*before, *now])
+        for name in dict.fromkeys([*now, *before])
         if before.get(name) != now.get(name)
     ]
 
@@ -145,51 +161,56 @@ def _train(
     teacher: Teacher,
     folder: pathlib.Path,
     stream: TextIO,
-) -> list[Row]:
+) -> list[Record]:
     problem = objective(config, teacher)
     returns = _returns(config)
-    rows: list[Row] = []
+    rows: list[Record] = []
     last: Any = None
     for row, weights in _fit(config, teacher, problem):
         if config.select == "return":
             found = returns(weights)
-            row["return"], row["returns"] = _normalised(found, config), found
+            row["return"], row["returns"] = _normalized(found, config), found
         rows.append(row)
         if _finite(weights):
             last = weights
             if best_row(rows, config.select) is row:
                 save_safetensors(folder / BEST, weights)
         jsonl.append(folder / LOG, [row])
-        told = (f"{n} {row[n]:.4g}" for n in ("error", "return") if row.get(n))
-        place = f"step {row['step']}/{config.steps}"
-        if config.starts > 1:
-            place = f"start {row['start']}/{config.starts}  {place}"
-        print(place, *told, sep="  ", file=stream)
+        _report(row, config, stream)
     if config.select == "return" and all(row["return"] is None for row in rows):
         raise ValueError(
             f"select='return', but with horizon={config.horizon} no agent had a return "
-            "in every environment: no episode ended, or they diverged; raise horizon, "
-            "or select='error'"
+            "in every environment: no episode ended, or all diverged; raise horizon, "
+            "or give select='error'"
         )
     if last is None or not (folder / BEST).exists():
         raise ValueError(
-            f"no student of {config.teacher!r} is finite; lower learning_rate="
-            f"{config.learning_rate:g}"
+            f"no weights distilled from {config.teacher!r} are finite; lower "
+            f"learning_rate={config.learning_rate:g}"
         )
     save_safetensors(folder / FINAL, last)
     return rows
 
 
+def _report(row: Record, config: DistillationConfig, stream: TextIO) -> None:
+    values = (f"{n} {row[n]:.4g}" for n in ("error", "return") if row.get(n))
+    place = f"step {row['step']}/{config.steps}"
+    if config.starts > 1:
+        place = f"start {row['start']}/{config.starts}  {place}"
+    print(place, *values, sep="  ", file=stream)
+
+
 def _fit(
     config: DistillationConfig, teacher: Teacher, problem: Objective
-) -> Iterator[tuple[Row, Any]]:
-    """Rows of validations, each with the student's weights as deployed."""
+) -> Iterator[tuple[Record, Any]]:
+    """Yield a row per validation, with the weights as the rule takes them."""
     draw, advance = _steps(config, problem)
     error = _validation(config, problem)
     bounds = [config.steps * i // config.rounds for i in range(1, config.rounds)]
     first: Tensors | None = None  # visited under the teacher: the same for every start
     for start in range(config.starts):
-        root = jax.random.key(config.seed)  # as it is, it draws the one start of most
+        root = jax.random.key(config.seed)
+        # The first start keeps the key itself: a run with one start has its numbers.
         root = jax.random.fold_in(root, start) if start else root
         init_key, key, _ = jax.random.split(root, 3)
         standing, visited, done = draw(init_key), first, 0
@@ -216,7 +237,7 @@ def _fit(
 def _steps(
     config: DistillationConfig, problem: Objective
 ) -> tuple[Callable[[jax.Array], Any], Callable[[Any, jax.Array, Any], Any]]:
-    """``key -> (weights, Adam's state)``; and both after a step for each key."""
+    """Return ``key -> (weights, Adam's state)``, and a step per key on both."""
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.chain(
         optax.clip_by_global_norm(_MAX_NORM), optax.adam(schedule, b2=config.b2)
@@ -243,7 +264,7 @@ def _steps(
 def _validation(
     config: DistillationConfig, problem: Objective
 ) -> Callable[[Any, Tensors | None], float]:
-    """``(weights, visited inputs) -> error``, on the same made-up inputs each time."""
+    """Return ``(weights, visited inputs) -> error`` on fixed synthetic inputs."""
     check_key = jax.random.split(jax.random.key(config.seed), 3)[2]
     loss = jax.jit(problem.loss)
 
@@ -256,7 +277,7 @@ def _validation(
 
 
 def _rule(config: DistillationConfig, standing: Any, problem: Objective) -> Any:
-    """The student as it is, as a rule to train agents by."""
+    """Return the student as a rule that trains agents."""
     sizes = families.find(config.algorithm).make_sizes(config.architecture)
     weights = problem.deployed(standing[0])
 
@@ -269,7 +290,11 @@ def _rule(config: DistillationConfig, standing: Any, problem: Objective) -> Any:
 def _gathered(
     config: DistillationConfig, rule: Any, round_: int, before: Tensors | None
 ) -> Tensors:
-    """All inputs visited so far; those of rounds to come repeat the first's."""
+    """Return all inputs visited so far.
+
+    Rounds to come hold a copy of the first, so that every round has the same shapes and
+    nothing is compiled again.
+    """
     seen = visit(
         rule,
         config.runs(),
@@ -287,7 +312,7 @@ def _gathered(
 
 
 def _returns(config: DistillationConfig) -> Any:
-    """``weights -> mean final return by environment`` (None if one diverged)."""
+    """Return ``weights -> {environment: mean final return}``, None if one diverged."""
     tasks = tuple(Task(run, envs.make(name)) for name, run in config.runs().items())
     run = jax.jit(make_run(config.learned, tasks))
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
@@ -301,24 +326,23 @@ def _returns(config: DistillationConfig) -> Any:
     return returns
 
 
-def _normalised(
+def _normalized(
     returns: dict[str, float | None], config: DistillationConfig
 ) -> float | None:
     if None in returns.values():
         return None
-    scales = config.normalisers()
+    scales = config.normalizers()
     return float(np.mean([(returns[name] or 0.0) / scales[name] for name in scales]))
 
 
-def best_row(rows: list[Row], select: str) -> Row:
-    """The first row with the best return, or the least error in the last round.
+def best_row(rows: Sequence[Record], select: str) -> Record:
+    """Return the first row with the highest return, or the smallest error.
+
+    Errors count in the last round only, because each round has other inputs.
 
     Args:
-        rows: Of a log, at least one.
+        rows: Rows of a log, at least one.
         select: ``"return"`` or ``"error"``.
-
-    Returns:
-        The row.
 
     Example:
         >>> rows = [{"round": i, "error": e} for i, e in ((1, 0.1), (2, 0.3), (2, 0.2))]
@@ -326,11 +350,11 @@ def best_row(rows: list[Row], select: str) -> Row:
         0.2
     """
 
-    def worth(row: Row) -> float:
+    def worth(row: Record) -> float:
         value = row[select]
         return -math.inf if value is None else value if select == "return" else -value
 
-    if select == "error":  # of other rounds it is about other inputs
+    if select == "error":
         rows = [row for row in rows if row["round"] == rows[-1]["round"]]
     return max(rows, key=worth)
 

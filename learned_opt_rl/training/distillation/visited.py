@@ -1,7 +1,7 @@
-"""What an optimiser sees in real runs: pieces of agents' training, kept for a student.
+"""Inputs of optimizers in real runs, recorded while agents train.
 
-An optimiser that records is put in the agent's loop. At stretches of consecutive
-updates it keeps, of every leaf, some entries with all that a rule would read of them.
+A recording optimizer wraps the agent's own. During stretches of consecutive updates it
+keeps some entries of every leaf, with everything that a rule reads of them.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from learned_opt_rl.features import (
 )
 from learned_opt_rl.training.distillation.inputs import Tensors
 
-_STRETCHES = 16  # of a run; fewer if it is too short
+_STRETCHES = 16  # per run, which covers early and late training; fewer if it is short
 
 
 class RecordState(NamedTuple):
     """State of `record`.
 
     Attributes:
-        inner: The state of the optimiser in it.
+        inner: State of the wrapped optimizer.
         count: int32 scalar, updates so far.
         momenta: Per leaf ``[6, *shape]`` float32.
-        kept: `Tensors` of ``[stretches * K + 1, leaves, ...]``; the last row is
-            written whenever nothing is kept.
+        kept: `Tensors` of ``[stretches * K + 1, leaves, ...]``. Updates outside the
+            stretches write to the last row, which is discarded.
     """
 
     inner: Any
@@ -56,18 +56,18 @@ def record(
     size: int,
     seed: int,
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimiser that keeps what it is given; its updates are passed on.
+    """Wrap an optimizer so that it records its inputs; its updates do not change.
 
     Args:
         optimizer: Any optax transformation.
-        horizon: Of the run.
+        horizon: Horizon of the run.
         steps: K, consecutive updates of a stretch. The first stretch starts with the
             run, where memory really is empty.
         size: Entries kept per leaf, drawn with replacement for each stretch.
-        seed: Of stretches and entries.
+        seed: Seed of stretches and entries.
 
     Returns:
-        The transformation, with a `RecordState` around its state.
+        The transformation, with a `RecordState` around the optimizer's state.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -124,7 +124,7 @@ def record(
 def _seen(
     key: jax.Array, size: int, trees: tuple[Any, ...], times: tuple[jax.Array, ...]
 ) -> Tensors:
-    """Some entries of each leaf at one update, ``[leaves, ...]``."""
+    """Draw entries of each leaf at one update, ``[leaves, ...]``."""
     params, gradients, momenta, dormancy = trees
     leaves = list(map(jax.tree.leaves, (params, gradients, momenta)))
     rows = []
@@ -143,10 +143,10 @@ def _seen(
 
 
 def stretches(state: RecordState, steps: int) -> Tensors:
-    """What was kept, as sequences.
+    """Return the recorded inputs as sequences.
 
     Args:
-        state: After the run.
+        state: State after the run.
         steps: K, as given to `record`.
 
     Returns:
@@ -168,21 +168,21 @@ def visit(
     size: int,
     seed: int,
 ) -> Tensors:
-    """Trains an agent in every environment, and keeps what its optimiser saw.
+    """Train an agent in every environment and record its optimizer's inputs.
 
     Args:
-        rule: What the agents are trained by.
-        runs: How, by environment.
+        rule: ``(config, environment) -> rule`` that trains the agents.
+        runs: Configuration of the agents by environment.
         steps: K, length of the sequences.
         size: Entries per tensor.
-        seed: Of everything.
+        seed: Seed of everything.
 
     Returns:
-        The inputs, as many tensors whatever the rule; those of an agent that diverged
-        are replaced by others.
+        The inputs. Their number does not depend on the rule: copies of others replace
+        those of an agent that diverged.
 
     Raises:
-        ValueError: Nothing finite was seen.
+        ValueError: Every agent diverged.
     """
     pieces = []
     for i, (name, config) in enumerate(runs.items()):
@@ -205,7 +205,7 @@ def visit(
     good = np.flatnonzero(np.all(np.stack(whole), axis=0))
     if not len(good):
         raise ValueError(
-            f"inputs='visited': no agent in {', '.join(runs)} had finite parameters; "
-            "choose other inputs or environments"
+            f"inputs='visited': all agents in {', '.join(runs)} diverged; choose other "
+            "inputs or environments"
         )
     return jax.tree.map(lambda x: x[:, np.resize(good, count)], seen)

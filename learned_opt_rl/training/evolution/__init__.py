@@ -10,6 +10,6 @@ References:
 
 from learned_opt_rl.training.evolution.campaign import Campaign as Campaign
 from learned_opt_rl.training.evolution.campaign import Execution as Execution
+from learned_opt_rl.training.evolution.config import PRESETS as PRESETS
 from learned_opt_rl.training.evolution.config import EvolutionConfig as EvolutionConfig
-from learned_opt_rl.training.evolution.presets import PRESETS as PRESETS
-from learned_opt_rl.training.evolution.presets import preset as preset
+from learned_opt_rl.training.evolution.config import preset as preset

@@ -1,4 +1,4 @@
-"""A campaign from its first generation, or wherever it stands, to its last."""
+"""Run a campaign from its last generation on disk to its end."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.training.evolution import estimate as estimates
 from learned_opt_rl.training.evolution import fitness as judging
@@ -25,7 +25,6 @@ from learned_opt_rl.training.evolution.curve import Curve
 from learned_opt_rl.training.evolution.estimate import Estimate
 from learned_opt_rl.training.evolution.fitness import Evaluator
 from learned_opt_rl.training.evolution.folder import (
-    LOG,
     CampaignChangedError,
     Folder,
     Standing,
@@ -33,21 +32,21 @@ from learned_opt_rl.training.evolution.folder import (
 )
 from learned_opt_rl.training.evolution.progress import Progress
 from learned_opt_rl.training.evolution.tensorboard import TensorBoard
+from learned_opt_rl.training.run_folder import LOG
 
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How a campaign is run; but for their last digits its numbers do not depend on it.
+    """How to run a campaign; only the last digits of its numbers depend on it.
 
-    Those follow from `block` (see `fitness`), whose default off the CPU is another for
-    other `devices`: give it to have the same numbers on more of them.
+    They depend on `block` (see `fitness`). Its default on accelerators depends on
+    `devices`: give it explicitly to get the same numbers on more devices.
 
     Attributes:
-        devices: How many share each generation.
-        block: Runs each device trains side by side: more are faster on a GPU, and
-            need more memory. By default 1 on a CPU and 64 elsewhere.
-        tensorboard: Whether to write events for TensorBoard, into the folder's
-            ``tensorboard``.
+        devices: Number of devices that share each generation.
+        block: Runs that each device trains side by side. More are faster on a GPU and
+            need more memory. The default is 1 on a CPU and 64 elsewhere.
+        tensorboard: Whether to write TensorBoard events into ``tensorboard/``.
     """
 
     devices: int = 1
@@ -56,13 +55,13 @@ class Execution:
 
 
 class Campaign:
-    """Meta-training by evolution, kept in a folder.
+    """Meta-training by evolution in a folder.
 
     Args:
-        config: What is run.
-        folder: Where it is kept; made if need be. A campaign that is there goes on.
-        execution: How it is run.
-        stream: Where progress is shown; standard error if not given.
+        config: The configuration.
+        folder: The folder, created if it does not exist; a campaign in it resumes.
+        execution: How to run it.
+        stream: Receives the progress; standard error by default.
 
     Example:
         >>> import tempfile
@@ -79,30 +78,26 @@ class Campaign:
         execution: Execution = Execution(),
         stream: TextIO | None = None,
     ) -> None:
-        """Prepares; nothing is read, compiled or written yet."""
         self.config, self.path, self.execution = config, folder, execution
         self._stream = stream or sys.stderr
         self._evaluators: dict[tuple[str, ...], Evaluator] = {}
         self._evaluators_horizon: int | None = None
 
     def run(self) -> Standing:
-        """Runs the generations that are missing.
+        """Run the missing generations and return the last state.
 
-        Each is on disk before the next begins, so that an interrupt or a kill loses
-        one at most; what is run afterwards is the same as if nothing had happened.
-
-        Returns:
-            The last state.
+        Each generation is on disk before the next begins: an interrupt or a kill loses
+        at most one. A resumed campaign is bit-identical to an uninterrupted one.
 
         Raises:
             CampaignChangedError: The folder holds another campaign, or more
-                generations of it than are asked for.
-            FolderInUseError: Another process runs it.
-            ValueError: Devices or block do not fit the population, there is no such
-                environment, or no state in the folder is whole.
+                generations than the configuration has.
+            FolderInUseError: Another process uses the folder.
+            ValueError: Devices or block do not fit the population, an environment does
+                not exist, or no state in the folder is whole.
             MissingExtraError: The package of an environment, of the strategy or of
                 TensorBoard is not installed.
-            OSError: The folder cannot be written; what it held is still there.
+            OSError: The folder cannot be written; its content is unharmed.
         """
         template = self._checked()
         if jax.process_index() > 0:
@@ -119,22 +114,18 @@ class Campaign:
             return self._rest(fresh, standing, folder)
 
     def _missing(self, done: int) -> int:
-        """How many generations are to be run; there is no way back from one."""
         if done > self.config.generations:
             raise CampaignChangedError(
-                f"generations={self.config.generations}, but {done} are done; give as "
-                "many at least"
+                f"generations={self.config.generations}, but {done} are done; give at "
+                f"least {done}"
             )
         return self.config.generations - done
 
     def estimate(self) -> Estimate:
-        """What is left will cost; nothing is written.
+        """Estimate the cost of the missing generations; write nothing.
 
-        Of a campaign that has not begun, a short piece is compiled and timed (not with
-        several processes); of one that has, its log tells.
-
-        Returns:
-            The estimate.
+        A campaign with a log is as fast as its last generations were. For a new one, a
+        short piece is compiled and timed (not with several processes).
 
         Raises:
             CampaignChangedError: The folder holds another campaign.
@@ -142,7 +133,7 @@ class Campaign:
             MissingExtraError: As `run`.
         """
         self._checked()
-        if jax.process_index() > 0:  # only the first sees the folder
+        if jax.process_index() > 0:  # only the first process reads the folder
             return estimates.counted(self.config, 0)
         check_same(self.path, self.config)
         rows = jsonl.read(self.path / LOG)
@@ -150,7 +141,7 @@ class Campaign:
             return estimates.from_log(self.config, rows)
         if jax.process_count() > 1:
             return estimates.counted(self.config, 0)
-        self._first()  # is there what it starts from?
+        self._first()  # raises if the starting point does not exist
         whole = self.config.horizon(0)
 
         def compiled(length: int, names: tuple[str, ...]) -> Evaluator:
@@ -160,22 +151,21 @@ class Campaign:
         return estimates.measured(self.config, self.execution.devices, compiled)
 
     def _checked(self) -> Standing:
-        """The shapes of a state, if all that is needed is there."""
-        execution = self.execution
+        """Check execution, environments and packages; return the shapes of a state."""
         self.block  # noqa: B018
-        judging.tasks(self.config, self.config.horizon(0))  # is every one there?
-        if execution.tensorboard:
+        judging.tasks(self.config, self.config.horizon(0))
+        if self.execution.tensorboard:
             tensorboard.require()
         return jax.eval_shape(self._standing, self._vector())
 
     @property
     def block(self) -> int:
-        """How many runs a device trains side by side."""
+        """Number of runs that a device trains side by side."""
         asked = self.execution
         return judging.check_execution(self.config, asked.devices, asked.block)
 
     def _follow(self) -> Standing:
-        """The part of a process that is not the first: it never sees the folder."""
+        """Take part as a process other than the first, without the folder."""
         standing = self._standing(jnp.zeros(self.config.learned.size))
         self._stream = io.StringIO()
         fresh, standing = processes.of_the_first((False, standing))
@@ -185,7 +175,7 @@ class Campaign:
         with contextlib.ExitStack() as open_files:
             watchers = [] if folder is None else self._watchers(open_files)
 
-            def keep(standing: Standing, row: Row) -> None:
+            def keep(standing: Standing, row: Record) -> None:
                 if folder is not None:
                     folder.save(standing, [row])
                 for watcher in watchers:
@@ -205,25 +195,20 @@ class Campaign:
 
     def _watchers(
         self, open_files: contextlib.ExitStack
-    ) -> list[Callable[[Row], None]]:
-        """What else is told of each row of the log."""
+    ) -> list[Callable[[Record], None]]:
+        """Return the functions that receive each row of the log."""
         rows = jsonl.read(self.path / LOG)
-        watchers: list[Callable[[Row], None]] = [Curve(self.path, rows, self._stream)]
+        watchers: list[Callable[[Record], None]] = [
+            Curve(self.path, rows, self._stream)
+        ]
         if self.execution.tensorboard:
             board = TensorBoard(self.path / tensorboard.FOLDER, rows)
             open_files.callback(board.close)
             watchers.append(board)
         return watchers
 
-    def advance(self, standing: Standing) -> tuple[Standing, Row]:
-        """One generation.
-
-        Args:
-            standing: Before it.
-
-        Returns:
-            The state after it, and its row for the log.
-        """
+    def advance(self, standing: Standing) -> tuple[Standing, Record]:
+        """Run one generation; return the state after it and its row of the log."""
         config, strategy = self.config, self.config.es
         generation = int(standing.search.generation)
         horizon, names = config.horizon(generation), config.drawn(generation)
@@ -245,7 +230,7 @@ class Campaign:
 
     def _row(
         self, generation: int, fitness: np.ndarray, returns: np.ndarray, seconds: float
-    ) -> Row:
+    ) -> Record:
         config = self.config.only(self.config.drawn(generation))
         known = fitness[np.isfinite(fitness)]
         steps = config.steps_per_member(config.horizon(generation))
@@ -263,8 +248,8 @@ class Campaign:
             "seconds": round(seconds, 3),
         }
 
-    def _validated(self, standing: Standing, row: Row) -> tuple[Standing, Row]:
-        """The state with the mean judged, and kept if none was better."""
+    def _validated(self, standing: Standing, row: Record) -> tuple[Standing, Record]:
+        """Validate the mean, and keep it if it is the best so far."""
         config, search = self.config, standing.search
         done = int(search.generation)
         horizon = config.horizon(max(done - 1, 0))
@@ -277,10 +262,10 @@ class Campaign:
             "validation": jsonl.number(value),
             "validation_returns": _by_environment(config, returns),
         }
-        # A value of another horizon, such as -inf of none, is no rival; NaN never wins.
-        rival = float(standing.best_validation)
-        longer = horizon != int(standing.best_horizon)
-        if value > rival or (longer and np.isfinite(value)):
+        # Values of different horizons are not comparable: the first finite one of a new
+        # horizon wins. NaN never does.
+        best, its_horizon = float(standing.best_validation), int(standing.best_horizon)
+        if value > best or (horizon != its_horizon and np.isfinite(value)):
             standing = Standing(
                 search=search,
                 best_mean=search.mean,
@@ -314,19 +299,19 @@ class Campaign:
     def _returns(
         self, horizon: int, names: tuple[str, ...], vectors: jax.Array, keys: jax.Array
     ) -> np.ndarray:
-        """Final returns ``[runs, environments]``."""
+        """Return final returns ``[runs, environments]``."""
         programs = self._prepare(horizon, names)
         return np.concatenate([one.returns(vectors, keys) for one in programs], -1)
 
     def _evaluator_of(self, horizon: int, names: tuple[str, ...]) -> Evaluator:
-        """The program of a horizon; those of the horizon before are dropped."""
+        """Return the program of a horizon; drop those of the horizon before."""
         if self._evaluators_horizon != horizon:
             self._evaluators, self._evaluators_horizon = {}, horizon
         if names not in self._evaluators:
             started = time.perf_counter()
             evaluator = self._compile(horizon, names)
             self._evaluators[names] = evaluator
-            self._tell(horizon, names, evaluator, time.perf_counter() - started)
+            self._report(horizon, names, evaluator, time.perf_counter() - started)
         return self._evaluators[names]
 
     def _compile(self, horizon: int, names: tuple[str, ...]) -> Evaluator:
@@ -335,7 +320,7 @@ class Campaign:
             config, horizon, devices=execution.devices, block=execution.block
         )
 
-    def _tell(
+    def _report(
         self,
         horizon: int,
         names: tuple[str, ...],
@@ -355,7 +340,6 @@ class Campaign:
 def _by_environment(
     config: EvolutionConfig, returns: np.ndarray
 ) -> dict[str, float | None]:
-    """Mean raw return in each environment."""
     means = returns.mean((0, 1))
     return {
         name: jsonl.number(mean)

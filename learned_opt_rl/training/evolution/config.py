@@ -1,4 +1,4 @@
-"""What a campaign is: everything its numbers depend on, and nothing else."""
+"""The configuration of a campaign: everything that its numbers depend on."""
 
 import dataclasses
 import json
@@ -13,15 +13,20 @@ from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.checks import positive_int
 from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.rundir import settings
+from learned_opt_rl.training import presets
 from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
 from learned_opt_rl.training.evolution.learned import Learned
-from learned_opt_rl.training.evolution.strategy import OpenAIES, Shaping, Strategy
+from learned_opt_rl.training.evolution.strategy import (
+    OpenAIES,
+    SearchSettings,
+    Strategy,
+)
 
-Normaliser = Literal["none", "published", "published-sgd"]
-"""What returns are divided by; see `EvolutionConfig`."""
+Normalizer = Literal["none", "published", "published-sgd"]
+"""Divisors of returns; see `EvolutionConfig`."""
 
 HorizonUnit = Literal["steps", "episodes"]
-"""What the lengths of runs are counted in; see `EvolutionConfig`."""
+"""Unit of the lengths of runs; see `EvolutionConfig`."""
 
 OWN_STRATEGY = "openai_es"
 
@@ -30,55 +35,54 @@ IMPLIED = {
     "environments_per_generation": None,
     "horizon_unit": "steps",
 }
-"""Values that `EvolutionConfig.as_json` leaves out: campaigns from before these fields
-existed stay equal to what they were."""
+"""Values that `EvolutionConfig.as_json` leaves out.
+
+Campaigns from before these fields existed thus stay equal to what they were.
+"""
+
+PRESETS = tuple(presets.table("evolution"))
+"""Names of the presets; ``presets.json`` describes each."""
 
 
 @dataclasses.dataclass(frozen=True)
-class EvolutionConfig:
+class EvolutionConfig(SearchSettings):
     """A campaign of meta-training by evolution.
+
+    The fields of `SearchSettings`, such as ``population`` and ``sigma``, are keywords.
+    Strategies other than ``"openai_es"`` use only these two of them.
 
     Attributes:
         algorithm: What is evolved: ``"open"``, ``"open_separated"``,
-            ``"no_features"``, ``"optim4rl"``, ``"lpo"``, or ``"expression"``: the
-            constants of a closed form.
-        architecture: Its sizes; of a closed form ``{"text": ...}``.
+            ``"no_features"``, ``"optim4rl"``, ``"lpo"``, or ``"expression"`` for the
+            constants of an expression.
+        architecture: Its sizes; ``{"text": ...}`` for an expression.
         environments: Every member trains an agent in each of them.
-        horizons: Lengths of the runs in environment steps, as pairs ``(from which
+        horizons: Lengths of the runs in environment steps, as pairs ``(first
             generation, steps)``: one pair, or a curriculum. Learned rules see only the
-            proportion of a run that is over, so they go on at another length.
-        agent: Settings of PPO that differ from `agents.preset`.
+            proportion of a run that has passed, so the weights carry over.
+        agent: PPO settings that differ from `agents.preset`.
         start: ``"zeros"``, ``"random"``, ``"declared"`` or the name of an artifact; see
             `Learned.start`.
-        population: As for `OpenAIES`, like the next six.
-        sigma: Standard deviation of the noise.
-        sigma_decay: Its factor per generation.
-        learning_rate: Of the mean.
-        learning_rate_decay: Its factor per generation.
-        beta1: Of the mean's Adam.
-        shaping: ``"centred_ranks"``; all members then have the same seeds. With
-            ``"pairs"`` every antithetic pair has seeds, and so levels, of its own.
-        rollouts: Agents per member and environment, of different seeds; their mean
+        rollouts: Agents per member and environment, with different seeds; their mean
             counts.
-        normaliser: ``"none"``, or what returns are divided by before the mean over
-            environments: the published ones of ``"published"`` Adam or
-            ``"published-sgd"``.
+        normalizer: Divisor of returns before the mean over environments: ``"none"``, or
+            the published returns of ``"published"`` Adam or of ``"published-sgd"``.
         validate_every: Generations between two validations of the mean.
         validation_seeds: Agents per validation and environment; always the same.
-        generations: When it is over, with a validation; it may be raised later.
-        seed: Of everything.
-        strategy: ``"openai_es"``, or one of `evosax_strategy.STRATEGIES`: these take
-            population and sigma, and have rates and decays of their own.
+        generations: Number of generations; the last one ends with a validation. It may
+            be raised later.
+        seed: Seed of everything.
+        strategy: ``"openai_es"``, or one of `evosax_strategy.STRATEGIES`.
         environments_per_generation: Number of environments that each generation draws
             from `environments`, the same for all members; ``None`` for all of them.
             Validations use all.
-        horizon_unit: What `horizons` counts: ``"steps"``, or ``"episodes"`` for
+        horizon_unit: Unit of `horizons`: ``"steps"``, or ``"episodes"`` for
             environments whose episodes have a fixed length (``"DeepSea-bsuite/10"``),
             so that larger ones get longer runs.
 
     Raises:
-        ValueError: A value is out of range, or there is no normaliser or tuned
-            learning rate for an environment.
+        ValueError: A value is out of range, or an environment has no normalizer or no
+            tuned learning rate.
 
     References:
         Goldie et al. 2024 (OPEN), section 5.2 and appendix C.3; Goldie et al. 2025,
@@ -96,15 +100,8 @@ class EvolutionConfig:
     horizons: tuple[tuple[int, int], ...] = ((0, 10_000_000),)
     agent: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     start: str = "zeros"
-    population: int = 64
-    sigma: float = 0.03
-    sigma_decay: float = 0.999
-    learning_rate: float = 0.03
-    learning_rate_decay: float = 0.999
-    beta1: float = 0.99
-    shaping: Shaping = "centred_ranks"
     rollouts: int = 1
-    normaliser: Normaliser = "none"
+    normalizer: Normalizer = "none"
     validate_every: int = 24
     validation_seeds: int = 8
     generations: int = 500
@@ -114,19 +111,17 @@ class EvolutionConfig:
     horizon_unit: HorizonUnit = "steps"
 
     def __post_init__(self) -> None:
-        """Checks the values."""
         for name in ("rollouts", "validate_every", "validation_seeds", "generations"):
             positive_int(name, getattr(self, name))
         _check_horizons(self.horizons)
-        if not self.environments or len(set(self.environments)) < len(
-            self.environments
-        ):
+        names = self.environments
+        if not names or len(set(names)) < len(names):
             raise ValueError(
-                f"environments={self.environments} must be one or more, each once"
+                f"environments={names} must name at least one environment, each once"
             )
         self._check_draws()
         self.es  # noqa: B018
-        self.normalisers()
+        self.normalizers()
         learned = self.learned
         for _, steps in self.horizons:
             for name, config in self.runs(steps).items():
@@ -136,9 +131,11 @@ class EvolutionConfig:
     def es(self) -> Strategy:
         """The evolution strategy."""
         if self.strategy == OWN_STRATEGY:
-            names = [field.name for field in dataclasses.fields(OpenAIES)]
-            return OpenAIES(**{name: getattr(self, name) for name in names})
-        if self.shaping != "centred_ranks":
+            fields = dataclasses.fields(SearchSettings)
+            return OpenAIES(
+                **{field.name: getattr(self, field.name) for field in fields}
+            )
+        if self.shaping != "centered_ranks":
             raise ValueError(
                 f"shaping={self.shaping!r} needs the antithetic pairs of strategy="
                 f"{OWN_STRATEGY!r}; strategy={self.strategy!r} has none"
@@ -225,30 +222,30 @@ class EvolutionConfig:
             self, environments=environments, environments_per_generation=None
         )
 
-    def normalisers(self) -> tuple[float, ...]:
-        """What the returns of each environment are divided by."""
-        if self.normaliser == "none":
+    def normalizers(self) -> tuple[float, ...]:
+        """Return the divisor of each environment's returns."""
+        if self.normalizer == "none":
             return (1.0,) * len(self.environments)
-        if self.normaliser not in ("published", "published-sgd"):
+        if self.normalizer not in ("published", "published-sgd"):
             raise ValueError(
-                f"normaliser={self.normaliser!r} must be none, published or "
+                f"normalizer={self.normalizer!r} must be none, published or "
                 "published-sgd"
             )
-        known = published(self.normaliser.partition("-")[2] or "adam")
+        known = published(self.normalizer.partition("-")[2] or "adam")
         missing = [name for name in self.environments if name not in known]
         if missing:
             raise ValueError(
-                f"normaliser={self.normaliser!r} knows no return of "
+                f"normalizer={self.normalizer!r} has no return of "
                 f"{', '.join(missing)}, only of {', '.join(known)}; use none"
             )
         return tuple(known[name] for name in self.environments)
 
     def validation_due(self, done: int) -> bool:
-        """Whether the mean is validated after so many generations."""
+        """Return whether the mean is validated after this many generations."""
         return done % self.validate_every == 0 or done == self.generations
 
     def steps_per_member(self, length: int) -> int:
-        """Environment steps of one rollout of a member over all environments."""
+        """Return the steps of one rollout of a member, over all environments."""
         configs = self.runs(length).values()
         return sum(config.num_rollouts * config.batch_size for config in configs)
 
@@ -259,16 +256,13 @@ class EvolutionConfig:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "EvolutionConfig":
-        """The inverse of `as_json`.
+        """Build a configuration from the fields of `as_json`.
 
         Args:
-            fields: Values by name; those that are missing are the defaults.
-
-        Returns:
-            The configuration.
+            fields: Values by name; missing ones get their defaults.
 
         Raises:
-            ValueError: A field is unknown or missing, or as the configuration.
+            ValueError: A field is unknown, missing or out of range.
         """
         values = dict(fields)
         values["environments"] = tuple(values.get("environments", cls.environments))
@@ -279,18 +273,41 @@ class EvolutionConfig:
         try:
             return cls(**values)
         except TypeError as error:
-            raise ValueError(f"no configuration of a campaign: {error}") from error
+            raise ValueError(
+                f"not the configuration of a campaign: {error}; give the folder of a "
+                "campaign of this version"
+            ) from error
+
+
+def preset(name: str, **overrides: Any) -> EvolutionConfig:
+    """Return a campaign with published settings.
+
+    Args:
+        name: One of `PRESETS`; ``presets.json`` gives the source of each.
+        **overrides: Fields of `EvolutionConfig` that differ. ``architecture`` and
+            ``agent`` change only the entries that are given.
+
+    Raises:
+        ValueError: The preset or a field does not exist, or a value is out of range.
+
+    Example:
+        >>> preset("open-breakout").start, preset("open-breakout").horizons
+        ('zeros', ((0, 200000),))
+        >>> preset("open-minatar", population=8).sigma_decay
+        0.998
+    """
+    known = [field.name for field in dataclasses.fields(EvolutionConfig)]
+    values = presets.settings("evolution", name, overrides, known)
+    for field in ("architecture", "agent"):
+        overrides[field] = {**values.get(field, {}), **overrides.get(field, {})}
+    return EvolutionConfig.from_json({**values, **overrides})
 
 
 def differences(old: EvolutionConfig, new: EvolutionConfig) -> list[str]:
-    """What two campaigns differ in, besides how long they are to go on.
-
-    Args:
-        old: One.
-        new: The other.
+    """Describe how two campaigns differ, apart from their number of generations.
 
     Returns:
-        One text per field, as ``"sigma: 0.03 -> 0.01"``.
+        One text per field that differs.
 
     Example:
         >>> old = EvolutionConfig("open", {"carry": None, "width": 16})
@@ -318,14 +335,14 @@ def _check_horizons(horizons: Iterable[tuple[int, int]]) -> None:
     firsts = [first for first, _ in horizons]
     if not firsts or firsts[0] != 0 or sorted(set(firsts)) != firsts:
         raise ValueError(
-            f"horizons={horizons} must be pairs of a generation and steps, the first "
-            "from generation 0 and each from a later one, as ((0, 200000), (100, "
-            "1000000))"
+            f"horizons={horizons} must be pairs of a generation and a length, with "
+            "increasing generations from 0 on, for example "
+            "((0, 200000), (100, 1000000))"
         )
 
 
 def _check_rule(learned: Learned, config: PPOConfig, environment: str) -> None:
-    """Raises what building the rule raises; nothing is computed."""
+    """Build the rule without computing anything, to raise what it raises."""
     vector = jax.ShapeDtypeStruct((learned.size,), jnp.float32)
 
     def build(vector: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""A campaign as a picture, from its log."""
+"""The learning curve of a campaign, drawn from its log."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation.pictures import figures
-from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir.jsonl import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,21 +18,21 @@ _COLUMNS = 4
 
 
 def draw(
-    rows: Sequence[Row],
+    rows: Sequence[Record],
     path: str | pathlib.Path,
     references: Mapping[str, float] | None = None,
 ) -> None:
-    """Draws fitness over generations, and what the mean returns, as a PNG (or SVG).
+    """Draw fitness and the mean's returns over generations, as a PNG or SVG file.
 
-    Above, the best and the mean fitness of each generation's members and the validation
-    of the mean; below, where there are several environments, the mean's raw return in
-    each. Vertical lines are where the horizon of a curriculum changes: what is left and
-    right of one cannot be compared.
+    The upper plot shows the best and the mean fitness of each generation's members, and
+    the validation of the mean. With several environments, small plots below show the
+    mean's raw return in each. Vertical lines mark changes of the horizon; values left
+    and right of one are not comparable.
 
     Args:
-        rows: Of a campaign's log.
-        path: The file to write; it is whole or not there.
-        references: Fitness of others by name, drawn as horizontal lines.
+        rows: Rows of a campaign's log.
+        path: The file, written atomically.
+        references: Fitness of other rules by name, drawn as horizontal lines.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -77,8 +77,8 @@ def draw(
 
 def _fitness(
     axes: "Axes",
-    rows: Sequence[Row],
-    validated: Sequence[Row],
+    rows: Sequence[Record],
+    validated: Sequence[Record],
     references: Mapping[str, float],
 ) -> None:
     members = [row for row in rows if "mean" in row]
@@ -108,14 +108,14 @@ def _fitness(
     axes.legend(frameon=False, loc="best")
 
 
-def _line(axes: "Axes", rows: Sequence[Row], value: Any, **style: Any) -> None:
-    """Of values that may be None, as JSON has those that are not finite."""
+def _line(axes: "Axes", rows: Sequence[Record], value: Any, **style: Any) -> None:
+    """Draw values, which are None where they were not finite."""
     values = np.array([value(row) for row in rows], float)
     axes.plot([row["generation"] for row in rows], values, **style)
 
 
-def _changes(rows: Sequence[Row]) -> list[int]:
-    """The last generations before a change of horizon."""
+def _changes(rows: Sequence[Record]) -> list[int]:
+    """Return the last generation before each change of horizon."""
     known = [row for row in rows if "horizon" in row]
     return [
         before["generation"]
@@ -125,20 +125,19 @@ def _changes(rows: Sequence[Row]) -> list[int]:
 
 
 class Curve:
-    """Draws a campaign again whenever its mean has been validated.
+    """Redraw a campaign after each validation of its mean.
 
-    Without matplotlib it says so once, and draws nothing.
+    Without matplotlib, write one line to the stream and draw nothing.
 
     Args:
-        folder: Of the campaign.
+        folder: Folder of the campaign.
         rows: The log so far.
-        stream: Where to say so.
+        stream: Receives the line.
     """
 
     def __init__(
-        self, folder: pathlib.Path, rows: Sequence[Row], stream: TextIO
+        self, folder: pathlib.Path, rows: Sequence[Record], stream: TextIO
     ) -> None:
-        """Draws nothing yet."""
         self._path, self._rows, self._draws = folder / CURVE, [*rows], True
         try:
             figures.new_figure(1, 1)
@@ -146,8 +145,8 @@ class Curve:
             self._draws = False
             stream.write(f"no {CURVE}: {error}\n")
 
-    def __call__(self, row: Row) -> None:
-        """Takes a row, and draws if it has a validation."""
+    def __call__(self, row: Record) -> None:
+        """Add a row, and redraw if it has a validation."""
         self._rows.append(row)
         if self._draws and "validation" in row:
             draw(self._rows, self._path)

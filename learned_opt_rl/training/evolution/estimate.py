@@ -1,4 +1,4 @@
-"""What a campaign costs: counted, and measured on a short piece of it."""
+"""Estimate the cost of a campaign: counted steps, measured memory and time."""
 
 import dataclasses
 import functools
@@ -10,29 +10,29 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt_rl.agents.config import PPOConfig
-from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import duration
 from learned_opt_rl.training.evolution.config import EvolutionConfig
 from learned_opt_rl.training.evolution.fitness import Evaluator
 
-_ROLLOUTS = 2  # of the environment with the longest, in the piece that is timed
-_ROOM = 0.9  # of a device's memory, for what is not counted
+_ROLLOUTS = 2  # length of the timed runs: the shortest with a second, warm rollout
+_ROOM = 0.9  # share of a device's memory; the rest is for what the compiler omits
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What is left of a campaign.
+    """The cost of the missing generations.
 
     Attributes:
-        generations: How many.
+        generations: Their number.
         steps: Environment steps of all agents, validation included.
-        updates: Optimiser steps of all agents, likewise.
-        memory: Bytes each device needs, None if not known.
-        limit: Bytes each device has, None if it does not say, as a CPU.
-        block: Runs trained side by side, of which `memory` is.
-        fits: The largest block that fits `limit`; None if `block` does, or none does.
-        seconds: Of time, None if not known.
-        source: What `seconds` was measured on.
+        updates: Optimizer steps of all agents, validation included.
+        memory: Bytes that each device needs with `block`, None if unknown.
+        limit: Bytes that each device has, None if it does not report it (a CPU).
+        block: Runs trained side by side.
+        fits: The largest block that fits `limit`; None if `block` fits, or none does.
+        seconds: Time, None if unknown.
+        source: Where `seconds` was measured.
     """
 
     generations: int
@@ -51,12 +51,11 @@ class Estimate:
         return (self.memory or 0) > _ROOM * (self.limit or math.inf)
 
     def __str__(self) -> str:
-        """A line each of cost, memory and time."""
         cost = (
             f"{self.generations:,} generations: {self.steps:,} environment steps, "
             f"{self.updates:,} updates of agents, validation included"
         )
-        memory, time = "memory: not known", "time: told after the first generation"
+        memory, time = "memory: not known", "time: known after the first generation"
         if self.memory is not None:
             has = "" if self.limit is None else f" of {_mebibytes(self.limit)}"
             memory = (
@@ -68,7 +67,7 @@ class Estimate:
         return "\n".join((cost, memory, time))
 
     def warning(self) -> str | None:
-        """What to do if the memory is too small."""
+        """Return a warning with the block that fits, if the memory is too small."""
         if not self.too_large:
             return None
         way = f"--block {self.fits} fits" if self.fits else "not even --block 1 fits"
@@ -76,14 +75,11 @@ class Estimate:
 
 
 def steps_left(config: EvolutionConfig, done: int) -> int:
-    """Environment steps of the generations after so many, with their validations.
+    """Return the environment steps of the missing generations and their validations.
 
     Args:
         config: The campaign.
-        done: Generations done; with 0 the first mean is to be validated, too.
-
-    Returns:
-        The steps.
+        done: Finished generations; 0 includes the validation of the starting point.
 
     Example:
         >>> from learned_opt_rl.training.evolution import preset
@@ -99,7 +95,7 @@ def steps_left(config: EvolutionConfig, done: int) -> int:
 
 
 def updates_left(config: EvolutionConfig, done: int) -> int:
-    """Optimiser steps of agents, counted as `steps_left`."""
+    """Return the optimizer steps of agents, counted as in `steps_left`."""
 
     def per_member(runs: Iterable[PPOConfig]) -> int:
         return sum(run.num_updates for run in runs)
@@ -127,21 +123,13 @@ def _left(
 
 
 def counted(config: EvolutionConfig, done: int) -> Estimate:
-    """An estimate without memory and time: nothing is compiled."""
+    """Return an estimate without memory and time, which compiles nothing."""
     left = max(config.generations - done, 0)
     return Estimate(left, steps_left(config, done), updates_left(config, done))
 
 
-def from_log(config: EvolutionConfig, rows: Sequence[Row]) -> Estimate:
-    """Of a campaign that has run: as fast as its last generations were.
-
-    Args:
-        config: The campaign.
-        rows: Its log.
-
-    Returns:
-        The estimate, without memory.
-    """
+def from_log(config: EvolutionConfig, rows: Sequence[Record]) -> Estimate:
+    """Return an estimate without memory, from the speed of the last generations."""
     estimate = counted(config, rows[-1]["generation"])
     last = [row for row in rows[-5:] if "seconds" in row]
     if not last:
@@ -157,19 +145,18 @@ def measured(
     devices: int,
     compiled: Callable[[int, tuple[str, ...]], Evaluator],
 ) -> Estimate:
-    """Of a campaign that begins: compiles short runs, and times a block of them.
+    """Return an estimate for a new campaign: compile short runs and time a block.
 
-    Memory is that of the short runs, which that of longer ones hardly exceeds: what
-    grows with the length of a run is one number per rollout.
+    Longer runs need hardly more memory than short ones: one number per rollout.
 
     Args:
         config: The campaign.
-        devices: How many share a generation.
+        devices: Number of devices that share a generation.
         compiled: ``(length, environments) -> Evaluator``; the length is counted in
             `horizon_unit`.
 
     Returns:
-        The estimate; without time if it would not fit the memory.
+        The estimate, without time if the runs do not fit the memory.
     """
     names = config.programs(config.environments)[-1]
     runs_of = config.only(names).runs(config.horizon(0))
@@ -199,7 +186,7 @@ def measured(
 
 
 def _seconds(config: EvolutionConfig, evaluator: Evaluator, runs: int) -> float:
-    """Of a block on each device, the second time it is run."""
+    """Return the time of a block on each device when it runs for the second time."""
     vectors = jnp.zeros((runs, config.learned.size))
     keys = jax.random.split(jax.random.key(config.seed), runs)
     evaluator.returns(vectors, keys)
@@ -209,12 +196,12 @@ def _seconds(config: EvolutionConfig, evaluator: Evaluator, runs: int) -> float:
 
 
 def memory_limit() -> int | None:
-    """Bytes the first device of this process has for arrays, if it says."""
+    """Return the first local device's bytes for arrays, None on a CPU."""
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 def memory_peak() -> int | None:
-    """Most bytes it ever had in use, if it says; a CPU does not."""
+    """Return the first local device's peak use in bytes, None on a CPU."""
     return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 

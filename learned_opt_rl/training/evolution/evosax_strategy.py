@@ -1,9 +1,9 @@
-"""Other strategies than ours: evosax's, behind the same interface.
+"""evosax's strategies behind the interface of `strategy.Strategy`.
 
-They minimise, keep no key, and take a generation's population back; here they maximise
-what they are told, draw from the campaign's key and the generation alone, so that a
-campaign resumes to the bit, and draw the population again when they are told. The mean
-is float32. Steps and sigma adapt themselves, as each strategy does with its defaults.
+They minimize and need a generation's population back. Here they maximize, and draw from
+the campaign's key and the generation alone: campaigns resume bit-identically, and
+``tell`` draws the population again. The mean is float32. Every strategy adapts its own
+step sizes with its defaults.
 """
 
 import contextlib
@@ -25,20 +25,20 @@ STRATEGIES = {
     "cr_fm_nes": "CR_FM_NES",
     "snes": "SNES",
 }
-"""evosax's classes by our names: those that adapt their own steps.
+"""evosax's classes by our names: those that adapt their own step sizes.
 
-xNES is not among them: in evosax 0.3.2 its first generation has sigma squared.
+xNES is missing, because its first generation has sigma squared in evosax 0.3.2.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class EvosaxStrategy:
-    """A strategy of evosax; it maximises.
+    """A strategy of evosax; it maximizes.
 
     Attributes:
-        name: A key of `STRATEGIES`. ``"cma_es"`` holds matrices of ``[n, n]``
-            and decomposes one in every generation.
-        population: Members.
+        name: A key of `STRATEGIES`. ``"cma_es"`` stores matrices of ``[n, n]`` and
+            decomposes one in every generation.
+        population: Number of members.
         sigma: Standard deviation of the first generation.
 
     Raises:
@@ -56,10 +56,9 @@ class EvosaxStrategy:
     sigma: float = 0.03
 
     def __post_init__(self) -> None:
-        """Checks the values."""
         if self.name not in STRATEGIES:
             raise ValueError(
-                f"strategy={self.name!r} must be openai_es, or of evosax one of "
+                f"strategy={self.name!r} must be openai_es or one of "
                 f"{', '.join(STRATEGIES)}"
             )
         if self.population < 4 or self.population % 2:
@@ -71,14 +70,7 @@ class EvosaxStrategy:
             raise ValueError(f"sigma={self.sigma} must be positive")
 
     def init(self, mean: jax.Array, key: jax.Array) -> State:
-        """The search before its first generation.
-
-        Args:
-            mean: ``[n]``, any floating dtype; kept in float32.
-            key: Typed PRNG key.
-
-        Returns:
-            The state; its ``optimizer`` is evosax's state.
+        """Return the search before its first generation; see `OpenAIES.init`.
 
         Raises:
             MissingExtraError: evosax is not installed.
@@ -91,20 +83,12 @@ class EvosaxStrategy:
 
     @functools.partial(jax.jit, static_argnums=0)
     def ask(self, state: State) -> jax.Array:
-        """The members of the generation to come, float32 ``[population, n]``."""
+        """Return the members of the next generation, float32 ``[population, n]``."""
         return self._drawn(state)[0]
 
     @functools.partial(jax.jit, static_argnums=0)
     def tell(self, state: State, fitness: jax.Array) -> State:
-        """The search after a generation.
-
-        Args:
-            state: The one its members were asked of.
-            fitness: float32 ``[population]``, more is better, NaN is worst.
-
-        Returns:
-            The state with the distribution moved.
-        """
+        """Return the search after a generation; see `OpenAIES.tell`."""
         population, inner = self._drawn(state)
         theirs, params = self._theirs(state.mean.size)
         key = generation_key(state, "noise")
@@ -126,7 +110,7 @@ class EvosaxStrategy:
 
 @functools.cache
 def _algorithm(name: str, population: int, size: int) -> tuple[Any, Any]:
-    """An instance, for each of which evosax compiles anew, and its parameters."""
+    """Return evosax's strategy and its parameters; each instance compiles again."""
     try:
         from evosax import algorithms
     except ImportError as error:
@@ -134,7 +118,7 @@ def _algorithm(name: str, population: int, size: int) -> tuple[Any, Any]:
             f"strategy={name!r} is evosax's ({error}): "
             "pip install 'learned-opt-rl[train]'"
         ) from error
-    # They are arrays, and may first be made inside of a jitted function.
+    # These are arrays, and the first call may come from inside a jitted function.
     with jax.ensure_compile_time_eval():
         theirs = getattr(algorithms, STRATEGIES[name])(population, jnp.zeros(size))
         return theirs, theirs.default_params
@@ -142,13 +126,13 @@ def _algorithm(name: str, population: int, size: int) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _their_numerics() -> Iterator[None]:
-    """Broadcasts as evosax writes them; products that a GPU does not round."""
+    """Allow evosax's broadcasts, and products that a GPU does not round to TF32."""
     with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
         yield
 
 
 def _strong(tree: Any) -> Any:
-    """Without weak types, as a state has none that was read from disk."""
+    """Remove weak types: a state that was read from disk has none."""
     return jax.tree.map(
         lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), tree
     )

@@ -1,11 +1,11 @@
-"""A generation's runs as one program, over one device or several.
+"""A generation's runs as one program, on one device or several.
 
-A run is one agent in every environment, by one vector of weights. Runs are trained in
-blocks, the runs of a block side by side (``vmap``) and the blocks one after the other:
-blocks of one on a CPU, where agents side by side are slower than in turn, and larger
-ones on a GPU, as far as its memory goes. Devices share the blocks. What a run returns
-follows from its weights and its key, and in its last digits from the size of the
-blocks, but not from the number of devices.
+A run trains one agent in every environment with one vector of weights. Runs are trained
+in blocks: the runs of a block side by side (``vmap``), the blocks one after the other.
+A CPU has blocks of one, because agents side by side are slower there; a GPU has larger
+blocks, as far as its memory goes. Devices share the blocks. The return of a run follows
+from its weights and its key. Its last digits depend on the size of the blocks, but not
+on the number of devices.
 """
 
 import math
@@ -31,46 +31,32 @@ RunFn = Callable[[jax.Array, jax.Array], jax.Array]
 """``(weights [n], key) -> returns [environments]``."""
 
 _RUNS = "runs"
-_BLOCK_OFF_CPU = 64
+_BLOCK_OFF_CPU = 64  # the papers' population: a GPU trains a generation in one block
 
 
 class Task(NamedTuple):
-    """Where an agent is trained.
-
-    Attributes:
-        config: The run.
-        env: The environment.
-    """
+    """The configuration of an agent, and its environment."""
 
     config: PPOConfig
     env: Environment
 
 
 def tasks(config: EvolutionConfig, steps: int) -> tuple[Task, ...]:
-    """The runs of a campaign at a horizon.
-
-    Args:
-        config: The campaign.
-        steps: Environment steps of each run.
-
-    Returns:
-        One per environment.
-    """
+    """Return a task per environment, for runs of this length (in `horizon_unit`)."""
     runs = config.runs(steps)
     return tuple(Task(run, envs.make(name)) for name, run in runs.items())
 
 
 def make_run(learned: Learned, tasks: tuple[Task, ...]) -> RunFn:
-    """Builds a run as one pure function.
+    """Build a run as one pure function.
 
     Args:
-        learned: What the weights are of.
-        tasks: The environments; each gets a key of its own.
+        learned: The family of the weights.
+        tasks: The environments; each gets its own key.
 
     Returns:
-        ``run(weights, key)``: the agents' final returns, NaN for one whose parameters
-        are not finite at the end. (An environment pays such an agent as well: what it
-        returns would look like fitness.)
+        ``run(weights, key)``: the agents' final returns. An agent whose parameters are
+        not finite at the end has NaN, because environments reward such agents as well.
     """
 
     def one(vector: jax.Array, key: jax.Array, task: Task) -> jax.Array:
@@ -91,10 +77,20 @@ def make_run(learned: Learned, tasks: tuple[Task, ...]) -> RunFn:
 
 
 class Evaluator:
-    """Runs of a campaign at one horizon, compiled once.
+    """The compiled runs of a campaign at one horizon.
+
+    Args:
+        config: The campaign.
+        steps: Length of each run, in `horizon_unit`.
+        devices: Number of devices that share the runs.
+        block: Runs that each device trains side by side; by default 1 on a CPU, 64
+            elsewhere, or as many as a device has. Memory grows with it.
 
     Attributes:
-        block: Runs trained side by side.
+        block: Runs that each device trains side by side.
+
+    Raises:
+        ValueError: Devices or block do not divide the runs of a generation.
     """
 
     def __init__(
@@ -105,18 +101,6 @@ class Evaluator:
         devices: int = 1,
         block: int | None = None,
     ) -> None:
-        """Compiles.
-
-        Args:
-            config: The campaign.
-            steps: Environment steps of each run.
-            devices: How many share the runs.
-            block: Runs that each device trains side by side; by default 1 on a CPU,
-                64 elsewhere, or as many as a device has. Memory grows with it.
-
-        Raises:
-            ValueError: Devices or block do not divide the runs of a generation.
-        """
         self._config = config
         self.block = check_execution(config, devices, block)
         runs = config.population * config.rollouts
@@ -140,20 +124,21 @@ class Evaluator:
 
     @property
     def memory(self) -> int | None:
-        """Bytes each device needs, if the backend says."""
+        """Bytes that each device needs, None if the backend does not report it."""
         analysis = self._compiled.memory_analysis()
         return None if analysis is None else int(analysis.temp_size_in_bytes)
 
     def returns(self, vectors: jax.Array, keys: jax.Array) -> np.ndarray:
-        """Trains agents.
+        """Train agents and return their final returns.
+
+        An interrupt ends the call while it waits; a generation may take minutes.
 
         Args:
             vectors: float32 ``[runs, n]``, weights.
             keys: Typed PRNG keys ``[runs]``.
 
         Returns:
-            Final returns, float32 ``[runs, environments]``. While it waits, an
-            interrupt ends it: a generation may take minutes.
+            float32 ``[runs, environments]``.
         """
         runs, devices = len(keys), self._mesh.size
         blocks = math.ceil(runs / (devices * self.block))
@@ -170,10 +155,10 @@ class Evaluator:
         return found.reshape(devices * blocks * self.block, -1)[:runs]
 
     def _places(self, runs: int, blocks: int) -> np.ndarray:
-        """Which run each device trains when, ``[devices * slots, block]``.
+        """Return the run in each slot, ``[devices * slots, block]``.
 
-        Runs fill the first blocks of each device in order. The slots after them are
-        not trained; those that do not fill a block are a run once more.
+        Runs fill the first blocks of each device in order; the last run fills up their
+        blocks. Later slots are not trained.
         """
         places = np.zeros((self._mesh.size, self._slots, self.block), np.int32)
         order = np.arange(self._mesh.size * blocks * self.block).clip(max=runs - 1)
@@ -192,12 +177,14 @@ class Evaluator:
                 return found.at[i].set(returns.reshape(self.block, environments))
 
             empty = jnp.zeros((self._slots, self.block, environments))
-            # A bound that the compiler does not know: it would rewrite a loop of one.
+            # The bound is an argument: the compiler would rewrite a loop of one, and
+            # blocks would differ in their last digits.
             found = jax.lax.fori_loop(0, blocks, step, empty)
             return jax.lax.all_gather(found, _RUNS)
 
         shared, whole = PartitionSpec(_RUNS), PartitionSpec()
-        # As in evaluation._program: each device changes constants of the loops.
+        # check_vma=False as in evaluation.runs.program: loops carry constants that each
+        # device changes.
         return jax.shard_map(
             share,
             mesh=self._mesh,
@@ -207,7 +194,7 @@ class Evaluator:
         )
 
     def _put(self, array: np.ndarray) -> jax.Array:
-        # Every process has the whole array, and places what its devices need of it.
+        # Every process has the whole array, and places its devices' part of it.
         sharding = NamedSharding(self._mesh, PartitionSpec(_RUNS))
         return jax.make_array_from_callback(
             array.shape, sharding, lambda index: array[index]
@@ -215,18 +202,10 @@ class Evaluator:
 
 
 def member_keys(config: EvolutionConfig, state: State) -> jax.Array:
-    """The keys of a generation's runs, ``[population, rollouts]``.
+    """Return the keys of a generation's runs, typed ``[population, rollouts]``.
 
-    They follow from the member, not from where it is trained. All members have the
-    same, new ones in each generation; with shaping ``"pairs"``, the two members of a
-    pair, and no others.
-
-    Args:
-        config: The campaign.
-        state: The search.
-
-    Returns:
-        Typed PRNG keys.
+    Each generation has new keys. All members share them; with shaping ``"pairs"``, only
+    the two members of a pair do.
     """
     pairs = config.population // 2
     which = jnp.arange(pairs) * (config.shaping == "pairs")
@@ -237,35 +216,28 @@ def member_keys(config: EvolutionConfig, state: State) -> jax.Array:
 
 
 def fitness(returns: Any, config: EvolutionConfig) -> np.ndarray:
-    """Members' fitness: normalised returns, their mean over rollouts and environments.
+    """Return the members' fitness, float32 ``[members]``.
 
     Args:
-        returns: ``[members, rollouts, environments]``; a member with a NaN among them
-            has the fitness NaN.
+        returns: ``[members, rollouts, environments]``. The fitness is the mean of the
+            normalized returns, NaN if one of them is NaN.
         config: The campaign.
-
-    Returns:
-        float32 ``[members]``.
     """
-    divisors = np.asarray(config.normalisers(), np.float32)
+    divisors = np.asarray(config.normalizers(), np.float32)
     return (np.asarray(returns, np.float32) / divisors).mean((1, 2))
 
 
 def check_execution(config: EvolutionConfig, devices: int, block: int | None) -> int:
-    """Checks how a campaign is to be run, before it takes the time to compile.
+    """Check devices and block before anything compiles, and return the block.
 
     Args:
         config: The campaign.
-        devices: How many share the runs of a generation.
+        devices: Number of devices that share the runs of a generation.
         block: Runs that each trains side by side, or None for the default.
 
-    Returns:
-        The block.
-
     Raises:
-        ValueError: Devices do not divide the population, or are not there, or leave out
-            some of several processes; or the block does not divide the runs of a
-            device.
+        ValueError: The devices do not divide the population, do not exist, or leave out
+            some of several processes; or the block does not divide a device's runs.
     """
     population = config.population
     if devices < 1 or population % devices:
@@ -277,7 +249,7 @@ def check_execution(config: EvolutionConfig, devices: int, block: int | None) ->
     if jax.process_count() > 1 and devices != jax.device_count():
         raise ValueError(
             f"devices={devices}, but {jax.process_count()} processes have "
-            f"{jax.device_count()}; with several processes all of them take part"
+            f"{jax.device_count()}; several processes use all of their devices"
         )
     runs = population * config.rollouts // devices
     if block is None:

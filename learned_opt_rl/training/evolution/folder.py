@@ -1,8 +1,7 @@
-"""A campaign on disk: what it is, where it stands, and what came out so far.
+"""The folder of a campaign: configuration, log, best weights and state.
 
-``config.json``, ``log.jsonl`` (a row per generation), ``best.safetensors`` (the mean
-that did best in validation) and the state in two files that take turns: whatever
-happens to the newer one, the other is whole, and one generation older.
+Two state files alternate. Whatever happens to the newer one, the other is whole, and
+one generation older.
 """
 
 import json
@@ -16,26 +15,32 @@ from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint, RefusedError
+from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.evolution.config import EvolutionConfig, differences
 from learned_opt_rl.training.evolution.learned import start_digest
 from learned_opt_rl.training.evolution.strategy import State
+from learned_opt_rl.training.run_folder import (
+    BEST,
+    CONFIG,
+    LOG,
+    former_names,
+    read_config,
+)
 
-CONFIG = "config.json"
-LOG = "log.jsonl"
-BEST = "best.safetensors"
 STATES = ("state-0.npz", "state-1.npz")
 
 
 class Standing(NamedTuple):
-    """Where a campaign stands; arrays only.
+    """The state of a campaign; arrays only.
 
     Attributes:
         search: The strategy's state.
-        best_mean: float32 ``[n]``, the mean that did best in validation.
-        best_validation: float32 scalar, how well; -inf before the first.
-        best_generation: int32 scalar, after how many generations.
-        best_horizon: int32 scalar, at which horizon: with a longer one all begins anew.
+        best_mean: float32 ``[n]``, the mean with the best validation.
+        best_validation: float32 scalar, its validation; -inf before the first.
+        best_generation: int32 scalar, its generation.
+        best_horizon: int32 scalar, the horizon of its validation; the next horizon
+            starts without a best mean.
     """
 
     search: State
@@ -46,75 +51,63 @@ class Standing(NamedTuple):
 
 
 class CampaignChangedError(ValueError):
-    """A folder holds another campaign; the message says what differs."""
+    """A folder holds another campaign; the message lists the differences."""
 
 
-def read_config(folder: pathlib.Path) -> EvolutionConfig:
-    """The configuration of the campaign in a folder.
-
-    Args:
-        folder: Made by a campaign.
-
-    Returns:
-        The configuration.
+def read_campaign(folder: pathlib.Path) -> EvolutionConfig:
+    """Return the configuration of the campaign in a folder.
 
     Raises:
-        ValueError: There is none, or it cannot be read.
+        ValueError: The folder does not hold a campaign of this version.
     """
-    path = folder / CONFIG
-    try:
-        made = json.loads(path.read_text(encoding="utf-8"))
-        fields = made["config"]
-    except FileNotFoundError:
+    if not (folder / CONFIG).exists():
         raise ValueError(
             f"{folder} holds no campaign ({CONFIG} is missing); start one with "
             f"`learned-opt-rl train es --preset NAME --out {folder}`"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no configuration of a campaign: {error}") from None
-    if made.get("kind") == "distillation":
-        raise ValueError(
-            f"{folder} holds a distillation, not a campaign; that goes on, or starts "
-            "anew, with the `learned-opt-rl train distill` that made it"
         )
-    return EvolutionConfig.from_json(fields)
+    made = read_config(folder)
+    if made["kind"] == "distillation":
+        raise ValueError(
+            f"{folder} holds a distillation, not a campaign; repeat its "
+            "`learned-opt-rl train distill` command instead"
+        )
+    try:
+        return EvolutionConfig.from_json(made["config"])
+    except ValueError as error:
+        versions = made.get("versions", {})
+        raise ValueError(
+            f"{folder / CONFIG}, written by learned_opt_rl "
+            f"{versions.get('learned_opt_rl', 'of an unknown version')}, cannot be "
+            f"resumed: {error}"
+        ) from error
 
 
 def check_same(folder: pathlib.Path, config: EvolutionConfig) -> None:
-    """Checks that a folder holds no other campaign.
-
-    Args:
-        folder: It need not exist.
-        config: The campaign.
-
-    Raises:
-        CampaignChangedError: It holds another one.
-    """
+    """Raise `CampaignChangedError` if a folder, which need not exist, holds another."""
     there = (folder / CONFIG).exists()
-    changed = differences(read_config(folder), config) if there else []
+    changed = differences(read_campaign(folder), config) if there else []
     if changed:
         raise CampaignChangedError(
             f"{folder} holds a campaign with other settings "
-            f"({'; '.join(changed)}); give another folder, or go on with the one "
-            f"that is there: `learned-opt-rl train resume {folder}`"
+            f"({'; '.join(changed)}); give another folder, or resume that one with "
+            f"`learned-opt-rl train resume {folder}`"
         )
 
 
 class Folder:
-    """The folder of a campaign, which must be held by `evaluation._lock.locked`."""
+    """The folder of a campaign; hold it with `rundir.lock.locked`.
+
+    Args:
+        path: The folder; it must exist.
+        config: The campaign.
+
+    Raises:
+        CampaignChangedError: The folder holds another campaign.
+    """
 
     def __init__(self, path: pathlib.Path, config: EvolutionConfig) -> None:
-        """Checks that the folder holds no other campaign.
-
-        Args:
-            path: The folder; it must exist.
-            config: The campaign.
-
-        Raises:
-            CampaignChangedError: It holds another one.
-        """
         self.path, self._config = path, config
-        identity = config.as_json()
+        identity = former_names(config.as_json())
         del identity["generations"]
         self._states = [Checkpoint(path / name, identity) for name in STATES]
         for name in (CONFIG, LOG, BEST, *STATES):
@@ -123,10 +116,10 @@ class Folder:
         check_same(path, config)
 
     def claim(self, fresh: bool, block: int) -> None:
-        """Makes the folder this campaign's; warns if last digits will differ.
+        """Write the configuration, with a warning if last digits will differ.
 
         Args:
-            fresh: Whether it has no state yet, so that it starts now.
+            fresh: Whether the campaign starts now, without a state.
             block: Runs that a device trains side by side.
         """
         made = {"config": self._config.as_json(), "block": block}
@@ -135,24 +128,24 @@ class Folder:
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
             _warn_of_changes(before, made)
-            # What it was started from may be another by now, or not be here.
+            # The artifact or the file it started from may have changed or be gone.
             made["start_sha256"] = before.get("start_sha256")
         if fresh:
             made["start_sha256"] = start_digest(self._config.start)
         write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
 
     def load(self, template: Standing) -> Standing | None:
-        """The newest state that is whole; rows of the log after it are removed.
+        """Return the newest whole state, and remove later rows from the log.
 
         Args:
             template: The shapes of a state.
 
         Returns:
-            The state, or None if there is none yet.
+            The state, or None for a folder without one.
 
         Raises:
-            ValueError: There are files, and none of them can be read; or the log has
-                generations, and there are no files.
+            ValueError: No state can be read, or the log has generations but there is
+                no state.
         """
         found: dict[int, Standing] = {}
         refused = []
@@ -166,29 +159,27 @@ class Folder:
         if refused and not found:
             raise ValueError(
                 f"no state can be read ({'; '.join(refused)}); restore one of these "
-                "files, or start anew in another folder"
+                "files, or start again in another folder"
             )
         if not found and any(row["generation"] for row in jsonl.read(self.path / LOG)):
             raise ValueError(
                 f"{self.path / LOG} has generations, but {' and '.join(STATES)} are "
-                "missing; restore one of these files, or start anew in another folder"
+                "missing; restore one of these files, or start again in another folder"
             )
         done = max(found, default=-1)
         if refused:
             warnings.warn(
-                f"{'; '.join(refused)}. Going on from the state before, after "
+                f"{'; '.join(refused)}. Resuming from the state before it, after "
                 f"{done} generations",
                 stacklevel=2,
             )
         self._cut_log(done)
         return found.get(done)
 
-    def save(self, standing: Standing, rows: list[jsonl.Row]) -> None:
-        """Keeps a state, and adds its rows to the log; the state before stays.
+    def save(self, standing: Standing, rows: list[Record]) -> None:
+        """Append rows to the log and write the state after them.
 
-        Args:
-            standing: After a generation.
-            rows: What to log of it.
+        The state before stays in the other file.
         """
         jsonl.append(self.path / LOG, rows)
         done = int(standing.search.generation)
@@ -198,7 +189,7 @@ class Folder:
         self._states[done % 2].save(standing, done=done, seconds=0.0)
 
     def _cut_log(self, done: int) -> None:
-        """Removes rows of generations that are going to be run again."""
+        """Remove rows of generations that will run again."""
         path = self.path / LOG
         rows = jsonl.read(path)
         kept = [row for row in rows if row["generation"] <= done]
@@ -218,7 +209,7 @@ def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
             changed.append(f"{name} {before[name]} -> {now[name]}")
     if changed:
         warnings.warn(
-            f"the campaign goes on with {', '.join(changed)}: not to the last digit as "
-            "it would have",
+            f"the campaign resumes with {', '.join(changed)}: its last digits may "
+            "differ from those of an uninterrupted campaign",
             stacklevel=3,
         )

@@ -1,10 +1,10 @@
-"""What is evolved: families of learned rules, as one flat vector of weights."""
+"""Learned rules in training: the weights of a family as one flat vector."""
 
 import dataclasses
 import functools
 import hashlib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,8 +15,7 @@ from learned_opt_rl import artifacts, families
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts.weights import load_safetensors
 from learned_opt_rl.errors import ArtifactError
-from learned_opt_rl.evaluation.runs.identity import weights_digest
-from learned_opt_rl.evaluation.runs.rules import Rule, handcrafted
+from learned_opt_rl.evaluation.runs.rules import Rule, handcrafted, weights_digest
 from learned_opt_rl.families.family import Family
 from learned_opt_rl.rules.tuned import tuned
 
@@ -25,8 +24,17 @@ _SUFFIX = ".safetensors"
 
 def evolvable() -> tuple[str, ...]:
     """Return the algorithms that evolution can train, without those of plugins."""
+    return _algorithms(lambda family: family.evolvable)
+
+
+def distillable() -> tuple[str, ...]:
+    """Return the algorithms whose networks can imitate another rule."""
+    return _algorithms(lambda family: family.distillable)
+
+
+def _algorithms(wanted: Callable[[Family], bool]) -> tuple[str, ...]:
     found = {name: families.known(name) for name in families.names()}
-    return tuple(name for name, family in found.items() if family and family.evolvable)
+    return tuple(name for name, family in found.items() if family and wanted(family))
 
 
 def is_evolvable(algorithm: str) -> bool:
@@ -38,47 +46,63 @@ def is_evolvable(algorithm: str) -> bool:
 
 
 def draw(algorithm: str, sizes: Any, key: jax.Array) -> Any:
-    """Draw a family's weights.
+    """Draw initial weights of a family: a nested dict of float32 arrays.
 
     Args:
-        algorithm: A family.
-        sizes: What its ``make_sizes`` returns.
-        key: jax random key.
-
-    Returns:
-        Nested dict of float32 arrays.
+        algorithm: Name of the family.
+        sizes: The result of its ``make_sizes``.
+        key: Typed PRNG key.
     """
     family = families.find(algorithm)
     return getattr(family.import_module(), family.init)(key, sizes)
 
 
+def artifact_of(
+    algorithm: str, sizes: Any, weights: Any, rate: float | None = None
+) -> artifacts.Artifact:
+    """Return an artifact in memory, made of weights under training.
+
+    Args:
+        algorithm: Name of the family.
+        sizes: The result of its ``make_sizes``.
+        weights: Nested dict of float32 arrays; may be traced.
+        rate: Learning rate of a family that takes one.
+    """
+    architecture = families.find(algorithm).to_card(sizes)
+    if rate is not None:
+        architecture["learning_rate"] = rate
+    text = getattr(sizes, "text", None)
+    return artifacts.in_memory(algorithm, architecture, weights, text)
+
+
 def rule_of(
     algorithm: str, sizes: Any, weights: Any, config: PPOConfig, environment: str
 ) -> Rule:
-    """Make a rule to train agents with, from weights in memory.
+    """Return the rule that trains agents in an environment.
 
     Args:
-        algorithm: A family of optimizers or of drifts.
-        sizes: What its ``make_sizes`` returns.
+        algorithm: Name of a family of optimizers or of drifts.
+        sizes: The result of its ``make_sizes``.
         weights: Nested dict of float32 arrays; may be traced.
-        config: The run.
-        environment: The environment's name, for tuned learning rates.
-
-    Returns:
-        The rule.
+        config: Configuration of the agent.
+        environment: Name of the environment, for tuned learning rates.
 
     Raises:
         ValueError: The family needs a tuned learning rate, and there is none.
     """
-    family = families.find(algorithm)
-    architecture = family.to_card(sizes)
-    share = family.learning_rate_share(sizes)
-    if share is not None and "learning_rate" not in architecture:
-        rate = tuned("adam", environment)["learning_rate"]
-        architecture["learning_rate"] = share * rate
-    text = getattr(sizes, "text", None)
-    artifact = artifacts.in_memory(algorithm, architecture, weights, text)
-    from_artifact = family.import_module().from_artifact
+    share, rate = families.find(algorithm).learning_rate_share(sizes), None
+    if share is not None and getattr(sizes, "learning_rate", None) is None:
+        rate = share * tuned("adam", environment)["learning_rate"]
+    return run_artifact(
+        artifact_of(algorithm, sizes, weights, rate), config, environment
+    )
+
+
+def run_artifact(
+    artifact: artifacts.Artifact, config: PPOConfig, environment: str
+) -> Rule:
+    """Return the rule of an artifact in memory; a drift runs with tuned Adam."""
+    from_artifact = families.find(artifact.card.algorithm).import_module().from_artifact
     if artifact.card.kind == "drift":
         adam = handcrafted("adam", environment, config.num_updates)
         return Rule(lambda key: adam, from_artifact(artifact))
@@ -88,11 +112,11 @@ def rule_of(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Learned:
-    """A family at given sizes.
+    """A family with given sizes.
 
     Attributes:
         algorithm: One of `evolvable`.
-        sizes: Fields of its architecture; of an expression its text.
+        sizes: Fields of its architecture; for an expression its text.
 
     Example:
         >>> learned = Learned("open", {"carry": None, "width": 16})
@@ -104,7 +128,6 @@ class Learned:
     sizes: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        """Checks algorithm and sizes."""
         if not is_evolvable(self.algorithm):
             raise ValueError(
                 f"algorithm={self.algorithm!r} must be one of {', '.join(evolvable())}"
@@ -133,24 +156,12 @@ class Learned:
         return sum(leaf.size for leaf in jax.tree.leaves(self._shapes()))
 
     def rule(self, vector: jax.Array, config: PPOConfig, environment: str) -> Rule:
-        """The rule of a vector of weights, for a run in an environment.
-
-        Args:
-            vector: float32 ``[size]``; may be traced.
-            config: The run.
-            environment: The environment's name, for tuned learning rates.
-
-        Returns:
-            The rule.
-
-        Raises:
-            ValueError: The family needs a tuned learning rate, and there is none.
-        """
+        """Return the rule of a vector of weights, float32 ``[size]``; see `rule_of`."""
         weights = self.unravel(vector)
         return rule_of(self.algorithm, self.architecture, weights, config, environment)
 
     def unravel(self, vector: jax.Array) -> Any:
-        """The nested dict of weights of a vector ``[size]``."""
+        """Return the nested dict of weights of a vector ``[size]``."""
         leaves, structure = jax.tree.flatten(self._shapes())
         pieces, start = [], 0
         for leaf in leaves:
@@ -159,28 +170,25 @@ class Learned:
         return jax.tree.unflatten(structure, pieces)
 
     def start(self, name: str, key: jax.Array) -> jax.Array:
-        """Where a search starts.
+        """Return the starting point of a search, float32 ``[size]``.
 
         Args:
-            name: ``"zeros"``; ``"random"``, as the family draws its weights (LPO's
-                are small, near PPO); ``"declared"``, the constants that a closed form
+            name: ``"zeros"``; ``"random"``, the family's own initialization (LPO's is
+                small, near PPO); ``"declared"``, the constants that an expression
                 declares; the name of an artifact; or the path of a ``.safetensors``
-                file, as distillation leaves in its folder.
-            key: For ``"random"``.
-
-        Returns:
-            float32 ``[size]``.
+                file, such as those in run folders.
+            key: Typed PRNG key for ``"random"``.
 
         Raises:
-            ArtifactError: There is no such artifact, it is of another algorithm or of
-                other sizes, or the file cannot be used.
-            ValueError: ``"declared"`` of what is no closed form.
+            ArtifactError: The artifact does not exist or has another algorithm or other
+                sizes, or the file cannot be used.
+            ValueError: ``"declared"`` for a network.
         """
         if name == "zeros":
             return jnp.zeros(self.size, jnp.float32)
         if name == "declared" and self.algorithm != "expression":
             raise ValueError(
-                f"start='declared' is for closed forms, not for {self.algorithm}; use "
+                f"start='declared' requires an expression, not {self.algorithm}; give "
                 "zeros, random or the name of an artifact"
             )
         if name in ("random", "declared"):
@@ -191,9 +199,9 @@ class Learned:
         artifact = artifacts.load(name)
         if artifact.card.algorithm != self.algorithm:
             raise ArtifactError(
-                f"start={name!r} is of algorithm {artifact.card.algorithm!r}, but what "
-                f"is evolved is {self.algorithm!r}; start from another artifact, zeros "
-                "or random"
+                f"start={name!r} has algorithm {artifact.card.algorithm!r}, but the "
+                f"campaign evolves {self.algorithm!r}; start from another artifact, "
+                "zeros or random"
             )
         return self._of(name, artifact.weights)
 
@@ -201,9 +209,8 @@ class Learned:
         wanted, found = map(_sizes, (self._shapes(), weights))
         if wanted != found:
             raise ArtifactError(
-                f"start={name!r} has weights of other shapes than "
-                f"{self.architecture}: {found}, not {wanted}; set architecture= to "
-                "what it was trained with"
+                f"start={name!r} does not fit {self.architecture}: its weights have "
+                f"shapes {found}, not {wanted}; set architecture= to its sizes"
             )
         as_float32 = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), weights)
         return ravel_pytree(as_float32)[0]
@@ -215,21 +222,17 @@ class Learned:
 
 
 def start_digest(name: str) -> str | None:
-    """SHA-256 of the weights that a search starts from, if it is from a file."""
+    """Return the SHA-256 of a starting point that is a file or an artifact."""
     return file_digest(name) if name.endswith(_SUFFIX) else weights_digest(name)
 
 
 def file_digest(path: str) -> str:
-    """SHA-256 of a file.
-
-    Raises:
-        ArtifactError: It cannot be read.
-    """
+    """Return the SHA-256 of a file, or raise ArtifactError."""
     try:
         content = pathlib.Path(path).read_bytes()
     except OSError as error:
         raise ArtifactError(
-            f"start={path!r} cannot be read ({error.strerror}); give a file of "
+            f"start={path!r} cannot be read ({error.strerror}); give a file with "
             "weights, the name of an artifact, zeros or random"
         ) from error
     return hashlib.sha256(content).hexdigest()

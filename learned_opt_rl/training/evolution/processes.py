@@ -1,9 +1,8 @@
-"""Several processes that run one campaign together, each with devices of its own.
+"""Several processes that run one campaign together, each with its own devices.
 
-All of them do the same: draw the same population, train their devices' share of it,
-get the returns of all, and move the mean. Only the first reads and writes the folder.
-A process that dies takes the others down (jax aborts them); the campaign then goes on
-from the last generation it kept.
+All processes do the same: draw the population, train their devices' share of it, gather
+the returns of all, and move the mean. Only the first reads and writes the folder. If a
+process dies, jax aborts the others; the campaign then resumes from its last generation.
 """
 
 from typing import Any
@@ -13,46 +12,45 @@ import jax.numpy as jnp
 
 
 def join(coordinator: str, count: int | None, index: int | None) -> None:
-    """Makes this process one of several; before anything else is asked of jax.
+    """Make this process one of several. Call it before any other use of jax.
 
     Args:
-        coordinator: Address and port of the first process, as ``"10.0.0.1:9999"``; or
-            ``"auto"``, where jax finds all of this out (Slurm, Open MPI, TPU pods).
-        count: How many processes.
-        index: Which of them this is, from 0.
+        coordinator: Address and port of the first process, for example
+            ``"10.0.0.1:9999"``; or ``"auto"`` where jax detects the cluster (Slurm,
+            Open MPI, TPU pods).
+        count: Number of processes.
+        index: Index of this process, from 0.
 
     Raises:
-        ValueError: Count or index is missing or out of range; or ``"auto"`` where jax
-            knows no cluster.
+        ValueError: Count or index is missing or out of range, or jax does not detect a
+            cluster.
     """
     if coordinator == "auto":
         try:
             jax.distributed.initialize()
         except ValueError as error:
             raise ValueError(
-                f"coordinator='auto', but this is no cluster that jax knows ({error}); "
-                "give HOST:PORT of the first process, their number and which this is"
+                f"coordinator='auto', but jax detects no cluster ({error}); give "
+                "HOST:PORT of the first process, the number of processes and the index "
+                "of this one"
             ) from error
         return
     if count is None or index is None or not 0 <= index < count:
         raise ValueError(
-            f"coordinator={coordinator!r} needs the number of processes and which of "
-            f"them this is, from 0; not processes={count} and process={index}"
+            f"coordinator={coordinator!r} with processes={count} and process={index}: "
+            "give the number of processes and the index of this one, from 0"
         )
-    # By default jax would listen on every interface.
+    # jax's default is to listen on every interface.
     bind = coordinator if index == 0 else None
     jax.distributed.initialize(coordinator, count, index, coordinator_bind_address=bind)
 
 
 def of_the_first(tree: Any) -> Any:
-    """What the first process has, in all of them.
+    """Return the tree of the first process, in all processes, as jax arrays.
 
     Args:
-        tree: Arrays, among them typed PRNG keys; of other processes only shapes and
-            dtypes count.
-
-    Returns:
-        The tree of the first process, as arrays of jax.
+        tree: Arrays and typed PRNG keys; other processes contribute only shapes and
+            dtypes.
 
     Example:
         >>> of_the_first({"x": 3})["x"].item()

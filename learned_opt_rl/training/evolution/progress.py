@@ -12,13 +12,13 @@ from learned_opt_rl.training.evolution.config import EvolutionConfig
 class Progress(progress.Progress):
     r"""Show a campaign while it runs.
 
-    The time left is estimated from the environment steps left and the speed so far:
-    later generations of a curriculum may be longer.
+    The remaining time is that of the remaining environment steps at the speed so far,
+    because later generations of a curriculum may be longer.
 
     Args:
         config: Configuration of the campaign.
-        done: Generations done before.
-        stream: Where to write.
+        done: Generations that were finished before.
+        stream: Receives the progress.
 
     Example:
         >>> import io

@@ -1,10 +1,13 @@
 """OpenAI-ES: the mean of a Gaussian climbs the ranks of antithetic samples.
 
-It does what evosax's ``Open_ES`` does (a test compares the two), and differs where
-that would hurt a campaign: the noise is drawn again instead of recovered from the
-population, which in float32 loses it for a small sigma; the mean is float32 always;
-sigma decays from the first generation on, where evosax's lags by one; and there is no
-key to keep, since every draw follows from the campaign's key and the generation.
+A test compares it with evosax's ``Open_ES``. It differs where evosax would hurt a
+campaign:
+
+- It draws the noise again. evosax recovers the noise from the population, which in
+  float32 loses it for a small sigma.
+- The mean is always float32.
+- sigma decays from the first generation on; evosax's lags by one.
+- No key changes: every draw follows from the campaign's key and the generation.
 """
 
 import dataclasses
@@ -16,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-Shaping = Literal["centred_ranks", "pairs"]
-"""How fitness is made comparable; see `shape`."""
+Shaping = Literal["centered_ranks", "pairs"]
+"""How fitness becomes comparable; see `shape`."""
 
 
 class State(NamedTuple):
@@ -25,9 +28,9 @@ class State(NamedTuple):
 
     Attributes:
         mean: float32 ``[n]``.
-        optimizer: Adam's state; of evosax's strategies, all of theirs.
-        generation: int32 scalar, generations done.
-        key: Typed PRNG key of the whole search; it stays as it is.
+        optimizer: Adam's state, or the whole state of a strategy of evosax.
+        generation: int32 scalar, finished generations.
+        key: Typed PRNG key of the whole search; it never changes.
     """
 
     mean: jax.Array
@@ -37,38 +40,57 @@ class State(NamedTuple):
 
 
 class Strategy(Protocol):
-    """What a campaign needs of an evolution strategy; see `OpenAIES` for the methods.
+    """The interface of evolution strategies: pure functions of a `State`.
 
-    Pure functions: draws follow from the state's key and generation.
+    Draws follow from the state's key and generation.
     """
 
     def init(self, mean: jax.Array, key: jax.Array) -> State:
-        """The search before its first generation."""
+        """Return the search before its first generation."""
         ...
 
     def ask(self, state: State) -> jax.Array:
-        """The members of the generation to come, float32 ``[population, n]``."""
+        """Return the members of the next generation, float32 ``[population, n]``."""
         ...
 
     def tell(self, state: State, fitness: jax.Array) -> State:
-        """The search after a generation; more fitness is better, NaN is worst."""
+        """Return the search after a generation, for their fitness ``[population]``.
+
+        More fitness is better, NaN is worst.
+        """
         ...
 
 
-@dataclasses.dataclass(frozen=True)
-class OpenAIES:
-    """Settings of OpenAI-ES; it maximises.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """The settings of OpenAI-ES.
 
     Attributes:
-        population: Members, in pairs: member ``i`` and ``i + population // 2`` are the
-            mean plus and minus the same noise.
-        sigma: Standard deviation of the first generation.
+        population: Number of members, in pairs: members ``i`` and
+            ``i + population // 2`` are the mean plus and minus the same noise.
+        sigma: Standard deviation of the noise in the first generation.
         sigma_decay: Factor per generation: generation g (from 0) has
             ``sigma * sigma_decay**g``.
-        learning_rate: Of Adam in the first generation.
+        learning_rate: Learning rate of the mean's Adam in the first generation.
         learning_rate_decay: Factor per generation.
-        beta1: Of Adam.
-        shaping: See `shape`.
+        beta1: Adam's decay of gradients.
+        shaping: How fitness becomes comparable, see `shape`. With ``"centered_ranks"``
+            all members have the same seeds; with ``"pairs"`` each antithetic pair has
+            seeds, and so levels, of its own.
+    """
+
+    population: int = 64
+    sigma: float = 0.03
+    sigma_decay: float = 0.999
+    learning_rate: float = 0.03
+    learning_rate_decay: float = 0.999
+    beta1: float = 0.99
+    shaping: Shaping = "centered_ranks"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpenAIES(SearchSettings):
+    """OpenAI-ES with the given `SearchSettings`; it maximizes.
 
     Raises:
         ValueError: A value is out of range.
@@ -88,69 +110,54 @@ class OpenAIES:
         True
     """
 
-    population: int = 64
-    sigma: float = 0.03
-    sigma_decay: float = 0.999
-    learning_rate: float = 0.03
-    learning_rate_decay: float = 0.999
-    beta1: float = 0.99
-    shaping: Shaping = "centred_ranks"
-
     def __post_init__(self) -> None:
-        """Checks the values."""
         if self.population < 2 or self.population % 2:
             raise ValueError(
                 f"population={self.population} must be even, at least 2: sampling is "
                 "antithetic, members come in pairs"
             )
         for name in ("sigma", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} must be positive and finite"
-                )
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name}={value} must be positive and finite")
         for name in ("sigma_decay", "learning_rate_decay"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be in (0, 1]")
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise ValueError(f"{name}={value} must be in (0, 1]")
         if not 0 <= self.beta1 < 1:
             raise ValueError(f"beta1={self.beta1} must be in [0, 1)")
-        if self.shaping not in ("centred_ranks", "pairs"):
+        if self.shaping not in ("centered_ranks", "pairs"):
             raise ValueError(
-                f"shaping={self.shaping!r} must be 'centred_ranks' or 'pairs'"
+                f"shaping={self.shaping!r} must be 'centered_ranks' or 'pairs'"
             )
 
     def init(self, mean: jax.Array, key: jax.Array) -> State:
-        """The search before its first generation.
+        """Return the search before its first generation.
 
         Args:
             mean: ``[n]``, any floating dtype; kept in float32.
             key: Typed PRNG key.
-
-        Returns:
-            The state.
         """
         mean = jnp.asarray(mean, jnp.float32)
         return State(mean, self._adam().init(mean), jnp.int32(0), key)
 
     @functools.partial(jax.jit, static_argnums=0)
     def ask(self, state: State) -> jax.Array:
-        """The members of the generation to come, float32 ``[population, n]``."""
+        """Return the members of the next generation, float32 ``[population, n]``."""
         step = self._sigma(state) * self._noise(state)
         return state.mean[None] + jnp.concatenate([step, -step])
 
     @functools.partial(jax.jit, static_argnums=0)
     def tell(self, state: State, fitness: jax.Array) -> State:
-        """The search after a generation.
+        """Return the search after a generation.
 
         Args:
-            state: The one its members were asked of.
+            state: The state whose members were evaluated.
             fitness: float32 ``[population]``, more is better, NaN is worst.
-
-        Returns:
-            The state with the mean moved.
         """
         plus, minus = jnp.split(shape(fitness, self.shaping), 2)
         noise = self._noise(state)
-        # [pairs] @ [pairs, n]; a GPU would round to TF32.
+        # [pairs] @ [pairs, n]. HIGHEST, because a GPU would round to TF32.
         ascent = jnp.dot(plus - minus, noise, precision=jax.lax.Precision.HIGHEST)
         gradient = -ascent / (self.population * self._sigma(state))
         updates, optimizer = self._adam().update(gradient, state.optimizer)
@@ -171,20 +178,20 @@ class OpenAIES:
 
 
 def generation_key(state: State, purpose: Literal["noise", "tasks"]) -> jax.Array:
-    """The key of a generation for its noise, or for the tasks of its members."""
+    """Return a generation's key for its noise, or for the tasks of its members."""
     key = jax.random.fold_in(state.key, state.generation)
     return jax.random.fold_in(key, ("noise", "tasks").index(purpose))
 
 
 def shape(fitness: jax.Array, shaping: Shaping) -> jax.Array:
-    """Makes fitness independent of its scale.
+    """Make fitness independent of its scale.
 
     Args:
         fitness: float32 ``[population]``; more is better, NaN is worst.
-        shaping: ``"centred_ranks"``: ranks among all members, from -0.5 to 0.5, equal
-            ones sharing theirs. ``"pairs"``: 0.5 for the better of a pair and -0.5 for
-            the other, 0 for equals; members of different pairs, which may have had
-            different tasks, are not compared.
+        shaping: ``"centered_ranks"`` gives ranks among all members, from -0.5 to 0.5;
+            equal members share theirs. ``"pairs"`` gives 0.5 to the better of a pair
+            and -0.5 to the other, or 0 to equals; members of different pairs, which may
+            have had different tasks, are not compared.
 
     Returns:
         float32 ``[population]``, of sum 0.
@@ -195,7 +202,7 @@ def shape(fitness: jax.Array, shaping: Shaping) -> jax.Array:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> shape(jnp.array([3.0, 10.0, jnp.nan]), "centred_ranks").tolist()
+        >>> shape(jnp.array([3.0, 10.0, jnp.nan]), "centered_ranks").tolist()
         [0.0, 0.5, -0.5]
         >>> shape(jnp.array([3.0, 1.0, 2.0, 7.0]), "pairs").tolist()
         [0.5, -0.5, -0.5, 0.5]

@@ -1,21 +1,17 @@
-"""A campaign's log as TensorBoard has it."""
+"""A campaign's log as TensorBoard events."""
 
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir.jsonl import Record
 
 FOLDER = "tensorboard"
 
 
 def require() -> Any:
-    """The class that writes events, of tensorboardX.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
+    """Return tensorboardX's writer, or raise MissingExtraError."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
@@ -27,44 +23,37 @@ def require() -> Any:
 
 
 class TensorBoard:
-    """Writes rows of the log as events.
+    """Write rows of the log as events.
 
-    All of the log is written anew when a campaign goes on, with a mark that hides what
-    an earlier process wrote: no step is there twice, and none is missing.
+    A resumed campaign writes the whole log again, with a mark that hides the events of
+    earlier processes, so that no step is missing or duplicated.
 
     Args:
-        folder: Of the events.
+        folder: Folder of the events.
         rows: The log so far.
 
     Raises:
         MissingExtraError: tensorboardX is not installed.
     """
 
-    def __init__(self, folder: pathlib.Path, rows: Iterable[Row]) -> None:
-        """Writes what there is."""
+    def __init__(self, folder: pathlib.Path, rows: Iterable[Record]) -> None:
         self._writer = require()(str(folder), purge_step=0)
         for row in rows:
             self(row)
 
-    def __call__(self, row: Row) -> None:
-        """Writes a row; it is on disk when this returns."""
+    def __call__(self, row: Record) -> None:
+        """Write a row; it is on disk when this returns."""
         for tag, value in scalars(row):
             self._writer.add_scalar(tag, value, row["generation"])
         self._writer.flush()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._writer.close()
 
 
-def scalars(row: Row) -> Iterator[tuple[str, float]]:
-    """The numbers of a row by their tags; None, which is not finite, is left out.
-
-    Args:
-        row: Of the log.
-
-    Yields:
-        Tags and values.
+def scalars(row: Record) -> Iterator[tuple[str, float]]:
+    """Yield the tags and numbers of a row of the log, without its None values.
 
     Example:
         >>> list(scalars({"generation": 1, "mean": 2.0, "returns": {"Catch": None}}))

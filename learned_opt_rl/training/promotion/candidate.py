@@ -1,144 +1,115 @@
-"""What a run left in its folder, as far as a card has to know it."""
+"""The candidate of a promotion: the fields of its card that follow from the run."""
 
 import dataclasses
-import functools
 import hashlib
-import json
-import pathlib
-from collections.abc import Mapping
+import itertools
 from typing import Any
 
-from learned_opt_rl.artifacts.weights import (
-    WeightTree,
-    load_safetensors,
-    read_limited,
-)
-from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.training.distillation.folder import require_finished
-from learned_opt_rl.training.evolution.folder import BEST, CONFIG, LOG
+import jax
+import numpy as np
 
-_EVOLUTION = {"environments", "horizons", "start", "population", "rollouts", "sigma"}
-_EVOLUTION |= {"learning_rate", "normaliser", "validation_seeds"}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Candidate:
-    """The best weights of a campaign or of a distillation, and where they come from.
-
-    Attributes:
-        folder: The run's.
-        made: Its ``config.json``, with the provenance.
-        log: Its rows, in order.
-        content: Of its ``best.safetensors``.
-        weights: The same as a nested dict of float32 arrays.
-    """
-
-    folder: pathlib.Path
-    made: Mapping[str, Any]
-    log: list[jsonl.Row]
-    content: bytes
-    weights: WeightTree
-
-    @property
-    def evolved(self) -> bool:
-        """Whether by evolution; else by distillation."""
-        return self.made.get("kind") != "distillation"
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """The run's own configuration."""
-        return self.made["config"]
-
-    @property
-    def algorithm(self) -> str:
-        """Its name, as in a card."""
-        return self.fields["algorithm"]
-
-    @property
-    def sizes(self) -> Mapping[str, Any]:
-        """The architecture as the run has it."""
-        return self.fields["architecture"]
-
-    @property
-    def environments(self) -> tuple[str, ...]:
-        """Where agents were trained; none for a distillation from synthetic data."""
-        return tuple(self.fields.get("environments") or ())
-
-    @functools.cached_property
-    def best(self) -> jsonl.Row | None:
-        """The row of the validation that `weights` were kept at, if there was one."""
-        best: jsonl.Row | None = None
-        for row in self.log:
-            value = row.get("validation")
-            if value is None:
-                continue
-            # With another horizon all begins anew.
-            if (
-                best is None
-                or self._steps(row) != self._steps(best)
-                or value > best["validation"]
-            ):
-                best = row
-        return best
-
-    @property
-    def horizon(self) -> int | None:
-        """Environment steps of the runs that `weights` were kept for."""
-        return self._steps(self.best or {})
-
-    def _steps(self, row: jsonl.Row) -> int | None:
-        """Before the first generation a row has none: it is the first one's."""
-        first = (self.fields.get("horizons") or [[0, None]])[0][1]
-        return row.get("horizon", first)
+from learned_opt_rl import agents, envs, expressions, families
+from learned_opt_rl.agents.config import PPOConfig
+from learned_opt_rl.errors import WeightsError
+from learned_opt_rl.families.expression import Form
+from learned_opt_rl.families.family import Family
+from learned_opt_rl.rules.tuned import tuned
+from learned_opt_rl.training.evolution.learned import evolvable, is_evolvable
+from learned_opt_rl.training.run_folder import TrainedRun
 
 
-def read(folder: pathlib.Path) -> Candidate:
-    """Reads a run.
+def title(run: TrainedRun) -> str:
+    """Return the name of the run's family in headings."""
+    return families.find(run.algorithm).title
 
-    Args:
-        folder: Of ``train es``, which may still be running, or ``train distill``.
 
-    Returns:
-        What it holds now.
+def described(run: TrainedRun) -> dict[str, Any]:
+    """Return the fields of a card that follow from the family and its sizes.
 
     Raises:
-        ValueError: It is no such folder, its files cannot be read, or it is of a
-            distillation that was not finished.
-        WeightsError: Its best weights are missing or damaged.
-
-    Example:
-        >>> read(pathlib.Path("no/such/run"))
-        Traceback (most recent call last):
-        ...
-        ValueError: no/such/run holds no run (config.json cannot be read: No such file
-        or directory); name a folder of `learned-opt-rl train`
+        ValueError: The family cannot be promoted, or Optim4RL was trained with several
+            learning rates.
+        WeightsError: The weights are not the constants of the expression.
     """
-    made = _made(folder)
-    needed = {"algorithm", "architecture"}
-    needed |= _EVOLUTION if made.get("kind") != "distillation" else set()
-    missing = needed - made["config"].keys()
-    if missing:
+    if not is_evolvable(run.algorithm):
         raise ValueError(
-            f"{folder / CONFIG} has no {', '.join(sorted(missing))} in its config; it "
-            "is no run of a learned rule"
+            f"{run.folder} has algorithm={run.algorithm!r}, which cannot be promoted; "
+            f"promote one of {', '.join(evolvable())}"
         )
-    if made.get("kind") == "distillation":
-        require_finished(folder)
-    path = folder / BEST
-    content = read_limited(path, "a run writes it with its first validation")
-    weights = load_safetensors(path, hashlib.sha256(content).hexdigest())
-    return Candidate(folder, made, jsonl.read(folder / LOG), content, weights)
+    family = families.find(run.algorithm)
+    sizes = family.make_sizes(run.architecture)
+    architecture = _architecture(run, family, sizes)
+    is_text = isinstance(sizes, Form)
+    name, content = weights_file(run)
+    kind = family.kind_of(family.read(architecture))
+    return {
+        "kind": kind,
+        "algorithm": run.algorithm,
+        "representation": "expression" if is_text else "network",
+        "architecture": architecture,
+        "inputs": list(family.inputs(sizes)),
+        "citation": dataclasses.asdict(family.citation),
+        "weights": {
+            "file": name,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "parameters": sum(np.size(leaf) for leaf in jax.tree.leaves(run.weights)),
+            "format": "expression" if is_text else "safetensors",
+        },
+        "horizon": _horizon(run, family) if kind == "optimizer" else None,
+    }
 
 
-def _made(folder: pathlib.Path) -> dict[str, Any]:
-    use = "name a folder of `learned-opt-rl train`"
+def weights_file(run: TrainedRun) -> tuple[str, bytes]:
+    """Return name and content of the artifact's file: weights, or a text.
+
+    Raises:
+        WeightsError: The weights are not the constants of the expression.
+    """
+    if run.algorithm != "expression":
+        return "weights.safetensors", run.content
+    function = _evolved(run)
+    lines = run.architecture["text"].splitlines(keepends=True)
+    comments = itertools.takewhile(lambda line: line[:1] == "#", lines)
+    return "expression.txt", ("".join(comments) + function.to_text()).encode()
+
+
+def _evolved(run: TrainedRun) -> expressions.Function:
     try:
-        made = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        return Form(**run.architecture).evolved(run.weights)
+    except WeightsError as error:
+        raise WeightsError(f"{run.folder}: {error}") from error
+
+
+def _architecture(run: TrainedRun, family: Family, sizes: Any) -> dict[str, Any]:
+    """Return the card's architecture, with the learning rate that agents ran with."""
+    architecture = family.to_card(sizes)
+    share = family.learning_rate_share(sizes)
+    if share is None or "learning_rate" in architecture:
+        return architecture
+    names = run.environments or ("CartPole-v1",)
+    rates = [tuned("adam", name)["learning_rate"] for name in names]
+    # A card with a table of tuned rates uses its own rate only as a fallback.
+    if len(set(rates)) > 1 and "learning_rates" not in architecture:
         raise ValueError(
-            f"{folder} holds no run ({CONFIG} cannot be read: {reason}); {use}"
-        ) from error
-    if not isinstance(made, dict) or not isinstance(made.get("config"), dict):
-        raise ValueError(f"{folder / CONFIG} is no configuration of a run; {use}")
-    return made
+            f"{run.folder} evolved {family.title} with several learning rates, "
+            f"{share:g} of {', '.join(map(str, rates))}, but a card has one; promote a "
+            "campaign in one environment"
+        )
+    return architecture | {"learning_rate": float(f"{share * rates[0]:.6g}")}
+
+
+def _horizon(run: TrainedRun, family: Family) -> dict[str, int] | None:
+    """Return the horizon of an agent in the first environment of the training."""
+    if not family.uses_horizon:
+        return None
+    config = PPOConfig()
+    if run.environments and run.horizon is not None:
+        agent: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in run.fields.get("agent", {}).items()
+        }
+        name = run.environments[0]
+        unit = run.fields.get("horizon_unit") == "episodes"
+        steps = run.horizon * ((envs.episode_length(name) if unit else None) or 1)
+        config = agents.preset(name, steps, **agent)
+    return dataclasses.asdict(config.horizon())

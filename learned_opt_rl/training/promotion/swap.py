@@ -1,4 +1,4 @@
-"""Puts a whole folder in the place of another, or leaves it as it was."""
+"""Replace a folder as a whole, or leave it unchanged."""
 
 import os
 import pathlib
@@ -6,18 +6,18 @@ import shutil
 
 
 def replace(made: pathlib.Path, target: pathlib.Path) -> None:
-    """Replaces a folder by a copy of another.
+    """Replace a folder with a copy of another.
 
-    The copy is made beside it, under a hidden name, and renamed when it is whole. What
-    interrupts it leaves the folder as it was; only a kill between two renames leaves
-    it under its hidden name, where `recover` finds it.
+    The copy is made beside it under a hidden name and renamed when it is whole. An
+    error or an interrupt leaves the folder unchanged. A kill between the two renames
+    leaves it under its hidden name, where `recover` finds it.
 
     Args:
         made: The new content.
-        target: The folder; it need not exist.
+        target: The folder, which need not exist.
 
     Raises:
-        OSError: It cannot be written; it is as it was.
+        OSError: The copy cannot be written; the folder is unchanged.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     recover(target)
@@ -35,11 +35,7 @@ def replace(made: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def recover(target: pathlib.Path) -> None:
-    """Clears away what a `replace` that was killed left, the old folder whole.
-
-    Args:
-        target: As for `replace`.
-    """
+    """Restore the folder after a killed `replace`, and remove its leftovers."""
     new, old = _hidden(target)
     if old.exists() and not target.exists():
         os.replace(old, target)

@@ -1,5 +1,6 @@
-"""Whether new weights are worse than those that have the name now."""
+"""The verdict of a promotion: are the new weights worse than the current version?"""
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -9,78 +10,69 @@ import numpy as np
 from learned_opt_rl.evaluation.report import normalization, statistics
 from learned_opt_rl.evaluation.report.statistics import Estimate, Returns
 from learned_opt_rl.evaluation.runs.row import Row
-from learned_opt_rl.rundir import jsonl
 
 
 class WorseError(ValueError):
-    """The new weights return less than those that have the name; nothing changed."""
+    """The new weights return less than the current version; nothing changed."""
 
 
 class Verdict(NamedTuple):
-    """Two rules, by the mean over environments of normalized returns.
+    """A comparison of two rules by their normalized returns, averaged over games.
 
     Attributes:
-        new: Of the new weights.
-        holder: Of those that have the name.
-        difference: New minus holder, over seeds that both have.
+        new: Score of the new weights.
+        current: Score of the current version.
+        difference: New minus current, over the seeds that both have.
         text: The same in words, with the interval.
     """
 
     new: float
-    holder: float
+    current: float
     difference: Estimate
     text: str
 
 
 def judge(
-    new: Iterable[jsonl.Row],
-    holder: Iterable[jsonl.Row],
-    others: Iterable[jsonl.Row],
-    baseline: str,
+    new: Iterable[Row], current: Iterable[Row], others: Iterable[Row], baseline: str
 ) -> Verdict:
-    """Compares two rules seed by seed.
+    """Compare two rules seed by seed.
 
     Args:
         new: Rows of the new weights.
-        holder: Of those that have the name, in the same environments.
-        others: Of baselines.
-        baseline: One of them, whose mean return, without its sign, is the unit where
-            no returns are published for all environments.
-
-    Returns:
-        The verdict.
+        current: Rows of the current version, in the same environments.
+        others: Rows of baselines.
+        baseline: The baseline whose absolute mean return is the unit, if returns are
+            not published for all environments.
 
     Raises:
-        ValueError: No seed is common.
+        ValueError: The two have no seed in common.
 
     References:
         Goldie et al. 2024, section 6.2 (returns over those of tuned Adam).
 
     Example:
-        >>> def run(rule, seed, value):
-        ...     made = {
-        ...         "rule": rule,
-        ...         "environment": "ant",
-        ...         "seed": seed,
-        ...         "curve": [1.0],
-        ...     }
-        ...     return made | {"final_return": value, "total_timesteps": 1000}
-        >>> new, old = [run("n", 0, 9.0)], [run("n", 0, 6.0)]
-        >>> judge(new, old, [run("sgd", 0, 3.0)], "sgd").difference.value > 0
-        True
+        >>> def run(rule, value):
+        ...     run = {"rule": rule, "environment": "ant", "seed": 0, "curve": [value]}
+        ...     return Row(**run, total_timesteps=1000, final_return=value)
+        >>> verdict = judge([run("n", 9.0)], [run("n", 6.0)], [run("sgd", 3.0)], "sgd")
+        >>> verdict.difference.value
+        1.0
     """
     rows = [
-        *(Row.from_json(row | {"rule": "new"}) for row in new),
-        *(Row.from_json(row | {"rule": "holder"}) for row in holder),
-        *(Row.from_json(row) for row in others if row["rule"] == baseline),
+        *(dataclasses.replace(row, rule="new") for row in new),
+        *(dataclasses.replace(row, rule="current") for row in current),
+        *(row for row in others if row.rule == baseline),
     ]
     names = sorted({row.environment for row in rows})
     returns, description = _normalized(rows, names, baseline)
-    scores = {rule: _scores(returns[rule]) for rule in ("new", "holder")}
-    common = sorted(scores["new"].keys() & scores["holder"].keys())
-    difference = statistics.paired_difference(scores["new"], scores["holder"])
+    scores = {rule: _scores(returns[rule]) for rule in ("new", "current")}
+    common = sorted(scores["new"].keys() & scores["current"].keys())
+    difference = statistics.paired_difference(scores["new"], scores["current"])
     if difference is None:
-        raise ValueError("the two have no seed in common that ran in all environments")
+        raise ValueError(
+            "the two rules have no seed in common that ran in all environments; run "
+            "both with the same seeds"
+        )
     ours, theirs = (float(np.mean([scores[r][s] for s in common])) for r in scores)
     text = (
         f"mean normalized return {ours:.4g} against {theirs:.4g}, difference "
@@ -91,13 +83,7 @@ def judge(
 
 
 def shown(difference: Estimate) -> str:
-    """A difference with its interval.
-
-    Args:
-        difference: Over paired seeds.
-
-    Returns:
-        Such as ``-0.1 [-0.2, 0.05] (95%, 5 paired seeds)``.
+    """Write a difference over paired seeds with its interval.
 
     Example:
         >>> shown(Estimate(0.25, None, None, 1))
@@ -113,7 +99,7 @@ def shown(difference: Estimate) -> str:
 def _normalized(
     rows: Sequence[Row], environments: Sequence[str], baseline: str
 ) -> tuple[Returns, str]:
-    """Returns in units that no environment lacks, and what those are."""
+    """Return normalized returns, and a description of their unit."""
     if set(environments) <= set(normalization.published("adam")):
         found = normalization.normalize(rows, "published")
         return found.returns, found.description
@@ -127,14 +113,14 @@ def _normalized(
 
 
 def _unit(returns: Returns, environment: str, baseline: str) -> float:
-    """Never 0; where the baseline returns nothing, the largest return of any."""
+    """Return the baseline's mean size, or the largest return if that is 0."""
     seen = {rule: [*by.get(environment, {}).values()] for rule, by in returns.items()}
     own = abs(float(np.mean(seen.get(baseline) or [0.0])))
     return own or max(map(abs, itertools.chain(*seen.values()))) or 1.0
 
 
 def _scores(games: dict[str, dict[int, float]]) -> dict[int, float]:
-    """Mean over environments, by seed, of the seeds that all have."""
+    """Return the mean over environments of each seed that ran in all of them."""
     common = set.intersection(*(set(seeds) for seeds in games.values()))
     return {
         seed: float(np.mean([seeds[seed] for seeds in games.values()]))

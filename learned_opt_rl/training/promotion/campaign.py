@@ -1,7 +1,6 @@
-"""Campaigns kept beside the cards of their artifacts, so that anyone can go on."""
+"""Campaigns stored beside the cards of their artifacts, so that anyone can resume."""
 
 import hashlib
-import json
 import os
 import pathlib
 import shutil
@@ -13,27 +12,31 @@ from learned_opt_rl.errors import UnknownArtifactError
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.checkpoint import RefusedError, read_whole
 from learned_opt_rl.training.evolution import curve
-from learned_opt_rl.training.evolution.folder import BEST, CONFIG, LOG, STATES
+from learned_opt_rl.training.evolution.folder import STATES
+from learned_opt_rl.training.run_folder import BEST, CONFIG, LOG, read_config
 
 CAMPAIGN = "campaign"
 CURVE = "learning-curve.png"
 LIMIT = 1_000_000
-"""Bytes of a campaign above which the fitness of each single member is left out."""
+"""Bytes of a campaign above which the log drops the fitness of single members.
+
+A campaign in the repository should not weigh more than all the weights beside it.
+"""
 
 
 def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
-    """Copies what a run needs to go on, and its learning curve, beside a card.
+    """Copy the state of a run and its learning curve into an artifact's folder.
 
     Args:
-        run: The folder of ``train``; it may still be running.
-        folder: The artifact's; its ``campaign/`` and picture must not be there.
-        sha256: Of the artifact's file: the best weights are copied only if they are
-            others by now.
+        run: Folder of the run, which may still be running.
+        folder: Folder of the artifact, without ``campaign/`` and picture.
+        sha256: Digest of the artifact's file; the best weights are copied only if they
+            have changed since.
     """
     campaign = folder / CAMPAIGN
     campaign.mkdir()
     shutil.copy(run / CONFIG, campaign)
-    # A log that is ahead of the state is cut when the campaign goes on.
+    # A log that is ahead of the state is cut when the campaign resumes.
     state = _newest(run)
     if state is not None:
         shutil.copy(state, campaign)
@@ -53,7 +56,7 @@ def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
 
 
 def _newest(run: pathlib.Path) -> pathlib.Path | None:
-    """The whole state that is furthest on."""
+    """Return the newest whole state."""
     found = {}
     for path in filter(pathlib.Path.exists, (run / name for name in STATES)):
         try:
@@ -66,34 +69,30 @@ def _newest(run: pathlib.Path) -> pathlib.Path | None:
 def located(
     text: str, out: pathlib.Path | None = None, *, copy: bool = True
 ) -> pathlib.Path:
-    """The folder of the run that is to go on.
+    """Return the folder of the campaign to resume.
 
     Args:
         text: A folder, or the name of an artifact whose campaign is in the repository;
-            that one is copied, and what it was is left as it is.
-        out: Where to; by default ``NAME-campaign``. If the campaign is there already,
-            that one goes on.
-        copy: Whether it is copied; else it is told where it is, to be read.
-
-    Returns:
-        The folder.
+            the campaign is copied and the original does not change.
+        out: Folder of the copy, by default ``NAME-campaign``. A copy in it resumes.
+        copy: Whether to copy; otherwise return the original, to be read.
 
     Raises:
-        ValueError: There is no such folder or artifact, or it has no campaign, or
+        ValueError: The folder or the artifact does not exist or has no campaign, or
             ``out`` holds something else.
 
     Example:
         >>> located("goldie2024/ant")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        ValueError: 'goldie2024/ant' has no campaign to go on with; ...
+        ValueError: 'goldie2024/ant' has no campaign to resume; ...
     """
     folder = pathlib.Path(text)
     if (folder / CONFIG).exists():
         if out is not None:
             raise ValueError(
-                f"--out {out} is where the campaign of an artifact is copied, but "
-                f"{folder} is a folder, which goes on where it is; leave it out"
+                f"--out {out} receives the campaign of an artifact, but {folder} is a "
+                "folder, which resumes in place; leave --out out"
             )
         return folder
     try:
@@ -105,20 +104,20 @@ def located(
     campaign = entry.folder / CAMPAIGN
     if not (campaign / CONFIG).exists():
         raise ValueError(
-            f"{text!r} has no campaign to go on with; {_with_campaigns()} (campaigns "
-            "are in the repository, not in the installed package)"
+            f"{text!r} has no campaign to resume; {_with_campaigns()} (campaigns are "
+            "in the repository, not in the installed package)"
         )
-    if _made(campaign).get("kind") == "distillation":
-        again = entry.card.training.command
+    if read_config(campaign)["kind"] == "distillation":
         raise ValueError(
-            f"{text!r} was distilled, which does not go on; once more with {again}"
+            f"{text!r} was distilled, which cannot be resumed; repeat it with "
+            f"`{entry.card.training.command}`"
         )
     out = pathlib.Path(f"{text.replace('/', '-')}-campaign") if out is None else out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if _identity(out) != _identity(campaign):
             raise ValueError(
-                f"--out {out} holds something else than the campaign of {text!r}; give "
-                "another folder"
+                f"--out {out} holds something other than the campaign of {text!r}; "
+                "give another folder"
             )
         return out
     if not copy:
@@ -136,17 +135,12 @@ def _with_campaigns() -> str:
     return f"those that have one: {', '.join(names) or 'none here'}"
 
 
-def _made(folder: pathlib.Path) -> dict[str, Any]:
+def _identity(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Return what distinguishes a campaign: its configuration without its length."""
     try:
-        return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def _identity(folder: pathlib.Path) -> Any:
-    """What tells a campaign from others: all but for how long it is to go on."""
-    config = _made(folder).get("config")
-    return isinstance(config, dict) and config | {"generations": None}
+        return read_config(folder)["config"] | {"generations": None}
+    except ValueError:
+        return None
 
 
 def _copy(entry: registry.Entry, campaign: pathlib.Path, out: pathlib.Path) -> None:

@@ -1,0 +1,45 @@
+"""Published settings as data: the ``presets.json`` of evolution and of distillation."""
+
+import functools
+import importlib.resources
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from learned_opt_rl import checks
+
+
+@functools.cache
+def table(method: str) -> dict[str, dict[str, Any]]:
+    """Return the presets of ``"evolution"`` or ``"distillation"`` by name."""
+    file = importlib.resources.files("learned_opt_rl.training") / method
+    content = (file / "presets.json").read_text(encoding="utf-8")
+    return json.loads(content)["presets"]
+
+
+def settings(
+    method: str, name: str, overrides: Mapping[str, Any], known: Iterable[str]
+) -> dict[str, Any]:
+    """Return the settings of a preset, after a check of the overrides' names.
+
+    Args:
+        method: ``"evolution"`` or ``"distillation"``.
+        name: The preset.
+        overrides: Settings that differ from the preset; only their names are used.
+        known: The names that settings may have.
+
+    Raises:
+        ValueError: There is no such preset or setting.
+    """
+    if name not in table(method):
+        raise ValueError(
+            f"preset={name!r} is not a preset; {checks.suggest(name, table(method))}"
+        )
+    known = sorted(known)
+    for field, value in overrides.items():
+        if field not in known:
+            raise ValueError(
+                f"{field}={value!r} is not a setting of {method}; "
+                f"{checks.suggest(field, known)}"
+            )
+    return {k: v for k, v in table(method)[name].items() if k != "source"}

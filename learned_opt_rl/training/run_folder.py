@@ -1,0 +1,193 @@
+"""The folder of a run of ``learned-opt-rl train``, evolution or distillation.
+
+``config.json`` holds the configuration, the versions and the digests, ``log.jsonl`` a
+row per generation or validation, ``best.safetensors`` the best weights so far. A
+distillation writes ``final.safetensors`` last, with the weights it ended with.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from learned_opt_rl.artifacts.weights import WeightTree, load_safetensors, read_limited
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.jsonl import Record
+
+CONFIG = "config.json"
+LOG = "log.jsonl"
+BEST = "best.safetensors"
+FINAL = "final.safetensors"
+
+_SPELLING = {"normaliser": "normalizer", "centred_ranks": "centered_ranks"}
+"""Names in folders written before names became American, and the names now."""
+
+
+def read_config(folder: pathlib.Path) -> dict[str, Any]:
+    """Read the ``config.json`` of a run.
+
+    Returns:
+        Its content; ``kind`` is ``"evolution"`` or ``"distillation"``, and ``config``
+        holds the run's own configuration with the names of this version.
+
+    Raises:
+        ValueError: The folder does not hold a run.
+
+    Example:
+        >>> read_config(pathlib.Path("no/such/run"))
+        Traceback (most recent call last):
+        ...
+        ValueError: no/such/run holds no run (config.json cannot be read: No such file
+        or directory); give a folder of `learned-opt-rl train`
+    """
+    use = "give a folder of `learned-opt-rl train`"
+    try:
+        made = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"{folder} holds no run ({CONFIG} cannot be read: {reason}); {use}"
+        ) from error
+    config = made.get("config") if isinstance(made, dict) else None
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / CONFIG} is not the configuration of a run; {use}")
+    return {"kind": "evolution"} | made | {"config": _renamed(config, _SPELLING)}
+
+
+def former_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the names that states on disk have.
+
+    A state whose configuration differs is refused. States keep the former names, so
+    that campaigns with former names resume.
+    """
+    return _renamed(config, {now: former for former, now in _SPELLING.items()})
+
+
+def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        names.get(name, name): names.get(value, value)
+        if isinstance(value, str)
+        else value
+        for name, value in config.items()
+    }
+
+
+def require_fields(
+    folder: pathlib.Path, config: Mapping[str, Any], names: Iterable[str]
+) -> None:
+    """Raise ValueError for a configuration that lacks one of the names."""
+    missing = sorted(set(names) - config.keys())
+    if missing:
+        raise ValueError(
+            f"{folder / CONFIG} lacks {', '.join(missing)}; give the folder of a run "
+            "that trained a learned rule"
+        )
+
+
+def require_finished(folder: pathlib.Path) -> None:
+    """Raise ValueError for a distillation that was killed.
+
+    Repeating its command starts it over and replaces its weights.
+    """
+    if not (folder / FINAL).exists():
+        raise ValueError(
+            f"{folder} holds a distillation that did not finish; repeat its `train "
+            "distill` command first"
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """The best weights of a campaign or of a distillation, and their origin.
+
+    Attributes:
+        folder: The run's folder.
+        made: The content of its ``config.json``, see `read_config`.
+        log: Its log.
+        content: Bytes of its ``best.safetensors``.
+        weights: The weights in it, a nested dict of float32 arrays.
+    """
+
+    folder: pathlib.Path
+    made: Mapping[str, Any]
+    log: list[Record]
+    content: bytes
+    weights: WeightTree
+
+    @property
+    def evolved(self) -> bool:
+        """Whether evolution made the weights; otherwise distillation did."""
+        return self.made["kind"] == "evolution"
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The run's own configuration."""
+        return self.made["config"]
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the family, as on a card."""
+        return self.fields["algorithm"]
+
+    @property
+    def architecture(self) -> Mapping[str, Any]:
+        """The architecture as the run's configuration has it."""
+        return self.fields["architecture"]
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the weights' file."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """Where agents were trained; empty for synthetic inputs."""
+        return tuple(self.fields.get("environments") or ())
+
+    @functools.cached_property
+    def best(self) -> Record | None:
+        """The row of the validation that chose ``weights``, if a campaign has one."""
+        best: Record | None = None
+        for row in self.log:
+            value = row.get("validation")
+            if value is None:
+                continue
+            # Validations at different horizons are not comparable.
+            if (
+                best is None
+                or self._length(row) != self._length(best)
+                or value > best["validation"]
+            ):
+                best = row
+        return best
+
+    @property
+    def horizon(self) -> int | None:
+        """Length of the runs in which ``weights`` were best, in ``horizon_unit``."""
+        return self._length(self.best or {})
+
+    def _length(self, row: Record) -> int | None:
+        # The row before the first generation has no horizon: the first one applies.
+        first = (self.fields.get("horizons") or [[0, None]])[0][1]
+        return row.get("horizon", first)
+
+
+def read_run(folder: pathlib.Path) -> TrainedRun:
+    """Read the best weights of a run, which may still be running.
+
+    Raises:
+        ValueError: The folder does not hold a run, or it holds an unfinished
+            distillation.
+        WeightsError: The best weights are missing or damaged.
+    """
+    made = read_config(folder)
+    require_fields(folder, made["config"], {"algorithm", "architecture"})
+    if made["kind"] == "distillation":
+        require_finished(folder)
+    path = folder / BEST
+    content = read_limited(path, "a run writes it with its first validation")
+    weights = load_safetensors(path, hashlib.sha256(content).hexdigest())
+    return TrainedRun(folder, made, jsonl.read(folder / LOG), content, weights)
