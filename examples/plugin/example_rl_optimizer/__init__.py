@@ -9,13 +9,13 @@ import optax
 from learned_opt_rl.artifacts import Artifact
 
 
-class ScaleBySignMomentumState(NamedTuple):
+class SignMomentumState(NamedTuple):
     """The moving average of the gradients, float32 in the shape of each leaf."""
 
     momentum: Any
 
 
-def scale_by_sign_momentum(weights: Any) -> optax.GradientTransformationExtraArgs:
+def sign_momentum(weights: Any) -> optax.GradientTransformationExtraArgs:
     """Step by a fixed size along the sign of the momentum.
 
     Args:
@@ -26,8 +26,8 @@ def scale_by_sign_momentum(weights: Any) -> optax.GradientTransformationExtraArg
     """
     decay, step_size = weights["momentum"]["decay"], weights["step_size"]
 
-    def init(params: Any) -> ScaleBySignMomentumState:
-        return ScaleBySignMomentumState(
+    def init(params: Any) -> SignMomentumState:
+        return SignMomentumState(
             jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.float32), params)
         )
 
@@ -44,7 +44,7 @@ def scale_by_sign_momentum(weights: Any) -> optax.GradientTransformationExtraArg
 
         momentum = jax.tree.map(average, state.momentum, updates)
         steps = jax.tree.map(step, momentum, updates if params is None else params)
-        return steps, ScaleBySignMomentumState(momentum)
+        return steps, SignMomentumState(momentum)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -61,4 +61,4 @@ def from_artifact(
     Returns:
         The transformation with the artifact's weights.
     """
-    return scale_by_sign_momentum(artifact.weights)
+    return sign_momentum(artifact.weights)
