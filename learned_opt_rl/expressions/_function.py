@@ -123,9 +123,9 @@ class Function(Definition):
             >>> f.init_memory((2,))["v"].tolist()
             [1.0, 1.0]
         """
-        from learned_opt_rl.expressions import _evaluate
+        from learned_opt_rl.expressions._evaluate import init_memory
 
-        return _evaluate.init_memory(self, shape, dtype)
+        return init_memory(self, shape, dtype)
 
     def evaluate(
         self,
@@ -169,9 +169,9 @@ class Function(Definition):
             >>> [round(u, 3) for u in update.tolist()], memory["m"].tolist()
             ([0.05, -0.1], [0.5, -1.0])
         """
-        from learned_opt_rl.expressions import _evaluate
+        from learned_opt_rl.expressions._evaluate import evaluate
 
-        return _evaluate.evaluate(self, inputs, memory or {}, constants or {})
+        return evaluate(self, inputs, memory or {}, constants or {})
 
 
 # m_0_999 and the like are momenta of decay 0.999, as in the published functions.

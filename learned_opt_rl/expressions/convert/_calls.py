@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -14,11 +15,14 @@ from learned_opt_rl.expressions._nodes import (
     Binary,
     Call,
     Expression,
+    Name,
     Number,
     Position,
     Unary,
+    children,
     error,
 )
+from learned_opt_rl.expressions._text import parse_expression
 from learned_opt_rl.expressions._vocabulary import (
     FUNCTIONS,
     LOGICAL,
@@ -42,15 +46,8 @@ class Closure:
     scope: ChainMap[str, Value]
 
 
-@dataclasses.dataclass(frozen=True)
-class Refused:
-    """An argument of the interface that the language does not have."""
-
-    reason: str
-
-
-Value: TypeAlias = "Expression | tuple[Value, ...] | Closure | Refused | None"
-Builder: TypeAlias = "Callable[[Values, dict[str, Value], Position], Value]"
+Value: TypeAlias = "Expression | tuple[Value, ...] | Closure | None"
+Builder: TypeAlias = "Callable[[Values, Mapping[str, Value], Position], Value]"
 
 
 def refuse(
@@ -91,6 +88,42 @@ class Values:
         if isinstance(value, Expression) and self.type_of(value).boolean:
             return value
         raise refuse(at, "this is not a condition; write a comparison here")
+
+    def build(
+        self, builder: str | Builder, arguments: Mapping[str, Value], at: Position
+    ) -> Value:
+        """Convert a call with converted arguments."""
+        if not isinstance(builder, str):
+            return builder(self, arguments, at)
+        given = dict(zip("abcd", arguments.values(), strict=False))
+        return self._fill(_template(builder), given, at)
+
+    def _fill(
+        self, node: Expression, given: Mapping[str, Value], at: Position
+    ) -> Value:
+        """Build a template with values in the place of its names."""
+        match node:
+            case Name():
+                return given[node.name]
+            case Number():
+                return Number(node.value, at)
+        operands = [self._fill(child, given, at) for child in children(node)]
+        if isinstance(node, Call):
+            conditions = operands[:1] if node.function == "where" else []
+            parts = [self._truth(condition, at) for condition in conditions]
+            parts += [self.number(operand, at) for operand in operands[len(parts) :]]
+            return Call(node.function, tuple(parts), at)
+        read = self.condition if node.operator in LOGICAL else self.number
+        parts = [read(operand, at) for operand in operands]
+        if isinstance(node, Unary):
+            return Unary(node.operator, parts[0], at)
+        return check_power(Binary(node.operator, parts[0], parts[1], at))
+
+    def _truth(self, value: Value, at: Position) -> Expression:
+        """Return a condition; a number counts as whether it is not 0, as in jax."""
+        if isinstance(value, Expression) and not self.type_of(value).boolean:
+            return Binary("!=", value, Number(0.0), at)
+        return self.condition(value, at)
 
     def numbers(self, values: Value, at: Position) -> list[Expression]:
         """Return a tuple of numbers."""
@@ -135,8 +168,8 @@ def bind(
     return {name: bound[name] for name in names if name in bound}
 
 
-def find(path: str, no_random: str, at: Position) -> tuple[str, Builder]:
-    """Return the parameters and the builder of a jax function, by its full path."""
+def find(path: str, no_random: str, at: Position) -> tuple[str, str | Builder]:
+    """Return the parameters of a jax function and how to build its call."""
     if path in CALLS:
         return CALLS[path]
     if path.startswith("jax.random."):
@@ -144,6 +177,11 @@ def find(path: str, no_random: str, at: Position) -> tuple[str, Builder]:
     known = {known.rpartition(".")[2] for known in CALLS}
     hint = nearest(path.rpartition(".")[2][:64], known)
     raise refuse(at, f"{path[:64]} is not part of the language; {hint}")
+
+
+@functools.cache
+def _template(text: str) -> Expression:
+    return parse_expression(text)
 
 
 # ------------------------------------------------------------------------- builders
@@ -160,43 +198,10 @@ def check_power(value: Expression) -> Expression:
     return value
 
 
-def _call(name: str, *order: str) -> Builder:
-    """Call a function of the language, its arguments in their own or another order."""
-
-    def build(values: Values, arguments: dict[str, Value], at: Position) -> Value:
-        missing = [parameter for parameter in order if parameter not in arguments]
-        if missing:
-            problem = f"this call has no {missing[0]!r}; give all of {', '.join(order)}"
-            raise refuse(at, problem)
-        given = [arguments[parameter] for parameter in order or arguments]
-        return Call(name, tuple(values.number(value, at) for value in given), at)
-
-    return build
-
-
-def _operator(symbol: str) -> Builder:
-    def build(values: Values, arguments: dict[str, Value], at: Position) -> Value:
-        read = values.condition if symbol in LOGICAL else values.number
-        operands = [read(value, at) for value in arguments.values()]
-        if len(operands) == 1:
-            return Unary(symbol, operands[0], at)
-        return check_power(Binary(symbol, operands[0], operands[1], at))
-
-    return build
-
-
-def _where(values: Values, arguments: dict[str, Value], at: Position) -> Value:
-    condition = arguments["condition"]
-    if isinstance(condition, Expression) and not values.type_of(condition).boolean:
-        condition = Binary("!=", condition, Number(0.0), condition.at)
-    sides = [values.number(arguments[side], at) for side in ("x", "y")]
-    return Call("where", (values.condition(condition, at), *sides), at)
-
-
 def reduction(name: str) -> Builder:
     """Reduce a whole leaf, or a stack over its first axis."""
 
-    def build(values: Values, arguments: dict[str, Value], at: Position) -> Value:
+    def build(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
         value, axis = arguments["a"], arguments.get("axis")
         if not isinstance(value, tuple):
             if axis is not None:
@@ -219,75 +224,53 @@ def reduction(name: str) -> Builder:
     return build
 
 
-def _same(values: Values, arguments: dict[str, Value], at: Position) -> Value:
-    """Convert ``jnp.array(x)`` and the like, of a number or of a tuple."""
-    value = arguments["x"]
-    return value if isinstance(value, tuple) else values.number(value, at)
-
-
-def _stack(values: Values, arguments: dict[str, Value], at: Position) -> Value:
+def _stack(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
     value, axis = arguments["arrays"], arguments.get("axis")
     if not isinstance(value, tuple) or axis not in (None, Number(0.0)):
         raise refuse(at, "write a stack of a tuple, along axis 0", "shape_error")
     return value
 
 
-def _full(value: float | None) -> Builder:
-    def build(values: Values, arguments: dict[str, Value], at: Position) -> Value:
-        fill = arguments.get("fill_value")
-        return values.number(fill if value is None else Number(value, at), at)
-
-    return build
-
-
-def _reciprocal(values: Values, arguments: dict[str, Value], at: Position) -> Value:
-    return Binary("/", Number(1.0), values.number(arguments["x"], at), at)
-
-
 _OLD_KEYWORDS = {"a_min": "min", "a_max": "max"}
 REDUCTION = "a axis? keepdims?"
-_UNARY, _BINARY = "x", "x y"
-# Paths whose parameters are not those of their row's rule.
-_OTHER: dict[str, tuple[str, Builder]] = {
-    "numpy.clip": ("arr min max", _call("clip", "arr", "min", "max")),
-    "lax.clamp": ("min x max", _call("clip", "x", "min", "max")),
-    "numpy.nan_to_num": (
-        "x copy? nan? posinf? neginf?",
-        _call("nan_to_num", "x", "nan", "posinf", "neginf"),
-    ),
-    "numpy.linalg.norm": ("a", reduction("norm")),
-    "numpy.true_divide": (_BINARY, _operator("/")),
-    "numpy.reciprocal": (_UNARY, _reciprocal),
-    "numpy.zeros_like": ("a", _full(0.0)),
-    "numpy.ones_like": ("a", _full(1.0)),
-    "numpy.full_like": ("a fill_value", _full(None)),
-    "numpy.array": (_UNARY, _same),
-    "numpy.asarray": (_UNARY, _same),
-    "numpy.float32": (_UNARY, _same),
+# Paths whose parameters are not those of their row's rule. A template, in the language,
+# calls the arguments a, b, c and d.
+_OTHER: dict[str, tuple[str, str | Builder]] = {
+    "numpy.clip": ("arr min max", "clip(a, b, c)"),
+    "lax.clamp": ("min x max", "clip(b, a, c)"),
+    "numpy.nan_to_num": ("x copy? nan posinf neginf", "nan_to_num(a, b, c, d)"),
+    "numpy.linalg.norm": ("a", "norm(a)"),
+    "numpy.true_divide": ("x y", "a / b"),
+    "numpy.reciprocal": ("x", "1 / a"),
+    "numpy.zeros_like": ("a", "0"),
+    "numpy.ones_like": ("a", "1"),
+    "numpy.full_like": ("a fill_value", "b"),
+    "numpy.array": ("x", "a"),
+    "numpy.asarray": ("x", "a"),
+    "numpy.float32": ("x", "a"),
     "numpy.stack": ("arrays axis?", _stack),
 }
 
 
-def _rows() -> dict[str, tuple[str, Builder]]:
+def _rows() -> dict[str, tuple[str, str | Builder]]:
     """Return what the tables of the vocabulary say of jax's functions."""
-    rows: dict[str, tuple[str, Builder]] = {}
+    rows: dict[str, tuple[str, str | Builder]] = {}
     for name, row in FUNCTIONS.items():
-        parameters = _BINARY if row.least == 2 else _UNARY
-        entry = parameters, _call(name)
+        entry = ("x", f"{name}(a)") if row.least == 1 else ("x y", f"{name}(a, b)")
         if row.rule == "reduce":
             entry = REDUCTION, reduction(name)
         elif row.rule == "where":
-            entry = "condition x y", _where
+            entry = "condition x y", "where(a, b, c)"
         rows |= dict.fromkeys(row.jax, entry)
     for symbol, operator in UNARY_OPERATORS.items():
-        rows[f"numpy.{operator.jax}"] = _UNARY, _operator(symbol)
+        rows[f"numpy.{operator.jax}"] = "x", f"{symbol} a"
     for symbol, operator in OPERATORS.items():
-        rows[f"numpy.{operator.jax}"] = _BINARY, _operator(symbol)
+        rows[f"numpy.{operator.jax}"] = "x y", f"a {symbol} b"
     return rows
 
 
 CALLS = {f"jax.{path}": entry for path, entry in {**_rows(), **_OTHER}.items()}
-"""By full path: the parameters (``?`` marks optional ones) and the builder."""
+"""By full path: the parameters (``?`` marks optional ones), a template or a builder."""
 METHODS = {
     path.rpartition(".")[2]: builder
     for path, (parameters, builder) in CALLS.items()

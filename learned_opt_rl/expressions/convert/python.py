@@ -45,7 +45,6 @@ from learned_opt_rl.expressions.convert._calls import (
     METHODS,
     REDUCTION,
     Closure,
-    Refused,
     Value,
     Values,
     bind,
@@ -288,16 +287,14 @@ class _Body(Reader):
     instead = _INSTEAD
 
     def __init__(self, kind: Kind, interface: _Interface) -> None:
-        arguments: dict[str, Value] = {
-            name: Name(_RENAMED.get(name, name)) for name in interface.arguments
-        }
-        read = {value.name for value in arguments.values() if isinstance(value, Name)}
-        if "key" in arguments:
-            arguments["key"] = Refused(interface.no_random)
+        # The language has no random keys, so key stands for nothing.
+        given = [name for name in interface.arguments if name != "key"]
+        arguments = {name: Name(_RENAMED.get(name, name)) for name in given}
+        read = [value.name for value in arguments.values()]
         self.no_random = interface.no_random
         self.slots = frozenset(interface.slots)
         self.assignments: list[Assign] = []
-        self.scope: ChainMap[str, Value] = ChainMap(arguments)
+        self.scope: ChainMap[str, Value] = ChainMap({**arguments})
         self.modules = {"jnp": "jax.numpy", "nn": "jax.nn", "jnn": "jax.nn"}
         self.modules |= {"jax": "jax", "lax": "jax.lax"}
         self.types: dict[str, Type] = dict.fromkeys(read, ELEMENTWISE) | INPUTS[kind]
@@ -346,14 +343,13 @@ class _Body(Reader):
         return self.values.number(self.value(node), place(node))
 
     def _name(self, node: ast.Name) -> Value:
-        found = self.scope.get(node.id)
-        if isinstance(found, Refused):
-            raise refuse(place(node), found.reason)
         if node.id in self.scope:
-            return found
+            return self.scope[node.id]
         problem = f"unknown name {shorten(node.id)!r}; {nearest(node.id, self.scope)}"
         if node.id in self.modules:
             problem = f"{node.id!r} is a module; call one of its functions"
+        if node.id == "key":
+            problem = self.no_random
         raise refuse(place(node), problem)
 
     def _element(self, node: ast.Subscript) -> Value:
@@ -406,7 +402,7 @@ class _Body(Reader):
         if path is not None:
             parameters, builder = find(path, self.no_random, at)
             bound = bind(parameters, node.args, node.keywords, at)
-            return builder(self.values, self._arguments(bound), at)
+            return self.values.build(builder, self._arguments(bound), at)
         if isinstance(node.func, ast.Name) and node.func.id not in self.scope:
             return self._builtin(node, node.func.id)
         if isinstance(node.func, ast.Attribute):
@@ -444,7 +440,8 @@ class _Body(Reader):
         at = place(node)
         if function.attr in METHODS:
             bound = bind(REDUCTION, [function.value, *node.args], node.keywords, at)
-            return METHODS[function.attr](self.values, self._arguments(bound), at)
+            builder = METHODS[function.attr]
+            return self.values.build(builder, self._arguments(bound), at)
         if function.attr != "astype" or len(node.args) != 1 or node.keywords:
             raise self._no_attribute(function)
         python = isinstance(node.args[0], ast.Name) and node.args[0].id == "float"
@@ -574,7 +571,12 @@ class _Body(Reader):
                 problem = f"{target.id!r} is a module; choose another name"
                 raise refuse(place(target), problem)
             case ast.Name():
-                self._bind_name(target.id, value)
+                if not isinstance(value, Expression):
+                    self.scope[target.id] = value
+                elif target.id in self.slots and not self.inlining:
+                    self._emit(target.id, self.values.number(value, value.at))
+                else:
+                    self.scope[target.id] = self.assigned(target.id, value)
             case ast.Tuple() | ast.List():
                 if not isinstance(value, tuple) or len(value) != len(target.elts):
                     problem = f"the right side does not have {len(target.elts)} values"
@@ -586,16 +588,6 @@ class _Body(Reader):
             case _:
                 problem = "only names can be assigned; write name = ..."
                 raise refuse(place(target), problem)
-
-    def _bind_name(self, name: str, value: Value) -> None:
-        if not isinstance(value, Expression):
-            self.scope[name] = value
-        elif name in self.slots and not self.inlining:
-            self._emit(name, self.values.number(value, value.at))
-        elif isinstance(value, Name) and value.name not in self.slots:
-            self.scope[name] = value
-        else:
-            self.scope[name] = self.assigned(name, value)
 
     def _turns(self, node: ast.expr) -> Sequence[Value]:
         """Return the values of a loop, which have to be known here."""
