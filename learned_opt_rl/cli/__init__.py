@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from learned_opt_rl.cli import _artifacts, _compare, _train
+from learned_opt_rl.cli import _analyze, _artifacts, _compare, _train
 from learned_opt_rl.cli._errors import RefusedError
 from learned_opt_rl.errors import ArtifactError, MissingExtraError
 
@@ -27,6 +27,8 @@ _Command = (
     | Annotated[_compare.Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[_compare.Generalize, tyro.conf.subcommand("generalize")]
     | Annotated[_compare.Report, tyro.conf.subcommand("report")]
+    | Annotated[_analyze.Diagnose, tyro.conf.subcommand("diagnose")]
+    | Annotated[_analyze.AnalyzeLPG, tyro.conf.subcommand("analyze-lpg")]
     | _train.Train
 )
 

@@ -1,71 +1,125 @@
-r"""What an optimiser does in the course of a run.
+"""Measure what an optimizer does in the course of a run.
 
-The analyses of the papers: the cosine of the update with the gradient and its momenta,
-the sizes of the update and of its noise relative to the parameters', dormant neurons.
-As in::
-
-    python -m learned_opt_rl.evaluation.diagnostics --rules minatar adam \
-        --environment Breakout-MinAtar --steps 1e6 --out analysis
+The measures are the cosine of the update with the gradient and with its momenta, the
+sizes of the update and of its noise relative to the parameters, and dormant neurons.
 """
 
-import argparse
+import dataclasses
 import pathlib
+import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from learned_opt_rl import agents, envs
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.agents.ppo import make_loop
-from learned_opt_rl.evaluation._diagnosed import Diagnostics as Diagnostics
-from learned_opt_rl.evaluation._diagnosed import diagnosed as diagnosed
-from learned_opt_rl.evaluation.command import one_line_errors
 from learned_opt_rl.evaluation.pictures import figures
+from learned_opt_rl.evaluation.runs.observe import dormant_share
+from learned_opt_rl.evaluation.runs.progress import Overall
 from learned_opt_rl.evaluation.runs.rules import resolve
-from learned_opt_rl.features import DECAYS
+from learned_opt_rl.features import DECAYS, init_momenta, update_momenta
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.provenance import provenance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COMPARED = ("gradient", *(f"momentum {decay:g}" for decay in DECAYS))
-"""What the update's direction is compared with."""
+"""The directions that an update is compared with."""
+
+_RECORDS = "analysis.jsonl"
+_TITLES = {
+    "cosine": "cos(step, {})",
+    "relative_update": "{}: update / parameters",
+    "relative_noise": "{}: noise / parameters",
+    "dormant": "{}: dormant neurons",
+}
+# Any constant that changes many bits of a key gives other noise; this one is 2**32
+# divided by the golden ratio, which flips about half of them.
+_OTHER_BITS = 0x9E3779B9
 
 
-def analyse(
-    rule: str, environment: str, config: PPOConfig, seeds: Sequence[int]
-) -> list[Row]:
-    """Trains an agent per seed and measures the last update of each rollout.
+def diagnose(
+    rules: Sequence[str],
+    environment: str,
+    total_timesteps: float,
+    seeds: Sequence[int],
+    folder: pathlib.Path,
+    *,
+    stream: TextIO | None = None,
+) -> list[pathlib.Path]:
+    """Analyze rules and write the records and a picture into a folder.
 
     Args:
-        rule: A name for `optimizers.resolve`.
+        rules: Names for `rules.resolve`.
         environment: A name for `envs.make`.
-        config: The run.
-        seeds: One agent each, one after the other. A seed's run is that of `run.run`
-            up to rounding.
+        total_timesteps: Environment steps of each run.
+        seeds: One agent each.
+        folder: The records are added to its ``analysis.jsonl``; the picture shows all
+            records of the environment.
+        stream: For the progress, standard error by default.
 
     Returns:
-        One JSON-able row per seed. Its lists have one value per rollout, ``None`` where
+        The paths of the records and of the picture.
+
+    Raises:
+        MissingExtraError: A package is not installed.
+        ValueError: A name is unknown, or the folder holds records of other lengths.
+    """
+    records, picture = folder / _RECORDS, f"{environment.replace('/', '_')}.png"
+    envs.make(environment)
+    config = agents.preset(environment, total_timesteps)
+    for rule in rules:
+        resolve(rule, config, environment)
+    kept = [len(record["curve"]) for record in _of(environment, records)]
+    _check_lengths({*kept, config.num_rollouts})
+    overall = Overall(len(rules), stream or sys.stderr)
+    for rule in rules:
+        jsonl.append(records, analyze(rule, environment, config, seeds))
+        overall.ended()
+    plot(_of(environment, records), folder / picture)
+    return [records, folder / picture]
+
+
+def _of(environment: str, path: pathlib.Path) -> list[Record]:
+    return [one for one in jsonl.read(path) if one["environment"] == environment]
+
+
+def analyze(
+    rule: str, environment: str, config: PPOConfig, seeds: Sequence[int]
+) -> list[Record]:
+    """Train one agent per seed and measure the last update of each rollout.
+
+    Args:
+        rule: A name for `rules.resolve`.
+        environment: A name for `envs.make`.
+        config: Configuration of the run.
+        seeds: One agent each, one after the other. A seed's run equals that of
+            `run.run` up to rounding.
+
+    Returns:
+        One JSON-able record per seed. Its lists have one value per rollout, None where
         there is none: ``curve`` (returns), ``cosine`` by `COMPARED`, and by network
         ``relative_update``, ``relative_noise`` and ``dormant``.
 
     Raises:
-        ValueError: If a name is unknown or there are no seeds.
+        ValueError: A name is unknown, or there are no seeds.
 
     References:
         Goldie et al. 2024, appendix F. The paper divides each update by its parameter
         and takes the mean, which is infinite where a parameter is 0, as biases are at
-        first; here it is root mean square over root mean square.
+        first; here the root mean squares are divided.
 
     Example:
         >>> config = PPOConfig(512, num_envs=4, num_steps=32, minibatches=4)
-        >>> (row,) = analyse("adam:1e-3", "CartPole-v1", config, seeds=[0])
-        >>> len(row["cosine"]["gradient"]), row["relative_noise"]["actor"][0]
+        >>> (found,) = analyze("adam:1e-3", "CartPole-v1", config, seeds=[0])
+        >>> len(found["cosine"]["gradient"]), found["relative_noise"]["actor"][0]
         (4, 0.0)
     """
     if not seeds:
@@ -86,70 +140,195 @@ def analyse(
         return jax.lax.scan(step, runner, length=config.num_rollouts)[1]
 
     compiled = jax.jit(train)
-    shared = {**provenance(), "config": asdict(config)}
-    rows = []
+    made = []
     for seed in seeds:
         curve, found = jax.device_get(compiled(jax.random.key(seed)))
-        rows.append(
-            {
-                "rule": rule,
-                "environment": env.name,
-                "seed": int(seed),
-                "total_timesteps": config.total_timesteps,
-                "curve": _finite(curve),
-                "cosine": {
-                    name: _finite(found.cosine[:, i]) for i, name in enumerate(COMPARED)
-                },
-                **{
-                    field: {k: _finite(v) for k, v in getattr(found, field).items()}
-                    for field in ("relative_update", "relative_noise", "dormant")
-                },
-                **shared,
-            }
-        )
-    return rows
+        about = {
+            "rule": rule,
+            "environment": env.name,
+            "seed": int(seed),
+            "total_timesteps": config.total_timesteps,
+            "curve": jsonl.numbers(curve),
+        }
+        setup = {**provenance(), "config": dataclasses.asdict(config)}
+        made.append(about | _lists(found) | setup)
+    return made
 
 
-def _finite(values: np.ndarray) -> list[float | None]:
-    return [float(v) if np.isfinite(v) else None for v in values]
+def _lists(found: "Diagnostics") -> Record:
+    by_network = ("relative_update", "relative_noise", "dormant")
+    columns = zip(COMPARED, found.cosine.T, strict=True)
+    return {"cosine": {name: jsonl.numbers(column) for name, column in columns}} | {
+        field: {k: jsonl.numbers(v) for k, v in getattr(found, field).items()}
+        for field in by_network
+    }
 
 
-def plot(rows: Iterable[Row], path: str | pathlib.Path) -> None:
-    """Draws analyses of one environment as a PNG, a line per rule.
+class Diagnostics(NamedTuple):
+    """Measures of one update; a dict is by network, as the parameters are.
+
+    Attributes:
+        cosine: float32 ``[7]``, of the step (the update, descending) with the gradient
+            and with its six momenta, over all parameters together.
+        relative_update: Root mean square of the update without noise, over that of the
+            parameters.
+        relative_noise: Root mean square of the noise, over that of the parameters.
+        dormant: Share of dormant neurons; NaN where no dormancies are given.
+    """
+
+    cosine: jax.Array
+    relative_update: dict[str, jax.Array]
+    relative_noise: dict[str, jax.Array]
+    dormant: dict[str, jax.Array]
+
+
+class DiagnosedState(NamedTuple):
+    """State of `diagnosed`.
+
+    Attributes:
+        inner: State of the optimizer.
+        momenta: Per leaf ``[*shape, 6]`` float32.
+        last: Measures of the last update.
+    """
+
+    inner: Any
+    momenta: Any
+    last: Diagnostics
+
+
+def diagnosed(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """Return an optimizer that measures each of its updates.
+
+    The optimizer runs twice, the second time with another random key in its state: two
+    updates that differ only in their noise show how much of them is noise. This costs
+    more than twice as much.
 
     Args:
-        rows: From `analyse`.
+        optimizer: Any optax transformation of a dict of networks; its updates do not
+            change.
+
+    Returns:
+        The transformation with a `DiagnosedState` around its state.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def init(params: Any) -> DiagnosedState:
+        nothing = {name: jnp.float32(jnp.nan) for name in params}
+        return DiagnosedState(
+            optimizer.init(params),
+            jax.tree.map(init_momenta, params),
+            Diagnostics(jnp.full(7, jnp.nan), nothing, nothing, nothing),
+        )
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        before, grads = cast(DiagnosedState, state), updates
+        momenta = jax.tree.map(lambda g, m: update_momenta(m, g), grads, before.momenta)
+        updates, inner = optimizer.update(grads, before.inner, params, **extra)
+        again, _ = optimizer.update(grads, _other_noise(before.inner), params, **extra)
+        found = _diagnostics(updates, again, grads, momenta, params, extra)
+        return updates, DiagnosedState(inner, momenta, found)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _other_noise(state: Any) -> Any:
+    """Change the random keys of a state, which are the leaves named ``key``."""
+
+    def change(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        named = isinstance(path[-1], jax.tree_util.GetAttrKey) if path else False
+        if named and path[-1].name == "key":
+            return leaf ^ jnp.uint32(_OTHER_BITS)
+        return leaf
+
+    return jax.tree_util.tree_map_with_path(change, state)
+
+
+def _diagnostics(
+    updates: Any, again: Any, grads: Any, momenta: Any, params: Any, extra: Any
+) -> Diagnostics:
+    seen = extra.get("dormancy") or {}
+    spread = {name: _spread(updates[name], again[name]) for name in updates}
+    # Parameters may all be zero.
+    size = {name: jnp.maximum(_rms(params[name]), 1e-12) for name in updates}
+    step = -_flat(updates)
+    banks = jnp.concatenate(
+        [m.reshape(-1, m.shape[-1]).T for m in jax.tree.leaves(momenta)], axis=1
+    )
+    others = jnp.concatenate([_flat(grads)[None], banks])
+    return Diagnostics(
+        cosine=jax.vmap(lambda other: _cosine(step, other))(others),
+        relative_update={name: spread[name][0] / size[name] for name in updates},
+        relative_noise={name: spread[name][1] / size[name] for name in updates},
+        dormant={name: dormant_share(seen.get(name)) for name in updates},
+    )
+
+
+def _spread(one: Any, other: Any) -> tuple[jax.Array, jax.Array]:
+    """Return root mean squares: of the common part of two updates, and of their noise.
+
+    The product of two updates with independent noise is, on average, the square of
+    their common part. Half the square of their difference is the square of the noise.
+    """
+    a, b = _flat(one), _flat(other)
+    shared = jnp.sqrt(jnp.maximum(jnp.mean(a * b), 0.0))
+    return shared, jnp.sqrt(jnp.mean(jnp.square(a - b)) / 2)
+
+
+def _flat(tree: Any) -> jax.Array:
+    return jnp.concatenate(
+        [x.astype(jnp.float32).ravel() for x in jax.tree.leaves(tree)]
+    )
+
+
+def _rms(tree: Any) -> jax.Array:
+    return jnp.sqrt(jnp.mean(jnp.square(_flat(tree))))
+
+
+def _cosine(a: jax.Array, b: jax.Array) -> jax.Array:
+    # A zero vector has no direction: NaN.
+    return a @ b / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
+
+
+def plot(records: Iterable[Record], path: str | pathlib.Path) -> None:
+    """Draw records of one environment as a PNG, one line per rule.
+
+    Args:
+        records: From `analyze`.
         path: The file to write.
 
     Raises:
-        MissingExtraError: If matplotlib is not installed.
-        ValueError: If there are no rows, or they are of several environments or
-            lengths.
+        MissingExtraError: matplotlib is not installed.
+        ValueError: There are no records, or they have several environments or lengths.
 
     Example:
         >>> plot([], "none.png")
         Traceback (most recent call last):
         ...
-        ValueError: rows must be of one environment, got none; draw one picture for each
+        ValueError: rows must have one environment, not none; draw one picture for each
     """
     figure = figures.new_figure(13, 10)
-    groups = jsonl.grouped(rows)
-    environments = {environment for _, environment in groups}
+    groups: dict[str, list[Record]] = {}
+    records = list(records)
+    for record in records:
+        groups.setdefault(record["rule"], []).append(record)
+    environments = {record["environment"] for record in records}
     if len(environments) != 1:
         raise ValueError(
-            f"rows must be of one environment, got {sorted(environments) or 'none'}; "
+            f"rows must have one environment, not {sorted(environments) or 'none'}; "
             "draw one picture for each"
         )
-    _check_lengths({_length(row) for group in groups.values() for row in group})
-    panels = figure.subplots(4, 4).ravel()
-    networks = sorted(next(iter(groups.values()))[0]["dormant"])
+    _check_lengths({len(record["curve"]) for record in records})
+    networks = sorted(records[0]["dormant"])
     titles = [("curve", None), *(("cosine", name) for name in COMPARED)]
     for field in ("relative_update", "relative_noise", "dormant"):
         titles += [(field, network) for network in networks]
+    panels = figure.subplots(4, 4).ravel()
     for axes, (field, key) in zip(panels, titles, strict=False):
-        for (rule, _), group in groups.items():
+        for rule, group in groups.items():
             _line(axes, [row[field][key] if key else row[field] for row in group], rule)
-        axes.set_title(_title(field, key), fontsize="small")
+        axes.set_title(_TITLES.get(field, "return").format(key), fontsize="small")
         axes.spines[["top", "right"]].set_visible(False)
         if field.startswith("relative") and _positive(axes):
             axes.set_yscale("log")
@@ -161,36 +340,16 @@ def plot(rows: Iterable[Row], path: str | pathlib.Path) -> None:
     figures.save(figure, path)
 
 
-def _of(environment: str, path: pathlib.Path) -> list[Row]:
-    return [row for row in jsonl.read(path) if row["environment"] == environment]
-
-
-def _length(row: Row) -> int:
-    return len(row["curve"])
-
-
 def _check_lengths(lengths: set[int]) -> None:
     if len(lengths) > 1:
         raise ValueError(
-            f"rows of {', '.join(map(str, sorted(lengths)))} rollouts are not drawn in "
-            "one picture; keep runs of another length in a folder of their own (--out)"
+            f"rows of {', '.join(map(str, sorted(lengths)))} rollouts do not fit into "
+            "one picture; give runs of another length a folder of their own (--out)"
         )
 
 
-def _title(field: str, key: str | None) -> str:
-    if key is None:
-        return "return"
-    names = {
-        "cosine": "cos(step, {})",
-        "relative_update": "{}: update / parameters",
-        "relative_noise": "{}: noise / parameters",
-        "dormant": "{}: dormant neurons",
-    }
-    return names[field].format(key)
-
-
 def _line(axes: "Axes", values: list[list[float | None]], label: str) -> None:
-    """The mean over seeds, as far as there are values."""
+    """Draw the mean over the seeds that have a value."""
     array = np.array(values, float)
     known = np.isfinite(array)
     total = np.where(known, array, 0.0).sum(axis=0)
@@ -201,37 +360,3 @@ def _line(axes: "Axes", values: list[list[float | None]], label: str) -> None:
 def _positive(axes: "Axes") -> bool:
     shown = [np.asarray(line.get_ydata(), float) for line in axes.get_lines()]
     return any((y[np.isfinite(y)] > 0).any() for y in shown)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Analyses rules from the command line; see the module's description."""
-    parser = argparse.ArgumentParser(
-        prog="python -m learned_opt_rl.evaluation.diagnostics",
-        description="Measure the updates of optimisers in the course of a run.",
-    )
-    add = parser.add_argument
-    add("--rules", nargs="+", required=True, metavar="RULE")
-    add("--environment", required=True)
-    add("--steps", type=float, default=1e6, help="environment steps (default 1e6)")
-    add("--seeds", type=int, default=1, help="how many seeds (default 1)")
-    add("--out", type=pathlib.Path, required=True, help="folder for rows and picture")
-    options = parser.parse_args(arguments)
-    path = options.out / "analysis.jsonl"
-    with one_line_errors(parser):
-        envs.make(options.environment)
-        config = agents.preset(options.environment, options.steps)
-        for rule in options.rules:
-            resolve(rule, config, options.environment)
-        kept = [_length(row) for row in _of(options.environment, path)]
-        _check_lengths({*kept, config.num_rollouts})
-    for rule in options.rules:
-        rows = analyse(rule, options.environment, config, range(options.seeds))
-        jsonl.append(path, rows)
-        print(f"{rule}: {len(rows)} seed(s) in {path}")
-    picture = options.out / f"{options.environment.replace('/', '_')}.png"
-    plot(_of(options.environment, path), picture)
-    print(picture)
-
-
-if __name__ == "__main__":
-    main()

@@ -97,6 +97,11 @@ def number(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def numbers(values: Iterable[Any]) -> list[float | None]:
+    """Return numbers for JSON, None for those that are not finite."""
+    return [number(value) for value in values]
+
+
 def _write(file: Any, content: bytes) -> None:
     # An unbuffered file may accept fewer bytes than it is given.
     rest = memoryview(content)

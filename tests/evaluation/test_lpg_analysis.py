@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_opt_rl import cli
 from learned_opt_rl.envs import gridworld
 from learned_opt_rl.evaluation.lpg import analysis
 from learned_opt_rl.evaluation.lpg.analysis import EvaluationConfig
@@ -208,9 +209,10 @@ def test_values_are_told_from_predictions_that_hold_them():
 
 def test_the_command_writes_rows_records_and_pictures(tmp_path, capsys):
     arguments = "--random-weights 3 --mode debug --actions nine --grids 4 --held-out 1"
-    sizes = "--updates 2 --every 1 --num-envs 4 --num-steps 5 --batch 2 --alpha-y 0 "
-    sizes += "--regression-steps 3"
-    analysis.main([*arguments.split(), *sizes.split(), "--out", str(tmp_path)])
+    sizes = "--batch 2 --regression-steps 3 --set updates=2 every=1 num_envs=4 "
+    sizes += "num_steps=5 alpha_y=0"
+    command = ["analyze-lpg", *arguments.split(), *sizes.split()]
+    assert cli.main([*command, "--out", str(tmp_path)]) == 0
     (row,) = jsonl.read(tmp_path / "lpg_analysis.jsonl")
     assert (row["rule"], row["actions"]) == ("random:3", "nine")
     assert row["updates"] == [0, 1, 2]
@@ -241,19 +243,19 @@ def test_the_command_writes_rows_records_and_pictures(tmp_path, capsys):
         ("--random-weights 1 --mode rand_dense", "'rand_dense' shows its states as"),
         ("--random-weights 1 --grids 5 --held-out 5", "held_out=5 of grids=5"),
         ("--random-weights 1 --grids 5 --held-out 0", "held_out=0 of grids=5"),
-        ("--random-weights 1 --updates 15", "every=10 must divide updates=15"),
-        ("--random-weights 1 --updates 0", "updates=0 must be"),
-        ("--random-weights 1 --epsilon 0", "epsilon=0.0 must be above 0"),
-        ("--random-weights 1 --td-lambda 2", "td_lambda=2.0 must be from 0 to 1"),
-        ("--random-weights 1 --learning-rate -1", "learning_rate=-1.0 must be"),
-        ("--random-weights 1 --gamma 2", "gamma=2.0"),
+        ("--random-weights 1 --set updates=15", "every=10 must divide updates=15"),
+        ("--random-weights 1 --set updates=0", "updates=0 must be"),
+        ("--random-weights 1 --set epsilon=0", "epsilon=0.0 must be above 0"),
+        ("--random-weights 1 --set td_lambda=2", "td_lambda=2.0 must be from 0 to 1"),
+        ("--random-weights 1 --set learning_rate=-1", "learning_rate=-1.0 must be"),
+        ("--random-weights 1 --set gamma=2", "gamma=2.0"),
         ("--random-weights 1 --batch 0", "batch=0 must be"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, problem, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(analysis, "study", lambda *_, **__: pytest.fail("ran"))
-    with pytest.raises(SystemExit):
-        analysis.main([*arguments.split(), "--out", str(tmp_path)])
+    command = ["analyze-lpg", *arguments.split(), "--out", str(tmp_path)]
+    assert cli.main(command) == 2
     assert problem in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

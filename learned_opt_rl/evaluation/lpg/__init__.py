@@ -1,1 +1,1 @@
-"""Analyses of LPG's update rules."""
+"""Analyses of the predictions that LPGs learn; see `analysis`."""

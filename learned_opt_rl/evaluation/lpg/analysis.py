@@ -1,21 +1,14 @@
-r"""What the predictions of an LPG mean: the analyses of the paper, for any LPG.
+"""Analyze the predictions of an LPG: the analyses of the paper, for any LPG.
 
-A near-optimal policy of a grid world stays as it is while the rule teaches predictors
-about it. Drawn are the components of a prediction beside the true values (figure 4 of
-the paper), how well values at several discounts can be told from predictions (figure
-5), and whether predictors that began differently come to agree (figure 6). As in::
-
-    python -m learned_opt_rl.evaluation.lpg.analysis RULE --mode all_shortlife \
-        --grids 128 --updates 500 --out lpg_analysis
-
-RULE is an artifact of algorithm ``lpg``; ``--random-weights SEED`` in its place takes
-an untrained one.
+A near-optimal policy of a grid world stays fixed while the rule teaches predictors
+about it. Figure 4 of the paper shows the components of a prediction beside the true
+values, figure 5 how well values at several discounts can be computed from predictions,
+and figure 6 whether predictors with different starts converge.
 
 References:
     Oh et al., "Discovering Reinforcement Learning Algorithms", 2020, section 4.2.
 """
 
-import argparse
 import dataclasses
 import io
 import pathlib
@@ -27,16 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learned_opt_rl.envs.gridworld import Actions, Level, Mode, get_mode, sample_level
-from learned_opt_rl.evaluation.command import one_line_errors
+from learned_opt_rl.checks import positive_int
+from learned_opt_rl.envs.gridworld import Level, Mode, get_mode, sample_level
 from learned_opt_rl.evaluation.lpg import values
 from learned_opt_rl.evaluation.lpg.figures import plot_convergence as plot_convergence
 from learned_opt_rl.evaluation.lpg.figures import plot_predictions as plot_predictions
 from learned_opt_rl.evaluation.lpg.figures import plot_regression as plot_regression
 from learned_opt_rl.evaluation.lpg.policies import Evaluation as Evaluation
-from learned_opt_rl.evaluation.lpg.policies import (
-    EvaluationConfig as EvaluationConfig,
-)
+from learned_opt_rl.evaluation.lpg.policies import EvaluationConfig as EvaluationConfig
 from learned_opt_rl.evaluation.lpg.policies import evaluate_policy as evaluate_policy
 from learned_opt_rl.evaluation.lpg.regression import Regression as Regression
 from learned_opt_rl.evaluation.lpg.regression import regress_values as regress_values
@@ -48,11 +39,48 @@ from learned_opt_rl.rules import lpg
 from learned_opt_rl.rules.lpg import UpdateRule
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
-from learned_opt_rl.rundir.jsonl import Row
+from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.provenance import provenance
 
 GAMMAS = (0.995, 0.99, 0.95, 0.9)
-"""The discounts of the values that are told from predictions."""
+"""The discounts of the true values."""
+
+
+def run(
+    rule: UpdateRule | str,
+    mode: Mode | str,
+    folder: pathlib.Path,
+    config: EvaluationConfig | None = None,
+    **options: Any,
+) -> tuple[Record, list[pathlib.Path]]:
+    """Analyze a rule and write the record, the arrays and the pictures into a folder.
+
+    Args:
+        rule: As for `analyze`.
+        mode: As for `analyze`.
+        folder: The record is added to its ``lpg_analysis.jsonl``.
+        config: As for `analyze`.
+        **options: The other arguments of `analyze`.
+
+    Returns:
+        The record and the paths of all files.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        ValueError: As for `analyze`.
+    """
+    record, found = analyze(rule, mode, config, **options)
+    rows = folder / "lpg_analysis.jsonl"
+    jsonl.append(rows, [record])
+    arrays = folder / f"{_stem(record)}.npz"
+    save(found, arrays)
+    return record, [rows, arrays, *plot(record, found, folder)]
+
+
+def untrained(seed: int) -> UpdateRule:
+    """Return an LPG of the paper's architecture with random weights."""
+    architecture = lpg.Architecture()
+    return UpdateRule(lpg.init(jax.random.key(seed), architecture), architecture)
 
 
 class Study(NamedTuple):
@@ -61,7 +89,7 @@ class Study(NamedTuple):
     Attributes:
         levels: Arrays ``[grids, ...]``.
         policy: float32 ``[grids, cells, num_actions]``.
-        values: float32 ``[grids, gammas, cells]``, true ones; NaN for walls.
+        values: float32 ``[grids, gammas, cells]``, the true values; NaN for walls.
         y: float32 ``[grids, records, 2, cells, m]``, of two predictors.
         td: float32 ``[grids, records, cells]``, values by TD(lambda).
     """
@@ -83,23 +111,20 @@ def study(
     batch: int = 8,
     gammas: Sequence[float] = GAMMAS,
 ) -> Study:
-    """Evaluates the near-optimal policies of many levels, with two predictors each.
+    """Evaluate the near-optimal policies of many levels, with two predictors each.
 
     Args:
         rule: Any LPG.
-        mode: What levels are drawn from, with tabular observations.
-        config: The evaluation.
-        grids: How many levels.
-        seed: Of everything random.
-        batch: Levels at a time: memory grows with it.
+        mode: The distribution of levels, with tabular observations.
+        config: Configuration of the evaluation.
+        grids: Number of levels.
+        seed: Seed of all random numbers.
+        batch: Levels evaluated together; memory grows with it.
         gammas: Discounts of the true values.
 
-    Returns:
-        The records.
-
     Raises:
-        ValueError: If the mode is not tabular, or ``grids`` or ``batch`` is below 1.
-        WeightsError: If the rule's weights are not of its architecture.
+        ValueError: The mode is not tabular, or ``grids`` or ``batch`` is below 1.
+        WeightsError: The rule's weights do not fit its architecture.
     """
     _check(mode, grids=grids, batch=batch)
 
@@ -108,7 +133,7 @@ def study(
         level = sample_level(level_key, mode)
         policy = near_optimal_policy(level, mode, config.gamma, config.epsilon)
         found = evaluate_policy(rule, level, mode, policy, key, config, predictors=2)
-        values = jax.vmap(lambda gamma: true_values(level, mode, policy, gamma))(
+        known = jax.vmap(lambda gamma: true_values(level, mode, policy, gamma))(
             jnp.array(gammas)
         )
         there = values.all_present(level)
@@ -116,7 +141,7 @@ def study(
         def shown(states: jax.Array) -> jax.Array:
             return states.reshape(-1, mode.num_cells, *states.shape[1:])[there]
 
-        return Study(level, shown(policy), jax.vmap(shown)(values), *found)
+        return Study(level, shown(policy), jax.vmap(shown)(known), *found)
 
     @jax.jit
     def every(rule: UpdateRule, keys: jax.Array) -> Study:
@@ -128,10 +153,10 @@ def study(
 
 
 def convergence(y: jax.Array, free: jax.Array) -> jax.Array:
-    """Computes how far two predictors are apart.
+    """Return the distance between two predictors.
 
     Args:
-        y: float ``[grids, records, 2, cells, m]``.
+        y: float ``[grids, records, 2, cells, m]``, the predictions of both.
         free: bool ``[grids, cells]``, the cells that count.
 
     Returns:
@@ -152,7 +177,7 @@ def convergence(y: jax.Array, free: jax.Array) -> jax.Array:
     return jnp.sum(kl * counts, axis=-1)
 
 
-def analyse(
+def analyze(
     rule: UpdateRule | str,
     mode: Mode | str,
     config: EvaluationConfig | None = None,
@@ -163,30 +188,31 @@ def analyse(
     batch: int = 8,
     regression_steps: int = 5000,
     name: str | None = None,
-) -> tuple[Row, Study]:
-    """Makes the analyses of figures 5 and 6, and what figure 4 is drawn from.
+) -> tuple[Record, Study]:
+    """Compute the results of figures 5 and 6, and the arrays of figure 4.
 
     Args:
         rule: Any LPG, or the name of an artifact.
-        mode: What levels are drawn from, with tabular observations, or its name.
-        config: The evaluation; the defaults if not given.
-        grids: How many levels.
-        held_out: Levels, of these, that the value regression is tested on.
-        seed: Of everything random.
-        batch: Levels at a time: memory grows with it.
-        regression_steps: Of Adam, for each network of the value regression.
-        name: The rule's, in the row.
+        mode: The distribution of levels, with tabular observations, or its name.
+        config: Configuration of the evaluation.
+        grids: Number of levels.
+        held_out: Number of these levels that test the value regression.
+        seed: Seed of all random numbers.
+        batch: Levels evaluated together; memory grows with it.
+        regression_steps: Adam steps for each network of the value regression.
+        name: Name of the rule in the record.
 
     Returns:
-        A JSON-able row and the records. The row's lists have one value per record, of
-        ``updates``: ``kl`` and its standard error ``kl_error`` over grids; ``mse`` by
-        discount and ``"y"`` or ``"td"``; and ``mse_constant`` by discount, that of the
-        mean value. ``None`` stands for what is not finite.
+        A JSON-able record and the arrays. The lists of the record have one value for
+        each entry of ``updates``: ``kl`` and its standard error ``kl_error`` over
+        grids; ``mse`` by discount and by ``"y"`` or ``"td"``. ``mse_constant`` by
+        discount is the error of the mean value. None stands for a value that is not
+        finite.
 
     Raises:
-        ArtifactError: If the name is none of an LPG's.
-        ValueError: If the mode is unknown or not tabular, or a number is out of range.
-        WeightsError: If the rule's weights are not of its architecture.
+        ArtifactError: The name is not the name of an LPG.
+        ValueError: The mode is unknown or not tabular, or a number is out of range.
+        WeightsError: The rule's weights do not fit its architecture.
     """
     label = name or (rule if isinstance(rule, str) else "rule")
     rule = lpg.pretrained(rule) if isinstance(rule, str) else rule
@@ -197,13 +223,13 @@ def analyse(
     kl = np.asarray(convergence(found.y, _free(found)))
     key = jax.random.key(seed)
     inputs = {"y": found.y[:, :, 0], "td": found.td[..., None]}
-    told = {
+    fits = {
         source: regress_values(
             x, found.values, key, held_out=held_out, steps=regression_steps
         )
         for source, x in inputs.items()
     }
-    row = {
+    record = {
         "rule": label,
         "environment": f"gridworld/{mode.name}",
         "actions": mode.actions,
@@ -212,27 +238,25 @@ def analyse(
         "seed": seed,
         "config": dataclasses.asdict(config),
         "updates": [config.every * i for i in range(config.num_records)],
-        "kl": _finite(kl.mean(axis=0)),
-        "kl_error": _finite(kl.std(axis=0) / grids**0.5),
+        "kl": jsonl.numbers(kl.mean(axis=0)),
+        "kl_error": jsonl.numbers(kl.std(axis=0) / grids**0.5),
         "mse": {
-            f"{gamma:g}": {source: _finite(x.mse[i]) for source, x in told.items()}
+            f"{gamma:g}": {k: jsonl.numbers(fit.mse[i]) for k, fit in fits.items()}
             for i, gamma in enumerate(GAMMAS)
         },
         "mse_constant": {
-            f"{gamma:g}": _finite(told["y"].constant)[i]
+            f"{gamma:g}": jsonl.number(fits["y"].constant[i])
             for i, gamma in enumerate(GAMMAS)
         },
         **provenance(),
     }
-    return row, found
+    return record, found
 
 
 def _check(mode: Mode, *, grids: int, held_out: int | None = None, batch: int) -> None:
-    """Raises before anything is run that would fail in the end."""
     values.require_tabular(mode)
-    for name, value in (("grids", grids), ("batch", batch)):
-        if value < 1:
-            raise ValueError(f"{name}={value} must be 1 or more")
+    positive_int("grids", grids)
+    positive_int("batch", batch)
     if held_out is not None and not 1 <= held_out < grids:
         raise ValueError(
             f"held_out={held_out} of grids={grids}: at least one must be held out and "
@@ -244,124 +268,45 @@ def _free(found: Study) -> jax.Array:
     return jax.vmap(lambda level: level.free)(found.levels)
 
 
-def _finite(values: Any) -> list[float | None]:
-    return [float(v) if np.isfinite(v) else None for v in np.asarray(values)]
-
-
 def plot(
-    row: Row, found: Study, folder: str | pathlib.Path, *, grid: int = 0
+    record: Record, found: Study, folder: str | pathlib.Path, *, grid: int = 0
 ) -> list[pathlib.Path]:
-    """Draws an analysis: predictions, value regression, convergence.
+    """Draw an analysis: predictions, value regression, convergence.
 
     Args:
-        row: From `analyse`.
-        found: From `analyse`.
-        folder: Where the three PNGs go.
-        grid: The level that is drawn.
+        record: From `analyze`.
+        found: From `analyze`.
+        folder: The folder of the three PNGs.
+        grid: Index of the level to draw.
 
     Returns:
-        The files.
+        The paths of the PNGs.
 
     Raises:
-        MissingExtraError: If matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
-    stem = re.sub(r"[^\w.-]+", "_", f"{row['rule']}_{row['environment']}")
     names = ("predictions", "regression", "convergence")
-    paths = [pathlib.Path(folder) / f"{stem}_{name}.png" for name in names]
+    paths = [pathlib.Path(folder) / f"{_stem(record)}_{name}.png" for name in names]
     level, policy, values, y, _ = jax.tree.map(lambda x: np.asarray(x[grid]), found)
     level = Level(*level)
-    gamma = row["config"]["gamma"]
+    gamma = record["config"]["gamma"]
     nearest = int(np.argmin(np.abs(np.array(GAMMAS) - gamma)))
     plot_predictions(level, policy, values[nearest], y[-1, 0], paths[0])
-    plot_regression(row["updates"], row["mse"], row["mse_constant"], paths[1])
+    plot_regression(record["updates"], record["mse"], record["mse_constant"], paths[1])
     kl = np.asarray(convergence(found.y, _free(found)))
-    plot_convergence(level, y[[0, -1]], row["updates"], kl, paths[2])
+    plot_convergence(level, y[[0, -1]], record["updates"], kl, paths[2])
     return paths
 
 
-def save(found: Study, path: str | pathlib.Path) -> None:
-    """Writes the records as an npz file.
+def _stem(record: Record) -> str:
+    return re.sub(r"[^\w.-]+", "_", f"{record['rule']}_{record['environment']}")
 
-    Args:
-        found: From `analyse`.
-        path: The file; the levels' arrays are called ``level_...``.
-    """
+
+def save(found: Study, path: str | pathlib.Path) -> None:
+    """Write the arrays as an npz file; those of the levels are named ``level_...``."""
     arrays: dict[str, Any] = {k: x for k, x in found._asdict().items() if k != "levels"}
     arrays |= {f"level_{name}": x for name, x in found.levels._asdict().items()}
     arrays = {name: np.asarray(x) for name, x in arrays.items()}
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     write_atomically(pathlib.Path(path), content.getvalue())
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Analyses a rule from the command line; see the module's description."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    sizes = {name: getattr(options, name) for name in ("grids", "held_out", "batch")}
-    with one_line_errors(parser):
-        name, rule = _rule(options.rule, options.random_weights)
-        mode = get_mode(options.mode)
-        if options.actions is not None:
-            mode = dataclasses.replace(mode, actions=options.actions)
-        chosen = {
-            field.name: value
-            for field in dataclasses.fields(EvaluationConfig)
-            if (value := getattr(options, field.name)) is not None
-        }
-        config = EvaluationConfig(**chosen)
-        _check(mode, **sizes)
-    steps = options.regression_steps
-    row, found = analyse(
-        rule,
-        mode,
-        config,
-        seed=options.seed,
-        regression_steps=steps,
-        name=name,
-        **sizes,
-    )
-    jsonl.append(options.out / "lpg_analysis.jsonl", [row])
-    paths = plot(row, found, options.out)
-    records = paths[0].with_name(paths[0].name.replace("_predictions.png", ".npz"))
-    save(found, records)
-    print(f"{name}: KL {row['kl'][0]} -> {row['kl'][-1]}")
-    for path in (options.out / "lpg_analysis.jsonl", records, *paths):
-        print(path)
-
-
-def _rule(name: str | None, seed: int | None) -> tuple[str, UpdateRule]:
-    if name is not None and seed is None:
-        return name, lpg.pretrained(name)
-    if name is not None or seed is None:
-        raise ValueError("give either RULE or --random-weights SEED")
-    architecture = lpg.Architecture()
-    weights = lpg.init(jax.random.key(seed), architecture)
-    return f"random:{seed}", UpdateRule(weights, architecture)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m learned_opt_rl.evaluation.lpg.analysis",
-        description="What the predictions of an LPG mean.",
-    )
-    add = parser.add_argument
-    add("rule", nargs="?", metavar="RULE", help="an artifact of algorithm lpg")
-    add("--random-weights", type=int, metavar="SEED", help="an untrained LPG instead")
-    add("--mode", default="all_shortlife", help="of grid worlds, with a tabular view")
-    add("--actions", choices=Actions.__args__, help="other actions than the mode's")
-    add("--grids", type=int, default=128, help="levels (default 128)")
-    add("--held-out", type=int, default=10, help="of them, for tests (default 10)")
-    add("--seed", type=int, default=0)
-    add("--batch", type=int, default=8, help="levels at a time (default 8)")
-    add("--regression-steps", type=int, default=5000, help="of Adam (default 5000)")
-    add("--out", type=pathlib.Path, required=True, help="folder for all that is found")
-    for field in dataclasses.fields(EvaluationConfig):
-        kind = type(field.default)
-        option = f"--{field.name.replace('_', '-')}"
-        add(option, type=kind, help=f"default {field.default}")
-    return parser
-
-
-if __name__ == "__main__":
-    main()

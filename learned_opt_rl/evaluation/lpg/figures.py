@@ -1,4 +1,4 @@
-"""The figures of an analysis of predictions."""
+"""Figures of an analysis of predictions."""
 
 import pathlib
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = 5
+# Row and column of each action's move; of eighteen actions, the last nine collect.
 _MOVES = np.array(
     [(-1, 0), (1, 0), (0, -1), (0, 1), (0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)]
 )
@@ -25,17 +26,17 @@ def plot_predictions(
     y: np.ndarray,
     path: str | pathlib.Path,
 ) -> None:
-    """Draws a level, its policy, the true values, and each component of y.
+    """Draw a level, its policy, the true values, and each component of y.
 
     Args:
         level: The level.
-        policy: float ``[cells, num_actions]``, with all objects there.
+        policy: float ``[cells, num_actions]``, with all objects present.
         values: float ``[cells]``.
         y: float ``[cells, m]``.
         path: The file to write.
 
     Raises:
-        MissingExtraError: If matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     m = y.shape[-1]
     rows = 1 + -(-m // _COLUMNS)
@@ -61,16 +62,16 @@ def plot_regression(
     constant: dict[str, float | None],
     path: str | pathlib.Path,
 ) -> None:
-    """Draws the held-out error over the evaluation, a panel per discount.
+    """Draw the held-out error over the evaluation, a panel per discount.
 
     Args:
-        updates: Of each record.
-        mse: By discount, then by what the values are told from; one per record.
+        updates: Update of each record.
+        mse: Errors by discount and by input of the regression, one per record.
         constant: By discount, the error of the best guess without any input.
         path: The file to write.
 
     Raises:
-        MissingExtraError: If matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     figure = figures.new_figure(3.2 * len(mse), 3)
     styles = figures.styles(next(iter(mse.values())))
@@ -99,18 +100,18 @@ def plot_convergence(
     kl: np.ndarray,
     path: str | pathlib.Path,
 ) -> None:
-    """Draws two predictors before and after, and how they came together.
+    """Draw two predictors before and after, and the distance between them.
 
     Args:
         level: The level of ``y``.
-        y: float ``[2, 2, cells, m]``: before and after, each of both predictors. The
-            three components that vary most afterwards are shown.
-        updates: Of each record.
+        y: float ``[2, 2, cells, m]``: before and after, for both predictors. The
+            figure shows the three components that vary most afterwards.
+        updates: Update of each record.
         kl: float ``[grids, records]``, D_KL(y0 || y1).
         path: The file to write.
 
     Raises:
-        MissingExtraError: If matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     free = np.asarray(level.free)
     spread = y[1][:, free].std(axis=1).mean(axis=0)
@@ -142,7 +143,7 @@ def plot_convergence(
 
 
 def _grid(level: Level, cells: np.ndarray) -> np.ndarray:
-    """Of the level's own shape, NaN at walls."""
+    """Return cells in the shape of the level, NaN at walls."""
     height, width = int(level.height), int(level.width)
     cells = np.where(np.asarray(level.free), cells, np.nan)
     return cells[: height * width].reshape(height, width)
@@ -161,15 +162,15 @@ def _draw_level(axes: "Axes", level: Level) -> None:
     for i in range(int(level.num_objects)):
         row, column = divmod(int(level.cells[i]), int(level.width))
         reward = float(level.rewards[i])
-        colour = "#e69f00" if reward > 0 else "#d55e00"
-        axes.plot(column, row, "o", color=colour, ms=9)
+        color = "#e69f00" if reward > 0 else "#d55e00"
+        axes.plot(column, row, "o", color=color, ms=9)
         axes.text(column, row, f"{reward:.1f}", fontsize=5, ha="center", va="center")
     axes.set_title("objects", fontsize="small")
     _bare(axes)
 
 
 def _draw_policy(axes: "Axes", level: Level, policy: np.ndarray) -> None:
-    """An arrow to where the likeliest action leads, a dot where it stays."""
+    """Draw an arrow where the likeliest action leads, a dot where it stays."""
     height, width = int(level.height), int(level.width)
     cells = np.flatnonzero(np.asarray(level.free))
     rows, columns = cells // width, cells % width

@@ -1,4 +1,4 @@
-"""Policy evaluation by an LPG: the predictor learns, the policy stays as it is."""
+"""Policy evaluation by an LPG: the predictor learns, the policy stays fixed."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -10,38 +10,37 @@ import optax
 from learned_opt_rl.agents.actor_critic import gae
 from learned_opt_rl.agents.config import LPGConfig
 from learned_opt_rl.agents.lpg import Rollout, agent_update, init_agent, play
+from learned_opt_rl.checks import positive_int
 from learned_opt_rl.envs import gridworld
 from learned_opt_rl.envs.adapter import Environment, EpisodeState, Step
 from learned_opt_rl.envs.gridworld import Level, Mode
-from learned_opt_rl.evaluation.lpg import values as values
+from learned_opt_rl.evaluation.lpg import values
 from learned_opt_rl.rules.lpg import UpdateRule
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """How a policy is evaluated.
+    """Configuration of a policy evaluation.
 
     Attributes:
-        updates: Of the predictor, each on a fresh rollout.
+        updates: Updates of the predictor, each on a fresh rollout.
         every: Updates between two records of the predictions.
-        gamma: Discount of the policy and of TD, and for rules that take it as an
-            input.
-        epsilon: Of the epsilon-greedy policy.
-        learning_rate: Of the predictor's SGD. The paper's tabular agents have 20 to
-            80, GROOVE's 4.
+        gamma: Discount of the policy, of TD, and of rules that have it as an input.
+        epsilon: Share of random actions of the epsilon-greedy policy.
+        learning_rate: Learning rate of the predictor's SGD. The paper's tabular agents
+            have 20 to 80, GROOVE's have 4.
         alpha_y: Weight of the prediction's loss.
-        max_grad_norm: Bound on the gradient norm; ``None`` for no bound.
-        td_lambda: Decay of TD(lambda), which the predictions are compared with.
-        td_rate: Its step size per state, from the value towards the mean target.
+        max_grad_norm: Bound on the gradient norm; None for no bound.
+        td_lambda: Decay of TD(lambda), the baseline of the predictions.
+        td_rate: Step size of TD(lambda) per state, towards the mean target.
         num_envs: Episodes played in parallel.
-        num_steps: Steps of each per update.
+        num_steps: Steps of each episode per update.
 
     Raises:
-        ValueError: If a value is out of range, or ``every`` does not divide
-            ``updates``.
+        ValueError: A value is out of range, or ``every`` does not divide ``updates``.
 
     References:
-        Oh et al. 2020, table 3. It does not give the number of updates of its
+        Oh et al. 2020, table 3. The paper does not state the number of updates of its
         evaluations.
 
     Example:
@@ -62,15 +61,13 @@ class EvaluationConfig:
     num_steps: int = 20
 
     def __post_init__(self) -> None:
-        """Checks the values."""
+        """Check the values."""
         for name in ("updates", "every", "num_envs", "num_steps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
+            positive_int(name, getattr(self, name))
         if self.updates % self.every:
             raise ValueError(
-                f"every={self.every} must divide updates={self.updates}; its divisors "
-                "are the choices"
+                f"every={self.every} must divide updates={self.updates}; choose one of "
+                "its divisors"
             )
         for name in ("epsilon", "td_rate"):
             if not 0 < getattr(self, name) <= 1:
@@ -83,16 +80,16 @@ class EvaluationConfig:
             raise ValueError(
                 f"learning_rate={self.learning_rate!r} must be a positive number"
             )
-        _ = self.agent  # which checks the rest
+        _ = self.agent  # Its configuration checks the rest.
 
     @property
     def num_records(self) -> int:
-        """Records of the predictions, the first before any update."""
+        """Number of records of the predictions, the first before any update."""
         return self.updates // self.every + 1
 
     @property
     def agent(self) -> LPGConfig:
-        """The tabular agent."""
+        """Configuration of the tabular agent."""
         return LPGConfig(
             self.updates * self.num_envs * self.num_steps,
             num_envs=self.num_envs,
@@ -105,11 +102,11 @@ class EvaluationConfig:
 
 
 class Evaluation(NamedTuple):
-    """How predictions of a policy's future came to be; all objects present.
+    """Predictions for a fixed policy during their training, with all objects present.
 
     Attributes:
         y: float32 ``[records, predictors, cells, m]``, the predictions.
-        td: float32 ``[records, cells]``, values by TD(lambda) on the same rollouts.
+        td: float32 ``[records, cells]``, values by TD(lambda) from the same rollouts.
     """
 
     y: jax.Array
@@ -117,7 +114,7 @@ class Evaluation(NamedTuple):
 
 
 class _Player(NamedTuple):
-    """What `play` needs, and nothing that learns."""
+    """The fields that `play` needs, without anything that learns."""
 
     params: Any
     env_state: EpisodeState
@@ -134,29 +131,26 @@ def evaluate_policy(
     *,
     predictors: int = 1,
 ) -> Evaluation:
-    """Lets a rule evaluate a fixed policy: only the predictor is updated.
+    """Evaluate a fixed policy by a rule that updates only the predictor.
 
-    The predictions are a table without a clock, the softmax of standard normal logits
-    at first. Each episode begins in a free cell drawn at random, so that there is
-    something to predict everywhere; the paper does not say where its episodes begin.
+    The predictor is a table without a clock; its first predictions are the softmax of
+    standard normal logits. Each episode begins in a random free cell, so that there is
+    something to predict everywhere; the paper does not state where its episodes begin.
 
     Args:
         rule: Any LPG.
         level: The level; `vmap` over levels and keys.
-        mode: Its mode, with tabular observations.
-        policy: float ``[states, num_actions]``, probabilities, as of
+        mode: Mode of the level, with tabular observations.
+        policy: float ``[states, num_actions]``, probabilities, for example from
             `near_optimal_policy`.
         key: A PRNG key.
-        config: The evaluation; the defaults if not given.
-        predictors: How many predictors, of different initial values, learn from the
-            same rollouts.
-
-    Returns:
-        The records.
+        config: Configuration of the evaluation.
+        predictors: Number of predictors, with different initial values, that learn
+            from the same rollouts.
 
     Raises:
-        ValueError: If the mode is not tabular, or the policy not of that shape.
-        WeightsError: If the rule's weights are not of its architecture.
+        ValueError: The mode is not tabular, or the policy has another shape.
+        WeightsError: The rule's weights do not fit its architecture.
 
     References:
         Oh et al. 2020, section 4.2, figure 4.
@@ -188,6 +182,7 @@ def evaluate_policy(
     width = rule.architecture.target_width
     init_key, reset_key, key = jax.random.split(key, 3)
     logits = jax.random.normal(init_key, (predictors, states + 1, width))
+    # The floor keeps the logarithm of a probability of 0 finite.
     actor = _table(jnp.log(jnp.maximum(policy, 1e-30)))
     agents = jax.vmap(
         lambda logits: init_agent(
@@ -227,7 +222,7 @@ def evaluate_policy(
 
 
 def _td_update(td: jax.Array, rollout: Rollout, config: EvaluationConfig) -> jax.Array:
-    """Moves the value of each visited state towards its mean TD(lambda) target."""
+    """Move the value of each visited state towards its mean TD(lambda) target."""
     index = jnp.argmax(rollout.observation[..., :-1], axis=-1).T
     value = td[index]
     errors = gae(
@@ -244,7 +239,6 @@ def _td_update(td: jax.Array, rollout: Rollout, config: EvaluationConfig) -> jax
 
 
 def _table(logits: jax.Array) -> Any:
-    """The tabular network that has these logits at every time."""
     return _kernel(jnp.concatenate([logits, jnp.zeros((1, logits.shape[1]))]))
 
 
@@ -253,7 +247,7 @@ def _kernel(kernel: jax.Array) -> Any:
 
 
 def _starting_anywhere(level: Level, mode: Mode) -> Environment:
-    """The level with episodes from every free cell, shown without the clock."""
+    """Return the level with episodes from every free cell and without its clock."""
     env = gridworld.environment(mode, level=level)
 
     def moved(key: jax.Array) -> Level:

@@ -1,4 +1,4 @@
-"""What can be told from predictions: values at several discounts, by regression."""
+"""Compute values at several discounts from predictions, by regression."""
 
 import functools
 from typing import Any, NamedTuple
@@ -9,17 +9,18 @@ import optax
 
 from learned_opt_rl.agents.networks import apply_mlp, init_mlp
 
+# Our choice: the paper gives no sizes.
 _HIDDEN = 64
 _BATCH = 256
 _RATE = 1e-3
 
 
 class Regression(NamedTuple):
-    """How well values are told.
+    """Errors of a value regression.
 
     Attributes:
         mse: float32 ``[targets, records]``, mean squared error on the held-out grids.
-        constant: float32 ``[targets]``, that of the training grids' mean value.
+        constant: float32 ``[targets]``, error of the mean value of the training grids.
     """
 
     mse: jax.Array
@@ -34,31 +35,29 @@ def regress_values(
     held_out: int = 10,
     steps: int = 5000,
 ) -> Regression:
-    """Trains networks to tell true values from predictions.
+    """Train networks to compute true values from predictions.
 
-    One multi-layer perceptron per target, with a hidden layer of 64 ReLU units,
-    trained by Adam (1e-3, batches of 256) on the records of the second half of the
-    evaluation in all grids but the last, and tested on every record in those. Inputs
-    and targets are standardised by what is trained on; errors are not.
+    There is one multi-layer perceptron per target, with a hidden layer of 64 ReLU
+    units. Adam (1e-3, batches of 256) trains it on the records of the second half of
+    the evaluation, in all grids but the last ``held_out``. It is tested on every record
+    of those. Inputs and targets are standardized by the training data; errors are in
+    the units of the values.
 
     Args:
         inputs: float ``[grids, records, cells, inputs]``, predictions y or values.
         values: float ``[grids, targets, cells]``, the true values at each discount;
-            cells where one is NaN do not count.
+            cells with a NaN do not count.
         key: A PRNG key.
-        held_out: Grids to test on.
-        steps: Of Adam.
-
-    Returns:
-        The errors.
+        held_out: Number of grids to test on.
+        steps: Adam steps.
 
     Raises:
-        ValueError: If no grid is left to train on or to test on, or the shapes do not
-            fit together.
+        ValueError: No grid is left to train on or to test on, or the shapes do not
+            match.
 
     References:
-        Oh et al. 2020, section 4.2, figure 5, which gives no sizes, and does not say
-        from which updates the network is trained.
+        Oh et al. 2020, section 4.2, figure 5. The paper gives no sizes and does not
+        state from which updates the network is trained.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -93,15 +92,15 @@ def _regress(
     used = jnp.broadcast_to(known[:trained, None], late.shape[:3])
     x_scale = _moments(late, used)
     y_scale = _moments(jnp.moveaxis(values[:trained], 1, -1), known[:trained])
-    x = _standardise(inputs, x_scale)
-    y = _standardise(jnp.moveaxis(values, 1, -1), y_scale)  # [grids, cells, targets]
+    x = _standardize(inputs, x_scale)
+    y = _standardize(jnp.moveaxis(values, 1, -1), y_scale)  # [grids, cells, targets]
 
     width, targets = inputs.shape[-1], values.shape[1]
     init_key, key = jax.random.split(key)
     networks = jax.vmap(lambda key: init_mlp(key, (width, _HIDDEN, 1), 1.0))(
         jax.random.split(init_key, targets)
     )
-    tell = jax.vmap(_tell, in_axes=(0, None))
+    predict = jax.vmap(_predict, in_axes=(0, None))
     optimizer = optax.adam(_RATE)
     flat_x = x[:trained, inputs.shape[1] // 2 :].reshape(-1, width)
     flat_y = jnp.broadcast_to(y[:trained, None], (*late.shape[:3], targets))
@@ -114,8 +113,8 @@ def _regress(
         rows = jnp.searchsorted(odds, chosen, side="right")
 
         def loss(networks: Any) -> jax.Array:
-            told = tell(networks, flat_x[rows])
-            return jnp.sum(jnp.mean(jnp.square(told - flat_y[rows].T), axis=1))
+            predicted = predict(networks, flat_x[rows])
+            return jnp.sum(jnp.mean(jnp.square(predicted - flat_y[rows].T), axis=1))
 
         updates, state = optimizer.update(jax.grad(loss)(networks), state, networks)
         return (optax.apply_updates(networks, updates), state), None
@@ -123,9 +122,9 @@ def _regress(
     start = networks, optimizer.init(networks)
     (networks, _), _ = jax.lax.scan(step, start, jax.random.split(key, steps))
     tested, counts = x[trained:], known[trained:]
-    told = tell(networks, tested)
+    predicted = predict(networks, tested)
     truth = jnp.moveaxis(y[trained:], -1, 0)[:, :, None]  # [targets, grids, 1, cells]
-    squares = jnp.square(told - truth) * counts[None, :, None]
+    squares = jnp.square(predicted - truth) * counts[None, :, None]
     variance = jnp.square(y_scale[1])
     number = jnp.sum(counts)
     mse = jnp.sum(squares, axis=(1, 3)) / number * variance[:, None]
@@ -133,12 +132,12 @@ def _regress(
     return Regression(mse, constant * variance)
 
 
-def _tell(network: Any, x: jax.Array) -> jax.Array:
+def _predict(network: Any, x: jax.Array) -> jax.Array:
     return apply_mlp(network, x, "relu")[0][..., 0]
 
 
 def _moments(x: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and standard deviation of the last axis' entries where something counts."""
+    """Return mean and standard deviation by entry of the last axis, where it counts."""
     axes = tuple(range(x.ndim - 1))
     weight = counts[..., None] / jnp.sum(counts)
     mean = jnp.sum(x * weight, axis=axes)
@@ -146,7 +145,7 @@ def _moments(x: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mean, jnp.maximum(spread, 1e-6)
 
 
-def _standardise(x: jax.Array, scale: tuple[jax.Array, jax.Array]) -> jax.Array:
+def _standardize(x: jax.Array, scale: tuple[jax.Array, jax.Array]) -> jax.Array:
     return _minus(x, scale[0]) / jnp.broadcast_to(scale[1], x.shape)
 
 

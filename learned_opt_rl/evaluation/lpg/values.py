@@ -1,4 +1,4 @@
-"""Fixed policies of grid worlds, and what they are worth, exactly."""
+"""Fixed policies of grid worlds and their exact values."""
 
 import functools
 
@@ -7,16 +7,17 @@ import jax.numpy as jnp
 
 from learned_opt_rl.envs.gridworld import Level, Mode, action_values
 
+# Action values closer than this differ by rounding only.
 _TIE = 1e-5
 
 
 def require_tabular(mode: Mode) -> None:
-    """Raises unless the mode's states can be counted and are what agents see."""
+    """Raise unless agents see the number of the state."""
     if mode.observation != "tabular":
         raise ValueError(
-            f"mode {mode.name!r} shows its states as {mode.observation!r}; predictions "
-            'are analysed where each state has its own, observation="tabular", as in '
-            "'all_shortlife' or 'dense'"
+            f"mode {mode.name!r} shows its states as {mode.observation!r}, but the "
+            "analysis needs one prediction per state; choose a mode with "
+            "observation='tabular', for example 'all_shortlife' or 'dense'"
         )
 
 
@@ -27,24 +28,24 @@ def near_optimal_policy(
     gamma: float | jax.Array = 0.995,
     epsilon: float | jax.Array = 0.1,
 ) -> jax.Array:
-    """Makes the epsilon-greedy policy of the exact optimal action values.
+    """Return the epsilon-greedy policy of the exact optimal action values.
 
     The values are those at the beginning of an episode, and the policy has no clock.
-    The best actions (equal up to 1e-5) share 1 - epsilon; epsilon is for all actions
-    alike. A softmax instead would hardly prefer the way to an object to the way back:
-    a step costs the share 1 - gamma of a value.
+    The best actions (equal up to 1e-5) share 1 - epsilon; all actions share epsilon. A
+    softmax would hardly prefer the way to an object to the way back, because a step
+    costs only the share 1 - gamma of a value.
 
     Args:
         level: The level; `vmap` over a batch of them.
-        mode: Its mode, with tabular observations.
+        mode: Mode of the level, with tabular observations.
         gamma: Discount.
-        epsilon: Probability of an action drawn at random.
+        epsilon: Probability of a random action.
 
     Returns:
         float32 ``[states, num_actions]``, by the index of the tabular observation.
 
     Raises:
-        ValueError: If the mode is not tabular.
+        ValueError: The mode is not tabular.
 
     Example:
         >>> import jax
@@ -74,18 +75,18 @@ def near_optimal_policy(
 def true_values(
     level: Level, mode: Mode, policy: jax.Array, gamma: float | jax.Array
 ) -> jax.Array:
-    """Computes the discounted values of a fixed policy.
+    """Compute the discounted values of a fixed policy.
 
-    Episodes begin in every free cell equally often, with all objects there, and end by
-    objects or at the level's step limit, after which nothing counts. As the limit
-    makes a state worth less late in an episode, and policy and predictions have no
-    clock, a state's value is the mean over the visits to it: what a prediction that
-    does not bootstrap converges to. Where the limit is far it is the solution of the
-    linear system v = r + gamma P v.
+    Episodes begin in every free cell equally often, with all objects present, and end
+    by an object or at the level's step limit. Late in an episode a state is worth less,
+    because of the limit, but policy and predictions have no clock. So the value of a
+    state is the mean over the visits to it, to which a prediction without bootstrapping
+    converges. If the limit is far away, this is the solution of the linear system
+    v = r + gamma P v.
 
     Args:
         level: The level; `vmap` over a batch of them.
-        mode: Its mode, with tabular observations.
+        mode: Mode of the level, with tabular observations.
         policy: float ``[states, num_actions]``, probabilities.
         gamma: Discount; `vmap` over several.
 
@@ -93,7 +94,7 @@ def true_values(
         float32 ``[states]``, NaN for states that are never visited.
 
     Raises:
-        ValueError: If the mode is not tabular, or the policy not of that shape.
+        ValueError: The mode is not tabular, or the policy has another shape.
 
     Example:
         >>> import jax
@@ -137,17 +138,18 @@ def true_values(
     inputs = visits, jnp.arange(horizon)
     (_, total), _ = jax.lax.scan(earlier, (nothing, nothing), inputs, reverse=True)
     number = jnp.sum(visits, axis=0)
+    # Products of many small probabilities may round to 0.
     known = number > 1e-20
     return jnp.where(known, total / jnp.where(known, number, 1.0), jnp.nan).reshape(-1)
 
 
 def all_present(level: Level) -> jax.Array:
-    """The number of the presence in which every object is there."""
+    """Return the number of the presence in which every object is present."""
     return 2**level.num_objects - 1
 
 
 def require_policy(policy: jax.Array, mode: Mode) -> None:
-    """Raises unless a policy has a row for each state."""
+    """Raise unless a policy has a row for each state."""
     shape = 2**mode.num_slots * mode.num_cells, mode.num_actions
     if jnp.shape(policy) != shape:
         raise ValueError(

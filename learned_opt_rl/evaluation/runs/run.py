@@ -178,7 +178,7 @@ def rows(
                 np.isfinite(leaf[i]).all() for leaf in jax.tree.leaves(params)
             ),
             nan_updates=int(nan_updates[i]),
-            curve=[jsonl.number(value) for value in curves[i]],
+            curve=jsonl.numbers(curves[i]),
             dormant=_thinned(dormant[i]),
             num_agents=len(seeds),
             compile_seconds=program.compile_seconds,
@@ -219,7 +219,7 @@ def _thinned(values: np.ndarray) -> list[float | None]:
     if np.isnan(values).all():
         return []
     every = math.ceil(len(values) / _DORMANT_POINTS)
-    return [jsonl.number(value) for value in values[::-1][::every][::-1]]
+    return jsonl.numbers(values[::-1][::every][::-1])
 
 
 def _mean(values: Any) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from learned_opt_rl import cli
 from learned_opt_rl.agents import PPOConfig
 from learned_opt_rl.evaluation import diagnostics
 from learned_opt_rl.features import DECAYS
@@ -91,7 +92,7 @@ def test_dormancy_is_by_network():
 
 def test_an_analysis_is_a_file_of_rows_and_a_picture(tmp_path, capsys):
     config = PPOConfig(256, num_envs=4, num_steps=32, minibatches=4, hidden=(8,))
-    rows = diagnostics.analyse("minatar", "CartPole-v1", config, seeds=[0])
+    rows = diagnostics.analyze("minatar", "CartPole-v1", config, seeds=[0])
     path = tmp_path / "analysis.jsonl"
     jsonl.append(path, rows)
     (row,) = jsonl.read(path)
@@ -102,22 +103,42 @@ def test_an_analysis_is_a_file_of_rows_and_a_picture(tmp_path, capsys):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_command_adds_records_and_draws_them_all(monkeypatch, tmp_path, capsys):
+    def analyze(rule, environment, config, seeds):
+        values = [0.5] * config.num_rollouts
+        networks = {"actor": values, "critic": values}
+        names = ("relative_update", "relative_noise", "dormant")
+        about = {"rule": rule, "environment": environment, "curve": values}
+        cosine = dict.fromkeys(diagnostics.COMPARED, values)
+        return [about | dict.fromkeys(names, networks) | {"cosine": cosine}]
+
+    monkeypatch.setattr(diagnostics, "analyze", analyze)
+    command = ["diagnose", "adam", "minatar", "--environment", "CartPole-v1"]
+    assert cli.main([*command, "--steps", "1024", "--out", str(tmp_path)]) == 0
+    rows, picture = tmp_path / "analysis.jsonl", tmp_path / "CartPole-v1.png"
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [str(rows), str(picture)]
+    assert printed.err.splitlines()[-1] == "2 of 2 runs done"
+    assert [row["rule"] for row in jsonl.read(rows)] == ["adam", "minatar"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_pictures_are_of_one_environment(tmp_path):
     rows = [{"rule": "a", "environment": e} for e in ("x", "y")]
-    with pytest.raises(ValueError, match=r"one environment, got \['x', 'y'\]"):
+    with pytest.raises(ValueError, match=r"one environment, not \['x', 'y'\]"):
         diagnostics.plot(rows, tmp_path / "p.png")
 
 
 def test_rows_of_several_lengths_are_refused_before_training(
     monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setattr(diagnostics, "analyse", lambda *_: pytest.fail("ran"))
+    monkeypatch.setattr(diagnostics, "analyze", lambda *_: pytest.fail("ran"))
     rows = [
         {"rule": "adam", "environment": name, "curve": [0.0] * length}
         for name, length in (("CartPole-v1", 4), ("Catch-bsuite", 9))
     ]
     jsonl.append(tmp_path / "analysis.jsonl", rows)
-    problem = "rows of 2, 4 rollouts are not drawn in one picture"
+    problem = "rows of 2, 4 rollouts do not fit into one picture"
     refused(["adam", "--steps", "1024"], tmp_path, problem, capsys)
     with pytest.raises(ValueError, match=problem):
         diagnostics.plot([rows[0], {**rows[0], "curve": [0.0] * 2}], tmp_path / "x.png")
@@ -128,26 +149,23 @@ def test_rows_of_several_lengths_are_refused_before_training(
     [
         (["adam", "nosuchrule"], "nosuchrule"),
         (["adam", "--environment", "CartPol"], "name='CartPol' is no environment"),
-        (["adam", "--steps", "1"], "total_timesteps=1"),
+        (["adam", "--steps", "1"], "--steps=1 is less"),
     ],
 )
 def test_wrong_arguments_are_one_line(
     arguments, problem, monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setattr(diagnostics, "analyse", lambda *_: pytest.fail("ran"))
+    monkeypatch.setattr(diagnostics, "analyze", lambda *_: pytest.fail("ran"))
     refused(arguments, tmp_path, problem, capsys)
 
 
 def refused(arguments, folder, problem, capsys):
-    start = ["--environment", "CartPole-v1", "--out", str(folder), "--rules"]
-    with pytest.raises(SystemExit) as caught:
-        diagnostics.main([*start, *arguments])
-    assert caught.value.code == 2
+    where = [] if "--environment" in arguments else ["--environment", "CartPole-v1"]
+    assert cli.main(["diagnose", *arguments, *where, "--out", str(folder)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("python -m learned_opt_rl.evaluation.diagnostics: error: ")
-    assert problem in line
+    assert line.startswith("error: ") and problem in line
 
 
 def test_no_seeds_are_refused():
     with pytest.raises(ValueError, match="seeds="):
-        diagnostics.analyse("minatar", "CartPole-v1", PPOConfig(), seeds=[])
+        diagnostics.analyze("minatar", "CartPole-v1", PPOConfig(), seeds=[])

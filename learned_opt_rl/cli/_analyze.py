@@ -1,0 +1,103 @@
+"""Commands that analyze rules: diagnose and analyze-lpg."""
+
+import dataclasses
+import pathlib
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from learned_opt_rl.cli._compare import Settings
+from learned_opt_rl.cli._errors import refusals, warnings_as_lines
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Diagnose:
+    """Measure the updates of rules during a run (needs the extras eval and train).
+
+    Draws, for each rollout, the cosine of the update with the gradient and its momenta,
+    the sizes of the update and of its noise, and the share of dormant neurons.
+    """
+
+    rules: Annotated[Positional[tuple[str, ...]], arg(metavar="RULE")]
+    """Rules, as for compare."""
+    environment: Annotated[str, arg(metavar="NAME")]
+    """Environment, for example Breakout-MinAtar."""
+    steps: float = 1e6
+    """Environment steps of each run."""
+    seeds: int = 1
+    """Number of seeds."""
+    out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("analysis")
+    """Folder for the records and the picture."""
+
+    def run(self) -> int:
+        """Run the rules and print the paths of the results."""
+        with warnings_as_lines(), refusals(ValueError, ImportError):
+            from learned_opt_rl.evaluation.diagnostics import diagnose
+
+            seeds = range(self.seeds)
+            paths = diagnose(self.rules, self.environment, self.steps, seeds, self.out)
+        for path in paths:
+            print(path)
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnalyzeLPG:
+    """Analyze the predictions of an LPG (needs the extras eval and train).
+
+    A near-optimal policy of a grid world stays fixed while the rule updates
+    predictions. The results are figures 4 to 6 of Oh et al. 2020.
+    """
+
+    rule: Annotated[Positional[str | None], arg(metavar="RULE")] = None
+    """An artifact of the algorithm lpg."""
+    random_weights: Annotated[int | None, arg(metavar="SEED")] = None
+    """Analyze an untrained LPG instead."""
+    mode: str = "all_shortlife"
+    """Mode of the grid worlds; its observations must be tabular."""
+    actions: Literal["five", "nine", "eighteen", "drawn"] | None = None
+    """Actions, if not those of the mode."""
+    grids: int = 128
+    """Number of levels."""
+    held_out: int = 10
+    """Number of these levels that test the value regression."""
+    seed: int = 0
+    """Seed of all random numbers."""
+    batch: int = 8
+    """Levels evaluated together."""
+    regression_steps: int = 5000
+    """Adam steps of the value regression."""
+    settings: Settings = ()
+    """Settings of the evaluation, for example updates=500 every=10 gamma=0.99."""
+    out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("lpg")
+    """Folder for the records, the arrays and the pictures."""
+
+    def run(self) -> int:
+        """Run the analysis and print the paths of the results."""
+        with warnings_as_lines(), refusals(ValueError, ImportError):
+            from learned_opt_rl.envs.gridworld import get_mode
+            from learned_opt_rl.evaluation.lpg import analysis
+            from learned_opt_rl.rundir import settings
+
+            if (self.rule is None) == (self.random_weights is None):
+                raise ValueError("give either RULE or --random-weights SEED")
+            mode = get_mode(self.mode)
+            if self.actions is not None:
+                mode = dataclasses.replace(mode, actions=self.actions)
+            chosen = settings.parse(self.settings, analysis.EvaluationConfig)
+            record, paths = analysis.run(
+                self.rule or analysis.untrained(self.random_weights or 0),
+                mode,
+                self.out,
+                analysis.EvaluationConfig(**chosen),
+                grids=self.grids,
+                held_out=self.held_out,
+                seed=self.seed,
+                batch=self.batch,
+                regression_steps=self.regression_steps,
+                name=self.rule or f"random:{self.random_weights}",
+            )
+        print(f"{record['rule']}: KL {record['kl'][0]} -> {record['kl'][-1]}")
+        for path in paths:
+            print(path)
+        return 0
