@@ -10,7 +10,7 @@ from typing import Any
 from learned_opt_rl.evaluation.report import normalization, tables
 from learned_opt_rl.evaluation.report.measures import measure
 from learned_opt_rl.evaluation.runs.missing_features import FEATURES
-from learned_opt_rl.evaluation.runs.row import Row, read_rows
+from learned_opt_rl.evaluation.runs.row import Row, grouped, read_rows
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.promotion.verdict import judge, shown
@@ -28,7 +28,7 @@ def write_table(folder: pathlib.Path, rows: pathlib.Path) -> None:
 
 def write_missing_features(folder: pathlib.Path, rows: pathlib.Path) -> None:
     """Write the returns of a rule without each of its inputs."""
-    found = jsonl.grouped(jsonl.read(rows))
+    found = grouped(read_rows(rows))
     environments = list(dict.fromkeys(environment for _, environment in found))
     lines = [
         [
@@ -42,7 +42,7 @@ def write_missing_features(folder: pathlib.Path, rows: pathlib.Path) -> None:
 
 def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
     """Write our tuned Adam, the published one and the released OPEN."""
-    found = jsonl.grouped(jsonl.read(rows))
+    found = grouped(read_rows(rows))
     published = normalization.published("adam")
     lines = []
     for environment in dict.fromkeys(environment for _, environment in found):
@@ -63,7 +63,7 @@ def write_evolved(
     path: pathlib.Path, files: Iterable[pathlib.Path], others: Sequence[str]
 ) -> None:
     """Write returns by rule and environment, and paired differences to others."""
-    found = jsonl.grouped(itertools.chain(*map(jsonl.read, files)))
+    found = grouped(itertools.chain(*map(read_rows, files)))
     environments = list(dict.fromkeys(environment for _, environment in found))
     lines = []
     for rule in dict.fromkeys(rule for rule, _ in found):
@@ -83,9 +83,9 @@ def write_distilled(
     generated: pathlib.Path, folder: pathlib.Path, *files: pathlib.Path
 ) -> None:
     """Write a line for each distilled artifact with its run next to its card."""
-    found: dict[str, list[jsonl.Row]] = {}
-    for row in itertools.chain(*map(jsonl.read, files)):
-        found.setdefault(row["rule"], []).append(row)
+    found: dict[str, list[Row]] = {}
+    for row in itertools.chain(*map(read_rows, files)):
+        found.setdefault(row.rule, []).append(row)
     lines = []
     for path in sorted(folder.glob("**/campaign/config.json")):
         made = json.loads(path.read_text("utf-8"))
@@ -134,13 +134,12 @@ def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:
     _write(path, ["teacher", "best start", "median", "worst"], lines)
 
 
-def _over(mine: Sequence[jsonl.Row], others: Sequence[jsonl.Row]) -> str:
+def _over(mine: Sequence[Row], others: Sequence[Row]) -> str:
     """Return the difference if both ran in the same environments."""
-    places = [{row["environment"] for row in rows} for rows in (mine, others)]
+    places = [{row.environment for row in rows} for rows in (mine, others)]
     if not mine or places[0] != places[1]:
         return "not run"
-    rows = ([Row.from_json(row) for row in each] for each in (mine, others))
-    return shown(judge(*rows, [], "adam").difference)
+    return shown(judge(mine, others, [], "adam").difference)
 
 
 def write_bench(
@@ -174,11 +173,13 @@ def _missing(rule: str) -> str:
     return "nothing" if "/" in name else f"(`{name}`)"
 
 
-def _seeds_and_mean(rows: list[jsonl.Row]) -> str:
-    values = [row["final_return"] for row in rows]
-    if not values:
+def _seeds_and_mean(rows: list[Row]) -> str:
+    """Return the mean and the return of each seed, or how many runs failed."""
+    if not rows:
         return "not run"
-    if None in values:
-        return f"{values.count(None)} of {len(values)} diverged"
+    failed = sum(row.failed for row in rows)
+    if failed:
+        return f"{failed} of {len(rows)} failed"
+    values = [row.final_return or 0.0 for row in rows]
     seeds = ", ".join(f"{value:.1f}" for value in values)
     return f"**{sum(values) / len(values):.1f}** ({seeds})"

@@ -18,4 +18,4 @@ def test_ppo_minatar_plays(repository):
     arguments = "--steps", "2048", "--num-envs", "8"
     printed = run(repository, "ppo_minatar", *arguments)
     before_and_after(printed)
-    assert "2 rollouts, 64 optimiser steps" in printed
+    assert "2 rollouts, 64 optimizer steps" in printed
