@@ -27,7 +27,7 @@ from learned_opt_rl.rundir.provenance import provenance
 # The ranges of Goldie et al. 2024, table 6, widened upwards to MinAtar's of table 4.
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 BETAS = ((0.9, 0.999), (0.9, 0.99), (0.99, 0.99))
-# From 16 on no setting finds the reward in 10,000 episodes, so larger sizes do not rank.
+# In size 16 no setting finds the reward, so larger sizes would not rank them.
 SIZES = (4, 8, 12, 16)
 EPISODES = 10_000
 """Length of a run, as in bsuite's own Deep Sea experiment."""

@@ -1,8 +1,13 @@
 """The tuned settings against the tables they were copied from."""
 
+import json
+import pathlib
+
 import pytest
 
 from learned_opt_rl.rules.tuned import tuned
+
+SWEEP = pathlib.Path(__file__).parents[2] / "results/tuned_adam_deep_sea.json"
 
 ADAM = {
     "Asterix-MinAtar": (3e-3, 0.9, 0.999),
@@ -24,6 +29,18 @@ def test_adam_is_tuned_as_published(environment):
     found = tuned("adam", environment)
     assert (found["learning_rate"], found["b1"], found["b2"]) == ADAM[environment]
     assert found["anneal"] is True
+
+
+def test_deep_sea_takes_the_winner_of_our_sweep():
+    sweep = json.loads(SWEEP.read_text(encoding="utf-8"))
+    means: dict[tuple[float, ...], list[float]] = {}
+    for row in sweep["rows"]:
+        setting = row["learning_rate"], row["b1"], row["b2"]
+        means.setdefault(setting, []).extend(row["final_returns"])
+    assert {len(returns) for returns in means.values()} == {16}  # 4 sizes, 4 seeds
+    best = max(means, key=lambda setting: sum(means[setting]))
+    found = tuned("adam", "DeepSea-bsuite/10")
+    assert (found["learning_rate"], found["b1"], found["b2"]) == best
 
 
 def test_all_members_of_a_family_share_its_entry():
