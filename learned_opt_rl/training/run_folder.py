@@ -23,7 +23,7 @@ BEST = "best.safetensors"
 FINAL = "final.safetensors"
 
 _SPELLING = {"normaliser": "normalizer", "centred_ranks": "centered_ranks"}
-"""Names in folders written before names became American, and the names now."""
+"""Names in folders of the first revisions, and the names now."""
 
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
@@ -54,7 +54,8 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     config = made.get("config") if isinstance(made, dict) else None
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG} is not the configuration of a run; {use}")
-    return {"kind": "evolution"} | made | {"config": _renamed(config, _SPELLING)}
+    config = _renamed(config, _SPELLING, ("^", "**"))
+    return {"kind": "evolution"} | made | {"config": config}
 
 
 def former_names(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,16 +64,25 @@ def former_names(config: Mapping[str, Any]) -> dict[str, Any]:
     A state whose configuration differs is refused. States keep the former names, so
     that campaigns with former names resume.
     """
-    return _renamed(config, {now: former for former, now in _SPELLING.items()})
+    former = {now: former for former, now in _SPELLING.items()}
+    return _renamed(config, former, ("**", "^"))
 
 
-def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {
+def _renamed(
+    config: Mapping[str, Any], names: Mapping[str, str], power: tuple[str, str]
+) -> dict[str, Any]:
+    """Rename fields and words, and rewrite the powers of an expression's text."""
+    renamed = {
         names.get(name, name): names.get(value, value)
         if isinstance(value, str)
         else value
         for name, value in config.items()
     }
+    architecture = config.get("architecture")
+    if isinstance(architecture, Mapping) and isinstance(architecture.get("text"), str):
+        text = architecture["text"].replace(*power)
+        renamed["architecture"] = {**architecture, "text": text}
+    return renamed
 
 
 def require_fields(

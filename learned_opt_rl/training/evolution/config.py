@@ -264,19 +264,21 @@ class EvolutionConfig(SearchSettings):
         Raises:
             ValueError: A field is unknown, missing or out of range.
         """
+        names = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(fields.keys() - names)
+        missing = sorted({"algorithm", "architecture"} - fields.keys())
+        if unknown or missing:
+            problem = "unknown" if unknown else "missing"
+            raise ValueError(
+                f"fields of the campaign are {problem}: {', '.join(unknown or missing)}"
+            )
         values = dict(fields)
         values["environments"] = tuple(values.get("environments", cls.environments))
         horizons = values.get("horizons", cls.horizons)
         values["horizons"] = tuple((first, steps) for first, steps in horizons)
         agent = values.get("agent", {})
         values["agent"] = {k: _tuples(v) for k, v in agent.items()}
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(
-                f"not the configuration of a campaign: {error}; give the folder of a "
-                "campaign of this version"
-            ) from error
+        return cls(**values)
 
 
 def preset(name: str, **overrides: Any) -> EvolutionConfig:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from learned_opt_rl._version import __version__
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
@@ -74,11 +75,11 @@ def read_campaign(folder: pathlib.Path) -> EvolutionConfig:
     try:
         return EvolutionConfig.from_json(made["config"])
     except ValueError as error:
-        versions = made.get("versions", {})
+        version = made.get("versions", {}).get("learned_opt_rl", "of unknown version")
         raise ValueError(
-            f"{folder / CONFIG}, written by learned_opt_rl "
-            f"{versions.get('learned_opt_rl', 'of an unknown version')}, cannot be "
-            f"resumed: {error}"
+            f"{folder} was written by learned_opt_rl {version} and cannot be resumed "
+            f"by {__version__}: {error}; install that version, or start again in "
+            "another folder"
         ) from error
 
 
