@@ -16,7 +16,7 @@ import numpy as np
 from learned_opt_rl import envs
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.evaluation.runs import run
-from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.evaluation.runs.row import Row, append_rows, read_rows
 from learned_opt_rl.training.distillation import teacher
 
 # Lion's tuned rates on MinAtar are 3e-4 and 8e-4; 5e-4 is their geometric mean.
@@ -34,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for environment in envs.suite("minatar"):
         for rule in ("lion", *(f"sign_momentum:{c:g}" for c in CANDIDATES)):
             done = {
-                (row["environment"], row["rule"], row["seed"])
-                for row in jsonl.read(options.out)
+                (row.environment, row.rule, row.seed) for row in read_rows(options.out)
             }
             seeds = range(options.seeds)
             left = [s for s in seeds if (environment, rule, s) not in done]
@@ -45,17 +44,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             if rule != "lion":
                 made = teacher(rule).rule(config, environment).optimizer
             rows = run.run(made, environment, config, left, name=rule)
-            jsonl.append(options.out, rows)
-    for rule, score in scores(jsonl.read(options.out)).items():
+            append_rows(options.out, rows)
+    for rule, score in scores(read_rows(options.out)).items():
         print(f"{rule}: {score:.3f} of tuned Lion, mean over games")
 
 
-def scores(rows: Iterable[jsonl.Row]) -> dict[str, float]:
+def scores(rows: Iterable[Row]) -> dict[str, float]:
     """Return each rule's mean return as a fraction of Lion's, averaged over games."""
     returns: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        games = returns.setdefault(row["rule"], {})
-        games.setdefault(row["environment"], []).append(row["final_return"])
+        games = returns.setdefault(row.rule, {})
+        games.setdefault(row.environment, []).append(row.final_return)
     means = {
         rule: {game: float(np.mean(values)) for game, values in games.items()}
         for rule, games in returns.items()

@@ -38,8 +38,11 @@ def test_import_of_the_package_is_lazy() -> None:
     [
         "from learned_opt_rl import artifacts; assert artifacts.cards()",
         "import learned_opt_rl.cli",
+        "from learned_opt_rl.rundir import "
+        "atomic, jsonl, lock, progress, provenance, settings",
+        "from learned_opt_rl import evaluation; assert 'run' in dir(evaluation)",
     ],
-    ids=["cards", "cli"],
+    ids=["cards", "cli", "rundir", "evaluation"],
 )
 def test_listing_artifacts_needs_no_jax(code: str) -> None:
     assert not modules_after(code) & (HEAVY | {"jax", "optax"})

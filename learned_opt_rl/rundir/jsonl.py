@@ -132,14 +132,3 @@ def _record(path: pathlib.Path, number: int, line: bytes) -> Record:
             "this is not a file of results"
         )
     return record
-
-
-Row = Record  # Until every room uses evaluation.runs.row.Row.
-
-
-def grouped(rows: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
-    """Return the seeds of each ``(rule, environment)``, in order of appearance."""
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for row in rows:
-        groups.setdefault((row["rule"], row["environment"]), []).append(row)
-    return groups

@@ -148,7 +148,7 @@ def test_rows_of_several_lengths_are_refused_before_training(
     ("arguments", "problem"),
     [
         (["adam", "nosuchrule"], "nosuchrule"),
-        (["adam", "--environment", "CartPol"], "name='CartPol' is no environment"),
+        (["adam", "--environment", "CartPol"], "name='CartPol' is not an environment"),
         (["adam", "--steps", "1"], "--steps=1 is less"),
     ],
 )

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from learned_opt_rl import evaluation
 from learned_opt_rl.agents import LPGConfig, PPOConfig
 from learned_opt_rl.evaluation.runs.row import (
     Row,
@@ -143,3 +144,10 @@ class TestIdentity:
         assert self.row(agent="lpg", config=config).identity() == self.asked(config)
         with pytest.raises(ValueError, match="agent='dqn' must be one of ppo, a2c"):
             self.row(agent="dqn").identity()
+
+
+def test_the_rooms_names_are_those_of_its_modules():
+    assert evaluation.Row is Row
+    assert all(getattr(evaluation, name) is not None for name in evaluation.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'rnu'"):
+        _ = evaluation.rnu

@@ -110,7 +110,9 @@ class Row:
                     "correct or delete it"
                 )
         known = {field: values[field] for field in _FIELDS if field in values}
-        given = {k: v for k, v in known.items() if v is not None or k in _NULLABLE}
+        given: dict[str, Any] = {
+            k: v for k, v in known.items() if v is not None or k in _NULLABLE
+        }
         curve = values["curve"]
         if "auc" not in values and None not in curve:
             given["auc"] = float(np.mean(curve))
