@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+from learned_opt_rl.checks import suggest
 from learned_opt_rl.expressions._nodes import (
     NOWHERE,
     Assign,
@@ -37,7 +38,6 @@ from learned_opt_rl.expressions._vocabulary import (
     SCALAR,
     Type,
     is_name,
-    nearest,
 )
 
 _KINDS = {"optimizer": "an optimizer", "drift": "a drift"}
@@ -107,7 +107,7 @@ def _declared(function: Definition) -> dict[str, Type]:
     for name, at in _inputs_with_positions(function):
         if name not in known:
             problem = f"{name!r} is not an input of {_KINDS[function.kind]}; "
-            raise error(problem + nearest(name, known), at, "name_error")
+            raise error(problem + suggest(name, sorted(known)), at, "name_error")
         declare(name, known[name], at)
     for slot in function.memory:
         _check_own(function, slot.name, slot.at, "a memory slot")
@@ -176,7 +176,9 @@ def _check_names(
             continue
         name = node.name
         known = {*types, *INPUTS[function.kind]}
-        problem = f"unknown name {name!r} ({nearest(name, known)}); assign it above, "
+        problem = (
+            f"unknown name {name!r} ({suggest(name, sorted(known))}); assign it above, "
+        )
         problem += "or declare it as memory or constant"
         if name in INPUTS[function.kind]:
             problem = f"the input {name!r} is not declared; add it to the line: "
@@ -261,7 +263,7 @@ def _binary(node: Binary, left: Type, right: Type) -> Type:
 def _call(node: Call, types: list[Type], drift: bool) -> Type:
     name, builtin = node.function, FUNCTIONS.get(node.function)
     if builtin is None:
-        problem = f"unknown function {shorten(name)!r}; {nearest(name, FUNCTIONS)}"
+        problem = f"unknown function {shorten(name)!r}; {suggest(name, FUNCTIONS)}"
         raise error(problem, node.at, "name_error")
     if not builtin.least <= len(types) <= builtin.most:
         wanted = f"{builtin.least}" + " or more" * (builtin.least < builtin.most)

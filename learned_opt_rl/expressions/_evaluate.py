@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._nodes import (
     Binary,
@@ -23,12 +24,10 @@ from learned_opt_rl.expressions._vocabulary import (
     INPUTS,
     OPERATORS,
     UNARY_OPERATORS,
-    nearest,
 )
 
 _RMS_EPSILON = 1e-5
 # Up to here a whole exponent is a chain of products, exact for negative bases too.
-# Beyond, jnp.power costs less.
 _MAX_WHOLE_EXPONENT = 16
 
 
@@ -166,9 +165,8 @@ def _check_keys(
 ) -> None:
     unknown = sorted(set(given) - set(known))
     if unknown:
-        raise _call_error(
-            f"{what} has the unknown name {unknown[0]!r}; {nearest(unknown[0], known)}"
-        )
+        hint = suggest(unknown[0], known)
+        raise _call_error(f"{what} has the unknown name {unknown[0]!r}; {hint}")
     missing = sorted(set(required) - set(given))
     if missing:
         fix = " (from init_memory)" if what == "memory" else ""

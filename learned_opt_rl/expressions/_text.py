@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Mapping
 
+from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import Function
 from learned_opt_rl.expressions._nodes import (
@@ -38,7 +39,6 @@ from learned_opt_rl.expressions._vocabulary import (
     MAX_NAME,
     RESERVED,
     SYMBOLS,
-    nearest,
 )
 
 NOT_RUN = "<syntax only>"
@@ -279,7 +279,7 @@ class SourceReader(Reader):
             message += "return ... on each line"
             first, words = lines[line - 1].partition(" ")[0], ("return", *DECLARATIONS)
             if first.isidentifier() and first not in words:
-                message += f" ({nearest(first, words)})"
+                message += f" ({suggest(first, words)})"
         return error(message, (line, column + self._taken[line - 1]), problem.category)
 
 
@@ -323,7 +323,8 @@ def parse(text: str) -> Function:
         Traceback (most recent call last):
             ...
         learned_opt_rl.errors.ExpressionError: line 3, column 8: unknown name 'q'
-        (known here: A, log_r, r); assign it above, or declare it as memory or constant
+        (choose one of A, log_r, r); assign it above, or declare it as memory or
+        constant
     """
     if not isinstance(text, str):
         raise TypeError(f"text is {type(text).__name__}; pass a string")

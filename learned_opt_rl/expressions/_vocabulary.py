@@ -6,23 +6,21 @@ compute it, add its implementation to ``_evaluate`` as well.
 """
 
 import ast
-import difflib
 import keyword
 import re
-from collections.abc import Iterable
 from typing import Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["optimizer", "drift"]
 
 # With these limits any text is read, checked and printed in well under a second. The
-# longest published function has 24 lines and about 100 operations and operands.
+# longest published function has 123 operations and operands.
 MAX_CHARACTERS = 16 * 1024
 MAX_NODES = 2048
 MAX_DEPTH = 64
 MAX_MEMORY = 32
 MAX_NAME = 64
 MAX_DIGITS = 40
-# Squares of numbers up to here are still finite in float32.
+# The cube of a number up to here is still finite in float32.
 MAX_MAGNITUDE = 1e12
 MAX_ARGUMENTS = 16
 
@@ -204,15 +202,3 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 def is_name(text: str) -> bool:
     """Return whether ``text`` has the form of a name (it may still be reserved)."""
     return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a clause that offers the closest known names, or all if few."""
-    known = sorted(known)
-    few = 12
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    if close:
-        return "did you mean " + " or ".join(close) + "?"
-    if len(known) > few:
-        return f"none of the {len(known)} known names is similar"
-    return "known here: " + (", ".join(known) if known else "nothing yet")

@@ -324,7 +324,7 @@ def test_gradient_of_the_norm_of_zeros_is_zero():
             {"g": 1.0, "lr": 1.0, "dorm": 1.0},
             {"m": 0.0, "v": 0.0},
             {"b": 1.0},
-            "constants has the unknown name 'b'; known here: a",
+            "constants has the unknown name 'b'; choose one of a",
         ),
         (
             {"g": np.ones(3), "lr": np.ones(3), "dorm": 1.0},

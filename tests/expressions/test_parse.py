@@ -134,7 +134,7 @@ ERRORS = [
     ("drift\ninputs r\nreturn r r", (3, 10), "invalid syntax at 'r'; write name = ..."),
     ("drift\ninputs r\nreturn + r", (3, 8), "a plus sign before a value has no effect"),
     ("drift\ninputs r\nreturn r <", (3, 11), "invalid syntax at the end of the line"),
-    ("drift\ninputs r\nretrun r", (3, 8), "did you mean return?"),
+    ("drift\ninputs r\nretrun r", (3, 8), "did you mean 'return'?"),
     ("drift\ninputs r\n3 = r", (3, 1), "cannot assign to literal"),
     (
         "drift\ninputs r\nreturn where(0 < r < 1, 1, 0)",
@@ -190,9 +190,9 @@ ERRORS = [
     (
         "optimizer\ninputs g\nmoment = g\nreturn momemt",
         (4, 8),
-        "unknown name 'momemt' (did you mean moment?)",
+        "unknown name 'momemt' (did you mean 'moment'?)",
     ),
-    ("optimizer\ninputs g\nreturn tahn(g)", (3, 8), "did you mean tan or tanh"),
+    ("optimizer\ninputs g\nreturn tahn(g)", (3, 8), "did you mean 'tan' or 'tanh'"),
     ("optimizer\ninputs g\ng = 2 * g\nreturn g", (3, 1), "'g' is an input of an opti"),
     (
         "optimizer\ninputs g\nconstant c = 1\nc = c + g\nreturn c",

@@ -9,6 +9,7 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._check import infer
 from learned_opt_rl.expressions._nodes import (
@@ -31,7 +32,6 @@ from learned_opt_rl.expressions._vocabulary import (
     OPERATORS,
     UNARY_OPERATORS,
     Type,
-    nearest,
 )
 
 # The evaluator multiplies whole exponents out up to here.
@@ -175,7 +175,7 @@ def find(path: str, no_random: str, at: Position) -> tuple[str, str | Builder]:
     if path.startswith("jax.random."):
         raise refuse(at, no_random)
     known = {known.rpartition(".")[2] for known in CALLS}
-    hint = nearest(path.rpartition(".")[2][:64], known)
+    hint = suggest(path.rpartition(".")[2][:64], sorted(known))
     raise refuse(at, f"{path[:64]} is not part of the language; {hint}")
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
+from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import Function, function_of
 from learned_opt_rl.expressions._nodes import (
@@ -18,7 +19,7 @@ from learned_opt_rl.expressions._nodes import (
     walk,
 )
 from learned_opt_rl.expressions._text import parse_expression
-from learned_opt_rl.expressions._vocabulary import FUNCTIONS, INPUTS, Kind, nearest
+from learned_opt_rl.expressions._vocabulary import FUNCTIONS, INPUTS, Kind
 
 _VARIABLE = re.compile(r"x(0|[1-9][0-9]{0,3})")
 _ARITHMETIC = ("+", "-", "*", "/", "**")
@@ -138,7 +139,7 @@ def _call(node: Call, arguments: list[Expression]) -> Expression:
     if node.function in _REWRITTEN and len(arguments) == 1:
         return _REWRITTEN[node.function](arguments[0], node.at)
     if node.function not in _KNOWN:
-        hint = nearest(node.function, {*_KNOWN, *_REWRITTEN})
+        hint = suggest(node.function, sorted({*_KNOWN, *_REWRITTEN}))
         problem = f"unknown function {node.function!r}; {hint}"
         raise error(problem, node.at, "name_error")
     return Call(_KNOWN[node.function], tuple(arguments), node.at)

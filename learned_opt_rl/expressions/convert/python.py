@@ -12,6 +12,7 @@ import math
 from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
 
+from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import Function, function_of
 from learned_opt_rl.expressions._nodes import (
@@ -39,7 +40,6 @@ from learned_opt_rl.expressions._vocabulary import (
     Kind,
     Type,
     is_name,
-    nearest,
 )
 from learned_opt_rl.expressions.convert._calls import (
     METHODS,
@@ -60,7 +60,7 @@ _RENAMED = {"ratio": "r", "advantage": "A", "epsilon": "eps"}
 _RENAMED |= {"w": "p", "d": "dorm", "t": "iteration"}
 # The clip parameter that the prompts of the paper give to proposals.
 _DEFAULT_EPSILON = 0.2
-# Unrolling stops well before the limit on operations could be computed in vain.
+# These bounds keep hostile code from unrolling forever; they are generous for formulas.
 _MAX_STEPS = 8192
 _MAX_INLINING = 8
 _MAX_TURNS = 64
@@ -345,7 +345,7 @@ class _Body(Reader):
     def _name(self, node: ast.Name) -> Value:
         if node.id in self.scope:
             return self.scope[node.id]
-        problem = f"unknown name {shorten(node.id)!r}; {nearest(node.id, self.scope)}"
+        problem = f"unknown name {shorten(node.id)!r}; {suggest(node.id, self.scope)}"
         if node.id in self.modules:
             problem = f"{node.id!r} is a module; call one of its functions"
         if node.id == "key":
