@@ -430,7 +430,7 @@ class TestCompare:
             )
         ]
         assert capsys.readouterr().out.splitlines() == [
-            "a table of {'normalization': 'auto', 'baseline': 'adam'}",
+            "a table of {'normalization': 'auto', 'baseline': None}",
             str(tmp_path / "out"),
         ]
 

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg, create_mutex_group
@@ -168,13 +168,7 @@ class Report(_ReportOptions):
 
     def run(self) -> int:
         """Write the report and print its table."""
-        from learned_opt_rl.evaluation.runs import compare
-
         with warnings_as_lines():
-            with refusals(ValueError):
-                rules = _rules_in(self.folder / compare.ROWS)
-                if rules:
-                    _check_report(self, rules)
             _print_report(self, self.folder)
         return 0
 
@@ -188,6 +182,7 @@ def _run(
     """Make the runs that are missing and the report; return the exit status."""
     with warnings_as_lines():
         with refusals(ValueError, TypeError, ImportError):
+            from learned_opt_rl.evaluation.report import normalization
             from learned_opt_rl.evaluation.report.write import require_extras
             from learned_opt_rl.evaluation.runs import compare
 
@@ -195,7 +190,12 @@ def _run(
             comparison = options.comparison(rules)
             _check_folder(out)
             known = {*comparison.rules, *_rules_in(out / compare.ROWS)}
-            _check_report(options, known, comparison.environments)
+            normalization.check(
+                options.normalization,
+                options.baseline,
+                rules=known,
+                environments=comparison.environments,
+            )
             plan = (plan_of or compare.prepare)(comparison)
         try:
             with refusals(ValueError):
@@ -235,29 +235,6 @@ def _rules_in(path: pathlib.Path) -> set[str]:
     return {str(row.get("rule")) for row in jsonl.read(path)}
 
 
-def _check_report(
-    options: _ReportOptions,
-    rules: Collection[str],
-    environments: Sequence[str] = (),
-) -> None:
-    """Refuse report options that cannot work, before the first run starts."""
-    from learned_opt_rl.evaluation.report import normalization
-
-    method = options.normalization
-    normalization.check(method, environments)
-    needed = {"normalization": "adam" if method == "adam" else None}
-    if method.startswith("rule:"):
-        needed["normalization"] = method.removeprefix("rule:")
-    needed["baseline"] = options.baseline
-    for name, rule in needed.items():
-        if rule is not None and rule not in rules:
-            value = method if name == "normalization" else rule
-            raise ValueError(
-                f"{name}={value} needs runs of {rule!r}, which is not among the rules "
-                f"{', '.join(sorted(rules))}; run it as well, or choose another"
-            )
-
-
 def _print_report(options: _ReportOptions, folder: pathlib.Path) -> None:
     from learned_opt_rl.evaluation.report.write import write
 
@@ -265,7 +242,7 @@ def _print_report(options: _ReportOptions, folder: pathlib.Path) -> None:
         text, paths = write(
             folder,
             normalization=options.normalization,
-            baseline=options.baseline or "adam",
+            baseline=options.baseline,
         )
     print(text)
     for path in paths:

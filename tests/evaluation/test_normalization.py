@@ -67,8 +67,8 @@ def test_the_baseline_is_one_where_there_is_no_adam():
 )
 def test_methods_are_refused_before_there_are_rows(method, environments):
     with pytest.raises(ValueError, match=f"normalization='{method}'"):
-        check(method, environments)
-    check("optimal", ["CartPole-v1", "Breakout-MinAtar"])
+        check(method, environments=environments)
+    check("optimal", environments=["CartPole-v1", "Breakout-MinAtar"])
 
 
 def test_raw_where_nothing_is_known():
@@ -97,8 +97,8 @@ def test_environments_without_a_positive_reference_are_left_out_aloud():
     ("method", "message"),
     [
         ("adm", "normalization='adm' is unknown; choose one of auto, adam"),
-        ("adam", "no row has the rule .adam.; run that rule too"),
-        ("rule:box", "no row has the rule 'box'"),
+        ("adam", "normalization=adam needs runs of .adam., which is not among the rul"),
+        ("rule:box", "normalization=rule:box needs runs of 'box'"),
         ("published", "'published' has no positive reference for mine"),
         ("optimal", "'optimal' has no positive reference for mine"),
     ],

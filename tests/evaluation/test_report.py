@@ -196,7 +196,7 @@ def test_without_adam_the_report_says_so(without_plots, tmp_path):
     (setting,) = json.loads(files["report.json"])["settings"]
     assert setting["normalization"]["method"] == "raw"
     assert "optimality gap" not in setting["aggregates"]["lion"]
-    with pytest.raises(ValueError, match="no row has the rule 'adam'"):
+    with pytest.raises(ValueError, match="normalization=adam needs runs of 'adam'"):
         write.write(tmp_path, normalization="adam")
 
 

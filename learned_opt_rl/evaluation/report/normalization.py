@@ -10,7 +10,7 @@ import json
 import math
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,24 +45,41 @@ class Normalized:
     notes: tuple[str, ...]
 
 
-def check(method: str, environments: Sequence[str] = ()) -> None:
-    """Check a method before any run.
+def check(
+    method: str,
+    baseline: str | None = None,
+    *,
+    rules: Collection[str] | None = None,
+    environments: Sequence[str] = (),
+) -> None:
+    """Check the options of a report, before any run.
 
     Args:
         method: One of `METHODS`.
+        baseline: The rule to compare others with, if one was chosen.
+        rules: Names of all rules, if known.
         environments: Names of the environments, if known.
 
     Raises:
-        ValueError: If the method does not exist, or has no reference for any of the
-            environments.
+        ValueError: If the method does not exist, has no reference for any of the
+            environments, or a chosen rule is not among the rules.
 
     Example:
-        >>> check("rule:minatar", ["ant"])
+        >>> check("rule:minatar", rules=["adam", "minatar"])
     """
     if method not in METHODS and not re.fullmatch("rule:.+", method):
         raise ValueError(
             f"normalization={method!r} is unknown; choose one of {', '.join(METHODS)}"
         )
+    needed = {f"baseline={baseline}": baseline}
+    if method == "adam" or method.startswith("rule:"):
+        needed[f"normalization={method}"] = method.removeprefix("rule:")
+    for option, rule in needed.items():
+        if rule is not None and rules is not None and rule not in rules:
+            raise ValueError(
+                f"{option} needs runs of {rule!r}, which is not among the rules "
+                f"{', '.join(sorted(rules))}; run it as well, or choose another"
+            )
     if method.startswith("published"):
         found = set(published(_optimizer(method)))
     elif method == "optimal":
@@ -103,7 +120,7 @@ def normalize(
     rows = list(rows)
     found = statistics.returns(rows)
     names = sorted({name for games in found.values() for name in games})
-    check(method)
+    check(method, rules=found)
     method = _automatic(found, names, baseline) if method == "auto" else method
     if method == "raw":
         text = "not normalized, so environments with large returns count most"
@@ -223,11 +240,6 @@ def _references(
     if method == "optimal":
         return _optimal(rows), "divided by the optimal return of the environment"
     rule = method.removeprefix("rule:")
-    if rule not in found:
-        raise ValueError(
-            f"normalization={method!r}, but no row has the rule {rule!r}; run that "
-            f"rule too, or choose one of {', '.join(METHODS)}"
-        )
     means = {g: float(np.mean([*seeds.values()])) for g, seeds in found[rule].items()}
     who = "tuned Adam" if rule == "adam" else rule
     return means, f"divided by the mean final return of {who} in the same environment"

@@ -17,6 +17,7 @@ from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation.report import comparable, gather, page, tables
 from learned_opt_rl.evaluation.report.gather import Along, Results
 from learned_opt_rl.evaluation.report.measures import BASELINE, Measures
+from learned_opt_rl.evaluation.report.normalization import check
 from learned_opt_rl.evaluation.report.statistics import Estimate
 from learned_opt_rl.evaluation.runs.row import Row, grouped
 from learned_opt_rl.rundir import jsonl
@@ -30,7 +31,7 @@ def write(
     folder: str | pathlib.Path,
     *,
     normalization: str = "auto",
-    baseline: str = BASELINE,
+    baseline: str | None = None,
 ) -> tuple[str, list[pathlib.Path]]:
     """Write the report of a comparison next to its rows.
 
@@ -38,7 +39,7 @@ def write(
         folder: Contains ``rows.jsonl``, and ``failures.jsonl`` if a run raised.
         normalization: How to bring returns to a common scale, one of
             `normalization.METHODS`.
-        baseline: The rule that others are compared with.
+        baseline: The rule that others are compared with, by default tuned Adam.
 
     Returns:
         A summary for the terminal, and the files written: ``report.html``
@@ -47,8 +48,8 @@ def write(
 
     Raises:
         MissingExtraError: As for `require_extras`.
-        ValueError: If there are no rows, one is damaged, or the normalization is
-            unknown or has no reference.
+        ValueError: If there are no rows, one is damaged, the baseline was not run, or
+            the normalization is unknown or has no reference.
 
     Example:
         >>> write("no/such/folder")
@@ -59,8 +60,9 @@ def write(
     require_extras()
     folder = pathlib.Path(folder)
     rows = _sorted(comparable.read(folder / ROWS))
+    check(normalization, baseline, rules={row.rule for row in rows})
     failures = sorted(jsonl.read(folder / FAILURES), key=json.dumps)
-    found = gather.gather(rows, normalization, baseline=baseline)
+    found = gather.gather(rows, normalization, baseline=baseline or BASELINE)
     varied = gather.axes(found)
     data = _report(rows, found, varied, failures)
     text = summary(found)
