@@ -55,7 +55,7 @@ def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
                 _seeds_and_mean(found.get(("goldie2024/minatar", environment), [])),
             ]
         )
-    heads = ["environment", "Adam, published (16 seeds)", "Adam, here"]
+    heads = ["environment", "Adam, published (16 seeds)", "Adam, measured here"]
     _write(folder / f"{rows.stem}.md", [*heads, "released OPEN"], lines)
 
 
