@@ -8,18 +8,9 @@ from collections.abc import Iterable, Mapping
 
 from _artifact_figures import Figures
 
-from learned_opt_rl import artifacts, expressions
+from learned_opt_rl import artifacts, expressions, families
 from learned_opt_rl.artifacts import Artifact, Card, registry, remote
 
-_MODULES = {
-    "expression": "discovered",
-    "lpg": "lpg",
-    "lpo": "lpo",
-    "no_features": "no_features",
-    "open": "open_rl",
-    "open_separated": "open_rl",
-    "optim4rl": "optim4rl",
-}
 _KINDS = {"optimizer": "optimizer", "drift": "drift", "update_rule": "update rule"}
 _USES = {
     "optimizer": ("tx", []),
@@ -100,7 +91,9 @@ def _learning_curve(name: str, page: pathlib.Path) -> str:
 
 
 def _use(card: Card) -> str:
-    module = _MODULES.get(card.algorithm, "learned_opt_rl")
+    package, _, name = families.find(card.algorithm).module.rpartition(".")
+    # The rule of a plugin is loaded through the registry.
+    module = name if package == "learned_opt_rl.rules" else "learned_opt_rl"
     variable, then = _USES[card.kind]
     arguments, setup = [f'"{card.name}"'], []
     names = {module, "losses"} if card.kind == "drift" else {module}

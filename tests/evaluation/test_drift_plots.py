@@ -17,7 +17,7 @@ def figure():
 
 
 def panels(figure):
-    """The axes without the two colour bars, as three rows."""
+    """The axes without the two color bars, as three rows."""
     return np.array(figure.axes[: 3 * len(SHOWN)]).reshape(3, -1)
 
 
@@ -63,7 +63,7 @@ def test_the_maps_are_over_log_ratio_and_advantage(figure):
     assert slope.images[0].get_array()[-1, -1] == 0
 
 
-def test_colours_mean_the_same_in_every_panel(figure):
+def test_colors_mean_the_same_in_every_panel(figure):
     _, heights, maps = panels(figure)
     assert {axes.images[0].get_clim() for axes in heights} == {(0, 4)}
     assert {axes.images[0].get_clim() for axes in maps} == {(-4, 4)}
@@ -78,7 +78,7 @@ def test_the_gallery_begins_a_new_line_after_so_many_drifts(tmp_path):
     panels = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in panels] == list(drifts_shown)
     maps = [axes for axes in figure.axes if axes.images]
-    assert len(figure.axes) == 3 * 2 + 1  # no empty panels; one colour bar
+    assert len(figure.axes) == 3 * 2 + 1  # no empty panels; one color bar
     tops = [axes.get_subplotspec().rowspan.start for axes in (*panels, *maps)]
     assert tops == [0, 0, 2, 1, 1, 3]
     for axes, ratio in zip(maps, (1.2, np.inf, 1.1), strict=True):

@@ -243,7 +243,7 @@ def test_axes_are_what_settings_differ_in():
 
 
 def test_an_axis_shows_returns_as_they_are(tmp_path, without_plots):
-    # Adam gains more by width than lion does, which normalised would seem to lose.
+    # Adam gains more by width than lion does, which normalized would seem to lose.
     means = {"128x128": (8.0, 6.0), "16x16": (1.0, 3.0)}
     rows = [
         r
