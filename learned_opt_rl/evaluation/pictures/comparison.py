@@ -93,6 +93,7 @@ def aggregate_figure(found: Mapping[str, Mapping[str, Estimate]]) -> "Figure":
     """
     metrics = list(dict.fromkeys(name for group in found.values() for name in group))
     _require_some(metrics)
+    # Inches: 2 for the names, 2.5 a panel; 0.35 a rule, so that names do not touch.
     figure = figures.new_figure(2 + 2.5 * len(metrics), 0.9 + 0.35 * len(found))
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
@@ -118,6 +119,7 @@ def improvement_figure(found: Mapping[str, Estimate], baseline: str) -> "Figure"
     axes = figure.add_subplot()
     axes.axvline(0.5, color="0.6", lw=1, ls="--")
     _draw_intervals(axes, found, figures.styles(sorted({*found, baseline})))
+    # A little more than 0 to 1, so that marks at the ends are whole.
     axes.set(xlim=(-0.03, 1.03), xlabel=f"P(better than {figures.text(baseline)})")
     return figure
 
@@ -209,6 +211,7 @@ def _draw_along(
     if numeric and values[0] > 0 and values[-1] >= 10 * values[0]:
         axes.set_xscale("log")
     labels = [figures.text(f"{v}", 20) for v in places]
+    # Longer labels would run into each other.
     slant = {"rotation": 30, "ha": "right"} if max(map(len, labels)) > 8 else {}
     axes.set_xticks([*places.values()], labels, **slant)
     axes.minorticks_off()
@@ -224,6 +227,7 @@ def _draw_curves(
 
 
 def _draw_band(axes: "Axes", x: Any, low: Any, high: Any, color: str) -> None:
+    # Faint: bands of many rules overlap.
     axes.fill_between(x, low, high, color=color, alpha=0.13, lw=0)
 
 
@@ -242,7 +246,7 @@ def _draw_intervals(
             axes.barh(height, width, 0.6, found.low, color=color, alpha=0.35)
         axes.plot(found.value, height, "|", color="black", ms=14, mew=2)
     axes.set_yticks(range(len(estimates)), [figures.text(rule) for rule in estimates])
-    axes.set_ylim(len(estimates) - 0.4, -0.6)
+    axes.set_ylim(len(estimates) - 0.4, -0.6)  # from the top down
     _plain_axes(axes)
 
 

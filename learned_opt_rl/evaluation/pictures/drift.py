@@ -109,6 +109,7 @@ def _require_some(drifts: Mapping[str, Drift]) -> None:
 
 
 def _draw_slopes(axes: Any, name: str, drift: Drift) -> None:
+    # From above 0, where log r is infinite and drifts that use it are not defined.
     ratios = np.linspace(0.02, 2, 2 * _POINTS, dtype=np.float32)
     for advantage, color in ((1.0, "C0"), (-1.0, "C3")):
         _, slopes = _loss_slopes(drift, ratios, np.full_like(ratios, advantage))
@@ -116,6 +117,7 @@ def _draw_slopes(axes: Any, name: str, drift: Drift) -> None:
         axes.axhline(-advantage, color=color, lw=0.8, ls=":")
     axes.axvline(1, color="0.8", lw=0.8, zorder=0)
     axes.set(xlabel="ratio r", ylim=(-2.5, 2.5))
+    # Names of artifacts are wider than a panel.
     axes.set_title(name.replace("/", "/\n"), fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -82,6 +82,7 @@ def probe(
         seeds: Number of keys to average over, to reduce exploration noise.
     """
     axis = np.linspace(-scale, scale, size).astype(np.float32)
+    # The constant gradients whose momentum after the history is on the axis.
     history = jnp.tile((axis / (1 - 0.9**_HISTORY))[:, None], (1, size))
     last = jnp.tile(axis[None], (size, 1))
 
@@ -134,6 +135,7 @@ def fits(surfaces: Surfaces, update: np.ndarray) -> list[Fit]:
     momentum = 0.9 * m + 0.1 * g
     second = 0.999 * (1 - 0.999**_HISTORY) * constant**2 + 0.001 * g**2
     root = np.sqrt(second / (1 - 0.999**steps)) + _ADAM_EPSILON
+    # Rounding leaves momenta that should be 0 with a sign.
     regressors = {
         "sign(m)": np.sign(np.where(np.abs(momentum) < 1e-6 * np.ptp(m), 0, momentum)),
         "m/sqrt(v)": momentum / (1 - 0.9**steps) / root,

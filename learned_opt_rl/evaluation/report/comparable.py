@@ -100,12 +100,14 @@ def _arguments(key: tuple, rows: list[Row]) -> Iterator[list[str]]:
     seeds = sorted({row.seed for row in rows})
     starts = [seed for seed in seeds if seed - 1 not in seeds]
     ends = [seed for seed in seeds if seed + 1 not in seeds]
+    # A command runs consecutive seeds, so each range of them takes one.
     for first, last in zip(starts, ends, strict=True):
         yield [
             *rules,
             *("--environments", *environments),
             *("--seeds", str(last - first + 1)),
             *(("--first-seed", str(first)) if first else ()),
+            # All digits: rounded steps would be another run.
             *("--steps", f"{steps:.15g}"),
             *(("--agent", agent) if agent != "ppo" else ()),
             *(("--set", *variant) if variant else ()),

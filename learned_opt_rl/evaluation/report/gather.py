@@ -95,6 +95,7 @@ def axes(found: list[Results]) -> dict[str, Along]:
     varied = {}
     for key in keys:
         others = [{k: v for k, v in value.items() if k != key} for value in values]
+        # Settings that differ in something else too are not on this axis.
         usual = max(others, key=others.count, default={})
         along = {
             value[key]: result
@@ -223,6 +224,7 @@ def _split(normalized: Normalized, baseline: str) -> dict[str, dict[str, Aggrega
 
 def _thresholds(chosen: Scores) -> np.ndarray:
     values = [value for matrix in chosen.matrices.values() for value in matrix.flat]
+    # Also where all returns are high: a profile without 0 and 1 would mislead.
     low, high = min([0.0, *values]), max([1.0, *values])
     return np.linspace(low, high, _THRESHOLDS)
 
@@ -247,6 +249,7 @@ def _notes(
     notes += [
         f"No run on {name} has a return."
         for name in sorted(without)
+        # That note already gives the reason.
         if name not in " ".join(normalized.notes)
     ]
     notes += [
@@ -283,6 +286,7 @@ def _differences(row: Row) -> list[str]:
 
     # Any length will do: the other settings of PPO do not depend on it.
     published = dataclasses.asdict(agents.preset(row.environment, 1e9))
+    # Through JSON like the row, which turns tuples into lists.
     published = json.loads(json.dumps(published))
     return [
         f"{name}={_text(value)}"

@@ -140,6 +140,7 @@ def _measures(
         steps=steps,
         final=statistics.estimate([*mine.values()]) if mine else None,
         auc=statistics.estimate(areas) if areas else None,
+        # Of one agent: agents that run together do not share their steps.
         steps_to_baseline=share and share * steps,
         dormant=_mean(row.dormant[-1] for row in group if row.dormant),
         nan_updates=sum(nan_updates) if nan_updates else None,
@@ -171,6 +172,7 @@ def _areas(
     for (_, name), group in groups.items():
         areas = [row.auc for row in group if row.auc is not None]
         worst[name] = min([worst.get(name, np.inf), *areas])
+    # Infinite where no run of the environment has an area.
     return {
         key: [
             worst[key[1]] if row.failed or row.auc is None else row.auc for row in group

@@ -224,6 +224,7 @@ def _named(text: str) -> list[str]:
 
 def _automatic(found: Returns, names: Sequence[str], baseline: str) -> str:
     own = found.get(baseline, {})
+    # One positive reference is enough; environments without one are left out.
     if any(name in own and np.mean([*own[name].values()]) > 0 for name in names):
         return "adam" if baseline == "adam" else f"rule:{baseline}"
     known = names and set(names) <= set(published("adam"))

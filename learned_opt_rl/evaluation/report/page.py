@@ -54,6 +54,7 @@ def draw(
             pictures.append(Picture(index, paths, caption))
     for index, (axis, values) in enumerate(varied.items()):
         figure = comparison.generalization_figure(values, axis)
+        # An axis may be any text, and a file name may not.
         name = f"generalization-{index + 1}-{re.sub('[^A-Za-z0-9_]+', '_', axis)[:40]}"
         what = "without each feature" if axis == "features" else f"over {axis}"
         caption = f"Final return, not normalized, {what}: {_means('intervals')}"

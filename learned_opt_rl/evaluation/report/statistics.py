@@ -39,6 +39,7 @@ RESAMPLES = 2000
 MEAN_RESAMPLES = 10_000
 """Bootstrap samples of the mean in one environment; published cards name this."""
 
+# The ends of a 95% interval.
 _TAILS = (0.025, 0.975)
 # Resamples computed at a time. More would not be faster, and need memory that grows
 # with the square of the number of seeds.
@@ -109,6 +110,7 @@ def bootstrap_band(
         ([0.0, 1.0], [2.0, 1.0])
     """
     seeds = len(values)
+    # A fixed seed, so that the same rows give the same report.
     picks = np.random.default_rng(0).integers(seeds, size=(resamples, seeds))
     low, high = np.quantile(values[picks].mean(axis=1), _TAILS, axis=0)
     return low, high
@@ -173,6 +175,7 @@ def scores(found: Returns) -> Scores:
         rules = sum(set(games) <= set(others) for others in found.values())
         return rules * len(games), len(games)
 
+    # Sorted before, so that ties do not depend on the order of the rows.
     chosen = max(sets, key=kept, default=())
     matrices, left_out = {}, {}
     for rule, games in found.items():
@@ -300,6 +303,7 @@ def _aggregates(x: np.ndarray) -> np.ndarray:
 
 def _improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the Mann-Whitney statistic over its maximum, ``[..., 1]``."""
+    # A win is 1, a tie 0 and a loss -1, so the mean m is a probability of (m + 1) / 2.
     signs = np.sign(x[..., :, None, :] - y[..., None, :, :])
     return (signs.mean(axis=(-3, -2, -1)) + 1)[..., None] / 2
 

@@ -31,7 +31,7 @@ def render(table: Table, style: Literal["plain", "github"]) -> str:
         header,
         style,
         colalign=["left" if i < 2 else "right" for i in range(len(header))],
-        disable_numparse=True,
+        disable_numparse=True,  # cells are final: "1.00" must not become 1
     )
 
 
@@ -160,6 +160,7 @@ def _one_line(text: str) -> str:
 
 
 def _markdown(text: str) -> str:
+    # A pipe would end the cell, and Markdown passes HTML on.
     return _one_line(text).replace("|", r"\|").replace("<", "&lt;")
 
 

@@ -61,6 +61,7 @@ def write(
     folder = pathlib.Path(folder)
     rows = _sorted(comparable.read(folder / ROWS))
     check(normalization, baseline, rules={row.rule for row in rows})
+    # In an order that does not depend on when they happened.
     failures = sorted(jsonl.read(folder / FAILURES), key=json.dumps)
     found = gather.gather(rows, normalization, baseline=baseline or BASELINE)
     varied = gather.axes(found)
@@ -260,5 +261,6 @@ def _sorted(rows: list[Row]) -> list[Row]:
 
 
 def _json(data: Any) -> bytes:
+    # JSON has no NaN, and a reader in another language would fail on it.
     text = json.dumps(data, indent=1, sort_keys=True, allow_nan=False)
     return (text + "\n").encode()
