@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         asked = {key: str(value) for key, value in vars(arguments).items()}
         report = {**provenance(), "asked": asked, "updates": updates, "ppo": ppo}
         write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
-    print_table("One optimiser update", updates)
+    print_table("One optimizer update", updates)
     print_table("PPO on Breakout-MinAtar, end to end", ppo)
 
 
@@ -71,10 +71,10 @@ def measure_updates(network: str, agents: int, repetitions: int) -> list[dict]:
     Args:
         network: A name in ``NETWORKS``; actor and critic each have these layers.
         agents: Agents updated side by side by ``vmap``.
-        repetitions: Interleaved timings per optimiser, of which the median counts.
+        repetitions: Interleaved timings per optimizer, of which the median counts.
 
     Returns:
-        One row per optimiser.
+        One row per optimizer.
     """
     shapes = NETWORKS[network]
     keys = jax.random.split(jax.random.key(0), agents)
@@ -102,15 +102,15 @@ def measure_updates(network: str, agents: int, repetitions: int) -> list[dict]:
 
 
 def measure_ppo(agents: int, steps: int, repetitions: int) -> list[dict]:
-    """Whole PPO runs: environment, gradients and optimiser.
+    """Whole PPO runs: environment, gradients and optimizer.
 
     Args:
         agents: Agents trained side by side by ``vmap``.
         steps: Environment steps per agent.
-        repetitions: Interleaved timings per optimiser, of which the median counts.
+        repetitions: Interleaved timings per optimizer, of which the median counts.
 
     Returns:
-        One row per optimiser.
+        One row per optimizer.
     """
     config = PPOConfig(total_timesteps=steps)
     env = envs.make("Breakout-MinAtar")

@@ -35,7 +35,7 @@ def wants_a_width(ratio, advantage, epsilon):
 
 
 @breaks("elementwise", "transforms", words="apart, the drift")
-def normalises_the_batch(ratio, advantage):
+def normalizes_the_batch(ratio, advantage):
     return ppo(ratio, advantage) / (1 + jnp.mean(jnp.abs(advantage)))
 
 

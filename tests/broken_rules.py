@@ -94,7 +94,7 @@ def needs_another_keyword():
     return rule(greedy)
 
 
-@breaks("unknown_keywords", words="no_optimiser_knows_this")
+@breaks("unknown_keywords", words="no_optimizer_knows_this")
 def rejects_extra_keywords():
     def strict(
         updates,
@@ -216,12 +216,12 @@ def never_moves():
 
 @breaks("finite_updates", words="for gradients of size 0 the update")
 def divides_by_the_gradient_norm():
-    def normalising(updates, state, params=None, **unused):
+    def normalizing(updates, state, params=None, **unused):
         norm = norm_of(updates)
         unit = jax.tree.map(lambda g: (g / norm).astype(g.dtype), updates)
         return update(unit, state)
 
-    return rule(normalising)
+    return rule(normalizing)
 
 
 @breaks("bounded_run", words="after 200 steps a parameter has grown to")

@@ -1,4 +1,4 @@
-"""Dormancy of flax modules, from the forward pass the loss makes anyway."""
+"""Dormancy of flax modules, from the forward pass that the loss makes anyway."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Activation = Callable[[jax.Array], jax.Array]
 
-# Networks without an output layer of their own, where there are others beside.
+# Networks that have no output layer where other networks stand beside them.
 _TORSOS = frozenset({"network", "torso"})
 
 
@@ -29,24 +29,24 @@ def linen_dormancy(
     networks: Networks | None = None,
     **kwargs: Any,
 ) -> tuple[Any, Any]:
-    """Apply a flax linen module; return its output and its layers' dormancy.
+    """Apply a flax linen module; return its output and the dormancy of its layers.
 
     Args:
-        module: Module built of ``nn.Dense``, ``nn.DenseGeneral`` and ``nn.Conv``.
+        module: Module made of ``nn.Dense``, ``nn.DenseGeneral`` and ``nn.Conv``.
         variables: As for ``module.apply``; the result has the same structure.
         *args: Inputs, as for ``module.apply``; the leading axes are the minibatch.
-        activation: The nonlinearity after the hidden layers. The last layer of
-            each network is taken as it is, unless the network is a shared torso:
-            the unnamed one beside an actor or critic, or one called "torso".
-        networks: As in ``leaf_roles``, for modules whose names do not tell the
+        activation: The nonlinearity after the hidden layers. It is not applied to the
+            last layer of a network, except in a shared torso: the unnamed network
+            beside an actor or critic, or one called "torso".
+        networks: As in ``leaf_roles``, for modules whose names do not distinguish the
             actor's layers from the critic's.
         **kwargs: Passed on to ``module.apply``.
 
     Returns:
         ``(output, dormancy)``. ``dormancy`` has the structure of ``variables``,
         each leaf float32: ``[neurons]`` for the kernel and bias of a captured
-        layer, scalar 1 elsewhere (and for layers inside ``linen.scan``). Hand
-        ``dormancy`` (or ``dormancy["params"]``, whichever matches the optimiser's
+        layer, scalar 1 elsewhere (and for layers inside ``linen.scan``). Pass
+        ``dormancy`` (or ``dormancy["params"]``, whichever matches the optimizer's
         parameters) to ``tx.update``.
 
     Raises:
@@ -96,10 +96,10 @@ def nnx_dormancy(
     networks: Networks | None = None,
     **kwargs: Any,
 ) -> tuple[Any, Any]:
-    """Call a flax nnx model; return its output and its layers' dormancy.
+    """Call a flax nnx model; return its output and the dormancy of its layers.
 
     Args:
-        model: Model built of ``nnx.Linear``, ``nnx.LinearGeneral`` and ``nnx.Conv``.
+        model: Model made of ``nnx.Linear``, ``nnx.LinearGeneral`` and ``nnx.Conv``.
         *args: Inputs of the model; the leading axes are the minibatch.
         activation: The nonlinearity after the hidden layers; see
             ``linen_dormancy`` for which layers are hidden.
@@ -155,7 +155,7 @@ def _tree(
     activation: Activation,
     networks: Networks | None,
 ) -> Any:
-    """Dormancy per leaf of ``variables`` from the raw outputs of its layers."""
+    """Return the dormancy of each leaf from the raw outputs of the layers."""
     if not outputs:
         raise ValueError(
             "no layer was captured: the module ran no Dense, Linear or Conv layer of "

@@ -1,4 +1,4 @@
-"""Dormancy: how much of a layer's activity each of its neurons carries."""
+"""Dormancy: the share of a layer's activity that each of its neurons carries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from learned_opt_rl.features._networks import path_name
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-_FLOOR = 1e-11
+_FLOOR = 1e-11  # as in the authors' code; keeps the share of a dead layer finite
 
 
 def dormancy(activation: Float[Array, "*batch neurons"]) -> Float[Array, " neurons"]:
-    """Share of a layer's mean absolute activation that each neuron carries, times H.
+    """Return each neuron's share of the layer's mean absolute activation, times H.
 
     Args:
         activation: ``[..., neurons]`` outputs of one layer over a minibatch
@@ -42,15 +42,15 @@ def dormancy(activation: Float[Array, "*batch neurons"]) -> Float[Array, " neuro
 
 
 def broadcast_dormancy(values: Any, parameters: Any) -> list[jax.Array]:
-    """Spread per-neuron dormancy over parameter leaves, checking widths.
+    """Spread dormancy per neuron over the parameter leaves, and check its widths.
 
     Args:
         values: ``None`` (dormancy 1 everywhere) or a tree prefix of
             ``parameters`` whose leaves are scalars, ``[last axis]`` arrays or
-            arrays of a parameter's own shape. One value may so serve a whole
-            module: its kernel and its bias. Equinox stores kernels ``[out, in]``:
-            broadcast those yourself, to the kernel's shape; a vector is
-            always taken for the last axis.
+            arrays of a parameter's own shape. One value can serve a whole module, its
+            kernel and its bias. A vector always belongs to the last axis. Equinox
+            stores kernels as ``[out, in]``: broadcast their vectors to the kernel's
+            shape yourself.
         parameters: Pytree of parameter leaves.
 
     Returns:
@@ -58,8 +58,8 @@ def broadcast_dormancy(values: Any, parameters: Any) -> list[jax.Array]:
         ``[last axis]`` or that of the parameter.
 
     Raises:
-        ValueError: ``values`` is no tree prefix of ``parameters``, or a width
-            differs from the last axis of the parameter it stands for.
+        ValueError: ``values`` is not a tree prefix of ``parameters``, or a width
+            differs from the last axis of its parameter.
 
     Example:
         >>> import jax.numpy as jnp

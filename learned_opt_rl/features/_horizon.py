@@ -1,4 +1,4 @@
-"""How long a run is, and where in it an optimiser step falls."""
+"""The length of a run, and where in the run an optimizer step is."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Horizon:
-    """The length of a training run, as a learned optimiser counts it.
+    """The length of a training run, counted in optimizer updates.
 
     Attributes:
-        total_updates: Optimiser steps (``tx.update`` calls) in the whole run.
+        total_updates: Optimizer steps (``tx.update`` calls) in the whole run.
         epochs: Passes over each rollout batch.
-        minibatches: Optimiser steps per epoch.
+        minibatches: Optimizer steps per epoch.
 
     Raises:
         ValueError: A field is not a positive whole number, or the run is
             shorter than one rollout batch of ``epochs * minibatches`` steps.
 
-    An algorithm without epochs or minibatches uses 1 and 1.
+    An algorithm without epochs and minibatches uses 1 for both.
 
     Example:
         >>> Horizon.ppo(1e7, num_envs=64, num_steps=128, epochs=4, minibatches=8)
@@ -44,7 +44,7 @@ class Horizon:
             raise ValueError(
                 f"Horizon.total_updates={self.total_updates} is less than one rollout "
                 f"batch of epochs*minibatches={self.epochs * self.minibatches} "
-                "optimiser steps; total_updates counts tx.update calls over the whole "
+                "optimizer steps; total_updates counts tx.update calls over the whole "
                 "run (Horizon.ppo(...) computes it from environment steps)"
             )
 
@@ -57,7 +57,7 @@ class Horizon:
         epochs: int,
         minibatches: int,
     ) -> Horizon:
-        """The horizon of a PPO-style run, from its environment steps.
+        """Compute the horizon of a PPO-style run from its environment steps.
 
         Args:
             total_timesteps: Environment steps of the whole run (``1e7`` is fine).
@@ -68,7 +68,7 @@ class Horizon:
 
         Returns:
             ``total_timesteps // num_steps // num_envs`` rollout batches of
-            ``epochs * minibatches`` optimiser steps each.
+            ``epochs * minibatches`` optimizer steps each.
 
         Raises:
             ValueError: An argument is not a positive whole number, or the run is
@@ -90,10 +90,10 @@ class Horizon:
 
 
 def proportions(count: jax.Array, horizon: Horizon) -> tuple[jax.Array, jax.Array]:
-    """Training and batch proportion of the optimiser step number ``count``.
+    """Return training and batch proportion of optimizer step number ``count``.
 
     Args:
-        count: int32 scalar, optimiser steps already taken (0 at the first).
+        count: int32 scalar, optimizer steps already taken (0 at the first).
         horizon: The length of the run.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Which network a parameter belongs to, how deep it sits, and whether it explores.
+"""The network of a parameter, its layer position, and whether it explores.
 
-OPEN's features need to know three things optax never says. They are read off
-the parameter paths, and can be overridden by name pattern, mask or callable.
+OPEN's features need these three facts, which optax does not pass. They are read from
+the parameter paths and can be overridden by name pattern, mask or callable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _Assignment = tuple[str, int | None]
 
 
 class LeafRole(NamedTuple):
-    """What the paths say of one parameter leaf.
+    """What is known of one parameter leaf from its path.
 
     Attributes:
         path: Slash-separated path, e.g. ``"actor/Dense_0/kernel"``.
@@ -46,24 +46,25 @@ class LeafRole(NamedTuple):
 
 
 def leaf_roles(parameters: Any, networks: Networks | None = None) -> list[LeafRole]:
-    """Network, layer position and exploration flag of every parameter leaf.
+    """Return network, layer position and exploration flag of every parameter leaf.
 
-    Without ``networks`` the outermost path component that names one kind decides:
-    critic, value, vf, v, qf, q or baseline (``"QNetwork"``, ``"q1"``) make a critic;
-    actor, policy or pi an actor; one that names both, such as ``"ActorCritic_0"``, is
-    passed over; leaves with neither form a network of their own. Layers are the
-    leaves' parent modules in natural order of their names (``Dense_2`` before
-    ``Dense_10``), a head, logits or output layer after the others; a leaf that sits
-    beside the layers, such as ``log_std``, counts as one more layer, the last.
+    Without ``networks`` the outermost path component that names one kind decides.
+    The words critic, value, vf, v, qf, q and baseline (``"QNetwork"``, ``"q1"``) name a
+    critic; actor, policy and pi name an actor. A component that names both, such as
+    ``"ActorCritic_0"``, is skipped. Leaves without either form a third network. Layers
+    are the leaves' parent modules in natural order of their names (``Dense_2`` before
+    ``Dense_10``); a head, logits or output layer comes after the others. A leaf beside
+    the layers, such as ``log_std``, counts as one more layer, the last.
 
     Args:
         parameters: Pytree of parameters; only paths are read, except that mask
             callables receive the tree itself.
         networks: Override, e.g. ``{"actor": "Dense_[0-2]/|log_std", "critic":
             "Dense_[3-5]/"}``. Each value is a regular expression searched in the
-            path (end a name by ``/``: ``Dense_1`` is found in ``Dense_10`` too), a
+            path (end a name with ``/``: ``Dense_1`` also matches ``Dense_10``), a
             sequence of expressions (one per layer, in order), a mask pytree of bools
-            or a callable giving one. A network with a critic's name is not explored.
+            or a callable that returns one. A network with a critic's name does not
+            explore.
 
     Returns:
         One ``LeafRole`` per leaf, in leaf order.
@@ -71,7 +72,7 @@ def leaf_roles(parameters: Any, networks: Networks | None = None) -> list[LeafRo
     Raises:
         ValueError: A leaf matches no network, or more than one; an expression or
             a mask is malformed.
-        TypeError: ``networks`` is no mapping.
+        TypeError: ``networks`` is not a mapping.
 
     References:
         Goldie et al. 2024, section 5.3 (layer proportion, exploration).
@@ -94,9 +95,9 @@ def leaf_roles(parameters: Any, networks: Networks | None = None) -> list[LeafRo
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """The slash-separated name of a pytree path; ``""`` for a bare leaf."""
-    # flax variables are pytree nodes around the array: their last key says nothing.
-    # It is an attribute, unlike the "value" of a dict, which names a critic.
+    """Return the slash-separated name of a pytree path; ``""`` for a bare leaf."""
+    # flax variables are pytree nodes around the array: their last key is no name.
+    # It is an attribute, unlike the key "value" of a dict, which names a critic.
     last = path[-1:] if len(path) > 1 else ()
     if any(isinstance(k, jax.tree_util.GetAttrKey) and k.name in _BOXES for k in last):
         path = path[:-1]
@@ -113,7 +114,7 @@ def _network_by_name(path: str) -> str:
     for component in path.split("/"):
         words = _words(component)
         critic, actor = words & _CRITIC_WORDS, words & _ACTOR_WORDS
-        # "ActorCritic_0" names both: what is inside it says which.
+        # "ActorCritic_0" names both: the components inside decide.
         if bool(critic) != bool(actor):
             return "critic" if critic else "actor"
     return "network"
@@ -170,7 +171,7 @@ def _selected(
 
 
 def _is_function(selector: Any) -> TypeGuard[Callable[[Any], Any]]:
-    """Whether to call it: masks made of equinox modules are callable as well."""
+    """Return whether to call it: masks of equinox modules are callable as well."""
     leaves = jax.tree.leaves(selector)
     return bool(leaves) and all(callable(leaf) for leaf in leaves)
 
@@ -197,17 +198,17 @@ def _positions(paths: list[str], named: list[_Assignment]) -> list[float]:
 
 
 def _is_head(module: str) -> bool:
-    """Whether a layer's name says that it is the last: "action_logits", "Dense_out"."""
+    """Return whether a name marks the last layer: "action_logits", "Dense_out"."""
     return bool(_words(module.rpartition("/")[2]) & _HEAD_WORDS)
 
 
 def _ancestors(module: str) -> set[str]:
-    """The proper prefixes of a module path, the root ``""`` included."""
+    """Return the proper prefixes of a module path, with the root ``""``."""
     parts = module.split("/") if module else []
     return {"/".join(parts[:i]) for i in range(len(parts))}
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key under which ``Dense_2`` comes before ``Dense_10``."""
+    """Return a sort key that puts ``Dense_2`` before ``Dense_10``."""
     parts = re.findall(r"\d+|\D+", name)
     return tuple((1, int(p), "") if p.isdigit() else (0, 0, p) for p in parts)

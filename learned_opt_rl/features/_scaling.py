@@ -1,4 +1,4 @@
-"""Element-wise encodings and the per-tensor normalisation of learned optimisers."""
+"""Element-wise encodings and the per-tensor normalization of learned optimizers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import jax.numpy as jnp
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-LOG_FLOOR = 1e-13
-RMS_EPSILON = 1e-5
+LOG_FLOOR = 1e-13  # Goldie et al. 2024, appendix B
+RMS_EPSILON = 1e-5  # as in the authors' code
 
 
 def log_magnitude(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Logarithm of the magnitude, finite at zero: ``log(|x| + 1e-13)``.
+    """Return the logarithm of the magnitude, finite at 0: ``log(|x| + 1e-13)``.
 
     Args:
         x: Float array of any shape, in the units of a gradient.
@@ -48,7 +48,7 @@ def rms_normalize(x: Float[Array, "channels n"]) -> Float[Array, "channels n"]:
         ``x * rsqrt(1e-5 + mean(x**2, axis=1))``, same shape and dtype.
 
     References:
-        Goldie et al. 2024, appendix B (feature normalisation, after VeLO).
+        Goldie et al. 2024, appendix B (feature normalization, after VeLO).
 
     Example:
         >>> import jax.numpy as jnp

@@ -179,7 +179,7 @@ def drift(
     constants: Mapping[str, Any] | None = None,
     offset: float = 0.0,
 ) -> Drift:
-    r"""A closed form as a drift, ``relu(f(r, A) - offset)``, for `losses.policy_loss`.
+    r"""Return an expression as a drift, ``relu(f(r, A) - offset)``.
 
     Args:
         function: An expression of kind ``"drift"``, or its text.
@@ -192,7 +192,7 @@ def drift(
 
     Raises:
         ExpressionError: The text does not parse, or a constant has no such name.
-        ValueError: The function is an optimiser.
+        ValueError: The function is an optimizer.
 
     References:
         Goldie et al. 2025 (how to meta-learn), section 3 and supplement C.
@@ -218,7 +218,7 @@ def drift(
 def _function(
     given: Function | str, kind: str, constants: Mapping[str, Any] | None
 ) -> Function:
-    """The function, parsed and of the right kind, with constants that it declares."""
+    """Return the function, parsed; check its kind and the constants' names."""
     function = expressions.parse(given) if isinstance(given, str) else given
     if not isinstance(function, Function):
         raise TypeError(
@@ -243,7 +243,7 @@ def _function(
 
 
 def tuned_learning_rate(name: str, environment: str) -> float:
-    """The published learning rate of an artifact for an environment.
+    """Return the published learning rate of an artifact for an environment.
 
     Args:
         name: Name of an artifact whose function has the input ``lr``.

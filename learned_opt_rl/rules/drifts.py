@@ -1,9 +1,9 @@
-"""Drifts: what a policy loss takes off for moving the policy too far.
+"""Drifts: penalties of a policy loss for moving the policy too far.
 
-A drift is a function ``(ratio, advantage) -> drift``, elementwise. Mirror learning
-asks of it that it is nowhere negative, and 0 and flat where the ratio is 1; then any
-such drift gives a policy improvement step, and PPO's clipping is one of many.
-`check` tells whether a function is one. `losses.policy_loss` takes any of them.
+A drift is an elementwise function ``(ratio, advantage) -> drift``. Mirror learning
+requires a drift that is never negative, and 0 and flat where the ratio is 1. Any such
+drift gives a policy improvement step; PPO's clipping is one of them. `check` tests
+whether a function is a drift. `losses.policy_loss` takes any drift.
 
 References:
     Kuba et al. 2022, "Mirror Learning: A Unifying Framework of Policy Optimisation".

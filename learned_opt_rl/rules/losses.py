@@ -1,4 +1,4 @@
-"""The policy loss of mirror learning: PPO's with any drift in place of clipping."""
+"""The policy loss of mirror learning: PPO's loss, with any drift for its clipping."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def policy_loss(
     advantage: Float[Array, "*batch"],
     drift: Drift = _PPO,
 ) -> Float[Array, ""]:
-    """The drop-in policy loss: ``mean(-(r A - D(r, A)))``.
+    """Return the policy loss ``mean(-(r A - D(r, A)))``.
 
-    Put it where the agent computes its clipped objective; the value loss and the
-    entropy bonus stay. With ``drifts.ppo(eps)`` it is that clipped objective.
+    Use it where the agent computes its clipped objective; the value loss and the
+    entropy bonus stay. With ``drifts.ppo(eps)`` it equals that clipped objective.
 
     Args:
         ratio: New over old probability of each action taken,
             ``exp(new_log_prob - old_log_prob)``.
-        advantage: Same shape; normalised per minibatch for published drifts.
+        advantage: Same shape; normalized per minibatch for published drifts.
         drift: ``(ratio, advantage) -> drift``, elementwise.
 
     Returns:
-        Scalar, to be minimised.
+        Scalar, to be minimized.
 
     Raises:
         TypeError: ``drift`` is not callable.
@@ -74,7 +74,7 @@ def policy_loss_terms(
     advantage: Float[Array, "*batch"],
     drift: Drift = _PPO,
 ) -> Float[Array, "*batch"]:
-    """`policy_loss` before the mean, for weights or masks of one's own.
+    """Return `policy_loss` before the mean, for your own weights or masks.
 
     Args:
         ratio: As for `policy_loss`.
@@ -100,7 +100,7 @@ def _objective(ratio: jax.Array, advantage: jax.Array, drift: Drift) -> jax.Arra
     require_drift("drift", drift)
     require_same_shape(ratio, advantage)
     if isinstance(drift, PPODrift):
-        # The same, written as PPO is: r A - (r - clip(r)) A would cancel for large r.
+        # Written as in PPO: r A - (r - clip(r)) A would cancel for large r.
         clipped = drift.clip(ratio)
         return jnp.minimum(ratio * advantage, clipped * advantage)
     return ratio * advantage - evaluate(drift, ratio, advantage)

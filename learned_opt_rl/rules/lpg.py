@@ -1,9 +1,9 @@
-"""LPG: a learned update rule that tells an agent what to predict and how to act.
+"""LPG: a learned update rule that gives an agent targets for policy and predictions.
 
-No advantage, no value function: a recurrent network reads a rollout backwards and
-gives, for every step, a target for the log-probability of the action (pi_hat) and one
-for the agent's prediction (y_hat). What the m components of a prediction y mean is up
-to the rule.
+There is no advantage and no value function. A recurrent network reads a rollout
+backward. For every step it returns a target for the log-probability of the action
+(pi_hat) and one for the agent's prediction (y_hat). The rule decides what the m
+components of a prediction y mean.
 
 References:
     Oh, Hessel, Czarnecki, Xu, van Hasselt, Singh and Silver, 2020: "Discovering
@@ -29,7 +29,7 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.families.lpg import Architecture, Sign
 from learned_opt_rl.rules._core.artifact import require_algorithm
-from learned_opt_rl.rules._lpg import checks, network
+from learned_opt_rl.rules._lpg import network
 from learned_opt_rl.rules._lpg.network import Weights, init
 
 if TYPE_CHECKING:
@@ -65,16 +65,14 @@ def __dir__() -> list[str]:
 EPS = 1e-8
 """Added to probabilities before their logarithm."""
 
-_OPPOSITE: dict[Sign, Sign] = {"descend": "ascend", "ascend": "descend"}
-
 
 class Targets(NamedTuple):
-    """What a rule asks of an agent.
+    """The targets that a rule gives an agent.
 
     Attributes:
-        pi_hat: float32 ``[B, T]``, weights of the log-probabilities of the actions, to
-            be descended or ascended as the rule's ``architecture.policy_sign`` says.
-        y_hat: float32 ``[B, T, m]``, what to predict; sums to 1.
+        pi_hat: float32 ``[B, T]``, weights of the log-probabilities of the actions.
+            ``architecture.policy_sign`` says whether agents descend or ascend them.
+        y_hat: float32 ``[B, T, m]``, the prediction to learn; sums to 1 over m.
     """
 
     pi_hat: jax.Array
@@ -107,7 +105,7 @@ class UpdateRule:
 
     Attributes:
         weights: Nested dict of float32 arrays (``init``, or an artifact's).
-        architecture: What they are weights of.
+        architecture: Sizes and conventions of the weights.
     """
 
     weights: Weights
@@ -127,31 +125,31 @@ class UpdateRule:
     ) -> Targets:
         """Run the network on a rollout.
 
-        Nothing is detached here: `loss` does that.
+        Nothing is detached here; `loss` detaches its inputs.
 
         Args:
             rewards: The rewards.
             dones: Whether the episode ended at this step.
-            probs: Probability of the action taken, as the network shall see it.
+            probs: Probability of the action taken, the input of the network.
             y: The agent's predictions, which sum to 1.
-            y_next: Those of the next observations. Where ``dones`` they do not matter.
+            y_next: The predictions for the next observations; ignored where ``dones``.
             gamma: The discount; needed with ``gamma_input``, else ignored.
             step: Updates the agent has made; needed with ``lifetime_inputs``, else
                 ignored.
-            lifetime: Updates the agent will make in all; likewise.
+            lifetime: Updates the agent will make in total; like ``step``.
 
         Returns:
             The targets.
 
         Raises:
-            WeightsError: The weights are not of the architecture.
-            ValueError: An array is not of the shape above, or a scalar is missing.
+            WeightsError: The weights do not fit the architecture.
+            ValueError: An array has another shape, or a scalar is missing.
 
         References:
             Oh et al. 2020, sections 3.1 and B.1.
         """
         network.check_weights(self.weights, self.architecture)
-        checks.require_rollout(
+        network.require_rollout(
             {"rewards": rewards, "dones": dones, "probs": probs},
             {"y": y, "y_next": y_next},
             self.architecture.target_width,
@@ -160,8 +158,8 @@ class UpdateRule:
         reward, prob, y, y_next = (
             jnp.asarray(x, jnp.float32) for x in (rewards, probs, y, y_next)
         )
-        discount = checks.discount(self.architecture, gamma)
-        age = checks.age(self.architecture, step, lifetime)
+        discount = network.discount(self.architecture, gamma)
+        age = network.age(self.architecture, step, lifetime)
         weights = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), self.weights)
         x = network.core_inputs(weights, reward, done, prob, y, y_next, discount, age)
         return Targets(*network.heads(weights, network.run_core(weights, x, done)))
@@ -181,7 +179,7 @@ class UpdateRule:
         step: Float[ArrayLike, ""] | None = None,
         lifetime: Float[ArrayLike, ""] | None = None,
     ) -> tuple[Float[Array, ""], LossMetrics]:
-        """The loss an agent descends in the parameters of ``probs`` and ``y``.
+        """Return the loss that an agent descends in its ``probs`` and ``y``.
 
         With p = probs + EPS it is the mean of log p * pi_hat, negated in a rule whose
         sign is ``"ascend"``, plus ``alpha_y`` times the mean of D_KL(y || y_hat).
@@ -193,13 +191,13 @@ class UpdateRule:
             y: As for `targets`.
             y_next: As for `targets`.
             alpha_y: Weight of the prediction.
-            targets: Computed beforehand. By default they are computed here, from
-                detached inputs: not only the agent's gradient but also a meta-gradient
-                then passes by ``probs`` and ``y`` as inputs of the network. To let a
-                meta-gradient through there, compute them outside the function whose
-                agent's gradient is taken.
-            baseline: An action-independent f(s), subtracted from pi_hat and regressing
-                on it; no meta-gradient passes by it.
+            targets: Targets computed beforehand. By default they are computed here
+                from detached inputs, so that neither the agent's gradient nor a
+                meta-gradient passes through ``probs`` and ``y`` as inputs of the
+                network. For a meta-gradient through them, compute the targets outside
+                the function whose gradient the agent takes.
+            baseline: An action-independent f(s), subtracted from pi_hat and fitted to
+                it; no meta-gradient passes through it.
             gamma: As for `targets`.
             step: As for `targets`.
             lifetime: As for `targets`.
@@ -209,8 +207,8 @@ class UpdateRule:
 
         Raises:
             WeightsError: As for `targets`.
-            ValueError: As for `targets`; or ``baseline`` or ``targets`` are not of the
-                rollout's shape.
+            ValueError: As for `targets`; or ``baseline`` or ``targets`` have another
+                shape than the rollout.
 
         References:
             Oh et al. 2020, equations 2 and 7.
@@ -221,11 +219,11 @@ class UpdateRule:
             detached = jax.lax.stop_gradient((p, y, jnp.asarray(y_next)))
             scalars: dict[str, Any] = dict(gamma=gamma, step=step, lifetime=lifetime)
             targets = self.targets(rewards, dones, *detached, **scalars)
-        checks.require_targets(targets, p, y)
+        network.require_targets(targets, p, y)
         pi_hat, y_hat = targets
         weight, regression = pi_hat, jnp.float32(0)
         if baseline is not None:
-            checks.require_shape("baseline", baseline, pi_hat.shape)
+            network.require_shape("baseline", baseline, pi_hat.shape)
             error = jnp.asarray(baseline) - jax.lax.stop_gradient(pi_hat)
             weight, regression = -jax.lax.stop_gradient(error), jnp.mean(error**2) / 2
         sign = 1 if self.architecture.policy_sign == "descend" else -1
@@ -239,7 +237,7 @@ class UpdateRule:
         )
 
     def with_policy_sign(self, policy_sign: Sign) -> UpdateRule:
-        """The same rule in the other convention: pi_hat and its use both negated.
+        """Return the same rule in a convention: pi_hat and its use may both be negated.
 
         Args:
             policy_sign: ``"descend"`` or ``"ascend"``.
@@ -250,7 +248,7 @@ class UpdateRule:
         Raises:
             ValueError: The sign is neither.
         """
-        network.require_choice("policy_sign", policy_sign, tuple(_OPPOSITE))
+        _require_sign(policy_sign)
         if policy_sign == self.architecture.policy_sign:
             return self
         negated = jax.tree.map(lambda w: -w, self.weights["policy"])
@@ -288,19 +286,19 @@ def update_rule(weights: Weights, architecture: Architecture) -> UpdateRule:
 def from_artifact(
     artifact: artifacts.Artifact, *, policy_sign: Sign | None = None
 ) -> UpdateRule:
-    """The update rule of an artifact.
+    """Return the update rule of an artifact.
 
     Args:
         artifact: A loaded artifact whose algorithm is ``"lpg"``.
-        policy_sign: The convention your agent follows, if it uses ``targets`` itself:
-            weights of the other are refused. `UpdateRule.loss` follows either.
+        policy_sign: The convention of your agent, if it uses ``targets`` itself:
+            weights of the other convention are refused. `UpdateRule.loss` handles both.
 
     Returns:
         The rule.
 
     Raises:
-        ArtifactError: The artifact is of another algorithm, or of the other sign.
-        WeightsError: Its weights are not of the architecture its card states.
+        ArtifactError: The artifact is of another algorithm or of the other sign.
+        WeightsError: Its weights do not fit the architecture on its card.
         ValueError: ``policy_sign`` is neither ``"descend"`` nor ``"ascend"``.
     """
     require_algorithm(artifact, "lpg")
@@ -308,12 +306,12 @@ def from_artifact(
     fields: dict[str, Any] = dict(card.architecture)
     rule = update_rule(artifact.weights, Architecture(**fields))
     if policy_sign is not None:
-        network.require_choice("policy_sign", policy_sign, tuple(_OPPOSITE))
+        _require_sign(policy_sign)
         found = rule.architecture.policy_sign
         if found != policy_sign:
             raise ArtifactError(
-                f"policy_sign={policy_sign!r}, but the pi_hat of '{card.name}' is to "
-                f"be {found}ed: its sign is the opposite. Convert it with "
+                f"policy_sign={policy_sign!r}: agents {found} the pi_hat of "
+                f"'{card.name}', the opposite. Convert the rule with "
                 f"lpg.from_artifact(artifact).with_policy_sign({policy_sign!r})"
             )
     return rule
@@ -322,7 +320,7 @@ def from_artifact(
 def pretrained(
     name: str, *, fetch: bool = False, policy_sign: Sign | None = None
 ) -> UpdateRule:
-    """A pretrained LPG by name.
+    """Return a pretrained LPG by name.
 
     Args:
         name: Name of the artifact; ``learned-opt-rl list`` shows them all.
@@ -333,9 +331,9 @@ def pretrained(
         The rule.
 
     Raises:
-        ArtifactError: The name is unknown, the card or weights are unusable, or as for
-            `from_artifact`.
-        FetchError: The artifact is remote, and not cached or not to be had.
+        ArtifactError: The name is unknown, the card or the weights are unusable, or as
+            for `from_artifact`.
+        FetchError: The artifact is remote and neither cached nor reachable.
 
     Example:
         >>> pretrained("minatar")
@@ -346,3 +344,11 @@ def pretrained(
     """
     artifact = artifacts.load(name, fetch=fetch)
     return from_artifact(artifact, policy_sign=policy_sign)
+
+
+def _require_sign(policy_sign: Any) -> None:
+    if policy_sign not in get_args(Sign):
+        raise ValueError(
+            f"policy_sign={policy_sign!r} must be 'descend' or 'ascend', the direction "
+            "in which agents follow log pi * pi_hat"
+        )

@@ -2,8 +2,8 @@
 
     D(r, A) = relu(D_ppo(r, A) + o(r, A) - margin)
 
-The network o has no biases and its inputs vanish at ratio 1, so that D is 0 and,
-within the margin, flat there whatever the weights. Near zero weights it is PPO.
+The network o has no biases, and its inputs vanish at ratio 1. So D is 0 and, within
+the margin, flat there for any weights. With weights near 0 it is PPO's drift.
 
 References:
     Lu et al. 2022, "Discovered Policy Optimisation".
@@ -58,13 +58,13 @@ Weights = dict[str, Any]
 # So small that the drift starts within 0.02 of PPO's for |log r| <= 1, |A| <= 4.
 _INITIAL_SCALE = 0.005
 
-# Squares of ratios beyond would overflow float32, and differences of infinities are
-# NaN; the network has long saturated there.
+# Squares of larger ratios would overflow float32, and differences of infinities are
+# NaN; the network saturates far below this.
 _LARGEST_RATIO = 1e15
 
 
 def init(key: jax.Array, architecture: Architecture) -> Weights:
-    """Small random weights: training starts near PPO.
+    """Return small random weights, so that training starts near PPO.
 
     Args:
         key: jax random key.
@@ -89,28 +89,28 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
 
 
 def drift(weights: Weights, *, clip_eps: float = 0.2, margin: float = 1e-4) -> Drift:
-    """LPO with given weights, as a drift.
+    """Return LPO with given weights as a drift.
 
     Arithmetic is float32 (float64 if the ratio is); the drift has the ratio's dtype.
 
     Args:
         weights: Nested dict of float32 arrays (`init`, or an artifact's ``weights``).
             May be traced: vmap over a population and grad through the drift work.
-        clip_eps: Of the PPO drift inside, positive.
-        margin: What is taken off, positive: 1e-4 for training and running agents,
-            1e-6 as a teacher.
+        clip_eps: Clip range of the PPO drift inside, positive.
+        margin: Subtracted before the relu, positive: 1e-4 for training and running
+            agents, 1e-6 as a teacher in distillation.
 
     Returns:
         The drift, for `losses.policy_loss`.
 
     Raises:
-        WeightsError: ``weights`` are not those of an LPO network.
+        WeightsError: ``weights`` do not fit an LPO network.
         ValueError: ``clip_eps`` or ``margin`` is not positive; when called: ratio and
             advantage differ in shape.
 
     References:
-        Goldie et al. 2025, equation 2, which lists seven inputs; the authors' released
-        code has these eight: r - 1, its square, log r, its square, and all four
+        Goldie et al. 2025, equation 2, lists seven inputs; the authors' released code
+        has these eight: r - 1, its square, log r, its square, and all four
         times A.
 
     Example:
@@ -161,7 +161,7 @@ def _check_shapes(weights: Weights) -> None:
         width = found["dense_0.kernel"][-1]
     except (KeyError, IndexError, AttributeError) as error:
         raise WeightsError(
-            "weights are not those of an LPO network: they need dense_0.kernel and "
+            "weights do not fit an LPO network: they need dense_0.kernel and "
             "dense_1.kernel. Use lpo.init(key, architecture) or lpo.pretrained(name)"
         ) from error
     expected = lpo_shapes(Architecture(width))
@@ -174,7 +174,7 @@ def _check_shapes(weights: Weights) -> None:
 
 
 def from_artifact(artifact: artifacts.Artifact) -> Drift:
-    """`drift` with the weights, clip and margin of an artifact.
+    """Return `drift` with the weights, clip range and margin of an artifact.
 
     Args:
         artifact: A loaded artifact whose algorithm is ``"lpo"``.
@@ -184,7 +184,7 @@ def from_artifact(artifact: artifacts.Artifact) -> Drift:
 
     Raises:
         ArtifactError: The artifact is of another algorithm.
-        WeightsError: Its weights are not those of an LPO network.
+        WeightsError: The weights do not fit an LPO network.
 
     Example:
         >>> from learned_opt_rl import artifacts
@@ -201,7 +201,7 @@ def from_artifact(artifact: artifacts.Artifact) -> Drift:
 
 
 def pretrained(name: str, *, fetch: bool = False) -> Drift:
-    """A pretrained LPO drift by name.
+    """Return a pretrained LPO drift by name.
 
     Args:
         name: Name of the artifact.
@@ -211,9 +211,9 @@ def pretrained(name: str, *, fetch: bool = False) -> Drift:
         The drift, for `losses.policy_loss` or `agents.make_train`.
 
     Raises:
-        ArtifactError: The name is unknown or of another algorithm, or card or weights
-            are unusable.
-        FetchError: The artifact is remote, and not cached or not to be had.
+        ArtifactError: The name is unknown or of another algorithm, or the card or the
+            weights are unusable.
+        FetchError: The artifact is remote and neither cached nor reachable.
 
     Example:
         >>> pretrained("minatar")

@@ -29,7 +29,7 @@ import optax
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.families.open_network import Architecture, no_features_shapes
-from learned_opt_rl.features import Horizon, LeafRole, Networks
+from learned_opt_rl.features import Horizon, LeafRole
 from learned_opt_rl.rules._core.artifact import require_algorithm
 from learned_opt_rl.rules._core.transform import (
     Inputs,
@@ -132,26 +132,14 @@ def scale_by_no_features(weights: Weights) -> optax.GradientTransformationExtraA
 
 
 def optimizer(
-    weights: Weights,
-    horizon: Horizon | None = None,
-    *,
-    networks: Networks | None = None,
-    seed: int = 0,
-    key: jax.Array | None = None,
-    warn_past_horizon: bool = False,
+    weights: Weights, horizon: Horizon | None = None, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
     """Return No Features with given weights, ready for ``optax.apply_updates``.
 
-    The keywords are those of every family, so that rules can be swapped; No Features
-    uses none of them.
-
     Args:
         weights: As for ``scale_by_no_features``.
-        horizon: Not used.
-        networks: Not used.
-        seed: Not used.
-        key: Not used.
-        warn_past_horizon: Not used.
+        horizon: Not used; every family accepts it, so that rules can be swapped.
+        **options: ``networks``, ``seed``, ``key`` and ``warn_past_horizon``, likewise.
 
     Returns:
         ``optax.chain(scale_by_no_features(weights), optax.scale(-1.0))``. The state
@@ -159,16 +147,15 @@ def optimizer(
 
     Raises:
         WeightsError: As for ``scale_by_no_features``.
+        TypeError: An option has another name.
 
     Example:
         >>> import jax
         >>> from learned_opt_rl import no_features
-        >>> architecture = no_features.Architecture(carry=None, width=16)
-        >>> tx = no_features.optimizer(
-        ...     no_features.init(jax.random.key(0), architecture)
-        ... )
+        >>> weights = no_features.init(jax.random.key(0), Architecture(None, 16))
+        >>> tx = no_features.optimizer(weights)
     """
-    del horizon, networks, seed, key, warn_past_horizon
+    Options(horizon, **options)  # refuses other names
     return optax.chain(scale_by_no_features(weights), optax.scale(-1.0))
 
 

@@ -179,23 +179,14 @@ def scale_by_open(
 
 
 def optimizer(
-    weights: Weights,
-    horizon: Horizon,
-    *,
-    networks: Networks | None = None,
-    seed: int = 0,
-    key: jax.Array | None = None,
-    warn_past_horizon: bool = False,
+    weights: Weights, horizon: Horizon, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
     """Return OPEN with given weights, ready for ``optax.apply_updates``.
 
     Args:
         weights: As for ``scale_by_open``.
         horizon: Length of the run.
-        networks: As for ``scale_by_open``.
-        seed: Seed of the exploration noise.
-        key: jax random key, in place of ``seed``.
-        warn_past_horizon: Print one line when the run outlasts ``horizon``.
+        **options: As for ``scale_by_open``.
 
     Returns:
         ``optax.chain(scale_by_open(...), optax.scale(-1.0))``. The state is a pair
@@ -212,14 +203,7 @@ def optimizer(
         >>> weights = open_rl.init(jax.random.key(0), open_rl.Architecture(8, 16))
         >>> tx = open_rl.optimizer(weights, Horizon(total_updates=1000))
     """
-    direction = scale_by_open(
-        weights,
-        horizon,
-        networks=networks,
-        seed=seed,
-        key=key,
-        warn_past_horizon=warn_past_horizon,
-    )
+    direction = scale_by_open(weights, horizon, **options)
     return optax.chain(direction, optax.scale(-1.0))
 
 

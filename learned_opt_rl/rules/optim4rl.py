@@ -33,7 +33,7 @@ import optax
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import ArtifactError, WeightsError
 from learned_opt_rl.families.optim4rl import Architecture, Version, optim4rl_shapes
-from learned_opt_rl.features import Horizon, LeafRole, Networks
+from learned_opt_rl.features import Horizon, LeafRole
 from learned_opt_rl.rules._core.artifact import require_algorithm
 from learned_opt_rl.rules._core.transform import (
     Inputs,
@@ -157,27 +157,18 @@ def optimizer(
     *,
     version: Version | None = None,
     grad_clip: float | None = 1.0,
-    networks: Networks | None = None,
-    seed: int = 0,
-    key: jax.Array | None = None,
-    warn_past_horizon: bool = False,
+    **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """Return Optim4RL with given weights, ready for ``optax.apply_updates``.
-
-    ``horizon`` and the last four keywords are those of every family, so that rules can
-    be swapped; Optim4RL does not use them.
 
     Args:
         weights: As for ``scale_by_optim4rl``.
         learning_rate: A fixed scale, which may be traced, or an optax schedule. It is
             chosen for each environment; the OPEN paper takes a tenth of Adam's.
-        horizon: Not used.
+        horizon: Not used; every family accepts it, so that rules can be swapped.
         version: As for ``scale_by_optim4rl``.
         grad_clip: As for ``scale_by_optim4rl``.
-        networks: Not used.
-        seed: Not used.
-        key: Not used.
-        warn_past_horizon: Not used.
+        **options: ``networks``, ``seed``, ``key`` and ``warn_past_horizon``, not used.
 
     Returns:
         ``optax.chain(scale_by_optim4rl(...), optax.scale_by_learning_rate(...))``.
@@ -186,6 +177,7 @@ def optimizer(
     Raises:
         WeightsError: As for ``scale_by_optim4rl``.
         ValueError: As for ``scale_by_optim4rl``.
+        TypeError: An option has another name.
 
     Example:
         >>> import jax, optax
@@ -195,7 +187,7 @@ def optimizer(
         >>> annealed = optax.linear_schedule(1e-3, 0.0, transition_steps=1000)
         >>> tx = optim4rl.optimizer(weights, annealed)
     """
-    del horizon, networks, seed, key, warn_past_horizon
+    Options(horizon, **options)  # refuses other names
     direction = scale_by_optim4rl(weights, version=version, grad_clip=grad_clip)
     if isinstance(learning_rate, jax.Array):
         # optax.scale by a float32 array would promote the updates of bfloat16 leaves.

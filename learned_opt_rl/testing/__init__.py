@@ -14,13 +14,13 @@ from learned_opt_rl.testing._checks import (
     UPDATE_RULE_CHECKS,
 )
 from learned_opt_rl.testing._expect import ConformanceError
-from learned_opt_rl.testing._rule import MakeRule
 from learned_opt_rl.testing._suite import (
     CheckResult,
     check_artifact,
     check_rule,
     conformance,
 )
+from learned_opt_rl.testing._transforms import MakeRule
 
 __all__ = [
     "CHECKS",

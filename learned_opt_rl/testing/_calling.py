@@ -1,4 +1,4 @@
-"""Checks of how a transformation is called: what it needs, takes and refuses."""
+"""Checks of how a transformation is called, by users and by optax's combinators."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def plain_update(make: Factory) -> None:
 def unknown_keywords(make: Factory) -> None:
     """Keywords of ``update`` that it does not know are ignored."""
     run = Run(make)
-    told, _ = run.update(no_optimiser_knows_this=jnp.ones(3), nor_this="text")
+    told, _ = run.update(no_optimizer_knows_this=jnp.ones(3), nor_this="text")
     plain, _ = run.update()
     expect.identical(told, plain, "the update with unknown keywords")
 
@@ -105,3 +105,61 @@ def mismatched_gradients(make: Factory) -> None:
     except Exception:  # which one is the rule's choice
         return
     expect.fail("gradients without 'critic' were applied to parameters that have it")
+
+
+# optax holds its own optimizers to some of these in its (unpublished) test suite: extra
+# keywords, gradient accumulation, tree.map_params.
+
+
+def chain(make: Factory) -> None:
+    """In ``optax.chain`` after clipping it sees clipped gradients and its keywords."""
+    tx, clip = make(), optax.clip_by_global_norm(0.5)
+    run, chained = Run(lambda: tx), Run(lambda: optax.chain(clip, tx))
+    found, _ = chained.update(training_proportion=0.5)
+    run.grads, _ = clip.update(run.grads, clip.init(run.params))
+    expected, _ = run.update(training_proportion=0.5)
+    expect.identical(found, expected, "the chained update")
+
+
+def partition(make: Factory) -> None:
+    """In ``optax.partition`` (multi_transform) it moves only its own parameters."""
+    labels = {"actor": "learned", "critic": "plain"}
+    run = Run(
+        lambda: optax.partition({"learned": make(), "plain": optax.sgd(1.0)}, labels)
+    )
+    updates, state = run.update()
+    expect.same_types(updates, run.params, "the update", "the parameters")
+    descent = jax.tree.map(jnp.negative, run.grads["critic"])
+    expect.identical(updates["critic"], descent, "the update of sgd's parameters")
+    expect.same_types(state, run.state, "the updated state", "tx.init")
+
+
+def masked(make: Factory) -> None:
+    """In ``optax.masked`` it leaves the gradients of other parameters alone."""
+    run = Run(lambda: optax.masked(make(), {"actor": True, "critic": False}))
+    updates, _ = run.update()
+    expect.same_types(updates, run.params, "the update", "the parameters")
+    expect.identical(updates["critic"], run.grads["critic"], "the masked update")
+    nothing = Run(lambda: optax.masked(make(), False))
+    untouched, _ = nothing.update()
+    expect.identical(untouched, nothing.grads, "the update with all masked")
+
+
+def multi_steps(make: Factory) -> None:
+    """In ``optax.MultiSteps`` it steps once per accumulation, on the mean gradient."""
+    tx = make()
+    patient = optax.MultiSteps(tx, every_k_schedule=2).gradient_transformation()
+    run = Run(lambda: optax.with_extra_args_support(patient))
+    step = jax.jit(run.tx.update)
+    waiting, state = step(run.grads, run.state, run.params)
+    zeros = jax.tree.map(jnp.zeros_like, run.params)
+    expect.close(waiting, zeros, "the update while accumulating")
+    moving, _ = step(run.grads, state, run.params)
+    expect.close(moving, Run(lambda: tx).update()[0], "the accumulated update")
+
+
+def map_params(make: Factory) -> None:
+    """``optax.tree.map_params`` finds its way through the state."""
+    run = Run(make)
+    mapped = optax.tree.map_params(run.tx, lambda leaf: leaf, run.state)
+    expect.identical(mapped, run.state, "the state mapped by the identity")

@@ -8,8 +8,6 @@ from typing import Any
 from learned_opt_rl.testing import (
     _calling,
     _drift,
-    _optax,
-    _rule,
     _state,
     _transforms,
     _update_rule,
@@ -42,11 +40,11 @@ _ORDERED: tuple[Callable[[Factory], None], ...] = (
     _transforms.vmap,
     _transforms.grad,
     _transforms.sharding,
-    _optax.chain,
-    _optax.partition,
-    _optax.masked,
-    _optax.multi_steps,
-    _optax.map_params,
+    _calling.chain,
+    _calling.partition,
+    _calling.masked,
+    _calling.multi_steps,
+    _calling.map_params,
 )
 
 CHECKS: dict[str, Callable[[Factory], None]] = {f.__name__: f for f in _ORDERED}
@@ -88,8 +86,8 @@ CHECKS_OF: dict[str, dict[str, Callable[[Factory], None]]] = {
 }
 """A card's ``kind`` -> the checks of such artifacts."""
 
-RULE_CHECKS: dict[str, Callable[[_rule.MakeRule, Any], None]] = {
-    f.__name__: f for f in (_rule.population, _rule.weights_gradient)
+RULE_CHECKS: dict[str, Callable[[_transforms.MakeRule, Any], None]] = {
+    f.__name__: f for f in (_transforms.population, _transforms.weights_gradient)
 }
 """Name -> check of a rule as a function of its weights, for ``check_rule``."""
 

@@ -13,7 +13,7 @@ RELATIVE_TOLERANCE = 1e-3
 
 
 class ConformanceError(AssertionError):
-    """A learned optimiser breaks the contract; the message lists how.
+    """A learned optimizer breaks the contract; the message lists how.
 
     Example:
         >>> import optax

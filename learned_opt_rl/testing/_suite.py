@@ -17,7 +17,7 @@ from learned_opt_rl.testing._checks import (
     promise,
 )
 from learned_opt_rl.testing._expect import ConformanceError
-from learned_opt_rl.testing._rule import MakeRule
+from learned_opt_rl.testing._transforms import MakeRule
 
 _LONGEST = 600  # characters of an error: jax's can fill several screens
 

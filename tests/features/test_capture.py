@@ -197,7 +197,7 @@ def test_lifted_linen_layers_leak_no_tracers(x):
         assert value.shape == () and value == 1
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         h = nn.BatchNorm(use_running_average=not train)(nn.Dense(4)(x))
@@ -206,7 +206,7 @@ class Normalised(nn.Module):
 
 
 def test_linen_keywords_and_mutable_collections_are_passed_on(x):
-    model = Normalised()
+    model = Normalized()
     variables = model.init(jax.random.key(0), x, train=False)
     (output, state), found = linen_dormancy(
         model, variables, x, train=True, mutable=["batch_stats"]
@@ -219,7 +219,7 @@ def test_linen_keywords_and_mutable_collections_are_passed_on(x):
     np.testing.assert_array_equal(plain, model.apply(variables, x, train=False))
 
 
-def test_linen_in_a_jitted_loss_feeds_the_optimiser(x):
+def test_linen_in_a_jitted_loss_feeds_the_optimizer(x):
     model = Agent()
     params, rule = model.init(jax.random.key(0), x), tx()
 
@@ -340,7 +340,7 @@ def test_nnx_before_capture_existed_says_what_to_upgrade(x, monkeypatch):
         nnx_dormancy(NnxTwice(), x, factor=1)
 
 
-def test_nnx_in_a_jitted_loss_feeds_the_optimiser(getkey):
+def test_nnx_in_a_jitted_loss_feeds_the_optimizer(getkey):
     x, model = jax.random.normal(getkey(), (3, 4, 4, 1)), NnxAgent(jax.nn.relu)
     optimizer = nnx.Optimizer(model, tx(), wrt=nnx.Param)
 

@@ -1,4 +1,4 @@
-"""Logarithms of magnitudes and root-mean-square normalisation."""
+"""Logarithms of magnitudes and root-mean-square normalization."""
 
 import math
 
@@ -53,7 +53,7 @@ def test_rms_normalize_of_one_value_is_about_its_sign():
 
 def test_shapes_are_as_annotated(monkeypatch):
     checked(monkeypatch, log_magnitude)(jnp.ones((2, 3)))
-    normalise = checked(monkeypatch, rms_normalize)
-    assert normalise(jnp.ones((2, 3))).shape == (2, 3)
+    normalize = checked(monkeypatch, rms_normalize)
+    assert normalize(jnp.ones((2, 3))).shape == (2, 3)
     with pytest.raises(jaxtyping.TypeCheckError):
-        normalise(jnp.ones(3))
+        normalize(jnp.ones(3))

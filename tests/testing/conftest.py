@@ -1,4 +1,4 @@
-"""Fixtures that hand a test the optimiser or drift it is parametrised with."""
+"""Fixtures that hand a test the optimizer or drift it is parametrized with."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ def mirror(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def subject(request: pytest.FixtureRequest) -> subjects.Subject:
-    """What a test is parametrised with, by its name in ``subjects``."""
+    """What a test is parametrized with, by its name in ``subjects``."""
     name = request.param
     if name.startswith("initial "):
         return subjects.initial(name)

@@ -1,4 +1,4 @@
-"""Every learned optimiser and drift the suite is run over, by name."""
+"""Every learned optimizer and drift the suite is run over, by name."""
 
 import dataclasses
 import functools
@@ -77,7 +77,7 @@ INITIAL_UPDATE_RULES = {
 # Networks of one shape differ in their numbers alone, here and among those with initial
 # weights, and all closed forms share one rule. The four of these have between them what
 # it can do: sums over a leaf; slots, dormancy and layer position; momenta, noise and a
-# learning rate; normalised tensors and the mean over all leaves.
+# learning rate; normalized tensors and the mean over all leaves.
 USUAL = {
     "minatar",
     "goldie2024/minatar",
@@ -100,7 +100,7 @@ def has_weights(name: str) -> bool:
 
 
 def marked(names: Iterable[str]) -> list[Any]:
-    """Optimisers as parameters of a test; those that differ little are slow ones."""
+    """Optimizers as parameters of a test; those that differ little are slow ones."""
     return [
         pytest.param(name, marks=pytest.mark.slow) if _is_slow(name) else name
         for name in names

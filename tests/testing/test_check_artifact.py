@@ -1,4 +1,4 @@
-"""Every optimiser we know of keeps the contract, and every broken one is caught."""
+"""Every optimizer we know of keeps the contract, and every broken one is caught."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def test_contract_of_the_rule(subject: Subject, check: str) -> None:
     testing.check_rule(subject.make_tx, subject.weights, only=check)
 
 
-# What the contract asks is nothing a good optimiser of optax's own would miss.
+# What the contract asks is nothing a good optimizer of optax's own would miss.
 @pytest.mark.parametrize("tx", [optax.adam(1e-3), optax.sgd(0.1)], ids=["adam", "sgd"])
 def test_optax_keeps_the_contract(tx: optax.GradientTransformationExtraArgs) -> None:
     results = testing.check_artifact(tx)

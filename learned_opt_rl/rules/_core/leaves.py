@@ -10,7 +10,10 @@ import jax.numpy as jnp
 
 def as_rows(leaf: jax.Array, channels: int = 1) -> jax.Array:
     """Return a leaf ``[*shape]``, or ``[*shape, channels]``, as ``[channels, n]``."""
-    return leaf.astype(jnp.float32).reshape(-1, channels).T
+    flat = leaf.astype(jnp.float32).reshape(-1, channels)
+    # Not flat.T: XLA turns that into strides, which every later pass then reads (on a
+    # CPU twice as slow as one copy).
+    return jnp.stack([flat[:, channel] for channel in range(channels)])
 
 
 def side_by_side(leaves: Sequence[jax.Array], channels: int = 1) -> jax.Array:

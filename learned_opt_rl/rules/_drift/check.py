@@ -18,11 +18,11 @@ from learned_opt_rl.rules._drift.forms import (
     require_drift,
 )
 
-# Half-widths of log r and of A: where training happens, and well beyond.
+# Half-widths of log r and of A: the range of training, and one well beyond it.
 RANGES = ((1.0, 4.0), (3.0, 10.0))
 
-# Beside r = 1, so near that a formula's offset of 1e-6 still hides its slope: the
-# kink of an |r - 1| shows there, which automatic differentiation calls flat.
+# Distance from r = 1, so small that an offset of 1e-6 still hides a slope there. The
+# kink of |r - 1| shows at this distance; automatic differentiation calls it flat.
 _BESIDE = 2.0**-26
 
 
@@ -33,10 +33,10 @@ class Failure:
     Attributes:
         problem: ``"negative"``, ``"not zero at r = 1"``, ``"not flat at r = 1"`` or
             ``"not finite"`` (value or slope).
-        ratio: Where.
-        advantage: Where.
-        value: What is there: the drift, or its slope with respect to the ratio.
-        share: The share of the points tried that violate the condition.
+        ratio: Ratio at the worst point.
+        advantage: Advantage at the worst point.
+        value: The drift there, or its slope with respect to the ratio.
+        share: Share of the tested points that violate the condition.
         after_relu: Whether ``relu(f - offset)`` violates it too.
     """
 
@@ -48,28 +48,28 @@ class Failure:
     after_relu: bool
 
     def __str__(self) -> str:
-        """One line."""
+        """Return one line."""
         return (
             f"{self.problem}: {self.value:.3g} at r = {self.ratio:.4g}, "
             f"A = {self.advantage:.4g} ({self.share:.1%} of the points)"
-            + ("" if self.after_relu else "; the relu mends it")
+            + ("" if self.after_relu else "; the relu removes it")
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class DriftReport:
-    """What `check` found. ``f`` is the function as given, ``D = relu(f - offset)``.
+    """The result of `check`. ``f`` is the given function, ``D = relu(f - offset)``.
 
-    Numbers are of the narrower grid where not said otherwise; `failures` has the rest.
+    Numbers are for the narrower grid unless stated otherwise.
 
     Attributes:
-        minimum: Of ``f``, on the grid and on the wide grid.
+        minimum: Minimum of ``f``, on the grid and on the wide grid.
         at_one: Largest ``|f(1, A)|``.
         slope: Largest ``|df/dr|`` at ``r = 1``.
         slope_after_relu: Largest ``|dD/dr|`` at ``r = 1``.
         active: Share of the grid where ``D > 0``.
-        correlation: Of ``D`` with PPO's drift (clip 0.2); 0 for a constant.
-        failures: Where ``f`` is no drift, on the grid and then on the wide grid.
+        correlation: Correlation of ``D`` with PPO's drift (clip 0.2); 0 for a constant.
+        failures: Where ``f`` is not a drift, on the grid and then on the wide grid.
     """
 
     minimum: tuple[float, float]
@@ -82,16 +82,16 @@ class DriftReport:
 
     @property
     def valid(self) -> bool:
-        """Whether ``f`` itself is a drift."""
+        """Return whether ``f`` itself is a drift."""
         return not self.failures
 
     @property
     def valid_after_relu(self) -> bool:
-        """Whether ``D`` is a drift."""
+        """Return whether ``D`` is a drift."""
         return not any(failure.after_relu for failure in self.failures)
 
     def __str__(self) -> str:
-        """The report as a few lines."""
+        """Return the report as a few lines."""
         near, wide = self.minimum
         verdict = "a valid drift" if self.valid else "valid after the relu"
         lines = [
@@ -110,16 +110,16 @@ class DriftReport:
 def check(
     drift: Drift, *, offset: float = 0.0, size: int = 200, tolerance: float = 1e-6
 ) -> DriftReport:
-    """Check that a function is a drift, and say where it is not.
+    """Check that a function is a drift, and report where it is not.
 
-    A drift must be non-negative, 0 and flat at ratio 1; and finite, with a finite
-    slope, or training ends in NaN. All four are tried in float64 on a grid over
+    A drift must be non-negative, and 0 and flat at ratio 1. It must be finite with a
+    finite slope, or training ends in NaN. All are tested in float64 on a grid over
     ``log r`` in [-1, 1] and ``A`` in [-4, 4], and again on [-3, 3] and [-10, 10].
 
-    A formula to be rectified later may be checked as it is, with the offset that
-    `from_function` will take off: ``valid`` is then about the formula,
-    ``valid_after_relu`` about the drift. An offset hides a slope at 1 rather than
-    removing it, so look at ``slope`` too.
+    A formula that `from_function` will rectify can be checked as it is, with the same
+    offset: ``valid`` is then about the formula and ``valid_after_relu`` about the
+    drift. An offset hides a slope at 1 and does not remove it, so look at ``slope``
+    too.
 
     Args:
         drift: ``(ratio, advantage) -> drift``, elementwise, of JAX operations.
@@ -145,7 +145,7 @@ def check(
         True
         >>> report = drifts.check(lambda r, a: (r - 1) * a)
         >>> print(report.failures[0])
-        negative: -6.87 at r = 2.718, A = -4 (50.0% of the points); the relu mends it
+        negative: -6.87 at r = 2.718, A = -4 (50.0% of the points); the relu removes it
     """
     require_drift("drift", drift)
     if size < 2:
@@ -176,7 +176,7 @@ def check(
 
 @dataclasses.dataclass(frozen=True)
 class _Values:
-    """A function on one range; on the grid ``[size, size]``, at ratio 1 ``[size]``."""
+    """Values of a function on one range: ``[size, size]``, at ratio 1 ``[size]``."""
 
     ratios: np.ndarray
     advantages: np.ndarray
@@ -243,7 +243,7 @@ class _Values:
 def _with_gradient(
     f: Drift, ratio: np.ndarray, advantage: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values, and derivatives with respect to the ratio."""
+    """Return values, and derivatives with respect to the ratio."""
 
     def total(ratio: jax.Array, advantage: jax.Array) -> tuple[jax.Array, jax.Array]:
         value = evaluate(f, ratio, advantage)
@@ -271,7 +271,7 @@ def _range(index: int) -> str:
 
 
 def _float64() -> Any:
-    """A context in which JAX computes in float64."""
+    """Return a context in which JAX computes in float64."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
     from jax.experimental import enable_x64  # jax < 0.8  # pyright: ignore

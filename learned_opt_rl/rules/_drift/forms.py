@@ -1,4 +1,4 @@
-"""Drifts in closed form, and what every drift checks."""
+"""Drifts by formula, and the checks that all drifts share."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class PPODrift:
     clip_eps: float
 
     def __call__(self, ratio: jax.Array, advantage: jax.Array) -> jax.Array:
-        """The drift, elementwise."""
+        """Return the drift, elementwise."""
         require_same_shape(ratio, advantage)
         return jax.nn.relu((ratio - self.clip(ratio)) * advantage)
 
     def clip(self, ratio: jax.Array) -> jax.Array:
-        """The ratio, clipped to the band."""
+        """Return the ratio, clipped to the band."""
         return jnp.clip(ratio, 1 - self.clip_eps, 1 + self.clip_eps)
 
 
 def ppo(clip_eps: float = 0.2) -> PPODrift:
-    """PPO's clipping as a drift: ``relu((r - clip(r, 1 - eps, 1 + eps)) * A)``.
+    """Return PPO's clipping as a drift: ``relu((r - clip(r, 1 - eps, 1 + eps)) * A)``.
 
     Args:
         clip_eps: Half-width of the band, positive; may be traced.
@@ -64,15 +64,15 @@ def ppo(clip_eps: float = 0.2) -> PPODrift:
 
 
 def dpo(alpha: float = 2.0, beta: float = 0.6) -> Drift:
-    """Discovered Policy Optimisation: the closed form of what LPO had learned.
+    """Return Discovered Policy Optimisation, a formula for what LPO had learned.
 
     For ``A >= 0`` the drift is ``relu(z - alpha tanh(z / alpha))`` with
     ``z = (r - 1) A``; for ``A < 0`` it is ``relu(z - beta tanh(z / beta))`` with
     ``z = A log r``.
 
     Args:
-        alpha: Where positive advantages begin to be restrained, positive.
-        beta: The same for negative ones.
+        alpha: Scale from which positive advantages are restrained; positive.
+        beta: The same for negative advantages.
 
     Returns:
         The drift.
@@ -110,14 +110,14 @@ def _restrained(z: jax.Array, scale: float) -> jax.Array:
 def from_function(
     f: Callable[[jax.Array, jax.Array], jax.Array], *, offset: float = 0.0
 ) -> Drift:
-    """A drift from any formula: ``relu(f(r, A) - offset)``.
+    """Return a drift from any formula: ``relu(f(r, A) - offset)``.
 
     Args:
         f: ``(ratio, advantage) -> value``, elementwise, of JAX operations.
-        offset: What is taken off before the rectifier, at least 0. A formula that
-            is 0 at ratio 1 but not flat there gets a flat, if tiny, surrounding by
-            1e-6 (published symbolic functions) or 1e-4 (LPO); proposals of language
-            models have 0.
+        offset: Subtracted before the rectifier, at least 0. A formula that is 0 at
+            ratio 1 but not flat there becomes flat very close to 1 with 1e-6 (the
+            published symbolic functions) or 1e-4 (LPO). Proposals of language models
+            have 0.
 
     Returns:
         The drift.
@@ -151,7 +151,7 @@ def from_function(
 
 
 def evaluate(f: Drift, ratio: jax.Array, advantage: jax.Array) -> jax.Array:
-    """``f(ratio, advantage)``, raising ``ValueError`` where shapes differ."""
+    """Return ``f(ratio, advantage)``; raise ``ValueError`` where shapes differ."""
     require_same_shape(ratio, advantage)
     value = f(ratio, advantage)
     if jnp.shape(value) != jnp.shape(ratio):

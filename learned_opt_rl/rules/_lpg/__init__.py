@@ -1,1 +1,1 @@
-"""LPG's network and its checks."""
+"""LPG's network and the checks of its inputs."""

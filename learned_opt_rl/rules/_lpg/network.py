@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -16,20 +17,13 @@ if TYPE_CHECKING:
 Weights = dict[str, Any]
 """Nested dict of float32 arrays; ``families.lpg.lpg_shapes`` lists them."""
 
-# Without it a GPU would round the products to TF32, which is not the arithmetic the
-# weights were trained in; on a CPU it changes nothing.
+# By default a GPU would round the products to TF32, which the weights were not trained
+# with; on a CPU this changes nothing.
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
-def require_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
-        listing = " or ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{name}={value!r} must be {listing}")
-
-
 def init(key: jax.Array, architecture: Architecture) -> Weights:
-    """Random weights, as a starting point for training.
+    """Return random weights, as a starting point for training.
 
     Args:
         key: jax random key.
@@ -54,7 +48,7 @@ def check_weights(weights: Any, architecture: Architecture) -> None:
 
 
 def embed(weights: Weights, y: Float[Array, "*n m"]) -> Float[Array, "*n"]:
-    """One number for a prediction: phi."""
+    """Embed a prediction as one number, the paper's phi."""
     hidden = jax.nn.relu(_affine(weights["embedding"]["dense_0"], y))
     return _affine(weights["embedding"]["dense_1"], hidden)[..., 0]
 
@@ -69,8 +63,8 @@ def core_inputs(
     gamma: list[jax.Array],
     age: list[jax.Array],
 ) -> Float[Array, "b t n"]:
-    """What the core sees; ``gamma`` holds no scalar or one, ``age`` none or two."""
-    # The mask is on the embedding, not on y: phi(0) is not 0.
+    """Stack the core's inputs; ``gamma`` has no scalar or one, ``age`` none or two."""
+    # Mask the embedding and not y: phi(0) is not 0.
     next_embedded = jnp.where(done, 0.0, embed(weights, y_next))
     discount, lifetime = (
         [jnp.broadcast_to(jnp.asarray(x, jnp.float32), reward.shape) for x in scalars]
@@ -84,13 +78,13 @@ def core_inputs(
 def run_core(
     weights: Weights, x: Float[Array, "b t n"], done: Bool[Array, "b t"]
 ) -> Float[Array, "b t width"]:
-    """Run the core backwards in time, from nothing, and afresh at every ``done``.
+    """Run the core backward in time, from zeros, starting again at every ``done``.
 
     Args:
         weights: Holds ``"gru"`` or ``"lstm"``.
         x: Inputs.
-        done: Where an episode ended. What follows is another episode, so the carry is
-            dropped before the step is seen.
+        done: Where an episode ended. The steps after it belong to another episode, so
+            the carry is dropped before this step.
 
     Returns:
         The hidden state after each step, in forward order.
@@ -121,7 +115,7 @@ def run_core(
 def heads(
     weights: Weights, hidden: Float[Array, "b t width"]
 ) -> tuple[Float[Array, "b t"], Float[Array, "b t m"]]:
-    """The two targets: pi_hat, and y_hat with components that sum to 1."""
+    """Return the two targets: pi_hat, and y_hat, whose components sum to 1."""
     hidden = jax.nn.relu(hidden)
     pi_hat = _affine(weights["policy"], hidden)[..., 0]
     return pi_hat, jax.nn.softmax(_affine(weights["target"], hidden))
@@ -130,7 +124,7 @@ def heads(
 def _gru(
     gru: Weights, x: jax.Array, h: jax.Array, carry: tuple[jax.Array, ...]
 ) -> tuple[jax.Array]:
-    """Gates from inputs ``x`` and from the last state ``h``, each ``[B, 3 width]``."""
+    """Step a GRU; ``x`` and ``h`` hold the three gates, each ``[B, 3 width]``."""
     x_reset, x_update, x_candidate = jnp.split(x, 3, axis=-1)
     h_reset, h_update, h_candidate = jnp.split(h, 3, axis=-1)
     reset = jax.nn.sigmoid(x_reset + h_reset)
@@ -143,7 +137,7 @@ def _gru(
 def _lstm(
     lstm: Weights, x: jax.Array, h: jax.Array, carry: tuple[jax.Array, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """As Haiku's LSTM, the paper's: 1 is added to the forget gate."""
+    """Step Haiku's LSTM, the paper's, which adds 1 to the forget gate."""
     del lstm
     enter, candidate, forget, leave = jnp.split(x + h, 4, axis=-1)
     cell = jax.nn.sigmoid(forget + 1) * carry[1]
@@ -158,3 +152,62 @@ def _affine(layer: Weights, x: jax.Array) -> jax.Array:
 
 def _dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.matmul(x, kernel, precision=_PRECISION)
+
+
+def require_rollout(
+    steps: Mapping[str, Any], predictions: Mapping[str, Any], width: int
+) -> None:
+    """Raise ``ValueError`` unless ``steps`` are [B, T], ``predictions`` [B, T, m]."""
+    shape = jnp.shape(steps["rewards"])
+    if len(shape) != 2:
+        raise ValueError(
+            f"rewards has shape {shape}; give [B, T], workers by steps, and vmap over "
+            "further axes"
+        )
+    for name, array in steps.items():
+        require_shape(name, array, shape)
+    for name, array in predictions.items():
+        require_shape(name, array, (*shape, width))
+
+
+def require_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    """Raise ``ValueError`` unless the array has the shape."""
+    if jnp.shape(array) != shape:
+        raise ValueError(
+            f"{name} has shape {jnp.shape(array)}, but the rollout and the rule need "
+            f"{shape}: [B, T] as rewards, and for predictions the rule's target_width"
+        )
+
+
+def require_targets(targets: Any, probs: Any, y: Any) -> None:
+    """Raise ``ValueError`` unless the targets fit probabilities and predictions."""
+    pi_hat, y_hat = targets
+    require_shape("targets.pi_hat", pi_hat, jnp.shape(probs))
+    require_shape("y", y, jnp.shape(y_hat))
+    require_shape("targets.y_hat", y_hat, (*jnp.shape(probs), jnp.shape(y)[-1]))
+
+
+def discount(architecture: Architecture, gamma: Any) -> list[jax.Array]:
+    """Return the discount, if it is an input."""
+    return [_scalar("gamma", gamma)] if architecture.gamma_input else []
+
+
+def age(architecture: Architecture, step: Any, lifetime: Any) -> list[jax.Array]:
+    """Return the agent's age in the form that the weights were trained with."""
+    if architecture.lifetime_inputs == "none":
+        return []
+    step, lifetime = _scalar("step", step), _scalar("lifetime", lifetime)
+    if architecture.lifetime_inputs == "raw":
+        return [step, lifetime]
+    return [step / lifetime, jnp.log(lifetime)]
+
+
+def _scalar(name: str, value: Any) -> jax.Array:
+    if value is None:
+        raise ValueError(
+            f"{name}= is missing: these weights take it as an input, "
+            f"see their architecture; pass {name}=... (one number)"
+        )
+    if jnp.shape(value):
+        raise ValueError(f"{name} has shape {jnp.shape(value)}; give one number")
+    return jnp.asarray(value, jnp.float32)
