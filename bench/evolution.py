@@ -1,14 +1,13 @@
-"""Where the time of meta-training goes, and how a population compares to single runs.
+"""Measure the parts of meta-training, and a population against single runs.
 
     python -m bench.evolution --out results/evolution.json
 
-Parts are measured by ablation, as programs of their own that alternate: the whole run;
-the same with SGD in place of the learned rule; only the environment with its policy;
-and the rule's update alone, as often as the run takes it. What the whole takes beyond
-the parts is the rest: above all that rule and gradients take each other's place in the
-cache. Populations are measured in a process per number of devices, against as many
-single runs at once. On a machine that others use, the processor's time is the one to
-compare.
+The parts are separate programs that alternate: the whole run; the run with SGD in place
+of the learned rule; the environment with its policy; and the rule's updates alone, as
+many as in the run. The rest is the difference between the whole and its parts, mostly
+because the rule and the gradients evict each other from the cache. A population is
+measured in one process per number of devices, against as many single runs at once. On a
+shared machine, compare processor time.
 """
 
 import argparse
@@ -44,17 +43,17 @@ from learned_opt_rl.training.evolution.fitness import (
 )
 
 Clocks = dict[str, float]
-"""Seconds, of the clock and of the processor."""
+"""Seconds of wall clock and of the processor."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures, prints tables and writes JSON."""
+    """Measure, print tables and write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--presets", nargs="+", default=["open-breakout", "lpo-minatar"])
     add("--population", type=int, default=8)
-    add("--steps", type=int, default=65_536, help="of each run and environment")
-    add("--devices", type=int, nargs="+", default=[1, 2], help="forced ones on a CPU")
+    add("--steps", type=int, default=65_536, help="steps of each run and environment")
+    add("--devices", type=int, nargs="+", default=[1, 2], help="numbers of CPU devices")
     add("--block", type=int)
     add("--repetitions", type=int, default=3)
     add("--out", type=pathlib.Path)
@@ -67,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = [_in_a_process(arguments, devices) for devices in options.devices]
     parts = [row for report in found for row in report["parts"]]
     populations = [row for report in found for row in report["populations"]]
-    print_table("where a run's time goes", parts)
+    print_table("parts of a run", parts)
     print_table("a population against single runs", populations)
     if options.out:
         asked = {key: str(value) for key, value in vars(options).items()}
@@ -92,7 +91,7 @@ def _in_a_process(arguments: list[str], devices: int) -> dict[str, Any]:
 
 
 def _here(options: argparse.Namespace, devices: int) -> dict[str, Any]:
-    """What is measured in this process, which has so many devices."""
+    """Measure in this process, which has this number of devices."""
     parts, populations = [], []
     for name in options.presets:
         config = preset(
@@ -114,7 +113,7 @@ def _here(options: argparse.Namespace, devices: int) -> dict[str, Any]:
 def measure_parts(
     name: str, config: EvolutionConfig, repetitions: int
 ) -> list[dict[str, Any]]:
-    """Seconds of a run, and of each part of it."""
+    """Return the seconds of a run and of each of its parts."""
     places = tasks(config, config.horizon(0))
     start = config.learned.start(config.start, jax.random.key(0))
     key = jax.random.key(2)
@@ -128,17 +127,17 @@ def measure_parts(
             "whole": program(make_run(config.learned, places)),
             "with SGD": program(_run(config, places, _with_sgd)),
             "environment": program(_run(config, places, _environment)),
-            "optimiser": program(_run(config, places, _updates)),
+            "optimizer": program(_run(config, places, _updates)),
         },
         repetitions,
     )
-    whole, sgd, environment, optimiser = times.values()
+    whole, sgd, environment, optimizer = times.values()
     parts = {
         "whole": whole,
         "environment": environment,
         "gradients": {k: sgd[k] - environment[k] for k in sgd},
-        "optimiser": optimiser,
-        "rest": {k: whole[k] - sgd[k] - optimiser[k] for k in sgd},
+        "optimizer": optimizer,
+        "rest": {k: whole[k] - sgd[k] - optimizer[k] for k in sgd},
     }
     return [
         {
@@ -156,7 +155,7 @@ def _run(
     places: Sequence[Task],
     piece: Callable[[Task, Rule, jax.Array], Any],
 ) -> RunFn:
-    """A piece of what `make_run` does, in every environment."""
+    """Return a part of `fitness.make_run`, in every environment."""
 
     def run(vector: jax.Array, key: jax.Array) -> Any:
         found = []
@@ -174,7 +173,7 @@ def _with_sgd(task: Task, rule: Rule, key: jax.Array) -> Any:
 
 
 def _environment(task: Task, rule: Rule, key: jax.Array) -> Any:
-    """Rollouts of an agent that learns nothing."""
+    """Collect the rollouts of an agent that does not learn."""
     start, iterate = actor_critic.make_loop(
         task.config,
         task.env,
@@ -190,7 +189,7 @@ def _environment(task: Task, rule: Rule, key: jax.Array) -> Any:
 
 
 def _updates(task: Task, rule: Rule, key: jax.Array) -> Any:
-    """As many updates, by gradients that are never twice the same."""
+    """Make the updates of a run, with gradients that change every time."""
     optimizer = optax.with_extra_args_support(rule.optimizer(key))
     params = actor_critic.init_params(key, task.config, task.env)
     shape = task.env.observation_shape
@@ -215,7 +214,7 @@ def measure_population(
     block: int | None,
     repetitions: int,
 ) -> dict[str, Any]:
-    """Environment steps per second of a generation, and of a run on each device."""
+    """Return the steps per second of a generation, and of a run on each device."""
     steps = config.steps_per_member(config.horizon(0))
     start = config.learned.start(config.start, jax.random.key(0))
     state = config.es.init(start, jax.random.key(1))
@@ -261,7 +260,7 @@ def measure_population(
 def _alternating(
     programs: dict[str, Callable[[], Any]], repetitions: int
 ) -> dict[str, Clocks]:
-    """Medians, after a first run of each to compile and warm up."""
+    """Return medians; the first run of each program compiles and does not count."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
     for repetition in range(repetitions + 1):
         for name, program in programs.items():

@@ -1,7 +1,8 @@
-"""Atomic writes: a reader sees the old file or the new one, never a part."""
+"""Atomic writes: a reader sees the old file or folder or the new one, never a part."""
 
 import os
 import pathlib
+import shutil
 import tempfile
 
 
@@ -31,6 +32,49 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def replace_folder(made: pathlib.Path, target: pathlib.Path) -> None:
+    """Replace a folder with a copy of another, or leave it unchanged.
+
+    The copy is made beside it under a hidden name and renamed when it is whole. A kill
+    between the two renames leaves the folder under its hidden name, where
+    `recover_folder` finds it.
+
+    Args:
+        made: The new content.
+        target: The folder, which need not exist.
+
+    Raises:
+        OSError: The copy cannot be written; the folder is unchanged.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    recover_folder(target)
+    new, old = _hidden(target)
+    try:
+        shutil.copytree(made, new)
+        os.sync()
+        if target.exists():
+            os.replace(target, old)
+        os.replace(new, target)
+    except BaseException:
+        recover_folder(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(target: pathlib.Path) -> None:
+    """Restore the folder after a killed `replace_folder`, and remove its leftovers."""
+    new, old = _hidden(target)
+    if old.exists() and not target.exists():
+        os.replace(old, target)
+    for path in (new, old):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _hidden(target: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    name = f".{target.name}"
+    return target.with_name(f"{name}.new"), target.with_name(f"{name}.old")
 
 
 def _umask() -> int:

@@ -19,11 +19,11 @@ from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
 from learned_opt_rl.evaluation.report import cards
 from learned_opt_rl.evaluation.runs import compare
 from learned_opt_rl.evaluation.runs.compare import Comparison
-from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir import atomic, jsonl
 from learned_opt_rl.rundir.lock import FolderInUseError, locked
 from learned_opt_rl.training.evolution import campaign as campaigns
 from learned_opt_rl.training.evolution.folder import read_campaign
-from learned_opt_rl.training.promotion import Promotion, WorseError, promote, swap
+from learned_opt_rl.training.promotion import Promotion, WorseError, promote
 from learned_opt_rl.training.promotion import campaign as kept
 from learned_opt_rl.training.promotion.campaign import located
 from learned_opt_rl.training.run_folder import BEST
@@ -259,13 +259,13 @@ def test_runs_without_a_return_are_refused_even_by_force(tmp_path, root, fake):
     assert not content(root)
 
 
-@pytest.mark.parametrize("moment", ["fill_results", "keep", "replace"])
+@pytest.mark.parametrize("moment", ["fill_results", "keep", "replace_folder"])
 def test_killed_after_the_evaluation_it_goes_on(
     tmp_path, root, fake, old, monkeypatch, moment
 ):
     run, before = campaign(tmp_path / "new", 2.0), content(root)
     fake.returns[sha256(run)] = 21.0
-    where = {"fill_results": cards, "keep": kept, "replace": swap}[moment]
+    where = {"fill_results": cards, "keep": kept, "replace_folder": atomic}[moment]
     with monkeypatch.context() as patch:
         patch.setattr(where, moment, _killed)
         with pytest.raises(KeyboardInterrupt):
@@ -298,7 +298,7 @@ def test_a_full_disk_leaves_the_artifact(
     run, before = campaign(tmp_path / "new", 2.0), content(root)
     fake.returns[sha256(run)] = 21.0
     with monkeypatch.context() as patch:
-        patch.setattr(swap.shutil, "copytree", full)
+        patch.setattr(atomic.shutil, "copytree", full)
         assert command(run, root) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device; 'tiny' is unchanged" in error
@@ -322,14 +322,14 @@ def test_killed_between_renames_the_old_or_the_new_is_there(
         done.append(rename(*paths))
 
     with monkeypatch.context() as patch:
-        patch.setattr(swap.os, "replace", kill)
-        patch.setattr(swap.shutil, "rmtree", lambda *_, **__: None)
+        patch.setattr(atomic.os, "replace", kill)
+        patch.setattr(atomic.shutil, "rmtree", lambda *_, **__: None)
         if renames < 2:
             with pytest.raises(SystemError):
-                swap.replace(tmp_path / "made", tmp_path / "target")
+                atomic.replace_folder(tmp_path / "made", tmp_path / "target")
         else:
-            swap.replace(tmp_path / "made", tmp_path / "target")
-    swap.recover(tmp_path / "target")
+            atomic.replace_folder(tmp_path / "made", tmp_path / "target")
+    atomic.recover_folder(tmp_path / "target")
     expected = "made" if renames == 2 else "target"
     assert content(tmp_path / "target") == {"file": expected.encode()}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["made", "target"]

@@ -1,4 +1,4 @@
-"""Update rules over sequences of tensors, teachers and students alike."""
+"""Update rules over sequences of tensors, for teachers and students."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from learned_opt_rl.rules.parts import SCALE, deterministic_update
 from learned_opt_rl.training.distillation.inputs import Tensors
 
 Update = Callable[[Any, Tensors], jax.Array]
-"""``(weights, inputs) -> update [K, t, n]`` to subtract, from empty memory on."""
+"""``(weights, inputs) -> update [K, t, n]`` to subtract; memory starts empty."""
 
 
 class Unrolled(NamedTuple):
     """A rule over sequences.
 
     Attributes:
-        update: The rule, before the mean over all parameters is removed.
+        update: The rule, without the subtraction of the mean over all parameters.
         noisy: Whether it adds noise.
-        stateful: Whether it remembers more than the momenta that it is shown.
+        stateful: Whether it has memory besides the momenta in the inputs.
     """
 
     update: Update
@@ -34,14 +34,11 @@ class Unrolled(NamedTuple):
 
 
 def network_rule(algorithm: str, carry: int | None) -> Unrolled:
-    """OPEN or No Features.
+    """Return OPEN or No Features over sequences.
 
     Args:
         algorithm: ``"open"`` or ``"no_features"``.
         carry: Units of the GRU; ``None`` without one.
-
-    Returns:
-        The rule, whose weights are the network's.
 
     Example:
         >>> import jax
@@ -67,9 +64,9 @@ def network_rule(algorithm: str, carry: int | None) -> Unrolled:
 
 
 def _run(weights: Any, rows: jax.Array) -> jax.Array:
-    """The network's outputs ``[o, K * columns]`` of tables ``[K, features, columns]``.
+    """Return outputs ``[o, K * columns]`` of tables ``[K, features, columns]``.
 
-    Those of a step that needs no memory are made in one go.
+    Without memory, all steps are evaluated together.
     """
     if "gru" not in weights:
         merged = jnp.moveaxis(rows, 1, 0).reshape(rows.shape[1], -1)
@@ -104,18 +101,15 @@ def _no_features_rows(recurrent: bool) -> Callable[[Tensors], jax.Array]:
 
 
 def expression_rule(function: Function, learning_rate: float) -> Unrolled:
-    """A closed form.
+    """Return an expression over sequences; its weights are its constants.
 
-    Momenta of a decay that tensors have are read from them. Other memory starts
-    empty; a function that has any counts its ``iteration`` from there, others from
-    the training proportion of a run of 1e7 environment steps.
+    Momenta with a decay of `DECAYS` come from the inputs. Other memory starts empty,
+    and the input ``iteration`` then counts from there. Without other memory it follows
+    from the training proportion of a run of 1e7 environment steps.
 
     Args:
-        function: Of kind ``"optimizer"``.
-        learning_rate: Of its input ``lr``, before it falls.
-
-    Returns:
-        The rule, whose weights are the function's constants.
+        function: An optimizer.
+        learning_rate: Base of its input ``lr``, before the annealing.
     """
     shown = {s.name: s.decay for s in function.memory if s.decay in DECAYS}
     stateful = len(shown) < len(function.memory)

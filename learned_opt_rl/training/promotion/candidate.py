@@ -18,11 +18,6 @@ from learned_opt_rl.training.evolution.learned import evolvable, is_evolvable
 from learned_opt_rl.training.run_folder import TrainedRun
 
 
-def title(run: TrainedRun) -> str:
-    """Return the name of the run's family in headings."""
-    return families.find(run.algorithm).title
-
-
 def described(run: TrainedRun) -> dict[str, Any]:
     """Return the fields of a card that follow from the family and its sizes.
 

@@ -131,11 +131,13 @@ class Evaluated:
         new: Rows of the new weights.
         others: Rows of the baselines.
         baseline: The baseline that known failures are relative to.
+        old: Rows of the current version, if other weights have the name.
     """
 
     new: list[Row]
     others: list[Row]
     baseline: str
+    old: list[Row] = dataclasses.field(default_factory=list)
 
 
 def failures(run: TrainedRun, evaluated: Evaluated) -> list[str]:

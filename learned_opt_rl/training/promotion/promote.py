@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TextIO
 
+from learned_opt_rl import families
 from learned_opt_rl.artifacts import Card, registry
 from learned_opt_rl.artifacts.weights import check_weights
 from learned_opt_rl.errors import ArtifactError
@@ -17,9 +18,9 @@ from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.evaluation.runs.execution import Failure, Plan
 from learned_opt_rl.evaluation.runs.row import Row, append_rows, identity, read_rows
 from learned_opt_rl.evaluation.runs.rules import weights_digest
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir import atomic
 from learned_opt_rl.rundir.lock import locked
-from learned_opt_rl.training.promotion import campaign, candidate, card_text, swap
+from learned_opt_rl.training.promotion import campaign, candidate, card_text
 from learned_opt_rl.training.promotion.card_text import Evaluated
 from learned_opt_rl.training.promotion.verdict import Verdict, WorseError, judge
 from learned_opt_rl.training.run_folder import TrainedRun, read_config, read_run
@@ -127,7 +128,7 @@ def promote(promotion: Promotion, stream: TextIO | None = None) -> Outcome:
             with registry.bundled_in(facts.staged):
                 cards.fill_results(folder, facts.results, _source(facts))
             campaign.keep(promotion.run, folder, facts.sha256)
-            swap.replace(folder, facts.target)
+            atomic.replace_folder(folder, facts.target)
     return Outcome(facts.target, verdict, [])
 
 
@@ -189,19 +190,6 @@ class _Facts:
         return self.is_named(row) and row.weights_sha256 == self.sha256
 
 
-class _Measured(NamedTuple):
-    """Rows of the new weights, of the current version and of the baselines."""
-
-    new: list[Row]
-    old: list[Row]
-    others: list[Row]
-    baseline: str
-
-    @property
-    def evaluated(self) -> Evaluated:
-        return Evaluated(self.new, self.others, self.baseline)
-
-
 # Step 1: read the candidate and check everything that needs no run.
 
 
@@ -213,7 +201,7 @@ def _gather(promotion: Promotion) -> _Facts:
     if card.representation == "network":
         check_weights(run.weights, card)
     target = root / promotion.name
-    swap.recover(target)
+    atomic.recover_folder(target)
     current = _current(promotion.name, target, root)
     results = promotion.results or _default_results(promotion, root)
     facts = _Facts(promotion, run, about, root, current, results)
@@ -246,7 +234,7 @@ def _default_results(promotion: Promotion, root: pathlib.Path) -> pathlib.Path:
 
 def _card(promotion: Promotion, run: TrainedRun) -> dict[str, Any]:
     facts = candidate.described(run)
-    title = candidate.title(run)
+    title = families.find(run.algorithm).title
     where = f" for {', '.join(run.environments)}" if run.environments else ""
     how = "evolved" if run.evolved else "distilled"
     return {
@@ -303,7 +291,7 @@ def _digest(entry: registry.Entry | None) -> str | None:
 # Step 2: run what no file has yet.
 
 
-def _measure(facts: _Facts, stream: TextIO) -> _Measured | list[Failure]:
+def _measure(facts: _Facts, stream: TextIO) -> Evaluated | list[Failure]:
     """Run the current version and the baselines, then the new weights."""
     name, asked = facts.name, facts.promotion.comparison
     replaced = facts.current is not None and not facts.is_current
@@ -322,11 +310,11 @@ def _measure(facts: _Facts, stream: TextIO) -> _Measured | list[Failure]:
             if failed:  # the next execution would overwrite failures.jsonl
                 return failed
             found += _of_plan(plan, read_rows(facts.runs / compare.ROWS))
-    return _Measured(
-        [row for row in found if facts.is_new(row)],
-        [row for row in found if facts.is_named(row) and not facts.is_new(row)],
-        [row for row in found if not facts.is_named(row)],
-        asked.rules[0],
+    return Evaluated(
+        new=[row for row in found if facts.is_new(row)],
+        old=[row for row in found if facts.is_named(row) and not facts.is_new(row)],
+        others=[row for row in found if not facts.is_named(row)],
+        baseline=asked.rules[0],
     )
 
 
@@ -359,7 +347,7 @@ def _identity(row: Row) -> str:
 # Step 3: compare with the current version.
 
 
-def _decide(facts: _Facts, measured: _Measured) -> tuple[Verdict | None, list[str]]:
+def _decide(facts: _Facts, measured: Evaluated) -> tuple[Verdict | None, list[str]]:
     """Return the verdict and the known failures, or raise `WorseError`."""
     _check_returns(measured.new)
     now = _digest(_current(facts.name, facts.target, facts.root))
@@ -371,13 +359,13 @@ def _decide(facts: _Facts, measured: _Measured) -> tuple[Verdict | None, list[st
             "repeat the command"
         )
     failures = [
-        *card_text.failures(facts.run, measured.evaluated),
+        *card_text.failures(facts.run, measured),
         *facts.promotion.failures,
     ]
     if not measured.old:
         return None, failures
-    new, old, others, baseline = measured
-    verdict = judge(new, old, others, baseline)
+    rows = measured.new, measured.old, measured.others
+    verdict = judge(*rows, measured.baseline)
     if verdict.difference.value >= 0:
         return verdict, failures
     if not facts.promotion.force:
@@ -430,7 +418,7 @@ def _keep_words(
     ]
 
 
-def _file_rows(facts: _Facts, measured: _Measured) -> None:
+def _file_rows(facts: _Facts, measured: Evaluated) -> None:
     """Add the rows to the results file in one write.
 
     Rows that have a name belong to the weights that have it now: rows of replaced
@@ -450,7 +438,9 @@ def _file_rows(facts: _Facts, measured: _Measured) -> None:
     # A promotion that was killed may have filed the replaced weights' rows already.
     unique = {json.dumps(row.to_json()): None for row in renamed}
     facts.results.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(facts.results, "".join(f"{row}\n" for row in unique).encode())
+    atomic.write_atomically(
+        facts.results, "".join(f"{row}\n" for row in unique).encode()
+    )
 
 
 def _source(facts: _Facts) -> str:
