@@ -25,12 +25,7 @@ from learned_opt_rl.envs.adapter import Environment
 
 
 def loss(params: Params, batch: Batch, config: A2CConfig) -> tuple[jax.Array, Any]:
-    """Return A2C's loss on one rollout.
-
-    Args:
-        params: The agent.
-        batch: As for `ppo.loss`.
-        config: Coefficients.
+    """Return A2C's loss on one rollout; the arguments are those of `ppo.loss`.
 
     Returns:
         The mean of ``-log_prob * advantage``, plus ``vf_coef`` times half the mean

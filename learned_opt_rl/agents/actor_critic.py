@@ -190,15 +190,8 @@ def make_loop(
 ) -> Loop:
     """Build the two functions of a run.
 
-    Args:
-        config: The run.
-        env: The environment.
-        optimizer: Makes the first optimizer state.
-        learn: ``(params, opt_state, batch, key) -> (params, opt_state)``.
-        bias: Whether layers have biases.
-
-    Returns:
-        ``start(key) -> Runner`` and ``iterate(runner) -> Runner``.
+    ``learn(params, opt_state, batch, key) -> (params, opt_state)`` is the agent's own
+    part; the optimizer only makes the first ``opt_state`` here.
     """
 
     def start(key: jax.Array) -> Runner:
@@ -214,13 +207,7 @@ def make_loop(
         world = World(runner.env_state, runner.observation, runner.normalizers)
         world, batch = experience(config, env, runner.params, world, rollout_key)
         params, opt_state = learn(runner.params, runner.opt_state, batch, update_key)
-        return Runner(
-            params,
-            opt_state,
-            world.env_state,
-            world.observation,
-            key,
-            world.normalizers,
-        )
+        env_state, observation, normalizers = world
+        return Runner(params, opt_state, env_state, observation, key, normalizers)
 
     return start, iterate

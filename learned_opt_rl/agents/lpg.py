@@ -127,7 +127,7 @@ def init_agent(params: Params, optimizer: optax.GradientTransformation) -> Agent
 def init_params(
     key: jax.Array, config: LPGConfig, env: Environment, target_width: int
 ) -> Params:
-    """Draw an actor and a predictor for the environment.
+    """Draw an actor and a predictor; those of the tabular agent have no biases.
 
     Args:
         key: A PRNG key.
@@ -135,23 +135,14 @@ def init_params(
         env: Gives the sizes of input and actor.
         target_width: Components of a prediction, ``rule.architecture.target_width``.
 
-    Returns:
-        ``{"actor": Network, "predictor": Network}``, without biases for the tabular
-        agent.
-
     Raises:
         ValueError: The convolutions do not fit the observations.
     """
     actor_key, predictor_key = jax.random.split(key)
-    shape, bias = env.observation_shape, bool(config.hidden or config.conv)
-    return {
-        "actor": init_network(
-            actor_key, config, shape, env.num_actions, 0.01, bias=bias
-        ),
-        "predictor": init_network(
-            predictor_key, config, shape, target_width, 1.0, bias=bias
-        ),
-    }
+    shape, bias = env.observation_shape, {"bias": bool(config.hidden or config.conv)}
+    actor = init_network(actor_key, config, shape, env.num_actions, 0.01, **bias)
+    predictor = init_network(predictor_key, config, shape, target_width, 1.0, **bias)
+    return {"actor": actor, "predictor": predictor}
 
 
 def agent_update(
@@ -238,16 +229,9 @@ def policy(params: Params, rollout: Rollout, config: LPGConfig) -> jax.Array:
 def play(
     config: LPGConfig, env: Environment, runner: Any, key: jax.Array
 ) -> tuple[tuple[EpisodeState, jax.Array], Rollout]:
-    """Play one rollout.
+    """Play one rollout; return the environments' states and observations after it too.
 
-    Args:
-        config: Uses ``num_envs``, ``num_steps`` and the fields of networks.
-        env: The environment.
-        runner: Any object with ``params``, ``env_state`` and ``observation``.
-        key: A PRNG key.
-
-    Returns:
-        The environments' states and observations after it, and the rollout.
+    ``runner`` is any object with ``params``, ``env_state`` and ``observation``.
     """
     world = World(runner.env_state, runner.observation)
     world, played = collect(config, env, runner.params["actor"], world, key)
@@ -266,11 +250,7 @@ def make_loop(
 ) -> tuple[Callable[[jax.Array], Runner], Callable[[Runner], Runner]]:
     """Build the two functions of a run, for a loop of your own.
 
-    Args:
-        config: The run.
-        env: The environment.
-        rule: The update rule.
-        optimizer: See `make_train`.
+    The arguments are those of `make_train`.
 
     Returns:
         ``start(key) -> Runner`` and ``iterate(runner) -> Runner``. The latter plays one
@@ -279,20 +259,6 @@ def make_loop(
     Raises:
         ValueError: The environment's actions are continuous. A rule takes the
             probability of an action, and continuous actions only have a density.
-
-    Example:
-        >>> import jax, optax
-        >>> from learned_opt_rl import envs
-        >>> from learned_opt_rl.rules import lpg
-        >>> architecture = lpg.Architecture(width=8)
-        >>> weights = lpg.init(jax.random.key(0), architecture)
-        >>> rule = lpg.UpdateRule(weights, architecture)
-        >>> config = LPGConfig(1024, num_envs=4, hidden=(16,))
-        >>> env = envs.make("CartPole-v1")
-        >>> start, iterate = make_loop(config, env, rule, optax.adam(1e-3))
-        >>> runner = jax.jit(iterate)(start(jax.random.key(0)))
-        >>> runner.agent.step.item()
-        1
     """
     if env.continuous:
         raise ValueError(
@@ -345,6 +311,9 @@ def make_train(
 
     Returns:
         ``train(key) -> TrainResult``. Jit it, and vmap it over keys for several seeds.
+
+    Raises:
+        ValueError: As `make_loop`.
 
     Example:
         >>> import jax, optax

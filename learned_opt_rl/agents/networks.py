@@ -178,19 +178,9 @@ def _shape_after(
 def init_mlp(
     key: jax.Array, sizes: Sequence[int], head_gain: float, *, bias: bool = True
 ) -> MLP:
-    """Draw the parameters of a multi-layer perceptron, as `init_network` does.
+    """Draw a multi-layer perceptron of these widths, from input to output.
 
-    Args:
-        key: A PRNG key.
-        sizes: Widths from input to output.
-        head_gain: Gain of the last layer's kernel; the others have sqrt(2).
-        bias: Whether the layers have biases.
-
-    Example:
-        >>> import jax
-        >>> params = init_mlp(jax.random.key(0), (4, 64, 2), head_gain=0.01)
-        >>> params["Dense_1"]["kernel"].shape
-        (64, 2)
+    The arguments are those of `init_network`.
     """
     keys = jax.random.split(key, len(sizes) - 1)
     gains = [2**0.5] * (len(sizes) - 2) + [head_gain]
@@ -212,10 +202,6 @@ def orthogonal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
     Gram-Schmidt computes it. LAPACK's QR decomposition blocks a thread of XLA's CPU
     pool while it waits for other threads. A program with several of them under
     ``vmap``, as for agents over seeds, then deadlocks on a machine with few cores.
-
-    Args:
-        key: A PRNG key.
-        shape: ``(rows, columns)``.
 
     Returns:
         float32 ``[rows, columns]``, uniformly distributed.
@@ -241,23 +227,13 @@ def orthogonal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
 def apply_mlp(
     params: Network, x: jax.Array, activation: Activation
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Evaluate a multi-layer perceptron and keep the activations of its layers.
+    """Evaluate a multi-layer perceptron on ``[..., in]``; keep its activations.
 
-    Args:
-        params: From `init_mlp`; entries not called ``"Dense_i"`` are ignored.
-        x: float32 ``[..., in]``.
-        activation: Nonlinearity of the hidden layers.
+    Entries of ``params`` not called ``"Dense_i"`` are ignored.
 
     Returns:
         The output ``[..., out]``, and the activations ``[..., width]`` of each layer:
         after the nonlinearity for hidden layers, the raw output for the last.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> params = init_mlp(jax.random.key(0), (4, 64, 2), head_gain=0.01)
-        >>> output, activations = apply_mlp(params, jnp.ones((8, 4)), "relu")
-        >>> output.shape, activations["Dense_0"].shape
-        ((8, 2), (8, 64))
     """
     activations = {}
     depth = sum(name.startswith("Dense_") for name in params)

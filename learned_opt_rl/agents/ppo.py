@@ -8,7 +8,7 @@ depend on the observation.
 
 References:
     Schulman et al., "Proximal Policy Optimization Algorithms", 2017.
-    Lu et al., "Discovered Policy Optimisation", 2022 (the vectorised loop).
+    Lu et al., "Discovered Policy Optimisation", 2022 (the vectorized loop).
     Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024.
 """
 
@@ -104,11 +104,7 @@ def make_loop(
 ) -> Loop:
     """Build the two functions of a run, for a loop of your own.
 
-    Args:
-        config: The run.
-        env: The environment.
-        optimizer: See `make_train`.
-        drift: See `make_train`.
+    The arguments are those of `make_train`.
 
     Returns:
         ``start(key) -> Runner`` and ``iterate(runner) -> Runner``. The latter plays one
