@@ -36,11 +36,12 @@ def positive_int(
     """
     accepted = numbers.Real if whole_floats else numbers.Integral
     is_number = isinstance(value, accepted) and not isinstance(value, bool)
+    number: Any = value  # The abstract number types have no operators.
     # NaN fails the first comparison and infinity the second.
-    if not is_number or not value > 0 or value % 1 != 0:
+    if not is_number or not number > 0 or number % 1 != 0:
         end = f"; {fix}" if fix else ""
         raise ValueError(f"{name}={value!r} must be a positive whole number{end}")
-    return int(value)
+    return int(number)
 
 
 def nearest(name: object, known: Iterable[str], count: int = 3) -> list[str]:

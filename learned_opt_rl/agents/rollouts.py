@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt_rl.agents import _normalization as normalization
-from learned_opt_rl.agents.config import Config
+from learned_opt_rl.agents.config import RunConfig
 from learned_opt_rl.agents.networks import Network, prepare
 from learned_opt_rl.agents.policies import policy
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
@@ -60,7 +60,7 @@ class TrainResult(NamedTuple):
 
 
 def collect(
-    config: Config, env: Environment, actor: Network, world: World, key: jax.Array
+    config: RunConfig, env: Environment, actor: Network, world: World, key: jax.Array
 ) -> tuple[World, Played]:
     """Play one rollout; return the world after it, and the rollout."""
 
