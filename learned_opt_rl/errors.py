@@ -46,10 +46,10 @@ class MissingExtraError(ImportError):
 
 
 class ExpressionError(ValueError):
-    """A text is no function of the expression language, or is called wrongly.
+    """A text is not a valid expression, or the arguments of a call do not fit.
 
     Args:
-        problem: What is wrong and how to mend it, without the place.
+        problem: What is wrong and how to fix it, without the place.
         line: Where, counted from 1; ``None`` where there is no text to point into.
         column: Where in the line, counted from 1.
         category: The kind of mistake, one word for logs: ``"syntax_error"``,
