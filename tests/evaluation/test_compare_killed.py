@@ -82,5 +82,5 @@ def test_killed_ten_times_it_ends_with_the_rows_of_an_unbroken_run(tmp_path):
         (rule, seed) for rule in ("adam:1e-3", "sgd:1e-2") for seed in range(3)
     ]
     assert report(folder)["settings"] == report(unbroken)["settings"]
-    assert report(folder)["generalisation"] == report(unbroken)["generalisation"]
+    assert report(folder)["generalization"] == report(unbroken)["generalization"]
     assert not (folder / "partial").exists()

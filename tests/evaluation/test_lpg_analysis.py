@@ -11,7 +11,9 @@ import pytest
 from learned_opt_rl import cli
 from learned_opt_rl.envs import gridworld
 from learned_opt_rl.evaluation.lpg import analysis
-from learned_opt_rl.evaluation.lpg.analysis import EvaluationConfig
+from learned_opt_rl.evaluation.lpg.policies import EvaluationConfig, evaluate_policy
+from learned_opt_rl.evaluation.lpg.regression import regress_values
+from learned_opt_rl.evaluation.lpg.values import near_optimal_policy, true_values
 from learned_opt_rl.rules import lpg
 from learned_opt_rl.rundir import jsonl
 from tests import oracle_gridworld
@@ -84,7 +86,7 @@ def enumerated(level, policy, gamma, num_actions):
 def test_true_values_by_enumeration(actions):
     mode, levels = draw(rectangle(actions), 2)
     policy = random_policy(mode)
-    solve = jax.vmap(analysis.true_values, (0, None, None, None))
+    solve = jax.vmap(true_values, (0, None, None, None))
     found = solve(levels, mode, policy, 0.8)
     for i, level in enumerate(each(levels)):
         expected = enumerated(level, policy, 0.8, mode.num_actions)
@@ -101,7 +103,7 @@ def test_far_from_the_limit_true_values_solve_the_linear_system():
         start=jnp.int32(0), cells=jnp.array([1], jnp.int32)
     )
     right = jax.nn.one_hot(jnp.full(4, 3), 5)
-    found = analysis.true_values(level, mode, right, 0.9)
+    found = true_values(level, mode, right, 0.9)
     # Collected when it is there, it is back in the next step and paid in the one after.
     paid = 1 / (1 - 0.9**2)
     # By index: absent at cells 0 and 1, present at cells 0 and 1.
@@ -115,9 +117,9 @@ def test_a_near_optimal_policy_is_nearly_optimal():
         level = jax.tree.map(jnp.asarray, level)
 
         def value(epsilon, level=level):
-            policy = analysis.near_optimal_policy(level, mode, 0.9, epsilon)
+            policy = near_optimal_policy(level, mode, 0.9, epsilon)
             np.testing.assert_allclose(policy.sum(-1), 1, rtol=1e-5)
-            return analysis.true_values(level, mode, policy, 0.9)
+            return true_values(level, mode, policy, 0.9)
 
         greedy, near, random = (np.asarray(value(e)) for e in (1e-6, 0.1, 1.0))
         known = np.isfinite(random) & np.isfinite(near) & np.isfinite(greedy)
@@ -197,7 +199,7 @@ def test_values_are_told_from_predictions_that_hold_them():
 
     def mse(*records):
         y = jnp.stack(records, axis=1)
-        return analysis.regress_values(y, values, KEY, held_out=3, steps=800)
+        return regress_values(y, values, KEY, held_out=3, steps=800)
 
     told = mse(noise, y, y)
     assert (told.mse[:, 1:] < 0.05 * told.constant[:, None]).all()
@@ -264,14 +266,10 @@ def test_wrong_shapes_are_named():
     mode, levels = draw(rectangle(), 2)
     level, policy = next(each(levels)), jnp.full((24, 4), 1 / 4)
     with pytest.raises(ValueError, match=r"policy has shape \(24, 4\)"):
-        analysis.true_values(level, mode, policy, 0.9)
+        true_values(level, mode, policy, 0.9)
     with pytest.raises(ValueError, match=r"policy has shape \(24, 4\)"):
-        analysis.evaluate_policy(RULE, level, mode, policy, KEY)
+        evaluate_policy(RULE, level, mode, policy, KEY)
     with pytest.raises(ValueError, match="held_out=3 of 3 grids"):
-        analysis.regress_values(
-            jnp.ones((3, 2, 4, 1)), jnp.ones((3, 1, 4)), KEY, held_out=3
-        )
+        regress_values(jnp.ones((3, 2, 4, 1)), jnp.ones((3, 1, 4)), KEY, held_out=3)
     with pytest.raises(ValueError, match=r"values have shape \(3, 4\)"):
-        analysis.regress_values(
-            jnp.ones((3, 2, 4, 1)), jnp.ones((3, 4)), KEY, held_out=1
-        )
+        regress_values(jnp.ones((3, 2, 4, 1)), jnp.ones((3, 4)), KEY, held_out=1)

@@ -22,19 +22,15 @@ import numpy as np
 
 from learned_opt_rl.checks import positive_int
 from learned_opt_rl.envs.gridworld import Level, Mode, get_mode, sample_level
-from learned_opt_rl.evaluation.lpg import values
-from learned_opt_rl.evaluation.lpg.figures import plot_convergence as plot_convergence
-from learned_opt_rl.evaluation.lpg.figures import plot_predictions as plot_predictions
-from learned_opt_rl.evaluation.lpg.figures import plot_regression as plot_regression
-from learned_opt_rl.evaluation.lpg.policies import Evaluation as Evaluation
-from learned_opt_rl.evaluation.lpg.policies import EvaluationConfig as EvaluationConfig
-from learned_opt_rl.evaluation.lpg.policies import evaluate_policy as evaluate_policy
-from learned_opt_rl.evaluation.lpg.regression import Regression as Regression
-from learned_opt_rl.evaluation.lpg.regression import regress_values as regress_values
+from learned_opt_rl.evaluation.lpg import figures
+from learned_opt_rl.evaluation.lpg.policies import EvaluationConfig, evaluate_policy
+from learned_opt_rl.evaluation.lpg.regression import regress_values
 from learned_opt_rl.evaluation.lpg.values import (
-    near_optimal_policy as near_optimal_policy,
+    all_present,
+    near_optimal_policy,
+    require_tabular,
+    true_values,
 )
-from learned_opt_rl.evaluation.lpg.values import true_values as true_values
 from learned_opt_rl.rules import lpg
 from learned_opt_rl.rules.lpg import UpdateRule
 from learned_opt_rl.rundir import jsonl
@@ -136,7 +132,7 @@ def study(
         known = jax.vmap(lambda gamma: true_values(level, mode, policy, gamma))(
             jnp.array(gammas)
         )
-        there = values.all_present(level)
+        there = all_present(level)
 
         def shown(states: jax.Array) -> jax.Array:
             return states.reshape(-1, mode.num_cells, *states.shape[1:])[there]
@@ -254,7 +250,7 @@ def analyze(
 
 
 def _check(mode: Mode, *, grids: int, held_out: int | None = None, batch: int) -> None:
-    values.require_tabular(mode)
+    require_tabular(mode)
     positive_int("grids", grids)
     positive_int("batch", batch)
     if held_out is not None and not 1 <= held_out < grids:
@@ -269,32 +265,24 @@ def _free(found: Study) -> jax.Array:
 
 
 def plot(
-    record: Record, found: Study, folder: str | pathlib.Path, *, grid: int = 0
+    record: Record, found: Study, folder: str | pathlib.Path
 ) -> list[pathlib.Path]:
-    """Draw an analysis: predictions, value regression, convergence.
+    """Draw an analysis as three PNGs: predictions, value regression, convergence.
 
-    Args:
-        record: From `analyze`.
-        found: From `analyze`.
-        folder: The folder of the three PNGs.
-        grid: Index of the level to draw.
-
-    Returns:
-        The paths of the PNGs.
+    The level drawn is the first of the study.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
     names = ("predictions", "regression", "convergence")
     paths = [pathlib.Path(folder) / f"{_stem(record)}_{name}.png" for name in names]
-    level, policy, values, y, _ = jax.tree.map(lambda x: np.asarray(x[grid]), found)
-    level = Level(*level)
-    gamma = record["config"]["gamma"]
-    nearest = int(np.argmin(np.abs(np.array(GAMMAS) - gamma)))
-    plot_predictions(level, policy, values[nearest], y[-1, 0], paths[0])
-    plot_regression(record["updates"], record["mse"], record["mse_constant"], paths[1])
+    level, policy, values, y, _ = jax.tree.map(lambda x: np.asarray(x[0]), found)
+    level, updates = Level(*level), record["updates"]
+    nearest = int(np.argmin(np.abs(np.array(GAMMAS) - record["config"]["gamma"])))
+    figures.plot_predictions(level, policy, values[nearest], y[-1, 0], paths[0])
+    figures.plot_regression(updates, record["mse"], record["mse_constant"], paths[1])
     kl = np.asarray(convergence(found.y, _free(found)))
-    plot_convergence(level, y[[0, -1]], record["updates"], kl, paths[2])
+    figures.plot_convergence(level, y[[0, -1]], updates, kl, paths[2])
     return paths
 
 

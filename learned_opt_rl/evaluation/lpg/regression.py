@@ -87,13 +87,12 @@ def _regress(
     inputs: jax.Array, values: jax.Array, key: jax.Array, trained: int, steps: int
 ) -> Regression:
     known = jnp.all(jnp.isfinite(values), axis=1)  # [grids, cells]
-    values = jnp.where(known[:, None], values, 0.0)
+    y = jnp.moveaxis(jnp.where(known[:, None], values, 0.0), 1, -1)
     late = inputs[:trained, inputs.shape[1] // 2 :]
     used = jnp.broadcast_to(known[:trained, None], late.shape[:3])
-    x_scale = _moments(late, used)
-    y_scale = _moments(jnp.moveaxis(values[:trained], 1, -1), known[:trained])
-    x = _standardize(inputs, x_scale)
-    y = _standardize(jnp.moveaxis(values, 1, -1), y_scale)  # [grids, cells, targets]
+    x_mean, x_scale = _moments(late, used)
+    y_mean, y_scale = _moments(y[:trained], known[:trained])
+    x, y = (inputs - x_mean) / x_scale, (y - y_mean) / y_scale
 
     width, targets = inputs.shape[-1], values.shape[1]
     init_key, key = jax.random.split(key)
@@ -125,7 +124,7 @@ def _regress(
     predicted = predict(networks, tested)
     truth = jnp.moveaxis(y[trained:], -1, 0)[:, :, None]  # [targets, grids, 1, cells]
     squares = jnp.square(predicted - truth) * counts[None, :, None]
-    variance = jnp.square(y_scale[1])
+    variance = jnp.square(y_scale).reshape(-1)
     number = jnp.sum(counts)
     mse = jnp.sum(squares, axis=(1, 3)) / number * variance[:, None]
     constant = jnp.sum(jnp.square(truth[:, :, 0]) * counts[None], axis=(1, 2)) / number
@@ -140,14 +139,7 @@ def _moments(x: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return mean and standard deviation by entry of the last axis, where it counts."""
     axes = tuple(range(x.ndim - 1))
     weight = counts[..., None] / jnp.sum(counts)
-    mean = jnp.sum(x * weight, axis=axes)
-    spread = jnp.sqrt(jnp.sum(jnp.square(_minus(x, mean)) * weight, axis=axes))
-    return mean, jnp.maximum(spread, 1e-6)
-
-
-def _standardize(x: jax.Array, scale: tuple[jax.Array, jax.Array]) -> jax.Array:
-    return _minus(x, scale[0]) / jnp.broadcast_to(scale[1], x.shape)
-
-
-def _minus(x: jax.Array, mean: jax.Array) -> jax.Array:
-    return x - jnp.broadcast_to(mean, x.shape)
+    mean = jnp.sum(x * weight, axis=axes, keepdims=True)
+    variance = jnp.sum(jnp.square(x - mean) * weight, axis=axes, keepdims=True)
+    # An input may be constant.
+    return mean, jnp.maximum(jnp.sqrt(variance), 1e-6)
