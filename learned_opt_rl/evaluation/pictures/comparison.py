@@ -3,7 +3,8 @@
 Each function returns a matplotlib figure; `save` writes it. Bands and bars are 95%
 bootstrap intervals. Fewer than five seeds get none.
 
-All functions raise `MissingExtraError` if matplotlib is not installed.
+The functions raise `MissingExtraError` if matplotlib is not installed, and `ValueError`
+if there is nothing to draw.
 """
 
 import math
@@ -29,15 +30,7 @@ _MAX_POINTS = 200
 
 
 def save(figure: "Figure", path: str | pathlib.Path) -> list[pathlib.Path]:
-    """Write a figure as a PNG and as an SVG.
-
-    Args:
-        figure: The figure.
-        path: The path without its ending.
-
-    Returns:
-        Both paths.
-    """
+    """Write a figure as a PNG and as an SVG; the path is without its ending."""
     base = pathlib.Path(path)
     paths = [base.with_name(f"{base.name}.{ending}") for ending in ("png", "svg")]
     for target in paths:
@@ -55,9 +48,6 @@ def curves_figure(
     Args:
         rows: Rows of one setting (`comparable.settings`).
         field: ``"curve"`` for returns, ``"dormant"`` for the share of dormant neurons.
-
-    Raises:
-        ValueError: If no row has such a curve.
     """
     rows = [row for row in rows if getattr(row, field)]
     if not rows:
@@ -87,9 +77,6 @@ def aggregate_figure(found: Mapping[str, Mapping[str, Estimate]]) -> "Figure":
 
     Args:
         found: By rule, from `statistics.aggregate`.
-
-    Raises:
-        ValueError: If there is nothing to draw.
     """
     metrics = list(dict.fromkeys(name for group in found.values() for name in group))
     _require_some(metrics)
@@ -110,9 +97,6 @@ def improvement_figure(found: Mapping[str, Estimate], baseline: str) -> "Figure"
     Args:
         found: By rule, from `statistics.probability_of_improvement`.
         baseline: The rule they are compared with.
-
-    Raises:
-        ValueError: If there is nothing to draw.
     """
     _require_some(found)
     figure = figures.new_figure(6, 0.9 + 0.35 * len(found))
@@ -133,9 +117,6 @@ def profile_figure(
     Args:
         thresholds: Normalized returns, ``[n]``.
         found: By rule, from `statistics.performance_profile`.
-
-    Raises:
-        ValueError: If there is nothing to draw.
     """
     _require_some(found)
     figure = figures.new_figure(7, 4.5)
@@ -166,9 +147,6 @@ def generalization_figure(
             to scale, on a log scale if they span a factor of ten. Other values are
             evenly spaced, in the order of `gather.in_order`.
         axis: What was varied, such as ``"hidden"``.
-
-    Raises:
-        ValueError: If there is nothing to draw.
 
     References:
         Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024,

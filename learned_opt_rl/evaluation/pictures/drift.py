@@ -31,9 +31,6 @@ def drift_figure(drifts: Mapping[str, Drift]) -> "Figure":
     Args:
         drifts: Drifts by the name to show.
 
-    Returns:
-        The matplotlib figure, of 3 times ``len(drifts)`` axes, row by row.
-
     Raises:
         MissingExtraError: If matplotlib is not installed.
         ValueError: If there are no drifts.
@@ -63,15 +60,11 @@ def drift_figure(drifts: Mapping[str, Drift]) -> "Figure":
 
 
 def gallery_figure(drifts: Mapping[str, Drift], *, columns: int = 4) -> "Figure":
-    """Draw many drifts on one page: two panels of `drift_figure` for each.
+    """Draw many drifts on one page: dL/dr over r, below it dL/dr over (log r, A).
 
     Args:
         drifts: Drifts by the name to show.
         columns: Drifts per line, at least 1.
-
-    Returns:
-        The matplotlib figure. Each drift has dL/dr over r, and below it dL/dr over
-        (log r, A).
 
     Raises:
         MissingExtraError: If matplotlib is not installed.

@@ -168,9 +168,6 @@ def update_figure(tx_factory: OptimizerFactory, **options: Any) -> "Figure":
         tx_factory: ``key -> optimizer``; any optax transformation works.
         **options: As for `probe`.
 
-    Returns:
-        The matplotlib figure.
-
     Raises:
         MissingExtraError: If matplotlib is not installed.
 

@@ -15,13 +15,10 @@ class Setting:
     """Runs that differ only in rule, environment and seed.
 
     Attributes:
-        label: What sets this setting apart from the others; ``""`` if there is only
-            one.
-        variant: Settings that differ from the published ones, such as
-            ``{"hidden": "256x256"}``.
+        label: What sets this setting apart from the others, ``""`` if it is alone.
+        variant: What differs from the published settings, ``{"hidden": "256x256"}``.
         rows: Sorted by environment, rule and seed, one row for each.
-        repeated: Number of rows left out because a later row has the same rule,
-            environment and seed.
+        repeated: Number of rows that a later row of the same run replaced.
     """
 
     label: str
@@ -73,13 +70,8 @@ def commands(
 ) -> list[str]:
     """Return the shell commands that make the rows again.
 
-    Args:
-        rows: The rows.
-        folder: The folder to write to.
-        command: Command of ``learned-opt-rl``; ``"evaluate"`` accepts rows of one rule.
-
-    Returns:
-        One command per agent, length, variant and range of consecutive seeds.
+    There is one per agent, length, variant and range of consecutive seeds. The command
+    ``"evaluate"`` accepts rows of one rule.
     """
     groups: dict[tuple, list[Row]] = {}
     for row in rows:

@@ -38,8 +38,8 @@ class Results:
         normalized: Final returns on a common scale.
         scores: The returns of rules that ran in the same environments.
         aggregates: Mean, median, IQM and optimality gap by rule.
-        split: Aggregates by learned rule, then by ``"i.d."`` and ``"o.o.d."``: over
-            those environments alone, of the rule and of the baseline.
+        split: Aggregates of each learned rule and the baseline over the environments
+            that are ``"i.d."`` and ``"o.o.d."`` for that rule.
         improvement: Probability of a higher return than the baseline's, by rule.
         thresholds: Thresholds of the profiles, ``[n]``.
         profiles: Shares of runs above each threshold, with intervals, by rule.

@@ -25,16 +25,14 @@ class Measures:
         steps: Environment steps of a run.
         final: Final return; None if no run in this environment has one.
         auc: Area under the learning curve, which is the mean over the run.
-        steps_to_baseline: Environment steps of one agent after which the mean curve
-            first reaches the mean final return of the baseline; None if it never does.
+        steps_to_baseline: Environment steps of one agent until the mean curve reaches
+            the mean final return of the baseline; None if it never does.
         dormant: Share of dormant neurons at the end; None if not measured.
-        nan_updates: Number of updates of all runs that had an entry that was not
-            finite; None if not counted.
-        failed: Number of runs that diverged or have no return. In ``final`` and ``auc``
-            they count as the worst run in the environment.
+        nan_updates: Updates of all runs with an entry that was not finite, if counted.
+        failed: Runs that diverged or have no return, which count as the worst run of
+            the environment in ``final`` and ``auc``.
         paired: Difference from the final returns of the baseline, seed by seed.
-        seconds_to_baseline: Wall-clock seconds of ``steps_to_baseline``, of all agents
-            that ran together.
+        seconds_to_baseline: Seconds of ``steps_to_baseline``, of all agents together.
         wall_seconds: Mean over the runs, without compilation.
         steps_per_second: Mean over the runs, of all agents that ran together.
         compile_seconds: Mean over the runs.
@@ -92,12 +90,12 @@ def curve_matrix(
     floor: float,
     max_points: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Interpolate the curves of several runs to common points.
+    """Interpolate the curves of several runs, of any lengths, to common points.
 
     Args:
-        curves: One curve per run; lengths may differ.
+        curves: One curve per run.
         floor: The value of missing points.
-        max_points: Thin longer curves to about this many points; keeps the last point.
+        max_points: Thin longer curves to about this many points, including the last.
 
     Returns:
         Shares of the run, ``[points]`` in (0, 1], and values, ``[runs, points]``.

@@ -139,10 +139,7 @@ def normalize(
 
 
 def published(optimizer: str) -> dict[str, float]:
-    """Return published mean final returns by environment.
-
-    Args:
-        optimizer: ``"adam"`` or ``"sgd"``, both tuned.
+    """Return published mean final returns of tuned ``"adam"`` or ``"sgd"``.
 
     Raises:
         ValueError: If there are none for that optimizer.
@@ -161,16 +158,9 @@ def published(optimizer: str) -> dict[str, float]:
 
 
 def distribution(rule: str, environments: Sequence[str]) -> dict[str, str] | None:
-    """Return which environments a learned rule was meta-trained in.
+    """Return ``"i.d."`` for the environments a rule was trained in, else ``"o.o.d."``.
 
-    Args:
-        rule: Name of the rule, such as ``"goldie2024/minatar"``.
-        environments: Names of environments.
-
-    Returns:
-        ``"i.d."`` for environments that the artifact's card names as training
-        environments, ``"o.o.d."`` for the others. None for a rule without a card, or
-        whose card names no environment.
+    None for a rule without a card, or whose card names no environment.
 
     Example:
         >>> distribution("goldie2024/breakout", ["Breakout-MinAtar", "ant"])

@@ -23,13 +23,7 @@ _TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 
 
 class Picture(NamedTuple):
-    """A figure on disk.
-
-    Attributes:
-        section: Index of its setting; None for all settings together.
-        paths: Its files, PNG and SVG.
-        caption: What it shows.
-    """
+    """A figure on disk, PNG and SVG; section None is all settings together."""
 
     section: int | None
     paths: list[pathlib.Path]
@@ -103,13 +97,7 @@ def with_improvement(result: Results) -> dict[str, dict[str, Estimate]]:
 
 
 def page(data: dict[str, Any], found: list[Results], pictures: list[Picture]) -> bytes:
-    """Return the page.
-
-    Args:
-        data: The report as JSON.
-        found: From `gather.gather`.
-        pictures: From `draw`.
-    """
+    """Return the page of a report; ``data`` is the report as JSON."""
     text = _template().render(
         run=data["run"],
         failures=data["failures"],

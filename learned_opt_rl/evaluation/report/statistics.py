@@ -52,8 +52,8 @@ class Estimate:
 
     Attributes:
         value: The estimate.
-        low: Lower end of the interval; None with fewer than five seeds.
-        high: Upper end of the interval; None with fewer than five seeds.
+        low: Lower end; None with fewer than five seeds.
+        high: Upper end; None with fewer than five seeds.
         seeds: Number of seeds.
     """
 
@@ -96,10 +96,7 @@ def bootstrap_band(
 
     Args:
         values: ``[seeds, points]``.
-        resamples: Number of mean curves to draw. The seed of the draws is fixed.
-
-    Returns:
-        Lower and upper ends, ``[points]`` each.
+        resamples: Number of mean curves to draw.
 
     References:
         Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
@@ -161,9 +158,6 @@ def scores(found: Returns) -> Scores:
     Among the sets of environments that some rule has, this takes the set that keeps the
     most results, so that the missing runs of one rule do not remove those of others.
 
-    Args:
-        found: From `returns`; may be normalized.
-
     Example:
         >>> chosen = scores({"adam": {"ant": {0: 1.0}, "hopper": {0: 2.0}}})
         >>> chosen.environments, chosen.matrices["adam"].tolist()
@@ -193,14 +187,12 @@ def scores(found: Returns) -> Scores:
 def aggregate(matrix: np.ndarray) -> dict[str, Estimate]:
     """Estimate the mean, median, interquartile mean and optimality gap of a rule.
 
+    Mean and median are taken over the means of the environments. The interquartile mean
+    is the mean of the middle half of all runs. The optimality gap is the average
+    shortfall from 1, where a return above 1 has no shortfall.
+
     Args:
         matrix: Normalized returns, ``[seeds, environments]``.
-
-    Returns:
-        An estimate for each of `METRICS`. Mean and median are taken over the means of
-        the environments. The interquartile mean is the mean of the middle half of all
-        runs. The optimality gap is the average shortfall from 1, where a return above
-        1 has no shortfall.
 
     Example:
         >>> aggregate(np.array([[1.0, 3.0]]))["mean"]
@@ -210,14 +202,11 @@ def aggregate(matrix: np.ndarray) -> dict[str, Estimate]:
 
 
 def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> Estimate:
-    """Estimate the probability that a run of X returns more than a run of Y.
+    """Estimate P(X > Y) + P(X = Y) / 2 for runs of two rules, mean over environments.
 
     Args:
         x: Returns of X, ``[seeds, environments]``.
         y: Returns of Y in the same environments; its seeds may differ.
-
-    Returns:
-        The mean over environments of P(X > Y) + P(X = Y) / 2.
 
     Raises:
         ValueError: If the numbers of environments differ.
@@ -244,8 +233,7 @@ def performance_profile(
         thresholds: ``[n]``.
 
     Returns:
-        Shares and the ends of their intervals, ``[n]`` each; the ends are None with
-        fewer than five seeds.
+        Shares and the ends of their intervals, ``[n]`` each; None below five seeds.
 
     Example:
         >>> performance_profile(np.array([[0.5, 2.0]]), np.array([0.0, 1.0]))[0]
@@ -263,15 +251,8 @@ def paired_difference(
 ) -> Estimate | None:
     """Estimate the mean difference X - Y over the seeds that both have.
 
-    The same seed gives every rule the same initial agent. Differences by seed
-    therefore vary less than the returns.
-
-    Args:
-        x: Return by seed.
-        y: Return by seed.
-
-    Returns:
-        The estimate; None without a common seed.
+    The same seed gives every rule the same initial agent, so differences by seed vary
+    less than the returns. None without a common seed.
 
     Example:
         >>> paired_difference({0: 3.0, 1: 5.0, 7: 9.0}, {0: 1.0, 1: 2.0})
@@ -324,9 +305,7 @@ def _bootstrap(
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Return a metric and, from five seeds on, the ends of its interval.
 
-    Args:
-        metric: Maps matrices of ``[..., seeds, environments]`` to ``[..., k]``.
-        *matrices: ``[seeds, environments]`` each.
+    The metric maps matrices of ``[..., seeds, environments]`` to ``[..., k]``.
     """
     if min(map(len, matrices)) < MIN_SEEDS:
         return metric(*matrices), None, None

@@ -93,11 +93,7 @@ def require_extras() -> None:
 
 
 def summary(found: Iterable[Results]) -> str:
-    """Return tables and notes of the most important results, for a terminal.
-
-    Args:
-        found: From `gather.gather`.
-    """
+    """Return tables and notes of the most important results, for a terminal."""
     parts = []
     for result in found:
         parts += [result.setting.label] if result.setting.label else []
