@@ -9,8 +9,8 @@ from typing import Any
 
 from learned_opt_rl.evaluation.report import normalization, tables
 from learned_opt_rl.evaluation.report.measures import measure
-from learned_opt_rl.evaluation.runs.missing_features import FEATURES
 from learned_opt_rl.evaluation.runs.row import Row, grouped, read_rows
+from learned_opt_rl.evaluation.runs.rules import FEATURES
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.promotion.verdict import judge, shown

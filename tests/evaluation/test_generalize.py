@@ -4,7 +4,7 @@ import pytest
 
 from learned_opt_rl.evaluation.runs import generalize
 from learned_opt_rl.evaluation.runs.compare import Comparison
-from learned_opt_rl.evaluation.runs.missing_features import FEATURES
+from learned_opt_rl.evaluation.runs.rules import FEATURES
 
 ASKED = Comparison(
     ("minatar", "adam", "discovered/dpo"),

@@ -6,7 +6,7 @@ import pytest
 
 from learned_opt_rl import artifacts, open_rl
 from learned_opt_rl.agents.config import PPOConfig
-from learned_opt_rl.evaluation.runs import missing_features, rules
+from learned_opt_rl.evaluation.runs import rules
 from learned_opt_rl.features import Horizon
 from learned_opt_rl.rules import trained_horizon
 
@@ -83,4 +83,4 @@ def test_what_cannot_be_missing_is_refused(rule, message):
 
 
 def test_every_feature_is_described():
-    assert all(missing_features.FEATURES.values())
+    assert all(rules.FEATURES.values())

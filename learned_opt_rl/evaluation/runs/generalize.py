@@ -16,8 +16,7 @@ from typing import NamedTuple
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import UnknownArtifactError
 from learned_opt_rl.evaluation.runs.compare import Comparison
-from learned_opt_rl.evaluation.runs.missing_features import FEATURES
-from learned_opt_rl.evaluation.runs.rules import artifact_name
+from learned_opt_rl.evaluation.runs.rules import FEATURES, artifact_name
 
 
 class Axis(NamedTuple):

@@ -6,8 +6,8 @@ A rule is written
   ``adam``, ``rmsprop``, ``lion`` or ``sgd``;
 - ``NAME:RATE`` for a handcrafted optimizer with a fixed learning rate: ``adam:1e-3``;
 - ``ARTIFACT`` or ``artifact:ARTIFACT`` for a learned rule;
-- ``ARTIFACT@FEATURE`` for a learned optimizer without one of
-  `missing_features.FEATURES`: ``minatar@no-dormancy``.
+- ``ARTIFACT@FEATURE`` for a learned optimizer without one of `FEATURES`, which the
+  user's agent may not provide: ``minatar@no-dormancy``.
 
 A drift runs with tuned Adam. An optimizer with a learning rate gets the rate tuned for
 the environment. The agent lpg, and no other agent, runs with an update rule.
@@ -24,10 +24,7 @@ from learned_opt_rl.agents.config import Config, LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.checks import nearest
 from learned_opt_rl.errors import ArtifactError, UnknownArtifactError
-from learned_opt_rl.evaluation.runs.missing_features import (
-    options_without,
-    withhold_dormancy,
-)
+from learned_opt_rl.features import Horizon
 from learned_opt_rl.rules import pretrained, trained_horizon
 from learned_opt_rl.rules.discovered import tuned_learning_rate
 from learned_opt_rl.rules.drifts import Drift
@@ -63,6 +60,19 @@ HANDCRAFTED: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": optax.sgd,
 }
 """The baselines by name."""
+
+FEATURES: dict[str, str] = {
+    "no-dormancy": "the agent gives no dormancy; every neuron counts as 1",
+    "no-batch-proportion": (
+        "the agent gives the number of updates, but not how they are grouped; the "
+        "batch proportion is 0"
+    ),
+    "no-horizon": "the agent gives no horizon; the artifact's own is used",
+    "no-actor-mask": (
+        "paths name neither actor nor critic; all leaves count as one exploring network"
+    ),
+}
+"""Features that may be missing, and how the optimizer behaves without them."""
 
 _PREFIXES = ("artifact", "open")
 """What may precede the name of a learned rule, with a colon."""
@@ -202,18 +212,42 @@ def _learned(
     if "learning_rates" in card.architecture:
         extra["learning_rate"] = _tuned_rate(rule, card.name, environment)
 
+    if missing not in (None, *FEATURES):
+        raise ValueError(
+            f"rule={rule!r}: {missing!r} is not a feature; choose one of "
+            f"{', '.join(FEATURES)}"
+        )
+
     def optimizer(key: jax.Array) -> optax.GradientTransformation:
         options: dict[str, Any] = {"horizon": config.horizon(), "key": key}
-        if missing is not None:
-            options = options_without(missing, config, options)
-            # Without one the artifact's own counts; passed, it does not warn.
-            options.setdefault("horizon", trained_horizon(card))
+        if missing == "no-horizon":
+            # The artifact's own; passed explicitly, it does not warn.
+            options["horizon"] = trained_horizon(card)
+        elif missing == "no-batch-proportion":
+            options["horizon"] = Horizon(config.num_updates)
+        elif missing == "no-actor-mask":
+            options["networks"] = {"network": "."}
         made = pretrained(card.name, **options, **extra)
-        return withhold_dormancy(made) if missing == "no-dormancy" else made
+        return _without_dormancy(made) if missing == "no-dormancy" else made
 
-    if missing is not None:
-        options_without(missing, config, {})  # Raises now if the feature is unknown.
     return Rule(optimizer)
+
+
+def _without_dormancy(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def update(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        **extra: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        extra.pop("dormancy", None)
+        return optimizer.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
 def _drift(rule: str, card: Card, config: Any, environment: str) -> Rule:
