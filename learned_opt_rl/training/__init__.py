@@ -1,1 +1,1 @@
-"""Re-discovers artifacts: evolution, distillation, meta-gradients."""
+"""Meta-training: evolution, distillation, LPG's meta-gradient, and promotion."""

@@ -1,4 +1,4 @@
-"""Made-up and visited inputs against what they claim to be, in NumPy."""
+"""Synthetic and visited inputs against their documentation, in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +97,7 @@ def test_momenta_of_the_past_have_the_covariance_of_white_noise(place):
     np.testing.assert_allclose(root @ root.T, left, rtol=1e-4, atol=1e-8)
 
 
-def test_recorded_inputs_are_what_the_optimiser_was_given():
+def test_recorded_inputs_are_what_the_optimizer_was_given():
     """Three stretches of two updates out of six, of entries known by their value."""
     values = jnp.arange(6.0).reshape(3, 2)
     params = {"actor": {"Dense_0": {"bias": values[0], "kernel": values}}}

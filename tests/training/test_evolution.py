@@ -89,7 +89,7 @@ def test_devices_change_nothing(campaigns):
 
 
 @pytest.mark.slow
-def test_devices_change_nothing_when_programs_are_optimised(tmp_path_factory):
+def test_devices_change_nothing_when_programs_are_optimized(tmp_path_factory):
     check_same(on_one_and_two_devices(tmp_path_factory))
 
 
@@ -170,7 +170,7 @@ def test_with_pairs_the_two_of_a_pair_share_their_level_and_no_others():
     assert len({row.tobytes() for row in flat}) == 3
 
 
-def test_fitness_is_the_mean_of_normalised_returns():
+def test_fitness_is_the_mean_of_normalized_returns():
     config = preset("open-minatar", rollouts=2)
     returns = np.ones((3, 2, 4), np.float32) * [15.0353, 50.0822, 61.8369, 167.0913]
     returns[1] *= 3

@@ -160,7 +160,7 @@ class EvolutionConfig(SearchSettings):
 
     @property
     def learned(self) -> Learned:
-        """What is evolved."""
+        """The learned rule."""
         return Learned(self.algorithm, self.architecture)
 
     def horizon(self, generation: int) -> int:
@@ -344,7 +344,7 @@ def _check_horizons(horizons: Iterable[tuple[int, int]]) -> None:
 
 
 def _check_rule(learned: Learned, config: PPOConfig, environment: str) -> None:
-    """Build the rule without computing anything, to raise what it raises."""
+    """Raise ValueError if the rule cannot be built; compute nothing."""
     vector = jax.ShapeDtypeStruct((learned.size,), jnp.float32)
 
     def build(vector: jax.Array) -> jax.Array:

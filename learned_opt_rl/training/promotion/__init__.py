@@ -1,4 +1,4 @@
-"""Promotion: give weights a name, if they are no worse than its current weights.
+"""Promotion: give weights a name, unless they are worse than its current weights.
 
 The new weights, the current version and baselines run on the same seeds. The rows go
 into a results file, and the card, the results and the state of the run become an
