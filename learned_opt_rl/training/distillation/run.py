@@ -8,6 +8,7 @@ The folder holds ``config.json`` (configuration, versions, digest of the teacher
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -23,9 +24,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from learned_opt_rl import envs, families
-from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts.weights import save_safetensors
-from learned_opt_rl.evaluation.runs.rules import Rule
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.jsonl import Record
@@ -280,11 +279,7 @@ def _rule(config: DistillationConfig, standing: Any, problem: Objective) -> Any:
     """Return the student as a rule that trains agents."""
     sizes = families.find(config.algorithm).make_sizes(config.architecture)
     weights = problem.deployed(standing[0])
-
-    def rule(run: PPOConfig, environment: str) -> Rule:
-        return rule_of(config.algorithm, sizes, weights, run, environment)
-
-    return rule
+    return functools.partial(rule_of, config.algorithm, sizes, weights)
 
 
 def _gathered(
