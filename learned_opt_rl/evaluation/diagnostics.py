@@ -19,7 +19,7 @@ from learned_opt_rl import agents, envs
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.agents.ppo import make_loop
 from learned_opt_rl.evaluation.pictures import figures
-from learned_opt_rl.evaluation.runs.observe import dormant_share
+from learned_opt_rl.evaluation.runs.program import dormant_share
 from learned_opt_rl.evaluation.runs.progress import Overall
 from learned_opt_rl.evaluation.runs.rules import resolve
 from learned_opt_rl.features import DECAYS, init_momenta, update_momenta

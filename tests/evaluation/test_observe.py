@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from learned_opt_rl.evaluation.runs.observe import dormant_share, observe
+from learned_opt_rl.evaluation.runs.program import dormant_share, observe
 
 PARAMS = {"a": jnp.ones(3), "b": jnp.ones((2, 2))}
 

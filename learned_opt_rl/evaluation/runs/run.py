@@ -88,14 +88,15 @@ def run(
 
 
 class Trained(NamedTuple):
-    """A group of seeds at the end of its run, and the seconds it took."""
+    """A group of seeds during or after its run.
 
-    state: State
-    seconds: float
+    One object, because an interrupt may come between any two lines.
 
-
-class _Moment(NamedTuple):
-    """A point in a run, in one object: an interrupt may come between any two lines."""
+    Attributes:
+        state: State of the group.
+        done: Rollouts done.
+        seconds: Time they took.
+    """
 
     state: State
     done: int
@@ -128,7 +129,7 @@ def train(
             until = min(now.done + every, total)
             state = program.advance(seeds, now.state, now.done, until)
             jax.block_until_ready(state)
-            now = _Moment(state, until, now.seconds + time.perf_counter() - started)
+            now = Trained(state, until, now.seconds + time.perf_counter() - started)
             if on_rollout:
                 on_rollout(until, _mean(state.curve[:, until - 1]))
             if checkpoint and checkpoint.due and until < total:
@@ -137,7 +138,7 @@ def train(
         if checkpoint and now.done:
             _save(checkpoint, now)
         raise
-    return Trained(now.state, now.seconds)
+    return now
 
 
 def rows(
@@ -195,17 +196,17 @@ def rows(
 
 def _first(
     program: Program, seeds: Sequence[int], checkpoint: Checkpoint | None
-) -> _Moment:
+) -> Trained:
     kept = checkpoint.load(program.template) if checkpoint else None
     if kept is not None:
         state, done, seconds = kept
-        return _Moment(program.restore(state), done, seconds)
+        return Trained(program.restore(state), done, seconds)
     started = time.perf_counter()
     state = jax.block_until_ready(program.start(seeds))
-    return _Moment(state, 0, time.perf_counter() - started)
+    return Trained(state, 0, time.perf_counter() - started)
 
 
-def _save(checkpoint: Checkpoint, now: _Moment) -> None:
+def _save(checkpoint: Checkpoint, now: Trained) -> None:
     checkpoint.save(now.state, done=now.done, seconds=now.seconds)
 
 
