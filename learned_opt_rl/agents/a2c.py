@@ -62,6 +62,7 @@ def make_loop(
         carry = params, opt_state
         return actor_critic.descend(loss, config, optimizer, *carry, batch, config)
 
+    # A bias would share one value across all states of a table.
     tabular = not config.hidden and not config.conv
     return actor_critic.make_loop(config, env, optimizer, learn, bias=not tabular)
 

@@ -80,6 +80,7 @@ def init_params(
     """Draw an actor and a critic for the environment."""
     actor_key, critic_key = jax.random.split(key)
     shape, bias_ = env.observation_shape, {"bias": bias}
+    # purejaxrl's head gains: nearly uniform actions at first.
     actor = init_network(actor_key, config, shape, env.num_actions, 0.01, **bias_)
     critic = init_network(critic_key, config, shape, 1, 1.0, **bias_)
     return {"actor": {**actor, **init_actor_extras(env)}, "critic": critic}
@@ -117,6 +118,7 @@ def gae(
         [1.5, 1.0]
     """
     next_value = jnp.concatenate([value[1:], last_value[None]])
+    # Truncation counts as an end as well, as in the published runs.
     alive = 1.0 - done
     delta = reward + gamma * next_value * alive - value
 
@@ -175,6 +177,7 @@ def descend(
 ) -> tuple[Any, optax.OptState]:
     """Take one optimizer step on ``loss(params, *arguments) -> (loss, dormancy)``."""
     grads, dormancies = jax.grad(loss, has_aux=True)(params, *arguments)
+    # Each network has its own bound, as in the published runs.
     grads = {k: clip_by_norm(g, config.max_grad_norm) for k, g in grads.items()}
     updates, opt_state = optimizer.update(grads, opt_state, params, dormancy=dormancies)
     return optax.apply_updates(params, updates), opt_state

@@ -193,6 +193,7 @@ def agent_update(
     targets = None
     if through_inputs:
         reward, done, probs, y, y_next = inputs(agent.params)
+        # rule.loss adds EPS to the probabilities itself; targets take them as they are.
         targets = rule.targets(reward, done, probs + EPS, y, y_next, **time)
 
     def loss(params: Params) -> Any:
@@ -238,6 +239,7 @@ def play(
     observations = jnp.concatenate([played.observation, world.observation[None]])
     x = prepare(observations, env.observation_shape, config)
     rollout = Rollout(x, played.action, played.reward, played.done)
+    # A rule reads each worker's steps as a sequence, so workers come first.
     rollout = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), rollout)
     return (world.env_state, world.observation), rollout
 
@@ -266,6 +268,7 @@ def make_loop(
             "play (a rule takes probabilities); use agents.ppo or agents.a2c"
         )
     target_width = rule.architecture.target_width
+    # Rules with lifetime inputs need a number even where the agent never stops.
     lifetime = config.num_updates if config.lifetime is None else config.lifetime
 
     def start(key: jax.Array) -> Runner:

@@ -128,6 +128,7 @@ def prepare(
     if not config.conv:
         observation = observation.reshape(*lead, -1)
     x = observation.astype(jnp.float32)
+    # Skip a division by a constant 1; a traced divisor must stay in the program.
     one = isinstance(config.input_divisor, float | int) and config.input_divisor == 1
     return x if one else x / config.input_divisor
 
@@ -183,6 +184,7 @@ def init_mlp(
     The arguments are those of `init_network`.
     """
     keys = jax.random.split(key, len(sizes) - 1)
+    # sqrt(2) keeps the scale of activations through ReLU.
     gains = [2**0.5] * (len(sizes) - 2) + [head_gain]
     return {
         f"Dense_{i}": {

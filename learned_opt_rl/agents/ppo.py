@@ -54,11 +54,13 @@ def loss(
     policy, value, dormancies = actor_critic.evaluate(params, batch.observation, config)
 
     advantage = batch.advantage
+    # 1e-8 as in purejaxrl: it only guards constant advantages.
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     ratio = jnp.exp(policy.log_prob(batch.action) - batch.log_prob)
     drift = drifts.ppo(config.clip_eps) if drift is None else drift
     policy_loss = losses.policy_loss(ratio, advantage, drift)
 
+    # PPO2 clips the value's change by the same width as the ratio.
     change = jnp.clip(value - batch.value, -config.clip_eps, config.clip_eps)
     errors = jnp.square(value - batch.target)
     clipped_errors = jnp.square(batch.value + change - batch.target)

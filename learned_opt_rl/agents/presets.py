@@ -85,6 +85,7 @@ def preset(
     settings = {**_settings(environment, agent, column), **overrides}
     if total_timesteps is not None:
         settings["total_timesteps"] = total_timesteps
+    # Columns also hold the optimizer of LPG agents, which is not a field.
     config = CONFIGS[agent](**{k: v for k, v in settings.items() if k in fields})
     if "total_timesteps" in settings or (updates := _lifetime(environment)) is None:
         return config
@@ -196,6 +197,7 @@ def _lifetime(environment: str) -> int | None:
     family, _, mode = environment.partition("/")
     if family not in ("gridworld", "chain"):
         return None
+    # Only lifetimes need the environments' modules.
     from learned_opt_rl.envs import chain, gridworld
 
     try:

@@ -53,10 +53,7 @@ def with_shared_resets(env: Any, params: Any, name: str) -> Environment:
     enough. Beyond that some share a start, and differ again after their first random
     event.
 
-    Args:
-        env: As for `adapt`, with five-value steps that go on past the end.
-        params: Its parameters.
-        name: Name of the result.
+    The arguments are those of `adapt`; steps return five values.
     """
 
     def batched_step(keys: jax.Array, states: EpisodeState, actions: Any) -> Step:

@@ -106,12 +106,9 @@ class Environment:
         return jax.vmap(self.reset)(jax.random.split(key, num))
 
     def step_many(self, key: jax.Array, states: EpisodeState, actions: Any) -> Step:
-        """Step an agent's environments; every array of the result is ``[num, ...]``.
+        """Step an agent's environments; all arrays are ``[num, ...]``.
 
-        Args:
-            key: A PRNG key.
-            states: Arrays ``[num, ...]``.
-            actions: int32 ``[num]``, or float32 ``[num, num_actions]``.
+        Actions are int32 ``[num]``, or float32 ``[num, num_actions]``.
         """
         keys = jax.random.split(key, len(actions))
         step = self.batched_step or jax.vmap(self.step)
@@ -242,11 +239,8 @@ def account(
 ) -> EpisodeState:
     """Add one step to the running episode, and close the episode where it ended.
 
-    Args:
-        state: Before the step; scalars, or a batch of them.
-        inner: The wrapped environment's state after the step.
-        reward: float32.
-        done: bool.
+    ``inner`` is the wrapped environment's state after the step. All arrays are scalars
+    or have the same leading axis.
     """
     total = state.episode_return + reward
     length = state.episode_length + 1

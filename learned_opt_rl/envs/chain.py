@@ -47,7 +47,7 @@ class Mode:
     max_length: int
     noisy: bool = False
     distractor: bool = False
-    lifetime: int = 781
+    lifetime: int = 781  # 1e6 steps in updates of 64 * 20.
 
     def __post_init__(self) -> None:
         if not 2 <= self.min_length <= self.max_length:
@@ -144,11 +144,7 @@ def transition(
 ) -> tuple[State, jax.Array, jax.Array]:
     """Take one step, without a reset at the end of an episode.
 
-    Args:
-        key: A PRNG key, for noisy rewards.
-        state: Before the step.
-        action: int32 scalar, 0 or 1; has no effect after the first step.
-        mode: The mode.
+    The action is an int32 scalar, 0 or 1. It has no effect after the first step.
 
     Returns:
         The state after it, the reward (float32 scalar), and whether the episode is
@@ -156,6 +152,7 @@ def transition(
     """
     well = (action == 0) == state.first_is_good
     well = jnp.where(state.time == 0, well, state.chose_well)
+    # Later actions change nothing: the chain only delays the reward.
     time = state.time + 1
     done = time >= state.length
     noise = jax.random.rademacher(key, (), jnp.float32) if mode.noisy else 0.0

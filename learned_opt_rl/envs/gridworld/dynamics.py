@@ -12,7 +12,7 @@ from learned_opt_rl.envs.gridworld.modes import Mode
 # Up, down, left, right, stay, then the diagonals: GROOVE's five come first.
 _ROWS = np.array([-1, 1, 0, 0, 0, -1, -1, 1, 1], np.int32)
 _COLUMNS = np.array([0, 0, -1, 1, 0, -1, 1, -1, 1], np.int32)
-_NOWHERE = -1
+_NOWHERE = -1  # No object ever has this cell.
 
 
 class State(NamedTuple):
@@ -79,12 +79,6 @@ def transition(
     The agent collects objects that were present before the step. Then absent objects
     may respawn, but not those collected in this step.
 
-    Args:
-        key: A PRNG key.
-        state: Before the step.
-        action: int32 scalar.
-        mode: The level's mode.
-
     Returns:
         The state after it, the reward (float32 scalar), and whether the episode is
         over (bool scalar), by an object or by its length.
@@ -94,6 +88,7 @@ def transition(
         GROOVE confuses walls with cell numbers, so its objects can appear on walls.
     """
     level, slots = state.level, mode.num_slots
+    # One draw for all events: the end, each slot's respawn, and each slot's new cell.
     chance = jax.random.uniform(key, (1 + 2 * slots,))
     position, collects_at = effect(level, state.position, action)
     collected = state.present & (state.cells == collects_at)
@@ -148,6 +143,7 @@ def observe(state: State, mode: Mode) -> jax.Array:
         present = jnp.sum(jnp.where(state.present, 2 ** np.arange(mode.num_slots), 0))
         index = state.position + mode.num_cells * present
         shown = jax.nn.one_hot(index, mode.num_cells * 2**mode.num_slots)
+    # GROOVE scales the time by 0.001.
     return jnp.append(shown, 0.001 * state.time)
 
 

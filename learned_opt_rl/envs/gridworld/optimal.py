@@ -15,12 +15,7 @@ from learned_opt_rl.envs.gridworld.modes import Mode
 def optimal_return(level: Level, mode: Mode) -> jax.Array:
     """Return the undiscounted return per episode of an agent that knows the level.
 
-    Args:
-        level: The level; `vmap` over a batch of them.
-        mode: Its mode.
-
-    Returns:
-        float32 scalar.
+    The result is a float32 scalar; `vmap` over a batch of levels.
 
     Raises:
         ValueError: Objects are placed at random, which makes too many states.
@@ -42,7 +37,7 @@ def value_table(level: Level, mode: Mode, horizon: int | None = None) -> jax.Arr
 
     Args:
         level: The level.
-        mode: Its mode.
+        mode: The level's mode.
         horizon: Times to compute; the values are right only if it is at least
             ``level.max_steps``. By default the mode's longest episode.
 
