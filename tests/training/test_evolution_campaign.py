@@ -258,7 +258,7 @@ def test_a_shorter_campaign_is_refused(tmp_path):
         ("versions", {"jax": "0.0.1"}, r"jax 0\.0\.1 -> "),
         ("revision", "0123", "revision 0123 -> "),
         ("device", "abacus", "device abacus -> cpu"),
-        ("block", 64, "block 64 -> 1: not to the last digit"),
+        ("block", 64, "block 64 -> 1: its last digits may differ"),
     ],
 )
 def test_what_changes_the_last_digits_is_told(tmp_path, name, value, message):
