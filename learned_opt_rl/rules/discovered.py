@@ -341,16 +341,9 @@ def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
     """Return a pretrained expression by name.
 
     Args:
-        name: Name of the artifact, e.g. ``"discovered/open_llm_minatar"``.
+        name: As for ``rules.pretrained``, like ``fetch`` and the errors.
         fetch: Download a remote artifact that is not in the cache yet.
         **options: As for ``from_artifact``.
-
-    Returns:
-        An optax transformation, or a function ``(ratio, advantage) -> drift``.
-
-    Raises:
-        ArtifactError: The name is unknown, or the card or the text is unusable.
-        FetchError: The artifact is remote and neither cached nor reachable.
 
     Example:
         >>> from learned_opt_rl import Horizon, discovered
@@ -419,7 +412,7 @@ def _step(
         "t_p": jnp.asarray(t_p, jnp.float32),
         "b_p": jnp.asarray(inputs.batch_proportion, jnp.float32),
         "lr": jnp.asarray(learning_rate, jnp.float32) * (1 - t_p),
-        "iteration": inputs.count.astype(jnp.float32) + 1,
+        "iteration": jnp.asarray(inputs.count, jnp.float32) + 1,
     }
     values, memory = [], {name: [] for name in inputs.memory}
     for i, parameter in enumerate(inputs.params):
@@ -428,7 +421,7 @@ def _step(
             "g": inputs.gradients[i].astype(jnp.float32),
             "dorm": inputs.dormancy[i],
             "l_p": jnp.float32(inputs.positions[i]),
-            **({} if inputs.noise is None else {"rand": inputs.noise[i]}),
+            **({"rand": inputs.noise[i]} if inputs.noise else {}),
             **shared,
         }
         before = {name: leaves[i] for name, leaves in inputs.memory.items()}

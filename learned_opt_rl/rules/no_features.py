@@ -191,16 +191,9 @@ def pretrained(
     """Return a pretrained No Features by name.
 
     Args:
-        name: Name of the artifact; ``learned-opt-rl list`` shows them all.
+        name: As for ``rules.pretrained``, like ``fetch`` and the errors.
         fetch: Download a remote artifact that is not in the cache yet.
         **options: As for ``from_artifact``.
-
-    Returns:
-        The optax transformation; chain ``optax.clip_by_global_norm(0.5)`` before it.
-
-    Raises:
-        ArtifactError: The name is unknown, or the card or the weights are unusable.
-        FetchError: The artifact is remote and neither cached nor reachable.
 
     Example:
         >>> from learned_opt_rl import no_features

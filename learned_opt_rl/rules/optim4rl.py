@@ -243,16 +243,9 @@ def pretrained(
     """Return a pretrained Optim4RL by name.
 
     Args:
-        name: Name of the artifact; ``learned-opt-rl list`` shows them all.
+        name: As for ``rules.pretrained``, like ``fetch`` and the errors.
         fetch: Download a remote artifact that is not in the cache yet.
-        **options: As for ``from_artifact``, e.g. ``learning_rate`` or ``grad_clip``.
-
-    Returns:
-        The optax transformation.
-
-    Raises:
-        ArtifactError: The name is unknown, or the card or the weights are unusable.
-        FetchError: The artifact is remote and neither cached nor reachable.
+        **options: As for ``from_artifact``.
 
     Example:
         >>> from learned_opt_rl import optim4rl
@@ -261,7 +254,7 @@ def pretrained(
     return from_artifact(artifacts.load(name, fetch=fetch), **options)
 
 
-def _constant(rate: jax.Array, count: jax.Array) -> jax.Array:
+def _constant(rate: jax.Array, count: Any) -> jax.Array:
     del count
     return rate
 

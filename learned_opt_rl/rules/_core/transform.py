@@ -51,7 +51,7 @@ class RuleState(NamedTuple):
 class Inputs(NamedTuple):
     """What a rule may read in one step; lists are leaf by leaf, in leaf order.
 
-    The fields from ``positions`` on are None for a rule without context.
+    The fields from ``positions`` on are empty, or 0, for a rule without context.
 
     Attributes:
         params: Leaves ``[*shape]`` of any float dtype.
@@ -62,19 +62,19 @@ class Inputs(NamedTuple):
         training_proportion: Scalar in [0, 1].
         batch_proportion: Scalar in [0, 1].
         count: int32 scalar, steps taken before this one.
-        noise: float32 leaves ``[*shape]``, 0 for the critic's; None for a rule
+        noise: float32 leaves ``[*shape]``, 0 for the critic's; empty for a rule
             without noise.
     """
 
     params: Sequence[jax.Array]
     gradients: Sequence[jax.Array]
     memory: Mapping[str, Sequence[jax.Array]]
-    positions: Sequence[jax.Array | float] | None = None
-    dormancy: Sequence[jax.Array] | None = None
-    training_proportion: jax.Array | float | None = None
-    batch_proportion: jax.Array | float | None = None
-    count: jax.Array | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
-    noise: Sequence[jax.Array] | None = None
+    positions: Sequence[jax.Array | float] = ()
+    dormancy: Sequence[jax.Array] = ()
+    training_proportion: jax.Array | float = 0.0
+    batch_proportion: jax.Array | float = 0.0
+    count: jax.Array | int = 0  # pyright: ignore[reportIncompatibleMethodOverride]
+    noise: Sequence[jax.Array] = ()
 
 
 Outputs = tuple[list[jax.Array], dict[str, list[jax.Array]]]
