@@ -31,6 +31,7 @@ from learned_opt_rl.artifacts.weights import unflatten_names
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.families.lpo import Architecture, lpo_shapes
 from learned_opt_rl.rules._core.artifact import require_algorithm
+from learned_opt_rl.rules._core.weights import require_shapes
 from learned_opt_rl.rules._drift.forms import (
     Drift,
     from_function,
@@ -153,24 +154,14 @@ def _dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _check_shapes(weights: Weights) -> None:
     try:
-        found = {
-            f"{layer}.kernel": jnp.shape(tensors["kernel"])
-            for layer, tensors in weights.items()
-            if tensors.keys() == {"kernel"}
-        }
-        width = found["dense_0.kernel"][-1]
-    except (KeyError, IndexError, AttributeError) as error:
+        width = jnp.shape(weights["dense_0"]["kernel"])[-1]
+    except (KeyError, IndexError, TypeError) as error:
         raise WeightsError(
             "weights do not fit an LPO network: they need dense_0.kernel and "
             "dense_1.kernel. Use lpo.init(key, architecture) or lpo.pretrained(name)"
         ) from error
-    expected = lpo_shapes(Architecture(width))
-    if found != expected or len(weights) != len(expected):
-        raise WeightsError(
-            f"weights have shapes {found}, but an LPO network of width {width} needs "
-            f"{expected}. Weights of another algorithm or architecture do not fit; for "
-            "a population of weights, vmap over lpo.drift"
-        )
+    architecture = Architecture(width)
+    require_shapes(weights, lpo_shapes(architecture), architecture, "lpo.drift")
 
 
 def from_artifact(artifact: artifacts.Artifact) -> Drift:

@@ -28,7 +28,11 @@ import jax
 import optax
 
 from learned_opt_rl import artifacts
-from learned_opt_rl.families.open_network import Architecture, no_features_shapes
+from learned_opt_rl.families.open_network import (
+    NO_FEATURES,
+    Architecture,
+    no_features_shapes,
+)
 from learned_opt_rl.features import Horizon, LeafRole
 from learned_opt_rl.rules._core.artifact import require_algorithm
 from learned_opt_rl.rules._core.transform import (
@@ -40,7 +44,7 @@ from learned_opt_rl.rules._core.transform import (
     transformation,
 )
 from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
-from learned_opt_rl.rules._open.network import Family, architecture_of
+from learned_opt_rl.rules._open.network import architecture_of
 from learned_opt_rl.rules._open.step import no_features_step, slots
 
 __all__ = [
@@ -57,11 +61,6 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
-
-
-_FAMILY = Family(
-    "a No Features network", "no_features", "scale_by_no_features", no_features_shapes
-)
 
 
 def init(key: jax.Array, architecture: Architecture) -> Weights:
@@ -121,7 +120,7 @@ def scale_by_no_features(weights: Weights) -> optax.GradientTransformationExtraA
         >>> weights = no_features.init(jax.random.key(0), feed_forward)
         >>> rule = no_features.scale_by_no_features(weights)
     """
-    units = architecture_of(weights, _FAMILY).carry
+    units = architecture_of(weights, NO_FEATURES).carry
     weights = as_float32(weights)
 
     def step(inputs: Inputs, roles: list[LeafRole]) -> Outputs:

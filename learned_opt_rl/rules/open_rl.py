@@ -27,7 +27,7 @@ import optax
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import WeightsError
-from learned_opt_rl.families.open_network import Architecture, open_shapes
+from learned_opt_rl.families.open_network import OPEN, Architecture, open_shapes
 from learned_opt_rl.features import Horizon, LeafRole, Networks
 from learned_opt_rl.rules._core.artifact import assumed_horizon, require_algorithm
 from learned_opt_rl.rules._core.transform import (
@@ -39,7 +39,7 @@ from learned_opt_rl.rules._core.transform import (
     transformation,
 )
 from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
-from learned_opt_rl.rules._open.network import Family, architecture_of
+from learned_opt_rl.rules._open.network import architecture_of
 from learned_opt_rl.rules._open.step import open_step, separated_step, slots
 
 __all__ = [
@@ -59,7 +59,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_FAMILY = Family("an OPEN network", "open_rl", "scale_by_open", open_shapes)
 _NETWORKS = ("actor", "critic")
 
 
@@ -164,7 +163,7 @@ def scale_by_open(
         >>> tx = optax.chain(rule, optax.scale_by_learning_rate(0.5))  # half the step
     """
     separated = isinstance(weights, Mapping) and not {*_NETWORKS}.isdisjoint(weights)
-    units = (_separated if separated else _architecture)(weights).carry
+    architecture = _separated(weights) if separated else architecture_of(weights, OPEN)
     weights = as_float32(weights)
 
     def step(inputs: Inputs, roles: list[LeafRole]) -> Outputs:
@@ -173,7 +172,7 @@ def scale_by_open(
         owners = ["actor" if role.explored else "critic" for role in roles]
         return separated_step(weights, inputs, owners)
 
-    rule = Rule(slots(units), step, context=True, noise=True)
+    rule = Rule(slots(architecture.carry), step, context=True, noise=True)
     options = Options(horizon, networks, seed, key, warn_past_horizon)
     return transformation(rule, options)
 
@@ -292,10 +291,6 @@ def pretrained(
     )
 
 
-def _architecture(weights: Weights) -> Architecture:
-    return architecture_of(weights, _FAMILY)
-
-
 def _separated(weights: Mapping[str, Weights]) -> Architecture:
     """Return the one architecture of both networks' weights."""
     if set(weights) != set(_NETWORKS):
@@ -303,7 +298,7 @@ def _separated(weights: Mapping[str, Weights]) -> Architecture:
             f"weights of a separated OPEN are {list(weights)}, not {list(_NETWORKS)}; "
             'give {"actor": ..., "critic": ...}'
         )
-    actor, critic = (_architecture(weights[name]) for name in _NETWORKS)
+    actor, critic = (architecture_of(weights[name], OPEN) for name in _NETWORKS)
     if actor != critic:
         raise WeightsError(
             f"weights of the actor are of {actor}, those of the critic of {critic}; "

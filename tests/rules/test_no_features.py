@@ -183,7 +183,9 @@ def test_sizes(carry, width, inputs, count):
 
 @pytest.mark.parametrize("tree", [{}, [], None, {"mlp": {}}], ids=repr)
 def test_something_that_is_no_network_is_refused(tree):
-    with pytest.raises(WeightsError, match=r"do not fit a No Features.*no_features\.i"):
+    with pytest.raises(
+        WeightsError, match=r"do not fit the network of No Features.*no_features\.i"
+    ):
         optimizer(tree)
 
 

@@ -159,7 +159,9 @@ def test_a_horizon_that_is_none_is_refused(horizon):
     "tree", [{}, [], None, {"mlp": {}}, {"gru": {}, "mlp": weights()["mlp"]}]
 )
 def test_something_that_is_no_network_is_refused(tree):
-    with pytest.raises(WeightsError, match=r"do not fit an OPEN network.*open_rl.in"):
+    with pytest.raises(
+        WeightsError, match=r"do not fit the network of OPEN.*open_rl.in"
+    ):
         open_rl.optimizer(tree, HORIZON)
 
 

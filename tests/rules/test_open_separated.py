@@ -140,7 +140,7 @@ def test_under_multi_transform_a_network_may_be_missing():
     [
         (("actor",), r"not \['actor', 'critic'\]; give .*\.\.\."),
         (("actor", "critic", "torso"), r"not \['actor', 'critic'\]; give .*\.\.\."),
-        (("pi", "vf"), "do not fit an OPEN network"),
+        (("pi", "vf"), "do not fit the network of OPEN"),
     ],
 )
 def test_other_keys_are_refused(keys, match):
@@ -153,7 +153,7 @@ def test_two_architectures_are_refused():
     mixed = {"actor": weights(RECURRENT), "critic": weights(FEED_FORWARD)}
     with pytest.raises(WeightsError, match="give both the same architecture"):
         open_rl.optimizer(mixed, HORIZON)
-    with pytest.raises(WeightsError, match="do not fit an OPEN network"):
+    with pytest.raises(WeightsError, match="do not fit the network of OPEN"):
         open_rl.optimizer({"actor": {}, "critic": {}}, HORIZON)
 
 

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from learned_opt_rl.errors import WeightsError
-from learned_opt_rl.families import Shapes
+from learned_opt_rl.families import Family
 from learned_opt_rl.families.open_network import Architecture
 from learned_opt_rl.rules._core.network import dot, gru
 from learned_opt_rl.rules._core.weights import Weights, require_shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jaxtyping import Array, Float
 
 _LAYER_NORM_EPSILON = 1e-6  # Flax's default, which the authors' networks had
 
 Outputs = tuple[jax.Array, jax.Array | None]
-
-
-class Family(NamedTuple):
-    """A rule that uses this network, with its own inputs and outputs.
-
-    Attributes:
-        title: Its name in messages.
-        module: Name of the public module.
-        transform: Name of the public function that takes weights.
-        shapes: ``architecture -> shapes`` by dotted name.
-    """
-
-    title: str
-    module: str
-    transform: str
-    shapes: Callable[[Architecture], Shapes]
 
 
 def architecture_of(weights: Weights, family: Family) -> Architecture:
@@ -57,14 +39,14 @@ def architecture_of(weights: Weights, family: Family) -> Architecture:
         cell = weights.get("gru")
         carry = None if cell is None else jnp.shape(cell["hn"]["kernel"])[-1]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
+        module = family.module.rpartition(".")[2]
         raise WeightsError(
-            f"weights do not fit {family.title}: they need "
+            f"weights do not fit the network of {family.title}: they need "
             "mlp.dense_1.kernel (and gru.hn.kernel when recurrent). Use "
-            f"{family.module}.init(key, architecture) or "
-            f"{family.module}.pretrained(name)"
+            f"{module}.init(key, architecture) or {module}.pretrained(name)"
         ) from error
-    architecture = Architecture(carry, width)
-    require_shapes(weights, family.shapes(architecture), architecture, family.transform)
+    architecture, transform = Architecture(carry, width), f"scale_by_{family.algorithm}"
+    require_shapes(weights, family.shapes(architecture), architecture, transform)
     return architecture
 
 
