@@ -92,8 +92,8 @@ def test_every_rule_gets_every_seed_once_and_nothing_else_is_left(unbroken):
     left = {path.name for path in folder.iterdir()}
     assert left == {".lock", "config.json", "rows.jsonl"}
     config = json.loads((folder / "config.json").read_text())
-    assert config["asked"]["rules"] == list(ASKED.rules)
-    assert config["asked"]["at_once"] == 2
+    assert config["request"]["rules"] == list(ASKED.rules)
+    assert config["request"]["at_once"] == 2
     assert config["versions"]["jax"] == jax.__version__
 
 

@@ -34,9 +34,6 @@ def plot_predictions(
         values: float ``[cells]``.
         y: float ``[cells, m]``.
         path: The file to write.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
     """
     m = y.shape[-1]
     rows = 1 + -(-m // _COLUMNS)
@@ -69,9 +66,6 @@ def plot_regression(
         mse: Errors by discount and by input of the regression, one per record.
         constant: By discount, the error of the best guess without any input.
         path: The file to write.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
     """
     figure = figures.new_figure(3.2 * len(mse), 3)
     styles = figures.styles(next(iter(mse.values())))
@@ -109,9 +103,6 @@ def plot_convergence(
         updates: Update of each record.
         kl: float ``[grids, records]``, D_KL(y0 || y1).
         path: The file to write.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
     """
     free = np.asarray(level.free)
     spread = y[1][:, free].std(axis=1).mean(axis=0)

@@ -51,8 +51,8 @@ class Comparison:
         ValueError: A number is out of range, or there is no rule or environment.
 
     Example:
-        >>> asked = Comparison(("adam", "lion"), ("Breakout-MinAtar",), 4, 1e6)
-        >>> list(asked.groups(at_once=3))
+        >>> comparison = Comparison(("adam", "lion"), ("Breakout-MinAtar",), 4, 1e6)
+        >>> list(comparison.groups(at_once=3))
         [range(0, 3), range(3, 6)]
     """
 
@@ -95,11 +95,11 @@ class Comparison:
         return self.first_seed + self.seeds
 
 
-def prepare(asked: Comparison) -> Plan:
+def prepare(comparison: Comparison) -> Plan:
     """Check a comparison before the first run, which may take hours.
 
     Args:
-        asked: The comparison.
+        comparison: The comparison.
 
     Returns:
         The plan for `execute`.
@@ -116,23 +116,25 @@ def prepare(asked: Comparison) -> Plan:
         >>> [cell.rule for cell in plan.cells]
         ['adam', 'lion']
     """
-    at_once = asked.at_once or _default_at_once(asked)
-    check_devices(at_once, asked.devices)
-    agent = cast(AgentName, asked.agent)
-    overrides = settings.parse(asked.settings, config_type(asked.agent))
-    variant = dict(sorted(setting.split("=", 1) for setting in asked.settings))
+    at_once = comparison.at_once or _default_at_once(comparison)
+    check_devices(at_once, comparison.devices)
+    agent = cast(AgentName, comparison.agent)
+    overrides = settings.parse(comparison.settings, config_type(comparison.agent))
+    variant = dict(sorted(setting.split("=", 1) for setting in comparison.settings))
     cells = []
-    found = {env.name: env for env in map(envs.make, asked.environments)}
+    found = {env.name: env for env in map(envs.make, comparison.environments)}
     for environment, env in found.items():
-        config = agents.preset(environment, asked.total_timesteps, agent, **overrides)
-        for rule in asked.rules:
+        config = agents.preset(
+            environment, comparison.total_timesteps, agent, **overrides
+        )
+        for rule in comparison.rules:
             # Making the optimizer reads its weights, which may be missing.
             resolve(rule, config, environment).optimizer(jax.random.key(0))
             cells.append(Cell(rule, env, config, variant))
         _check_environment(env)
-    groups = list(asked.groups(at_once))
-    wanted = dataclasses.asdict(asked) | {"at_once": at_once}
-    return Plan(wanted, cells, groups, asked.end, asked.devices)
+    groups = list(comparison.groups(at_once))
+    request = dataclasses.asdict(comparison) | {"at_once": at_once}
+    return Plan(request, cells, groups, comparison.end, comparison.devices)
 
 
 def together(plans: Sequence[Plan]) -> Plan:
@@ -155,8 +157,8 @@ def together(plans: Sequence[Plan]) -> Plan:
     for cell in (cell for plan in plans for cell in plan.cells):
         if cell not in cells:
             cells.append(cell)
-    asked = {"comparisons": [plan.asked for plan in plans]}
-    return plans[0]._replace(asked=asked, cells=cells)
+    request = {"comparisons": [plan.request for plan in plans]}
+    return plans[0]._replace(request=request, cells=cells)
 
 
 def execute(
@@ -183,8 +185,8 @@ def execute(
         return Execution(plan, folder, stream or sys.stderr).run()
 
 
-def _default_at_once(asked: Comparison) -> int:
-    return asked.devices if jax.default_backend() == "cpu" else asked.seeds
+def _default_at_once(comparison: Comparison) -> int:
+    return comparison.devices if jax.default_backend() == "cpu" else comparison.seeds
 
 
 def _check_environment(env: envs.Environment) -> None:

@@ -59,14 +59,14 @@ class Plan(NamedTuple):
     """The runs of a comparison, checked.
 
     Attributes:
-        asked: The request, JSON-able.
+        request: The comparison that was asked for, as JSON.
         cells: One compilation each.
         groups: Seeds trained together, all groups of the same size.
         end: Seeds from here on only fill up the last group.
         devices: Number of devices that share a group.
     """
 
-    asked: dict[str, Any]
+    request: dict[str, Any]
     cells: list[Cell]
     groups: list[range]
     end: int
@@ -85,7 +85,7 @@ class Execution:
         self._done = {row.identity(self._digests.get(row.rule)) for row in rows}
         (folder / FAILURES).unlink(missing_ok=True)
         _remove_unfinished(folder)
-        content = json.dumps({"asked": plan.asked, **provenance()}, indent=2) + "\n"
+        content = json.dumps({"request": plan.request, **provenance()}, indent=2) + "\n"
         write_atomically(folder / _CONFIG, content.encode())
 
     def run(self) -> list[Failure]:
@@ -124,7 +124,7 @@ class Execution:
             overall.ended()
 
     def _add(self, made: list[Row]) -> None:
-        """Write the rows that were asked for and do not exist yet."""
+        """Write the rows of the comparison that do not exist yet."""
         new = {row.identity(): row for row in made if row.seed < self._plan.end}
         missing = {key: row for key, row in new.items() if key not in self._done}
         append_rows(self._folder / ROWS, missing.values())

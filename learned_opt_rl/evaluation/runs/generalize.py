@@ -32,21 +32,21 @@ class Axis(NamedTuple):
 
 
 def comparisons(
-    axis: str, asked: Comparison, values: Sequence[str] | None = None
+    axis: str, comparison: Comparison, values: Sequence[str] | None = None
 ) -> list[Comparison]:
     """Return the comparisons along an axis, one per value.
 
     Args:
         axis: A key of `AXES`.
-        asked: The comparison; the axis overrides its settings.
+        comparison: The comparison; the axis overrides its settings.
         values: Values of the axis as text; its default values if not given.
 
     Raises:
         ValueError: The axis is unknown, or a value does not belong to it.
 
     Example:
-        >>> asked = Comparison(("minatar", "adam"), ("Breakout-MinAtar",), 3, 1e6)
-        >>> [c.settings for c in comparisons("width", asked, ["16", "32"])]
+        >>> comparison = Comparison(("minatar", "adam"), ("Breakout-MinAtar",), 3, 1e6)
+        >>> [c.settings for c in comparisons("width", comparison, ["16", "32"])]
         [('hidden=16x16',), ('hidden=32x32',)]
     """
     if axis not in AXES:
@@ -54,37 +54,37 @@ def comparisons(
     if values is not None and not values:
         raise ValueError("values=() is empty; give one, or None for the default")
     chosen = AXES[axis]
-    return [chosen.apply(asked, value) for value in values or chosen.values]
+    return [chosen.apply(comparison, value) for value in values or chosen.values]
 
 
-def _length(asked: Comparison, value: str) -> Comparison:
-    return dataclasses.replace(asked, total_timesteps=_number("length", value))
+def _length(comparison: Comparison, value: str) -> Comparison:
+    return dataclasses.replace(comparison, total_timesteps=_number("length", value))
 
 
-def _width(asked: Comparison, value: str) -> Comparison:
+def _width(comparison: Comparison, value: str) -> Comparison:
     width = _number("width", value)
     if not (width >= 1 and width % 1 == 0):
         raise ValueError(f"width {value!r} must be a positive whole number")
-    return _set(asked, f"hidden={width:.0f}x{width:.0f}")
+    return _set(comparison, f"hidden={width:.0f}x{width:.0f}")
 
 
-def _activation(asked: Comparison, value: str) -> Comparison:
-    return _set(asked, f"activation={value}")
+def _activation(comparison: Comparison, value: str) -> Comparison:
+    return _set(comparison, f"activation={value}")
 
 
-def _features(asked: Comparison, value: str) -> Comparison:
+def _features(comparison: Comparison, value: str) -> Comparison:
     if value == "all":
-        return asked
+        return comparison
     if value not in FEATURES:
         raise ValueError(f"feature {value!r} must be one of all, {', '.join(FEATURES)}")
-    whole = dict.fromkeys(rule.partition("@")[0] for rule in asked.rules)
+    whole = dict.fromkeys(rule.partition("@")[0] for rule in comparison.rules)
     rules = tuple(f"{rule}@{value}" for rule in whole if _is_learned(rule))
     if not rules:
         raise ValueError(
-            f"rules={asked.rules!r}: only a learned optimizer can miss a feature; add "
-            "one, such as 'minatar'"
+            f"rules={comparison.rules!r}: only a learned optimizer can miss a "
+            "feature; add one, such as 'minatar'"
         )
-    return dataclasses.replace(asked, rules=rules)
+    return dataclasses.replace(comparison, rules=rules)
 
 
 def _is_learned(rule: str) -> bool:
@@ -94,10 +94,10 @@ def _is_learned(rule: str) -> bool:
         return False
 
 
-def _set(asked: Comparison, setting: str) -> Comparison:
+def _set(comparison: Comparison, setting: str) -> Comparison:
     name = setting.partition("=")[0]
-    others = [s for s in asked.settings if s.partition("=")[0] != name]
-    return dataclasses.replace(asked, settings=(*others, setting))
+    others = [s for s in comparison.settings if s.partition("=")[0] != name]
+    return dataclasses.replace(comparison, settings=(*others, setting))
 
 
 def _number(name: str, value: str) -> float:
