@@ -1,6 +1,7 @@
 """Train agents with a rule: a group of seeds from its first rollout to its rows."""
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -165,6 +166,9 @@ def rows(
     dormant = np.asarray(trained.state.dormant)
     nan_updates = np.asarray(trained.state.nan_updates)
     steps = len(seeds) * config.num_rollouts * config.batch_size
+    known = provenance()
+    # As it is read again: tuples are lists in JSON.
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
     return [
         Row(
             rule=name,
@@ -187,8 +191,8 @@ def rows(
             steps_per_second=steps / trained.seconds,
             environment_details=_details(env),
             variant=variant or {},
-            **provenance(),
-            config=dataclasses.asdict(config),
+            **known,
+            config=settings,
         )
         for i, seed in enumerate(seeds)
     ]
