@@ -448,7 +448,9 @@ def test_an_interrupt_keeps_what_was_done_and_crashes_nothing(tmp_path):
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=30)[1]
     assert process.returncode == 130
-    assert error.splitlines()[-1].startswith(f"stopped; {tmp_path} keeps every finished")
+    assert error.splitlines()[-1].startswith(
+        f"stopped; {tmp_path} keeps every finished"
+    )
     assert "Traceback" not in error
     assert log(tmp_path)
 
