@@ -25,9 +25,10 @@ test: lint $(VENV)/.test  ## run lint, type checks, tests and doctests
 test-slow: $(VENV)/.test-slow  ## run only the slow tests
 	$(BIN)/pytest -n $(WORKERS) -m slow tests
 
-lint: $(VENV)/.test  ## run ruff and pyright
+lint: $(VENV)/.test  ## run ruff, import-linter and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=.ci $(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.test  ## format the sources with ruff
@@ -45,7 +46,8 @@ dist: $(VENV)/.test  ## build sdist and wheel in dist/
 	$(BIN)/python -m build --quiet
 
 clean:  ## remove everything that the targets created
-	rm -rf $(VENV) dist docs/_build docs/_generated .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist docs/_build docs/_generated .import_linter_cache .pytest_cache \
+	  .ruff_cache
 
 # pip compiles bytecode during installation even if PYTHONDONTWRITEBYTECODE is set.
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check

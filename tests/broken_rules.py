@@ -333,7 +333,7 @@ def differs_from_build_to_build():
     return of_steps(lambda s, _: (rate * s).astype(s.dtype))
 
 
-@breaks("same_seed", words="options {'seed': 7}")
+@breaks("same_seed", words="options {'seed': 7}", options={"seed": 7})
 def ignores_a_seed_that_is_given(seed=0):
     rate = 1.0 if seed == 0 else 1 + 1 / next(BUILT)
     return of_steps(lambda s, _: (rate * s).astype(s.dtype))

@@ -74,19 +74,23 @@ INITIAL_UPDATE_RULES = {
     ),
 }
 
-# Networks of one shape differ in their numbers alone, here and among those with initial
-# weights, and all closed forms share one rule. The four of these have between them what
-# it can do: sums over a leaf; slots, dormancy and layer position; momenta, noise and a
-# learning rate; normalized tensors and the mean over all leaves.
+# One subject for each family and form; the others differ from these in their numbers
+# alone, and `make test-slow` has them all. The two closed forms have between them what a
+# closed form can do: slots, momenta, dormancy, layer position, noise and a learning
+# rate; norms of a tensor and the mean over all leaves.
 USUAL = {
     "minatar",
-    "goldie2024/minatar",
-    "discovered/archive_clipped",
-    "discovered/discovered_3",
     "discovered/open_recurrent_llm_minatar",
     "discovered/open_symbolic_minatar",
+    "initial 8x16",
+    "initial separated",
+    "initial no features 8x16",
+    "initial optim4rl arxiv2023",
+    "discovered/dpo",
+    "discovered/conversation_tanh_clip",
+    "initial lpo",
+    *INITIAL_UPDATE_RULES,
 }
-_AS_USUAL = {"initial 16x32", "initial feed-forward 32"}
 
 
 def of_kind(kind: str) -> list[str]:
@@ -100,15 +104,11 @@ def has_weights(name: str) -> bool:
 
 
 def marked(names: Iterable[str]) -> list[Any]:
-    """Optimizers as parameters of a test; those that differ little are slow ones."""
+    """Return the names as parameters of a test; the unusual ones are slow."""
     return [
-        pytest.param(name, marks=pytest.mark.slow) if _is_slow(name) else name
+        name if name in USUAL else pytest.param(name, marks=pytest.mark.slow)
         for name in names
     ]
-
-
-def _is_slow(name: str) -> bool:
-    return name not in USUAL and (name not in INITIAL or name in _AS_USUAL)
 
 
 OPTIMIZERS = [*of_kind("optimizer"), *INITIAL]

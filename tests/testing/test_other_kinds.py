@@ -12,20 +12,20 @@ from tests.broken_drifts import DRIFTS as BROKEN_DRIFTS
 from tests.broken_rules import Broken
 from tests.broken_update_rules import UPDATE_RULES as BROKEN_UPDATE_RULES
 from tests.rules import lpg_cases
-from tests.testing.subjects import DRIFTS, UPDATE_RULES, Subject
+from tests.testing.subjects import DRIFTS, UPDATE_RULES, Subject, marked
 
 BROKEN = {"drift": BROKEN_DRIFTS, "update_rule": BROKEN_UPDATE_RULES}
 FAULTS = [(kind, fault) for kind, faults in BROKEN.items() for fault in faults]
 
 
 @pytest.mark.parametrize("check", testing.DRIFT_CHECKS)
-@pytest.mark.parametrize("subject", DRIFTS, indirect=True)
+@pytest.mark.parametrize("subject", marked(DRIFTS), indirect=True)
 def test_drifts(subject: Subject, check: str) -> None:
     testing.check_artifact(subject.make, only=check, kind="drift")
 
 
 @pytest.mark.parametrize("check", testing.UPDATE_RULE_CHECKS)
-@pytest.mark.parametrize("subject", UPDATE_RULES, indirect=True)
+@pytest.mark.parametrize("subject", marked(UPDATE_RULES), indirect=True)
 def test_update_rules(subject: Subject, check: str) -> None:
     testing.check_artifact(subject.make, only=check, kind="update_rule")
 
