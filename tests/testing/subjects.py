@@ -74,10 +74,10 @@ INITIAL_UPDATE_RULES = {
     ),
 }
 
-# One subject for each family and form; the others differ from these in their numbers
-# alone, and `make test-slow` has them all. The two closed forms have between them what a
-# closed form can do: slots, momenta, dormancy, layer position, noise and a learning
-# rate; norms of a tensor and the mean over all leaves.
+# One subject for each family and form. The others differ from these in their numbers
+# alone; `make test-slow` has them all. The two closed forms have between them what a
+# closed form can do: slots, momenta, dormancy, layer position, noise, a learning rate,
+# norms of a tensor and the mean over all leaves.
 USUAL = {
     "minatar",
     "discovered/open_recurrent_llm_minatar",
