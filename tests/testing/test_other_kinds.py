@@ -53,7 +53,7 @@ def test_good_ones_pass(kind: str, good: Any) -> None:
 class TestBroken:
     @pytest.mark.parametrize(("kind", "fault"), FAULTS)
     def test_exactly_the_right_checks_fail(self, kind: str, fault: str) -> None:
-        make, expected, words = BROKEN[kind][fault]
+        make, expected, words, _ = BROKEN[kind][fault]
         results = {r.name: r for r in testing.conformance(make, kind=kind)}
         failed = {name for name, r in results.items() if r.outcome == "failed"}
         assert failed == set(expected)
