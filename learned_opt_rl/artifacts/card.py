@@ -7,13 +7,13 @@ every field has to be present, and an unknown field is an error.
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 from learned_opt_rl import families
-from learned_opt_rl.artifacts._json import read_json
 from learned_opt_rl.errors import CardError
 from learned_opt_rl.families import Citation as Citation
 from learned_opt_rl.families import schema
@@ -22,50 +22,30 @@ from learned_opt_rl.families.family import Kind
 # What people write when they do not know the license; none of it is one.
 _NOT_A_LICENSE = r"(?!(?i:none|unknown|custom|other|proprietary|noassertion|tbd)$)"
 _SPDX_ID = r"\(?[A-Za-z0-9][A-Za-z0-9.+-]*\)?"
-_STEM = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 
-_check_name = schema.matches(
+_NAME = schema.matches(
     r"[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_-]{0,63})?",
     "use 'name' or 'namespace/name' of lower-case letters, digits, '-' and '_'",
 )
-_Name: TypeAlias = Annotated[str, _check_name]
-_Architecture: TypeAlias = Mapping[str, schema.Scalar]
-_Identifier: TypeAlias = Annotated[
-    str,
-    schema.matches(
-        r"[a-z][a-z0-9_]{0,63}",
-        "use the rule's identifier: lower-case letters, digits and '_'",
-    ),
-]
-_License: TypeAlias = Annotated[
-    str,
-    schema.matches(
-        rf"{_NOT_A_LICENSE}{_SPDX_ID}( (AND|OR|WITH) {_SPDX_ID})*",
-        "use an SPDX identifier such as 'Apache-2.0' or 'MIT' "
-        "(https://spdx.org/licenses)",
-    ),
-]
-_Sha256: TypeAlias = Annotated[
-    str,
-    schema.matches(
-        r"[0-9a-f]{64}",
-        "use the 64 lower-case hexadecimal digits that sha256sum prints",
-    ),
-]
-_File: TypeAlias = Annotated[
-    str,
-    schema.matches(
-        rf"{_STEM}\.(safetensors|txt)",
-        "name a .safetensors or .txt file in the card's own folder",
-    ),
-]
-_Https: TypeAlias = Annotated[
-    str,
-    schema.matches(
-        r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~%@+-]+)+",
-        "write a plain https:// address that ends in a file name",
-    ),
-]
+_IDENTIFIER = schema.matches(
+    r"[a-z][a-z0-9_]{0,63}",
+    "use the rule's identifier: lower-case letters, digits and '_'",
+)
+_LICENSE = schema.matches(
+    rf"{_NOT_A_LICENSE}{_SPDX_ID}( (AND|OR|WITH) {_SPDX_ID})*",
+    "use an SPDX identifier such as 'Apache-2.0' or 'MIT' (https://spdx.org/licenses)",
+)
+_SHA256 = schema.matches(
+    r"[0-9a-f]{64}", "use the 64 lower-case hexadecimal digits that sha256sum prints"
+)
+_FILE = schema.matches(
+    r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\.(safetensors|txt)",
+    "name a .safetensors or .txt file in the card's own folder",
+)
+_HTTPS = schema.matches(
+    r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~%@+-]+)+",
+    "write a plain https:// address that ends in a file name",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +96,8 @@ class FileWeights:
             `learned_opt_rl.expressions`.
     """
 
-    file: _File
-    sha256: _Sha256
+    file: Annotated[str, _FILE]
+    sha256: Annotated[str, _SHA256]
     parameters: schema.Count
     format: Literal["safetensors", "expression"]
 
@@ -134,8 +114,8 @@ class RemoteWeights:
         format: Always ``"flat_npy"``: one float32 vector in the authors' order.
     """
 
-    url: _Https
-    sha256: _Sha256
+    url: Annotated[str, _HTTPS]
+    sha256: Annotated[str, _SHA256]
     bytes: schema.Size
     parameters: schema.Size
     format: Literal["flat_npy"] = "flat_npy"
@@ -203,17 +183,17 @@ class Card:
     """
 
     schema: Literal[1]
-    name: _Name
+    name: Annotated[str, _NAME]
     kind: Kind
     title: str
     summary: str
-    algorithm: _Identifier
+    algorithm: Annotated[str, _IDENTIFIER]
     representation: Literal["network", "expression"]
-    architecture: _Architecture
+    architecture: Mapping[str, schema.Scalar]
     inputs: tuple[str, ...]
     horizon: CardHorizon | None
     training: Training
-    license: _License
+    license: Annotated[str, _LICENSE]
     citation: Citation
     weights: FileWeights | RemoteWeights
     results: tuple[Result, ...]
@@ -231,9 +211,6 @@ class Card:
         Args:
             data: The parsed JSON.
             source: Named in errors; the path of the card's file.
-
-        Returns:
-            The card.
 
         Raises:
             CardError: A field is unknown, missing or wrong. The message names the
@@ -253,10 +230,7 @@ class Card:
         return card
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the card as plain JSON types, the inverse of `from_dict`.
-
-        Returns:
-            A new nested dict with the keys in the order of the schema.
+        """Return the card as plain JSON types, with keys in the order of the schema.
 
         Example:
             >>> from learned_opt_rl import artifacts
@@ -270,12 +244,6 @@ class Card:
     def load(cls, path: str | os.PathLike[str]) -> "Card":
         """Read a card from its JSON file.
 
-        Args:
-            path: The file.
-
-        Returns:
-            The card.
-
         Raises:
             CardError: The file is unreadable, larger than 256 KiB, not UTF-8, not
                 strict JSON, or not of the schema.
@@ -288,18 +256,13 @@ class Card:
             file or directory); restore it
         """
         path = pathlib.Path(path)
-        return cls.from_dict(read_json(path), source=str(path))
+        return cls.from_dict(_read_json(path), source=str(path))
 
 
 def is_name(name: str) -> bool:
-    """Return whether an artifact can have a name; such a name is a safe path.
-
-    Example:
-        >>> is_name("goldie2024/ant"), is_name("../ant")
-        (True, False)
-    """
+    """Return whether an artifact can have a name; such a name is a safe path."""
     try:
-        _check_name(name, "name")
+        _NAME(name, "name")
     except schema.MismatchError:
         return False
     return True
@@ -315,20 +278,92 @@ def _check_consistent(card: Card) -> None:
         raise schema.MismatchError("weights.format", "is 'flat_npy'", fix)
     if (card.algorithm == "expression") != (stored.format == "expression"):
         fix = "algorithm 'expression' and format 'expression' go together"
-        raise schema.MismatchError("weights.format", schema.found(stored.format), fix)
+        raise schema.wrong("weights.format", stored.format, fix)
     if isinstance(stored, FileWeights):
         _check_file(stored)
     kind = card.kind if family is None else family.kind_of(architecture)
     if card.kind != kind:
         fix = f"write '{kind}' for this algorithm and architecture"
-        raise schema.MismatchError("kind", schema.found(card.kind), fix)
+        raise schema.wrong("kind", card.kind, fix)
 
 
 def _check_file(stored: FileWeights) -> None:
     suffix = ".txt" if stored.format == "expression" else ".safetensors"
     if not stored.file.endswith(suffix):
         fix = f"name a {suffix} file in the card's own folder"
-        raise schema.MismatchError("weights.file", schema.found(stored.file), fix)
+        raise schema.wrong("weights.file", stored.file, fix)
     if stored.parameters == 0 and suffix == ".safetensors":
         fix = "write an integer of at least 1"
         raise schema.MismatchError("weights.parameters", "is 0", fix)
+
+
+def claimed_name(path: pathlib.Path) -> str | None:
+    """Return the name a card states, even if the rest of it is unusable."""
+    try:
+        name = _read_json(path)["name"]
+    except (CardError, TypeError, KeyError):
+        return None
+    return name if isinstance(name, str) and name.isprintable() else None
+
+
+# A card is prose and a few numbers; anything larger is not a card.
+_MAX_BYTES = 256 * 1024
+
+
+def _read_json(path: pathlib.Path) -> Any:
+    """Read strict JSON: what two readers could understand differently is refused."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CardError(f"{path}: cannot be read ({reason}); restore it") from error
+    if len(content) > _MAX_BYTES:
+        raise CardError(
+            f"{path}: is larger than {_MAX_BYTES} bytes; "
+            "a card holds prose only, so move data to files of their own"
+        )
+    try:
+        return _parse(content)
+    except ValueError as error:
+        raise CardError(f"{path}: {error}") from error
+
+
+def _parse(content: bytes) -> Any:
+    def refuse_constant(constant: str) -> None:
+        raise ValueError(f"holds {constant}, which JSON does not know; write null")
+
+    try:
+        return json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_unique_keys,
+            parse_constant=refuse_constant,
+            parse_float=_finite_float,
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"is not UTF-8 (byte {error.start}); save it in that encoding"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
+            "correct it there"
+        ) from error
+    except RecursionError as error:
+        raise ValueError("is nested too deeply; a card has 3 levels") from error
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"repeats the key {key!r}; keep one of the two")
+        result[key] = value
+    return result
+
+
+def _finite_float(literal: str) -> float:
+    value = float(literal)
+    if not math.isfinite(value):
+        raise ValueError(f"holds {literal}, too large for a float; write null")
+    return value

@@ -1,23 +1,25 @@
 """One lookup over three sources: bundled, plugins, remote.
 
 The environment variable ``LEARNED_OPT_RL_PRETRAINED`` names a folder of artifacts to
-use in place of the bundled ones.
+use in place of the bundled ones. A plugin is a package whose folder holds cards; an
+entry point of the group ``learned_opt_rl.artifacts`` names the package.
 """
 
 import contextlib
 import dataclasses
+import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import warnings
 from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec, PathFinder
 
 from learned_opt_rl import checks
 from learned_opt_rl.artifacts import remote
-from learned_opt_rl.artifacts._json import read_json
-from learned_opt_rl.artifacts._plugins import plugins
-from learned_opt_rl.artifacts.artifact import Artifact
-from learned_opt_rl.artifacts.card import Card, FileWeights, is_name
+from learned_opt_rl.artifacts.card import Card, FileWeights, claimed_name, is_name
 from learned_opt_rl.artifacts.weights import (
+    Artifact,
     check_weights,
     from_flat_npy,
     load_expression,
@@ -25,6 +27,7 @@ from learned_opt_rl.artifacts.weights import (
     read_limited,
 )
 from learned_opt_rl.errors import ArtifactError, CardError, UnknownArtifactError
+from learned_opt_rl.families import entry_points
 
 BUNDLED = "bundled"
 """The origin of artifacts that come with this library."""
@@ -35,51 +38,34 @@ _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A usable card and its place.
-
-    Attributes:
-        card: The card.
-        folder: The folder that holds it and, unless remote, its weights.
-        origin: ``"bundled"`` or ``"plugin <entry point>"``.
-    """
+    """A usable card and its place."""
 
     card: Card
     folder: pathlib.Path
+    """Holds the card and, unless they are remote, the weights."""
     origin: str
+    """``"bundled"`` or ``"plugin <entry point>"``."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Broken:
-    """A card or a plugin that cannot be used.
-
-    Attributes:
-        name: The name that the card states, or else the entry point's name.
-        origin: ``"bundled"`` or ``"plugin <entry point>"``.
-        error: What is wrong, and the fix.
-    """
+    """A card or a plugin that cannot be used, and why."""
 
     name: str
+    """The name that the card states, or else its folder's or the entry point's."""
     origin: str
     error: ArtifactError
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """Everything that one look at all sources found.
-
-    Attributes:
-        entries: Usable cards by artifact name: bundled ones first, then plugins'.
-        broken: The rest.
-    """
+    """All artifacts by name, bundled ones first, and all that cannot be used."""
 
     entries: dict[str, Entry]
     broken: list[Broken]
 
     def add(self, path: pathlib.Path, origin: str, fallback_name: str) -> None:
-        """Read one card file and file it under usable or broken.
-
-        ``fallback_name`` names a broken card that does not state its own name.
-        """
+        """Read one card file and sort it into usable or broken."""
         try:
             card = Card.load(path)
             if card.name in self.entries:
@@ -88,7 +74,7 @@ class Scan:
                     f"{self.entries[card.name].origin} already has; rename this one"
                 )
         except CardError as error:
-            name = _claimed_name(path) or fallback_name
+            name = claimed_name(path) or fallback_name
             self.broken.append(Broken(name, origin, error))
         else:
             self.entries[card.name] = Entry(card, path.parent, origin)
@@ -97,14 +83,8 @@ class Scan:
 def bundled_root() -> pathlib.Path:
     """Return the folder of the artifacts that come with this library.
 
-    Returns:
-        ``$LEARNED_OPT_RL_PRETRAINED`` if it is set; otherwise
-        ``learned_opt_rl/pretrained`` in an installed wheel, or ``pretrained`` at the
-        top of the repository in a source checkout.
-
-    Example:
-        >>> bundled_root().name
-        'pretrained'
+    It is ``pretrained`` in the package of an installed wheel, or at the top of the
+    repository in a source checkout.
     """
     chosen = os.environ.get(_VARIABLE)
     if chosen:
@@ -115,16 +95,7 @@ def bundled_root() -> pathlib.Path:
 
 @contextlib.contextmanager
 def bundled_in(folder: pathlib.Path) -> Iterator[None]:
-    """Set ``LEARNED_OPT_RL_PRETRAINED`` inside a ``with`` block.
-
-    Args:
-        folder: Laid out as `bundled_root`.
-
-    Example:
-        >>> with bundled_in(pathlib.Path("no/such/folder")):
-        ...     "minatar" in cards()
-        False
-    """
+    """Set ``LEARNED_OPT_RL_PRETRAINED`` to a folder inside a ``with`` block."""
     before = os.environ.get(_VARIABLE)
     os.environ[_VARIABLE] = str(folder)
     try:
@@ -136,40 +107,67 @@ def bundled_in(folder: pathlib.Path) -> Iterator[None]:
 
 
 def scan() -> Scan:
-    """Look at all sources afresh.
-
-    Returns:
-        Usable and broken cards. Nothing is raised or warned about, and no plugin's
-        code runs.
-
-    Example:
-        >>> scan().entries["goldie2024/ant"].origin
-        'bundled'
-    """
+    """Look at all sources afresh; raise nothing, warn of nothing, run no plugin."""
     result = Scan({}, [])
     root = bundled_root()
     for path in sorted(root.rglob("card.json")):
         if any(part.startswith(".") for part in path.relative_to(root).parts):
             continue  # left by a promotion that was killed
         result.add(path, BUNDLED, path.parent.relative_to(root).as_posix())
-    _scan_plugins(result)
+    for plugin in entry_points("learned_opt_rl.artifacts"):
+        origin = f"plugin {plugin.name}"
+        try:
+            paths = _cards_of(plugin)
+        except ArtifactError as error:
+            result.broken.append(Broken(plugin.name, origin, error))
+        else:
+            for path in paths:
+                result.add(path, origin, plugin.name)
     return result
 
 
-def _scan_plugins(result: Scan) -> None:
-    for plugin in plugins():
-        origin = f"plugin {plugin.name}"
-        if plugin.error is not None:
-            result.broken.append(Broken(plugin.name, origin, plugin.error))
-        for path in plugin.cards:
-            result.add(path, origin, plugin.name)
+def _cards_of(plugin: importlib.metadata.EntryPoint) -> list[pathlib.Path]:
+    declared = f"plugin {plugin.name!r} ({plugin.value!r})"
+    try:
+        spec = _find_spec(plugin.value)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            f"{declared}: cannot be located ({error}); reinstall or uninstall it"
+        ) from error
+    if spec is None:
+        raise ArtifactError(f"{declared}: no such package; reinstall or uninstall it")
+    folders = spec.submodule_search_locations
+    if not folders:
+        # Searching the folder of a lone module would search all of site-packages.
+        raise ArtifactError(
+            f"{declared}: is a module, not a package; its author has to name the "
+            "package whose folder holds the cards"
+        )
+    cards = sorted(
+        path for folder in folders for path in pathlib.Path(folder).rglob("card.json")
+    )
+    if not cards:
+        raise ArtifactError(
+            f"{declared}: no card.json in {', '.join(folders)}; "
+            "its author has to put the cards into the wheel"
+        )
+    return cards
+
+
+def _find_spec(name: str) -> ModuleSpec | None:
+    """Locate a module; ``importlib.util.find_spec`` would import its parents."""
+    top, *parts = name.split(".")
+    spec = importlib.util.find_spec(top)
+    for part in parts:
+        if spec is None:
+            return None
+        full = f"{spec.name}.{part}"
+        spec = PathFinder.find_spec(full, spec.submodule_search_locations)
+    return spec
 
 
 def cards() -> dict[str, Card]:
-    """Return the cards of all artifacts, whether or not their weights were fetched.
-
-    Returns:
-        Cards by name, sorted.
+    """Return the cards of all artifacts by name, sorted, fetched or not.
 
     Warns:
         UserWarning: A plugin is broken; it is left out and the rest is returned.
@@ -189,13 +187,7 @@ def cards() -> dict[str, Card]:
 
 
 def card(name: str) -> Card:
-    """Return the card of one artifact.
-
-    Args:
-        name: The artifact's name, as `cards` and ``learned-opt-rl list`` show it.
-
-    Returns:
-        The card.
+    """Return the card of one artifact, by the name that `cards` shows.
 
     Raises:
         UnknownArtifactError: There is none; the message suggests the nearest names.
@@ -209,14 +201,11 @@ def card(name: str) -> Card:
 
 
 def load(name: str, *, fetch: bool = False) -> Artifact:
-    """Load an artifact: its card and its checked weights.
+    """Load an artifact: its card and its weights, checked against the card.
 
     Args:
         name: The artifact's name.
         fetch: Whether a remote artifact may be downloaded into the cache.
-
-    Returns:
-        The artifact; its weights fit its card.
 
     Raises:
         UnknownArtifactError: There is none of that name.
@@ -238,19 +227,7 @@ def load(name: str, *, fetch: bool = False) -> Artifact:
 def find(name: str) -> Entry:
     """Find one artifact, reading no other card if it is bundled.
 
-    Args:
-        name: The artifact's name.
-
-    Returns:
-        Its card and where it was found.
-
-    Raises:
-        UnknownArtifactError: There is none of that name.
-        ArtifactError: There is one, but its card or its plugin is broken.
-
-    Example:
-        >>> find("goldie2024/ant").folder.name
-        'ant'
+    The errors are those of `card`.
     """
     if not isinstance(name, str):
         raise TypeError(f"name is {name!r}; pass the artifact's name as a str")
@@ -273,7 +250,7 @@ def find(name: str) -> Entry:
 
 
 def load_entry(entry: Entry, *, fetch: bool = False) -> Artifact:
-    """Load an artifact that was found already; arguments and errors as for `load`."""
+    """Load an artifact that was found; ``fetch`` and the errors are those of `load`."""
     card = entry.card
     if isinstance(card.weights, FileWeights):
         path = entry.folder / card.weights.file
@@ -286,15 +263,6 @@ def load_entry(entry: Entry, *, fetch: bool = False) -> Artifact:
         weights = from_flat_npy(read_limited(path, restore), card)
     check_weights(weights, card)
     return Artifact(card, weights)
-
-
-def _claimed_name(path: pathlib.Path) -> str | None:
-    """Return the name a card states, even if the rest of it is unusable."""
-    try:
-        name = read_json(path)["name"]
-    except (CardError, TypeError, KeyError):
-        return None
-    return name if isinstance(name, str) and name.isprintable() else None
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:

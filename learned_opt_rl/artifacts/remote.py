@@ -6,7 +6,8 @@ Environment variables:
   ``$XDG_CACHE_HOME`` or ``~/.cache``.
 - ``LEARNED_OPT_RL_MIRROR``: a base address that replaces everything before the
   file's name.
-- ``LEARNED_OPT_RL_TIMEOUT``: seconds that a whole fetch may take, by default 30.
+- ``LEARNED_OPT_RL_TIMEOUT``: seconds that a whole fetch may take, by default 30; the
+  largest published file has 14 kB.
 """
 
 import hashlib
@@ -27,20 +28,11 @@ from learned_opt_rl.errors import FetchError, MissingExtraError
 if TYPE_CHECKING:
     import requests
 
-_TIMEOUT = 30.0  # seconds; the largest published file has 14 kB
 _SILENCE = 10.0  # seconds a server may send nothing
 
 
 def cache_dir() -> pathlib.Path:
-    """Return the folder that fetched weights are kept in.
-
-    Returns:
-        An absolute path, which need not exist yet.
-
-    Example:
-        >>> cache_dir().is_absolute()
-        True
-    """
+    """Return the folder of fetched weights, absolute; it need not exist yet."""
     chosen = os.environ.get("LEARNED_OPT_RL_CACHE")
     if chosen:
         return pathlib.Path(chosen).expanduser().absolute()
@@ -52,19 +44,9 @@ def cache_dir() -> pathlib.Path:
 
 
 def cached_path(card: Card) -> pathlib.Path:
-    """Return the path that the weights of a remote artifact have once fetched.
+    """Return the path of a remote artifact's weights, once fetched.
 
-    Args:
-        card: The card of a remote artifact.
-
-    Returns:
-        A path named after the artifact and its digest, so that a card with new
-        weights never reads old ones.
-
-    Example:
-        >>> from learned_opt_rl import artifacts
-        >>> cached_path(artifacts.card("goldie2024/ant")).name
-        'goldie2024--ant-e1901cafe323d1c5.npy'
+    The name holds the digest, so that a card with new weights never reads old ones.
     """
     stem = card.name.replace("/", "--")
     return cache_dir() / f"{stem}-{card.weights.sha256[:16]}.npy"
@@ -78,17 +60,11 @@ def is_cached(card: Card) -> bool:
 def locate(card: Card, *, fetch: bool = False) -> pathlib.Path:
     """Find the weights of a remote artifact in the cache; fetch them on request.
 
-    Args:
-        card: The card of a remote artifact.
-        fetch: Whether the network may be used. An intact file in the cache is used
-            as it is, without the network; a damaged one is fetched again.
-
-    Returns:
-        The path of the cached file.
+    With ``fetch``, an intact file in the cache is used without the network, and a
+    damaged one is fetched again. Nothing partial ever stays in the cache.
 
     Raises:
         FetchError: The file is not cached and ``fetch`` is false, or fetching failed.
-            Nothing partial stays in the cache.
         MissingExtraError: Fetching needs pooch, of the extra ``remote``.
     """
     path = cached_path(card)
@@ -113,7 +89,11 @@ def _is_intact(path: pathlib.Path, card: Card) -> bool:
 
 
 def _retrieve(card: Card, path: pathlib.Path) -> None:
-    weights = _remote_weights(card)
+    weights = card.weights
+    if not isinstance(weights, RemoteWeights):
+        raise FetchError(
+            f"{card.name}: its weights are installed already; load it without fetch"
+        )
     pooch, url, timeout = _import_pooch(), _address(weights.url), _timeout()
 
     def downloader(url: str, output: str, _: object) -> None:
@@ -147,28 +127,11 @@ def _retrieve(card: Card, path: pathlib.Path) -> None:
         ) from error
 
 
-def _remote_weights(card: Card) -> RemoteWeights:
-    if not isinstance(card.weights, RemoteWeights):
-        raise FetchError(
-            f"{card.name}: its weights are installed already; load it without fetch"
-        )
-    return card.weights
-
-
 def download(url: str, size: int, deadline: float) -> bytes:
-    """Fetch a file of known size into memory.
+    """Fetch a file of exactly ``size`` bytes; its digest is not checked here.
 
-    Args:
-        url: The address; a redirect away from it is an error.
-        size: The exact size of the file in bytes.
-        deadline: Seconds after which to give up, whatever the server does.
-
-    Returns:
-        The content, ``size`` bytes; its digest is not checked here.
-
-    Raises:
-        FetchError: The server cannot be reached, refuses, redirects, is too slow, or
-            sends more or fewer bytes than ``size``.
+    `FetchError` is raised where the server cannot be reached, refuses, redirects, sends
+    more or fewer bytes, or has not sent all after ``deadline`` seconds.
     """
     outcome: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
     received = _Received(url, size)
@@ -275,7 +238,7 @@ def _import_pooch() -> ModuleType:
 
 
 def _address(url: str) -> str:
-    """The address to fetch from: the card's, or the mirror's copy of the file."""
+    """Return the address to fetch from: the card's, or the mirror's copy."""
     mirror = os.environ.get("LEARNED_OPT_RL_MIRROR")
     if not mirror:
         return url
@@ -299,9 +262,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _timeout() -> float:
-    chosen = os.environ.get("LEARNED_OPT_RL_TIMEOUT")
-    if not chosen:
-        return _TIMEOUT
+    chosen = os.environ.get("LEARNED_OPT_RL_TIMEOUT") or "30"
     try:
         seconds = float(chosen)
     except ValueError:

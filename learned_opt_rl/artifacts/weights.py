@@ -1,9 +1,11 @@
-"""Weights on disk: safetensors, the authors' flat vectors, and texts of expressions.
+"""Artifacts, and their weights on disk.
 
-Bytes are trusted in a fixed order: size limit, sha256, format, dtype, finite values,
-shapes. Nothing is ever unpickled or executed.
+Weights are safetensors, the authors' flat vectors or texts of expressions. Bytes are
+trusted in a fixed order: size limit, sha256, format, dtype, finite values, shapes.
+Nothing is ever unpickled or executed.
 """
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -19,7 +21,7 @@ import safetensors
 import safetensors.numpy
 
 from learned_opt_rl import expressions, families
-from learned_opt_rl.artifacts.card import Card, RemoteWeights
+from learned_opt_rl.artifacts.card import Card, FileWeights, RemoteWeights, Training
 from learned_opt_rl.errors import ExpressionError, WeightsError
 from learned_opt_rl.families import Shapes
 from learned_opt_rl.rundir.atomic import write_atomically
@@ -31,6 +33,8 @@ MAX_BYTES = 64 * 1024 * 1024
 """Largest weights file that is read, in bytes; the largest published one has 14 kB."""
 
 _RESTORE = "restore it, for example by reinstalling the package that holds it"
+# Trees are walked recursively; a longer name would exhaust Python's stack.
+_MAX_PARTS = 32
 _NPY_MAGIC = b"\x93NUMPY"
 # First bytes of files that are offered in place of weights, and what they are.
 _FOREIGN = {
@@ -40,22 +44,79 @@ _FOREIGN = {
 }
 
 
-# Bytes
+# Compared by identity: arrays have no single truth value for ==.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Artifact:
+    """A card and its weights, ready for the rule that runs them.
+
+    Attributes:
+        card: What the artifact is.
+        weights: Nested dict of float32 numpy arrays that fit the card. An expression
+            has one scalar per tunable constant: its default.
+        text: The text of an expression, exactly as stored; otherwise ``None``.
+
+    Example:
+        >>> from learned_opt_rl import artifacts
+        >>> artifacts.Artifact(artifacts.card("goldie2024/ant"), {}).card.algorithm
+        'open'
+    """
+
+    card: Card
+    weights: WeightTree
+    text: str | None = None
+
+
+def in_memory(
+    algorithm: str,
+    architecture: Mapping[str, Any],
+    weights: WeightTree,
+    text: str | None = None,
+) -> Artifact:
+    """Make an artifact of weights that are not stored, such as those under training.
+
+    Args:
+        algorithm: A family that is built in or registered.
+        architecture: The ``architecture`` field of its card, not checked again.
+        weights: Nested dict of float32 arrays, which jax may trace.
+        text: The text of an expression.
+
+    Returns:
+        The artifact, for the family's ``from_artifact``; it cannot be saved.
+
+    Raises:
+        ArtifactError: There is no such family.
+
+    Example:
+        >>> in_memory(
+        ...     "lpo", {"width": 2, "clip_eps": 0.2, "margin": 1e-4}, {}
+        ... ).card.kind
+        'drift'
+    """
+    family = families.find(algorithm)
+    stored = "safetensors" if text is None else "expression"
+    card = Card(
+        schema=1,
+        name="in_memory",
+        kind=family.kind_of(family.read(architecture)),
+        title=family.title,
+        summary="Weights that are not stored.",
+        algorithm=algorithm,
+        representation="network" if text is None else "expression",
+        architecture=architecture,
+        inputs=(),
+        horizon=None,
+        training=Training("unknown", (), "unknown", None, "unknown", None),
+        license="Apache-2.0",
+        citation=family.citation,
+        weights=FileWeights("none", "0" * 64, 0, stored),
+        results=(),
+        known_failures=(),
+    )
+    return Artifact(card, weights, text)
 
 
 def read_limited(path: pathlib.Path, restore: str) -> bytes:
-    """Read a weights file of bounded size.
-
-    Args:
-        path: The file.
-        restore: How to get the right file, for the error.
-
-    Returns:
-        Its content.
-
-    Raises:
-        WeightsError: The file is unreadable or larger than 64 MiB.
-    """
+    """Read a weights file of at most `MAX_BYTES`; ``restore`` ends the error."""
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
@@ -69,24 +130,19 @@ def read_limited(path: pathlib.Path, restore: str) -> bytes:
     return content
 
 
-def check_sha256(content: bytes, expected: str, what: str, restore: str) -> None:
-    """Check a digest.
-
-    Args:
-        content: The bytes to check.
-        expected: The digest stated for them, hexadecimal.
-        what: Names the bytes in the error.
-        restore: How to get the right bytes, for the error.
-
-    Raises:
-        WeightsError: The digests differ.
-    """
+def _check_sha256(content: bytes, expected: str, what: str, restore: str) -> None:
     actual = hashlib.sha256(content).hexdigest()
     if actual != expected:
         raise WeightsError(
             f"{what}: sha256 is {actual} ({len(content)} bytes), but the card says "
             f"{expected}: the file was changed or damaged; {restore}"
         )
+
+
+def _read_checked(path: pathlib.Path, sha256: str) -> bytes:
+    content = read_limited(path, _RESTORE)
+    _check_sha256(content, sha256, str(path), _RESTORE)
+    return content
 
 
 def _refuse_foreign(content: bytes, what: str, wanted: str) -> None:
@@ -101,64 +157,37 @@ def _refuse_foreign(content: bytes, what: str, wanted: str) -> None:
             )
 
 
-# Names
-
-
 def flatten_names(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Flatten a nested dict of arrays, joining the keys with dots.
 
-    Args:
-        weights: A nested dict with string keys; leaves are arrays of any kind that
-            ``numpy.asarray`` takes.
-
-    Returns:
-        The leaves by dotted name, in the order of the tree.
-
-    Raises:
-        WeightsError: A key is empty, not a string or holds a dot, or a dict is empty,
-            so that the tree could not be restored from the names.
-
-    Example:
-        >>> flatten_names({"gru": {"in": {"bias": np.zeros(2)}}})
-        {'gru.in.bias': array([0., 0.])}
+    `WeightsError` is raised where the tree could not be restored from the names: for an
+    empty key, one with a dot or not a string, and for an empty dict.
     """
     flat: dict[str, np.ndarray] = {}
-    _flatten_into(flat, weights, "")
+
+    def collect(tree: Mapping[str, Any], prefix: str) -> None:
+        if not tree:
+            raise WeightsError(f"weights[{prefix[:-1]!r}] is an empty dict; remove it")
+        for key, value in tree.items():
+            if not isinstance(key, str) or not key or "." in key:
+                raise WeightsError(
+                    f"weights hold the key {key!r} under {prefix[:-1]!r}; "
+                    "use a non-empty string without dots"
+                )
+            if isinstance(value, Mapping):
+                collect(value, f"{prefix}{key}.")
+            else:
+                flat[prefix + key] = np.asarray(value)
+
+    collect(weights, "")
     return flat
 
 
-def _flatten_into(
-    flat: dict[str, np.ndarray], tree: Mapping[str, Any], prefix: str
-) -> None:
-    if not tree:
-        raise WeightsError(f"weights[{prefix[:-1]!r}] is an empty dict; remove it")
-    for key, value in tree.items():
-        if not isinstance(key, str) or not key or "." in key:
-            raise WeightsError(
-                f"weights hold the key {key!r} under {prefix[:-1]!r}; "
-                "use a non-empty string without dots"
-            )
-        if isinstance(value, Mapping):
-            _flatten_into(flat, value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = np.asarray(value)
-
-
 def unflatten_names(flat: Mapping[str, Any]) -> WeightTree:
-    """Restore the nested dict from dotted names.
+    """Restore the nested dict from dotted names, the inverse of `flatten_names`.
 
-    Args:
-        flat: Leaves by dotted name.
-
-    Returns:
-        The nested dict; the inverse of `flatten_names`.
-
-    Raises:
-        WeightsError: A name has an empty part, or is both a leaf and a folder.
-
-    Example:
-        >>> unflatten_names({"norm.bias": 0, "norm.scale": 1})
-        {'norm': {'bias': 0, 'scale': 1}}
+    `WeightsError` is raised where a name has an empty part or too many parts, or is
+    both a leaf and a group.
     """
     tree: WeightTree = {}
     for name, leaf in flat.items():
@@ -167,45 +196,29 @@ def unflatten_names(flat: Mapping[str, Any]) -> WeightTree:
             raise WeightsError(
                 f"the tensor name {name!r} has an empty part; use names like 'gru.bias'"
             )
-        node = tree
+        if len(parents) >= _MAX_PARTS:
+            raise WeightsError(
+                f"the tensor name {reprlib.repr(name)} has more than {_MAX_PARTS} "
+                "parts; use names like 'gru.bias'"
+            )
+        node: Any = tree
         for part in parents:
-            node = node.setdefault(part, {})
-            if not isinstance(node, dict):
-                raise _clash(name)
-        if last in node:
-            raise _clash(name)
+            # A leaf is not a group, and has nothing below it.
+            node = node.setdefault(part, {}) if isinstance(node, dict) else node
+        if not isinstance(node, dict) or last in node:
+            raise WeightsError(
+                f"the tensor name {name!r} uses a name twice, as a tensor and as a "
+                "group; rename one of them"
+            )
         node[last] = leaf
     return tree
 
 
-def _clash(name: str) -> WeightsError:
-    return WeightsError(
-        f"the tensor name {name!r} uses a name twice, as a tensor and as a group; "
-        "rename one of them"
-    )
-
-
-# Values and shapes
-
-
 def check_weights(weights: WeightTree, card: Card) -> None:
-    """Check that weights fit the card's architecture.
+    """Raise `WeightsError` unless weights fit the card's architecture.
 
-    Args:
-        weights: Nested dict of arrays.
-        card: States the number of parameters and the architecture.
-
-    Raises:
-        WeightsError: A tensor is missing, unknown, of the wrong shape or dtype or not
-            finite, or the total is not the one stated.
-
-    Example:
-        >>> from learned_opt_rl import artifacts
-        >>> check_weights({"mlp": np.ones(2, "f4")}, artifacts.card("goldie2024/ant"))
-        Traceback (most recent call last):
-            ...
-        learned_opt_rl.errors.WeightsError: goldie2024/ant: 2 weights, but the card
-        says 1211; correct one of the two
+    They are finite float32, have the shapes of the family's record, and as many numbers
+    as the card states.
     """
     flat = flatten_names(weights)
     for name, tensor in flat.items():
@@ -250,9 +263,6 @@ def _check_shapes(flat: Mapping[str, np.ndarray], card: Card, expected: Shapes) 
             )
 
 
-# Formats
-
-
 def load_safetensors(path: str | os.PathLike[str], sha256: str) -> WeightTree:
     """Read weights from a safetensors file.
 
@@ -266,18 +276,9 @@ def load_safetensors(path: str | os.PathLike[str], sha256: str) -> WeightTree:
     Raises:
         WeightsError: The file is unreadable, larger than 64 MiB, not the file the
             digest describes, not safetensors, or holds other than finite float32.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder, "weights.safetensors")
-        ...     digest = save_safetensors(path, {"mlp": {"bias": np.zeros(2, "f4")}})
-        ...     load_safetensors(path, digest)
-        {'mlp': {'bias': array([0., 0.], dtype=float32)}}
     """
     path = pathlib.Path(path)
-    content = read_limited(path, _RESTORE)
-    check_sha256(content, sha256, str(path), _RESTORE)
+    content = _read_checked(path, sha256)
     _refuse_foreign(content, str(path), "safetensors")
     try:
         tensors = safetensors.numpy.load(content)
@@ -308,8 +309,7 @@ def save_safetensors(
         metadata: Strings stored in the file's header.
 
     Returns:
-        The sha256 of the file, for the card. The same weights and metadata give the
-        same bytes.
+        The sha256 of the file, for the card. Equal arguments give equal bytes.
 
     Raises:
         WeightsError: A tensor is not float32 or not finite, or a name cannot be
@@ -320,9 +320,9 @@ def save_safetensors(
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder, "weights.safetensors")
-        ...     digest = save_safetensors(path, {"bias": np.zeros(2, "f4")})
-        >>> digest[:8]
-        '7f55507b'
+        ...     digest = save_safetensors(path, {"mlp": {"bias": np.zeros(2, "f4")}})
+        ...     load_safetensors(path, digest)
+        {'mlp': {'bias': array([0., 0.], dtype=float32)}}
     """
     path = pathlib.Path(path)
     flat = flatten_names(weights)
@@ -351,29 +351,11 @@ def _sort_header(content: bytes) -> bytes:
 
 
 def from_flat_npy(content: bytes, card: Card) -> WeightTree:
-    """Read one of the released ``*_OPEN.npy`` files.
+    """Read one of the released ``*_OPEN.npy`` files and check it against its card.
 
     Such a file is one float32 vector in the order of
     ``jax.flatten_util.ravel_pytree`` over the authors' tree; see
     `families.open_network.open_shapes`.
-
-    Args:
-        content: The bytes of the file.
-        card: The remote artifact's card; states digest, size and architecture.
-
-    Returns:
-        A nested dict of float32 arrays, named as in our own files.
-
-    Raises:
-        WeightsError: The bytes are not those the card describes, are not a plain
-            ``.npy`` of finite float32, or do not fit the architecture.
-
-    Example:
-        >>> from learned_opt_rl import artifacts
-        >>> from_flat_npy(b"", artifacts.card("goldie2024/ant"))  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-            ...
-        learned_opt_rl.errors.WeightsError: goldie2024/ant: sha256 is e3b0c442...
     """
     if not isinstance(card.weights, RemoteWeights):
         raise WeightsError(
@@ -381,7 +363,7 @@ def from_flat_npy(content: bytes, card: Card) -> WeightTree:
             "read them with load_safetensors"
         )
     restore = f"run `learned-opt-rl fetch {card.name}` to fetch it again"
-    check_sha256(content, card.weights.sha256, card.name, restore)
+    _check_sha256(content, card.weights.sha256, card.name, restore)
     vector = _parse_npy(content, card.name)
     family = families.find(card.algorithm)
     shapes = family.shapes(family.read(card.architecture))
@@ -413,21 +395,11 @@ def _parse_npy(content: bytes, what: str) -> np.ndarray:
 
 
 def load_expression(path: pathlib.Path, card: Card) -> tuple[WeightTree, str]:
-    """Read and check the text of an expression; nothing in it is executed.
+    """Read the text of an expression and check it against its card; run nothing.
 
-    Args:
-        path: The text file.
-        card: States the digest, the kind and the number of constants.
-
-    Returns:
-        The defaults of its constants, as float32 scalars by name, and the text.
-
-    Raises:
-        WeightsError: The file is unreadable or not the one the card describes, is not
-            UTF-8, does not parse, or is of another kind than the card says.
+    Returns the defaults of the constants, as float32 scalars by name, and the text.
     """
-    content = read_limited(path, _RESTORE)
-    check_sha256(content, card.weights.sha256, str(path), _RESTORE)
+    content = _read_checked(path, card.weights.sha256)
     try:
         text = content.decode("utf-8")
         function = expressions.parse(text)

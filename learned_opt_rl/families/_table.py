@@ -8,7 +8,6 @@ from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.families import expression, lpg, lpo, open_network, optim4rl
 from learned_opt_rl.families.family import Family
 
-_GROUP = "learned_opt_rl.rules"
 _FAMILIES = {
     family.algorithm: family
     for family in (
@@ -34,10 +33,7 @@ def known(algorithm: str) -> Family | None:
 
 
 def find(algorithm: str) -> Family:
-    """Find a family by its algorithm.
-
-    Args:
-        algorithm: The ``algorithm`` field of a card.
+    """Find a family by the ``algorithm`` field of its cards.
 
     Returns:
         The record: built in, registered, or the attribute ``FAMILY`` of the module
@@ -67,9 +63,6 @@ def find(algorithm: str) -> Family:
 def register(family: Family) -> None:
     """Add a family to the table for this process.
 
-    Args:
-        family: The record.
-
     Raises:
         ValueError: Another family has the same algorithm.
 
@@ -93,9 +86,6 @@ def rule_module(algorithm: str) -> ModuleType:
 
     Families in the table come first; others are entry points of the group
     ``learned_opt_rl.rules``. This and `find` are what runs a plugin's code.
-
-    Args:
-        algorithm: The ``algorithm`` field of a card.
 
     Returns:
         A module that offers ``from_artifact(artifact, **options)``.
@@ -125,7 +115,7 @@ def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
 
 
 def _import_plugin(algorithm: str) -> ModuleType:
-    offered = entry_points(_GROUP)
+    offered = entry_points("learned_opt_rl.rules")
     matching = [entry for entry in offered if entry.name == algorithm]
     if not matching:
         names = [*_FAMILIES, *(entry.name for entry in offered)]

@@ -65,10 +65,7 @@ class Architecture:
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """A text whose declared constants are searched, in place of weights.
-
-    Attributes:
-        text: An optimizer or a drift in the language of `expressions`.
+    """A text of `expressions` whose declared constants are searched, as weights are.
 
     Raises:
         ExpressionError: The text is not valid.
@@ -104,7 +101,7 @@ class Form:
             weights: float32 scalars by name.
 
         Raises:
-            WeightsError: They are not those that the text declares.
+            WeightsError: The names are not those that the text declares.
         """
         function = self.function
         found = {name: np.shape(value) for name, value in weights.items()}

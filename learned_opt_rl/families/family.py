@@ -85,28 +85,11 @@ class Family:
         return importlib.import_module(self.module)
 
     def make_sizes(self, fields: Mapping[str, Any]) -> Any:
-        """Build what `shapes`, `inputs` and ``init`` take from a search's fields.
-
-        Args:
-            fields: Values by name.
-
-        Returns:
-            An instance of ``sizes`` or, without one, of ``architecture``.
-
-        Raises:
-            TypeError: A field is unknown or missing.
-            ValueError: A value cannot be.
-        """
+        """Build what `shapes`, `inputs` and ``init`` take, from a search's fields."""
         return (self.sizes or self.architecture)(**fields)
 
     def read(self, fields: Mapping[str, Any]) -> Any:
         """Build the architecture from the ``architecture`` field of a card.
-
-        Args:
-            fields: The card's field.
-
-        Returns:
-            The architecture.
 
         Raises:
             MismatchError: A field is unknown, missing or wrong.

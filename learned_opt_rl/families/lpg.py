@@ -46,57 +46,31 @@ class Architecture:
 
 
 def lpg_shapes(architecture: Architecture) -> Shapes:
-    """Return the shapes of an LPG's weights.
+    """Return the shapes of an LPG's weights by dotted name.
 
-    Rows of the core's input kernels are `_inputs`, in that order.
-
-    Args:
-        architecture: Sizes and conventions.
-
-    Returns:
-        Shapes by dotted name.
-
-    References:
-        Oh et al., "Discovering Reinforcement Learning Algorithms" (2020), section 3.
-
-    Example:
-        >>> lpg_shapes(Architecture(width=6, embedding=4))["gru.in.kernel"]
-        (5, 6)
+    The rows of the core's input kernels are `_inputs`, in that order. Source: Oh et
+    al., "Discovering Reinforcement Learning Algorithms" (2020), section 3.
     """
     width, embedding = architecture.width, architecture.embedding
     targets, inputs = architecture.target_width, len(_inputs(architecture))
-    core = {"gru": _gru, "lstm": _lstm}[architecture.core]
+    core, gates = architecture.core, {"gru": "rzn", "lstm": "igfo"}[architecture.core]
+    # Of the GRU's recurrent maps only that of gate n has a bias.
+    shapes: Shapes = {"gru.hn.bias": (width,)} if core == "gru" else {}
+    for gate in gates:
+        shapes[f"{core}.i{gate}.bias"] = (width,)
+        shapes[f"{core}.i{gate}.kernel"] = (inputs, width)
+        shapes[f"{core}.h{gate}.kernel"] = (width, width)
     return {
         "embedding.dense_0.bias": (embedding,),
         "embedding.dense_0.kernel": (targets, embedding),
         "embedding.dense_1.bias": (1,),
         "embedding.dense_1.kernel": (embedding, 1),
-        **core(inputs, width),
+        **shapes,
         "policy.bias": (1,),
         "policy.kernel": (width, 1),
         "target.bias": (targets,),
         "target.kernel": (width, targets),
     }
-
-
-def _gru(inputs: int, width: int) -> Shapes:
-    """Gates r, z, n; of the recurrent maps only n's has a bias."""
-    shapes: Shapes = {"gru.hn.bias": (width,)}
-    for gate in "rzn":
-        shapes[f"gru.i{gate}.bias"] = (width,)
-        shapes[f"gru.i{gate}.kernel"] = (inputs, width)
-        shapes[f"gru.h{gate}.kernel"] = (width, width)
-    return shapes
-
-
-def _lstm(inputs: int, width: int) -> Shapes:
-    """Gates i, g, f, o, with one bias each."""
-    shapes: Shapes = {}
-    for gate in "igfo":
-        shapes[f"lstm.i{gate}.bias"] = (width,)
-        shapes[f"lstm.i{gate}.kernel"] = (inputs, width)
-        shapes[f"lstm.h{gate}.kernel"] = (width, width)
-    return shapes
 
 
 def _inputs(architecture: Architecture) -> tuple[str, ...]:

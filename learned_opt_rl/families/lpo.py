@@ -6,12 +6,7 @@ from learned_opt_rl.families import schema
 from learned_opt_rl.families.family import Family, Shapes
 from learned_opt_rl.families.open_network import META_2025
 
-_RATIO = (
-    "ratio - 1",
-    "square of ratio - 1",
-    "log of ratio",
-    "square of log of ratio",
-)
+_RATIO = ("ratio - 1", "square of ratio - 1", "log of ratio", "square of log of ratio")
 _INPUTS = (*_RATIO, *(f"{name}, times advantage" for name in _RATIO))
 
 
@@ -43,18 +38,7 @@ class Architecture:
 def lpo_shapes(architecture: Architecture) -> Shapes:
     """Return the shapes of an LPO drift network's weights; it has no biases.
 
-    Args:
-        architecture: Size of the network.
-
-    Returns:
-        Shapes by dotted name.
-
-    References:
-        Lu et al., "Discovered Policy Optimisation" (2022).
-
-    Example:
-        >>> lpo_shapes(Architecture(width=128))
-        {'dense_0.kernel': (8, 128), 'dense_1.kernel': (128, 1)}
+    Source: Lu et al., "Discovered Policy Optimisation" (2022).
     """
     width = architecture.width
     return {"dense_0.kernel": (len(_INPUTS), width), "dense_1.kernel": (width, 1)}

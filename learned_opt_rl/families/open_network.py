@@ -43,22 +43,8 @@ def open_shapes(architecture: Architecture) -> Shapes:
 
     The order is that of ``jax.flatten_util.ravel_pytree`` over the authors' tree
     ``{"params": MLP, "gru_params": GRU}``: keys sorted at every level, so the GRU
-    comes first and each bias before its kernel.
-
-    Args:
-        architecture: Sizes of the network.
-
-    Returns:
-        Shapes by dotted name, in the order of the flat vector.
-
-    References:
-        Goldie et al., "Can Learned Optimization Make Reinforcement Learning Less
-        Difficult?" (2024), Tables 1 and 2.
-
-    Example:
-        >>> shapes = open_shapes(Architecture(8, 16))
-        >>> shapes["gru.in.kernel"], shapes["mlp.dense_2.kernel"]
-        ((19, 8), (16, 3))
+    comes first and each bias before its kernel. Source: Goldie et al., "Can Learned
+    Optimization Make Reinforcement Learning Less Difficult?" (2024), Tables 1 and 2.
     """
     return _network_shapes(INPUTS, architecture, OUTPUTS)
 
@@ -73,24 +59,11 @@ def open_separated_shapes(architecture: Architecture) -> Shapes:
 
 
 def no_features_shapes(architecture: Architecture) -> Shapes:
-    """Return the shapes of a No Features optimizer's weights.
+    """Return the shapes of a No Features optimizer's weights, ordered as `open_shapes`.
 
-    The network is OPEN's with fewer inputs and without the output for noise.
-
-    Args:
-        architecture: Sizes of the network.
-
-    Returns:
-        Shapes by dotted name, in the order of `open_shapes`.
-
-    References:
-        Goldie et al. (2024), B.4 (recurrent); Goldie et al., "How Should We
-        Meta-Learn RL Algorithms?" (2025), Table 8 (feed-forward).
-
-    Example:
-        >>> shapes = no_features_shapes(Architecture(None, 16))
-        >>> shapes["mlp.dense_0.kernel"], shapes["mlp.dense_2.kernel"]
-        ((8, 16), (16, 2))
+    The network is OPEN's with fewer inputs and without the output for noise. Sources:
+    Goldie et al. (2024), B.4 (recurrent); Goldie et al., "How Should We Meta-Learn RL
+    Algorithms?" (2025), Table 8 (feed-forward).
     """
     kind = "feed_forward" if architecture.carry is None else "recurrent"
     return _network_shapes(NO_FEATURES_INPUTS[kind], architecture, NO_FEATURES_OUTPUTS)
@@ -147,14 +120,8 @@ def _signs_and_logs() -> tuple[str, ...]:
 
 
 def _open_inputs(architecture: Architecture) -> tuple[str, ...]:
-    return (
-        "parameter",
-        *_signs_and_logs(),
-        "training proportion",
-        "layer proportion",
-        "batch proportion",
-        "dormancy",
-    )
+    proportions = ("training proportion", "layer proportion", "batch proportion")
+    return ("parameter", *_signs_and_logs(), *proportions, "dormancy")
 
 
 def _no_features_inputs(architecture: Architecture) -> tuple[str, ...]:

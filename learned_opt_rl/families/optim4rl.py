@@ -10,10 +10,7 @@ from learned_opt_rl.families.open_network import gru_shapes
 Version: TypeAlias = Literal["arxiv2023", "rlc2024"]
 
 #: Version -> inputs and outputs of the first and of the second tower.
-TOWERS = {
-    "arxiv2023": ((2, 2), (1, 1)),
-    "rlc2024": ((1, 1), (1, 1)),
-}
+TOWERS = {"arxiv2023": ((2, 2), (1, 1)), "rlc2024": ((1, 1), (1, 1))}
 _INPUTS = {
     "arxiv2023": ("sign of gradient", "log of gradient"),
     "rlc2024": ("gradient",),
@@ -49,21 +46,9 @@ class Architecture:
 
 
 def optim4rl_shapes(architecture: Architecture) -> Shapes:
-    """Return the shapes of an Optim4RL optimizer's weights.
+    """Return the shapes of an Optim4RL optimizer's weights by dotted name.
 
-    Args:
-        architecture: Version and sizes.
-
-    Returns:
-        Shapes by dotted name.
-
-    References:
-        Lan et al., "Learning to Optimize for Reinforcement Learning" (2023; 2024).
-
-    Example:
-        >>> shapes = optim4rl_shapes(Architecture("arxiv2023", 8, 16))
-        >>> shapes["tower_1.gru.in.kernel"], shapes["tower_1.mlp.dense_2.kernel"]
-        ((2, 8), (16, 2))
+    Source: Lan et al., "Learning to Optimize for Reinforcement Learning" (2023; 2024).
     """
     carry, width = architecture.carry, architecture.width
     shapes: Shapes = {}
@@ -74,10 +59,6 @@ def optim4rl_shapes(architecture: Architecture) -> Shapes:
             name = f"tower_{tower}.mlp.dense_{layer}"
             shapes |= {f"{name}.bias": shape[1:], f"{name}.kernel": shape}
     return shapes
-
-
-def _inputs(architecture: Architecture) -> tuple[str, ...]:
-    return _INPUTS[architecture.version]
 
 
 FAMILY = Family(
@@ -92,7 +73,7 @@ FAMILY = Family(
     ),
     architecture=Architecture,
     shapes=optim4rl_shapes,
-    inputs=_inputs,
+    inputs=lambda architecture: _INPUTS[architecture.version],
     module="learned_opt_rl.rules.optim4rl",
     # Goldie et al. 2024, B.4: a tenth of Adam's.
     learning_rate_share=lambda architecture: 0.1,

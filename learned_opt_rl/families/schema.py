@@ -24,28 +24,24 @@ _Record = TypeVar("_Record")
 
 
 class MismatchError(ValueError):
-    """One field is not what its annotation asks for.
+    """A field is not what its annotation asks for.
 
-    Args:
-        path: The field, dotted, such as ``"weights.sha256"``; empty for the root.
-        problem: What was found.
-        fix: What to write instead.
+    ``path`` is the field, dotted, such as ``"weights.sha256"``; empty for the root.
     """
 
     def __init__(self, path: str, problem: str, fix: str) -> None:
-        """Join field, problem and fix to one message."""
         super().__init__(f"{path or 'the card'} {problem}; {fix}")
 
 
-def found(value: object) -> str:
-    """Describe an offending value briefly."""
-    return f"is {reprlib.repr(value)}"
+def wrong(path: str, value: object, fix: str) -> MismatchError:
+    """Build the error for a value, which is shown briefly."""
+    return MismatchError(path, f"is {reprlib.repr(value)}", fix)
 
 
 def text(value: Any, path: str) -> None:
     """Accept a non-empty string that is safe to print in a terminal."""
     if not isinstance(value, str) or not value.strip():
-        raise MismatchError(path, found(value), "write a non-empty string")
+        raise wrong(path, value, "write a non-empty string")
     # A card comes from third parties: escape sequences must not reach a terminal.
     hidden = next((c for c in value if not (c.isprintable() or c == "\n")), None)
     if hidden is not None:
@@ -59,13 +55,13 @@ def number(value: Any, path: str) -> None:
     largest = sys.float_info.max
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not -largest <= value <= largest:
-        raise MismatchError(path, found(value), "write a finite number")
+        raise wrong(path, value, "write a finite number")
 
 
 def boolean(value: Any, path: str) -> None:
     """Accept ``True`` or ``False``."""
     if not isinstance(value, bool):
-        raise MismatchError(path, found(value), "write true or false")
+        raise wrong(path, value, "write true or false")
 
 
 def scalar(value: Any, path: str) -> None:
@@ -82,7 +78,7 @@ def matches(pattern: str, fix: str) -> Check:
 
     def check_pattern(value: Any, path: str) -> None:
         if not isinstance(value, str) or compiled.fullmatch(value) is None:
-            raise MismatchError(path, found(value), fix)
+            raise wrong(path, value, fix)
 
     return check_pattern
 
@@ -93,9 +89,7 @@ def at_least(bound: int) -> Check:
     def check_integer(value: Any, path: str) -> None:
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not whole or value < bound:
-            raise MismatchError(
-                path, found(value), f"write an integer of at least {bound}"
-            )
+            raise wrong(path, value, f"write an integer of at least {bound}")
 
     return check_integer
 
@@ -103,16 +97,16 @@ def at_least(bound: int) -> Check:
 def _above_zero(value: Any, path: str) -> None:
     number(value, path)
     if value <= 0:
-        raise MismatchError(path, found(value), "write a number above 0")
+        raise wrong(path, value, "write a number above 0")
 
 
 def _interval(value: Any, path: str) -> None:
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise MismatchError(path, found(value), "write [low, high] or null")
+        raise wrong(path, value, "write [low, high] or null")
     for index, bound in enumerate(value):
         number(bound, f"{path}[{index}]")
     if value[0] > value[1]:
-        raise MismatchError(path, found(value), "write the lower bound first")
+        raise wrong(path, value, "write the lower bound first")
 
 
 Size: TypeAlias = Annotated[int, at_least(1)]
@@ -127,12 +121,8 @@ _PLAIN: dict[Any, Check] = {str: text, float: number, bool: boolean}
 def check(record: Any, path: str) -> None:
     """Check every field of a dataclass instance, as its ``__post_init__`` does.
 
-    Args:
-        record: The instance.
-        path: Name of the record in errors.
-
-    Raises:
-        MismatchError: A value does not fit its annotation.
+    `MismatchError` is raised for a value that does not fit its annotation; ``path`` is
+    the name of the record in the error.
     """
     for name, annotation in hints(type(record)).items():
         _convert(annotation, getattr(record, name), f"{path}.{name}")
@@ -141,16 +131,9 @@ def check(record: Any, path: str) -> None:
 def build(cls: type[_Record], data: Any, path: str = "") -> _Record:
     """Build a dataclass from parsed JSON, checking every field.
 
-    Args:
-        cls: The dataclass. Its defaults are not used: every field has to be present.
-        data: The parsed JSON.
-        path: Where the data is inside the whole, dotted.
-
-    Returns:
-        The instance; lists have become tuples.
-
-    Raises:
-        MismatchError: At the first field that is unknown, missing or wrong.
+    Lists become tuples. The defaults of the dataclass are not used: a field that is
+    missing, unknown or wrong raises `MismatchError`. ``path`` is where the data is
+    inside the whole, dotted.
     """
     _require_object(data, path)
     fields = hints(cls)
@@ -181,8 +164,10 @@ def _convert(annotation: Any, value: Any, path: str) -> Any:
             check_value(value, path)
         return tuple(value) if isinstance(value, list) else value
     if origin is Literal:
-        _one_of(arguments, value, path)
-    elif _is_union(annotation):
+        # Compared by type too: True must not pass for 1.
+        if not any(type(value) is type(a) and value == a for a in arguments):
+            raise wrong(path, value, f"write {' or '.join(map(repr, arguments))}")
+    elif origin in (typing.Union, types.UnionType):
         return _convert_union(arguments, value, path)
     elif origin is tuple:
         return _convert_list(arguments[0], value, path)
@@ -195,10 +180,6 @@ def _convert(annotation: Any, value: Any, path: str) -> Any:
     else:
         _PLAIN[annotation](value, path)
     return value
-
-
-def _is_union(annotation: Any) -> bool:
-    return get_origin(annotation) in (typing.Union, types.UnionType)
 
 
 def _convert_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
@@ -214,7 +195,7 @@ def _convert_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
 
 def _convert_list(annotation: Any, value: Any, path: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise MismatchError(path, found(value), "write a list")
+        raise wrong(path, value, "write a list")
     return tuple(
         _convert(annotation, item, f"{path}[{index}]")
         for index, item in enumerate(value)
@@ -230,20 +211,13 @@ def _convert_mapping(annotation: Any, value: Any, path: str) -> dict[str, Any]:
     }
 
 
-def _one_of(allowed: tuple[Any, ...], value: Any, path: str) -> None:
-    # Compared by type too: True must not pass for 1.
-    if not any(type(value) is type(a) and value == a for a in allowed):
-        listing = " or ".join(repr(choice) for choice in allowed)
-        raise MismatchError(path, found(value), f"write {listing}")
-
-
 def _join(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)
 
 
 def _require_object(value: Any, path: str) -> None:
     if not isinstance(value, Mapping):
-        raise MismatchError(path, found(value), "write an object {...}")
+        raise wrong(path, value, "write an object {...}")
 
 
 def _unknown_key(path: str, key: object, fields: Mapping[str, Any]) -> MismatchError:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learned_opt_rl.artifacts.artifact import Artifact
+from learned_opt_rl.artifacts import Artifact
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.artifacts.registry import Entry, load_entry
 from learned_opt_rl.errors import ExpressionError, WeightsError

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learned_opt_rl import expressions
-from learned_opt_rl.artifacts.artifact import Artifact
+from learned_opt_rl.artifacts import Artifact
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.artifacts.registry import Entry, bundled_root, load_entry
 from learned_opt_rl.artifacts.weights import flatten_names

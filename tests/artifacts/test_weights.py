@@ -75,6 +75,10 @@ class TestNames:
         with pytest.raises(WeightsError, match="uses a name twice|has an empty part"):
             unflatten_names(flat)
 
+    def test_a_name_of_many_parts_is_refused(self) -> None:
+        with pytest.raises(WeightsError, match="has more than 32 parts"):
+            unflatten_names({"a." * 5000 + "a": 1})
+
 
 class TestSafetensors:
     def test_what_is_saved_is_loaded(self, tmp_path: pathlib.Path) -> None:
