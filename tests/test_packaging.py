@@ -17,9 +17,12 @@ CORE = {"jax", "jaxlib", "learned_opt_rl", "numpy", "optax", "safetensors"}
 BASELINE = "import jax, numpy, optax, safetensors.numpy"
 
 
-def modules_after(code: str) -> set[str]:
-    """The names in ``sys.modules`` after a fresh interpreter has run ``code``."""
-    script = f"{code}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"
+def modules_after(code: str, before: str = "pass") -> set[str]:
+    """Return what a fresh interpreter that ran ``before`` imports for ``code``."""
+    script = (
+        f"{before}\nimport json, sys\nknown = set(sys.modules)\n"
+        f"{code}\nprint(json.dumps([*(sys.modules.keys() - known)]))"
+    )
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
@@ -49,9 +52,7 @@ def test_listing_artifacts_needs_no_jax(code: str) -> None:
 
 
 def test_open_rl_imports_only_the_core_dependencies() -> None:
-    added = modules_after("from learned_opt_rl import open_rl") - modules_after(
-        BASELINE
-    )
+    added = modules_after("from learned_opt_rl import open_rl", before=BASELINE)
     packages = {name.partition(".")[0] for name in added}
     assert "learned_opt_rl.rules.open_rl" in added
     assert packages - CORE - set(sys.stdlib_module_names) == set()
