@@ -26,6 +26,10 @@ def train(env, optimizer=None, config=CONFIG):
     return jax.jit(run)(jax.random.key(0))
 
 
+# The slow probes are easier ones of the same kind, to tell where a failure lies.
+
+
+@pytest.mark.slow
 def test_learns_a_constant_value():
     np.testing.assert_allclose(
         values(train(probe_envs.ConstantReward()), 0), [1], atol=0.1
@@ -42,6 +46,7 @@ def test_discounts_and_does_not_look_past_the_end():
     np.testing.assert_allclose(values(result, 0, 1), [0.5, 1], atol=0.1)
 
 
+@pytest.mark.slow
 def test_learns_a_policy():
     result = train(probe_envs.RewardedAction())
     assert greedy(result, 0) == [1]

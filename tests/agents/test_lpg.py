@@ -67,8 +67,11 @@ def test_learns_a_policy_and_a_prediction(policy_sign):
 @pytest.mark.parametrize(
     ("env", "observations", "returns"),
     [
-        (probe_envs.ConstantReward, [0], [1]),
-        (probe_envs.ObservedReward, [-1, 1], [-1, 1]),
+        # Easier probes, to tell where a failure lies.
+        pytest.param(probe_envs.ConstantReward, [0], [1], marks=pytest.mark.slow),
+        pytest.param(
+            probe_envs.ObservedReward, [-1, 1], [-1, 1], marks=pytest.mark.slow
+        ),
         (probe_envs.DelayedReward, [0, 1], [0.5, 1]),
     ],
 )
@@ -80,6 +83,7 @@ def test_learns_to_predict_returns(env, observations, returns):
     np.testing.assert_allclose(y[:, 1:], jnp.tile(y[:, 1:2], 3), atol=0.03)
 
 
+@pytest.mark.slow
 def test_learns_a_policy():
     result = train(probe_envs.RewardedAction(), lpg_cases.evaluator(0.5))
     assert probabilities(result.params["actor"], 0)[0, 1] > 0.9
@@ -115,19 +119,19 @@ def test_a_tabular_agent_is_one_linear_map():
     assert result.final_return > 0.9
 
 
-@pytest.mark.parametrize(
-    "conv", [pytest.param((), marks=pytest.mark.slow), ((4, 3, 2),)]
-)
-def test_runs_in_an_environment_of_images(conv):
+@pytest.mark.parametrize("conv", [(), ((4, 3, 2),)])
+@pytest.mark.parametrize("runs", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_takes_an_environment_of_images(conv, runs):
+    """It is only traced where it does not run: compilation takes ten seconds."""
     rule = lpg_cases.rule(lifetime_inputs="relative", gamma_input=True)
     config = LPGConfig(480, num_envs=4, hidden=(16,), conv=conv, input_divisor=2)
     env = envs.make("Breakout-MinAtar")
-    run = make_train(config, env, rule, optax.adam(1e-3))
-    result = jax.jit(run)(jax.random.key(0))
+    run, key = make_train(config, env, rule, optax.adam(1e-3)), jax.random.key(0)
+    result = jax.jit(run)(key) if runs else jax.eval_shape(run, key)
     assert result.returns.shape == (config.num_updates,) == (6,)
-    before = init_params(jax.random.key(0), config, env, 3)
+    before = jax.eval_shape(lambda key: init_params(key, config, env, 3), key)
     assert jax.tree.map(jnp.shape, before) == jax.tree.map(jnp.shape, result.params)
-    for leaf in jax.tree.leaves(result.params):
+    for leaf in jax.tree.leaves(result.params if runs else ()):
         assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0
 
 

@@ -72,6 +72,7 @@ def test_a2c_over_settings_and_seeds():
     assert_population(train, (jnp.array([0.5, 0.9]), jnp.array([0, 1])))
 
 
+@pytest.mark.slow  # campaigns of evolution do this by default
 def test_ppo_over_weights_of_a_learned_optimizer():
     architecture = open_rl.Architecture(carry=None, width=4)
     keys = jax.random.split(KEY, 2)

@@ -39,9 +39,11 @@ def greedy(result, *observations):
     return apply_mlp(result.params["actor"], x, "tanh")[0].argmax(-1).tolist()
 
 
-# Probe environments: each isolates one part, so a failure says which is broken.
+# Probe environments: each isolates one part, so a failure says which is broken. The
+# slow ones are easier than another one of their kind.
 
 
+@pytest.mark.slow
 def test_learns_a_constant_value():
     result = train(probe_envs.ConstantReward())
     np.testing.assert_allclose(values(result, 0), [1], atol=0.1)
@@ -53,12 +55,19 @@ def test_learns_a_value_told_by_the_observation():
     np.testing.assert_allclose(values(result, -1, 1), [-1, 1], atol=0.1)
 
 
-@pytest.mark.parametrize("env", [probe_envs.DelayedReward, probe_envs.FiveValues])
+@pytest.mark.parametrize(
+    "env",
+    [
+        pytest.param(probe_envs.DelayedReward, marks=pytest.mark.slow),
+        probe_envs.FiveValues,
+    ],
+)
 def test_discounts_and_does_not_look_past_the_end(env):
     result = train(env())
     np.testing.assert_allclose(values(result, 0, 1), [0.5, 1], atol=0.1)
 
 
+@pytest.mark.slow
 def test_learns_a_policy():
     result = train(probe_envs.RewardedAction())
     assert greedy(result, 0) == [1]
@@ -79,6 +88,7 @@ def mean_action(result, *observations):
     return apply_mlp(result.params["actor"], x, "tanh")[0]
 
 
+@pytest.mark.slow
 def test_learns_a_continuous_policy():
     # At 1e-2 a mean may step past the action's bound, where no reward leads it back.
     result = train(probe_envs.RewardedVector(), optax.adam(3e-3), CONTINUOUS)
