@@ -349,9 +349,8 @@ def test_trees_that_do_not_fit_are_refused():
 
 
 def artifact(architecture=ARCHITECTURES[0], algorithm="optim4rl", **fields):
-    named = {"version": architecture.version, "carry": architecture.carry}
-    if architecture.width is not None:
-        named["width"] = architecture.width
+    sizes = ("version", "carry", "width")
+    named: dict = {name: getattr(architecture, name) for name in sizes}
     if algorithm == "open":
         named = card_data()["architecture"]
     data = card_data(
