@@ -1,49 +1,47 @@
 """What makes a tree a valid function: sizes, declarations, names, types, effects."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from learned_opt_rl.checks import suggest
-from learned_opt_rl.expressions._nodes import (
+from learned_opt_rl.expressions._language import (
+    COMPARISONS,
+    ELEMENTWISE,
+    FUNCTIONS,
+    INPUTS,
     NOWHERE,
+    RESERVED,
+    SCALAR,
     Assign,
     Binary,
     Call,
-    Definition,
     Expression,
+    Limits,
     Memory,
     Name,
     Number,
     Position,
+    Type,
     Unary,
     children,
     error,
+    is_name,
     names_in,
     shorten,
     walk,
 )
 from learned_opt_rl.expressions._printing import expression_text, text
-from learned_opt_rl.expressions._vocabulary import (
-    COMPARISONS,
-    ELEMENTWISE,
-    FUNCTIONS,
-    INPUTS,
-    MAX_CHARACTERS,
-    MAX_DEPTH,
-    MAX_MAGNITUDE,
-    MAX_MEMORY,
-    MAX_NODES,
-    RESERVED,
-    SCALAR,
-    Type,
-    is_name,
-)
+
+if TYPE_CHECKING:
+    from learned_opt_rl.expressions._function import Function
 
 _KINDS = {"optimizer": "an optimizer", "drift": "a drift"}
 
 
-def check(function: Definition) -> None:
+def check(function: Function) -> None:
     """Raise `ExpressionError` at the first thing wrong with a function."""
     _check_sizes(function)
     types = _declared(function)
@@ -60,39 +58,41 @@ def check(function: Definition) -> None:
     found = infer(function.result, types, drift=drift)
     want_boolean(function.result, found, False, "return")
     _check_effects(function)
-    if len(text(function)) > MAX_CHARACTERS:
-        problem = f"the text of the function has more than {MAX_CHARACTERS} characters"
+    if len(text(function)) > Limits.CHARACTERS:
+        problem = (
+            f"the text of the function has more than {Limits.CHARACTERS} characters"
+        )
         raise error(f"{problem}; write a shorter one", NOWHERE, "size_error")
 
 
-def _check_sizes(function: Definition) -> None:
+def _check_sizes(function: Function) -> None:
     nodes = 0
     for expression in (*(a.value for a in function.body), function.result):
         for node, depth in walk(expression):
             nodes += 1
-            if depth > MAX_DEPTH:
-                problem = f"an expression is more than {MAX_DEPTH} operations deep; "
+            if depth > Limits.DEPTH:
+                problem = f"an expression is more than {Limits.DEPTH} operations deep; "
                 problem += "give parts a name on lines of their own"
                 raise error(problem, expression.at, "size_error")
-            if nodes > MAX_NODES:
-                problem = f"the function has more than {MAX_NODES} operations and "
+            if nodes > Limits.NODES:
+                problem = f"the function has more than {Limits.NODES} operations and "
                 problem += "operands; write a shorter one"
                 raise error(problem, node.at, "size_error")
             if isinstance(node, Number):
                 _check_number(node.value, node.at)
-    if len(function.memory) > MAX_MEMORY:
+    if len(function.memory) > Limits.MEMORY:
         problem = f"there are {len(function.memory)} memory slots; declare at most "
-        at = function.memory[MAX_MEMORY].at
-        raise error(f"{problem}{MAX_MEMORY}", at, "size_error")
+        at = function.memory[Limits.MEMORY].at
+        raise error(f"{problem}{Limits.MEMORY}", at, "size_error")
 
 
 def _check_number(value: float, at: Position) -> None:
-    if not math.isfinite(value) or abs(value) > MAX_MAGNITUDE:
+    if not math.isfinite(value) or abs(value) > Limits.MAGNITUDE:
         problem = f"a number is {value}; write one of magnitude at most "
-        raise error(f"{problem}{MAX_MAGNITUDE:g}", at, "size_error")
+        raise error(f"{problem}{Limits.MAGNITUDE:g}", at, "size_error")
 
 
-def _declared(function: Definition) -> dict[str, Type]:
+def _declared(function: Function) -> dict[str, Type]:
     """Return the types of the declared names."""
     if function.kind not in INPUTS:
         raise error(f"kind={function.kind!r}; pass 'optimizer' or 'drift'", NOWHERE)
@@ -120,7 +120,7 @@ def _declared(function: Definition) -> dict[str, Type]:
     return types
 
 
-def _inputs_with_positions(function: Definition) -> Iterable[tuple[str, Position]]:
+def _inputs_with_positions(function: Function) -> Iterable[tuple[str, Position]]:
     positions = function.input_positions
     if len(positions) != len(function.inputs):
         # Built by hand, or by dataclasses.replace from one that was read.
@@ -128,7 +128,7 @@ def _inputs_with_positions(function: Definition) -> Iterable[tuple[str, Position
     return zip(function.inputs, positions, strict=True)
 
 
-def _check_own(function: Definition, name: str, at: Position, what: str) -> None:
+def _check_own(function: Function, name: str, at: Position, what: str) -> None:
     """Raise unless ``name`` may name a slot, a constant or a local."""
     if not is_name(name) or name in RESERVED:
         problem = f"{shorten(name)!r} cannot name {what}; choose another name"
@@ -139,7 +139,7 @@ def _check_own(function: Definition, name: str, at: Position, what: str) -> None
         raise error(problem, at, "name_error")
 
 
-def _check_slot(function: Definition, slot: Memory) -> None:
+def _check_slot(function: Function, slot: Memory) -> None:
     if function.kind == "drift":
         problem = f"a drift keeps no memory; drop {slot.name!r} or write an optimizer"
         raise error(problem, slot.at, "structure_error")
@@ -154,7 +154,7 @@ def _check_slot(function: Definition, slot: Memory) -> None:
         raise error(f"{problem}the inputs", slot.at, "name_error")
 
 
-def _check_target(function: Definition, assignment: Assign) -> None:
+def _check_target(function: Function, assignment: Assign) -> None:
     target, at = assignment.target, assignment.at
     _check_own(function, target, at, "a local")
     if any(target == constant.name for constant in function.constants):
@@ -168,7 +168,7 @@ def _check_target(function: Definition, assignment: Assign) -> None:
 
 
 def _check_names(
-    function: Definition, index: int, expression: Expression, types: dict[str, Type]
+    function: Function, index: int, expression: Expression, types: dict[str, Type]
 ) -> None:
     """Raise for a name that the expression of statement ``index`` cannot read."""
     for node, _ in walk(expression):
@@ -203,17 +203,10 @@ def infer(
     drift: bool,
     found: Found | None = None,
 ) -> Type:
-    """Infer the type of an expression.
+    """Infer the type of an expression, whose names are all in ``known``.
 
-    Args:
-        node: The expression; its names are all in ``known``.
-        known: The type of each name.
-        drift: Whether to refuse functions of a whole tensor.
-        found: Types found before, by node identity, for callers that build a tree
-            bottom up and infer the type at every level.
-
-    Raises:
-        ExpressionError: An operand or an argument has the wrong type.
+    A drift may not use functions of a whole tensor. A caller that builds a tree bottom
+    up and infers the type at every level passes the same ``found`` each time.
     """
     found = {} if found is None else found
     if id(node) not in found:
@@ -300,14 +293,9 @@ def needed(
 ) -> tuple[list[bool], frozenset[str]]:
     """Follow the result backwards through the body, and from step to step.
 
-    Args:
-        body: The assignments, in order.
-        result: What is returned.
-        slots: Names whose last value is carried to the next step.
-
-    Returns:
-        For each assignment whether it influences this or a later result, and the
-        names whose value at the start does.
+    ``slots`` are the names whose last value is carried to the next step. Returns for
+    each assignment whether it influences this or a later result, and the names whose
+    value at the start does.
     """
     reads = [names_in(assignment.value) for assignment in body]
     carried: frozenset[str] = frozenset()
@@ -326,7 +314,7 @@ def needed(
         carried = grown
 
 
-def _check_effects(function: Definition) -> None:
+def _check_effects(function: Function) -> None:
     """Raise for any part whose removal changes no result."""
     used, live = needed(function.body, function.result, function.slots)
     parts = [

@@ -1,46 +1,40 @@
 """Evaluation in JAX, the only part of the language that needs it."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
-from learned_opt_rl.expressions._nodes import (
-    Binary,
-    Call,
-    Definition,
-    Expression,
-    Name,
-    Number,
-    Unary,
-)
-from learned_opt_rl.expressions._vocabulary import (
+from learned_opt_rl.expressions._language import (
     ELEMENTWISE,
     FUNCTIONS,
     INPUTS,
     OPERATORS,
     UNARY_OPERATORS,
+    Binary,
+    Call,
+    Expression,
+    Name,
+    Number,
+    Unary,
 )
+
+if TYPE_CHECKING:
+    from learned_opt_rl.expressions._function import Function
 
 _RMS_EPSILON = 1e-5
 # Up to here a whole exponent is a chain of products, exact for negative bases too.
 _MAX_WHOLE_EXPONENT = 16
 
 
-def init_memory(
-    function: Definition, shape: tuple[int, ...], dtype: Any
-) -> dict[str, jax.Array]:
-    """Return one array per slot, at its start."""
-    dtype = jnp.float32 if dtype is None else dtype
-    return {slot.name: jnp.full(shape, slot.initial, dtype) for slot in function.memory}
-
-
 def evaluate(
-    function: Definition,
+    function: Function,
     inputs: Mapping[str, Any],
     memory: Mapping[str, Any],
     constants: Mapping[str, Any],
@@ -53,12 +47,18 @@ def evaluate(
     kinds = INPUTS[function.kind]
     tensors = {n: jnp.asarray(v) for n, v in inputs.items() if kinds[n] == ELEMENTWISE}
     carried = {name: jnp.asarray(memory[name]) for name in function.slots}
-    shape = _leaf_shape({**tensors, **carried})
-    dtype = _compute_dtype([*tensors.values(), *carried.values()])
-    wide = {n: _spread(v, shape, dtype) for n, v in {**tensors, **carried}.items()}
-    scalars = {n: v for n, v in inputs.items() if n not in tensors}
-    scalars |= {**own, **constants}
-    values = wide | {n: _scalar(n, v, dtype) for n, v in scalars.items()}
+    arrays = {**tensors, **carried}
+    shape = _leaf_shape(arrays)
+    dtypes = [value.dtype for value in arrays.values()]
+    floats = [one for one in dtypes if jnp.issubdtype(one, jnp.floating)]
+    dtype = jnp.result_type(jnp.float32, *floats)
+    values = {
+        name: jnp.broadcast_to(value.astype(dtype), shape)
+        for name, value in arrays.items()
+    }
+    for name, value in {**inputs, **own, **constants}.items():
+        if name not in values:
+            values[name] = _scalar(name, value, dtype)
     for slot in function.memory:
         if slot.decay is not None:
             decay = jnp.asarray(slot.decay, dtype)
@@ -69,7 +69,7 @@ def evaluate(
 
 
 def run(
-    function: Definition,
+    function: Function,
     values: dict[str, jax.Array],
     shape: tuple[int, ...],
     dtype: Any,
@@ -186,15 +186,6 @@ def _leaf_shape(tensors: Mapping[str, jax.Array]) -> tuple[int, ...]:
                 f"both the shape of the leaf, or {name!r} a scalar"
             )
     return shape
-
-
-def _compute_dtype(tensors: Iterable[jax.Array]) -> Any:
-    floats = [v.dtype for v in tensors if jnp.issubdtype(v.dtype, jnp.floating)]
-    return jnp.result_type(jnp.float32, *floats)
-
-
-def _spread(value: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    return jnp.broadcast_to(value.astype(dtype), shape)
 
 
 def _scalar(name: str, value: Any, dtype: Any) -> jax.Array:

@@ -8,23 +8,24 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from learned_opt_rl.expressions._check import check, needed
-from learned_opt_rl.expressions._nodes import (
+from learned_opt_rl.expressions._language import (
+    INPUTS,
     Assign,
     Constant,
-    Definition,
     Expression,
+    Kind,
     Memory,
     Number,
+    Position,
 )
 from learned_opt_rl.expressions._printing import latex, text
-from learned_opt_rl.expressions._vocabulary import INPUTS, Kind
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 
 @dataclasses.dataclass(frozen=True)
-class Function(Definition):
+class Function:
     r"""An update rule or a drift as an expression, valid by construction.
 
     Functions with equal trees are equal; positions in a source text do not count. A
@@ -49,15 +50,26 @@ class Function(Definition):
         (True, {'c': 2.0})
     """
 
+    kind: str
+    inputs: tuple[str, ...]
+    memory: tuple[Memory, ...]
+    constants: tuple[Constant, ...]
+    body: tuple[Assign, ...]
+    result: Expression
+    input_positions: tuple[Position, ...] = dataclasses.field(
+        default=(), compare=False, repr=False
+    )
+
     def __post_init__(self) -> None:
-        """Raise `ExpressionError` unless the parts make a valid function."""
         check(self)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The names of all memory slots."""
+        return tuple(slot.name for slot in self.memory)
 
     def to_text(self) -> str:
         r"""Print the canonical text, without comments: ``parse(f.to_text()) == f``.
-
-        Returns:
-            The text, ending in a line break.
 
         Example:
             >>> from learned_opt_rl.expressions import parse
@@ -70,12 +82,9 @@ class Function(Definition):
         return text(self)
 
     def to_latex(self) -> str:
-        r"""Print the function as LaTeX, for a card or a page.
+        r"""Print the function as an ``aligned`` environment, without dollar signs.
 
         Memory slots are updated with an arrow, locals defined with an equals sign.
-
-        Returns:
-            An ``aligned`` environment, without dollar signs.
 
         Example:
             >>> from learned_opt_rl.expressions import parse
@@ -88,10 +97,7 @@ class Function(Definition):
         return latex(self)
 
     def init_constants(self) -> dict[str, float]:
-        r"""Return the constants of the text, as a pytree of floats to tune.
-
-        Returns:
-            The value of each constant, by name.
+        r"""Return the value of each constant by name, as a pytree of floats to tune.
 
         Example:
             >>> from learned_opt_rl.expressions import parse
@@ -104,14 +110,11 @@ class Function(Definition):
     def init_memory(
         self, shape: tuple[int, ...], dtype: Any = None
     ) -> dict[str, Float[Array, "*shape"]]:
-        """Return the memory of one leaf before its first step.
+        """Return the memory of one leaf before its first step: one array per slot.
 
         Args:
             shape: The leaf's shape.
             dtype: The memory's dtype; float32 by default.
-
-        Returns:
-            One array per slot, by name; empty for a drift.
 
         Example:
             >>> from learned_opt_rl.expressions import parse
@@ -123,9 +126,10 @@ class Function(Definition):
             >>> f.init_memory((2,))["v"].tolist()
             [1.0, 1.0]
         """
-        from learned_opt_rl.expressions._evaluate import init_memory
+        import jax.numpy as jnp
 
-        return init_memory(self, shape, dtype)
+        dtype = jnp.float32 if dtype is None else dtype
+        return {slot.name: jnp.full(shape, slot.initial, dtype) for slot in self.memory}
 
     def evaluate(
         self,
@@ -182,17 +186,12 @@ def function_of(
     kind: Kind,
     body: Sequence[Assign],
     result: Expression,
-    constants: Mapping[str, float] | None = None,
-    slots: Sequence[str] = (),
+    constants: Mapping[str, float],
+    slots: Sequence[str],
 ) -> Function:
     """Build a function that declares only what it reads and computes only what counts.
 
-    Args:
-        kind: Its kind.
-        body: Assignments; those without effect are left out.
-        result: The expression it returns.
-        constants: Values of the names that are constants.
-        slots: Names that are memory, starting at 0, if they carry anything over.
+    Names like ``m_0_9`` are momenta, and ``slots`` are memory that starts at 0.
     """
     used, live = needed(body, result, slots)
     kept = [a for a, is_used in zip(body, used, strict=True) if is_used]
@@ -200,23 +199,18 @@ def function_of(
     # A slot that is read but never written stays at 0.
     still = [name for name in slots if name in live and name not in assigned]
     kept = [*(Assign(name, Number(0.0)) for name in still), *kept]
-    memory = []
-    if kind == "optimizer":
-        momenta = [
-            found for name in sorted(live) if (found := _MOMENTUM.fullmatch(name))
-        ]
-        memory += [Memory(m[0], decay=float(f"0.{m[1]}")) for m in momenta]
-        # Momenta follow g.
-        live = live | {"g"} if momenta else live
+    read = sorted(live) if kind == "optimizer" else []
+    momenta = [found for name in read if (found := _MOMENTUM.fullmatch(name))]
+    memory = [Memory(m[0], decay=float(f"0.{m[1]}")) for m in momenta]
+    if momenta:
+        live = live | {"g"}  # which they follow
     memory += [Memory(name) for name in slots if name in live and name not in still]
     return Function(
         kind=kind,
         inputs=tuple(name for name in INPUTS[kind] if name in live),
         memory=tuple(memory),
         constants=tuple(
-            Constant(name, value)
-            for name, value in (constants or {}).items()
-            if name in live
+            Constant(name, value) for name, value in constants.items() if name in live
         ),
         body=tuple(kept),
         result=result,

@@ -1,31 +1,34 @@
 """From a tree to its canonical text, with the fewest parentheses, and to LaTeX."""
 
+from __future__ import annotations
+
 import decimal
 import re
+from typing import TYPE_CHECKING
 
-from learned_opt_rl.expressions._nodes import (
+from learned_opt_rl.expressions._language import (
+    COMPARISONS,
+    FUNCTIONS,
+    OPERATORS,
+    UNARY_OPERATORS,
     Binary,
     Call,
-    Definition,
     Expression,
     Memory,
     Name,
     Number,
     Unary,
 )
-from learned_opt_rl.expressions._vocabulary import (
-    COMPARISONS,
-    FUNCTIONS,
-    OPERATORS,
-    UNARY_OPERATORS,
-)
+
+if TYPE_CHECKING:
+    from learned_opt_rl.expressions._function import Function
 
 # A name or a number binds tighter than every operator.
 _ATOM = 9
 _SUM, _PRODUCT, _POWER = (OPERATORS[symbol].binding for symbol in ("+", "*", "**"))
 
 
-def text(function: Definition) -> str:
+def text(function: Function) -> str:
     """Print the canonical text of a function."""
     lines = [function.kind]
     if function.inputs:
@@ -106,7 +109,7 @@ _MOMENTUM = re.compile(r"([a-z]+)_0_([0-9]+)")
 _INDEXED = re.compile(r"([A-Za-z]+)([0-9]*)")
 
 
-def latex(function: Definition) -> str:
+def latex(function: Function) -> str:
     """Print a function as an ``aligned`` environment."""
     lines = [f"{_name(c.name)} &= {_number(c.value)[0]}" for c in function.constants]
     lines += [_momentum(slot) for slot in function.memory if slot.decay is not None]

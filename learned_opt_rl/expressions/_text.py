@@ -13,12 +13,18 @@ from collections.abc import Mapping
 from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import Function
-from learned_opt_rl.expressions._nodes import (
+from learned_opt_rl.expressions._language import (
+    DECLARATIONS,
+    FUNCTIONS,
+    INPUTS,
+    RESERVED,
+    SYMBOLS,
     Assign,
     Binary,
     Call,
     Constant,
     Expression,
+    Limits,
     Memory,
     Name,
     Number,
@@ -27,28 +33,15 @@ from learned_opt_rl.expressions._nodes import (
     error,
     shorten,
 )
-from learned_opt_rl.expressions._vocabulary import (
-    DECLARATIONS,
-    FUNCTIONS,
-    INPUTS,
-    MAX_ARGUMENTS,
-    MAX_CHARACTERS,
-    MAX_DEPTH,
-    MAX_DIGITS,
-    MAX_MAGNITUDE,
-    MAX_NAME,
-    RESERVED,
-    SYMBOLS,
-)
 
 NOT_RUN = "<syntax only>"
 """The file name that Python's audit events report for a text that is only parsed."""
 
-_LONG_NUMBER = re.compile(rf"[0-9][0-9_]{{{MAX_DIGITS}}}")
+_LONG_NUMBER = re.compile(rf"[0-9][0-9_]{{{Limits.DIGITS}}}")
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 # Around an expression of the deepest kind there are a module, a function or a
 # statement and, at the bottom, an operator or the context of a name.
-_TREE_DEPTH = MAX_DEPTH + 4
+_TREE_DEPTH = Limits.DEPTH + 4
 
 
 def place(node: ast.AST) -> Position:
@@ -57,18 +50,14 @@ def place(node: ast.AST) -> Position:
 
 
 def python_tree(source: str) -> ast.Module:
-    """Parse Python syntax within the limits; execute nothing.
-
-    Raises:
-        ExpressionError: ``source`` is too long, too deep or not valid Python.
-    """
+    """Parse Python syntax within the limits; execute nothing."""
     check_length(source)
     _check_brackets(source)
     digits = _LONG_NUMBER.search(source)
     if digits:
         line = source.count("\n", 0, digits.start()) + 1
         column = digits.start() - source.rfind("\n", 0, digits.start())
-        problem = f"a number has more than {MAX_DIGITS} digits; write as in 1.5e-8"
+        problem = f"a number has more than {Limits.DIGITS} digits; write as in 1.5e-8"
         raise error(problem, (line, column), "size_error")
     try:
         with warnings.catch_warnings():
@@ -89,9 +78,9 @@ def python_tree(source: str) -> ast.Module:
 
 def check_length(source: str) -> None:
     """Raise `ExpressionError` for a text of too many characters."""
-    if len(source) > MAX_CHARACTERS:
+    if len(source) > Limits.CHARACTERS:
         problem = f"the text has {len(source)} characters; write at most "
-        raise error(f"{problem}{MAX_CHARACTERS}", (1, 1), "size_error")
+        raise error(f"{problem}{Limits.CHARACTERS}", (1, 1), "size_error")
 
 
 def _check_brackets(source: str) -> None:
@@ -100,7 +89,7 @@ def _check_brackets(source: str) -> None:
     for line, characters in enumerate(source.split("\n"), 1):
         for column, character in enumerate(characters, 1):
             depth = max(depth + _BRACKETS.get(character, 0), 0)
-            if depth > MAX_DEPTH:
+            if depth > Limits.DEPTH:
                 raise _too_deep((line, column))
 
 
@@ -114,7 +103,9 @@ def _check_depth(module: ast.Module) -> None:
 
 
 def _too_deep(at: Position) -> ExpressionError:
-    problem = f"this is nested more than {MAX_DEPTH} levels deep; write less, or give "
+    problem = (
+        f"this is nested more than {Limits.DEPTH} levels deep; write less, or give "
+    )
     return error(f"{problem}parts a name", at, "size_error")
 
 
@@ -143,15 +134,10 @@ INSTEAD: dict[type[ast.AST], str] = {
 
 
 class Reader:
-    """Turns Python syntax into nodes, operator by operator.
-
-    Attributes:
-        symbols: The operators of the language, by their class in Python's syntax.
-        instead: What to write instead of other syntax.
-    """
+    """Turns Python syntax into nodes, operator by operator."""
 
     symbols: Mapping[type[ast.AST], str] = SYMBOLS
-    instead: Mapping[type[ast.AST], str] = INSTEAD
+    instead: Mapping[type[ast.AST], str] = INSTEAD  # of other syntax
 
     def at(self, node: ast.AST) -> Position:
         """Return where a node begins in the text as given."""
@@ -162,8 +148,10 @@ class Reader:
         match node:
             case ast.Constant():
                 return self.number(node)
-            case ast.Name(id=name) if len(name) > MAX_NAME:
-                problem = f"a name has {len(name)} characters; write at most {MAX_NAME}"
+            case ast.Name(id=name) if len(name) > Limits.NAME:
+                problem = (
+                    f"a name has {len(name)} characters; write at most {Limits.NAME}"
+                )
                 raise error(problem, self.at(node), "size_error")
             case ast.Name(id=name) if name in FUNCTIONS:
                 problem = f"{name!r} is a function; write {name}(...)"
@@ -177,9 +165,11 @@ class Reader:
                     whole = Binary(symbol, whole, right, self.at(node))
                 return whole
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
-                if len(arguments) > MAX_ARGUMENTS:
-                    problem = f"{name[:MAX_NAME]}(...) has {len(arguments)} arguments; "
-                    problem += f"no function takes more than {MAX_ARGUMENTS}"
+                if len(arguments) > Limits.ARGUMENTS:
+                    problem = (
+                        f"{name[: Limits.NAME]}(...) has {len(arguments)} arguments; "
+                    )
+                    problem += f"no function takes more than {Limits.ARGUMENTS}"
                     raise error(problem, self.at(node), "size_error")
                 read = tuple(self.expression(argument) for argument in arguments)
                 return Call(name, read, self.at(node))
@@ -210,8 +200,8 @@ class Reader:
         if isinstance(value, bool) or not isinstance(value, int | float):
             problem = f"{shorten(ascii(value))} is not a number; write numbers only"
             raise error(problem, self.at(node), "forbidden_syntax")
-        if not abs(value) <= MAX_MAGNITUDE:
-            problem = f"a number is above {MAX_MAGNITUDE:g}; write a smaller one"
+        if not abs(value) <= Limits.MAGNITUDE:
+            problem = f"a number is above {Limits.MAGNITUDE:g}; write a smaller one"
             raise error(problem, self.at(node), "size_error")
         return Number(float(value), self.at(node))
 
@@ -232,12 +222,10 @@ class Reader:
 class SourceReader(Reader):
     """A text of the language, in which a declaration begins with its own word.
 
-    Attributes:
-        statements: Its statements, each after its declaring word or ``""``.
+    ``statements`` are its statements, each after its declaring word or ``""``.
     """
 
     def __init__(self, text: str) -> None:
-        """Check the characters and parse the rest as Python."""
         check_length(text)
         # What is taken off the start of each line: indentation and the declaring word.
         self._taken: list[int] = []
@@ -274,7 +262,7 @@ class SourceReader(Reader):
         column, message = problem.column or 1, problem.problem
         if problem.category == "syntax_error":
             found = lines[line - 1][column - 1 :].split()
-            where = repr(found[0][:MAX_NAME]) if found else "the end of the line"
+            where = repr(found[0][: Limits.NAME]) if found else "the end of the line"
             message = message.partition(". ")[0] + f" at {where}; write name = ... or "
             message += "return ... on each line"
             first, words = lines[line - 1].partition(" ")[0], ("return", *DECLARATIONS)
@@ -293,17 +281,10 @@ _FORMS = {
 
 
 def parse(text: str) -> Function:
-    r"""Read a function from its text.
-
-    The first statement names the kind; then come the declarations, the assignments
-    and one ``return``, each on its own line (a line continues inside parentheses, and
-    ``#`` begins a comment). The package's docstring describes the language.
+    r"""Read a function from its text; the docstring of `expressions` describes it.
 
     Args:
-        text: At most 16384 characters.
-
-    Returns:
-        The checked function. Comments are not part of it.
+        text: At most 16384 characters. Comments are not part of the function.
 
     Raises:
         ExpressionError: The text is not a valid function. The message gives line and
@@ -340,7 +321,10 @@ def parse(text: str) -> Function:
             if index < len(statements):
                 problem = "a statement after return has no effect; remove it"
                 raise error(problem, reader.at(statements[index][1]), "structure_error")
-            result = _returned(reader, statement)
+            if statement.value is None:
+                problem = "return has no value; write an expression after it"
+                raise error(problem, reader.at(statement))
+            result = reader.expression(statement.value)
             break
         start = (statement.lineno, 1)
         if word and body:
@@ -349,17 +333,17 @@ def parse(text: str) -> Function:
         if word == "inputs" and inputs:
             problem = f"inputs is written twice; write one list: {_FORMS[word]}"
             raise error(problem, start, "structure_error")
+        if word == "inputs":
+            inputs = _inputs(reader, statement)
+            continue
+        name, value = _target(reader, word, statement)
         match word:
-            case "inputs":
-                inputs = _inputs(reader, statement)
             case "memory":
-                memory.append(_memory(reader, statement))
+                memory.append(_memory(reader, name, value))
             case "constant":
-                name, value = _target(reader, word, statement)
                 number = _signed_number(reader, value)
                 constants.append(Constant(name.name, number, name.at))
             case _:
-                name, value = _target(reader, word, statement)
                 body.append(Assign(name.name, reader.expression(value), name.at))
     else:
         end = (statements[-1][1].end_lineno or 1) + 1
@@ -395,25 +379,16 @@ def _kind(reader: SourceReader) -> str:
     raise error(f"{problem}; begin with optimizer or drift", (1, 1))
 
 
-def _returned(reader: SourceReader, statement: ast.Return) -> Expression:
-    if statement.value is None:
-        problem = "return has no value; write an expression after it"
-        raise error(problem, reader.at(statement))
-    return reader.expression(statement.value)
-
-
 def _inputs(reader: SourceReader, statement: ast.stmt) -> list[Name]:
-    match statement:
-        case ast.Expr(value=ast.Tuple(elts=names)):
-            return [_name(reader, name, "an input") for name in names]
-        case ast.Expr(value=name):
-            return [_name(reader, name, "an input")]
-    problem = f"this is not a list of inputs; write {_FORMS['inputs']}"
-    raise error(problem, reader.at(statement))
+    if not isinstance(statement, ast.Expr):
+        problem = f"this is not a list of inputs; write {_FORMS['inputs']}"
+        raise error(problem, reader.at(statement))
+    listed = statement.value
+    names = listed.elts if isinstance(listed, ast.Tuple) else [listed]
+    return [_name(reader, name, "an input") for name in names]
 
 
-def _memory(reader: SourceReader, statement: ast.stmt) -> Memory:
-    name, value = _target(reader, "memory", statement)
+def _memory(reader: SourceReader, name: Name, value: ast.expr) -> Memory:
     match value:
         case ast.Call(func=ast.Name(id="momentum"), args=[decay], keywords=[]):
             decay = _signed_number(reader, decay)

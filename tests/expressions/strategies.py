@@ -5,19 +5,17 @@ import re
 from hypothesis import strategies as st
 
 from learned_opt_rl.expressions._function import function_of
-from learned_opt_rl.expressions._nodes import (
+from learned_opt_rl.expressions._language import (
+    COMPARISONS,
+    FUNCTIONS,
+    INPUTS,
+    RESERVED,
     Assign,
     Binary,
     Call,
     Name,
     Number,
     Unary,
-)
-from learned_opt_rl.expressions._vocabulary import (
-    COMPARISONS,
-    FUNCTIONS,
-    INPUTS,
-    RESERVED,
 )
 from tests.expressions import proposals, published
 

@@ -14,7 +14,7 @@ from learned_opt_rl.expressions import (
     from_python,
     parse,
 )
-from learned_opt_rl.expressions._vocabulary import ELEMENTWISE, INPUTS
+from learned_opt_rl.expressions._language import ELEMENTWISE, INPUTS
 from tests.expressions import strategies
 
 SHAPE = (2, 3)

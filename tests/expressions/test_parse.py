@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from learned_opt_rl.expressions import ExpressionError, Function, parse
-from learned_opt_rl.expressions._nodes import (
+from learned_opt_rl.expressions._language import (
     Assign,
     Binary,
     Call,

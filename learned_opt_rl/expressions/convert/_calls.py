@@ -5,34 +5,39 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._check import infer
-from learned_opt_rl.expressions._nodes import (
+from learned_opt_rl.expressions._language import (
+    ELEMENTWISE,
+    FUNCTIONS,
+    INPUTS,
+    LOGICAL,
+    OPERATORS,
+    RESERVED,
+    SCALAR,
+    UNARY_OPERATORS,
+    Assign,
     Binary,
     Call,
     Expression,
+    Kind,
+    Limits,
     Name,
     Number,
     Position,
+    Type,
     Unary,
     children,
     error,
+    is_name,
+    names_in,
+    walk,
 )
 from learned_opt_rl.expressions._text import parse_expression
-from learned_opt_rl.expressions._vocabulary import (
-    FUNCTIONS,
-    LOGICAL,
-    MAX_ARGUMENTS,
-    MAX_DEPTH,
-    OPERATORS,
-    UNARY_OPERATORS,
-    Type,
-)
 
 # The evaluator multiplies whole exponents out up to here.
 _MAX_EXPONENT = 16
@@ -58,17 +63,18 @@ def refuse(
 
 
 class Values:
-    """The types of converted values.
+    """The types of converted values, and the assignments that give them names."""
 
-    Args:
-        types: The type of each name; the caller adds to it.
-        drift: Whether the function is a drift.
-    """
-
-    def __init__(self, types: Mapping[str, Type], *, drift: bool) -> None:
-        self._types = types
-        self._drift = drift
+    def __init__(self, kind: Kind, read: list[str], slots: tuple[str, ...]) -> None:
+        self.slots = frozenset(slots)
+        self.assignments: list[Assign] = []
+        self._types: dict[str, Type] = dict.fromkeys(read, ELEMENTWISE) | INPUTS[kind]
+        self._types |= {"eps": SCALAR} if kind == "drift" else {}
+        self._drift = kind == "drift"
         self._found: dict[int, tuple[Expression, Type]] = {}
+        self._taken = {*self._types, *RESERVED}
+        self._counts: Counter[str] = Counter()
+        self._nodes = 0
 
     def type_of(self, value: Expression) -> Type:
         """Return the type of an expression."""
@@ -129,8 +135,8 @@ class Values:
         """Return a tuple of numbers."""
         if not isinstance(values, tuple) or not values:
             raise refuse(at, "this is not a tuple of numbers; write one here")
-        if len(values) > MAX_DEPTH:
-            problem = f"{len(values)} values are too many; write at most {MAX_DEPTH}"
+        if len(values) > Limits.DEPTH:
+            problem = f"{len(values)} values are too many; write at most {Limits.DEPTH}"
             raise refuse(at, problem, "size_error")
         return [self.number(value, at) for value in values]
 
@@ -140,6 +146,58 @@ class Values:
         for other in others:
             total = Binary("+", total, other, at)
         return total
+
+    def keep(self, value: Value, hint: str = "part") -> Value:
+        """Return a value that no later assignment changes."""
+        if not isinstance(value, Expression) or isinstance(value, Number):
+            return value
+        return self.assigned(hint, value)
+
+    def assigned(self, hint: str, value: Expression) -> Name:
+        """Assign a value to a new name like ``hint``, unless a name stands for it."""
+        if isinstance(value, Name) and value.name not in self.slots:
+            return value
+        target = self._fresh(hint)
+        self.emit(target, value)
+        return Name(target, value.at)
+
+    def finish(self, result: Expression, slots: Mapping[str, Expression]) -> Expression:
+        """Emit the last assignments to memory and return the result, still valid."""
+        pending = {
+            name: self.number(value, value.at)
+            for name, value in slots.items()
+            if value != Name(name)
+        }
+        result = self._outlive(result, set(pending), "update")
+        for name, value in pending.items():
+            pending[name] = self._outlive(value, set(pending) - {name}, f"{name}_new")
+        for name, value in pending.items():
+            self.emit(name, value)
+        return result
+
+    def _outlive(self, value: Expression, changed: set[str], hint: str) -> Expression:
+        return self.assigned(hint, value) if names_in(value) & changed else value
+
+    def emit(self, target: str, value: Expression) -> None:
+        self._nodes += sum(1 for _ in walk(value))
+        if self._nodes > Limits.NODES:
+            problem = (
+                f"the function has more than {Limits.NODES} operations and operands"
+            )
+            raise error(f"{problem}; write a shorter one", value.at, "size_error")
+        found = self.type_of(value)
+        self._types[target] = ELEMENTWISE if target in self.slots else found
+        self.assignments.append(Assign(target, value, value.at))
+
+    def _fresh(self, hint: str) -> str:
+        base = hint.strip("_")[: Limits.NAME - 8]
+        base = base if is_name(base) else "part"
+        name = base
+        while name in self._taken:
+            self._counts[base] += 1
+            name = f"{base}_{self._counts[base] + 1}"
+        self._taken.add(name)
+        return name
 
 
 def bind(
@@ -166,17 +224,6 @@ def bind(
     if missing:
         raise refuse(at, f"this call has no {missing[0]!r}; {takes}")
     return {name: bound[name] for name in names if name in bound}
-
-
-def find(path: str, no_random: str, at: Position) -> tuple[str, str | Builder]:
-    """Return the parameters of a jax function and how to build its call."""
-    if path in CALLS:
-        return CALLS[path]
-    if path.startswith("jax.random."):
-        raise refuse(at, no_random)
-    known = {known.rpartition(".")[2] for known in CALLS}
-    hint = suggest(path.rpartition(".")[2][:64], sorted(known))
-    raise refuse(at, f"{path[:64]} is not part of the language; {hint}")
 
 
 @functools.cache
@@ -210,16 +257,13 @@ def reduction(name: str) -> Builder:
             return Call(name, (values.number(value, at),), at)
         if axis != Number(0.0):
             raise refuse(at, "a stack is reduced with axis=0; write it", "shape_error")
-        if name in ("max_all", "min_all") and 1 < len(value) <= MAX_ARGUMENTS:
+        if name in ("max_all", "min_all") and 1 < len(value) <= Limits.ARGUMENTS:
             return Call(name[:3], tuple(values.numbers(value, at)), at)
         if name not in ("sum", "mean"):
             raise refuse(at, f"{name} of a stack cannot be converted; write it out")
         total = values.total(value, at)
-        return (
-            total
-            if name == "sum"
-            else Binary("/", total, Number(float(len(value))), at)
-        )
+        count = Number(float(len(value)))
+        return total if name == "sum" else Binary("/", total, count, at)
 
     return build
 

@@ -1,16 +1,22 @@
 """From the expressions that symbolic regression prints."""
 
+import bisect
+import itertools
 import re
 from collections.abc import Callable, Sequence
 
 from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import Function, function_of
-from learned_opt_rl.expressions._nodes import (
+from learned_opt_rl.expressions._language import (
+    FUNCTIONS,
+    INPUTS,
+    NOWHERE,
     Assign,
     Binary,
     Call,
     Expression,
+    Kind,
     Name,
     Number,
     Position,
@@ -19,7 +25,6 @@ from learned_opt_rl.expressions._nodes import (
     walk,
 )
 from learned_opt_rl.expressions._text import parse_expression
-from learned_opt_rl.expressions._vocabulary import FUNCTIONS, INPUTS, Kind
 
 _VARIABLE = re.compile(r"x(0|[1-9][0-9]{0,3})")
 _ARITHMETIC = ("+", "-", "*", "/", "**")
@@ -39,6 +44,9 @@ def from_pysr(
 ) -> Function:
     """Turn an expression over ``x0``, ``x1``, ... into a function.
 
+    The function declares only what it needs; a constant expression is spread over the
+    leaf.
+
     Args:
         expression: The string that PySR (or SymPy) prints, such as
             ``"tanh(x0 * 2.0) - x1"``; powers are ``^`` or ``**``.
@@ -46,10 +54,6 @@ def from_pysr(
             language over the inputs of ``kind``, such as ``"r - 1"``. For an
             optimizer, ``m_0_9`` and the like are momenta.
         kind: ``"optimizer"`` or ``"drift"``.
-
-    Returns:
-        A function that declares only what it needs. A constant expression gives a
-        constant function, whose output is spread over the leaf.
 
     Raises:
         ExpressionError: The expression, or a variable, cannot be converted.
@@ -67,7 +71,9 @@ def from_pysr(
         return tanh(g * -1.5) + square(x1)
     """
     if kind not in INPUTS:
-        raise error(f"kind={kind!r}; pass 'optimizer' or 'drift'", (0, 0), "call_error")
+        raise error(
+            f"kind={kind!r}; pass 'optimizer' or 'drift'", NOWHERE, "call_error"
+        )
     try:
         # Julia prints ^ for a power, Python has ** only.
         return _converted(expression.replace("^", "**"), variables, kind)
@@ -75,9 +81,10 @@ def from_pysr(
         if problem.line is None or "^" not in expression:
             raise
         line = expression.split("\n")[problem.line - 1]
-        before = [i for i, c in enumerate(line, 1) for _ in range(1 + (c == "^"))]
-        column = (before + [len(line) + 1])[min(problem.column or 1, len(before)) - 1]
-        at = (problem.line, column)
+        # Where each character of the line ends in the converted line.
+        ends = list(itertools.accumulate(1 + (c == "^") for c in line))
+        column = bisect.bisect_left(ends, problem.column or 1) + 1
+        at = (problem.line, min(column, max(len(line), 1)))
         raise error(problem.problem, at, problem.category) from None
 
 
@@ -86,13 +93,17 @@ def _converted(expression: str, variables: Sequence[str], kind: Kind) -> Functio
     bindings: dict[str, str] = {}
     body: list[Assign] = []
     for index in sorted(_indices(tree, len(variables))):
-        meaning = _variable(index, variables[index])
+        name = bindings[f"x{index}"] = f"x{index}"
+        try:
+            meaning = parse_expression(variables[index])
+        except ExpressionError as problem:
+            message = f"variables[{index}] = {variables[index]!r}: {problem}"
+            raise error(message, NOWHERE, "call_error") from None
         if isinstance(meaning, Name):
-            bindings[f"x{index}"] = meaning.name
+            bindings[name] = meaning.name
         else:
-            bindings[f"x{index}"] = f"x{index}"
-            body.append(Assign(f"x{index}", meaning))
-    return function_of(kind, body, _convert(tree, bindings))
+            body.append(Assign(name, meaning))
+    return function_of(kind, body, _convert(tree, bindings), {}, ())
 
 
 def _indices(tree: Expression, count: int) -> set[int]:
@@ -108,14 +119,6 @@ def _indices(tree: Expression, count: int) -> set[int]:
             raise error(problem, node.at, "name_error")
         found.add(int(match[1]))
     return found
-
-
-def _variable(index: int, text: str) -> Expression:
-    try:
-        return parse_expression(text)
-    except ExpressionError as problem:
-        message = f"variables[{index}] = {text!r}: {problem}"
-        raise error(message, (0, 0), "call_error") from None
 
 
 def _convert(node: Expression, bindings: dict[str, str]) -> Expression:

@@ -1,4 +1,4 @@
-"""The vocabulary: one table each of limits, inputs, operators and functions.
+"""The language: tables of limits, inputs, operators and functions, and the tree.
 
 The reader, the checker, the evaluator, the printers and the importers all read these
 tables. To add a function, add a row to ``FUNCTIONS``; where one jax function does not
@@ -6,35 +6,39 @@ compute it, add its implementation to ``_evaluate`` as well.
 """
 
 import ast
+import dataclasses
 import keyword
 import re
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
+
+from learned_opt_rl.errors import ExpressionError
 
 Kind: TypeAlias = Literal["optimizer", "drift"]
 
-# With these limits any text is read, checked and printed in well under a second. The
-# longest published function has 123 operations and operands.
-MAX_CHARACTERS = 16 * 1024
-MAX_NODES = 2048
-MAX_DEPTH = 64
-MAX_MEMORY = 32
-MAX_NAME = 64
-MAX_DIGITS = 40
-# The cube of a number up to here is still finite in float32.
-MAX_MAGNITUDE = 1e12
-MAX_ARGUMENTS = 16
+
+class Limits:
+    """Bounds within which any text is read, checked and printed in under a second.
+
+    The longest published function has 123 operations and operands.
+    """
+
+    CHARACTERS = 16 * 1024
+    NODES = 2048
+    DEPTH = 64
+    MEMORY = 32
+    NAME = 64
+    DIGITS = 40
+    # The cube of a number up to here is still finite in float32.
+    MAGNITUDE = 1e12
+    ARGUMENTS = 16
 
 
 class Type(NamedTuple):
-    """The type of a value.
+    """The type of a value."""
 
-    Attributes:
-        boolean: A condition rather than a real number.
-        elementwise: One value per parameter (or sample) rather than one for all.
-    """
-
-    boolean: bool
-    elementwise: bool
+    boolean: bool  # a condition rather than a real number
+    elementwise: bool  # one value per parameter (or sample) rather than one for all
 
 
 SCALAR = Type(boolean=False, elementwise=False)
@@ -51,19 +55,12 @@ INPUTS: dict[str, dict[str, Type]] = {
 
 
 class Operator(NamedTuple):
-    """One operator.
-
-    Attributes:
-        syntax: Its class in Python's syntax tree.
-        binding: Its precedence; higher binds tighter. ``**`` groups to the right.
-        jax: The function of ``jax.numpy`` that computes it.
-        latex: Its sign in LaTeX; empty where the printer has a form of its own.
-    """
+    """One operator."""
 
     syntax: type[ast.AST]
-    binding: int
-    jax: str
-    latex: str = ""
+    binding: int  # its precedence; higher binds tighter, and ** groups to the right
+    jax: str  # the function of jax.numpy
+    latex: str = ""  # empty where the printer has a form of its own
 
 
 OPERATORS: dict[str, Operator] = {
@@ -91,27 +88,20 @@ SYMBOLS = {
     row.syntax: symbol for symbol, row in [*OPERATORS.items(), *UNARY_OPERATORS.items()]
 }
 
+# How a function is typed. map: numbers to a number, per element; test: a number to a
+# condition; where: a condition and two numbers; reduce: a whole tensor to one number;
+# normalize: a whole tensor to a tensor.
 Rule: TypeAlias = Literal["map", "test", "where", "reduce", "normalize"]
 
 
 class Builtin(NamedTuple):
-    """One function of the language.
-
-    Attributes:
-        rule: How it is typed. ``"map"``: numbers to a number, per element;
-            ``"test"``: a number to a condition; ``"where"``: a condition and two
-            numbers; ``"reduce"``: a whole tensor to one number; ``"normalize"``: a
-            whole tensor to a tensor.
-        latex: Its LaTeX, with ``#1``, ``#2`` for the arguments and ``#*`` for all.
-        jax: Paths below ``jax``. The first computes the function, unless
-            ``_evaluate`` has an implementation of its own; Python proposals may call
-            any of them.
-        least: The smallest number of arguments.
-        most: The largest number of arguments.
-    """
+    """One function of the language, with ``least`` to ``most`` arguments."""
 
     rule: Rule
+    # With #1, #2 for the arguments and #* for all.
     latex: str
+    # Paths below jax. The first computes the function, unless _evaluate has an
+    # implementation of its own; Python proposals may call any of them.
     jax: tuple[str, ...] = ()
     least: int = 1
     most: int = 1
@@ -163,8 +153,8 @@ FUNCTIONS: dict[str, Builtin] = {
     "leaky_relu": _row("map", "leakyrelu", "nn.leaky_relu"),
     "erf": _row("map", "erf", "lax.erf scipy.special.erf"),
     "stop_gradient": _row("map", "stopgradient", "lax.stop_gradient"),
-    "min": _row("map", r"\min", "numpy.minimum lax.min", 2, MAX_ARGUMENTS),
-    "max": _row("map", r"\max", "numpy.maximum lax.max", 2, MAX_ARGUMENTS),
+    "min": _row("map", r"\min", "numpy.minimum lax.min", 2, Limits.ARGUMENTS),
+    "max": _row("map", r"\max", "numpy.maximum lax.max", 2, Limits.ARGUMENTS),
     "clip": _row("map", "clip", "numpy.clip lax.clamp", 3),
     "nan_to_num": _row("map", "nantonum", "numpy.nan_to_num", 4),
     "isnan": _row("test", "isnan", "numpy.isnan"),
@@ -201,4 +191,135 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 def is_name(text: str) -> bool:
     """Return whether ``text`` has the form of a name (it may still be reserved)."""
-    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+    return len(text) <= Limits.NAME and _NAME.fullmatch(text) is not None
+
+
+# ------------------------------------------------------------------------ the tree
+
+# Nodes are frozen values, compared and hashed without their positions.
+Position: TypeAlias = tuple[int, int]
+"""Line and column, both counted from 1; ``NOWHERE`` for a node without a text."""
+
+NOWHERE: Position = (0, 0)
+
+
+def _position() -> Position:
+    return dataclasses.field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Number:
+    """A number, finite and not negative (a minus sign is a `Unary`)."""
+
+    value: float
+    at: Position = _position()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Name:
+    """The current value of an input, a memory slot, a constant or a local."""
+
+    name: str
+    at: Position = _position()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unary:
+    """``-x`` or ``not x``."""
+
+    operator: str
+    operand: "Expression"
+    at: Position = _position()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Binary:
+    """``left operator right``, with an operator of ``OPERATORS``."""
+
+    operator: str
+    left: "Expression"
+    right: "Expression"
+    at: Position = _position()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """``function(arguments...)``, with a function of ``FUNCTIONS``."""
+
+    function: str
+    arguments: tuple["Expression", ...]
+    at: Position = _position()
+
+
+Expression: TypeAlias = Number | Name | Unary | Binary | Call
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Assign:
+    """``target = value``: a new local, or the next value of a memory slot."""
+
+    target: str
+    value: Expression
+    at: Position = _position()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Constant:
+    """A named number that callers may replace."""
+
+    name: str
+    value: float
+    at: Position = _position()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Memory:
+    """A float per parameter, carried from step to step.
+
+    The body assigns a slot whose ``decay`` is ``None``. Any other is a momentum, which
+    follows ``decay * m + (1 - decay) * g`` before the body runs.
+    """
+
+    name: str
+    initial: float = 0.0
+    decay: float | None = None
+    at: Position = _position()
+
+
+def children(expression: Expression) -> tuple[Expression, ...]:
+    """Return the direct operands of a node."""
+    match expression:
+        case Unary():
+            return (expression.operand,)
+        case Binary():
+            return (expression.left, expression.right)
+        case Call():
+            return expression.arguments
+    return ()
+
+
+def walk(expression: Expression) -> Iterator[tuple[Expression, int]]:
+    """Yield every node with its depth (the root has 1), without recursion."""
+    pending = [(expression, 1)]
+    while pending:
+        node, depth = pending.pop()
+        yield node, depth
+        pending.extend((child, depth + 1) for child in children(node))
+
+
+def names_in(expression: Expression) -> frozenset[str]:
+    """Return the names that an expression reads."""
+    return frozenset(n.name for n, _ in walk(expression) if isinstance(n, Name))
+
+
+def shorten(shown: str) -> str:
+    """Cut a text of any length to what fits into a message."""
+    return shown if len(shown) <= 40 else shown[:37] + "..."
+
+
+def error(
+    problem: str, at: Position, category: str = "syntax_error"
+) -> ExpressionError:
+    """Build an `ExpressionError` at a position, or without one for ``NOWHERE``."""
+    line, column = at if at != NOWHERE else (None, None)
+    return ExpressionError(problem, line, column, category)
