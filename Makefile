@@ -18,9 +18,13 @@ demo: $(VENV)/.demo  ## compare a learned optimizer with Adam; curves in demo/
 	$(BIN)/python examples/demo.py
 
 # The tests spend most of their time compiling XLA programs that run once, so `make test`
-# disables most optimizations. The slow tests and a direct pytest call keep them.
+# disables most optimizations and the fusion emitters, with which a compilation takes
+# twice as long. The slow tests and a direct pytest call keep them. With worksteal,
+# neighboring tests, which share fixtures and compiled programs, run in one worker.
 test: lint $(VENV)/.test  ## run lint, type checks, tests and doctests
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/pytest -n $(WORKERS)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
+	  XLA_FLAGS="$$XLA_FLAGS --xla_cpu_use_fusion_emitters=false" \
+	  $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 test-slow: $(VENV)/.test-slow  ## run only the slow tests
 	$(BIN)/pytest -n $(WORKERS) -m slow tests
