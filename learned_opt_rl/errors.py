@@ -48,7 +48,7 @@ class MissingExtraError(ImportError):
 class ExpressionError(ValueError):
     """A text is not a valid expression, or the arguments of a call do not fit.
 
-    Args:
+    Attributes:
         problem: What is wrong and how to fix it, without the place.
         line: Where, counted from 1; ``None`` where there is no text to point into.
         column: Where in the line, counted from 1.
@@ -56,12 +56,6 @@ class ExpressionError(ValueError):
             ``"structure_error"``, ``"signature_error"``, ``"forbidden_syntax"``,
             ``"name_error"``, ``"type_error"``, ``"shape_error"``,
             ``"return_error"``, ``"size_error"`` or ``"call_error"``.
-
-    Attributes:
-        problem: As given.
-        line: As given.
-        column: As given.
-        category: As given.
     """
 
     def __init__(
@@ -71,7 +65,6 @@ class ExpressionError(ValueError):
         column: int | None = None,
         category: str = "syntax_error",
     ) -> None:
-        """Put the place before the problem."""
         place = "" if line is None else f"line {line}, column {column}: "
         super().__init__(place + problem)
         self.problem = problem

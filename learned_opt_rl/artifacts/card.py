@@ -11,7 +11,7 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from learned_opt_rl import families
 from learned_opt_rl.errors import CardError
@@ -46,6 +46,9 @@ _HTTPS = schema.matches(
     r"https://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~%@+-]+)+",
     "write a plain https:// address that ends in a file name",
 )
+
+# Named here, because the field `schema` of a card hides the module's name.
+_Architecture: TypeAlias = Mapping[str, schema.Scalar]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +192,7 @@ class Card:
     summary: str
     algorithm: Annotated[str, _IDENTIFIER]
     representation: Literal["network", "expression"]
-    architecture: Mapping[str, schema.Scalar]
+    architecture: _Architecture
     inputs: tuple[str, ...]
     horizon: CardHorizon | None
     training: Training

@@ -80,9 +80,6 @@ def in_memory(
         weights: Nested dict of float32 arrays, which jax may trace.
         text: The text of an expression.
 
-    Returns:
-        The artifact, for the family's ``from_artifact``; it cannot be saved.
-
     Raises:
         ArtifactError: There is no such family.
 

@@ -228,8 +228,12 @@ def _infer(
         case Unary():
             want_boolean(node.operand, types[0], node.operator == "not", node.operator)
             return types[0]
-        case Binary():
-            return _binary(node, types[0], types[1])
+        case Binary(operator=operator):
+            logical = operator in ("and", "or")
+            want_boolean(node.left, types[0], logical, operator)
+            want_boolean(node.right, types[1], logical, operator)
+            elementwise = types[0].elementwise or types[1].elementwise
+            return Type(logical or operator in COMPARISONS, elementwise)
     return _call(node, types, drift)
 
 
@@ -243,14 +247,6 @@ def want_boolean(node: Expression, found: Type, boolean: bool, where: str) -> No
         wanted, given, fix = "condition", "number", f"{shown} != 0"
     problem = f"{where} needs a {wanted}, but {shown} is a {given}; write {fix}"
     raise error(problem, node.at, "type_error")
-
-
-def _binary(node: Binary, left: Type, right: Type) -> Type:
-    logical = node.operator in ("and", "or")
-    want_boolean(node.left, left, logical, node.operator)
-    want_boolean(node.right, right, logical, node.operator)
-    boolean = logical or node.operator in COMPARISONS
-    return Type(boolean, left.elementwise or right.elementwise)
 
 
 def _call(node: Call, types: list[Type], drift: bool) -> Type:
@@ -273,16 +269,14 @@ def _call(node: Call, types: list[Type], drift: bool) -> Type:
 
 def _check_tensor(node: Call, found: Type, drift: bool) -> None:
     name = node.function
-    problem = ""
     if drift:
         problem = f"{name}(...) reduces a whole tensor, but a drift is a function of "
         problem += f"one sample; write the drift without {name}"
-    elif not found.elementwise:
+        raise error(problem, node.at, "shape_error")
+    if not found.elementwise:
         shown = shorten(expression_text(node.arguments[0]))
         problem = f"{name}(...) needs a whole tensor, but {shown} is one number; drop "
-        problem += name
-    if problem:
-        raise error(problem, node.at, "shape_error")
+        raise error(problem + name, node.at, "shape_error")
 
 
 # -------------------------------------------------------------------------- effects
@@ -317,21 +311,15 @@ def needed(
 def _check_effects(function: Function) -> None:
     """Raise for any part whose removal changes no result."""
     used, live = needed(function.body, function.result, function.slots)
-    parts = [
-        (is_used, f"this value of {assignment.target!r}", assignment.at)
-        for assignment, is_used in zip(function.body, used, strict=True)
-    ]
+    assignments = zip(used, function.body, strict=True)
+    parts = [(counts, f"this value of {a.target!r}", a.at) for counts, a in assignments]
     parts += [(s.name in live, f"the memory {s.name!r}", s.at) for s in function.memory]
-    parts += [
-        (c.name in live, f"the constant {c.name!r}", c.at) for c in function.constants
-    ]
+    constants = [(c.name, c.at) for c in function.constants]
+    parts += [(name in live, f"the constant {name!r}", at) for name, at in constants]
     if any(slot.decay is not None for slot in function.memory):
-        # Momenta read g by themselves.
-        live = live | {"g"}
-    parts += [
-        (name in live, f"the input {name!r}", at)
-        for name, at in _inputs_with_positions(function)
-    ]
+        live = live | {"g"}  # which momenta read by themselves
+    inputs = _inputs_with_positions(function)
+    parts += [(name in live, f"the input {name!r}", at) for name, at in inputs]
     for counts, part, at in parts:
         if not counts:
             problem = f"{part} has no effect on the result; remove it"

@@ -151,8 +151,7 @@ class Function:
                 function does not declare only set the shape.
             memory: One array of the leaf's shape per slot, from `init_memory` or the
                 previous step. Optional for a function without slots.
-            constants: Numbers or arrays of shape ``()`` that replace those of the
-                text, by name; any subset.
+            constants: Numbers that replace those of the text, by name; any subset.
 
         Returns:
             The output, of the leaf's shape (to be subtracted from the parameters,

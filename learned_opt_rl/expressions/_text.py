@@ -212,10 +212,10 @@ class Reader:
 
     def unknown(self, syntax: ast.AST, node: ast.AST) -> ExpressionError:
         """Build the error for syntax, at a node, that the language does not have."""
-        general = (
+        problem = (
             f"Python's {type(syntax).__name__} is not part of the language; write "
         )
-        problem = self.instead.get(type(syntax), f"{general}operators and calls")
+        problem = self.instead.get(type(syntax), f"{problem}operators and calls")
         return error(problem, self.at(node), "forbidden_syntax")
 
 

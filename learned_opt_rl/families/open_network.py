@@ -88,18 +88,12 @@ def _network_shapes(inputs: int, architecture: Architecture, outputs: int) -> Sh
 
 def gru_shapes(name: str, inputs: int, carry: int) -> Shapes:
     """Return the shapes of Flax's ``GRUCell``, under a dotted name."""
-    return {
-        f"{name}.hn.bias": (carry,),
-        f"{name}.hn.kernel": (carry, carry),
-        f"{name}.hr.kernel": (carry, carry),
-        f"{name}.hz.kernel": (carry, carry),
-        f"{name}.in.bias": (carry,),
-        f"{name}.in.kernel": (inputs, carry),
-        f"{name}.ir.bias": (carry,),
-        f"{name}.ir.kernel": (inputs, carry),
-        f"{name}.iz.bias": (carry,),
-        f"{name}.iz.kernel": (inputs, carry),
-    }
+    shapes: Shapes = {f"{name}.hn.bias": (carry,)}
+    shapes |= {f"{name}.h{gate}.kernel": (carry, carry) for gate in "nrz"}
+    for gate in "nrz":
+        shapes[f"{name}.i{gate}.bias"] = (carry,)
+        shapes[f"{name}.i{gate}.kernel"] = (inputs, carry)
+    return shapes
 
 
 def _momenta() -> list[str]:

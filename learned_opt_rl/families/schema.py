@@ -139,7 +139,11 @@ def build(cls: type[_Record], data: Any, path: str = "") -> _Record:
     fields = hints(cls)
     for key in data:
         if key not in fields:
-            raise _unknown_key(path, key, fields)
+            shown = _join(path, reprlib.repr(key).strip("'\""))
+            near = checks.nearest(key, fields, 1)
+            fix = f"did you mean {near[0]!r}?" if near else None
+            fix = fix or f"use only {', '.join(fields)}"
+            raise MismatchError(shown, "is not a known field", fix)
     values: dict[str, Any] = {}
     for name, annotation in fields.items():
         if name not in data:
@@ -218,10 +222,3 @@ def _join(path: str, key: object) -> str:
 def _require_object(value: Any, path: str) -> None:
     if not isinstance(value, Mapping):
         raise wrong(path, value, "write an object {...}")
-
-
-def _unknown_key(path: str, key: object, fields: Mapping[str, Any]) -> MismatchError:
-    shown = reprlib.repr(key).strip("'\"")
-    near = checks.nearest(key, fields, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"use only {', '.join(fields)}"
-    return MismatchError(_join(path, shown), "is not a known field", hint)
