@@ -99,7 +99,7 @@ class Body(Reader):
         self.steps += 1
         if self.steps > _MAX_STEPS:
             problem = "loops and calls unroll to too many steps; write fewer"
-            raise refuse(place(node), problem, "size_error")
+            raise refuse(node, problem, "size_error")
 
     # ----------------------------------------------------------------- expressions
 
@@ -143,7 +143,7 @@ class Body(Reader):
             problem = f"{node.id!r} is a module; call one of its functions"
         if node.id == "key":
             problem = self.no_random
-        raise refuse(place(node), problem)
+        raise refuse(node, problem)
 
     def _element(self, node: ast.Subscript) -> Value:
         found, at = self.value(node.value), place(node)
@@ -172,8 +172,8 @@ class Body(Reader):
     def _no_attribute(self, node: ast.Attribute) -> ExpressionError:
         if node.attr in _SHAPES:
             problem = f".{node.attr} changes or reads a shape; {_SAME_SHAPE}"
-            return refuse(place(node), problem, "shape_error")
-        return refuse(place(node), f"the attribute {shorten(node.attr)!r} {_UNKNOWN}")
+            return refuse(node, problem, "shape_error")
+        return refuse(node, f"the attribute {shorten(node.attr)!r} {_UNKNOWN}")
 
     def _path(self, node: ast.expr) -> str | None:
         """Return the full path of ``jnp.where`` and the like, else ``None``."""
@@ -194,13 +194,12 @@ class Body(Reader):
             return self._cond(node)
         if path in CALLS:
             return self._build(*CALLS[path], node.args, node)
+        if path is not None and path.startswith("jax.random."):
+            raise refuse(at, self.no_random)
         if path is not None:
-            problem = self.no_random
-            if not path.startswith("jax.random."):
-                known = sorted({known.rpartition(".")[2] for known in CALLS})
-                hint = suggest(path.rpartition(".")[2][:64], known)
-                problem = f"{path[:64]} is not part of the language; {hint}"
-            raise refuse(at, problem)
+            known = sorted({known.rpartition(".")[2] for known in CALLS})
+            hint = suggest(path.rpartition(".")[2][:64], known)
+            raise refuse(at, f"{path[:64]} is not part of the language; {hint}")
         if isinstance(node.func, ast.Name) and node.func.id not in self.scope:
             return self._builtin(node, node.func.id)
         if isinstance(node.func, ast.Attribute):
@@ -271,8 +270,7 @@ class Body(Reader):
         for side in node.args[1:3]:
             function = self.value(side)
             if not isinstance(function, Closure):
-                problem = "jax.lax.cond takes functions; write lambda: ..."
-                raise refuse(place(side), problem)
+                raise refuse(side, "jax.lax.cond takes functions; write lambda: ...")
             results.append(self._inline(function, operands, side))
         return self._choose(condition, results[0], results[1], node)
 
@@ -283,12 +281,12 @@ class Body(Reader):
         self._count(node)
         if isinstance(left, tuple) and isinstance(right, tuple):
             if len(left) != len(right):
-                raise refuse(place(node), _UNEQUAL)
+                raise refuse(node, _UNEQUAL)
             pairs = zip(left, right, strict=True)
             parts = (self._choose(condition, a, b, node) for a, b in pairs)
             return tuple(self.values.keep(part) for part in parts)
         if isinstance(left, tuple) or isinstance(right, tuple):
-            raise refuse(place(node), _UNEQUAL)
+            raise refuse(node, _UNEQUAL)
         sides = [self.values.number(side, place(node)) for side in (left, right)]
         return Call("where", (condition, *sides), place(node))
 
@@ -307,9 +305,8 @@ class Body(Reader):
         if self.inlining == _MAX_INLINING:
             problem = "functions call each other too deeply; write the steps out"
             raise refuse(at, problem, "size_error")
-        bound = {
-            n: self.values.keep(v, n) for n, v in zip(names, arguments, strict=True)
-        }
+        given = zip(names, arguments, strict=True)
+        bound = {name: self.values.keep(value, name) for name, value in given}
         before, self.scope = self.scope, closure.scope.new_child(bound)
         self.inlining += 1
         try:
@@ -328,7 +325,7 @@ class Body(Reader):
             if isinstance(statement, ast.Return):
                 for after in definition.body[index:]:
                     problem = "a statement after return has no effect; remove it"
-                    raise refuse(place(after), problem, "structure_error")
+                    raise refuse(after, problem, "structure_error")
                 value = statement.value
                 if isinstance(value, ast.Tuple) and not self.inlining:
                     # No name stands for this tuple, so its parts need none either.
@@ -336,7 +333,7 @@ class Body(Reader):
                 return value and self.value(value)
             self.statement(statement)
         problem = f"{definition.name[:64]} ends without return; return the result"
-        raise refuse(place(definition), problem, "return_error")
+        raise refuse(definition, problem, "return_error")
 
     def statement(self, node: ast.stmt) -> None:
         self._count(node)
@@ -362,10 +359,10 @@ class Body(Reader):
                 pass
             case ast.Return():
                 problem = "return has to end the function; move it to the end"
-                raise refuse(place(node), problem, "structure_error")
+                raise refuse(node, problem, "structure_error")
             case ast.Expr():
                 self.value(node.value)
-                raise refuse(place(node), "nothing uses this value; remove it")
+                raise refuse(node, "nothing uses this value; remove it")
             case _:
                 raise self.unknown(node, node)
 
@@ -375,8 +372,7 @@ class Body(Reader):
             case ast.Name() if count and isinstance(value, Number):
                 self.scope[target.id] = value
             case ast.Name() if target.id in self.modules:
-                problem = f"{target.id!r} is a module; choose another name"
-                raise refuse(place(target), problem)
+                raise refuse(target, f"{target.id!r} is a module; choose another name")
             case ast.Name():
                 if not isinstance(value, Expression):
                     self.scope[target.id] = value
@@ -387,25 +383,21 @@ class Body(Reader):
             case ast.Tuple() | ast.List():
                 if not isinstance(value, tuple) or len(value) != len(target.elts):
                     problem = f"the right side does not have {len(target.elts)} values"
-                    raise refuse(place(target), f"{problem}; write as many")
+                    raise refuse(target, f"{problem}; write as many")
                 # All are kept before any is bound: a, b = b, a.
                 kept = [self.values.keep(part) for part in value]
                 for part, found in zip(target.elts, kept, strict=True):
                     self._bind(part, found, count=count)
             case _:
-                problem = "only names can be assigned; write name = ..."
-                raise refuse(place(target), problem)
+                raise refuse(target, "only names can be assigned; write name = ...")
 
     def _turns(self, node: ast.expr) -> Sequence[Value]:
         """Return the values of a loop, which have to be known here."""
         match node:
             case ast.Call(func=ast.Name(id="range"), keywords=[]):
                 bounds = [self.value(argument) for argument in node.args]
-                whole = [
-                    int(b.value)
-                    for b in bounds
-                    if isinstance(b, Number) and b.value.is_integer()
-                ]
+                written = [b.value for b in bounds if isinstance(b, Number)]
+                whole = [int(value) for value in written if value.is_integer()]
                 if len(whole) == len(bounds) and 1 <= len(whole) <= 2:
                     turns = range(*whole)
                     if len(turns) <= _MAX_TURNS:
@@ -419,7 +411,7 @@ class Body(Reader):
                     return value
         problem = f"a loop runs over range(n) with a written n of at most {_MAX_TURNS},"
         problem += " a tuple, or zip of them; write the steps out"
-        raise refuse(place(node), problem)
+        raise refuse(node, problem)
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         modules: dict[str, str] = {}
@@ -434,5 +426,5 @@ class Body(Reader):
                     modules[first] = first
         if not set(modules.values()) <= set(_MODULES):
             problem = "only jax, jax.numpy, jax.nn and jax.lax can be imported; remove"
-            raise refuse(place(node), f"{problem} this")
+            raise refuse(node, f"{problem} this")
         self.modules |= modules

@@ -37,7 +37,7 @@ from learned_opt_rl.expressions._language import (
     names_in,
     walk,
 )
-from learned_opt_rl.expressions._text import parse_expression
+from learned_opt_rl.expressions._text import parse_expression, place
 
 # The evaluator multiplies whole exponents out up to here.
 _MAX_EXPONENT = 16
@@ -56,10 +56,10 @@ Builder: TypeAlias = "Callable[[Values, Mapping[str, Value], Position], Value]"
 
 
 def refuse(
-    at: Position, problem: str, category: str = "forbidden_syntax"
+    at: ast.AST | Position, problem: str, category: str = "forbidden_syntax"
 ) -> ExpressionError:
     """Build the error for a construct that the language does not have."""
-    return error(problem, at, category)
+    return error(problem, at if isinstance(at, tuple) else place(at), category)
 
 
 class Values:

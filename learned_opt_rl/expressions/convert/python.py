@@ -190,9 +190,9 @@ def _returned(
     packed = isinstance(value, tuple) == (len(wanted) > 1)
     if not packed or not len(parts) == len(numbers) == len(wanted):
         problem = f"{len(parts)} values are returned; return {', '.join(wanted)}"
-        raise refuse(place(last), problem, "return_error")
+        raise refuse(last, problem, "return_error")
     result, *slots = numbers
     if not body.values.type_of(result).elementwise:
         problem = "the result is one number; return an array like the parameters"
-        raise refuse(place(last), problem, "shape_error")
+        raise refuse(last, problem, "shape_error")
     return body.values.finish(result, dict(zip(interface.slots, slots, strict=True)))
