@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable
 from learned_opt_rl.artifacts import Artifact
 from learned_opt_rl.evaluation import pictures
 from learned_opt_rl.evaluation.pictures import figures
-from learned_opt_rl.evaluation.pictures.artifact import beside_ppo, plot_artifacts
-from learned_opt_rl.evaluation.pictures.drift import gallery_figure
+from learned_opt_rl.evaluation.pictures.artifact import (
+    beside_ppo,
+    gallery_figure,
+    plot_artifacts,
+)
 
 DPI = 90
 

@@ -56,21 +56,10 @@ def diagnose(
 ) -> list[pathlib.Path]:
     """Analyze rules and write the records and a picture into a folder.
 
-    Args:
-        rules: Names for `rules.resolve`.
-        environment: A name for `envs.make`.
-        total_timesteps: Environment steps of each run.
-        seeds: One agent each.
-        folder: The records are added to its ``analysis.jsonl``; the picture shows all
-            records of the environment.
-        stream: For the progress, standard error by default.
-
-    Returns:
-        The paths of the records and of the picture.
-
-    Raises:
-        MissingExtraError: A package is not installed.
-        ValueError: A name is unknown, or the folder holds records of other lengths.
+    The rules are names for `rules.resolve`, the environment one for `envs.make`. The
+    records are added to the folder's ``analysis.jsonl``; the picture has all records of
+    the environment. Progress goes to ``stream``, standard error by default. Returns the
+    paths of the records and of the picture.
     """
     records, picture = folder / _RECORDS, f"{environment.replace('/', '_')}.png"
     envs.make(environment)
@@ -108,19 +97,10 @@ def analyze(
         there is none: ``curve`` (returns), ``cosine`` by `COMPARED`, and by network
         ``relative_update``, ``relative_noise`` and ``dormant``.
 
-    Raises:
-        ValueError: A name is unknown, or there are no seeds.
-
     References:
         Goldie et al. 2024, appendix F. The paper divides each update by its parameter
         and takes the mean, which is infinite where a parameter is 0, as biases are at
         first; here the root mean squares are divided.
-
-    Example:
-        >>> config = PPOConfig(512, num_envs=4, num_steps=32, minibatches=4)
-        >>> (found,) = analyze("adam:1e-3", "CartPole-v1", config, seeds=[0])
-        >>> len(found["cosine"]["gradient"]), found["relative_noise"]["actor"][0]
-        (4, 0.0)
     """
     if not seeds:
         raise ValueError(f"seeds={seeds!r} is empty; give at least one, as in [0]")
@@ -165,52 +145,34 @@ def _lists(found: "Diagnostics") -> Record:
 
 
 class Diagnostics(NamedTuple):
-    """Measures of one update; a dict is by network, as the parameters are.
+    """Measures of one update; a dict is by network, as the parameters are."""
 
-    Attributes:
-        cosine: float32 ``[7]``, of the step (the update, descending) with the gradient
-            and with its six momenta, over all parameters together.
-        relative_update: Root mean square of the update without noise, over that of the
-            parameters.
-        relative_noise: Root mean square of the noise, over that of the parameters.
-        dormant: Share of dormant neurons; NaN where no dormancies are given.
-    """
-
+    # float32 [7], of the step (the update, descending) with the gradient and with its
+    # six momenta, over all parameters together
     cosine: jax.Array
+    # Root mean square of the update without noise, over that of the parameters.
     relative_update: dict[str, jax.Array]
+    # Root mean square of the noise, over that of the parameters.
     relative_noise: dict[str, jax.Array]
-    dormant: dict[str, jax.Array]
+    dormant: dict[str, jax.Array]  # share of dormant neurons; NaN if not given
 
 
 class DiagnosedState(NamedTuple):
-    """State of `diagnosed`.
-
-    Attributes:
-        inner: State of the optimizer.
-        momenta: Per leaf ``[*shape, 6]`` float32.
-        last: Measures of the last update.
-    """
+    """State of `diagnosed`."""
 
     inner: Any
-    momenta: Any
-    last: Diagnostics
+    momenta: Any  # per leaf [*shape, 6] float32
+    last: Diagnostics  # measures of the last update
 
 
 def diagnosed(
     optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """Return an optimizer that measures each of its updates.
+    """Return an optimizer that measures each of its updates, of a dict of networks.
 
     The optimizer runs twice, the second time with another random key in its state: two
     updates that differ only in their noise show how much of them is noise. This costs
     more than twice as much.
-
-    Args:
-        optimizer: Any optax transformation of a dict of networks; its updates do not
-            change.
-
-    Returns:
-        The transformation with a `DiagnosedState` around its state.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -292,22 +254,7 @@ def _cosine(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def plot(records: Iterable[Record], path: str | pathlib.Path) -> None:
-    """Draw records of one environment as a PNG, one line per rule.
-
-    Args:
-        records: From `analyze`.
-        path: The file to write.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-        ValueError: There are no records, or they have several environments or lengths.
-
-    Example:
-        >>> plot([], "none.png")
-        Traceback (most recent call last):
-        ...
-        ValueError: rows must have one environment, not none; draw one picture for each
-    """
+    """Draw records of one environment as a PNG, one line per rule."""
     figure = figures.new_figure(13, 10)
     groups: dict[str, list[Record]] = {}
     records = list(records)

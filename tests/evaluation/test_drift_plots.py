@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation.pictures import drift, figures
+from learned_opt_rl.evaluation.pictures import artifact, figures
 from learned_opt_rl.rules import drifts
 
 SHOWN = {"PPO": drifts.ppo(0.2), "none": lambda r, a: 0 * r * a}
@@ -13,7 +13,7 @@ SHOWN = {"PPO": drifts.ppo(0.2), "none": lambda r, a: 0 * r * a}
 @pytest.fixture(scope="module")
 def figure():
     pytest.importorskip("matplotlib")
-    return drift.drift_figure(SHOWN)
+    return artifact.drift_figure(SHOWN)
 
 
 def panels(figure):
@@ -72,7 +72,7 @@ def test_colors_mean_the_same_in_every_panel(figure):
 def test_the_gallery_begins_a_new_line_after_so_many_drifts(tmp_path):
     pytest.importorskip("matplotlib")
     drifts_shown = {**SHOWN, "tighter": drifts.ppo(0.1)}
-    figure = drift.gallery_figure(drifts_shown, columns=2)
+    figure = artifact.gallery_figure(drifts_shown, columns=2)
     figures.save(figure, tmp_path / "gallery.png", dpi=20)
     assert (tmp_path / "gallery.png").read_bytes().startswith(b"\x89PNG")
     panels = [axes for axes in figure.axes if axes.get_title()]
@@ -90,16 +90,16 @@ def test_the_gallery_begins_a_new_line_after_so_many_drifts(tmp_path):
 
 def test_a_gallery_without_columns_is_refused():
     with pytest.raises(ValueError, match="columns=0 must be at least 1"):
-        drift.gallery_figure(SHOWN, columns=0)
+        artifact.gallery_figure(SHOWN, columns=0)
 
 
-@pytest.mark.parametrize("draw", [drift.drift_figure, drift.gallery_figure])
+@pytest.mark.parametrize("draw", [artifact.drift_figure, artifact.gallery_figure])
 def test_no_drifts_are_refused(draw):
     with pytest.raises(ValueError, match="drifts is empty"):
         draw({})
 
 
-@pytest.mark.parametrize("draw", [drift.drift_figure, drift.gallery_figure])
+@pytest.mark.parametrize("draw", [artifact.drift_figure, artifact.gallery_figure])
 def test_missing_matplotlib_names_the_extra(monkeypatch, draw):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[eval\]"):

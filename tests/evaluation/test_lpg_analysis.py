@@ -11,9 +11,13 @@ import pytest
 from learned_opt_rl import cli
 from learned_opt_rl.envs import gridworld
 from learned_opt_rl.evaluation.lpg import analysis
-from learned_opt_rl.evaluation.lpg.policies import EvaluationConfig, evaluate_policy
-from learned_opt_rl.evaluation.lpg.regression import regress_values
-from learned_opt_rl.evaluation.lpg.values import near_optimal_policy, true_values
+from learned_opt_rl.evaluation.lpg.analysis import regress_values
+from learned_opt_rl.evaluation.lpg.policies import (
+    EvaluationConfig,
+    evaluate_policy,
+    near_optimal_policy,
+    true_values,
+)
 from learned_opt_rl.rules import lpg
 from learned_opt_rl.rundir import jsonl
 from tests import oracle_gridworld
@@ -269,7 +273,7 @@ def test_wrong_shapes_are_named():
         true_values(level, mode, policy, 0.9)
     with pytest.raises(ValueError, match=r"policy has shape \(24, 4\)"):
         evaluate_policy(RULE, level, mode, policy, KEY)
-    with pytest.raises(ValueError, match="held_out=3 of 3 grids"):
+    with pytest.raises(ValueError, match="held_out=3 of grids=3"):
         regress_values(jnp.ones((3, 2, 4, 1)), jnp.ones((3, 1, 4)), KEY, held_out=3)
     with pytest.raises(ValueError, match=r"values have shape \(3, 4\)"):
         regress_values(jnp.ones((3, 2, 4, 1)), jnp.ones((3, 4)), KEY, held_out=1)

@@ -14,7 +14,6 @@ from learned_opt_rl.evaluation.pictures import comparison
 from learned_opt_rl.evaluation.report import (
     comparable,
     gather,
-    page,
     statistics,
     tables,
     write,
@@ -30,7 +29,7 @@ VOID = {"meta", "img"}
 @pytest.fixture
 def without_plots(monkeypatch):
     """Figures take most of a report's time."""
-    monkeypatch.setattr(page, "draw", lambda *_: [])
+    monkeypatch.setattr(write, "draw", lambda *_: [])
 
 
 def written(folder, rows, failures=(), **options):

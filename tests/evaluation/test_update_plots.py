@@ -8,8 +8,8 @@ import pytest
 
 from learned_opt_rl import Horizon, open_rl
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation.pictures import figures, update
-from learned_opt_rl.evaluation.pictures.update import fits, probe
+from learned_opt_rl.evaluation.pictures import figures
+from learned_opt_rl.evaluation.pictures.artifact import fits, probe, update_figure
 
 SMALL = {"size": 7, "seeds": 1}
 
@@ -129,7 +129,7 @@ def test_panels_are_labelled_with_time_dormancy_and_fits():
         **SMALL,
     }
     surfaces = probe(annealed, **options)
-    figure = update.update_figure(annealed, **options)
+    figure = update_figure(annealed, **options)
     axes = np.array(figure.axes).reshape(3, 2)
     assert axes[2, 0].get_title().startswith("t_p = 0, dormancy = 4, max |Δ| = 8.0e-02")
     assert "-4.00e+00 · g, R² = 1.00" in axes[2, 0].get_title()
@@ -148,7 +148,7 @@ def test_panels_are_labelled_with_time_dormancy_and_fits():
 
 def test_no_update_is_drawn_as_the_middle_of_the_scale():
     pytest.importorskip("matplotlib")
-    figure = update.update_figure(lambda key: optax.set_to_zero(), **SMALL)
+    figure = update_figure(lambda key: optax.set_to_zero(), **SMALL)
     (image,) = figure.axes[0].images
     assert image.norm(0.0) == 0.5
 
@@ -160,7 +160,7 @@ def test_missing_matplotlib_names_the_extra_before_the_work(monkeypatch):
         raise AssertionError("the optimizer was made")
 
     with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[eval\]"):
-        update.update_figure(never)
+        update_figure(never)
 
 
 def test_a_rule_that_diverges_is_drawn(tmp_path):
@@ -170,5 +170,5 @@ def test_a_rule_that_diverges_is_drawn(tmp_path):
         return optax.stateless(lambda u, _: jax.tree.map(jnp.sqrt, u))
 
     file = tmp_path / "broken.png"
-    figures.save(update.update_figure(broken, **SMALL), file)
+    figures.save(update_figure(broken, **SMALL), file)
     assert file.stat().st_size > 1000

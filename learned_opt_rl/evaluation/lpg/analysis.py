@@ -10,6 +10,7 @@ References:
 """
 
 import dataclasses
+import functools
 import io
 import pathlib
 import re
@@ -19,14 +20,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
+from learned_opt_rl.agents.networks import apply_mlp, init_mlp
 from learned_opt_rl.checks import positive_int
 from learned_opt_rl.envs.gridworld import Level, Mode, get_mode, sample_level
 from learned_opt_rl.evaluation.lpg import figures
-from learned_opt_rl.evaluation.lpg.policies import EvaluationConfig, evaluate_policy
-from learned_opt_rl.evaluation.lpg.regression import regress_values
-from learned_opt_rl.evaluation.lpg.values import (
+from learned_opt_rl.evaluation.lpg.policies import (
+    EvaluationConfig,
     all_present,
+    evaluate_policy,
     near_optimal_policy,
     require_tabular,
     true_values,
@@ -41,6 +44,11 @@ from learned_opt_rl.rundir.provenance import provenance
 GAMMAS = (0.995, 0.99, 0.95, 0.9)
 """The discounts of the true values."""
 
+# Of the regression. Our choice: the paper gives no sizes.
+_HIDDEN = 64
+_BATCH = 256
+_RATE = 1e-3
+
 
 def run(
     rule: UpdateRule | str,
@@ -51,19 +59,8 @@ def run(
 ) -> tuple[Record, list[pathlib.Path]]:
     """Analyze a rule and write the record, the arrays and the pictures into a folder.
 
-    Args:
-        rule: As for `analyze`.
-        mode: As for `analyze`.
-        folder: The record is added to its ``lpg_analysis.jsonl``.
-        config: As for `analyze`.
-        **options: The other arguments of `analyze`.
-
-    Returns:
-        The record and the paths of all files.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-        ValueError: As for `analyze`.
+    The record is added to ``lpg_analysis.jsonl``. The options are those of `analyze`.
+    Returns the record and the paths of all files.
     """
     record, found = analyze(rule, mode, config, **options)
     rows = folder / "lpg_analysis.jsonl"
@@ -80,21 +77,13 @@ def untrained(seed: int) -> UpdateRule:
 
 
 class Study(NamedTuple):
-    """Policy evaluations in many grids; states are those with all objects present.
+    """Policy evaluations in many grids; states are those with all objects present."""
 
-    Attributes:
-        levels: Arrays ``[grids, ...]``.
-        policy: float32 ``[grids, cells, num_actions]``.
-        values: float32 ``[grids, gammas, cells]``, the true values; NaN for walls.
-        y: float32 ``[grids, records, 2, cells, m]``, of two predictors.
-        td: float32 ``[grids, records, cells]``, values by TD(lambda).
-    """
-
-    levels: Level
-    policy: jax.Array
-    values: jax.Array
-    y: jax.Array
-    td: jax.Array
+    levels: Level  # arrays [grids, ...]
+    policy: jax.Array  # float32 [grids, cells, num_actions]
+    values: jax.Array  # float32 [grids, gammas, cells], the true values; NaN for walls
+    y: jax.Array  # float32 [grids, records, 2, cells, m], of two predictors
+    td: jax.Array  # float32 [grids, records, cells], values by TD(lambda)
 
 
 def study(
@@ -109,20 +98,9 @@ def study(
 ) -> Study:
     """Evaluate the near-optimal policies of many levels, with two predictors each.
 
-    Args:
-        rule: Any LPG.
-        mode: The distribution of levels, with tabular observations.
-        config: Configuration of the evaluation.
-        grids: Number of levels.
-        seed: Seed of all random numbers.
-        batch: Levels evaluated together; memory grows with it.
-        gammas: Discounts of the true values.
-
-    Raises:
-        ValueError: The mode is not tabular, or ``grids`` or ``batch`` is below 1.
-        WeightsError: The rule's weights do not fit its architecture.
+    ``batch`` levels are evaluated together; memory grows with it.
     """
-    _check(mode, grids=grids, batch=batch)
+    _check(mode, grids, batch)
 
     def one(key: jax.Array, rule: UpdateRule) -> Study:
         level_key, key = jax.random.split(key)
@@ -149,23 +127,13 @@ def study(
 
 
 def convergence(y: jax.Array, free: jax.Array) -> jax.Array:
-    """Return the distance between two predictors.
+    """Return D_KL(y0 || y1) of two predictors, the mean over free cells.
 
-    Args:
-        y: float ``[grids, records, 2, cells, m]``, the predictions of both.
-        free: bool ``[grids, cells]``, the cells that count.
-
-    Returns:
-        float32 ``[grids, records]``, the mean over cells of D_KL(y0 || y1).
+    ``y`` is float ``[grids, records, 2, cells, m]``, ``free`` bool ``[grids, cells]``.
+    The distances are ``[grids, records]``.
 
     References:
         Oh et al. 2020, section 4.2, figure 6.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> y = jnp.array([[0.5, 0.5], [0.25, 0.75]]).reshape(1, 1, 2, 1, 2)
-        >>> round(convergence(y, jnp.ones((1, 1), bool)).item(), 4)
-        0.1438
     """
     logs = jnp.log(y + lpg.EPS)
     kl = jnp.sum(y[:, :, 0] * (logs[:, :, 0] - logs[:, :, 1]), axis=-1)
@@ -214,7 +182,8 @@ def analyze(
     rule = lpg.pretrained(rule) if isinstance(rule, str) else rule
     mode = get_mode(mode) if isinstance(mode, str) else mode
     config = EvaluationConfig() if config is None else config
-    _check(mode, grids=grids, held_out=held_out, batch=batch)
+    _check(mode, grids, batch)
+    _check_held_out(held_out, grids)
     found = study(rule, mode, config, grids=grids, seed=seed, batch=batch)
     kl = np.asarray(convergence(found.y, _free(found)))
     key = jax.random.key(seed)
@@ -249,14 +218,17 @@ def analyze(
     return record, found
 
 
-def _check(mode: Mode, *, grids: int, held_out: int | None = None, batch: int) -> None:
+def _check(mode: Mode, grids: int, batch: int) -> None:
     require_tabular(mode)
     positive_int("grids", grids)
     positive_int("batch", batch)
-    if held_out is not None and not 1 <= held_out < grids:
+
+
+def _check_held_out(held_out: int, grids: int) -> None:
+    if not 1 <= held_out < grids:
         raise ValueError(
             f"held_out={held_out} of grids={grids}: at least one must be held out and "
-            "one left to train on"
+            "one left to train on; evaluate more grids"
         )
 
 
@@ -270,9 +242,6 @@ def plot(
     """Draw an analysis as three PNGs: predictions, value regression, convergence.
 
     The level drawn is the first of the study.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
     """
     names = ("predictions", "regression", "convergence")
     paths = [pathlib.Path(folder) / f"{_stem(record)}_{name}.png" for name in names]
@@ -298,3 +267,111 @@ def save(found: Study, path: str | pathlib.Path) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     write_atomically(pathlib.Path(path), content.getvalue())
+
+
+class Regression(NamedTuple):
+    """The mean squared errors of `regress_values`, in the units of the values."""
+
+    mse: jax.Array  # float32 [targets, records], on the held-out grids
+    constant: jax.Array  # float32 [targets], of the mean value of the training grids
+
+
+def regress_values(
+    inputs: jax.Array,
+    values: jax.Array,
+    key: jax.Array,
+    *,
+    held_out: int = 10,
+    steps: int = 5000,
+) -> Regression:
+    """Train networks to compute true values from predictions.
+
+    There is one multi-layer perceptron per target, with a hidden layer of 64 ReLU
+    units. Adam (1e-3, batches of 256) trains it on the records of the second half of
+    the evaluation, in all grids but the last ``held_out``. It is tested on every record
+    of those. Inputs and targets are standardized by the training data.
+
+    Args:
+        inputs: float ``[grids, records, cells, inputs]``, predictions y or values.
+        values: float ``[grids, targets, cells]``, the true values at each discount;
+            cells with a NaN do not count.
+        key: A PRNG key.
+        held_out: Number of grids to test on.
+        steps: Adam steps.
+
+    References:
+        Oh et al. 2020, section 4.2, figure 5. The paper gives no sizes and does not
+        state from which updates the network is trained.
+    """
+    grids = inputs.shape[0]
+    _check_held_out(held_out, grids)
+    cells = inputs.shape[2]
+    if values.ndim != 3 or (grids, cells) != (values.shape[0], values.shape[2]):
+        raise ValueError(
+            f"values have shape {values.shape}, inputs {inputs.shape}: they must be "
+            "[grids, targets, cells] and [grids, records, cells, inputs]"
+        )
+    return _regress(inputs, values, key, grids - held_out, steps)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _regress(
+    inputs: jax.Array, values: jax.Array, key: jax.Array, trained: int, steps: int
+) -> Regression:
+    known = jnp.all(jnp.isfinite(values), axis=1)  # [grids, cells]
+    y = jnp.moveaxis(jnp.where(known[:, None], values, 0.0), 1, -1)
+    late = inputs[:trained, inputs.shape[1] // 2 :]
+    used = jnp.broadcast_to(known[:trained, None], late.shape[:3])
+    x_mean, x_scale = _moments(late, used)
+    y_mean, y_scale = _moments(y[:trained], known[:trained])
+    x, y = (inputs - x_mean) / x_scale, (y - y_mean) / y_scale
+
+    width, targets = inputs.shape[-1], values.shape[1]
+    init_key, key = jax.random.split(key)
+    networks = jax.vmap(lambda key: init_mlp(key, (width, _HIDDEN, 1), 1.0))(
+        jax.random.split(init_key, targets)
+    )
+    predict = jax.vmap(_predict, in_axes=(0, None))
+    optimizer = optax.adam(_RATE)
+    flat_x = x[:trained, inputs.shape[1] // 2 :].reshape(-1, width)
+    flat_y = jnp.broadcast_to(y[:trained, None], (*late.shape[:3], targets))
+    flat_y = flat_y.reshape(-1, targets)
+    odds = jnp.cumsum(used.reshape(-1))
+
+    def step(carry: Any, key: jax.Array) -> Any:
+        networks, state = carry
+        chosen = jax.random.randint(key, (_BATCH,), 0, odds[-1])
+        rows = jnp.searchsorted(odds, chosen, side="right")
+
+        def loss(networks: Any) -> jax.Array:
+            predicted = predict(networks, flat_x[rows])
+            return jnp.sum(jnp.mean(jnp.square(predicted - flat_y[rows].T), axis=1))
+
+        updates, state = optimizer.update(jax.grad(loss)(networks), state, networks)
+        return (optax.apply_updates(networks, updates), state), None
+
+    start = networks, optimizer.init(networks)
+    (networks, _), _ = jax.lax.scan(step, start, jax.random.split(key, steps))
+    tested, counts = x[trained:], known[trained:]
+    predicted = predict(networks, tested)
+    truth = jnp.moveaxis(y[trained:], -1, 0)[:, :, None]  # [targets, grids, 1, cells]
+    squares = jnp.square(predicted - truth) * counts[None, :, None]
+    variance = jnp.square(y_scale).reshape(-1)
+    number = jnp.sum(counts)
+    mse = jnp.sum(squares, axis=(1, 3)) / number * variance[:, None]
+    constant = jnp.sum(jnp.square(truth[:, :, 0]) * counts[None], axis=(1, 2)) / number
+    return Regression(mse, constant * variance)
+
+
+def _predict(network: Any, x: jax.Array) -> jax.Array:
+    return apply_mlp(network, x, "relu")[0][..., 0]
+
+
+def _moments(x: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return mean and standard deviation by entry of the last axis, where it counts."""
+    axes = tuple(range(x.ndim - 1))
+    weight = counts[..., None] / jnp.sum(counts)
+    mean = jnp.sum(x * weight, axis=axes, keepdims=True)
+    variance = jnp.sum(jnp.square(x - mean) * weight, axis=axes, keepdims=True)
+    # An input may be constant.
+    return mean, jnp.maximum(jnp.sqrt(variance), 1e-6)

@@ -28,12 +28,8 @@ def plot_predictions(
 ) -> None:
     """Draw a level, its policy, the true values, and each component of y.
 
-    Args:
-        level: The level.
-        policy: float ``[cells, num_actions]``, with all objects present.
-        values: float ``[cells]``.
-        y: float ``[cells, m]``.
-        path: The file to write.
+    The arrays are policy ``[cells, num_actions]`` with all objects present, values
+    ``[cells]`` and y ``[cells, m]``.
     """
     m = y.shape[-1]
     rows = 1 + -(-m // _COLUMNS)
@@ -61,11 +57,8 @@ def plot_regression(
 ) -> None:
     """Draw the held-out error over the evaluation, a panel per discount.
 
-    Args:
-        updates: Update of each record.
-        mse: Errors by discount and by input of the regression, one per record.
-        constant: By discount, the error of the best guess without any input.
-        path: The file to write.
+    Errors are by discount and by input of the regression, one per record; the constant
+    is, by discount, the error of the best guess without any input.
     """
     figure = figures.new_figure(3.2 * len(mse), 3)
     styles = figures.styles(next(iter(mse.values())))
@@ -96,13 +89,9 @@ def plot_convergence(
 ) -> None:
     """Draw two predictors before and after, and the distance between them.
 
-    Args:
-        level: The level of ``y``.
-        y: float ``[2, 2, cells, m]``: before and after, for both predictors. The
-            figure shows the three components that vary most afterwards.
-        updates: Update of each record.
-        kl: float ``[grids, records]``, D_KL(y0 || y1).
-        path: The file to write.
+    ``y`` is float ``[2, 2, cells, m]``: before and after, for both predictors; the
+    figure has the three components that vary most afterwards. ``kl`` is float
+    ``[grids, records]``, D_KL(y0 || y1).
     """
     free = np.asarray(level.free)
     spread = y[1][:, free].std(axis=1).mean(axis=0)

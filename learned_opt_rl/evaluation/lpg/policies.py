@@ -1,6 +1,7 @@
-"""Policy evaluation by an LPG: the predictor learns, the policy stays fixed."""
+"""Fixed policies of grid worlds: their exact values, and their evaluation by an LPG."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -13,55 +14,142 @@ from learned_opt_rl.agents.lpg import Rollout, agent_update, init_agent, play
 from learned_opt_rl.checks import positive_int
 from learned_opt_rl.envs import gridworld
 from learned_opt_rl.envs.adapter import Environment, EpisodeState, Step
-from learned_opt_rl.envs.gridworld import Level, Mode
-from learned_opt_rl.evaluation.lpg import values
+from learned_opt_rl.envs.gridworld import Level, Mode, action_values
 from learned_opt_rl.rules.lpg import UpdateRule
+
+# Action values closer than this differ by rounding only.
+_TIE = 1e-5
+
+
+def require_tabular(mode: Mode) -> None:
+    """Raise unless agents see the number of the state."""
+    if mode.observation != "tabular":
+        raise ValueError(
+            f"mode {mode.name!r} shows its states as {mode.observation!r}, but the "
+            "analysis needs one prediction per state; choose a mode with "
+            "observation='tabular', for example 'all_shortlife' or 'dense'"
+        )
+
+
+@functools.partial(jax.jit, static_argnames="mode")
+def near_optimal_policy(
+    level: Level,
+    mode: Mode,
+    gamma: float | jax.Array = 0.995,
+    epsilon: float | jax.Array = 0.1,
+) -> jax.Array:
+    """Return the epsilon-greedy policy of the exact optimal action values.
+
+    The result is float32 ``[states, num_actions]``, by the index of the tabular
+    observation. The values are those at the beginning of an episode, and the policy has
+    no clock. The best actions (equal up to 1e-5) share 1 - epsilon; all actions share
+    epsilon. A softmax would hardly prefer the way to an object to the way back, because
+    a step costs only the share 1 - gamma of a value.
+    """
+    require_tabular(mode)
+    of_actions = action_values(level, mode)
+    value = jax.lax.fori_loop(
+        0,
+        level.max_steps - 1,
+        lambda _, value: jnp.max(of_actions(value, gamma), axis=1),
+        jnp.zeros((2**mode.num_slots, mode.num_cells)),
+    )
+    values = of_actions(value, gamma)
+    best = values >= jnp.max(values, axis=1, keepdims=True) - _TIE
+    greedy = best / jnp.sum(best, axis=1, keepdims=True)
+    policy = (1 - epsilon) * greedy + epsilon / mode.num_actions
+    return jnp.moveaxis(policy, 1, -1).reshape(-1, mode.num_actions)
+
+
+@functools.partial(jax.jit, static_argnames="mode")
+def true_values(
+    level: Level, mode: Mode, policy: jax.Array, gamma: float | jax.Array
+) -> jax.Array:
+    """Compute the discounted values of a policy ``[states, num_actions]``.
+
+    The result is float32 ``[states]``, NaN for states that are never visited. Episodes
+    begin in every free cell equally often, with all objects present, and end by an
+    object or at the level's step limit. Late in an episode a state is worth less,
+    because of the limit, but policy and predictions have no clock. So the value of a
+    state is the mean over the visits to it, to which a prediction without bootstrapping
+    converges. If the limit is far away, this is the solution of the linear system
+    v = r + gamma P v.
+    """
+    require_tabular(mode)
+    _require_policy(policy, mode)
+    presences, horizon = 2**mode.num_slots, mode.max_steps
+    of_actions = action_values(level, mode)
+    probs = policy.reshape(presences, mode.num_cells, -1)
+    probs = jnp.moveaxis(probs, -1, 1)
+
+    def backup(value: jax.Array, discount: jax.Array | float) -> jax.Array:
+        return jnp.sum(probs * of_actions(value, discount), axis=1)
+
+    # Expectations pull values back in time; their transpose pushes visits forward.
+    nothing = jnp.zeros((presences, mode.num_cells))
+    forward = jax.vjp(lambda value: backup(value, 1.0), nothing)[1]
+    first = (
+        nothing.at[all_present(level)].set(level.free / jnp.sum(level.free)),
+        jnp.int32(0),
+    )
+
+    def play(carry: tuple[jax.Array, jax.Array], _: None):
+        visits, time = carry
+        visits = jnp.where(time < level.max_steps, visits, 0.0)
+        return (forward(visits)[0], time + 1), visits
+
+    _, visits = jax.lax.scan(play, first, length=horizon)
+
+    def earlier(carry: tuple[jax.Array, jax.Array], x: tuple[jax.Array, jax.Array]):
+        value, total = carry
+        visits, time = x
+        value = jnp.where(time < level.max_steps, backup(value, gamma), 0.0)
+        return (value, total + visits * value), None
+
+    inputs = visits, jnp.arange(horizon)
+    (_, total), _ = jax.lax.scan(earlier, (nothing, nothing), inputs, reverse=True)
+    number = jnp.sum(visits, axis=0)
+    # Products of many small probabilities may round to 0.
+    known = number > 1e-20
+    return jnp.where(known, total / jnp.where(known, number, 1.0), jnp.nan).reshape(-1)
+
+
+def all_present(level: Level) -> jax.Array:
+    """Return the number of the presence in which every object is present."""
+    return 2**level.num_objects - 1
+
+
+def _require_policy(policy: jax.Array, mode: Mode) -> None:
+    shape = 2**mode.num_slots * mode.num_cells, mode.num_actions
+    if jnp.shape(policy) != shape:
+        raise ValueError(
+            f"policy has shape {jnp.shape(policy)}, but mode {mode.name!r} has "
+            f"{shape[0]} states and {shape[1]} actions: it must be {shape}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """Configuration of a policy evaluation.
 
-    Attributes:
-        updates: Updates of the predictor, each on a fresh rollout.
-        every: Updates between two records of the predictions.
-        gamma: Discount of the policy, of TD, and of rules that have it as an input.
-        epsilon: Share of random actions of the epsilon-greedy policy.
-        learning_rate: Learning rate of the predictor's SGD. The paper's tabular agents
-            have 20 to 80, GROOVE's have 4.
-        alpha_y: Weight of the prediction's loss.
-        max_grad_norm: Bound on the gradient norm; None for no bound.
-        td_lambda: Decay of TD(lambda), the baseline of the predictions.
-        td_rate: Step size of TD(lambda) per state, towards the mean target.
-        num_envs: Episodes played in parallel.
-        num_steps: Steps of each episode per update.
-
-    Raises:
-        ValueError: A value is out of range, or ``every`` does not divide ``updates``.
-
-    References:
-        Oh et al. 2020, table 3. The paper does not state the number of updates of its
-        evaluations.
-
-    Example:
-        >>> EvaluationConfig(updates=100).num_records
-        11
+    The learning rate is that of the predictor's SGD: the paper's tabular agents have 20
+    to 80, GROOVE's have 4. The paper (Oh et al. 2020, table 3) does not state the
+    number of updates of its evaluations.
     """
 
-    updates: int = 500
-    every: int = 10
-    gamma: float = 0.995
-    epsilon: float = 0.1
+    updates: int = 500  # of the predictor, each on a fresh rollout
+    every: int = 10  # updates between two records of the predictions; divides them
+    gamma: float = 0.995  # of the policy, of TD, and of rules that have it as an input
+    epsilon: float = 0.1  # share of random actions of the policy
     learning_rate: float = 40.0
-    alpha_y: float = 0.5
-    max_grad_norm: float | None = 0.5
-    td_lambda: float = 0.95
-    td_rate: float = 0.1
-    num_envs: int = 64
-    num_steps: int = 20
+    alpha_y: float = 0.5  # weight of the prediction's loss
+    max_grad_norm: float | None = 0.5  # None for no bound
+    td_lambda: float = 0.95  # of TD(lambda), the baseline of the predictions
+    td_rate: float = 0.1  # step size of TD(lambda) per state, towards the mean target
+    num_envs: int = 64  # episodes played in parallel
+    num_steps: int = 20  # of each episode per update
 
     def __post_init__(self) -> None:
-        """Check the values."""
         for name in ("updates", "every", "num_envs", "num_steps"):
             positive_int(name, getattr(self, name))
         if self.updates % self.every:
@@ -102,14 +190,10 @@ class EvaluationConfig:
 
 
 class Evaluation(NamedTuple):
-    """Predictions for a fixed policy during their training, with all objects present.
+    """Predictions during their training, of the states with all objects present."""
 
-    Attributes:
-        y: float32 ``[records, predictors, cells, m]``, the predictions.
-        td: float32 ``[records, cells]``, values by TD(lambda) from the same rollouts.
-    """
-
-    y: jax.Array
+    y: jax.Array  # float32 [records, predictors, cells, m]
+    # float32 [records, cells], values by TD(lambda) from the same rollouts
     td: jax.Array
 
 
@@ -136,42 +220,23 @@ def evaluate_policy(
     The predictor is a table without a clock; its first predictions are the softmax of
     standard normal logits. Each episode begins in a random free cell, so that there is
     something to predict everywhere; the paper does not state where its episodes begin.
+    `vmap` over levels and keys to evaluate many.
 
     Args:
         rule: Any LPG.
-        level: The level; `vmap` over levels and keys.
+        level: The level.
         mode: Mode of the level, with tabular observations.
-        policy: float ``[states, num_actions]``, probabilities, for example from
-            `near_optimal_policy`.
+        policy: float ``[states, num_actions]``, probabilities.
         key: A PRNG key.
         config: Configuration of the evaluation.
         predictors: Number of predictors, with different initial values, that learn
             from the same rollouts.
 
-    Raises:
-        ValueError: The mode is not tabular, or the policy has another shape.
-        WeightsError: The rule's weights do not fit its architecture.
-
     References:
         Oh et al. 2020, section 4.2, figure 4.
-
-    Example:
-        >>> import jax
-        >>> from learned_opt_rl.envs.gridworld import get_mode, sample_level
-        >>> from learned_opt_rl.rules import lpg
-        >>> architecture, key = lpg.Architecture(width=8), jax.random.key(0)
-        >>> rule = lpg.UpdateRule(lpg.init(key, architecture), architecture)
-        >>> mode = get_mode("debug")
-        >>> level, policy = sample_level(key, mode), jax.numpy.full((64, 5), 1 / 5)
-        >>> config = EvaluationConfig(updates=4, every=2, num_envs=8)
-        >>> def run(level, key):
-        ...     return evaluate_policy(rule, level, mode, policy, key, config)
-        >>> found = jax.eval_shape(run, level, key)  # jax.jit(run)(level, key) runs it
-        >>> found.y.shape, found.td.shape
-        ((3, 1, 16, 8), (3, 16))
     """
-    values.require_tabular(mode)
-    values.require_policy(policy, mode)
+    require_tabular(mode)
+    _require_policy(policy, mode)
     config = EvaluationConfig() if config is None else config
     agent_config, env = config.agent, _starting_anywhere(level, mode)
     optimizer = optax.multi_transform(
@@ -206,7 +271,7 @@ def evaluate_policy(
     def shown(agents: Any, td: jax.Array) -> Evaluation:
         logits = agents.params["predictor"]["Dense_0"]["kernel"][:, :-1]
         logits = logits.reshape(predictors, *shape, width)
-        there = values.all_present(level)
+        there = all_present(level)
         y = jax.nn.softmax(jnp.take(logits, there, axis=1))
         return Evaluation(y, td.reshape(shape)[there])
 

@@ -43,11 +43,8 @@ def curves_figure(
 ) -> "Figure":
     """Draw learning or dormancy curves, a panel per environment, a line per rule.
 
-    A missing point counts as the lowest point of its environment.
-
-    Args:
-        rows: Rows of one setting (`comparable.settings`).
-        field: ``"curve"`` for returns, ``"dormant"`` for the share of dormant neurons.
+    The rows are of one setting (`comparable.settings`). A missing point counts as the
+    lowest point of its environment.
     """
     rows = [row for row in rows if getattr(row, field)]
     if not rows:
@@ -73,11 +70,7 @@ def curves_figure(
 
 
 def aggregate_figure(found: Mapping[str, Mapping[str, Estimate]]) -> "Figure":
-    """Draw mean, IQM, optimality gap and so on, a panel each, a line per rule.
-
-    Args:
-        found: By rule, from `statistics.aggregate`.
-    """
+    """Draw mean, IQM, optimality gap and so on, a panel each, a line per rule."""
     metrics = list(dict.fromkeys(name for group in found.values() for name in group))
     _require_some(metrics)
     # Inches: 2 for the names, 2.5 a panel; 0.35 a rule, so that names do not touch.
@@ -92,12 +85,7 @@ def aggregate_figure(found: Mapping[str, Mapping[str, Estimate]]) -> "Figure":
 
 
 def improvement_figure(found: Mapping[str, Estimate], baseline: str) -> "Figure":
-    """Draw the probability that rules improve on another one; one half is neither.
-
-    Args:
-        found: By rule, from `statistics.probability_of_improvement`.
-        baseline: The rule they are compared with.
-    """
+    """Draw the probability that rules improve on a baseline; one half is neither."""
     _require_some(found)
     figure = figures.new_figure(6, 0.9 + 0.35 * len(found))
     axes = figure.add_subplot()
@@ -112,12 +100,7 @@ def profile_figure(
     thresholds: np.ndarray,
     found: Mapping[str, tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
 ) -> "Figure":
-    """Draw performance profiles: the share of runs above a return; higher is better.
-
-    Args:
-        thresholds: Normalized returns, ``[n]``.
-        found: By rule, from `statistics.performance_profile`.
-    """
+    """Draw performance profiles: the share of runs above each normalized return."""
     _require_some(found)
     figure = figures.new_figure(7, 4.5)
     axes = figure.add_subplot()
@@ -142,11 +125,9 @@ def generalization_figure(
 ) -> "Figure":
     """Draw final returns along an axis: a panel per environment, a line per rule.
 
-    Args:
-        found: Estimates by environment, rule and value of the axis. Numbers are placed
-            to scale, on a log scale if they span a factor of ten. Other values are
-            evenly spaced, in the order of `gather.in_order`.
-        axis: What was varied, such as ``"hidden"``.
+    The estimates are by environment, rule and value of the axis. Numbers are placed to
+    scale, on a log scale if they span a factor of ten. Other values are evenly spaced,
+    in the order of `gather.in_order`.
 
     References:
         Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024,

@@ -27,11 +27,7 @@ _MARKERS = "osD^vPX*"
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of a size in inches.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-    """
+    """Return an empty figure of a size in inches."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -23,7 +23,7 @@ _BOOTSTRAP = (
 def fill_results(
     folder: pathlib.Path, path: pathlib.Path, source: str | None = None
 ) -> list[dict[str, Any]]:
-    """Replace the results of a card that came from one file of rows.
+    """Replace the results of a card that came from one file of rows, and return them.
 
     Results that the card has from other sources stay. Runs of different lengths, agents
     or configurations give separate results. A failed run counts as the worst return of
@@ -34,20 +34,6 @@ def fill_results(
         path: JSONL rows of runs. The rows of the artifact's name count, except those
             that record other weights.
         source: Name of the file in the card; by default its path.
-
-    Returns:
-        The results as written.
-
-    Raises:
-        CardError: The card does not satisfy the schema, before or after.
-        ValueError: The file has no row of the artifact, or none with a return.
-
-    Example:
-        >>> import pathlib
-        >>> fill_results(pathlib.Path("pretrained/minatar"), pathlib.Path("none.jsonl"))
-        Traceback (most recent call last):
-        ...
-        ValueError: none.jsonl has no row of rule 'minatar'; evaluate the rule first
     """
     card_path = folder / "card.json"
     data = Card.load(card_path).to_dict()

@@ -12,33 +12,17 @@ from learned_opt_rl.evaluation.runs.row import Row, read_rows
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Runs that differ only in rule, environment and seed.
+    """Runs that differ only in rule, environment and seed."""
 
-    Attributes:
-        label: What sets this setting apart from the others, ``""`` if it is alone.
-        variant: What differs from the published settings, ``{"hidden": "256x256"}``.
-        rows: Sorted by environment, rule and seed, one row for each.
-        repeated: Number of rows that a later row of the same run replaced.
-    """
-
-    label: str
+    label: str  # what sets this setting apart, "" if it is alone
+    # what differs from the published settings, {"hidden": "256x256"}
     variant: dict[str, Any]
-    rows: list[Row]
-    repeated: int
+    rows: list[Row]  # sorted by environment, rule and seed, one row for each
+    repeated: int  # number of rows that a later row of the same run replaced
 
 
 def read(path: pathlib.Path) -> list[Row]:
-    """Read the rows of a results file, which must have some.
-
-    Raises:
-        ValueError: If there are no rows, or one is damaged.
-
-    Example:
-        >>> read(pathlib.Path("none.jsonl"))
-        Traceback (most recent call last):
-        ...
-        ValueError: none.jsonl has no rows; run a comparison first
-    """
+    """Read the rows of a results file, which must have some."""
     rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path} has no rows; run a comparison first")

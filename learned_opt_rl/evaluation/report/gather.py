@@ -29,49 +29,28 @@ _TUNED = ("adam", "lion", "rmsprop", "sgd")
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """The results of one setting.
-
-    Attributes:
-        setting: The runs.
-        baseline: The rule that others are compared with.
-        measures: Measures of each rule in each environment.
-        normalized: Final returns on a common scale.
-        scores: The returns of rules that ran in the same environments.
-        aggregates: Mean, median, IQM and optimality gap by rule.
-        split: Aggregates of each learned rule and the baseline over the environments
-            that are ``"i.d."`` and ``"o.o.d."`` for that rule.
-        improvement: Probability of a higher return than the baseline's, by rule.
-        thresholds: Thresholds of the profiles, ``[n]``.
-        profiles: Shares of runs above each threshold, with intervals, by rule.
-        notes: Caveats for the reader.
-    """
+    """The results of one setting."""
 
     setting: Setting
-    baseline: str
+    baseline: str  # the rule that others are compared with
     measures: list[Measures]
-    normalized: Normalized
-    scores: Scores
+    normalized: Normalized  # final returns on a common scale
+    scores: Scores  # of the rules that ran in the same environments
     aggregates: Aggregates
+    # Aggregates of each learned rule and the baseline over the environments that are
+    # "i.d." and "o.o.d." for that rule.
     split: dict[str, dict[str, Aggregates]]
+    # probability of a higher return than the baseline's
     improvement: dict[str, Estimate]
-    thresholds: np.ndarray
-    profiles: dict[str, Profile]
-    notes: list[str]
+    thresholds: np.ndarray  # of the profiles, [n]
+    profiles: dict[str, Profile]  # shares of runs above each threshold
+    notes: list[str]  # caveats for the reader
 
 
 def gather(
     rows: Iterable[Row], method: str = "auto", *, baseline: str = BASELINE
 ) -> list[Results]:
-    """Compute all statistics of a report, one result per setting.
-
-    Args:
-        rows: The rows, in any order.
-        method: One of `normalization.METHODS`.
-        baseline: The rule that others are compared with.
-
-    Raises:
-        ValueError: If ``method`` has no reference for any environment.
-    """
+    """Compute all statistics of a report, one result per setting."""
     return [
         _results(setting, method, baseline) for setting in comparable.settings(rows)
     ]
@@ -85,9 +64,6 @@ def axes(found: list[Results]) -> dict[str, Along]:
     lack none. Along an axis, everything else is as in most settings. A setting without
     the axis has the value of its configuration. Returns are not normalized, because
     Adam divided by Adam at the same value would be 1 everywhere.
-
-    Returns:
-        Estimates by axis, environment, rule and value, in the order of `in_order`.
     """
     keys = sorted({key for result in found for key in result.setting.variant})
     keys += ["total_timesteps"]
@@ -113,12 +89,7 @@ def axes(found: list[Results]) -> dict[str, Along]:
 
 
 def in_order(values: Iterable[Any]) -> list[Any]:
-    """Sort the values of an axis by their numbers, or else ``"all"`` first.
-
-    Example:
-        >>> in_order(["16x16", "8x8"]), in_order(["no-horizon", "all"])
-        (['8x8', '16x16'], ['all', 'no-horizon'])
-    """
+    """Sort the values of an axis by their numbers, or else ``"all"`` first."""
     values = list(values)
     if all(map(_numbers, values)):
         return sorted(values, key=lambda value: (_numbers(value), str(value)))

@@ -16,52 +16,32 @@ BASELINE = "adam"
 
 @dataclasses.dataclass(frozen=True)
 class Measures:
-    """One rule in one environment.
-
-    Attributes:
-        rule: Name of the rule.
-        environment: Name of the environment.
-        seeds: The seeds.
-        steps: Environment steps of a run.
-        final: Final return; None if no run in this environment has one.
-        auc: Area under the learning curve, which is the mean over the run.
-        steps_to_baseline: Environment steps of one agent until the mean curve reaches
-            the mean final return of the baseline; None if it never does.
-        dormant: Share of dormant neurons at the end; None if not measured.
-        nan_updates: Updates of all runs with an entry that was not finite, if counted.
-        failed: Runs that diverged or have no return, which count as the worst run of
-            the environment in ``final`` and ``auc``.
-        paired: Difference from the final returns of the baseline, seed by seed.
-        seconds_to_baseline: Seconds of ``steps_to_baseline``, of all agents together.
-        wall_seconds: Mean over the runs, without compilation.
-        steps_per_second: Mean over the runs, of all agents that ran together.
-        compile_seconds: Mean over the runs.
-    """
+    """One rule in one environment. All times but one exclude compilation."""
 
     rule: str
     environment: str
     seeds: tuple[int, ...]
     steps: float
-    final: Estimate | None
+    final: Estimate | None  # final return; None if no run in this environment has one
+    # area under the learning curve, which is the mean over the run
     auc: Estimate | None
+    # Environment steps of one agent until the mean curve reaches the mean final return
+    # of the baseline; None if it never does.
     steps_to_baseline: float | None
-    dormant: float | None
-    nan_updates: int | None
+    dormant: float | None  # share of dormant neurons at the end; None if not measured
+    nan_updates: int | None  # updates of all runs with an entry that was not finite
+    # Runs that diverged or have no return, which count as the worst run of the
+    # environment in ``final`` and ``auc``.
     failed: int
-    paired: Estimate | None
-    seconds_to_baseline: float | None
-    wall_seconds: float | None
-    steps_per_second: float | None
-    compile_seconds: float | None
+    paired: Estimate | None  # difference from the baseline, seed by seed
+    seconds_to_baseline: float | None  # of all agents together
+    wall_seconds: float | None  # mean over the runs
+    steps_per_second: float | None  # of all agents that ran together
+    compile_seconds: float | None  # mean over the runs
 
 
 def measure(rows: Iterable[Row], baseline: str = BASELINE) -> list[Measures]:
-    """Measure every rule in every environment, in the order of the rows.
-
-    Args:
-        rows: Rows of one setting (`comparable.settings`).
-        baseline: The rule that the others are compared with.
-    """
+    """Measure every rule in every environment of one setting, in the rows' order."""
     groups = grouped(rows)
     found = statistics.returns(row for group in groups.values() for row in group)
     floors = worst_points(row for group in groups.values() for row in group)
@@ -92,18 +72,9 @@ def curve_matrix(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interpolate the curves of several runs, of any lengths, to common points.
 
-    Args:
-        curves: One curve per run.
-        floor: The value of missing points.
-        max_points: Thin longer curves to about this many points, including the last.
-
-    Returns:
-        Shares of the run, ``[points]`` in (0, 1], and values, ``[runs, points]``.
-
-    Example:
-        >>> shares, values = curve_matrix([[1.0, 2.0], [None, 4.0]], floor=0.0)
-        >>> shares.tolist(), values.tolist()
-        ([0.5, 1.0], [[1.0, 2.0], [0.0, 4.0]])
+    Missing points get the value ``floor``. Longer curves are thinned to about
+    ``max_points`` points, including the last. Returns shares of the run, ``[points]``
+    in (0, 1], and values, ``[runs, points]``.
     """
     longest = max(map(len, curves))
     step = -(-longest // max_points) if max_points else 1

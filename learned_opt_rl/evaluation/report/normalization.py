@@ -28,21 +28,13 @@ METHODS = ("auto", "adam", "rule:NAME", "published", "published-sgd", "optimal",
 
 @dataclasses.dataclass(frozen=True)
 class Normalized:
-    """Returns divided by references.
+    """Returns divided by references."""
 
-    Attributes:
-        method: The method used, one of `METHODS` except ``"auto"``.
-        description: The method in words, with the source of the references.
-        returns: By rule, environment and seed; only environments with a reference.
-        references: Reference by environment; empty for ``"raw"``.
-        notes: Which environments are left out, and why.
-    """
-
-    method: str
-    description: str
-    returns: Returns
-    references: dict[str, float]
-    notes: tuple[str, ...]
+    method: str  # the one used, never "auto"
+    description: str  # the method in words, with the source of the references
+    returns: Returns  # only environments with a reference
+    references: dict[str, float]  # by environment; empty for "raw"
+    notes: tuple[str, ...]  # which environments are left out, and why
 
 
 def check(
@@ -61,11 +53,8 @@ def check(
         environments: Names of the environments, if known.
 
     Raises:
-        ValueError: If the method does not exist, has no reference for any of the
+        ValueError: The method does not exist, has no reference for any of the
             environments, or a chosen rule is not among the rules.
-
-    Example:
-        >>> check("rule:minatar", rules=["adam", "minatar"])
     """
     if method not in METHODS and not re.fullmatch("rule:.+", method):
         raise ValueError(
@@ -108,10 +97,6 @@ def normalize(
             environments, else raw.
         baseline: The rule that others are compared with.
 
-    Raises:
-        ValueError: If the method does not exist, or has no reference for any of the
-            environments.
-
     References:
         Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024 (divides
         by Adam); "How Should We Meta-Learn Reinforcement Learning Algorithms?", 2025,
@@ -141,15 +126,7 @@ def normalize(
 def published(optimizer: str) -> dict[str, float]:
     """Return published mean final returns of tuned ``"adam"`` or ``"sgd"``.
 
-    Raises:
-        ValueError: If there are none for that optimizer.
-
-    References:
-        The released code of Goldie et al. 2024 and 2025.
-
-    Example:
-        >>> published("adam")["Freeway-MinAtar"]
-        61.8369
+    They are in the released code of Goldie et al. 2024 and 2025.
     """
     known = _data()["published"]
     if optimizer not in known:
@@ -161,12 +138,6 @@ def distribution(rule: str, environments: Sequence[str]) -> dict[str, str] | Non
     """Return ``"i.d."`` for the environments a rule was trained in, else ``"o.o.d."``.
 
     None for a rule without a card, or whose card names no environment.
-
-    Example:
-        >>> distribution("goldie2024/breakout", ["Breakout-MinAtar", "ant"])
-        {'Breakout-MinAtar': 'i.d.', 'ant': 'o.o.d.'}
-        >>> distribution("adam", ["ant"]) is None
-        True
     """
     try:
         card = artifacts.card(artifact_name(rule))

@@ -48,14 +48,7 @@ _BLOCK = 100
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A number and its 95% interval.
-
-    Attributes:
-        value: The estimate.
-        low: Lower end; None with fewer than five seeds.
-        high: Upper end; None with fewer than five seeds.
-        seeds: Number of seeds.
-    """
+    """A number and its 95% interval, None with fewer than five seeds."""
 
     value: float
     low: float | None
@@ -63,30 +56,19 @@ class Estimate:
     seeds: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the estimate as JSON.
-
-        Example:
-            >>> Estimate(1.0, None, None, 2).to_dict()
-            {'value': 1.0, 'interval': None, 'seeds': 2}
-        """
+        """Return the estimate as JSON."""
         interval = None if self.low is None else [self.low, self.high]
         return {"value": self.value, "interval": interval, "seeds": self.seeds}
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The results of rules that all ran in the same environments.
-
-    Attributes:
-        environments: The environments.
-        matrices: ``[seeds, environments]`` by rule, of the seeds that the rule has in
-            all environments.
-        left_out: The reason for each rule that has no matrix.
-    """
+    """The results of rules that all ran in the same environments."""
 
     environments: tuple[str, ...]
+    # [seeds, environments], the seeds with all environments
     matrices: dict[str, np.ndarray]
-    left_out: dict[str, str]
+    left_out: dict[str, str]  # the reason for each rule that has no matrix
 
 
 def bootstrap_band(
@@ -94,17 +76,10 @@ def bootstrap_band(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return 95% percentile bootstrap intervals of a mean curve, point by point.
 
-    Args:
-        values: ``[seeds, points]``.
-        resamples: Number of mean curves to draw.
+    The values are ``[seeds, points]``; ``resamples`` mean curves are drawn.
 
     References:
         Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
-
-    Example:
-        >>> low, high = bootstrap_band(np.array([[0.0, 1.0], [2.0, 1.0]]))
-        >>> low.tolist(), high.tolist()
-        ([0.0, 1.0], [2.0, 1.0])
     """
     seeds = len(values)
     # A fixed seed, so that the same rows give the same report.
@@ -114,12 +89,7 @@ def bootstrap_band(
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Estimate the mean of one value per seed.
-
-    Example:
-        >>> estimate([1.0, 2.0])
-        Estimate(value=1.5, low=None, high=None, seeds=2)
-    """
+    """Estimate the mean of one value per seed."""
     array = np.asarray(values, float)
     mean = float(array.mean())
     if array.size < MIN_SEEDS:
@@ -157,11 +127,6 @@ def scores(found: Returns) -> Scores:
 
     Among the sets of environments that some rule has, this takes the set that keeps the
     most results, so that the missing runs of one rule do not remove those of others.
-
-    Example:
-        >>> chosen = scores({"adam": {"ant": {0: 1.0}, "hopper": {0: 2.0}}})
-        >>> chosen.environments, chosen.matrices["adam"].tolist()
-        (('ant', 'hopper'), [[1.0, 2.0]])
     """
     sets = sorted({tuple(sorted(games)) for games in found.values()})
 
@@ -185,18 +150,11 @@ def scores(found: Returns) -> Scores:
 
 
 def aggregate(matrix: np.ndarray) -> dict[str, Estimate]:
-    """Estimate the mean, median, interquartile mean and optimality gap of a rule.
+    """Estimate the `METRICS` of normalized returns, ``[seeds, environments]``.
 
     Mean and median are taken over the means of the environments. The interquartile mean
     is the mean of the middle half of all runs. The optimality gap is the average
     shortfall from 1, where a return above 1 has no shortfall.
-
-    Args:
-        matrix: Normalized returns, ``[seeds, environments]``.
-
-    Example:
-        >>> aggregate(np.array([[1.0, 3.0]]))["mean"]
-        Estimate(value=2.0, low=None, high=None, seeds=1)
     """
     return dict(zip(METRICS, _estimates(_aggregates, matrix), strict=True))
 
@@ -204,16 +162,7 @@ def aggregate(matrix: np.ndarray) -> dict[str, Estimate]:
 def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> Estimate:
     """Estimate P(X > Y) + P(X = Y) / 2 for runs of two rules, mean over environments.
 
-    Args:
-        x: Returns of X, ``[seeds, environments]``.
-        y: Returns of Y in the same environments; its seeds may differ.
-
-    Raises:
-        ValueError: If the numbers of environments differ.
-
-    Example:
-        >>> probability_of_improvement(np.ones((1, 2)), np.zeros((1, 2))).value
-        1.0
+    Both are ``[seeds, environments]``; the numbers of seeds may differ.
     """
     if x.shape[1] != y.shape[1]:
         raise ValueError(
@@ -226,18 +175,9 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> Estimate:
 def performance_profile(
     matrix: np.ndarray, thresholds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Return the share of runs whose return is above each threshold.
+    """Return the share of runs ``[seeds, environments]`` above each threshold ``[n]``.
 
-    Args:
-        matrix: Normalized returns, ``[seeds, environments]``.
-        thresholds: ``[n]``.
-
-    Returns:
-        Shares and the ends of their intervals, ``[n]`` each; None below five seeds.
-
-    Example:
-        >>> performance_profile(np.array([[0.5, 2.0]]), np.array([0.0, 1.0]))[0]
-        array([1. , 0.5])
+    The shares and the ends of their intervals are ``[n]`` each.
     """
 
     def shares(x: np.ndarray) -> np.ndarray:
@@ -253,10 +193,6 @@ def paired_difference(
 
     The same seed gives every rule the same initial agent, so differences by seed vary
     less than the returns. None without a common seed.
-
-    Example:
-        >>> paired_difference({0: 3.0, 1: 5.0, 7: 9.0}, {0: 1.0, 1: 2.0})
-        Estimate(value=2.5, low=None, high=None, seeds=2)
     """
     common = _common([x, y])
     return estimate([x[seed] - y[seed] for seed in common]) if common else None

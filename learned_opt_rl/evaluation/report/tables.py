@@ -13,14 +13,7 @@ Table = list[tuple[str, ...]]
 def render(table: Table, style: Literal["plain", "github"]) -> str:
     """Set a table, whose first two columns are names, as ``tabulate`` does.
 
-    Args:
-        table: The cells, the header first.
-        style: ``"plain"`` for a terminal, ``"github"`` for Markdown.
-
-    Example:
-        >>> print(render([("rule", "x"), ("adam", "1")], "plain"))
-        rule    x
-        adam    1
+    The style ``"plain"`` is for a terminal, ``"github"`` for Markdown.
     """
     import tabulate
 
@@ -36,12 +29,7 @@ def render(table: Table, style: Literal["plain", "github"]) -> str:
 
 
 def environments(measures: Iterable[Measures], baseline: str = BASELINE) -> Table:
-    """Return the measures of each rule in each environment, except the timings.
-
-    Example:
-        >>> environments([])[0][:4]
-        ('environment', 'rule', 'seeds', 'final return [95%]')
-    """
+    """Return the measures of each rule in each environment, except the timings."""
     columns = {
         "environment": lambda m: m.environment,
         "rule": lambda m: m.rule,
@@ -73,13 +61,7 @@ def timings(measures: Iterable[Measures], baseline: str = BASELINE) -> Table:
 
 
 def results(measures: Iterable[Measures]) -> Table:
-    """Return final returns, failed runs and times, a line per rule and environment.
-
-    Example:
-        >>> results([])[0]
-        ('rule', 'environment', 'seeds', 'final return [95%]', 'failed', 'steps/s',
-         'compile s', 'wall s')
-    """
+    """Return final returns, failed runs and times, a line per rule and environment."""
     columns = {
         "rule": lambda m: m.rule,
         "environment": lambda m: m.environment,
@@ -92,16 +74,7 @@ def results(measures: Iterable[Measures]) -> Table:
 
 
 def aggregates(found: Mapping[str, Mapping[str, Estimate]], heading: str) -> Table:
-    """Return aggregates over environments, a line per rule.
-
-    Args:
-        found: Estimates by rule and name; those of `METRICS` come first.
-        heading: Heading of the column of rules.
-
-    Example:
-        >>> aggregates({"adam": {"IQM": Estimate(1.0, 0.9, 1.1, 5)}}, "rule")
-        [('rule', 'seeds', 'IQM [95%]'), ('adam', '5', '1.00 [0.90, 1.10]')]
-    """
+    """Return aggregates over environments, a line per rule; `METRICS` come first."""
     named = {name: None for estimates in found.values() for name in estimates}
     columns = [
         *(m for m in METRICS if m in named),
@@ -119,12 +92,7 @@ def aggregates(found: Mapping[str, Mapping[str, Estimate]], heading: str) -> Tab
 
 
 def cell(estimate: Estimate | None) -> str:
-    """Return an estimate as text, with its interval or else its number of seeds.
-
-    Example:
-        >>> cell(Estimate(1.0, None, None, 2)), cell(Estimate(1.0, 0.9, 1.1, 5))
-        ('1.00 (2 seeds)', '1.00 [0.90, 1.10]')
-    """
+    """Return an estimate as text, with its interval or else its number of seeds."""
     if estimate is None:
         return "-"
     if estimate.low is None or estimate.high is None:
@@ -134,12 +102,7 @@ def cell(estimate: Estimate | None) -> str:
 
 
 def title(baseline: str) -> str:
-    """Return the name of a baseline in a heading; tuned Adam is called Adam.
-
-    Example:
-        >>> title("adam"), title("adam:1e-3")
-        ('Adam', 'adam:1e-3')
-    """
+    """Return the name of a baseline in a heading; tuned Adam is called Adam."""
     return "Adam" if baseline == BASELINE else baseline
 
 
