@@ -11,14 +11,7 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
 
     If the write is interrupted, ``path`` holds either its old content or all of the
     new one. An error leaves no temporary file behind; a kill may leave one, whose name
-    is ``.NAME.`` with a random suffix.
-
-    Args:
-        path: The file to write; its folder must exist.
-        content: The whole new content.
-
-    Raises:
-        OSError: The folder does not exist or is not writable.
+    is ``.NAME.`` with a random suffix. The folder must exist.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -40,13 +33,6 @@ def replace_folder(made: pathlib.Path, target: pathlib.Path) -> None:
     The copy is made beside it under a hidden name and renamed when it is whole. A kill
     between the two renames leaves the folder under its hidden name, where
     `recover_folder` finds it.
-
-    Args:
-        made: The new content.
-        target: The folder, which need not exist.
-
-    Raises:
-        OSError: The copy cannot be written; the folder is unchanged.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(target)

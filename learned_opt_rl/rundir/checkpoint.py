@@ -40,22 +40,11 @@ class Checkpoint:
         identity: JSON-able values that must be equal for the state to be resumed.
         every: Seconds between two saves; by default the environment variable
             ``LEARNED_OPT_RL_CHECKPOINT_SECONDS``, else 60.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> import jax.numpy as jnp
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     kept = Checkpoint(pathlib.Path(folder) / "run.npz", {"rule": "adam"})
-        ...     kept.save({"x": jnp.arange(3)}, done=7, seconds=1.5)
-        ...     tree, done, seconds = kept.load({"x": jnp.arange(3)})
-        >>> tree["x"].tolist(), done, seconds
-        ([0, 1, 2], 7, 1.5)
     """
 
     def __init__(
         self, path: pathlib.Path, identity: Any, every: float | None = None
     ) -> None:
-        """Remember the arguments; nothing is read or written yet."""
         self.path = path
         self._identity = json.loads(json.dumps(identity))
         self._every = float(
@@ -69,12 +58,9 @@ class Checkpoint:
         return time.monotonic() - self._last >= self._every
 
     def save(self, tree: Any, *, done: int, seconds: float) -> None:
-        """Write a state atomically.
+        """Write a pytree of arrays atomically, typed PRNG keys included.
 
-        Args:
-            tree: A pytree of arrays, typed PRNG keys included.
-            done: Steps done, such as rollouts or generations.
-            seconds: Time they took.
+        ``done`` counts steps, such as rollouts or generations; they took ``seconds``.
         """
         meta = {
             "format": FORMAT,
@@ -93,15 +79,9 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self, template: Any) -> tuple[Any, int, float] | None:
-        """Read the state, if there is one that can be resumed.
+        """Return what `read` returns, if there is a file that can be resumed.
 
-        Args:
-            template: A pytree of arrays or shapes, with the structure, shapes and
-                dtypes of the state.
-
-        Returns:
-            The state, the steps done and the seconds taken. None if there is no file,
-            or, with a warning, if it cannot be resumed.
+        None if there is no file, or, with a warning, if it cannot be resumed.
         """
         if not self.path.exists():
             return None
@@ -119,16 +99,10 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
     def read(self, template: Any) -> tuple[Any, int, float]:
-        """Read the state from a file that must exist and fit.
+        """Return the state, the steps done and the seconds taken.
 
-        Args:
-            template: As for `load`.
-
-        Returns:
-            The state, the steps done and the seconds taken.
-
-        Raises:
-            RefusedError: The file cannot be resumed; the message gives the reason.
+        The template is a pytree of arrays or shapes, with the structure, shapes and
+        dtypes of the state. A file that does not fit is a `RefusedError`.
         """
         arrays, meta = read_whole(self.path)
         if meta["format"] != FORMAT:
@@ -149,11 +123,7 @@ class RefusedError(ValueError):
 def read_whole(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays of a checkpoint by name, and its metadata such as ``done``.
 
-    Args:
-        path: A file that `Checkpoint.save` wrote.
-
-    Raises:
-        RefusedError: The file is damaged.
+    A damaged file is a `RefusedError`.
     """
     content = path.read_bytes()
     content, digest = content[:-32], content[-32:]

@@ -18,21 +18,10 @@ Record = dict[str, Any]
 
 
 def read(path: str | pathlib.Path) -> list[Record]:
-    """Read a file of JSON lines.
+    """Read a file of JSON lines, none if there is no such file.
 
-    Args:
-        path: The file; it need not exist.
-
-    Returns:
-        Its objects in order, none if there is no such file. An unfinished last line
-        is left out, with a warning.
-
-    Raises:
-        ValueError: A line is not a JSON object.
-
-    Example:
-        >>> read("no/such/file.jsonl")
-        []
+    An unfinished last line is left out, with a warning. Any other line that is not a
+    JSON object is a `ValueError`.
     """
     path = pathlib.Path(path)
     if not path.exists():
@@ -53,22 +42,8 @@ def append(path: str | pathlib.Path, records: Iterable[Record]) -> None:
     """Append objects to a file; they are on the disk when this function returns.
 
     After an error or an interrupt the file holds none of them. After a kill it may
-    hold some of them and an unfinished line.
-
-    Args:
-        path: The file; the file and its folder are made if they do not exist.
-        records: JSON objects; numbers must be finite.
-
-    Raises:
-        ValueError: An object cannot be written as JSON.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = pathlib.Path(folder) / "results.jsonl"
-        ...     append(file, [{"rule": "adam", "final_return": 24.0}])
-        ...     read(file)
-        [{'rule': 'adam', 'final_return': 24.0}]
+    hold some of them and an unfinished line. The file and its folder are made if they
+    do not exist. Numbers must be finite.
     """
     path = pathlib.Path(path)
     lines = "".join(json.dumps(one, allow_nan=False) + "\n" for one in records).encode()
@@ -88,12 +63,7 @@ def append(path: str | pathlib.Path, records: Iterable[Record]) -> None:
 
 
 def number(value: Any) -> float | None:
-    """Return a number for JSON, which has no NaN: None if it is not finite.
-
-    Example:
-        >>> number(1), number(float("nan"))
-        (1.0, None)
-    """
+    """Return a number for JSON, which has no NaN: None if it is not finite."""
     return float(value) if math.isfinite(value) else None
 
 

@@ -14,17 +14,10 @@ class FolderInUseError(OSError):
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Keep other processes out of a folder.
+    """Keep other processes out of a folder, which must exist.
 
     The operating system holds the lock and frees it when the process ends, even by a
     kill. The file ``.lock`` stays and holds the id of the last process.
-
-    Args:
-        folder: The folder; it must exist.
-
-    Raises:
-        FolderInUseError: Another process holds the lock.
-        MissingExtraError: filelock is not installed.
     """
     try:
         from filelock import lock_descriptor

@@ -6,25 +6,11 @@ from typing import Any, Self, TextIO
 
 
 class Progress:
-    r"""Show how far long work is.
+    """Show how far long work is.
 
     A bar of rich, if rich is installed and the stream is a terminal; lines otherwise.
-
-    Args:
-        label: Name of the work.
-        total: Number of its steps.
-        stream: Where to write, standard error by default.
-        done: Steps that were done before.
-        percent: Show percentages and print about ten lines; otherwise count the steps
-            and print a line for each.
-
-    Example:
-        >>> import io
-        >>> stream = io.StringIO()
-        >>> with Progress("training", 4, stream) as progress:
-        ...     progress.show(1, "loss 0.5")
-        >>> stream.getvalue()
-        'training 1/4  loss 0.5\n'
+    With ``percent``, show percentages and print about ten lines; otherwise count the
+    steps and print a line for each. ``done`` steps were done before.
     """
 
     def __init__(
@@ -36,7 +22,6 @@ class Progress:
         done: int = 0,
         percent: bool = False,
     ) -> None:
-        """Draw the bar, if there is one."""
         self.total = total
         self._label, self._stream = label, stream or sys.stderr
         self._percent, self._printed = percent, 0
@@ -61,7 +46,6 @@ class Progress:
         self._stream.flush()
 
     def __enter__(self) -> Self:
-        """Return the object itself."""
         return self
 
     def __exit__(
@@ -70,18 +54,12 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave the last state on the screen."""
         if self._bar is not None:
             self._bar.stop()
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as hours, minutes and seconds.
-
-    Example:
-        >>> duration(3723)
-        '1:02:03'
-    """
+    """Return seconds as hours, minutes and seconds, for example ``1:02:03``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"

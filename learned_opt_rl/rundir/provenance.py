@@ -15,18 +15,10 @@ from learned_opt_rl._version import __version__
 def provenance(*packages: str) -> dict[str, Any]:
     """Return what a number depends on besides the configuration.
 
-    Args:
-        *packages: Further packages to record, if they are installed.
-
-    Returns:
-        ``versions`` of the libraries; ``revision``, the git commit of this checkout
-        (None outside a checkout, ``-dirty`` at its end if files differ from it);
-        ``device``; and ``cpu``, the processor and the number of cores that this
-        process may use.
-
-    Example:
-        >>> sorted(provenance())
-        ['cpu', 'device', 'revision', 'versions']
+    ``versions`` are those of the libraries, and of further packages that are installed.
+    ``revision`` is the git commit of this checkout (None outside a checkout, ``-dirty``
+    at its end if files differ from it). ``device`` is the accelerator; ``cpu`` is the
+    processor and the number of cores that this process may use.
     """
     import jax  # Here, because this room loads without jax.
 

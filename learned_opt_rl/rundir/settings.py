@@ -25,11 +25,6 @@ def parse(settings: Iterable[str], config_type: type, **groups: type) -> dict[st
     Raises:
         ValueError: A text has another form, names an unknown field or one field twice,
             or its value does not have the type of the field.
-
-    Example:
-        >>> from learned_opt_rl.agents import PPOConfig
-        >>> parse(["hidden=256x256", "gamma=0.9"], PPOConfig)
-        {'hidden': (256, 256), 'gamma': 0.9}
     """
     parsers = _parsers(config_type)
     for group, kind in groups.items():
@@ -54,12 +49,7 @@ def parse(settings: Iterable[str], config_type: type, **groups: type) -> dict[st
 
 
 def format(values: Mapping[str, Any]) -> list[str]:
-    """Return the texts from which `parse` reads the values, or their JSON.
-
-    Example:
-        >>> format({"hidden": [64, 64], "agent": {"start": None}})
-        ['hidden=64x64', 'agent.start=none']
-    """
+    """Return the texts from which `parse` reads the values, or their JSON."""
     texts = []
     for name, value in values.items():
         if isinstance(value, Mapping):

@@ -100,7 +100,6 @@ def study(
 
     ``batch`` levels are evaluated together; memory grows with it.
     """
-    _check(mode, grids, batch)
 
     def one(key: jax.Array, rule: UpdateRule) -> Study:
         level_key, key = jax.random.split(key)
@@ -182,7 +181,9 @@ def analyze(
     rule = lpg.pretrained(rule) if isinstance(rule, str) else rule
     mode = get_mode(mode) if isinstance(mode, str) else mode
     config = EvaluationConfig() if config is None else config
-    _check(mode, grids, batch)
+    require_tabular(mode)
+    positive_int("grids", grids)
+    positive_int("batch", batch)
     _check_held_out(held_out, grids)
     found = study(rule, mode, config, grids=grids, seed=seed, batch=batch)
     kl = np.asarray(convergence(found.y, _free(found)))
@@ -216,12 +217,6 @@ def analyze(
         **provenance(),
     }
     return record, found
-
-
-def _check(mode: Mode, grids: int, batch: int) -> None:
-    require_tabular(mode)
-    positive_int("grids", grids)
-    positive_int("batch", batch)
 
 
 def _check_held_out(held_out: int, grids: int) -> None:

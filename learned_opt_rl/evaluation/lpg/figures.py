@@ -37,12 +37,9 @@ def plot_predictions(
     axes = figure.subplots(rows, _COLUMNS, squeeze=False)
     _draw_level(axes[0, 0], level)
     _draw_policy(axes[0, 1], level, policy)
-    _draw_cells(figure, axes[0, 2], level, values)
-    axes[0, 2].set_title("true values", fontsize="small")
-    for i in range(m):
-        place = axes[1 + i // _COLUMNS, i % _COLUMNS]
-        _draw_cells(figure, place, level, y[:, i])
-        place.set_title(f"y[{i}]", fontsize="small")
+    _draw_cells(axes[0, 2], "true values", level, values)
+    for i, place in enumerate(axes[1:].ravel()[:m]):
+        _draw_cells(place, f"y[{i}]", level, y[:, i])
     for place in axes.ravel():
         if not place.has_data():
             place.set_axis_off()
@@ -106,9 +103,7 @@ def plot_convergence(
                 cells = _grid(level, y[when, predictor, :, component])
                 # One scale for a component, so that the rows can be compared.
                 place.imshow(cells, vmin=0, vmax=y[:, :, free, component].max())
-                _bare(place)
-                title = f"y{predictor}[{component}] {name}"
-                place.set_title(title, fontsize="small")
+                _label(place, f"y{predictor}[{component}] {name}")
     panel = right.subplots()
     mean = kl.mean(axis=0)
     error = kl.std(axis=0) / len(kl) ** 0.5
@@ -129,24 +124,27 @@ def _grid(level: Level, cells: np.ndarray) -> np.ndarray:
     return cells[: height * width].reshape(height, width)
 
 
-def _draw_cells(figure: "Any", axes: "Axes", level: Level, cells: np.ndarray) -> None:
+def _draw_cells(axes: "Axes", title: str, level: Level, cells: np.ndarray) -> None:
     image = axes.imshow(_grid(level, cells), cmap="viridis", interpolation="nearest")
-    bar = figure.colorbar(image, ax=axes, shrink=0.8)
+    bar = axes.figure.colorbar(image, ax=axes, shrink=0.8)
     bar.ax.tick_params(labelsize="xx-small")
-    _bare(axes)
+    _label(axes, title)
+
+
+def _draw_walls(axes: "Axes", title: str, level: Level) -> None:
+    walls = np.isnan(_grid(level, np.zeros(len(level.walls))))
+    axes.imshow(walls, cmap="Greys", vmin=0, vmax=2)
+    _label(axes, title)
 
 
 def _draw_level(axes: "Axes", level: Level) -> None:
-    walls = np.where(np.isnan(_grid(level, np.zeros(len(level.walls)))), 1.0, 0.0)
-    axes.imshow(walls, cmap="Greys", vmin=0, vmax=2)
+    _draw_walls(axes, "objects", level)
     for i in range(int(level.num_objects)):
         row, column = divmod(int(level.cells[i]), int(level.width))
         reward = float(level.rewards[i])
         color = "#e69f00" if reward > 0 else "#d55e00"
         axes.plot(column, row, "o", color=color, ms=9)
         axes.text(column, row, f"{reward:.1f}", fontsize=5, ha="center", va="center")
-    axes.set_title("objects", fontsize="small")
-    _bare(axes)
 
 
 def _draw_policy(axes: "Axes", level: Level, policy: np.ndarray) -> None:
@@ -156,8 +154,7 @@ def _draw_policy(axes: "Axes", level: Level, policy: np.ndarray) -> None:
     rows, columns = cells // width, cells % width
     down, right = _MOVES[policy[cells].argmax(axis=1) % 9].T
     stays = (down == 0) & (right == 0)
-    walls = np.isnan(_grid(level, np.zeros(len(level.walls))))
-    axes.imshow(walls, cmap="Greys", vmin=0, vmax=2)
+    _draw_walls(axes, "policy", level)
     axes.plot(columns[stays], rows[stays], "k.", ms=3)
     moves = ~stays
     axes.quiver(
@@ -173,10 +170,9 @@ def _draw_policy(axes: "Axes", level: Level, policy: np.ndarray) -> None:
     )
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
-    axes.set_title("policy", fontsize="small")
-    _bare(axes)
 
 
-def _bare(axes: "Axes") -> None:
+def _label(axes: "Axes", title: str) -> None:
+    axes.set_title(title, fontsize="small")
     axes.set_xticks([])
     axes.set_yticks([])

@@ -42,13 +42,12 @@ class Measures:
 
 def measure(rows: Iterable[Row], baseline: str = BASELINE) -> list[Measures]:
     """Measure every rule in every environment of one setting, in the rows' order."""
-    groups = grouped(rows)
-    found = statistics.returns(row for group in groups.values() for row in group)
-    floors = worst_points(row for group in groups.values() for row in group)
-    areas = _areas(groups)
+    rows = list(rows)
+    found, floors = statistics.returns(rows), worst_points(rows)
+    areas = statistics.worst((row.environment, row.auc) for row in rows)
     return [
-        _measures(group, found, floors.get(key[1]), areas.get(key), baseline)
-        for key, group in groups.items()
+        _measures(group, found, floors.get(name), areas.get(name), baseline)
+        for (_, name), group in grouped(rows).items()
     ]
 
 
@@ -56,13 +55,9 @@ def worst_points(
     rows: Iterable[Row], field: Literal["curve", "dormant"] = "curve"
 ) -> dict[str, float]:
     """Return the lowest point of any curve by environment, for missing points."""
-    worst: dict[str, float] = {}
-    for row in rows:
-        points = [point for point in getattr(row, field) if point is not None]
-        if points:
-            known = worst.get(row.environment, np.inf)
-            worst[row.environment] = min(known, *points)
-    return worst
+    return statistics.worst(
+        (row.environment, point) for row in rows for point in getattr(row, field)
+    )
 
 
 def curve_matrix(
@@ -92,7 +87,7 @@ def _measures(
     group: list[Row],
     found: statistics.Returns,
     floor: float | None,
-    areas: list[float] | None,
+    worst_area: float | None,
     baseline: str,
 ) -> Measures:
     rule, name = group[0].rule, group[0].environment
@@ -108,7 +103,7 @@ def _measures(
         seeds=tuple(sorted(row.seed for row in group)),
         steps=steps,
         final=statistics.estimate([*mine.values()]) if mine else None,
-        auc=statistics.estimate(areas) if areas else None,
+        auc=_area(group, worst_area),
         # Of one agent: agents that run together do not share their steps.
         steps_to_baseline=share and share * steps,
         dormant=_mean(row.dormant[-1] for row in group if row.dormant),
@@ -133,22 +128,13 @@ def _share_to_reach(
     return float(shares[reached.argmax()]) if reached.any() else None
 
 
-def _areas(
-    groups: dict[tuple[str, str], list[Row]],
-) -> dict[tuple[str, str], list[float]]:
-    """Return areas under the curves; a failed run gets the worst of its environment."""
-    worst: dict[str, float] = {}
-    for (_, name), group in groups.items():
-        areas = [row.auc for row in group if row.auc is not None]
-        worst[name] = min([worst.get(name, np.inf), *areas])
-    # Infinite where no run of the environment has an area.
-    return {
-        key: [
-            worst[key[1]] if row.failed or row.auc is None else row.auc for row in group
-        ]
-        for key, group in groups.items()
-        if np.isfinite(worst[key[1]])
-    }
+def _area(group: list[Row], worst: float | None) -> Estimate | None:
+    """Estimate the area under the curves; a failed run gets the worst."""
+    if worst is None:
+        return None
+    return statistics.estimate(
+        [worst if row.failed or row.auc is None else row.auc for row in group]
+    )
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -108,18 +108,23 @@ def returns(rows: Iterable[Row]) -> Returns:
         member of the population whose return is NaN gets the worst fitness.
     """
     rows = list(rows)
-    worst: dict[str, float] = {}
-    for row in rows:
-        if row.final_return is not None:
-            known = worst.get(row.environment, np.inf)
-            worst[row.environment] = min(known, row.final_return)
+    floors = worst((row.environment, row.final_return) for row in rows)
     found: Returns = {}
     for row in rows:
-        if row.environment in worst:
+        if row.environment in floors:
             value = None if row.failed else row.final_return
             seeds = found.setdefault(row.rule, {}).setdefault(row.environment, {})
-            seeds[row.seed] = float(worst[row.environment] if value is None else value)
+            seeds[row.seed] = float(floors[row.environment] if value is None else value)
     return found
+
+
+def worst(values: Iterable[tuple[str, float | None]]) -> dict[str, float]:
+    """Return the lowest known value of each environment."""
+    lowest: dict[str, float] = {}
+    for name, value in values:
+        if value is not None:
+            lowest[name] = min(lowest.get(name, value), value)
+    return lowest
 
 
 def scores(found: Returns) -> Scores:

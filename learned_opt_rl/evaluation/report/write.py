@@ -69,7 +69,12 @@ def write(
     """
     require_extras()
     folder = pathlib.Path(folder)
-    rows = _sorted(comparable.read(folder / ROWS))
+    # An order that does not depend on how the rows were made. The sort is stable: of
+    # rows that repeat each other, the last still comes last.
+    rows = sorted(
+        comparable.read(folder / ROWS),
+        key=lambda row: (row.environment, row.rule, row.seed),
+    )
     check(normalization, baseline, rules={row.rule for row in rows})
     # In an order that does not depend on when they happened.
     failures = sorted(jsonl.read(folder / FAILURES), key=json.dumps)
@@ -382,12 +387,6 @@ def _rank(line: dict[str, Any]) -> tuple:
     worst_last = -line["mean"] if line["mean"] is not None else float("inf")
     where = (line["environment"], line["steps"], line["agent"], str(line["variant"]))
     return *where, worst_last, line["rule"]
-
-
-def _sorted(rows: list[Row]) -> list[Row]:
-    """Sort rows in an order that does not depend on how they were made."""
-    # Stable: of rows that repeat each other, the last still comes last.
-    return sorted(rows, key=lambda row: (row.environment, row.rule, row.seed))
 
 
 def _json(data: Any) -> bytes:

@@ -98,12 +98,6 @@ class Comparison:
 def prepare(comparison: Comparison) -> Plan:
     """Check a comparison before the first run, which may take hours.
 
-    Args:
-        comparison: The comparison.
-
-    Returns:
-        The plan for `execute`.
-
     Raises:
         ValueError: A name is unknown, a rule is not for the agent or not tuned for an
             environment, a run is shorter than one rollout, a setting is wrong, or the
@@ -138,21 +132,7 @@ def prepare(comparison: Comparison) -> Plan:
 
 
 def together(plans: Sequence[Plan]) -> Plan:
-    """Join plans that have the same seeds.
-
-    Args:
-        plans: At least one plan from `prepare`; the plans may differ only in rules,
-            environments, lengths and settings.
-
-    Returns:
-        A plan of all their runs, each once.
-
-    Example:
-        >>> one = prepare(Comparison(("adam",), ("CartPole-v1",), 1, 1e5))
-        >>> two = prepare(Comparison(("sgd:0.1",), ("CartPole-v1",), 1, 1e5))
-        >>> [cell.rule for cell in together([one, two, one]).cells]
-        ['adam', 'sgd:0.1']
-    """
+    """Join plans that have the same seeds into one that has each of their runs once."""
     cells: list[Cell] = []
     for cell in (cell for plan in plans for cell in plan.cells):
         if cell not in cells:

@@ -32,19 +32,12 @@ _PARTIAL = "partial"
 
 
 class Cell(NamedTuple):
-    """A rule on an environment.
-
-    Attributes:
-        rule: Name of the rule.
-        env: The environment.
-        config: Configuration of the run.
-        variant: Settings that differ from the published ones, as text.
-    """
+    """A rule on an environment."""
 
     rule: str
     env: envs.Environment
     config: Config
-    variant: dict[str, str]
+    variant: dict[str, str]  # settings that differ from the published ones, as text
 
 
 class Failure(NamedTuple):
@@ -56,21 +49,13 @@ class Failure(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The runs of a comparison, checked.
+    """The runs of a comparison, checked."""
 
-    Attributes:
-        request: The comparison that was asked for, as JSON.
-        cells: One compilation each.
-        groups: Seeds trained together, all groups of the same size.
-        end: Seeds from here on only fill up the last group.
-        devices: Number of devices that share a group.
-    """
-
-    request: dict[str, Any]
-    cells: list[Cell]
-    groups: list[range]
-    end: int
-    devices: int
+    request: dict[str, Any]  # the comparison, as JSON
+    cells: list[Cell]  # one compilation each
+    groups: list[range]  # seeds trained together, all groups of the same size
+    end: int  # seeds from here on only fill up the last group
+    devices: int  # number of devices that share a group
 
 
 class Execution:

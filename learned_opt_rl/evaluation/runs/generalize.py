@@ -20,34 +20,18 @@ from learned_opt_rl.evaluation.runs.rules import FEATURES, artifact_name
 
 
 class Axis(NamedTuple):
-    """A condition to vary.
+    """A condition to vary."""
 
-    Attributes:
-        values: The default values, as text.
-        apply: Returns the comparison at a value.
-    """
-
-    values: tuple[str, ...]
-    apply: Callable[[Comparison, str], Comparison]
+    values: tuple[str, ...]  # the default values, as text
+    apply: Callable[[Comparison, str], Comparison]  # returns the comparison at a value
 
 
 def comparisons(
     axis: str, comparison: Comparison, values: Sequence[str] | None = None
 ) -> list[Comparison]:
-    """Return the comparisons along an axis, one per value.
+    """Return the comparisons along an axis of `AXES`, one per value given as text.
 
-    Args:
-        axis: A key of `AXES`.
-        comparison: The comparison; the axis overrides its settings.
-        values: Values of the axis as text; its default values if not given.
-
-    Raises:
-        ValueError: The axis is unknown, or a value does not belong to it.
-
-    Example:
-        >>> comparison = Comparison(("minatar", "adam"), ("Breakout-MinAtar",), 3, 1e6)
-        >>> [c.settings for c in comparisons("width", comparison, ["16", "32"])]
-        [('hidden=16x16',), ('hidden=32x32',)]
+    The axis overrides the settings of the comparison.
     """
     if axis not in AXES:
         raise ValueError(f"axis={axis!r} must be one of {', '.join(AXES)}")

@@ -25,18 +25,13 @@ Our choice: OPEN's figures use 0, which only relu neurons reach.
 
 
 class State(NamedTuple):
-    """A group between two rollouts; every array has a leading axis of seeds.
+    """A group between two rollouts; every array has a leading axis of seeds."""
 
-    Attributes:
-        runner: The agents' own state.
-        curve: float32 ``[seeds, num_rollouts]``, mean return after each rollout, NaN
-            before an episode has ended.
-        dormant: float32 ``[seeds, num_rollouts]``, share of dormant neurons.
-    """
-
-    runner: Any
+    runner: Any  # the agents' own state
+    # Float32 [seeds, num_rollouts], mean return after each rollout, NaN before an
+    # episode has ended.
     curve: jax.Array
-    dormant: jax.Array
+    dormant: jax.Array  # float32 [seeds, num_rollouts], share of dormant neurons
 
     @property
     def nan_updates(self) -> jax.Array:
@@ -49,14 +44,8 @@ class Program:
 
     A run is two programs, a start and an advance, so that the host can report, save
     and stop it: a callback from within one program could not be interrupted, and
-    callbacks can hang on CPU (jax issue 25861).
-
-    Attributes:
-        config: Configuration of the run.
-        env: The environment.
-        num_agents: Seeds in a group.
-        template: Shapes, dtypes and placement of a `State`.
-        compile_seconds: Compilation time of both programs.
+    callbacks can hang on CPU (jax issue 25861). ``template`` has the shapes, dtypes and
+    placement of a `State`.
     """
 
     def __init__(
@@ -166,14 +155,7 @@ def make_loop(
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return ``start(key) -> runner`` and ``iterate(runner) -> runner`` of the agent.
 
-    Args:
-        config: Configuration of the run; its type determines the agent.
-        env: The environment.
-        rule: The rule, for its drift or update rule.
-        optimizer: The rule's optimizer.
-
-    Raises:
-        ValueError: The rule is not for this agent.
+    The type of the configuration determines the agent.
     """
     agent = agent_of(config)
     if (agent == "lpg") != (rule.update_rule is not None):
@@ -191,17 +173,11 @@ def make_loop(
 
 
 class ObserveState(NamedTuple):
-    """State of `observe`.
-
-    Attributes:
-        inner: State of the observed optimizer.
-        nan_updates: int32 scalar, number of updates with an entry that is not finite.
-        dormant: float32 scalar in [0, 1], share of dormant neurons at the last update;
-            NaN if the agent gives no dormancies.
-    """
+    """State of `observe`."""
 
     inner: Any
-    nan_updates: jax.Array
+    nan_updates: jax.Array  # int32, updates with an entry that is not finite
+    # float32 share at the last update; NaN if no dormancies are given
     dormant: jax.Array
 
 
@@ -210,24 +186,8 @@ def observe(
 ) -> optax.GradientTransformationExtraArgs:
     """Return an optimizer that counts its bad updates and the dormant neurons.
 
-    Args:
-        optimizer: Any optax transformation; its updates do not change.
-
-    Returns:
-        The transformation with an `ObserveState` around its state.
-
     References:
         Sokar et al. 2023, "The Dormant Neuron Phenomenon", definition 3.1.
-
-    Example:
-        >>> import jax.numpy as jnp, optax
-        >>> tx = observe(optax.sgd(0.1))
-        >>> params = {"Dense_0": jnp.ones(4)}
-        >>> state = tx.init(params)
-        >>> dormancy = {"Dense_0": jnp.array([0.0, 0.02, 2.0, 1.98])}
-        >>> _, state = tx.update(params, state, params, dormancy=dormancy)
-        >>> state.dormant.item(), state.nan_updates.item()
-        (0.5, 0)
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -254,19 +214,9 @@ def observe(
 
 
 def dormant_share(dormancy: Any) -> jax.Array:
-    """Return the share of an agent's neurons that are dormant.
+    """Return the share in [0, 1] of neurons that are dormant; NaN without neurons.
 
-    Args:
-        dormancy: A pytree of ``[neurons]`` arrays; scalars do not stand for neurons and
-            are left out.
-
-    Returns:
-        float32 scalar in [0, 1]; NaN if there are no neurons.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> dormant_share([jnp.array([0.0, 2.0])]).item()
-        0.5
+    Each array is ``[neurons]``; scalars do not stand for neurons and are left out.
     """
     neurons = [jnp.ravel(x) for x in jax.tree.leaves(dormancy) if jnp.ndim(x)]
     if not neurons:

@@ -10,24 +10,7 @@ from learned_opt_rl.rundir.progress import duration
 
 
 class RunProgress(progress.Progress):
-    r"""Show a run; give it to `run.run` as ``on_rollout``.
-
-    Args:
-        label: Name of the run.
-        config: Configuration of the run.
-        num_agents: Agents trained together, for the steps per second.
-        stream: Where to write, standard error by default.
-
-    Example:
-        >>> import io
-        >>> from learned_opt_rl.agents import PPOConfig
-        >>> lines = io.StringIO()
-        >>> config = PPOConfig(total_timesteps=81_920)
-        >>> with RunProgress("adam", config, stream=lines) as progress:
-        ...     progress(10, 3.5)
-        >>> lines.getvalue()
-        'adam  100%  return 3.50\n'
-    """
+    """Show a run of ``num_agents`` together; give it to `run.run` as ``on_rollout``."""
 
     def __init__(
         self,
@@ -36,7 +19,6 @@ class RunProgress(progress.Progress):
         num_agents: int = 1,
         stream: TextIO | None = None,
     ) -> None:
-        """Draw the bar, if there is one."""
         super().__init__(label, config.num_rollouts, stream, percent=True)
         self._steps_per_rollout = config.batch_size * num_agents
         self._first: tuple[int, float] | None = None
@@ -44,8 +26,7 @@ class RunProgress(progress.Progress):
     def __call__(self, rollouts: int, mean_return: float) -> None:
         """Show the number of rollouts done and the mean return of the agents.
 
-        A mean that is not finite, as before the first episode ends, is shown as
-        ``--``.
+        A mean that is not finite, as before the first episode ends, is shown as ``--``.
         """
         now = time.perf_counter()
         # The clock starts at the first report: compilation is not progress.
@@ -58,26 +39,9 @@ class RunProgress(progress.Progress):
 
 
 class Overall:
-    r"""Count the runs of a comparison and estimate when the last of them ends.
-
-    Args:
-        total: Runs to do.
-        stream: Where to write a line after each.
-
-    Example:
-        >>> import io
-        >>> lines = io.StringIO()
-        >>> overall = Overall(3, lines)
-        >>> overall.label("adam")
-        '[1/3] adam'
-        >>> overall.failed(2)
-        >>> overall.ended()
-        >>> lines.getvalue()
-        '3 of 3 runs done\n'
-    """
+    """Count the runs of a comparison and estimate when the last of them ends."""
 
     def __init__(self, total: int, stream: TextIO) -> None:
-        """Start the clock."""
         self._total, self._stream = total, stream
         self._over = self._ended = 0
         self._started = time.perf_counter()

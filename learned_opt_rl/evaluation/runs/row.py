@@ -21,8 +21,8 @@ class Row:
     Fields with a default may be missing from rows that older versions wrote.
 
     Attributes:
-        rule: Name of the update rule, as `rules.resolve` accepts it.
-        weights_sha256: SHA-256 of the rule's weights or text; None for a rule without
+        rule: Name of the rule, as `rules.resolve` accepts it.
+        weights_sha256: Digest of the rule's weights or text; None for a rule without
             weights, such as Adam. See also ``weights_recorded``.
         environment: Name of the environment.
         agent: ``"ppo"``, ``"a2c"`` or ``"lpg"``.
@@ -35,10 +35,10 @@ class Row:
         curve: Mean return after each rollout; None before an episode has ended.
         dormant: Share of neurons whose dormancy is at most 0.025, after at most 200
             rollouts, evenly spaced up to the last.
-        num_agents: Seeds that were trained together.
-        compile_seconds: Compilation time of all these seeds.
-        wall_seconds: Run time of all these seeds, without compilation.
-        steps_per_second: Environment steps per second of all these seeds.
+        num_agents: Seeds that were trained together, to which all times belong.
+        compile_seconds: Compilation time.
+        wall_seconds: Run time without compilation.
+        steps_per_second: Environment steps per second of all seeds together.
         environment_details: Versions and options of the environment, and its
             ``optimal_return`` where that is known.
         variant: Settings that differ from the published ones, as text.
@@ -51,18 +51,10 @@ class Row:
         unrecorded: Names of the fields that the JSON object lacked.
 
     Example:
-        >>> row = Row.from_json(
-        ...     {
-        ...         "rule": "adam",
-        ...         "environment": "ant",
-        ...         "seed": 0,
-        ...         "curve": [1.0, 3.0],
-        ...         "total_timesteps": 1000,
-        ...         "final_return": 3.0,
-        ...     }
-        ... )
-        >>> row.agent, row.auc, "agent" in row.to_json()
-        ('ppo', 2.0, False)
+        >>> where = {"environment": "ant", "total_timesteps": 1000}
+        >>> row = Row(rule="adam", seed=0, curve=[3.0], **where)
+        >>> row.agent, row.failed
+        ('ppo', True)
     """
 
     rule: str
@@ -95,12 +87,8 @@ class Row:
     def from_json(cls, values: Mapping[str, Any], source: str = "row") -> Self:
         """Return the row of a JSON object, with defaults for missing fields.
 
-        Args:
-            values: The object; the author of the file need not be trusted.
-            source: Name of the row in error messages.
-
-        Raises:
-            ValueError: A field is missing or has a wrong value.
+        The author of the file need not be trusted: a missing field or a wrong value is
+        a `ValueError`, in which ``source`` names the row.
         """
         for field, (accepts, wanted) in _CHECKS.items():
             value = values.get(field)
@@ -141,11 +129,8 @@ class Row:
         """Return the `identity` of the row's run.
 
         Fields that the configuration lacked when the row was written count as their
-        defaults, because the run used those.
-
-        Args:
-            current_sha256: Digest of the rule's current weights, which stands in for
-                a digest that was not recorded.
+        defaults, because the run used those. The digest of the rule's current weights
+        stands in for a digest that was not recorded.
         """
         digest = self.weights_sha256 if self.weights_recorded else current_sha256
         config = {**_config_defaults(self.agent), **self.config}
@@ -161,31 +146,7 @@ def identity(
     seed: int,
     variant: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a text that differs between any two different runs.
-
-    Args:
-        rule: Name of the rule.
-        weights_sha256: Digest of its weights, None if it has none.
-        environment: Name of the environment.
-        config: The agent's configuration; its type identifies the agent.
-        seed: The seed.
-        variant: Settings that differ from the published ones, as text.
-
-    Example:
-        >>> from learned_opt_rl.agents import PPOConfig
-        >>> row = Row.from_json(
-        ...     {
-        ...         "rule": "adam",
-        ...         "environment": "ant",
-        ...         "seed": 0,
-        ...         "curve": [1.0],
-        ...         "total_timesteps": 100_000,
-        ...         "config": {"total_timesteps": 100_000},
-        ...     }
-        ... )
-        >>> row.identity() == identity("adam", None, "ant", PPOConfig(100_000), 0)
-        True
-    """
+    """Return a text that differs between any two different runs."""
     settings = dataclasses.asdict(config)
     parts = [rule, weights_sha256, environment, seed, agent_of(config), settings]
     return _text(parts, variant or {})

@@ -36,21 +36,11 @@ OptimizerFactory = Callable[[jax.Array], optax.GradientTransformation]
 
 
 class Rule(NamedTuple):
-    """An optimizer, with a learned part of the loss if there is one.
+    """An optimizer, with a learned part of the loss if there is one."""
 
-    Attributes:
-        optimizer: Makes the optimizer from a key.
-        drift: Replaces PPO's clip; None for PPO's own.
-        update_rule: The update rule of the agent lpg; None for every other agent.
-
-    Example:
-        >>> import optax
-        >>> rule = Rule(lambda key: optax.adam(1e-3))
-    """
-
-    optimizer: OptimizerFactory
-    drift: Drift | None = None
-    update_rule: UpdateRule | None = None
+    optimizer: OptimizerFactory  # makes the optimizer from a key
+    drift: Drift | None = None  # replaces PPO's clip; None for PPO's own
+    update_rule: UpdateRule | None = None  # the rule of the agent lpg, and of no other
 
 
 HANDCRAFTED: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -79,12 +69,7 @@ _PREFIXES = ("artifact", "open")
 
 
 def artifact_name(rule: str) -> str:
-    """Return the artifact that a rule would be, without prefix and missing feature.
-
-    Example:
-        >>> artifact_name("artifact:minatar@no-dormancy"), artifact_name("adam:1e-3")
-        ('minatar', 'adam:1e-3')
-    """
+    """Return the artifact that a rule would be, without prefix and missing feature."""
     prefix, colon, rest = rule.partition("@")[0].partition(":")
     return rest if colon and prefix in _PREFIXES else prefix + colon + rest
 
@@ -102,29 +87,11 @@ def weights_digest(rule: str) -> str | None:
 def handcrafted(
     rule: str, environment: str, num_updates: int
 ) -> optax.GradientTransformation:
-    """Build a baseline optimizer.
+    """Build a baseline optimizer, without gradient clipping (the agent clips).
 
-    Args:
-        rule: ``NAME`` for the settings tuned for the environment, ``NAME:RATE`` for
-            optax's defaults with a fixed learning rate.
-        environment: Name of the environment.
-        num_updates: Optimizer steps in the run; tuned learning rates that anneal fall
-            linearly to 0 over them.
-
-    Returns:
-        The optimizer, without gradient clipping (the agent clips).
-
-    Raises:
-        ValueError: The name is not a baseline, the rate is not a positive number, or
-            nothing is tuned for the environment.
-
-    References:
-        Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024,
-        appendix (tuned settings).
-
-    Example:
-        >>> tuned = handcrafted("adam", "Breakout-MinAtar", num_updates=3904)
-        >>> fixed = handcrafted("adam:1e-3", "Breakout-MinAtar", num_updates=3904)
+    ``NAME`` has the settings tuned for the environment (Goldie et al. 2024, appendix);
+    ``NAME:RATE`` has optax's defaults with a fixed learning rate. Tuned learning rates
+    that anneal fall linearly to 0 over ``num_updates`` optimizer steps.
     """
     name, colon, rate = rule.partition(":")
     if name not in HANDCRAFTED:
@@ -145,28 +112,17 @@ def handcrafted(
 
 
 def resolve(rule: str, config: Config, environment: str) -> Rule:
-    """Return the rule of a name.
+    """Return the rule of a name; this module describes the names.
 
-    Args:
-        rule: See the description of this module.
-        config: Configuration of the run, for schedules and horizons; its type
-            determines the agent.
-        environment: Name of the environment, for tuned settings.
-
-    Returns:
-        The rule. Its optimizer is made from a key, so that under ``vmap`` every seed
-        has noise of its own.
+    The configuration gives schedules and horizons, and its type determines the agent.
+    The environment has its tuned settings. The optimizer is made from a key, so that
+    under ``vmap`` every seed has noise of its own.
 
     Raises:
         UnknownArtifactError: Neither a baseline nor an artifact has the name.
         ValueError: The rule is not tuned for the environment, is not for this agent
             (drifts are for ppo, update rules for lpg), or has no features to leave
             out.
-
-    Example:
-        >>> import jax
-        >>> rule = resolve("lion", PPOConfig(), "Breakout-MinAtar")
-        >>> optimizer = rule.optimizer(jax.random.key(0))
     """
     name, at, missing = rule.partition("@")
     # Looked up here, a misspelled name does not wait for the runs before it to end.

@@ -92,16 +92,11 @@ class Trained(NamedTuple):
     """A group of seeds during or after its run.
 
     One object, because an interrupt may come between any two lines.
-
-    Attributes:
-        state: State of the group.
-        done: Rollouts done.
-        seconds: Time they took.
     """
 
     state: State
-    done: int
-    seconds: float
+    done: int  # rollouts done
+    seconds: float  # time they took
 
 
 def train(
@@ -113,12 +108,9 @@ def train(
 ) -> Trained:
     """Train a group of seeds, from its checkpoint if there is one.
 
-    Args:
-        program: Compiled for this number of seeds.
-        seeds: One agent each.
-        on_rollout: Called about a hundred times, and after the last rollout.
-        checkpoint: Where to save the state now and then, and when interrupted. It is
-            not removed: rows must be on the disk first.
+    ``on_rollout`` is called about a hundred times, and after the last rollout. The
+    state is saved now and then, and when interrupted. The checkpoint is not removed:
+    rows must be on the disk first.
     """
     total = program.config.num_rollouts
     watched = on_rollout is not None or checkpoint is not None
@@ -150,16 +142,7 @@ def rows(
     seeds: Sequence[int],
     variant: dict[str, str] | None = None,
 ) -> list[Row]:
-    """Return the row of each seed of a group.
-
-    Args:
-        program: The program that trained the group.
-        trained: The result of `train`.
-        name: Name of the rule.
-        weights_sha256: Digest of its weights.
-        seeds: The seeds.
-        variant: Settings that differ from the published ones, as text.
-    """
+    """Return the row of each seed of a group."""
     config, env = program.config, program.env
     params = jax.device_get(trained.state.runner.params)
     curves = np.asarray(trained.state.curve)
