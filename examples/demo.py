@@ -14,10 +14,9 @@ import argparse
 import pathlib
 
 from learned_opt_rl.agents import PPOConfig
-from learned_opt_rl.evaluation.report.write import ROWS, write
-from learned_opt_rl.evaluation.runs.progress import RunProgress
-from learned_opt_rl.evaluation.runs.row import append_rows
-from learned_opt_rl.evaluation.runs.run import run
+from learned_opt_rl.evaluation.report.write import write
+from learned_opt_rl.evaluation.runs.row import ROWS, append_rows
+from learned_opt_rl.evaluation.runs.run import RunProgress, run
 
 ENVIRONMENT = "Breakout-MinAtar"
 

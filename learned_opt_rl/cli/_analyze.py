@@ -77,6 +77,7 @@ class AnalyzeLPG:
         with warnings_as_lines(), refusals(ValueError, ImportError):
             from learned_opt_rl.envs.gridworld import get_mode
             from learned_opt_rl.evaluation.lpg import analysis
+            from learned_opt_rl.rules import lpg
             from learned_opt_rl.rundir import settings
 
             if (self.rule is None) == (self.random_weights is None):
@@ -85,11 +86,12 @@ class AnalyzeLPG:
             if self.actions is not None:
                 mode = dataclasses.replace(mode, actions=self.actions)
             chosen = settings.parse(self.settings, analysis.EvaluationConfig)
+            seed = self.random_weights or 0
             record, paths = analysis.run(
-                self.rule or analysis.untrained(self.random_weights or 0),
+                lpg.pretrained(self.rule) if self.rule else analysis.untrained(seed),
                 mode,
                 self.out,
-                analysis.EvaluationConfig(**chosen),
+                config=analysis.EvaluationConfig(**chosen),
                 grids=self.grids,
                 held_out=self.held_out,
                 seed=self.seed,

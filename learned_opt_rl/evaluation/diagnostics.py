@@ -20,8 +20,8 @@ from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.agents.ppo import make_loop
 from learned_opt_rl.evaluation.pictures import figures
 from learned_opt_rl.evaluation.runs.program import dormant_share
-from learned_opt_rl.evaluation.runs.progress import Overall
 from learned_opt_rl.evaluation.runs.rules import resolve
+from learned_opt_rl.evaluation.runs.run import Overall
 from learned_opt_rl.features import DECAYS, init_momenta, update_momenta
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.jsonl import Record
@@ -34,6 +34,7 @@ COMPARED = ("gradient", *(f"momentum {decay:g}" for decay in DECAYS))
 """The directions that an update is compared with."""
 
 _RECORDS = "analysis.jsonl"
+_BY_NETWORK = ("relative_update", "relative_noise", "dormant")
 _TITLES = {
     "cosine": "cos(step, {})",
     "relative_update": "{}: update / parameters",
@@ -85,17 +86,10 @@ def analyze(
 ) -> list[Record]:
     """Train one agent per seed and measure the last update of each rollout.
 
-    Args:
-        rule: A name for `rules.resolve`.
-        environment: A name for `envs.make`.
-        config: Configuration of the run.
-        seeds: One agent each, one after the other. A seed's run equals that of
-            `run.run` up to rounding.
-
-    Returns:
-        One JSON-able record per seed. Its lists have one value per rollout, None where
-        there is none: ``curve`` (returns), ``cosine`` by `COMPARED`, and by network
-        ``relative_update``, ``relative_noise`` and ``dormant``.
+    A seed's run equals that of `run.run` up to rounding. Each seed gives a JSON-able
+    record. Its lists have one value per rollout, None where there is none: ``curve``
+    (returns), ``cosine`` by `COMPARED`, and by network ``relative_update``,
+    ``relative_noise`` and ``dormant``.
 
     References:
         Goldie et al. 2024, appendix F. The paper divides each update by its parameter
@@ -136,11 +130,10 @@ def analyze(
 
 
 def _lists(found: "Diagnostics") -> Record:
-    by_network = ("relative_update", "relative_noise", "dormant")
     columns = zip(COMPARED, found.cosine.T, strict=True)
     return {"cosine": {name: jsonl.numbers(column) for name, column in columns}} | {
         field: {k: jsonl.numbers(v) for k, v in getattr(found, field).items()}
-        for field in by_network
+        for field in _BY_NETWORK
     }
 
 
@@ -269,7 +262,7 @@ def plot(records: Iterable[Record], path: str | pathlib.Path) -> None:
     _check_lengths({len(record["curve"]) for record in records})
     networks = sorted(records[0]["dormant"])
     titles = [("curve", None), *(("cosine", name) for name in COMPARED)]
-    for field in ("relative_update", "relative_noise", "dormant"):
+    for field in _BY_NETWORK:
         titles += [(field, network) for network in networks]
     panels = figure.subplots(4, 4).ravel()
     for axes, (field, key) in zip(panels, titles, strict=False):

@@ -35,11 +35,9 @@ _SECONDS = 60  # A kill costs at most a minute of work; a save takes millisecond
 class Checkpoint:
     """The file that holds a run's state while it runs.
 
-    Args:
-        path: The file.
-        identity: JSON-able values that must be equal for the state to be resumed.
-        every: Seconds between two saves; by default the environment variable
-            ``LEARNED_OPT_RL_CHECKPOINT_SECONDS``, else 60.
+    The identity consists of JSON-able values that must be equal for the state to be
+    resumed. Two saves are ``every`` seconds apart, by default those of the environment
+    variable ``LEARNED_OPT_RL_CHECKPOINT_SECONDS``, else 60.
     """
 
     def __init__(

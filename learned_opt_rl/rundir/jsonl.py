@@ -18,7 +18,7 @@ Record = dict[str, Any]
 
 
 def read(path: str | pathlib.Path) -> list[Record]:
-    """Read a file of JSON lines, none if there is no such file.
+    """Read the objects in a file of JSON lines; a missing file has none.
 
     An unfinished last line is left out, with a warning. Any other line that is not a
     JSON object is a `ValueError`.

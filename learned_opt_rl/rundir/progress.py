@@ -31,7 +31,7 @@ class Progress:
             self._bar.start()
 
     def show(self, done: int, text: str) -> None:
-        """Show that so many steps are done, with a text beside."""
+        """Show that so many steps are done, with a short text."""
         if self._bar is not None:
             # The bar shares a line of 80 characters with the text.
             shown = " ".join(text.split())

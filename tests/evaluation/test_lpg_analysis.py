@@ -272,7 +272,7 @@ def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"policy has shape \(24, 4\)"):
         true_values(level, mode, policy, 0.9)
     with pytest.raises(ValueError, match=r"policy has shape \(24, 4\)"):
-        evaluate_policy(RULE, level, mode, policy, KEY)
+        evaluate_policy(RULE, level, mode, policy, KEY, EvaluationConfig())
     with pytest.raises(ValueError, match="held_out=3 of grids=3"):
         regress_values(jnp.ones((3, 2, 4, 1)), jnp.ones((3, 1, 4)), KEY, held_out=3)
     with pytest.raises(ValueError, match=r"values have shape \(3, 4\)"):

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from learned_opt_rl.agents import PPOConfig
-from learned_opt_rl.evaluation.runs.progress import Overall, RunProgress
+from learned_opt_rl.evaluation.runs.run import Overall, RunProgress
 
 CONFIG = PPOConfig(100 * 64 * 128)
 

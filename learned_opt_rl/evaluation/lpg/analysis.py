@@ -24,14 +24,13 @@ import optax
 
 from learned_opt_rl.agents.networks import apply_mlp, init_mlp
 from learned_opt_rl.checks import positive_int
-from learned_opt_rl.envs.gridworld import Level, Mode, get_mode, sample_level
+from learned_opt_rl.envs.gridworld import Level, Mode, sample_level
 from learned_opt_rl.evaluation.lpg import figures
 from learned_opt_rl.evaluation.lpg.policies import (
     EvaluationConfig,
     all_present,
     evaluate_policy,
     near_optimal_policy,
-    require_tabular,
     true_values,
 )
 from learned_opt_rl.rules import lpg
@@ -51,18 +50,14 @@ _RATE = 1e-3
 
 
 def run(
-    rule: UpdateRule | str,
-    mode: Mode | str,
-    folder: pathlib.Path,
-    config: EvaluationConfig | None = None,
-    **options: Any,
+    rule: UpdateRule, mode: Mode, folder: pathlib.Path, **options: Any
 ) -> tuple[Record, list[pathlib.Path]]:
     """Analyze a rule and write the record, the arrays and the pictures into a folder.
 
     The record is added to ``lpg_analysis.jsonl``. The options are those of `analyze`.
     Returns the record and the paths of all files.
     """
-    record, found = analyze(rule, mode, config, **options)
+    record, found = analyze(rule, mode, **options)
     rows = folder / "lpg_analysis.jsonl"
     jsonl.append(rows, [record])
     arrays = folder / f"{_stem(record)}.npz"
@@ -96,16 +91,13 @@ def study(
     batch: int = 8,
     gammas: Sequence[float] = GAMMAS,
 ) -> Study:
-    """Evaluate the near-optimal policies of many levels, with two predictors each.
-
-    ``batch`` levels are evaluated together; memory grows with it.
-    """
+    """Evaluate the near-optimal policies of many levels, with two predictors each."""
 
     def one(key: jax.Array, rule: UpdateRule) -> Study:
         level_key, key = jax.random.split(key)
         level = sample_level(level_key, mode)
         policy = near_optimal_policy(level, mode, config.gamma, config.epsilon)
-        found = evaluate_policy(rule, level, mode, policy, key, config, predictors=2)
+        found = evaluate_policy(rule, level, mode, policy, key, config)
         known = jax.vmap(lambda gamma: true_values(level, mode, policy, gamma))(
             jnp.array(gammas)
         )
@@ -141,52 +133,35 @@ def convergence(y: jax.Array, free: jax.Array) -> jax.Array:
 
 
 def analyze(
-    rule: UpdateRule | str,
-    mode: Mode | str,
-    config: EvaluationConfig | None = None,
+    rule: UpdateRule,
+    mode: Mode,
+    config: EvaluationConfig,
     *,
+    name: str,
     grids: int = 128,
     held_out: int = 10,
     seed: int = 0,
     batch: int = 8,
     regression_steps: int = 5000,
-    name: str | None = None,
 ) -> tuple[Record, Study]:
     """Compute the results of figures 5 and 6, and the arrays of figure 4.
 
-    Args:
-        rule: Any LPG, or the name of an artifact.
-        mode: The distribution of levels, with tabular observations, or its name.
-        config: Configuration of the evaluation.
-        grids: Number of levels.
-        held_out: Number of these levels that test the value regression.
-        seed: Seed of all random numbers.
-        batch: Levels evaluated together; memory grows with it.
-        regression_steps: Adam steps for each network of the value regression.
-        name: Name of the rule in the record.
+    Of the ``grids`` levels, ``held_out`` test the value regression, for whose networks
+    Adam takes ``regression_steps``. ``batch`` levels are evaluated together; memory
+    grows with it. ``name`` is that of the rule in the record.
 
-    Returns:
-        A JSON-able record and the arrays. The lists of the record have one value for
-        each entry of ``updates``: ``kl`` and its standard error ``kl_error`` over
-        grids; ``mse`` by discount and by ``"y"`` or ``"td"``. ``mse_constant`` by
-        discount is the error of the mean value. None stands for a value that is not
-        finite.
-
-    Raises:
-        ArtifactError: The name is not the name of an LPG.
-        ValueError: The mode is unknown or not tabular, or a number is out of range.
-        WeightsError: The rule's weights do not fit its architecture.
+    The record is JSON-able. Its lists have one value for each entry of ``updates``:
+    ``kl`` and its standard error ``kl_error`` over grids; ``mse`` by discount and by
+    ``"y"`` or ``"td"``. ``mse_constant`` by discount is the error of the mean value.
+    None stands for a value that is not finite.
     """
-    label = name or (rule if isinstance(rule, str) else "rule")
-    rule = lpg.pretrained(rule) if isinstance(rule, str) else rule
-    mode = get_mode(mode) if isinstance(mode, str) else mode
-    config = EvaluationConfig() if config is None else config
-    require_tabular(mode)
+    _require_tabular(mode)
     positive_int("grids", grids)
     positive_int("batch", batch)
     _check_held_out(held_out, grids)
     found = study(rule, mode, config, grids=grids, seed=seed, batch=batch)
-    kl = np.asarray(convergence(found.y, _free(found)))
+    free = jax.vmap(lambda level: level.free)(found.levels)
+    kl = np.asarray(convergence(found.y, free))
     key = jax.random.key(seed)
     inputs = {"y": found.y[:, :, 0], "td": found.td[..., None]}
     fits = {
@@ -196,7 +171,7 @@ def analyze(
         for source, x in inputs.items()
     }
     record = {
-        "rule": label,
+        "rule": name,
         "environment": f"gridworld/{mode.name}",
         "actions": mode.actions,
         "grids": grids,
@@ -219,16 +194,22 @@ def analyze(
     return record, found
 
 
+def _require_tabular(mode: Mode) -> None:
+    """Raise unless agents see the number of the state."""
+    if mode.observation != "tabular":
+        raise ValueError(
+            f"mode {mode.name!r} shows its states as {mode.observation!r}, but the "
+            "analysis needs one prediction per state; choose a mode with "
+            "observation='tabular', for example 'all_shortlife' or 'dense'"
+        )
+
+
 def _check_held_out(held_out: int, grids: int) -> None:
     if not 1 <= held_out < grids:
         raise ValueError(
             f"held_out={held_out} of grids={grids}: at least one must be held out and "
             "one left to train on; evaluate more grids"
         )
-
-
-def _free(found: Study) -> jax.Array:
-    return jax.vmap(lambda level: level.free)(found.levels)
 
 
 def plot(
@@ -241,12 +222,11 @@ def plot(
     names = ("predictions", "regression", "convergence")
     paths = [pathlib.Path(folder) / f"{_stem(record)}_{name}.png" for name in names]
     level, policy, values, y, _ = jax.tree.map(lambda x: np.asarray(x[0]), found)
-    level, updates = Level(*level), record["updates"]
+    level = Level(*level)
     nearest = int(np.argmin(np.abs(np.array(GAMMAS) - record["config"]["gamma"])))
     figures.plot_predictions(level, policy, values[nearest], y[-1, 0], paths[0])
-    figures.plot_regression(updates, record["mse"], record["mse_constant"], paths[1])
-    kl = np.asarray(convergence(found.y, _free(found)))
-    figures.plot_convergence(level, y[[0, -1]], updates, kl, paths[2])
+    figures.plot_regression(record, paths[1])
+    figures.plot_convergence(level, y[[0, -1]], record, paths[2])
     return paths
 
 
@@ -281,18 +261,12 @@ def regress_values(
 ) -> Regression:
     """Train networks to compute true values from predictions.
 
-    There is one multi-layer perceptron per target, with a hidden layer of 64 ReLU
-    units. Adam (1e-3, batches of 256) trains it on the records of the second half of
-    the evaluation, in all grids but the last ``held_out``. It is tested on every record
-    of those. Inputs and targets are standardized by the training data.
-
-    Args:
-        inputs: float ``[grids, records, cells, inputs]``, predictions y or values.
-        values: float ``[grids, targets, cells]``, the true values at each discount;
-            cells with a NaN do not count.
-        key: A PRNG key.
-        held_out: Number of grids to test on.
-        steps: Adam steps.
+    The inputs (predictions y or values) are ``[grids, records, cells, inputs]``. The
+    true values at each discount are ``[grids, targets, cells]``; cells with a NaN do
+    not count. There is one multi-layer perceptron per target, with a hidden layer of 64
+    ReLU units. Adam (1e-3, batches of 256) trains it on the records of the second half
+    of the evaluation, in all grids but the last ``held_out``. It is tested on every
+    record of those. Inputs and targets are standardized by the training data.
 
     References:
         Oh et al. 2020, section 4.2, figure 5. The paper gives no sizes and does not

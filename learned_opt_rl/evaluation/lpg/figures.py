@@ -1,13 +1,13 @@
 """Figures of an analysis of predictions."""
 
 import pathlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from learned_opt_rl.envs.gridworld import Level
 from learned_opt_rl.evaluation.pictures import figures
+from learned_opt_rl.rundir.jsonl import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,17 +46,12 @@ def plot_predictions(
     figures.save(figure, path)
 
 
-def plot_regression(
-    updates: Sequence[int],
-    mse: dict[str, dict[str, Any]],
-    constant: dict[str, float | None],
-    path: str | pathlib.Path,
-) -> None:
+def plot_regression(record: Record, path: str | pathlib.Path) -> None:
     """Draw the held-out error over the evaluation, a panel per discount.
 
-    Errors are by discount and by input of the regression, one per record; the constant
-    is, by discount, the error of the best guess without any input.
+    A gray line is the error of the mean value, the best guess without any input.
     """
+    updates, mse = record["updates"], record["mse"]
     figure = figures.new_figure(3.2 * len(mse), 3)
     styles = figures.styles(next(iter(mse.values())))
     for axes, (gamma, lines) in zip(
@@ -66,8 +61,9 @@ def plot_regression(
             shown = {**styles[name], "marker": None}
             label = {"td": "TD(λ)"}.get(name, name)
             axes.plot(updates, np.array(line, float), label=f"from {label}", **shown)
-        if constant[gamma] is not None:
-            axes.axhline(constant[gamma], color="0.6", lw=1, label="mean value")
+        constant = record["mse_constant"][gamma]
+        if constant is not None:
+            axes.axhline(constant, color="0.6", lw=1, label="mean value")
         axes.set_title(f"discount {gamma}", fontsize="small")
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
@@ -80,15 +76,13 @@ def plot_regression(
 def plot_convergence(
     level: Level,
     y: np.ndarray,
-    updates: Sequence[int],
-    kl: np.ndarray,
+    record: Record,
     path: str | pathlib.Path,
 ) -> None:
     """Draw two predictors before and after, and the distance between them.
 
     ``y`` is float ``[2, 2, cells, m]``: before and after, for both predictors; the
-    figure has the three components that vary most afterwards. ``kl`` is float
-    ``[grids, records]``, D_KL(y0 || y1).
+    figure has the three components that vary most afterwards.
     """
     free = np.asarray(level.free)
     spread = y[1][:, free].std(axis=1).mean(axis=0)
@@ -105,14 +99,14 @@ def plot_convergence(
                 place.imshow(cells, vmin=0, vmax=y[:, :, free, component].max())
                 _label(place, f"y{predictor}[{component}] {name}")
     panel = right.subplots()
-    mean = kl.mean(axis=0)
-    error = kl.std(axis=0) / len(kl) ** 0.5
+    updates, mean = record["updates"], np.array(record["kl"], float)
+    error = np.array(record["kl_error"], float)
     panel.plot(updates, mean, lw=1)
     panel.fill_between(updates, mean - error, mean + error, alpha=0.3, lw=0)
     if np.isfinite(mean).all() and (mean > 0).all():
         panel.set_yscale("log")
     panel.set_xlabel("updates")
-    panel.set_ylabel(f"KL(y0 || y1), mean of {len(kl)} grids")
+    panel.set_ylabel(f"KL(y0 || y1), mean of {record['grids']} grids")
     panel.spines[["top", "right"]].set_visible(False)
     figures.save(figure, path)
 

@@ -19,16 +19,8 @@ from learned_opt_rl.rules.lpg import UpdateRule
 
 # Action values closer than this differ by rounding only.
 _TIE = 1e-5
-
-
-def require_tabular(mode: Mode) -> None:
-    """Raise unless agents see the number of the state."""
-    if mode.observation != "tabular":
-        raise ValueError(
-            f"mode {mode.name!r} shows its states as {mode.observation!r}, but the "
-            "analysis needs one prediction per state; choose a mode with "
-            "observation='tabular', for example 'all_shortlife' or 'dense'"
-        )
+# Figure 6 of the paper compares two.
+_PREDICTORS = 2
 
 
 @functools.partial(jax.jit, static_argnames="mode")
@@ -46,7 +38,6 @@ def near_optimal_policy(
     epsilon. A softmax would hardly prefer the way to an object to the way back, because
     a step costs only the share 1 - gamma of a value.
     """
-    require_tabular(mode)
     of_actions = action_values(level, mode)
     value = jax.lax.fori_loop(
         0,
@@ -75,7 +66,6 @@ def true_values(
     converges. If the limit is far away, this is the solution of the linear system
     v = r + gamma P v.
     """
-    require_tabular(mode)
     _require_policy(policy, mode)
     presences, horizon = 2**mode.num_slots, mode.max_steps
     of_actions = action_values(level, mode)
@@ -150,7 +140,7 @@ class EvaluationConfig:
     num_steps: int = 20  # of each episode per update
 
     def __post_init__(self) -> None:
-        for name in ("updates", "every", "num_envs", "num_steps"):
+        for name in ("updates", "every"):
             positive_int(name, getattr(self, name))
         if self.updates % self.every:
             raise ValueError(
@@ -192,7 +182,7 @@ class EvaluationConfig:
 class Evaluation(NamedTuple):
     """Predictions during their training, of the states with all objects present."""
 
-    y: jax.Array  # float32 [records, predictors, cells, m]
+    y: jax.Array  # float32 [records, 2, cells, m], of both predictors
     # float32 [records, cells], values by TD(lambda) from the same rollouts
     td: jax.Array
 
@@ -211,33 +201,19 @@ def evaluate_policy(
     mode: Mode,
     policy: jax.Array,
     key: jax.Array,
-    config: EvaluationConfig | None = None,
-    *,
-    predictors: int = 1,
+    config: EvaluationConfig,
 ) -> Evaluation:
-    """Evaluate a fixed policy by a rule that updates only the predictor.
+    """Evaluate a policy ``[states, num_actions]`` by a rule that updates predictors.
 
-    The predictor is a table without a clock; its first predictions are the softmax of
-    standard normal logits. Each episode begins in a random free cell, so that there is
+    The policy stays fixed. The predictors are tables without a clock; their first
+    predictions are the softmax of standard normal logits, drawn for each. They learn
+    from the same rollouts. Each episode begins in a random free cell, so that there is
     something to predict everywhere; the paper does not state where its episodes begin.
-    `vmap` over levels and keys to evaluate many.
-
-    Args:
-        rule: Any LPG.
-        level: The level.
-        mode: Mode of the level, with tabular observations.
-        policy: float ``[states, num_actions]``, probabilities.
-        key: A PRNG key.
-        config: Configuration of the evaluation.
-        predictors: Number of predictors, with different initial values, that learn
-            from the same rollouts.
 
     References:
         Oh et al. 2020, section 4.2, figure 4.
     """
-    require_tabular(mode)
     _require_policy(policy, mode)
-    config = EvaluationConfig() if config is None else config
     agent_config, env = config.agent, _starting_anywhere(level, mode)
     optimizer = optax.multi_transform(
         {"actor": optax.set_to_zero(), "predictor": optax.sgd(config.learning_rate)},
@@ -246,9 +222,11 @@ def evaluate_policy(
     states, shape = policy.shape[0], (2**mode.num_slots, mode.num_cells)
     width = rule.architecture.target_width
     init_key, reset_key, key = jax.random.split(key, 3)
-    logits = jax.random.normal(init_key, (predictors, states + 1, width))
+    logits = jax.random.normal(init_key, (_PREDICTORS, states + 1, width))
     # The floor keeps the logarithm of a probability of 0 finite.
-    actor = _table(jnp.log(jnp.maximum(policy, 1e-30)))
+    log_probs = jnp.log(jnp.maximum(policy, 1e-30))
+    # The last input of a table is the clock, whose weights are 0.
+    actor = _kernel(jnp.pad(log_probs, ((0, 1), (0, 0))))
     agents = jax.vmap(
         lambda logits: init_agent(
             {"actor": actor, "predictor": _kernel(logits)}, optimizer
@@ -270,7 +248,7 @@ def evaluate_policy(
 
     def shown(agents: Any, td: jax.Array) -> Evaluation:
         logits = agents.params["predictor"]["Dense_0"]["kernel"][:, :-1]
-        logits = logits.reshape(predictors, *shape, width)
+        logits = logits.reshape(_PREDICTORS, *shape, width)
         there = all_present(level)
         y = jax.nn.softmax(jnp.take(logits, there, axis=1))
         return Evaluation(y, td.reshape(shape)[there])
@@ -301,10 +279,6 @@ def _td_update(td: jax.Array, rollout: Rollout, config: EvaluationConfig) -> jax
     number = jnp.zeros_like(td).at[index[:-1]].add(1.0)
     total = jnp.zeros_like(td).at[index[:-1]].add(errors)
     return td + config.td_rate * total / jnp.maximum(number, 1.0)
-
-
-def _table(logits: jax.Array) -> Any:
-    return _kernel(jnp.concatenate([logits, jnp.zeros((1, logits.shape[1]))]))
 
 
 def _kernel(kernel: jax.Array) -> Any:

@@ -108,15 +108,9 @@ def probe(
 
     The optimizer gets an actor with one kernel, whose entries are all 0.1. Each row has
     its own constant gradient for 30 steps; each column has its own gradient in the last
-    step. Rules that normalize by tensor or subtract a mean do so over this grid.
-
-    Args:
-        tx_factory: ``key -> optimizer``.
-        training_proportions: Passed to ``update`` as ``training_proportion``.
-        dormancies: Passed as ``dormancy``.
-        scale: Largest gradient and momentum; both range from minus to plus this.
-        size: Points along each axis.
-        seeds: Number of keys to average over, to reduce exploration noise.
+    step. Both axes have ``size`` points from minus to plus ``scale``. Rules that
+    normalize by tensor or subtract a mean do so over this grid. The mean over ``seeds``
+    keys reduces exploration noise.
     """
     axis = np.linspace(-scale, scale, size).astype(np.float32)
     # The constant gradients whose momentum after the history is on the axis.

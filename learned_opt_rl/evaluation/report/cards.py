@@ -27,19 +27,18 @@ def fill_results(
 
     Results that the card has from other sources stay. Runs of different lengths, agents
     or configurations give separate results. A failed run counts as the worst return of
-    any run of the file in its environment, as in reports.
-
-    Args:
-        folder: The artifact's folder, with its ``card.json``.
-        path: JSONL rows of runs. The rows of the artifact's name count, except those
-            that record other weights.
-        source: Name of the file in the card; by default its path.
+    any run of the file in its environment, as in reports. Rows of the artifact that
+    record other weights do not count. The source in the card is by default the path.
     """
     card_path = folder / "card.json"
     data = Card.load(card_path).to_dict()
     source = path.as_posix() if source is None else source
     name, digest = data["name"], data["weights"]["sha256"]
-    rows = [row for row in read_rows(path) if row.rule != name or _of(row, digest)]
+    rows = [
+        row
+        for row in read_rows(path)
+        if row.rule != name or not row.weights_recorded or row.weights_sha256 == digest
+    ]
     if not any(row.rule == name for row in rows):
         raise ValueError(f"{path} has no row of rule '{name}'; evaluate the rule first")
     measured = [
@@ -53,10 +52,6 @@ def fill_results(
     content = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     write_atomically(card_path, content.encode())
     return data["results"]
-
-
-def _of(row: Row, digest: str) -> bool:
-    return not row.weights_recorded or row.weights_sha256 == digest
 
 
 def _results(

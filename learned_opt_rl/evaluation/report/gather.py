@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from learned_opt_rl import agents
 from learned_opt_rl.evaluation.report import comparable, normalization, statistics
 from learned_opt_rl.evaluation.report.comparable import Setting
 from learned_opt_rl.evaluation.report.measures import BASELINE, Measures, measure
 from learned_opt_rl.evaluation.report.normalization import Normalized
 from learned_opt_rl.evaluation.report.statistics import Estimate, Returns, Scores
 from learned_opt_rl.evaluation.runs.row import Row, grouped
+from learned_opt_rl.evaluation.runs.rules import HANDCRAFTED
 
 Aggregates = dict[str, dict[str, Estimate]]
 """Aggregates by rule and metric."""
@@ -23,8 +25,6 @@ Profile = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 
 # Enough points for a smooth curve on a page.
 _THRESHOLDS = 101
-# The rules whose settings were tuned for the published PPO.
-_TUNED = ("adam", "lion", "rmsprop", "sgd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +237,8 @@ def _notes(
 
 def _untuned(setting: Setting) -> list[str]:
     """Return a note if tuned rules run in an agent they were not tuned for."""
-    tuned = [row for row in setting.rows if row.rule in _TUNED]
+    # With a rate of its own, "adam:1e-3", a rule was not tuned for any agent.
+    tuned = [row for row in setting.rows if row.rule in HANDCRAFTED]
     found = dict.fromkeys(change for row in tuned for change in _differences(row))
     if not found:
         return []
@@ -252,9 +253,6 @@ def _differences(row: Row) -> list[str]:
     """Return the settings of a run, except its length, that are not published PPO's."""
     if row.agent != "ppo":
         return [f"agent={row.agent}"]
-    # Imports jax, which reading rows does not need.
-    from learned_opt_rl import agents
-
     # Any length will do: the other settings of PPO do not depend on it.
     published = dataclasses.asdict(agents.preset(row.environment, 1e9))
     # Through JSON like the row, which turns tuples into lists.

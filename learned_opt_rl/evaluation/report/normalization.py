@@ -44,18 +44,7 @@ def check(
     rules: Collection[str] | None = None,
     environments: Sequence[str] = (),
 ) -> None:
-    """Check the options of a report, before any run.
-
-    Args:
-        method: One of `METHODS`.
-        baseline: The rule to compare others with, if one was chosen.
-        rules: Names of all rules, if known.
-        environments: Names of the environments, if known.
-
-    Raises:
-        ValueError: The method does not exist, has no reference for any of the
-            environments, or a chosen rule is not among the rules.
-    """
+    """Check the options of a report before any run, as far as the names are known."""
     if method not in METHODS and not re.fullmatch("rule:.+", method):
         raise ValueError(
             f"normalization={method!r} is unknown; choose one of {', '.join(METHODS)}"
@@ -85,22 +74,19 @@ def normalize(
     """Divide final returns by a reference for each environment.
 
     Environments whose reference is missing or not positive are left out, with a note.
+    The methods are
 
-    Args:
-        rows: Rows of one setting (`comparable.settings`).
-        method: ``"adam"``: the mean final return of tuned Adam (the rule ``adam``) in
-            the same rows. ``"rule:NAME"``: the mean of another rule in the rows, such
-            as the network that an expression was distilled from. ``"published"`` and
-            ``"published-sgd"``: the numbers that the papers divide by. ``"optimal"``:
-            the optimal return, where it is known. ``"raw"``: 1. ``"auto"``: the
-            baseline if the rows have it, else published if that covers all
-            environments, else raw.
-        baseline: The rule that others are compared with.
+    - ``"adam"``: the mean final return of tuned Adam (the rule ``adam``) in the rows;
+    - ``"rule:NAME"``: the mean of another rule in the rows, such as the network that an
+      expression was distilled from;
+    - ``"published"`` and ``"published-sgd"``: the numbers that the papers divide by;
+    - ``"optimal"``: the optimal return, where it is known;
+    - ``"raw"``: 1;
+    - ``"auto"``: the baseline if the rows have it, else published if that covers all
+      environments, else raw.
 
     References:
-        Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024 (divides
-        by Adam); "How Should We Meta-Learn Reinforcement Learning Algorithms?", 2025,
-        section 5 (divides by the network).
+        Goldie et al. 2024 (divides by Adam) and 2025, section 5 (by the network).
     """
     rows = list(rows)
     found = statistics.returns(rows)

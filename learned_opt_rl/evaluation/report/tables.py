@@ -8,6 +8,7 @@ from learned_opt_rl.evaluation.report.statistics import METRICS, Estimate
 
 Table = list[tuple[str, ...]]
 """Cells as text, the header first."""
+Column = Callable[[Measures], str]
 
 
 def render(table: Table, style: Literal["plain", "github"]) -> str:
@@ -30,47 +31,31 @@ def render(table: Table, style: Literal["plain", "github"]) -> str:
 
 def environments(measures: Iterable[Measures], baseline: str = BASELINE) -> Table:
     """Return the measures of each rule in each environment, except the timings."""
+    name = title(baseline)
     columns = {
-        "environment": lambda m: m.environment,
-        "rule": lambda m: m.rule,
-        "seeds": lambda m: str(len(m.seeds)),
-        "final return [95%]": lambda m: cell(m.final),
-        f"minus {title(baseline)}, paired [95%]": lambda m: cell(m.paired),
-        "AUC [95%]": lambda m: cell(m.auc),
-        f"steps to {title(baseline)}'s return": lambda m: _number(
-            m.steps_to_baseline, ",.0f"
-        ),
-        "dormant at the end": lambda m: _number(m.dormant, ".1%"),
-        "NaN updates": lambda m: _number(m.nan_updates, "d"),
-        "failed": lambda m: str(m.failed),
+        **_columns("environment", "rule", "seeds", "final return [95%]"),
+        f"minus {name}, paired [95%]": lambda m: cell(m.paired),
+        **_columns("AUC [95%]"),
+        f"steps to {name}'s return": lambda m: _number(m.steps_to_baseline, ",.0f"),
+        **_columns("dormant at the end", "NaN updates", "failed"),
     }
     return _table(measures, columns)
 
 
 def timings(measures: Iterable[Measures], baseline: str = BASELINE) -> Table:
     """Return the times of runs; all agents that ran together share the seconds."""
+    last = f"s to {title(baseline)}'s return"
     columns = {
-        "environment": lambda m: m.environment,
-        "rule": lambda m: m.rule,
-        **_TIMES,
-        f"s to {title(baseline)}'s return": lambda m: _number(
-            m.seconds_to_baseline, ".1f"
-        ),
+        **_columns("environment", "rule", *_TIMES),
+        last: lambda m: _number(m.seconds_to_baseline, ".1f"),
     }
     return _table(measures, columns)
 
 
 def results(measures: Iterable[Measures]) -> Table:
     """Return final returns, failed runs and times, a line per rule and environment."""
-    columns = {
-        "rule": lambda m: m.rule,
-        "environment": lambda m: m.environment,
-        "seeds": lambda m: str(len(m.seeds)),
-        "final return [95%]": lambda m: cell(m.final),
-        "failed": lambda m: str(m.failed),
-        **_TIMES,
-    }
-    return _table(measures, columns)
+    names = ("rule", "environment", "seeds", "final return [95%]", "failed")
+    return _table(measures, _columns(*names, *_TIMES))
 
 
 def aggregates(found: Mapping[str, Mapping[str, Estimate]], heading: str) -> Table:
@@ -106,9 +91,11 @@ def title(baseline: str) -> str:
     return "Adam" if baseline == BASELINE else baseline
 
 
-def _table(
-    measures: Iterable[Measures], columns: Mapping[str, Callable[[Measures], str]]
-) -> Table:
+def _columns(*names: str) -> dict[str, Column]:
+    return {name: _COLUMNS[name] for name in names}
+
+
+def _table(measures: Iterable[Measures], columns: Mapping[str, Column]) -> Table:
     lines = (tuple(of(m) for of in columns.values()) for m in measures)
     return [tuple(columns), *lines]
 
@@ -127,8 +114,17 @@ def _markdown(text: str) -> str:
     return _one_line(text).replace("|", r"\|").replace("<", "&lt;")
 
 
-_TIMES: dict[str, Callable[[Measures], str]] = {
+_COLUMNS: dict[str, Column] = {
+    "environment": lambda m: m.environment,
+    "rule": lambda m: m.rule,
+    "seeds": lambda m: str(len(m.seeds)),
+    "final return [95%]": lambda m: cell(m.final),
+    "AUC [95%]": lambda m: cell(m.auc),
+    "dormant at the end": lambda m: _number(m.dormant, ".1%"),
+    "NaN updates": lambda m: _number(m.nan_updates, "d"),
+    "failed": lambda m: str(m.failed),
     "steps/s": lambda m: _number(m.steps_per_second, ",.0f"),
     "compile s": lambda m: _number(m.compile_seconds, ".1f"),
     "wall s": lambda m: _number(m.wall_seconds, ".1f"),
 }
+_TIMES = ("steps/s", "compile s", "wall s")

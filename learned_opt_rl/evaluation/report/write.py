@@ -5,7 +5,6 @@ whatever order they were made. The page needs no network and no scripts.
 """
 
 import base64
-import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -19,10 +18,10 @@ from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation.pictures import comparison
 from learned_opt_rl.evaluation.report import comparable, gather, statistics, tables
 from learned_opt_rl.evaluation.report.gather import Along, Results
-from learned_opt_rl.evaluation.report.measures import BASELINE, Measures
+from learned_opt_rl.evaluation.report.measures import BASELINE
 from learned_opt_rl.evaluation.report.normalization import check
 from learned_opt_rl.evaluation.report.statistics import Estimate
-from learned_opt_rl.evaluation.runs.row import Row, grouped
+from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS, Row, grouped
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from matplotlib.figure import Figure
 
-ROWS, FAILURES = "rows.jsonl", "failures.jsonl"
 _TIMING = ("seconds_to_baseline", "wall_seconds", "steps_per_second", "compile_seconds")
 # The fields of a run that raised an error.
 _FAILURE = ("rule", "environment", "agent", "message")
@@ -194,7 +192,10 @@ def _setting(result: Results) -> dict[str, Any]:
         {
             "label": result.setting.label,
             "variant": result.setting.variant,
-            "results": [_without_timing(m) for m in result.measures],
+            "results": [
+                {k: v for k, v in vars(m).items() if k not in _TIMING}
+                for m in result.measures
+            ],
             "normalization": {
                 "method": result.normalized.method,
                 "description": result.normalized.description,
@@ -215,11 +216,6 @@ def _setting(result: Results) -> dict[str, Any]:
             "notes": result.notes,
         }
     )
-
-
-def _without_timing(measures: Measures) -> dict[str, Any]:
-    names = (field.name for field in dataclasses.fields(measures))
-    return {name: getattr(measures, name) for name in names if name not in _TIMING}
 
 
 def _plain(value: Any) -> Any:

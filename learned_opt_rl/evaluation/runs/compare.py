@@ -18,10 +18,10 @@ import jax
 
 from learned_opt_rl import agents, envs
 from learned_opt_rl.agents.presets import AgentName
-from learned_opt_rl.evaluation.runs.execution import FAILURES as FAILURES
-from learned_opt_rl.evaluation.runs.execution import ROWS as ROWS
 from learned_opt_rl.evaluation.runs.execution import Cell, Execution, Failure, Plan
 from learned_opt_rl.evaluation.runs.program import check_devices
+from learned_opt_rl.evaluation.runs.row import FAILURES as FAILURES
+from learned_opt_rl.evaluation.runs.row import ROWS as ROWS
 from learned_opt_rl.evaluation.runs.row import config_type
 from learned_opt_rl.evaluation.runs.rules import resolve
 from learned_opt_rl.rundir import settings
@@ -110,7 +110,10 @@ def prepare(comparison: Comparison) -> Plan:
         >>> [cell.rule for cell in plan.cells]
         ['adam', 'lion']
     """
-    at_once = comparison.at_once or _default_at_once(comparison)
+    # A CPU gains nothing from more than one seed at a time.
+    on_cpu = jax.default_backend() == "cpu"
+    default = comparison.devices if on_cpu else comparison.seeds
+    at_once = comparison.at_once or default
     check_devices(at_once, comparison.devices)
     agent = cast(AgentName, comparison.agent)
     overrides = settings.parse(comparison.settings, config_type(comparison.agent))
@@ -163,10 +166,6 @@ def execute(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         return Execution(plan, folder, stream or sys.stderr).run()
-
-
-def _default_at_once(comparison: Comparison) -> int:
-    return comparison.devices if jax.default_backend() == "cpu" else comparison.seeds
 
 
 def _check_environment(env: envs.Environment) -> None:

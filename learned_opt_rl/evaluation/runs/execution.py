@@ -11,8 +11,9 @@ from learned_opt_rl import envs
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.evaluation.runs import run
 from learned_opt_rl.evaluation.runs.program import Program
-from learned_opt_rl.evaluation.runs.progress import Overall, RunProgress
 from learned_opt_rl.evaluation.runs.row import (
+    FAILURES,
+    ROWS,
     Row,
     agent_of,
     append_rows,
@@ -20,13 +21,12 @@ from learned_opt_rl.evaluation.runs.row import (
     read_rows,
 )
 from learned_opt_rl.evaluation.runs.rules import resolve, weights_digest
+from learned_opt_rl.evaluation.runs.run import Overall, RunProgress
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint
 from learned_opt_rl.rundir.provenance import provenance
 
-ROWS = "rows.jsonl"
-FAILURES = "failures.jsonl"
 _CONFIG = "config.json"
 _PARTIAL = "partial"
 
@@ -83,7 +83,7 @@ class Execution:
                 self._run(cell, groups, overall)
             except Exception as error:
                 failures.append(self._failed(cell, error))
-                overall.failed(len(groups) - self._count_done(cell, groups))
+                overall.failed(sum(not self._is_done(cell, g) for g in groups))
         self._tidy()
         return failures
 
@@ -134,9 +134,6 @@ class Execution:
             for seed in seeds
             if seed < self._plan.end
         )
-
-    def _count_done(self, cell: Cell, groups: list[range]) -> int:
-        return sum(self._is_done(cell, seeds) for seeds in groups)
 
     def _checkpoint(self, cell: Cell, seeds: range) -> Checkpoint:
         run = {

@@ -33,11 +33,6 @@ class State(NamedTuple):
     curve: jax.Array
     dormant: jax.Array  # float32 [seeds, num_rollouts], share of dormant neurons
 
-    @property
-    def nan_updates(self) -> jax.Array:
-        """int32 ``[seeds]``, updates that were not finite."""
-        return self.runner.opt_state.nan_updates
-
 
 class Program:
     """Trains groups of ``num_agents`` seeds, over ``devices`` devices.
@@ -194,21 +189,13 @@ def observe(
     def init(params: optax.Params) -> ObserveState:
         return ObserveState(optimizer.init(params), jnp.int32(0), jnp.float32(jnp.nan))
 
-    def update(
-        updates: optax.Updates,
-        state: optax.OptState,
-        params: optax.Params | None = None,
-        **extra: Any,
-    ) -> tuple[optax.Updates, ObserveState]:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         observed = cast(ObserveState, state)
         updates, inner = optimizer.update(updates, observed.inner, params, **extra)
         finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(updates)]
         bad = ~jnp.stack(finite).all() if finite else jnp.bool_(False)
-        return updates, ObserveState(
-            inner,
-            observed.nan_updates + bad,
-            dormant_share(extra.get("dormancy")),
-        )
+        share = dormant_share(extra.get("dormancy"))
+        return updates, ObserveState(inner, observed.nan_updates + bad, share)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -13,6 +13,9 @@ from learned_opt_rl.agents.config import Config
 from learned_opt_rl.agents.presets import CONFIGS
 from learned_opt_rl.rundir import jsonl
 
+ROWS, FAILURES = "rows.jsonl", "failures.jsonl"
+"""The files in the folder of a comparison: its rows, and the runs that raised."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
@@ -97,9 +100,9 @@ class Row:
                     f"{source} has {field}={_shown(value)}, which must be {wanted}; "
                     "correct or delete it"
                 )
-        known = {field: values[field] for field in _FIELDS if field in values}
+        # Null stands for the default, as if the field were missing.
         given: dict[str, Any] = {
-            k: v for k, v in known.items() if v is not None or k in _NULLABLE
+            field: values[field] for field in _FIELDS if values.get(field) is not None
         }
         curve = values["curve"]
         if "auc" not in values and None not in curve:
@@ -256,5 +259,3 @@ _FIELDS = tuple(
     for field in dataclasses.fields(Row)
     if field.name not in ("extra", "unrecorded")
 )
-# In these, null is a value: without weights, without a return, not measured.
-_NULLABLE = {field.name for field in dataclasses.fields(Row) if field.default is None}

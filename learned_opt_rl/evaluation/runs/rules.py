@@ -116,13 +116,9 @@ def resolve(rule: str, config: Config, environment: str) -> Rule:
 
     The configuration gives schedules and horizons, and its type determines the agent.
     The environment has its tuned settings. The optimizer is made from a key, so that
-    under ``vmap`` every seed has noise of its own.
-
-    Raises:
-        UnknownArtifactError: Neither a baseline nor an artifact has the name.
-        ValueError: The rule is not tuned for the environment, is not for this agent
-            (drifts are for ppo, update rules for lpg), or has no features to leave
-            out.
+    under ``vmap`` every seed has noise of its own. An unknown name is an
+    `UnknownArtifactError`; a rule that is not tuned for the environment or not for this
+    agent (drifts are for ppo, update rules for lpg) is a `ValueError`.
     """
     name, at, missing = rule.partition("@")
     # Looked up here, a misspelled name does not wait for the runs before it to end.
@@ -194,12 +190,7 @@ def _without_dormancy(
 ) -> optax.GradientTransformationExtraArgs:
     optimizer = optax.with_extra_args_support(optimizer)
 
-    def update(
-        updates: optax.Updates,
-        state: optax.OptState,
-        params: optax.Params | None = None,
-        **extra: Any,
-    ) -> tuple[optax.Updates, optax.OptState]:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         extra.pop("dormancy", None)
         return optimizer.update(updates, state, params, **extra)
 
