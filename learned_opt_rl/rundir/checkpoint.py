@@ -36,8 +36,8 @@ class Checkpoint:
     """The file that holds a run's state while it runs.
 
     The identity consists of JSON-able values that must be equal for the state to be
-    resumed. Two saves are ``every`` seconds apart, by default those of the environment
-    variable ``LEARNED_OPT_RL_CHECKPOINT_SECONDS``, else 60.
+    resumed. ``every`` is the number of seconds between two saves, by default the value
+    of the environment variable ``LEARNED_OPT_RL_CHECKPOINT_SECONDS``, else 60.
     """
 
     def __init__(

@@ -47,14 +47,14 @@ def noisy(key):
 def test_the_gradient_is_the_last_axis_and_momentum_the_one_before():
     surfaces = probe(lambda key: optax.sgd(0.5), scale=1.0, **SMALL)
     assert surfaces.updates.shape == (3, 3, 7, 7)
-    np.testing.assert_allclose(surfaces.gradients, np.linspace(-1, 1, 7), rtol=1e-6)
-    expected = np.tile(-0.5 * surfaces.gradients, (3, 3, 7, 1))
+    np.testing.assert_allclose(surfaces.axis, np.linspace(-1, 1, 7), rtol=1e-6)
+    expected = np.tile(-0.5 * surfaces.axis, (3, 3, 7, 1))
     np.testing.assert_allclose(surfaces.updates, expected, rtol=1e-6)
 
 
 def test_the_momentum_before_the_step_is_as_labelled():
     surfaces = probe(lambda key: optax.ema(0.9, debias=False), scale=1.0, **SMALL)
-    m, g = np.meshgrid(surfaces.momenta, surfaces.gradients, indexing="ij")
+    m, g = np.meshgrid(surfaces.axis, surfaces.axis, indexing="ij")
     np.testing.assert_allclose(
         surfaces.updates[0, 0], 0.9 * m + 0.1 * g, rtol=1e-5, atol=1e-6
     )
@@ -64,7 +64,7 @@ def test_time_and_dormancy_reach_the_rule():
     surfaces = probe(
         annealed, training_proportions=(0.0, 0.75), dormancies=(0.5, 2.0), **SMALL
     )
-    slopes = surfaces.updates[..., -1] / surfaces.gradients[-1]
+    slopes = surfaces.updates[..., -1] / surfaces.axis[-1]
     expected = np.array([[-0.5, -2.0], [-0.125, -0.5]])
     np.testing.assert_allclose(slopes, np.tile(expected[..., None], 7), rtol=1e-6)
 
@@ -72,7 +72,7 @@ def test_time_and_dormancy_reach_the_rule():
 def test_exploration_noise_is_averaged_away():
     def deviation(seeds):
         surfaces = probe(noisy, size=11, seeds=seeds)
-        return np.std(surfaces.updates + 0.1 * surfaces.gradients)
+        return np.std(surfaces.updates + 0.1 * surfaces.axis)
 
     assert deviation(1) == pytest.approx(0.01, rel=0.3)
     assert deviation(25) == pytest.approx(0.002, rel=0.3)

@@ -146,9 +146,9 @@ def analyze(
 ) -> tuple[Record, Study]:
     """Compute the results of figures 5 and 6, and the arrays of figure 4.
 
-    Of the ``grids`` levels, ``held_out`` test the value regression, for whose networks
-    Adam takes ``regression_steps``. ``batch`` levels are evaluated together; memory
-    grows with it. ``name`` is that of the rule in the record.
+    Of the ``grids`` levels, the last ``held_out`` test the value regression. Adam
+    trains each of its networks for ``regression_steps``. ``batch`` levels are evaluated
+    together; memory grows with it. ``name`` is the rule's name in the record.
 
     The record is JSON-able. Its lists have one value for each entry of ``updates``:
     ``kl`` and its standard error ``kl_error`` over grids; ``mse`` by discount and by

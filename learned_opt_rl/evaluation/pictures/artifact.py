@@ -77,10 +77,9 @@ def beside_ppo(shown: Iterable[Artifact]) -> dict[str, Drift]:
 class Surfaces:
     """Updates over a grid of gradients and momenta."""
 
-    gradients: np.ndarray  # [n], gradients of the last step
-    # [n], momenta of decay 0.9 just before that step, after a history of one constant
-    # gradient
-    momenta: np.ndarray
+    # [n]: the gradients of the last step, and the momenta of decay 0.9 just before that
+    # step, after a history of one constant gradient
+    axis: np.ndarray
     training_proportions: np.ndarray  # [T]
     dormancies: np.ndarray  # [D]
     updates: np.ndarray  # [T, D, n, n], momentum by gradient, as tx.update returns them
@@ -142,8 +141,7 @@ def probe(
 
     found = jax.jit(lambda points: jax.lax.map(mean, points))((flat[0], flat[1]))
     return Surfaces(
-        gradients=axis,
-        momenta=axis,
+        axis=axis,
         training_proportions=np.asarray(training_proportions, float),
         dormancies=np.asarray(dormancies, float),
         updates=np.asarray(found).reshape(*points[0].shape, size, size),
@@ -156,8 +154,8 @@ def fits(surfaces: Surfaces, update: np.ndarray) -> list[Fit]:
     Adam has decays 0.9 and 0.999 and is bias-corrected. Each is a separate
     least-squares fit.
     """
-    m, g = np.meshgrid(surfaces.momenta, surfaces.gradients, indexing="ij")
-    m, g = m.astype(float), g.astype(float)
+    axis = surfaces.axis.astype(float)
+    m, g = np.meshgrid(axis, axis, indexing="ij")
     constant = m / (1 - 0.9**_HISTORY)  # the gradient of the history
     steps = _HISTORY + 1
     momentum = 0.9 * m + 0.1 * g
@@ -200,12 +198,12 @@ def update_figure(tx_factory: OptimizerFactory, **options: Any) -> "Figure":
     for (row, column), axes in np.ndenumerate(panels):
         update = surfaces.updates[column, row]
         largest = float(np.abs(update).max())
-        g, m = surfaces.gradients, surfaces.momenta
+        ends = (surfaces.axis[0], surfaces.axis[-1])
         limit = largest or 1.0  # without updates, a panel is white
         axes.imshow(
             update,
             origin="lower",
-            extent=(g[0], g[-1], m[0], m[-1]),
+            extent=(*ends, *ends),
             aspect="auto",
             cmap="RdBu_r",
             vmin=-limit,

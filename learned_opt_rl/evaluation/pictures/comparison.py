@@ -16,14 +16,17 @@ import numpy as np
 
 from learned_opt_rl.evaluation.pictures import figures
 from learned_opt_rl.evaluation.report import statistics
-from learned_opt_rl.evaluation.report.gather import in_order
+from learned_opt_rl.evaluation.report.gather import Along, in_order
 from learned_opt_rl.evaluation.report.measures import curve_matrix, worst_points
-from learned_opt_rl.evaluation.report.statistics import Estimate
+from learned_opt_rl.evaluation.report.statistics import Banded, Estimate
 from learned_opt_rl.evaluation.runs.row import Row, grouped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Styles = Mapping[str, dict[str, Any]]
+"""The line styles of rules, from `figures.styles`."""
 
 # More points than a panel has pixels would only make the files larger.
 _MAX_POINTS = 200
@@ -96,10 +99,7 @@ def improvement_figure(found: Mapping[str, Estimate], baseline: str) -> "Figure"
     return figure
 
 
-def profile_figure(
-    thresholds: np.ndarray,
-    found: Mapping[str, tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
-) -> "Figure":
+def profile_figure(thresholds: np.ndarray, found: Mapping[str, Banded]) -> "Figure":
     """Draw performance profiles: the share of runs above each normalized return."""
     _require_some(found)
     figure = figures.new_figure(7, 4.5)
@@ -110,19 +110,14 @@ def profile_figure(
         axes.plot(thresholds, shares, label=figures.text(rule), **style)
         if low is not None and high is not None:
             _draw_band(axes, thresholds, low, high, style["color"])
-    axes.set(
-        xlabel="normalized return",
-        ylabel="share of runs above it",
-        ylim=(-0.03, 1.03),
-    )
+    axes.set(xlabel="normalized return", ylabel="share of runs above it")
+    axes.set_ylim(-0.03, 1.03)
     _plain_axes(axes)
     _legend(figure, styles)
     return figure
 
 
-def generalization_figure(
-    found: Mapping[str, Mapping[str, Mapping[Any, Estimate]]], axis: str
-) -> "Figure":
+def generalization_figure(found: Along, axis: str) -> "Figure":
     """Draw final returns along an axis: a panel per environment, a line per rule.
 
     The estimates are by environment, rule and value of the axis. Numbers are placed to
@@ -135,9 +130,8 @@ def generalization_figure(
     """
     _require_some(found)
     figure, panels = _panels(list(found))
-    styles = figures.styles(
-        sorted({rule for group in found.values() for rule in group})
-    )
+    rules = {rule for group in found.values() for rule in group}
+    styles = figures.styles(sorted(rules))
     for panel, (name, group) in zip(panels, found.items(), strict=True):
         _draw_along(panel, group, styles)
         panel.set(title=figures.text(name), xlabel=figures.text(axis))
@@ -152,9 +146,7 @@ def _require_some(found: Any) -> None:
 
 
 def _draw_along(
-    axes: "Axes",
-    group: Mapping[str, Mapping[Any, Estimate]],
-    styles: Mapping[str, dict[str, Any]],
+    axes: "Axes", group: Mapping[str, Mapping[Any, Estimate]], styles: Styles
 ) -> None:
     values = in_order({value for along in group.values() for value in along})
     numeric = all(isinstance(v, int | float) for v in values)
@@ -162,10 +154,10 @@ def _draw_along(
     for rule, along in group.items():
         shown = [value for value in values if value in along]
         x = [places[value] for value in shown]
-        y = [along[value].value for value in shown]
-        axes.plot(x, y, **styles[rule])
-        low = [math.nan if along[v].low is None else along[v].low for v in shown]
-        high = [math.nan if along[v].high is None else along[v].high for v in shown]
+        axes.plot(x, [along[value].value for value in shown], **styles[rule])
+        # As floats, None is NaN, which is not drawn.
+        low = np.array([along[value].low for value in shown], float)
+        high = np.array([along[value].high for value in shown], float)
         _draw_band(axes, x, low, high, styles[rule]["color"])
     if numeric and values[0] > 0 and values[-1] >= 10 * values[0]:
         axes.set_xscale("log")
@@ -191,9 +183,7 @@ def _draw_band(axes: "Axes", x: Any, low: Any, high: Any, color: str) -> None:
 
 
 def _draw_intervals(
-    axes: "Axes",
-    estimates: Mapping[str, Estimate | None],
-    styles: Mapping[str, dict[str, Any]],
+    axes: "Axes", estimates: Mapping[str, Estimate | None], styles: Styles
 ) -> None:
     """Draw a mark per rule, on a bar if it has an interval; the first is on top."""
     for height, (rule, found) in enumerate(estimates.items()):
@@ -222,30 +212,23 @@ def _panels(names: Sequence[str]) -> tuple["Figure", list["Axes"]]:
     return figure, panels
 
 
-def _line(styles: Mapping[str, dict[str, Any]], rule: str) -> dict[str, Any]:
+def _line(styles: Styles, rule: str) -> dict[str, Any]:
     """Return the style of a line of many points, which markers would hide."""
     style = styles[rule]
     return {"color": style["color"], "linestyle": style["linestyle"], "lw": 1.5}
 
 
-def _legend(figure: "Figure", styles: Mapping[str, dict[str, Any]]) -> None:
+def _legend(figure: "Figure", styles: Styles) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D([], [], label=figures.text(rule), **_line(styles, rule))
-        for rule in styles
-    ]
+    labels = {rule: figures.text(rule) for rule in styles}
+    handles = [Line2D([], [], label=labels[r], **_line(styles, r)) for r in styles]
     columns = _columns(figure, max(map(len, styles)))
     # The legend adds to the height, so that the panels keep theirs.
     height = figure.get_figheight() + 0.22 * (math.ceil(len(handles) / columns) - 1)
     figure.set_figheight(height)
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=columns,
-        fontsize="small",
-        frameon=False,
-    )
+    options = {"ncols": columns, "fontsize": "small", "frameon": False}
+    figure.legend(handles=handles, loc="outside lower center", **options)
 
 
 def _columns(figure: "Figure", longest: int) -> int:

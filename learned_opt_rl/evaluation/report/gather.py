@@ -13,7 +13,12 @@ from learned_opt_rl.evaluation.report import comparable, normalization, statisti
 from learned_opt_rl.evaluation.report.comparable import Setting
 from learned_opt_rl.evaluation.report.measures import BASELINE, Measures, measure
 from learned_opt_rl.evaluation.report.normalization import Normalized
-from learned_opt_rl.evaluation.report.statistics import Estimate, Returns, Scores
+from learned_opt_rl.evaluation.report.statistics import (
+    Banded,
+    Estimate,
+    Returns,
+    Scores,
+)
 from learned_opt_rl.evaluation.runs.row import Row, grouped
 from learned_opt_rl.evaluation.runs.rules import HANDCRAFTED
 
@@ -21,7 +26,6 @@ Aggregates = dict[str, dict[str, Estimate]]
 """Aggregates by rule and metric."""
 Along = dict[str, dict[str, dict[Any, Estimate]]]
 """Final return by environment, rule and value of an axis."""
-Profile = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 
 # Enough points for a smooth curve on a page.
 _THRESHOLDS = 101
@@ -43,7 +47,7 @@ class Results:
     # probability of a higher return than the baseline's
     improvement: dict[str, Estimate]
     thresholds: np.ndarray  # of the profiles, [n]
-    profiles: dict[str, Profile]  # shares of runs above each threshold
+    profiles: dict[str, Banded]  # shares of runs above each threshold
     notes: list[str]  # caveats for the reader
 
 

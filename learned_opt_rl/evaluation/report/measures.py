@@ -16,7 +16,7 @@ BASELINE = "adam"
 
 @dataclasses.dataclass(frozen=True)
 class Measures:
-    """One rule in one environment. All times but one exclude compilation."""
+    """One rule in one environment; times exclude compilation."""
 
     rule: str
     environment: str

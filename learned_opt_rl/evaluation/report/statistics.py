@@ -26,6 +26,9 @@ from learned_opt_rl.evaluation.runs.row import Row
 Returns = dict[str, dict[str, dict[int, float]]]
 """Final return by rule, environment and seed."""
 
+Banded = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
+"""Numbers and the ends of their intervals, None with fewer than five seeds."""
+
 METRICS = ("mean", "median", "IQM", "optimality gap")
 """The aggregates that `aggregate` computes."""
 
@@ -177,9 +180,7 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> Estimate:
     return _estimates(_improvement, x, y)[0]
 
 
-def performance_profile(
-    matrix: np.ndarray, thresholds: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+def performance_profile(matrix: np.ndarray, thresholds: np.ndarray) -> Banded:
     """Return the share of runs ``[seeds, environments]`` above each threshold ``[n]``.
 
     The shares and the ends of their intervals are ``[n]`` each.
@@ -241,9 +242,7 @@ def _estimates(
     return [Estimate(*one, seeds) for one in ends]
 
 
-def _bootstrap(
-    metric: Callable[..., np.ndarray], *matrices: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+def _bootstrap(metric: Callable[..., np.ndarray], *matrices: np.ndarray) -> Banded:
     """Return a metric and, from five seeds on, the ends of its interval.
 
     The metric maps matrices of ``[..., seeds, environments]`` to ``[..., k]``.

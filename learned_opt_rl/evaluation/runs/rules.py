@@ -112,10 +112,10 @@ def handcrafted(
 
 
 def resolve(rule: str, config: Config, environment: str) -> Rule:
-    """Return the rule of a name; this module describes the names.
+    """Return the rule with a name; see the description of this module.
 
     The configuration gives schedules and horizons, and its type determines the agent.
-    The environment has its tuned settings. The optimizer is made from a key, so that
+    The environment determines tuned settings. The optimizer is made from a key, so that
     under ``vmap`` every seed has noise of its own. An unknown name is an
     `UnknownArtifactError`; a rule that is not tuned for the environment or not for this
     agent (drifts are for ppo, update rules for lpg) is a `ValueError`.

@@ -183,7 +183,7 @@ def rows(
 
 
 class RunProgress(Progress):
-    """Show a run of ``num_agents`` together; give it to `run.run` as ``on_rollout``."""
+    """Show the progress of a run; pass it to `run` as ``on_rollout``."""
 
     def __init__(
         self,
