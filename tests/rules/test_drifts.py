@@ -201,7 +201,7 @@ def test_a_negative_drift_is_located():
     assert 0 < failure.share < 0.1
     assert not failure.after_relu and report.valid_after_relu
     assert "valid after the relu" in str(report)
-    assert "negative: -0.29" in str(report) and "relu mends" in str(report)
+    assert "negative: -0.29" in str(report) and "relu removes it" in str(report)
 
 
 def test_a_drift_negative_only_far_away_is_found_on_the_wide_grid():
