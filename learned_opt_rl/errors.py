@@ -3,7 +3,7 @@
 Each subclasses the built-in a caller would expect (``ValueError`` for a wrong
 value, ``OSError`` for a failed fetch), so code that knows nothing of this
 library still handles them. Every message names the argument or file, the value
-found and the way out.
+found and the fix.
 """
 
 

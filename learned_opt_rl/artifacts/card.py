@@ -19,7 +19,7 @@ from learned_opt_rl.families import Citation as Citation
 from learned_opt_rl.families import schema
 from learned_opt_rl.families.family import Kind
 
-# What people write when they do not know the license; none of it is one.
+# People write these when they do not know the license; none of them is a license.
 _NOT_A_LICENSE = r"(?!(?i:none|unknown|custom|other|proprietary|noassertion|tbd)$)"
 _SPDX_ID = r"\(?[A-Za-z0-9][A-Za-z0-9.+-]*\)?"
 

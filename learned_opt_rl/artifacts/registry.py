@@ -107,7 +107,7 @@ def bundled_in(folder: pathlib.Path) -> Iterator[None]:
 
 
 def scan() -> Scan:
-    """Look at all sources afresh; raise nothing, warn of nothing, run no plugin."""
+    """Look at all sources again, without warnings and without running plugins."""
     result = Scan({}, [])
     root = bundled_root()
     for path in sorted(root.rglob("card.json")):

@@ -72,7 +72,7 @@ def in_memory(
     weights: WeightTree,
     text: str | None = None,
 ) -> Artifact:
-    """Make an artifact of weights that are not stored, such as those under training.
+    """Build an artifact from weights that are not stored, such as those in training.
 
     Args:
         algorithm: A family that is built in or registered.

@@ -158,8 +158,7 @@ def _check_target(function: Function, assignment: Assign) -> None:
     target, at = assignment.target, assignment.at
     _check_own(function, target, at, "a local")
     if any(target == constant.name for constant in function.constants):
-        problem = f"{target!r} is a constant; assign another name"
-        raise error(problem, at, "name_error")
+        raise error(f"{target!r} is a constant; assign another name", at, "name_error")
     for slot in function.memory:
         if target == slot.name and slot.decay is not None:
             problem = f"{target!r} is a momentum and follows its own rule; assign "

@@ -154,8 +154,7 @@ class Reader:
                 )
                 raise error(problem, self.at(node), "size_error")
             case ast.Name(id=name) if name in FUNCTIONS:
-                problem = f"{name!r} is a function; write {name}(...)"
-                raise error(problem, self.at(node))
+                raise error(f"{name!r} is a function; write {name}(...)", self.at(node))
             case ast.Name(id=name):
                 return Name(name, self.at(node))
             case ast.BoolOp(values=[first, *others]):

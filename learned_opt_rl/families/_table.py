@@ -85,7 +85,8 @@ def rule_module(algorithm: str) -> ModuleType:
     """Import the module that turns artifacts of an algorithm into transforms.
 
     Families in the table come first; others are entry points of the group
-    ``learned_opt_rl.rules``. This and `find` are what runs a plugin's code.
+    ``learned_opt_rl.rules``. Only this function and `find`
+    run the code of a plugin.
 
     Returns:
         A module that offers ``from_artifact(artifact, **options)``.

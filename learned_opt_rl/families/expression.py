@@ -30,7 +30,7 @@ _WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What is applied around an expression; a drift has ``offset`` alone.
+    """What is applied around an expression; a drift has only ``offset``.
 
     Attributes:
         offset: Subtracted from a drift before the relu.
@@ -65,7 +65,7 @@ class Architecture:
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """A text of `expressions` whose declared constants are searched, as weights are.
+    """The text of an expression whose declared constants are searched like weights.
 
     Raises:
         ExpressionError: The text is not valid.

@@ -1,4 +1,4 @@
-"""Checked records: values against the annotations of a dataclass.
+"""Check the fields of dataclasses against their annotations.
 
 A field's annotation states its check: a plain type, a ``Literal``, another dataclass,
 a tuple, a mapping, ``X | None``, or ``Annotated[type, check, ...]`` where a check is a
@@ -141,8 +141,9 @@ def build(cls: type[_Record], data: Any, path: str = "") -> _Record:
         if key not in fields:
             shown = _join(path, reprlib.repr(key).strip("'\""))
             near = checks.nearest(key, fields, 1)
-            fix = f"did you mean {near[0]!r}?" if near else None
-            fix = fix or f"use only {', '.join(fields)}"
+            fix = f"use only {', '.join(fields)}"
+            if near:
+                fix = f"did you mean {near[0]!r}?"
             raise MismatchError(shown, "is not a known field", fix)
     values: dict[str, Any] = {}
     for name, annotation in fields.items():
@@ -190,7 +191,7 @@ def _convert_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
     if value is None and NoneType in options:
         return None
     chosen = [option for option in options if option is not NoneType]
-    if len(chosen) > 1:  # of dataclasses: the one that knows most of the keys
+    if len(chosen) > 1:  # dataclasses: choose the one that has most of the keys
         _require_object(value, path)
         data: Any = value
         chosen.sort(key=lambda option: -len(hints(option).keys() & data.keys()))

@@ -76,7 +76,7 @@ _IGNORED = ("copy", "keepdims")
 
 
 class Body(Reader):
-    """The assignments made so far, and what each Python name stands for."""
+    """Converts the body of a proposal; ``scope`` holds what its names stand for."""
 
     # The logic of arrays is written with & | ~ in place of and, or, not.
     symbols = {

@@ -216,8 +216,7 @@ def bind(
     for keyword in keywords:
         name = _OLD_KEYWORDS.get(keyword.arg or "", keyword.arg)
         if name not in names or name in bound:
-            problem = f"the keyword {keyword.arg or '**'} does not fit; {takes}"
-            raise refuse(at, problem)
+            raise refuse(at, f"the keyword {keyword.arg or '**'} does not fit; {takes}")
         bound[name] = keyword.value
     required = [p for p in parameters.split() if not p.endswith("?")]
     missing = [name for name in required if name not in bound]

@@ -34,7 +34,7 @@ class _Interface:
         return tuple(arguments) == self.arguments
 
     def body(self, kind: Kind) -> Body:
-        """Begin the body of a proposal of this interface."""
+        """Start the conversion of a proposal that has this interface."""
         fix = "write the formula without them"
         if "rand" in self.arguments:
             fix = "use the argument rand, which is standard normal noise"
