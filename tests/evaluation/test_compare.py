@@ -10,7 +10,7 @@ import pytest
 
 from learned_opt_rl import envs, errors
 from learned_opt_rl.agents import A2CConfig, LPGConfig, PPOConfig
-from learned_opt_rl.evaluation.runs import compare, execution, program
+from learned_opt_rl.evaluation.runs import compare, program
 from learned_opt_rl.evaluation.runs import run as running
 from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.evaluation.runs.rules import Rule
@@ -120,7 +120,7 @@ def test_progress_counts_all_runs(unbroken):
 def test_what_is_there_is_not_run_again(unbroken, monkeypatch):
     folder, _ = unbroken
     before = (folder / compare.ROWS).read_bytes()
-    monkeypatch.setattr(execution, "Program", never)
+    monkeypatch.setattr(compare, "Program", never)
     assert run(ASKED, folder) == []
     fewer = dataclasses.replace(ASKED, seeds=1, first_seed=1, at_once=1)
     assert run(fewer, folder) == []
@@ -184,12 +184,12 @@ def test_a_checkpoint_of_other_weights_is_of_another_run(tmp_path, monkeypatch):
     plan = compare.prepare(dataclasses.replace(ASKED, rules=("minatar",)))
 
     def path():
-        begun = execution.Execution(plan, tmp_path, io.StringIO())
+        begun = compare._Execution(plan, tmp_path, io.StringIO())
         return begun._checkpoint(plan.cells[0], plan.groups[0]).path
 
     before = path()
     assert path() == before
-    monkeypatch.setattr(execution, "weights_digest", lambda rule: "0" * 64)
+    monkeypatch.setattr(compare, "weights_digest", lambda rule: "0" * 64)
     assert path() != before
 
 
@@ -208,7 +208,7 @@ def test_a_failure_spoils_nothing_else(unbroken, tmp_path, monkeypatch):
     (row,) = jsonl.read(tmp_path / compare.FAILURES)
     assert row["rule"], row["agent"] == ("adam:1e-2", "ppo")
     assert "in step" in row["traceback"]
-    monkeypatch.setattr(execution, "Program", never)
+    monkeypatch.setattr(compare, "Program", never)
     done = dataclasses.replace(asked, environments=("NamedAction",))
     assert run(done, tmp_path) == []
     assert not (tmp_path / compare.FAILURES).exists()

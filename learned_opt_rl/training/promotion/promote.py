@@ -14,8 +14,7 @@ from learned_opt_rl.artifacts.weights import check_weights
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report import cards
 from learned_opt_rl.evaluation.runs import compare
-from learned_opt_rl.evaluation.runs.compare import Comparison
-from learned_opt_rl.evaluation.runs.execution import Failure, Plan
+from learned_opt_rl.evaluation.runs.compare import Comparison, Failure, Plan
 from learned_opt_rl.evaluation.runs.row import Row, append_rows, identity, read_rows
 from learned_opt_rl.evaluation.runs.rules import weights_digest
 from learned_opt_rl.rundir import atomic
