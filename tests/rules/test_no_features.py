@@ -48,7 +48,7 @@ def transform(architecture=RECURRENT):
     return optimizer(weights(architecture))
 
 
-@pytest.mark.parametrize("mode", ["eager", "jit"])
+@pytest.mark.parametrize("mode", [pytest.param("eager", marks=pytest.mark.slow), "jit"])
 def test_updates_and_momenta_equal_the_reference(reference, mode):
     arrays = golden_open.load(reference, "no_features_feedforward_h16")
     with jax.disable_jit(mode == "eager"):
