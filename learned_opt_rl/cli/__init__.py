@@ -12,23 +12,23 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
+from tyro.conf import subcommand
 
 from learned_opt_rl.cli import _analyze, _artifacts, _compare, _train
-from learned_opt_rl.cli._errors import RefusedError
-from learned_opt_rl.errors import ArtifactError, MissingExtraError
+from learned_opt_rl.cli._common import as_options, warnings_as_lines
 
 _Command = (
-    Annotated[_artifacts.List, tyro.conf.subcommand("list")]
-    | Annotated[_artifacts.Show, tyro.conf.subcommand("show")]
-    | Annotated[_artifacts.Verify, tyro.conf.subcommand("verify")]
-    | Annotated[_artifacts.Fetch, tyro.conf.subcommand("fetch")]
-    | Annotated[_artifacts.Plot, tyro.conf.subcommand("plot")]
-    | Annotated[_compare.Compare, tyro.conf.subcommand("compare")]
-    | Annotated[_compare.Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[_compare.Generalize, tyro.conf.subcommand("generalize")]
-    | Annotated[_compare.Report, tyro.conf.subcommand("report")]
-    | Annotated[_analyze.Diagnose, tyro.conf.subcommand("diagnose")]
-    | Annotated[_analyze.AnalyzeLPG, tyro.conf.subcommand("analyze-lpg")]
+    Annotated[_artifacts.List, subcommand("list")]
+    | Annotated[_artifacts.Show, subcommand("show")]
+    | Annotated[_artifacts.Verify, subcommand("verify")]
+    | Annotated[_artifacts.Fetch, subcommand("fetch")]
+    | Annotated[_artifacts.Plot, subcommand("plot")]
+    | Annotated[_compare.Compare, subcommand("compare")]
+    | Annotated[_compare.Evaluate, subcommand("evaluate")]
+    | Annotated[_compare.Generalize, subcommand("generalize")]
+    | Annotated[_compare.Report, subcommand("report")]
+    | Annotated[_analyze.Diagnose, subcommand("diagnose")]
+    | Annotated[_analyze.AnalyzeLPG, subcommand("analyze-lpg")]
     | _train.Train
 )
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 on success, 1 if ``verify`` found damage or a run failed, 2
-        on an error, 130 if runs were interrupted.
+        on an error, 130 after an interrupt.
 
     Raises:
         SystemExit: The arguments do not parse (status 2), or ask for help (status 0).
@@ -58,14 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         config=(tyro.conf.FlagCreatePairsOff,),
     )
     try:
-        status = command.run()
+        with warnings_as_lines():
+            status = command.run()
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader, for example `| head`, has seen enough. Without this redirection
         # the interpreter complains when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ArtifactError, MissingExtraError, OSError, RefusedError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except KeyboardInterrupt as advice:
+        print("; ".join(["stopped", *map(str, advice.args)]), file=sys.stderr)
+        return 130
+    except (ValueError, ImportError, OSError) as error:
+        print(f"error: {' '.join(as_options(str(error)).split())}", file=sys.stderr)
         return 2
     return status

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from learned_opt_rl.cli._compare import Settings
-from learned_opt_rl.cli._errors import refusals, warnings_as_lines
+from learned_opt_rl.cli._common import Rules, Settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +17,7 @@ class Diagnose:
     the sizes of the update and of its noise, and the share of dormant neurons.
     """
 
-    rules: Annotated[Positional[tuple[str, ...]], arg(metavar="RULE")]
+    rules: Rules
     """Rules, as for compare."""
     environment: Annotated[str, arg(metavar="NAME")]
     """Environment, for example Breakout-MinAtar."""
@@ -30,14 +29,11 @@ class Diagnose:
     """Folder for the records and the picture."""
 
     def run(self) -> int:
-        """Run the rules and print the paths of the results."""
-        with warnings_as_lines(), refusals(ValueError, ImportError):
-            from learned_opt_rl.evaluation.diagnostics import diagnose
+        from learned_opt_rl.evaluation.diagnostics import diagnose
 
-            seeds = range(self.seeds)
-            paths = diagnose(self.rules, self.environment, self.steps, seeds, self.out)
-        for path in paths:
-            print(path)
+        seeds = range(self.seeds)
+        paths = diagnose(self.rules, self.environment, self.steps, seeds, self.out)
+        print(*paths, sep="\n")
         return 0
 
 
@@ -73,33 +69,30 @@ class AnalyzeLPG:
     """Folder for the records, the arrays and the pictures."""
 
     def run(self) -> int:
-        """Run the analysis and print the paths of the results."""
-        with warnings_as_lines(), refusals(ValueError, ImportError):
-            from learned_opt_rl.envs.gridworld import get_mode
-            from learned_opt_rl.evaluation.lpg import analysis
-            from learned_opt_rl.rules import lpg
-            from learned_opt_rl.rundir import settings
+        from learned_opt_rl.envs.gridworld import get_mode
+        from learned_opt_rl.evaluation.lpg import analysis
+        from learned_opt_rl.rules import lpg
+        from learned_opt_rl.rundir import settings
 
-            if (self.rule is None) == (self.random_weights is None):
-                raise ValueError("give either RULE or --random-weights SEED")
-            mode = get_mode(self.mode)
-            if self.actions is not None:
-                mode = dataclasses.replace(mode, actions=self.actions)
-            chosen = settings.parse(self.settings, analysis.EvaluationConfig)
-            seed = self.random_weights or 0
-            record, paths = analysis.run(
-                lpg.pretrained(self.rule) if self.rule else analysis.untrained(seed),
-                mode,
-                self.out,
-                config=analysis.EvaluationConfig(**chosen),
-                grids=self.grids,
-                held_out=self.held_out,
-                seed=self.seed,
-                batch=self.batch,
-                regression_steps=self.regression_steps,
-                name=self.rule or f"random:{self.random_weights}",
-            )
+        if (self.rule is None) == (self.random_weights is None):
+            raise ValueError("give either RULE or --random-weights SEED")
+        mode = get_mode(self.mode)
+        if self.actions is not None:
+            mode = dataclasses.replace(mode, actions=self.actions)
+        chosen = settings.parse(self.settings, analysis.EvaluationConfig)
+        seed = self.random_weights or 0
+        record, paths = analysis.run(
+            lpg.pretrained(self.rule) if self.rule else analysis.untrained(seed),
+            mode,
+            self.out,
+            config=analysis.EvaluationConfig(**chosen),
+            grids=self.grids,
+            held_out=self.held_out,
+            seed=self.seed,
+            batch=self.batch,
+            regression_steps=self.regression_steps,
+            name=self.rule or f"random:{self.random_weights}",
+        )
         print(f"{record['rule']}: KL {record['kl'][0]} -> {record['kl'][-1]}")
-        for path in paths:
-            print(path)
+        print(*paths, sep="\n")
         return 0

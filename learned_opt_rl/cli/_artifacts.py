@@ -14,7 +14,6 @@ from tyro.conf import Positional, arg
 from learned_opt_rl.artifacts import remote
 from learned_opt_rl.artifacts.card import Card, Result
 from learned_opt_rl.artifacts.registry import Entry, find, load_entry, scan
-from learned_opt_rl.cli._errors import RefusedError
 from learned_opt_rl.errors import ArtifactError
 
 _Name = Annotated[Positional[str], arg(metavar="NAME")]
@@ -26,7 +25,6 @@ class List:
     """Print all artifacts, one per line."""
 
     def run(self) -> int:
-        """Print a table; broken artifacts become warnings."""
         found = scan()
         header = ("NAME", "SOURCE", "ALGORITHM", "PARAMETERS", "LICENSE", "SUMMARY")
         rows = [
@@ -56,7 +54,6 @@ class Show:
     """Print the card as JSON."""
 
     def run(self) -> int:
-        """Print the card."""
         entry = find(self.name)
         if self.json:
             print(json.dumps(entry.card.to_dict(), indent=2, ensure_ascii=False))
@@ -73,7 +70,6 @@ class Verify:
     """Artifacts; all of them by default."""
 
     def run(self) -> int:
-        """Print one line per artifact; return 1 if one is damaged."""
         if self.names:
             entries, broken = {name: find(name) for name in self.names}, []
         else:
@@ -94,7 +90,6 @@ class Fetch:
     """A remote artifact."""
 
     def run(self) -> int:
-        """Download, check and cache the weights."""
         entry = find(self.name)
         if not entry.card.is_remote:
             print(f"{entry.card.name} is installed ({entry.origin}); nothing to fetch")
@@ -122,7 +117,6 @@ class Plot:
     """A folder, or a file ending in .png for a single picture."""
 
     def run(self) -> int:
-        """Draw the pictures and print their paths."""
         pictures = _pictures([find(name) for name in dict.fromkeys(self.names)])
         paths = _picture_paths(self.out, list(pictures))
         # This import waits until here because it loads jax.
@@ -139,9 +133,7 @@ class Plot:
 def _pictures(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     """Group entries by picture file: one per optimizer, one for all drifts."""
     if not entries:
-        raise RefusedError(
-            "name at least one artifact; `learned-opt-rl list` shows all"
-        )
+        raise ValueError("name at least one artifact; `learned-opt-rl list` shows all")
     for entry in entries:
         if entry.card.kind == "update_rule":
             raise ArtifactError(
@@ -165,7 +157,7 @@ def _picture_paths(out: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path
     if out.suffix.lower() != ".png":
         return [out / name for name in names]
     if len(names) > 1:
-        raise RefusedError(
+        raise ValueError(
             f"--out {out} is one file, but there are {len(names)} pictures "
             f"({', '.join(names)}); give a folder"
         )

@@ -3,20 +3,15 @@
 import dataclasses
 import pathlib
 import sys
-import textwrap
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional, arg, create_mutex_group
+from tyro.conf import Positional, arg
 
-from learned_opt_rl.cli._errors import RefusedError, refusals, warnings_as_lines
+from learned_opt_rl.artifacts.card import Card
+from learned_opt_rl.cli._common import Rules, RunOptions, print_failures, stopping
 
 if TYPE_CHECKING:
-    from learned_opt_rl.evaluation.runs.compare import Comparison, Failure, Plan
-
-Settings = Annotated[tuple[str, ...], arg(name="set", metavar="NAME=VALUE ...")]
-_Rules = Annotated[Positional[tuple[str, ...]], arg(metavar="RULE")]
-_Where = create_mutex_group(required=True)
+    from learned_opt_rl.evaluation.runs.compare import Comparison, Plan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,49 +22,69 @@ class _ReportOptions:
     baseline: Annotated[str | None, arg(metavar="RULE")] = None
     """Rule that the report compares the others with; adam by default."""
 
+    def print_report(self, folder: pathlib.Path) -> None:
+        """Write the report of a folder, and print it and the paths of its files."""
+        from learned_opt_rl.evaluation.report.write import write
+
+        text, paths = write(
+            folder, normalization=self.normalization, baseline=self.baseline
+        )
+        print(text, *paths, sep="\n")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _RunOptions(_ReportOptions):
-    suite: Annotated[str | None, _Where, arg(metavar="NAME")] = None
-    """Suite of environments, for example minatar, brax or gridworld."""
-    environments: Annotated[tuple[str, ...], _Where, arg(metavar="NAME ...")] = ()
-    """Environments by name."""
-    seeds: int = 16
-    """Number of seeds."""
-    first_seed: int = 0
-    """The first seed."""
-    steps: float = 1e7
-    """Environment steps of each run."""
+class _Options(_ReportOptions, RunOptions):
     agent: Literal["ppo", "a2c", "lpg"] = "ppo"
     """Agent that the rule trains."""
-    settings: Settings = ()
-    """Settings of the agent, for example hidden=256x256 activation=tanh."""
-    at_once: Annotated[int | None, arg(metavar="SEEDS")] = None
-    """Seeds trained together; by default all of them, on a CPU one per device."""
-    devices: int = 1
-    """Number of devices that share these seeds."""
 
-    def comparison(self, rules: tuple[str, ...]) -> "Comparison":
-        """Return the comparison that the options describe."""
-        from learned_opt_rl import envs
-        from learned_opt_rl.evaluation.runs.compare import Comparison
+    def run_rules(self, rules: tuple[str, ...], out: pathlib.Path) -> int:
+        """Make the runs that are missing and the report; return the exit status."""
+        from learned_opt_rl.evaluation.runs import compare
 
-        names = self.environments or envs.suite(self.suite or "")
-        return Comparison(
-            rules=rules,
-            environments=tuple(names),
-            seeds=self.seeds,
-            total_timesteps=self.steps,
-            first_seed=self.first_seed,
-            agent=self.agent,
-            at_once=self.at_once,
-            devices=self.devices,
-            settings=self.settings,
+        plan = self._prepare(rules, out)
+        advice = f"{out} keeps all finished work. Give the same command again to resume"
+        with stopping(advice):
+            failures = compare.execute(plan, out)
+        if not failures or (out / compare.ROWS).exists():
+            self.print_report(out)
+        print_failures(failures)
+        if failures:
+            print(f"see {out / compare.FAILURES}", file=sys.stderr)
+        return int(bool(failures))
+
+    def plan(self, comparison: "Comparison") -> "Plan":
+        """Return the runs of a comparison."""
+        from learned_opt_rl.evaluation.runs.compare import prepare
+
+        return prepare(comparison)
+
+    def _prepare(self, rules: tuple[str, ...], out: pathlib.Path) -> "Plan":
+        """Check the whole request, since its runs may take hours."""
+        from learned_opt_rl.evaluation.report import normalization
+        from learned_opt_rl.evaluation.report.write import require_extras
+        from learned_opt_rl.evaluation.runs import compare
+        from learned_opt_rl.rundir import jsonl
+
+        require_extras()
+        comparison = self.comparison(rules)
+        for path in (out, *out.parents):
+            if path.exists() and not path.is_dir():
+                raise ValueError(f"--out {out}: {path} is a file; name a folder")
+        kept = {str(row.get("rule")) for row in jsonl.read(out / compare.ROWS)}
+        normalization.check(
+            self.normalization,
+            self.baseline,
+            rules={*comparison.rules, *kept},
+            environments=comparison.environments,
         )
+        try:
+            return self.plan(comparison)
+        except TypeError as error:  # An environment of another package.
+            raise ValueError(str(error)) from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Compare(_RunOptions):
+class Compare(_Options):
     """Train agents with several rules and report (needs the extra train).
 
     Every rule is run on every environment with the same seeds. Runs that the folder
@@ -77,19 +92,18 @@ class Compare(_RunOptions):
     given again.
     """
 
-    rules: _Rules
+    rules: Rules
     """An artifact; adam, lion, rmsprop or sgd with the settings tuned for the
     environment; adam:1e-3 with a fixed rate; ARTIFACT@no-dormancy without a feature."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("comparison")
     """Folder for rows and the report."""
 
     def run(self) -> int:
-        """Run the comparison and print its report."""
-        return _run(self, self.rules, self.out)
+        return self.run_rules(self.rules, self.out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate(_RunOptions):
+class Evaluate(_Options):
     """Train agents with one rule and report (needs the extra train).
 
     An interrupted evaluation resumes when the same command is given again.
@@ -103,10 +117,14 @@ class Evaluate(_RunOptions):
     """The rule's own folder: write the results into its card.json."""
 
     def run(self) -> int:
-        """Run the evaluation, print its report and fill the card if asked."""
         if self.card is not None:
-            self._check_card(self.card)
-        status = _run(self, (self.rule,), self.out)
+            name = Card.load(self.card / "card.json").name
+            if name != self.rule:
+                raise ValueError(
+                    f"--card {self.card} is the card of {name!r}, not of "
+                    f"{self.rule!r}; name the rule as its card does"
+                )
+        status = self.run_rules((self.rule,), self.out)
         if status == 0 and self.card is not None:
             from learned_opt_rl.evaluation.report import cards
             from learned_opt_rl.evaluation.runs import compare
@@ -115,19 +133,9 @@ class Evaluate(_RunOptions):
             print(self.card / "card.json")
         return status
 
-    def _check_card(self, folder: pathlib.Path) -> None:
-        from learned_opt_rl.artifacts.card import Card
-
-        name = Card.load(folder / "card.json").name
-        if name != self.rule:
-            raise RefusedError(
-                f"--card {folder} is the card of {name!r}, not of {self.rule!r}; name "
-                "the rule as its card does"
-            )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Generalize(_RunOptions):
+class Generalize(_Options):
     """Compare rules along an axis, for example the width of layers.
 
     Rules are compared at several values of something that a learned rule was trained
@@ -137,7 +145,7 @@ class Generalize(_RunOptions):
 
     axis: Positional[Literal["length", "width", "activation", "features"]]
     """What varies."""
-    rules: _Rules
+    rules: Rules
     """Rules, as for compare."""
     values: Annotated[tuple[str, ...], arg(metavar="VALUE ...")] = ()
     """Values of the axis. length: environment steps; width: of both hidden layers;
@@ -147,16 +155,14 @@ class Generalize(_RunOptions):
     """Folder for rows and the report."""
 
     def run(self) -> int:
-        """Run all comparisons along the axis and print the report."""
+        return self.run_rules(self.rules, self.out)
 
-        def plan(comparison: "Comparison") -> "Plan":
-            from learned_opt_rl.evaluation.runs import compare, generalize
+    def plan(self, comparison: "Comparison") -> "Plan":
+        """Return the runs of one comparison for each value of the axis."""
+        from learned_opt_rl.evaluation.runs import compare, generalize
 
-            values = self.values or None
-            along = generalize.comparisons(self.axis, comparison, values)
-            return compare.together([compare.prepare(one) for one in along])
-
-        return _run(self, self.rules, self.out, plan)
+        along = generalize.comparisons(self.axis, comparison, self.values or None)
+        return compare.together([compare.prepare(one) for one in along])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,83 +173,5 @@ class Report(_ReportOptions):
     """Folder of compare, evaluate or generalize."""
 
     def run(self) -> int:
-        """Write the report and print its table."""
-        with warnings_as_lines():
-            _print_report(self, self.folder)
+        self.print_report(self.folder)
         return 0
-
-
-def _run(
-    options: _RunOptions,
-    rules: tuple[str, ...],
-    out: pathlib.Path,
-    plan_of: Callable[["Comparison"], "Plan"] | None = None,
-) -> int:
-    """Make the runs that are missing and the report; return the exit status."""
-    with warnings_as_lines():
-        with refusals(ValueError, TypeError, ImportError):
-            from learned_opt_rl.evaluation.report import normalization
-            from learned_opt_rl.evaluation.report.write import require_extras
-            from learned_opt_rl.evaluation.runs import compare
-
-            require_extras()
-            comparison = options.comparison(rules)
-            _check_folder(out)
-            known = {*comparison.rules, *_rules_in(out / compare.ROWS)}
-            normalization.check(
-                options.normalization,
-                options.baseline,
-                rules=known,
-                environments=comparison.environments,
-            )
-            plan = (plan_of or compare.prepare)(comparison)
-        try:
-            with refusals(ValueError):
-                failures = compare.execute(plan, out)
-        except KeyboardInterrupt:
-            print(
-                f"stopped; {out} keeps all finished work. Give the same command again "
-                "to resume",
-                file=sys.stderr,
-            )
-            return 130
-        if not failures or (out / compare.ROWS).exists():
-            _print_report(options, out)
-    print_failures(failures)
-    if failures:
-        print(f"see {out / compare.FAILURES}", file=sys.stderr)
-    return int(bool(failures))
-
-
-def print_failures(failures: Sequence["Failure"]) -> None:
-    """Print one line per failed run on standard error."""
-    for failure in failures:
-        message = textwrap.shorten(failure.message, 300, placeholder=" ...")
-        where = f"{failure.rule} on {failure.environment}"
-        print(f"failed: {where}: {message}", file=sys.stderr)
-
-
-def _check_folder(out: pathlib.Path) -> None:
-    for path in (out, *out.parents):
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"--out {out}: {path} is a file; name a folder")
-
-
-def _rules_in(path: pathlib.Path) -> set[str]:
-    from learned_opt_rl.rundir import jsonl
-
-    return {str(row.get("rule")) for row in jsonl.read(path)}
-
-
-def _print_report(options: _ReportOptions, folder: pathlib.Path) -> None:
-    from learned_opt_rl.evaluation.report.write import write
-
-    with refusals(ValueError):
-        text, paths = write(
-            folder,
-            normalization=options.normalization,
-            baseline=options.baseline,
-        )
-    print(text)
-    for path in paths:
-        print(path)

@@ -17,15 +17,19 @@ from tyro.conf import (
     subcommand,
 )
 
-from learned_opt_rl.cli._compare import Settings, print_failures
-from learned_opt_rl.cli._errors import RefusedError, refusals, warnings_as_lines
+from learned_opt_rl.cli._common import (
+    RunOptions,
+    Settings,
+    print_failures,
+    shared,
+    stopping,
+)
 
 if TYPE_CHECKING:
-    from learned_opt_rl.training.distillation import DistillationConfig, Teacher
     from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
-    from learned_opt_rl.training.promotion import Outcome, Promotion
+    from learned_opt_rl.training.promotion import Promotion
 
-_Where = create_mutex_group(required=False)
+_WHERE = create_mutex_group(required=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,8 +52,8 @@ class _Execution:
     process: int | None = None
     """Index of this process, from 0."""
 
-    def joined(self) -> int:
-        """Join the other processes if asked, and return the number of devices."""
+    def join(self) -> int:
+        """Join the other processes if there are any; return the number of devices."""
         import jax
 
         if self.coordinator is not None:
@@ -83,21 +87,14 @@ class Es(_Execution):
     agent.hidden=16x16 architecture.width=16."""
 
     def run(self) -> int:
-        """Run the campaign."""
-        with warnings_as_lines():
-            with refusals(ValueError, ImportError):
-                devices = self.joined()
-                config = self._config()
-            return _evolve(config, self.out, self, devices)
-
-    def _config(self) -> "EvolutionConfig":
         from learned_opt_rl.training.evolution import preset
         from learned_opt_rl.training.evolution.config import parse_settings
 
+        devices = self.join()
         values = parse_settings(self.settings, preset(self.preset).algorithm)
         if self.generations is not None:
             values["generations"] = self.generations
-        return preset(self.preset, **values)
+        return _evolve(preset(self.preset, **values), self.out, self, devices)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,22 +107,19 @@ class Resume(_Execution):
     """Copy of an artifact's campaign; NAME-campaign by default."""
 
     def run(self) -> int:
-        """Resume the campaign."""
-        with warnings_as_lines():
-            with refusals(ValueError, ImportError):
-                import jax
+        import jax
 
-                from learned_opt_rl.training.evolution.folder import read_campaign
-                from learned_opt_rl.training.promotion.campaign import located
+        from learned_opt_rl.training.evolution.folder import read_campaign
+        from learned_opt_rl.training.promotion.campaign import located
 
-                devices = self.joined()
-                # Only the first of several processes writes; a dry run never does.
-                writes = not self.dry_run and jax.process_index() == 0
-                folder = located(self.folder, self.out, copy=writes)
-                config = read_campaign(folder)
-                if self.generations is not None:
-                    config = dataclasses.replace(config, generations=self.generations)
-            return _evolve(config, folder, self, devices)
+        devices = self.join()
+        # Only the first of several processes writes; a dry run never does.
+        writes = not self.dry_run and jax.process_index() == 0
+        folder = located(self.folder, self.out, copy=writes)
+        config = read_campaign(folder)
+        if self.generations is not None:
+            config = dataclasses.replace(config, generations=self.generations)
+        return _evolve(config, folder, self, devices)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,18 +152,20 @@ class Distill:
     """Folder of the distillation."""
 
     def run(self) -> int:
-        """Distill and print the best error."""
-        with warnings_as_lines(), refusals(ValueError, ImportError):
-            from learned_opt_rl.training.distillation import distill
+        from learned_opt_rl.agents.config import PPOConfig
+        from learned_opt_rl.rundir import settings
+        from learned_opt_rl.training.distillation import (
+            DistillationConfig,
+            configure,
+            distill,
+        )
 
-            config, teacher = self._config()
-            try:
-                best = distill(config, teacher, self.out)
-            except OSError as error:
-                raise RefusedError(str(error)) from error
-            except KeyboardInterrupt:
-                print("stopped; the same command starts again", file=sys.stderr)
-                return 130
+        values = settings.parse(self.settings, DistillationConfig, agent=PPOConfig)
+        given = {"student": self.student, **shared(self, DistillationConfig)}
+        values |= {k: v for k, v in given.items() if v not in (None, ())}
+        config, teacher = configure(self.preset, **values)
+        with stopping("the same command starts again"):
+            best = distill(config, teacher, self.out)
         score = best.get("return")
         returned = "" if score is None else f", return {score:.4g}"
         print(
@@ -178,22 +174,9 @@ class Distill:
         )
         return 0
 
-    def _config(self) -> "tuple[DistillationConfig, Teacher]":
-        from learned_opt_rl.agents.config import PPOConfig
-        from learned_opt_rl.rundir import settings
-        from learned_opt_rl.training.distillation import DistillationConfig, configure
-
-        values = settings.parse(self.settings, DistillationConfig, agent=PPOConfig)
-        for name in ("teacher", "student", "steps", "sequence", "inputs", "select"):
-            if (value := getattr(self, name)) is not None:
-                values[name] = value
-        if self.environments:
-            values["environments"] = self.environments
-        return configure(self.preset, **values)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Promote:
+class Promote(RunOptions):
     """Give the best weights of a run a name among the artifacts of the repository.
 
     The weights are evaluated beside the current version of that name and tuned Adam.
@@ -206,24 +189,16 @@ class Promote:
     """Folder of `train es` or `train distill`."""
     name: Annotated[str, arg(name="as", metavar="NAME")]
     """Name of the artifact, for example minatar."""
-    suite: Annotated[str | None, _Where, arg(metavar="NAME")] = None
+    suite: Annotated[str | None, _WHERE, arg(metavar="NAME")] = None
     """Suite of environments, for example minatar."""
-    environments: Annotated[tuple[str, ...], _Where, arg(metavar="NAME ...")] = ()
+    environments: Annotated[tuple[str, ...], _WHERE, arg(metavar="NAME ...")] = ()
     """Environments; those of the run by default."""
     seeds: int = 5
     """Number of seeds."""
-    first_seed: int = 0
-    """The first seed."""
-    steps: float = 1e6
+    total_timesteps: Annotated[float, arg(name="steps")] = 1e6
     """Environment steps of each run."""
     baselines: Annotated[tuple[str, ...], arg(metavar="RULE ...")] = ("adam",)
     """Rules to run beside; known failures are relative to the first."""
-    settings: Settings = ()
-    """Settings of the agent."""
-    at_once: Annotated[int | None, arg(metavar="SEEDS")] = None
-    """Seeds trained together, as for compare."""
-    devices: int = 1
-    """Number of devices that share these seeds."""
     results: Annotated[pathlib.Path | None, arg(metavar="FILE")] = None
     """File that receives the rows; results/NAME_STEPS.jsonl by default."""
     pretrained: Annotated[pathlib.Path | None, arg(metavar="FOLDER")] = None
@@ -234,60 +209,25 @@ class Promote:
     """Title of the card."""
     summary: str | None = None
     """Summary of the card."""
-    failure: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
+    failures: Annotated[
+        UseAppendAction[tuple[str, ...]], arg(name="failure", metavar="TEXT")
+    ] = ()
     """A known failure for the card, besides those found."""
 
     def run(self) -> int:
-        """Evaluate and promote the weights."""
-        with warnings_as_lines():
-            try:
-                with refusals(ValueError, TypeError, ImportError):
-                    from learned_opt_rl.training.promotion import promote
+        from learned_opt_rl.training.promotion import promote
 
-                    outcome = promote(self._promotion())
-            except KeyboardInterrupt:
-                print(
-                    f"stopped; {self.folder} keeps all finished work. Give the same "
-                    "command again to resume",
-                    file=sys.stderr,
-                )
-                return 130
-            except OSError as error:
-                raise RefusedError(
-                    f"{error}; {self.name!r} is unchanged, and {self.folder} keeps all "
-                    "finished runs. Give the same command again to resume"
-                ) from error
-        return self._print(outcome)
-
-    def _promotion(self) -> "Promotion":
-        from learned_opt_rl import envs
-        from learned_opt_rl.evaluation.runs.compare import Comparison
-        from learned_opt_rl.training.promotion import Promotion, trained_in
-
-        names = envs.suite(self.suite) if self.suite else self.environments
-        comparison = Comparison(
-            rules=self.baselines,
-            environments=names or trained_in(self.folder),
-            seeds=self.seeds,
-            total_timesteps=self.steps,
-            first_seed=self.first_seed,
-            at_once=self.at_once,
-            devices=self.devices,
-            settings=self.settings,
-        )
-        return Promotion(
-            run=self.folder,
-            name=self.name,
-            comparison=comparison,
-            pretrained=self.pretrained,
-            results=self.results,
-            force=self.force,
-            title=self.title,
-            summary=self.summary,
-            failures=self.failure,
-        )
-
-    def _print(self, outcome: "Outcome") -> int:
+        resume = "Give the same command again to resume"
+        try:
+            with stopping(f"{self.folder} keeps all finished work. {resume}"):
+                outcome = promote(self._promotion())
+        except TypeError as error:  # An environment of another package.
+            raise ValueError(str(error)) from error
+        except OSError as error:
+            raise OSError(
+                f"{error}; {self.name!r} is unchanged, and {self.folder} keeps all "
+                f"finished runs. {resume}"
+            ) from error
         print_failures(outcome.failed)
         if outcome.folder is None:
             print(
@@ -299,6 +239,16 @@ class Promote:
             print(outcome.verdict.text)
         print(f"{self.name}: {outcome.folder / 'card.json'}")
         return 0
+
+    def _promotion(self) -> "Promotion":
+        from learned_opt_rl.training.promotion import Promotion, trained_in
+
+        options = self
+        if not (self.suite or self.environments):
+            options = dataclasses.replace(self, environments=trained_in(self.folder))
+        comparison = options.comparison(self.baselines)
+        fields = {**shared(self, Promotion), "run": self.folder}
+        return Promotion(comparison=comparison, **fields)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -317,23 +267,21 @@ class Curve:
     """Horizontal lines to compare with, for example sgd=1.9."""
 
     def run(self) -> int:
-        """Draw the picture and print its path."""
-        with refusals(ValueError, ImportError, OSError):
-            references = dict(map(_reference, self.reference))
-            # These imports wait until here because they load jax and matplotlib.
-            from learned_opt_rl.rundir import jsonl
-            from learned_opt_rl.training.evolution.curve import CURVE, draw
-            from learned_opt_rl.training.run_folder import LOG
+        references = dict(map(_reference, self.reference))
+        # These imports wait until here because they load jax and matplotlib.
+        from learned_opt_rl.rundir import jsonl
+        from learned_opt_rl.training.evolution.curve import CURVE, draw
+        from learned_opt_rl.training.run_folder import LOG
 
-            log = self.folder / LOG
-            if not log.exists():
-                raise ValueError(f"{log} does not exist; give the folder of a campaign")
-            path, rows = self.out or self.folder / CURVE, jsonl.read(log)
-            if not all("generation" in row for row in rows):
-                raise ValueError(
-                    f"{log} is not the log of a campaign; give the folder of one"
-                )
-            draw(rows, path, references)
+        log = self.folder / LOG
+        if not log.exists():
+            raise ValueError(f"{log} does not exist; give the folder of a campaign")
+        path, rows = self.out or self.folder / CURVE, jsonl.read(log)
+        if not all("generation" in row for row in rows):
+            raise ValueError(
+                f"{log} is not the log of a campaign; give the folder of one"
+            )
+        draw(rows, path, references)
         print(path)
         return 0
 
@@ -364,11 +312,10 @@ def _evolve(
     campaign = Campaign(config, folder, execution)
     resume = f"`learned-opt-rl train resume {folder}`"
     try:
-        with refusals(ValueError, ImportError):
-            _estimate(campaign, options.dry_run)
-            if options.dry_run:
-                return 0
-            standing = campaign.run()
+        _estimate(campaign, options.dry_run)
+        if options.dry_run:
+            return 0
+        standing = campaign.run()
     except KeyboardInterrupt:
         kept = f"{folder} keeps every finished generation; resume with {resume}"
         if not (folder / CONFIG).exists():
@@ -379,12 +326,12 @@ def _evolve(
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise RefusedError(
+        raise ValueError(
             f"--block {campaign.block} needs more memory than a device has; give a "
             f"smaller one ({folder} keeps every finished generation)"
         ) from error
     except OSError as error:
-        raise RefusedError(
+        raise OSError(
             f"{error}; {folder} keeps every finished generation, resume with {resume}"
         ) from error
     print(

@@ -1,0 +1,104 @@
+"""Options that commands share, and their errors and warnings in one line each."""
+
+import contextlib
+import dataclasses
+import re
+import sys
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg, create_mutex_group
+
+if TYPE_CHECKING:
+    from learned_opt_rl.evaluation.runs.compare import Comparison, Failure
+
+Settings = Annotated[tuple[str, ...], arg(name="set", metavar="NAME=VALUE ...")]
+Rules = Annotated[Positional[tuple[str, ...]], arg(metavar="RULE")]
+_WHERE = create_mutex_group(required=True)
+
+# Command-line names of the fields that error messages mention.
+_OPTIONS = {
+    "total_timesteps": "--steps",
+    "normalization": "--normalize",
+    "horizon": "--set horizon",
+    "horizons": "--set horizons",
+    "seeds": "--seeds",
+    "first_seed": "--first-seed",
+    "at_once": "--at-once",
+    "devices": "--devices",
+    "baseline": "--baseline",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options about runs, with the names of `Comparison`'s fields."""
+
+    suite: Annotated[str | None, _WHERE, arg(metavar="NAME")] = None
+    """Suite of environments, for example minatar, brax or gridworld."""
+    environments: Annotated[tuple[str, ...], _WHERE, arg(metavar="NAME ...")] = ()
+    """Environments by name."""
+    seeds: int = 16
+    """Number of seeds."""
+    first_seed: int = 0
+    """The first seed."""
+    total_timesteps: Annotated[float, arg(name="steps")] = 1e7
+    """Environment steps of each run."""
+    settings: Settings = ()
+    """Settings of the agent, for example hidden=256x256 activation=tanh."""
+    at_once: Annotated[int | None, arg(metavar="SEEDS")] = None
+    """Seeds trained together; by default all of them, on a CPU one per device."""
+    devices: int = 1
+    """Number of devices that share these seeds."""
+
+    def comparison(self, rules: tuple[str, ...]) -> "Comparison":
+        """Return the comparison of rules that the options describe."""
+        from learned_opt_rl import envs
+        from learned_opt_rl.evaluation.runs.compare import Comparison
+
+        names = envs.suite(self.suite) if self.suite else self.environments
+        fields = {**shared(self, Comparison), "rules": rules, "environments": names}
+        return Comparison(**fields)
+
+
+def shared(options: object, kind: Any) -> dict[str, Any]:
+    """Return the options of a command that are also fields of a dataclass."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in vars(options).items() if name in names}
+
+
+def as_options(message: str) -> str:
+    """Replace fields in an error message: ``seeds=0`` becomes ``--seeds=0``."""
+    fields = rf"(?<![\w.-])({'|'.join(_OPTIONS)})="
+    return re.sub(fields, lambda found: f"{_OPTIONS[found[1]]}=", message)
+
+
+@contextlib.contextmanager
+def stopping(advice: str) -> Iterator[None]:
+    """Give an interrupt the advice that `main` prints."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(advice) from None
+
+
+@contextlib.contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print warnings as single lines, without the source line that raised them."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def print_failures(failures: Sequence["Failure"]) -> None:
+    """Print one line per failed run on standard error."""
+    for failure in failures:
+        message = textwrap.shorten(failure.message, 300, placeholder=" ...")
+        where = f"{failure.rule} on {failure.environment}"
+        print(f"failed: {where}: {message}", file=sys.stderr)
