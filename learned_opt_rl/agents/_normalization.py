@@ -17,31 +17,19 @@ _FIRST_WEIGHT = 1e-4  # Weight of the initial mean 0 and variance 1.
 
 
 class Statistics(NamedTuple):
-    """Statistics of all values so far.
-
-    Attributes:
-        mean: float32, the shape of a value.
-        var: float32, the shape of a value.
-        weight: float32 scalar, the number of values.
-    """
+    """Statistics of all values so far; mean and var have the shape of one value."""
 
     mean: jax.Array
     var: jax.Array
-    weight: jax.Array
+    weight: jax.Array  # float32 scalar, the number of values
 
 
 class Normalizers(NamedTuple):
-    """State of the normalization; ``None`` for values that stay raw.
-
-    Attributes:
-        observation: Statistics of observations.
-        reward: Statistics of discounted returns, scalars.
-        discounted: float32 ``[num_envs]``, the return of each running episode: the
-            rewards so far, each discounted by its age.
-    """
+    """State of the normalization; ``None`` for values that stay raw."""
 
     observation: Statistics | None = None
-    reward: Statistics | None = None
+    reward: Statistics | None = None  # Of discounted returns.
+    # float32 [num_envs], the discounted return of each running episode so far.
     discounted: jax.Array | None = None
 
 
@@ -65,17 +53,9 @@ def see(
     reward: jax.Array,
     done: jax.Array,
 ) -> tuple[Normalizers, jax.Array]:
-    """Take in one step of all environments.
+    """Update the normalizers by one step, and normalize its rewards.
 
-    Args:
-        normalizers: Before the step.
-        gamma: Discount.
-        observation: ``[num_envs, ...]``, after the step.
-        reward: float32 ``[num_envs]``.
-        done: bool ``[num_envs]``.
-
-    Returns:
-        The normalizers after the step, and the normalized rewards.
+    Arrays are ``[num_envs, ...]``; the observation is that after the step.
     """
     if normalizers.observation is not None:
         seen = update(normalizers.observation, observation)

@@ -43,19 +43,7 @@ def loss(params: Params, batch: Batch, config: A2CConfig) -> tuple[jax.Array, An
 def make_loop(
     config: A2CConfig, env: Environment, optimizer: optax.GradientTransformation
 ) -> Loop:
-    """Build ``start`` and ``iterate``, as `ppo.make_loop` does.
-
-    Example:
-        >>> import jax, optax
-        >>> from learned_opt_rl import envs
-        >>> config = A2CConfig(1024, num_envs=4, hidden=(16,))
-        >>> start, iterate = make_loop(
-        ...     config, envs.make("CartPole-v1"), optax.adam(1e-3)
-        ... )
-        >>> runner = jax.jit(iterate)(start(jax.random.key(0)))
-        >>> runner.mean_return.shape
-        ()
-    """
+    """Build ``start`` and ``iterate``, as `ppo.make_loop` does."""
     optimizer = optax.with_extra_args_support(optimizer)
 
     def learn(params: Any, opt_state: Any, batch: Batch, key: jax.Array) -> Any:

@@ -9,20 +9,22 @@ import optax
 
 from learned_opt_rl.agents import _normalization as normalization
 from learned_opt_rl.agents.config import ActorCriticConfig
-from learned_opt_rl.agents.gradients import clip_by_norm
 from learned_opt_rl.agents.networks import (
+    Categorical,
+    Gaussian,
     Network,
     apply_network,
     init_network,
+    policy,
     prepare,
 )
-from learned_opt_rl.agents.policies import (
-    Categorical,
-    Gaussian,
-    init_actor_extras,
-    policy,
+from learned_opt_rl.agents.rollouts import (
+    World,
+    clip_by_norm,
+    collect,
+    mean_return,
+    shown,
 )
-from learned_opt_rl.agents.rollouts import World, collect, mean_return, shown
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
 from learned_opt_rl.features import dormancy
 
@@ -83,7 +85,9 @@ def init_params(
     # purejaxrl's head gains: nearly uniform actions at first.
     actor = init_network(actor_key, config, shape, env.num_actions, 0.01, **bias_)
     critic = init_network(critic_key, config, shape, 1, 1.0, **bias_)
-    return {"actor": {**actor, **init_actor_extras(env)}, "critic": critic}
+    if env.continuous:
+        actor["log_std"] = jnp.zeros(env.num_actions)
+    return {"actor": actor, "critic": critic}
 
 
 def gae(
@@ -94,18 +98,10 @@ def gae(
     gamma: float,
     gae_lambda: float,
 ) -> jax.Array:
-    """Estimate advantages by GAE, backwards over a rollout.
+    """Estimate advantages ``[T, N]`` by GAE, backwards over a rollout.
 
-    Args:
-        reward: float32 ``[T, N]``.
-        done: bool ``[T, N]``; an ended episode has no value after it.
-        value: float32 ``[T, N]``, of the observations acted on.
-        last_value: float32 ``[N]``, of the observation after the last step.
-        gamma: Discount.
-        gae_lambda: Decay.
-
-    Returns:
-        Advantages, float32 ``[T, N]``.
+    Arrays are ``[T, N]``, and ``last_value``, of the observation after the last step,
+    is ``[N]``. An episode that is done has no value after it.
 
     References:
         Schulman et al., "High-Dimensional Continuous Control Using Generalized

@@ -17,12 +17,17 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt_rl.agents.config import LPGConfig as LPGConfig
-from learned_opt_rl.agents.gradients import clip_by_norm
-from learned_opt_rl.agents.networks import Network, apply_network, init_network, prepare
-from learned_opt_rl.agents.policies import select
+from learned_opt_rl.agents.networks import (
+    Network,
+    apply_network,
+    init_network,
+    prepare,
+    select,
+)
 from learned_opt_rl.agents.rollouts import (
     TrainResult,
     World,
+    clip_by_norm,
     collect,
     mean_return,
     train_by,
@@ -129,11 +134,7 @@ def init_params(
 ) -> Params:
     """Draw an actor and a predictor; those of the tabular agent have no biases.
 
-    Args:
-        key: A PRNG key.
-        config: Uses ``hidden`` and ``conv``.
-        env: Gives the sizes of input and actor.
-        target_width: Components of a prediction, ``rule.architecture.target_width``.
+    A prediction has ``target_width`` components, ``rule.architecture.target_width``.
 
     Raises:
         ValueError: The convolutions do not fit the observations.
@@ -167,13 +168,10 @@ def agent_update(
         rollout: The agent's rollout.
         lifetime: Updates in the agent's life, for rules that take it as an input and
             for ``discard``.
-        discard: Keep the agent unchanged once ``lifetime`` updates are made. Metrics
-            are computed all the same.
+        discard: Keep the agent unchanged once ``lifetime`` updates are made; metrics
+            are still computed.
         through_inputs: Let a meta-gradient also flow through the probabilities and
             predictions that the rule takes as inputs. The update itself is the same.
-
-    Returns:
-        The agent after the update, and metrics.
 
     Raises:
         ValueError: ``discard`` without ``lifetime``; or as ``UpdateRule.loss``.

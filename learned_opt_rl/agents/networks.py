@@ -1,4 +1,4 @@
-"""The agents' networks: plain dictionaries of arrays, and functions of them.
+"""The agents' networks and policies: dictionaries of arrays, and functions of them.
 
 The names (``Dense_0/kernel``) are Flax's, so rules that read parameter paths see those
 of a Flax agent. `init_network` and `apply_network` follow a configuration and may have
@@ -8,7 +8,7 @@ convolutions; `init_mlp` and `apply_mlp` are their dense part.
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,69 +36,35 @@ def init_network(
 ) -> Network:
     """Draw the parameters of a network for observations of an environment.
 
-    Args:
-        key: A PRNG key.
-        config: Uses ``hidden`` and ``conv``.
-        observation_shape: Shape of one observation; ``(height, width, channels)`` with
-            ``conv``.
-        outputs: Width of the last layer.
-        head_gain: Gain of the last layer's kernel.
-        bias: Whether the layers have biases.
-
-    Returns:
-        Orthogonal kernels and zero biases, float32.
-
-    Raises:
-        ValueError: The convolutions do not fit the observations.
-
-    Example:
-        >>> import jax
-        >>> from learned_opt_rl.agents import PPOConfig
-        >>> config = PPOConfig(conv=((16, 3, 1),), hidden=(32,))
-        >>> params = init_network(jax.random.key(0), config, (10, 10, 4), 3, 0.01)
-        >>> {name: layer["kernel"].shape for name, layer in params.items()}
-        {'Conv_0': (3, 3, 4, 16), 'Dense_0': (1024, 32), 'Dense_1': (32, 3)}
+    ``observation_shape`` is that of one observation; convolutions need ``(height,
+    width, channels)`` and raise ValueError if they do not fit. The kernels are
+    orthogonal, the last one scaled by ``head_gain``; biases are 0.
     """
     dense_key = key
     if config.conv:
         # Layers of both kinds are numbered from 0, so they must not share a key.
         key, dense_key = jax.random.split(key)
+    shapes = _shapes(config.conv, observation_shape)
     convolutions: Network = {}
-    for i, shape in enumerate(_kernel_shapes(config.conv, observation_shape)):
-        matrix = orthogonal(
-            jax.random.fold_in(key, i), (math.prod(shape[:3]), shape[3])
-        )
+    for i, (filters, size, _) in enumerate(config.conv):
+        shape = (size, size, shapes[i][-1], filters)
+        layer_key = jax.random.fold_in(key, i)
+        matrix = orthogonal(layer_key, (math.prod(shape[:3]), filters))
         convolutions[f"Conv_{i}"] = {
             "kernel": 2**0.5 * matrix.reshape(shape),
-            **({"bias": jnp.zeros(shape[3])} if bias else {}),
+            **({"bias": jnp.zeros(filters)} if bias else {}),
         }
-    features = math.prod(_shape_after(config.conv, observation_shape))
-    sizes = (features, *config.hidden, outputs)
+    sizes = (math.prod(shapes[-1]), *config.hidden, outputs)
     return {**convolutions, **init_mlp(dense_key, sizes, head_gain, bias=bias)}
 
 
 def apply_network(
     params: Network, x: jax.Array, config: RunConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Evaluate a network and keep the activations of its layers.
+    """Evaluate a network on ``x`` from `prepare`; keep the activations of its layers.
 
-    Args:
-        params: From `init_network`.
-        x: From `prepare`.
-        config: Uses ``conv`` and ``activation``.
-
-    Returns:
-        The output ``[..., out]``, and the activations of each layer: ``[..., width]``
-        as in `apply_mlp`, ``[..., height, width, filters]`` for a convolution.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from learned_opt_rl.agents import PPOConfig
-        >>> config = PPOConfig(conv=((16, 3, 2),), hidden=(32,))
-        >>> params = init_network(jax.random.key(0), config, (10, 10, 4), 3, 0.01)
-        >>> output, layers = apply_network(params, jnp.ones((8, 10, 10, 4)), config)
-        >>> output.shape, layers["Conv_0"].shape
-        ((8, 3), (8, 4, 4, 16))
+    The output is ``[..., out]``. Activations are ``[..., width]`` as in `apply_mlp`,
+    and ``[..., height, width, filters]`` after a convolution.
     """
     activations = {}
     for i, (_, _, stride) in enumerate(config.conv):
@@ -113,16 +79,9 @@ def apply_network(
 def prepare(
     observation: jax.Array, observation_shape: tuple[int, ...], config: RunConfig
 ) -> jax.Array:
-    """Turn observations of any dtype into a network's input.
+    """Turn observations ``[..., *observation_shape]`` into a network's input.
 
-    Args:
-        observation: ``[..., *observation_shape]``.
-        observation_shape: Shape of one observation.
-        config: Uses ``conv`` and ``input_divisor``.
-
-    Returns:
-        float32 ``[..., features]``, or ``[..., height, width, channels]`` for
-        convolutions.
+    The input is float32 ``[..., features]``, or an image for convolutions.
     """
     lead = observation.shape[: observation.ndim - len(observation_shape)]
     if not config.conv:
@@ -150,21 +109,13 @@ def _convolve(layer: dict[str, jax.Array], x: jax.Array, stride: int) -> jax.Arr
     return x + jnp.broadcast_to(layer["bias"], x.shape) if "bias" in layer else x
 
 
-def _kernel_shapes(
+def _shapes(
     conv: tuple[ConvLayer, ...], observation_shape: tuple[int, ...]
-) -> list[tuple[int, int, int, int]]:
-    return [
-        (size, size, _shape_after(conv[:i], observation_shape)[-1], filters)
-        for i, (filters, size, _) in enumerate(conv)
-    ]
-
-
-def _shape_after(
-    conv: tuple[ConvLayer, ...], observation_shape: tuple[int, ...]
-) -> tuple[int, ...]:
-    """Return the shape of one observation after the convolutions."""
-    shape = observation_shape
+) -> list[tuple[int, ...]]:
+    """Return the shapes of one observation before and after each convolution."""
+    shapes = [observation_shape]
     for filters, size, stride in conv:
+        shape = shapes[-1]
         if len(shape) != 3 or min(shape[:2]) < size:
             raise ValueError(
                 f"conv={conv} does not fit observations of shape {observation_shape}: "
@@ -172,17 +123,14 @@ def _shape_after(
                 "channels), at least as high and wide as the kernel"
             )
         height, width = ((n - size) // stride + 1 for n in shape[:2])
-        shape = (height, width, filters)
-    return shape
+        shapes.append((height, width, filters))
+    return shapes
 
 
 def init_mlp(
     key: jax.Array, sizes: Sequence[int], head_gain: float, *, bias: bool = True
 ) -> MLP:
-    """Draw a multi-layer perceptron of these widths, from input to output.
-
-    The arguments are those of `init_network`.
-    """
+    """Draw a multi-layer perceptron of these widths, from input to output."""
     keys = jax.random.split(key, len(sizes) - 1)
     # sqrt(2) keeps the scale of activations through ReLU.
     gains = [2**0.5] * (len(sizes) - 2) + [head_gain]
@@ -198,21 +146,12 @@ def init_mlp(
 
 
 def orthogonal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Draw a matrix with orthonormal columns (or rows, whichever are fewer).
+    """Draw a float32 matrix with orthonormal columns (or rows, if they are fewer).
 
     The matrix equals that of `jax.nn.initializers.orthogonal` up to rounding, but
     Gram-Schmidt computes it. LAPACK's QR decomposition blocks a thread of XLA's CPU
     pool while it waits for other threads. A program with several of them under
     ``vmap``, as for agents over seeds, then deadlocks on a machine with few cores.
-
-    Returns:
-        float32 ``[rows, columns]``, uniformly distributed.
-
-    Example:
-        >>> import jax
-        >>> kernel = orthogonal(jax.random.key(0), (3, 2))
-        >>> abs(kernel.T @ kernel).round(5).tolist()
-        [[1.0, 0.0], [0.0, 1.0]]
     """
     normal = jax.random.normal(key, (max(shape), min(shape)))
 
@@ -231,11 +170,8 @@ def apply_mlp(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Evaluate a multi-layer perceptron on ``[..., in]``; keep its activations.
 
-    Entries of ``params`` not called ``"Dense_i"`` are ignored.
-
-    Returns:
-        The output ``[..., out]``, and the activations ``[..., width]`` of each layer:
-        after the nonlinearity for hidden layers, the raw output for the last.
+    Activations are ``[..., width]``: after the nonlinearity for hidden layers, the raw
+    output for the last. Entries of ``params`` not called ``"Dense_i"`` are ignored.
     """
     activations = {}
     depth = sum(name.startswith("Dense_") for name in params)
@@ -248,3 +184,61 @@ def apply_mlp(
             x = _ACTIVATIONS[activation](x)
         activations[f"Dense_{i}"] = x
     return x, activations
+
+
+class Categorical(NamedTuple):
+    """A distribution over discrete actions."""
+
+    logits: jax.Array  # float32 [..., num_actions]
+    log_probs: jax.Array  # Log-softmax of the logits.
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Draw actions, int32 ``[...]``."""
+        return jax.random.categorical(key, self.logits)
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        """Return the log-probabilities of actions, float32 ``[...]``."""
+        return select(self.log_probs, action)
+
+    def entropy(self) -> jax.Array:
+        """Return the mean entropy over observations, float32 scalar."""
+        return -(jnp.exp(self.log_probs) * self.log_probs).sum(-1).mean()
+
+
+class Gaussian(NamedTuple):
+    """A distribution over vectors with independent, unbounded entries."""
+
+    mean: jax.Array  # float32 [..., num_actions], as is log_std
+    log_std: jax.Array
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Draw actions, float32 ``[..., num_actions]``; the environment clips them."""
+        noise = jax.random.normal(key, self.mean.shape)
+        return self.mean + jnp.exp(self.log_std) * noise
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        """Return the log-densities of actions, float32 ``[...]``."""
+        z = (action - self.mean) * jnp.exp(-self.log_std)
+        constant = 0.5 * math.log(2 * math.pi)
+        return -(0.5 * jnp.square(z) + self.log_std + constant).sum(-1)
+
+    def entropy(self) -> jax.Array:
+        """Return the mean entropy over observations, float32 scalar."""
+        constant = 0.5 * math.log(2 * math.pi * math.e)
+        return (self.log_std + constant).sum(-1).mean()
+
+
+def policy(
+    actor: Network, x: jax.Array, config: RunConfig
+) -> tuple[Categorical | Gaussian, dict[str, jax.Array]]:
+    """Evaluate an actor; return its policy and the activations of its layers."""
+    outputs, layers = apply_network(actor, x, config)
+    if "log_std" in actor:
+        log_std = jnp.broadcast_to(actor["log_std"], outputs.shape)
+        return Gaussian(outputs, log_std), layers
+    return Categorical(outputs, jax.nn.log_softmax(outputs)), layers
+
+
+def select(values: jax.Array, index: jax.Array) -> jax.Array:
+    """Return ``values[..., index]``, by a mask: its gradient needs no scatter."""
+    return (values * jax.nn.one_hot(index, values.shape[-1])).sum(-1)

@@ -12,6 +12,7 @@ References:
     Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -123,10 +124,7 @@ def make_loop(
         ()
     """
     optimizer = optax.with_extra_args_support(optimizer)
-
-    def learn(params: Any, opt_state: Any, batch: Batch, key: jax.Array) -> Any:
-        return _optimize(config, optimizer, drift, params, opt_state, batch, key)
-
+    learn = functools.partial(_optimize, config, optimizer, drift)
     return actor_critic.make_loop(config, env, optimizer, learn)
 
 

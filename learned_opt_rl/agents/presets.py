@@ -58,8 +58,8 @@ def preset(
         A ``PPOConfig``, ``A2CConfig`` or ``LPGConfig``.
 
     Raises:
-        ValueError: The agent, column or field is unknown; or the environment's mode is,
-            so that an LPG agent has no lifetime; or as the configuration.
+        ValueError: The agent, column or field is unknown, an LPG agent has no lifetime
+            because its environment's mode is unknown, or a value is out of range.
 
     References:
         Goldie et al. 2024 (OPEN), appendix; Goldie et al. 2025, appendix; Jackson et
@@ -106,17 +106,11 @@ class LPGArms(NamedTuple):
 
 
 def lpg_arms(environment: str, *, column: str | None = None) -> LPGArms:
-    """Return the published learning rates and ``alpha_y`` of an LPG agent.
+    """Return the published learning rates and ``alpha_y`` of an LPG agent, ascending.
 
     In Oh et al.'s training environments (the suite ``"lpg"``), each combination of both
-    is an arm of the bandit that meta-training uses.
-
-    Args:
-        environment: As for `preset`.
-        column: As for `preset`.
-
-    Returns:
-        The choices in ascending order; one of each where the publication gives one.
+    is an arm of the bandit that meta-training uses. Elsewhere there is one of each. The
+    arguments are those of `preset`.
 
     Raises:
         ValueError: The column is unknown.
@@ -143,17 +137,11 @@ def lpg_optimizer(
 ) -> optax.GradientTransformation:
     """Return the published optimizer of an LPG agent: SGD for tables, else Adam.
 
-    Of several learning rates (`lpg_arms`) it takes one in the middle.
-
-    Args:
-        environment: As for `preset`.
-        num_updates: ``config.num_updates``. Annealed learning rates fall linearly to 0
-            over them.
-        column: As for `preset`.
-
-    Returns:
-        An optimizer of ``{"actor": ..., "predictor": ...}``. It does not clip, since
-        the agent clips by ``config.max_grad_norm``.
+    The optimizer is one of ``{"actor": ..., "predictor": ...}`` and does not clip,
+    since the agent clips by ``config.max_grad_norm``. Of several learning rates
+    (`lpg_arms`) it takes one in the middle. Annealed learning rates fall linearly to 0
+    over ``num_updates``, which is ``config.num_updates``. The other arguments are those
+    of `preset`.
 
     Raises:
         ValueError: The column is unknown.
@@ -176,7 +164,7 @@ def lpg_optimizer(
 
 
 def _settings(environment: str, agent: str, column: str | None) -> dict[str, Any]:
-    """A column of the table, with the environment's changes to it."""
+    """Return a column of the table, with the environment's changes to it."""
     table = _tables()[agent]
     entry = column or table["environments"].get(environment)
     if entry is None:
@@ -193,7 +181,7 @@ def _settings(environment: str, agent: str, column: str | None) -> dict[str, Any
 
 
 def _lifetime(environment: str) -> int | None:
-    """Updates of the longest life in a grid world or chain; None elsewhere."""
+    """Return the updates of the longest life in a grid world or chain, else None."""
     family, _, mode = environment.partition("/")
     if family not in ("gridworld", "chain"):
         return None

@@ -1,4 +1,4 @@
-"""Rollouts, and a whole run as one pure function, the same for every agent."""
+"""What all agents share: rollouts, clipping, and a whole run as one pure function."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,22 +9,15 @@ import optax
 
 from learned_opt_rl.agents import _normalization as normalization
 from learned_opt_rl.agents.config import RunConfig
-from learned_opt_rl.agents.networks import Network, prepare
-from learned_opt_rl.agents.policies import policy
+from learned_opt_rl.agents.networks import Network, policy, prepare
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
 
 
 class World(NamedTuple):
-    """The environments of an agent between two steps.
-
-    Attributes:
-        env_state: The environments' states, each array ``[num_envs, ...]``.
-        observation: Raw current observations, ``[num_envs, *observation_shape]``.
-        normalizers: State of the normalization.
-    """
+    """The environments of an agent between two steps."""
 
     env_state: EpisodeState
-    observation: jax.Array
+    observation: jax.Array  # Raw, [num_envs, *observation_shape].
     normalizers: normalization.Normalizers = normalization.Normalizers()
 
 
@@ -62,7 +55,7 @@ class TrainResult(NamedTuple):
 def collect(
     config: RunConfig, env: Environment, actor: Network, world: World, key: jax.Array
 ) -> tuple[World, Played]:
-    """Play one rollout; return the world after it, and the rollout."""
+    """Play one rollout; return the world after it and the rollout."""
 
     def step(world: World, key: jax.Array) -> Any:
         action_key, env_key = jax.random.split(key)
@@ -86,23 +79,11 @@ def collect(
 
 
 def mean_return(state: EpisodeState) -> jax.Array:
-    """Return the mean return of each environment's last finished episode.
+    """Return the mean return of each environment's last finished episode, ``[...]``.
 
-    Args:
-        state: Arrays ``[..., num_envs]``.
-
-    Returns:
-        float32 ``[...]``, over the environments that have finished an episode. NaN
-        while none has: where rewards are negative, 0 would look like the best return.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> returns, lengths = jnp.array([-3.0, 0.0]), jnp.array([2, 0])
-        >>> state = EpisodeState(None, 0 * returns, 0 * lengths, returns, lengths)
-        >>> mean_return(state).item()
-        -3.0
-        >>> mean_return(state._replace(last_length=0 * lengths)).item()
-        nan
+    The arrays of the state are ``[..., num_envs]``. The result is NaN while no
+    environment has finished an episode: where rewards are negative, 0 would look like
+    the best return.
     """
     finished = state.last_length > 0
     number = finished.sum(-1)
@@ -113,6 +94,18 @@ def mean_return(state: EpisodeState) -> jax.Array:
 def shown(world: World) -> jax.Array:
     """Return the current observations as the agent sees them."""
     return normalization.normalize(world.normalizers, world.observation)
+
+
+def clip_by_norm(tree: Any, max_norm: float) -> Any:
+    """Scale a tree of arrays down to a global norm of at most ``max_norm``."""
+    squared = jnp.asarray(optax.tree.norm(tree, squared=True))
+    # Meta-gradients pass through this root. At an all-zero gradient (a dead unit, an
+    # input that was never active) its derivative is infinite. Times zero that is NaN,
+    # and the NaN would reach every weight; so the derivative is 0 here.
+    positive = squared > 0
+    norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+    scale = max_norm / jnp.maximum(norm, max_norm)
+    return jax.tree.map(lambda x: x * scale, tree)
 
 
 def train_by(

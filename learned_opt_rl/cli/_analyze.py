@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from learned_opt_rl.cli._common import Rules, Settings
+from learned_opt_rl.cli._common import Rules, Settings, optional
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,9 @@ class AnalyzeLPG:
     predictions. The results are figures 4 to 6 of Oh et al. 2020.
     """
 
-    rule: Annotated[Positional[str | None], arg(metavar="RULE")] = None
+    rule: Annotated[Positional[str | None], optional("RULE")] = None
     """An artifact of the algorithm lpg."""
-    random_weights: Annotated[int | None, arg(metavar="SEED")] = None
+    random_weights: Annotated[int | None, optional("SEED")] = None
     """Analyze an untrained LPG instead."""
     mode: str = "all_shortlife"
     """Mode of the grid worlds; its observations must be tabular."""

@@ -12,12 +12,13 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from learned_opt_rl.artifacts import remote
-from learned_opt_rl.artifacts.card import Card, Result
+from learned_opt_rl.artifacts.card import Result
 from learned_opt_rl.artifacts.registry import Entry, find, load_entry, scan
+from learned_opt_rl.cli._common import optional
 from learned_opt_rl.errors import ArtifactError
 
 _Name = Annotated[Positional[str], arg(metavar="NAME")]
-_Names = Annotated[Positional[tuple[str, ...]], arg(metavar="NAME")]
+_Names = Annotated[Positional[tuple[str, ...]], optional("NAME")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,15 +143,12 @@ def _pictures(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
                 "drifts"
             )
     drifts = [entry for entry in entries if entry.card.kind == "drift"]
-    pictures = {_picture_name(e): [e] for e in entries if e.card.kind != "drift"}
-    if drifts:
-        name = _picture_name(drifts[0]) if len(drifts) == 1 else "drifts.png"
-        pictures[name] = drifts
+    others = [[entry] for entry in entries if entry.card.kind != "drift"]
+    pictures = {}
+    for group in (*others, *([drifts] if drifts else [])):
+        name = "drifts" if len(group) > 1 else group[0].card.name.replace("/", "_")
+        pictures[f"{name}.png"] = group
     return pictures
-
-
-def _picture_name(entry: Entry) -> str:
-    return entry.card.name.replace("/", "_") + ".png"
 
 
 def _picture_paths(out: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:
@@ -222,7 +220,16 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "algorithm", f"{card.algorithm} ({card.representation})"
     yield "architecture", f"{sizes}; {card.weights.parameters} parameters"
     yield "inputs", ", ".join(card.inputs) or "none"
-    yield "horizon", _horizon(card)
+    horizon = card.horizon
+    yield (
+        "horizon",
+        "any"
+        if horizon is None
+        else (
+            f"{horizon.total_updates} updates, {horizon.epochs} epochs of "
+            f"{horizon.minibatches} minibatches"
+        ),
+    )
     yield "trained by", training.method
     yield "trained on", ", ".join(training.environments) or "nothing"
     yield "", training.description
@@ -233,15 +240,6 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "license", card.license
     yield "cite", f"{card.citation.text} {card.citation.url}"
     yield "sha256", card.weights.sha256
-
-
-def _horizon(card: Card) -> str:
-    if card.horizon is None:
-        return "any"
-    return (
-        f"{card.horizon.total_updates} updates, {card.horizon.epochs} epochs of "
-        f"{card.horizon.minibatches} minibatches"
-    )
 
 
 def _bullets(title: str, items: Iterable[str], otherwise: str) -> Iterator[str]:

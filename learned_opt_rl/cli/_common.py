@@ -14,8 +14,14 @@ from tyro.conf import Positional, arg, create_mutex_group
 if TYPE_CHECKING:
     from learned_opt_rl.evaluation.runs.compare import Comparison, Failure
 
-Settings = Annotated[tuple[str, ...], arg(name="set", metavar="NAME=VALUE ...")]
-Rules = Annotated[Positional[tuple[str, ...]], arg(metavar="RULE")]
+
+def optional(metavar: str, name: str | None = None) -> Any:
+    """Name the value of an option without a default, so the help shows none."""
+    return arg(name=name, metavar=metavar, help_behavior_hint="")
+
+
+Settings = Annotated[tuple[str, ...], optional("NAME=VALUE ...", "set")]
+Rules = Annotated[Positional[tuple[str, ...]], optional("RULE")]
 _WHERE = create_mutex_group(required=True)
 
 # Command-line names of the fields that error messages mention.
@@ -36,9 +42,9 @@ _OPTIONS = {
 class RunOptions:
     """Options about runs, with the names of `Comparison`'s fields."""
 
-    suite: Annotated[str | None, _WHERE, arg(metavar="NAME")] = None
+    suite: Annotated[str | None, _WHERE, optional("NAME")] = None
     """Suite of environments, for example minatar, brax or gridworld."""
-    environments: Annotated[tuple[str, ...], _WHERE, arg(metavar="NAME ...")] = ()
+    environments: Annotated[tuple[str, ...], _WHERE, optional("NAME ...")] = ()
     """Environments by name."""
     seeds: int = 16
     """Number of seeds."""
@@ -48,7 +54,7 @@ class RunOptions:
     """Environment steps of each run."""
     settings: Settings = ()
     """Settings of the agent, for example hidden=256x256 activation=tanh."""
-    at_once: Annotated[int | None, arg(metavar="SEEDS")] = None
+    at_once: Annotated[int | None, optional("SEEDS")] = None
     """Seeds trained together; by default all of them, on a CPU one per device."""
     devices: int = 1
     """Number of devices that share these seeds."""

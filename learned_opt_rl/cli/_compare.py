@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from learned_opt_rl.artifacts.card import Card
-from learned_opt_rl.cli._common import Rules, RunOptions, print_failures, stopping
+from learned_opt_rl.cli._common import (
+    Rules,
+    RunOptions,
+    optional,
+    print_failures,
+    stopping,
+)
 
 if TYPE_CHECKING:
     from learned_opt_rl.evaluation.runs.compare import Comparison, Plan
@@ -19,7 +25,7 @@ class _ReportOptions:
     normalization: Annotated[str, arg(name="normalize", metavar="METHOD")] = "auto"
     """Divide returns by: adam, rule:NAME, published, published-sgd, optimal or raw.
     The default is the baseline if it was run, else published."""
-    baseline: Annotated[str | None, arg(metavar="RULE")] = None
+    baseline: Annotated[str | None, optional("RULE")] = None
     """Rule that the report compares the others with; adam by default."""
 
     def print_report(self, folder: pathlib.Path) -> None:
@@ -113,7 +119,7 @@ class Evaluate(_Options):
     """A rule, as for compare."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("evaluation")
     """Folder for rows and the report."""
-    card: Annotated[pathlib.Path | None, arg(metavar="FOLDER")] = None
+    card: Annotated[pathlib.Path | None, optional("FOLDER")] = None
     """The rule's own folder: write the results into its card.json."""
 
     def run(self) -> int:
@@ -147,7 +153,7 @@ class Generalize(_Options):
     """What varies."""
     rules: Rules
     """Rules, as for compare."""
-    values: Annotated[tuple[str, ...], arg(metavar="VALUE ...")] = ()
+    values: Annotated[tuple[str, ...], optional("VALUE ...")] = ()
     """Values of the axis. length: environment steps; width: of both hidden layers;
     activation: relu or tanh; features: all, no-dormancy, no-batch-proportion,
     no-horizon or no-actor-mask. The default is some or all of these."""

@@ -20,6 +20,7 @@ from tyro.conf import (
 from learned_opt_rl.cli._common import (
     RunOptions,
     Settings,
+    optional,
     print_failures,
     shared,
     stopping,
@@ -34,22 +35,21 @@ _WHERE = create_mutex_group(required=False)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Execution:
-    generations: int | None = None
+    generations: Annotated[int | None, optional("INT")] = None
     """Number of generations after which the campaign ends."""
-    devices: int | None = None
+    devices: Annotated[int | None, optional("INT")] = None
     """Devices that share a generation; 1 by default, all with several processes."""
-    block: Annotated[int | None, arg(metavar="RUNS")] = None
-    """Runs trained side by side on each device; more need more memory. The default is 1
-    on a CPU and 64 elsewhere."""
+    block: Annotated[int | None, optional("RUNS")] = None
+    """Runs trained side by side on each device; by default 1 on a CPU, else 64."""
     dry_run: bool = False
     """Print the cost in steps, memory and time, and stop."""
     tensorboard: bool = False
     """Write events into FOLDER/tensorboard (needs the extra tensorboard)."""
-    coordinator: Annotated[str | None, arg(metavar="HOST:PORT")] = None
+    coordinator: Annotated[str | None, optional("HOST:PORT")] = None
     """Address of the first of several processes; auto on Slurm."""
-    processes: int | None = None
+    processes: Annotated[int | None, optional("INT")] = None
     """Number of processes, each started with the same command."""
-    process: int | None = None
+    process: Annotated[int | None, optional("INT")] = None
     """Index of this process, from 0."""
 
     def join(self) -> int:
@@ -83,8 +83,7 @@ class Es(_Execution):
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
     """Folder of the campaign."""
     settings: Settings = ()
-    """Other settings, for example population=8 horizons=0:2e5,100:1e6 start=zeros
-    agent.hidden=16x16 architecture.width=16."""
+    """Other settings, for example population=8 horizons=0:2e5,100:1e6 start=zeros."""
 
     def run(self) -> int:
         from learned_opt_rl.training.evolution import preset
@@ -103,8 +102,8 @@ class Resume(_Execution):
 
     folder: Annotated[Positional[str], arg(metavar="FOLDER")]
     """Folder of a campaign, or the name of an artifact, whose campaign is copied."""
-    out: Annotated[pathlib.Path | None, arg(metavar="FOLDER")] = None
-    """Copy of an artifact's campaign; NAME-campaign by default."""
+    out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
+    """Folder for the copy of an artifact's campaign; NAME-campaign by default."""
 
     def run(self) -> int:
         import jax
@@ -130,21 +129,21 @@ class Distill:
     prints its result; on an unfinished folder it starts again.
     """
 
-    teacher: Annotated[str | None, arg(metavar="NAME")] = None
+    teacher: Annotated[str | None, optional("NAME")] = None
     """Artifact, path of an expression, or sign_momentum:8e-4."""
     preset: Annotated[str, arg(metavar="NAME")] = "same"
     """Settings, for example same, half, short or long."""
-    student: Annotated[str | None, arg(metavar="SIZES")] = None
+    student: Annotated[str | None, optional("SIZES")] = None
     """Network to fit: same, half, open:32, no_features:16 and so on."""
-    steps: int | None = None
+    steps: Annotated[int | None, optional("INT")] = None
     """Steps of Adam."""
-    sequence: Annotated[int | None, arg(metavar="STEPS")] = None
+    sequence: Annotated[int | None, optional("STEPS")] = None
     """Steps to unroll over, for example 20 or 100."""
-    inputs: Annotated[str | None, arg(metavar="KIND")] = None
-    """correlated, scaled, paper or visited."""
-    select: Annotated[str | None, arg(metavar="BY")] = None
+    inputs: Annotated[str | None, optional("KIND")] = None
+    """Inputs to match on: correlated, scaled, paper or visited."""
+    select: Annotated[str | None, optional("BY")] = None
     """Choose the best weights by error or by return."""
-    environments: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
     """Environments in which agents are trained."""
     settings: Settings = ()
     """Other settings, for example learning_rate=1e-3 rounds=2 agent.hidden=16x16."""
@@ -189,30 +188,30 @@ class Promote(RunOptions):
     """Folder of `train es` or `train distill`."""
     name: Annotated[str, arg(name="as", metavar="NAME")]
     """Name of the artifact, for example minatar."""
-    suite: Annotated[str | None, _WHERE, arg(metavar="NAME")] = None
+    suite: Annotated[str | None, _WHERE, optional("NAME")] = None
     """Suite of environments, for example minatar."""
-    environments: Annotated[tuple[str, ...], _WHERE, arg(metavar="NAME ...")] = ()
+    environments: Annotated[tuple[str, ...], _WHERE, optional("NAME ...")] = ()
     """Environments; those of the run by default."""
     seeds: int = 5
     """Number of seeds."""
     total_timesteps: Annotated[float, arg(name="steps")] = 1e6
     """Environment steps of each run."""
     baselines: Annotated[tuple[str, ...], arg(metavar="RULE ...")] = ("adam",)
-    """Rules to run beside; known failures are relative to the first."""
-    results: Annotated[pathlib.Path | None, arg(metavar="FILE")] = None
+    """Rules to run beside the weights; known failures are relative to the first."""
+    results: Annotated[pathlib.Path | None, optional("FILE")] = None
     """File that receives the rows; results/NAME_STEPS.jsonl by default."""
-    pretrained: Annotated[pathlib.Path | None, arg(metavar="FOLDER")] = None
+    pretrained: Annotated[pathlib.Path | None, optional("FOLDER")] = None
     """Folder of the artifacts; the repository's by default."""
     force: bool = False
-    """Promote weights that are worse; the card records it."""
-    title: str | None = None
+    """Promote the weights even if they are worse; the card records it."""
+    title: Annotated[str | None, optional("TEXT")] = None
     """Title of the card."""
-    summary: str | None = None
+    summary: Annotated[str | None, optional("TEXT")] = None
     """Summary of the card."""
     failures: Annotated[
-        UseAppendAction[tuple[str, ...]], arg(name="failure", metavar="TEXT")
+        UseAppendAction[tuple[str, ...]], optional("TEXT", "failure")
     ] = ()
-    """A known failure for the card, besides those found."""
+    """A known failure for the card, besides those that the runs show; repeatable."""
 
     def run(self) -> int:
         from learned_opt_rl.training.promotion import promote
@@ -261,9 +260,9 @@ class Curve:
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="FOLDER")]
     """Folder of a campaign."""
-    out: Annotated[pathlib.Path | None, arg(metavar="FILE")] = None
+    out: Annotated[pathlib.Path | None, optional("FILE")] = None
     """The picture; FOLDER/curve.png by default."""
-    reference: Annotated[tuple[str, ...], arg(metavar="NAME=FITNESS ...")] = ()
+    reference: Annotated[tuple[str, ...], optional("NAME=FITNESS ...")] = ()
     """Horizontal lines to compare with, for example sgd=1.9."""
 
     def run(self) -> int:

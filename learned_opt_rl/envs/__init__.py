@@ -11,8 +11,8 @@ from learned_opt_rl.envs.adapter import EpisodeState as EpisodeState
 from learned_opt_rl.envs.adapter import Step as Step
 from learned_opt_rl.envs.adapter import adapt as adapt
 from learned_opt_rl.envs.checks import check as check
+from learned_opt_rl.envs.registry import SUITES as SUITES
 from learned_opt_rl.envs.registry import episode_length as episode_length
 from learned_opt_rl.envs.registry import make as make
 from learned_opt_rl.envs.registry import names as names
-from learned_opt_rl.envs.suites import SUITES as SUITES
-from learned_opt_rl.envs.suites import suite as suite
+from learned_opt_rl.envs.registry import suite as suite

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from learned_opt_rl.envs._extras import require, versions
-from learned_opt_rl.envs.adapter import Environment, adapt
+from learned_opt_rl.envs.adapter import Environment, adapt, require, versions
 
 ENVIRONMENTS = ("ant", "humanoid", "hopper", "walker2d")
 BACKENDS = ("positional", "generalized", "mjx", "spring")

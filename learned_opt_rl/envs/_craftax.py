@@ -12,13 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.envs._extras import require, versions
 from learned_opt_rl.envs.adapter import (
     Environment,
     EpisodeState,
     Step,
     account,
     adapt,
+    require,
+    versions,
 )
 
 NAMES = ("Craftax-Classic-Symbolic-v1", "Craftax-Symbolic-v1")

@@ -3,8 +3,7 @@
 import dataclasses
 import sys
 
-from learned_opt_rl.envs._extras import require, versions
-from learned_opt_rl.envs.adapter import Environment, adapt
+from learned_opt_rl.envs.adapter import Environment, adapt, require, versions
 
 DEEP_SEA = "DeepSea-bsuite"
 DEEP_SEA_SIZES = range(4, 51)  # From OPEN's least size to its largest (F.5).

@@ -6,13 +6,17 @@ environments. It returns six in gymnax 1.0, which separates termination from tru
 """
 
 import dataclasses
+import importlib
+import importlib.metadata
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.envs import _signature
+from learned_opt_rl.envs import checks
+from learned_opt_rl.errors import MissingExtraError
 
 
 class EpisodeState(NamedTuple):
@@ -21,10 +25,9 @@ class EpisodeState(NamedTuple):
     Attributes:
         env: The wrapped environment's own state.
         episode_return: float32 scalar, undiscounted return of the running episode.
-        episode_length: int32 scalar, steps taken in the running episode.
-        last_return: float32 scalar, return of the last finished episode; 0 before
-            one is finished.
-        last_length: int32 scalar, length of the last finished episode.
+        episode_length: int32 scalar, steps of the running episode.
+        last_return: float32 scalar, return of the last finished episode, 0 before.
+        last_length: int32 scalar, length of the last finished episode, 0 before.
     """
 
     env: Any
@@ -96,10 +99,9 @@ class Environment:
     optimal_return: float | None = None
 
     def reset_many(self, key: jax.Array, num: int) -> tuple[jax.Array, EpisodeState]:
-        """Start an agent's environments.
+        """Return the first observations and states of an agent's environments.
 
-        Returns:
-            Observations ``[num, *observation_shape]``, and states ``[num, ...]``.
+        Their shapes are ``[num, *observation_shape]`` and ``[num, ...]``.
         """
         if self.batched_reset is not None:
             return self.batched_reset(key, num)
@@ -117,8 +119,7 @@ class Environment:
     def random_actions(self, key: jax.Array, num: int) -> jax.Array:
         """Draw actions as an untrained agent does.
 
-        Returns:
-            Uniform int32 ``[num]``, or standard normal float32 ``[num, num_actions]``.
+        They are uniform int32 ``[num]``, or normal float32 ``[num, num_actions]``.
         """
         if self.continuous:
             return jax.random.normal(key, (num, self.num_actions))
@@ -137,11 +138,10 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
         name: Name of the result; by default ``env.name`` or the class's name.
 
     Raises:
-        TypeError: A method is missing; ``step`` returns neither five nor six values, or
-            a reward or done that is not a scalar; the observation is not a single
-            array; observation or state change structure, shape or dtype from ``reset``
-            to ``step``; or actions are neither discrete nor one bounded vector.
-            `check` also looks at values.
+        TypeError: The object does not have this interface, the observation is not a
+            single array, a structure, shape or dtype changes from ``reset`` to
+            ``step``, or actions are neither discrete nor one bounded vector. `check`
+            also looks at values.
 
     Example:
         >>> import gymnax
@@ -152,20 +152,20 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
         params = getattr(env, "default_params", None)
     if name is None:
         name = str(getattr(env, "name", type(env).__name__))
-    _signature.check_methods(name, env)
-    key = _signature.key_shape()
+    checks.check_methods(name, env)
+    key = checks.key_shape()
     first = jax.eval_shape(lambda key: env.reset(key, params), key)
-    _signature.check_reset(name, first)
-    actions = _signature.actions_of(name, env, params)
+    checks.check_reset(name, first)
+    actions = checks.actions_of(name, env, params)
     stepped = jax.eval_shape(
         lambda *args: env.step(*args, params), key, first[1], actions.example
     )
-    has_truncation = _signature.has_truncation(name, stepped)
-    _signature.check_step(name, first, stepped)
+    has_truncation = checks.has_truncation(name, stepped)
+    checks.check_step(name, first, stepped)
 
     def reset(key: jax.Array) -> tuple[jax.Array, EpisodeState]:
         observation, state = env.reset(key, params)
-        return observation, start_account(state)
+        return observation, _start_account(state)
 
     def step(key: jax.Array, state: EpisodeState, action: Any) -> Step:
         if actions.bounds is not None:
@@ -190,12 +190,6 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
     )
 
 
-def start_account(inner: Any) -> EpisodeState:
-    """Return the state of an environment that has just started, with zero returns."""
-    none, zero = jnp.int32(0), jnp.float32(0)
-    return EpisodeState(inner, zero, none, zero, none)
-
-
 def sharing_draws(
     name: str,
     draw: Callable[[jax.Array], Any],
@@ -205,18 +199,14 @@ def sharing_draws(
 ) -> Environment:
     """Build an environment whose batch shares one draw per agent, such as a level.
 
-    Args:
-        name: Name of the result.
-        draw: ``key -> drawn``; ``reset_many`` calls it once.
-        begin: ``(key, drawn) -> (observation, inner state)``.
-        step: ``(key, inner state, action) -> (observation, inner state, reward,
-            done)``; starts the next episode itself.
-        **fields: Other fields of `Environment`.
+    ``reset_many`` calls ``draw(key) -> drawn`` once. ``begin(key, drawn)`` returns an
+    observation and an inner state. ``step(key, inner state, action)`` returns
+    ``(observation, inner state, reward, done)`` and starts the next episode itself.
     """
 
     def start(key: jax.Array, drawn: Any) -> tuple[jax.Array, EpisodeState]:
         observation, inner = begin(key, drawn)
-        return observation, start_account(inner)
+        return observation, _start_account(inner)
 
     def reset(key: jax.Array) -> tuple[jax.Array, EpisodeState]:
         draw_key, key = jax.random.split(key)
@@ -251,3 +241,25 @@ def account(
         last_return=jnp.where(done, total, state.last_return),
         last_length=jnp.where(done, length, state.last_length),
     )
+
+
+def _start_account(inner: Any) -> EpisodeState:
+    none, zero = jnp.int32(0), jnp.float32(0)
+    return EpisodeState(inner, zero, none, zero, none)
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import a module; ``MissingExtraError`` names the extra that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingExtraError(
+            f"the environment needs {package}, which is not installed or not "
+            f"importable ({error}): pip install 'learned-opt-rl[{extra}]'"
+        ) from error
+
+
+def versions(*packages: str) -> tuple[tuple[str, str], ...]:
+    """Return installed packages with their versions, for `Environment.details`."""
+    return tuple((name, importlib.metadata.version(name)) for name in packages)

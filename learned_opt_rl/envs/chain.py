@@ -94,40 +94,23 @@ class State(NamedTuple):
 
 
 def get_mode(name: str) -> Mode:
-    """Return the mode of a name of `NAMES`.
-
-    Raises:
-        ValueError: The name is unknown.
-
-    Example:
-        >>> get_mode("short_noisy").noisy
-        True
-    """
+    """Return the mode of a name of `NAMES`, or raise ValueError."""
     if name not in _MODES:
         raise ValueError(f"name={name!r} is unknown; {suggest(name, NAMES)}")
     return _MODES[name]
 
 
 def sample_length(key: jax.Array, mode: Mode) -> jax.Array:
-    """Draw the length of an agent's chain, int32 scalar.
-
-    Example:
-        >>> import jax
-        >>> sample_length(jax.random.key(0), Mode("mine", 7, 7)).item()
-        7
-    """
+    """Draw the length of an agent's chain, int32 scalar."""
     return jax.random.randint(key, (), mode.min_length, mode.max_length + 1)
 
 
 def observe(key: jax.Array, state: State, mode: Mode) -> jax.Array:
     """Return the observation of a state, float32 ``mode.observation_shape``.
 
-    Args:
-        key: A PRNG key, for the random bits.
-        state: The state.
-        mode: Its mode. Without distractor, states are numbered: two at the beginning,
-            by the good action, then four at each time, by the good and the chosen
-            action. The time itself is not observed.
+    The key is for the random bits. Without distractor, states are numbered: two at the
+    beginning, by the good action, then four at each time, by the good and the chosen
+    action. The time itself is not observed.
     """
     informative = jnp.stack([state.first_is_good, state.chose_well])
     if mode.distractor:
@@ -142,17 +125,13 @@ def observe(key: jax.Array, state: State, mode: Mode) -> jax.Array:
 def transition(
     key: jax.Array, state: State, action: jax.Array, mode: Mode
 ) -> tuple[State, jax.Array, jax.Array]:
-    """Take one step, without a reset at the end of an episode.
+    """Take one step, without a reset; return the state, the reward and the end.
 
-    The action is an int32 scalar, 0 or 1. It has no effect after the first step.
-
-    Returns:
-        The state after it, the reward (float32 scalar), and whether the episode is
-        over (bool scalar).
+    The action is an int32 scalar, 0 or 1. It has no effect after the first step: the
+    chain only delays the reward.
     """
     well = (action == 0) == state.first_is_good
     well = jnp.where(state.time == 0, well, state.chose_well)
-    # Later actions change nothing: the chain only delays the reward.
     time = state.time + 1
     done = time >= state.length
     noise = jax.random.rademacher(key, (), jnp.float32) if mode.noisy else 0.0

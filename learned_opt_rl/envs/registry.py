@@ -1,4 +1,4 @@
-"""Environments by name, from any package.
+"""Environments by name, from any package, and the suites that are reported together.
 
 Another package adds environments with entry points in its ``pyproject.toml``. The value
 is a function without arguments that returns an `Environment` or an object for `adapt`::
@@ -9,19 +9,60 @@ is a function without arguments that returns an `Environment` or an object for `
 
 import dataclasses
 import functools
-import importlib
 import importlib.metadata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple
 
 import jax
 
 from learned_opt_rl.checks import suggest
-from learned_opt_rl.envs import _brax, _craftax, _gymnax
+from learned_opt_rl.envs import _brax, _craftax, _gymnax, chain, gridworld
 from learned_opt_rl.envs.adapter import Environment, adapt
 from learned_opt_rl.families import entry_points
 
 ENVIRONMENTS_GROUP = "learned_opt_rl.environments"
+
+_MINATAR = tuple(
+    f"{game}-MinAtar" for game in ("Asterix", "Breakout", "Freeway", "SpaceInvaders")
+)
+_GRIDWORLDS = (
+    "all_shortlife",
+    "dense",
+    "sparse",
+    "long",
+    "longer",
+    "long_dense",
+    "rand_dense",
+    "rand_long",
+    "rand_small",
+    "rand_sparse",
+    "rand_very_dense",
+    "mazes",
+)
+_MEMBERS: dict[str, tuple[str, ...]] = {
+    "minatar": _MINATAR,
+    "minatar5": (*_MINATAR, "Seaquest-MinAtar"),
+    "brax": _brax.ENVIRONMENTS,
+    "cartpole": ("CartPole-v1",),
+    "craftax": ("Craftax-Classic-Symbolic-v1",),
+    "deepsea": tuple(f"DeepSea-bsuite/{size}" for size in (4, 10, 20, 30, 40, 50)),
+    "gridworld": tuple(f"gridworld/{mode}" for mode in _GRIDWORLDS),
+    "lpg": (
+        *(f"gridworld/{mode}" for mode in gridworld.NAMES if mode.startswith("paper_")),
+        *(f"chain/{mode}" for mode in chain.NAMES),
+    ),
+}
+
+SUITES = tuple(_MEMBERS)
+"""The names of the suites.
+
+``minatar`` has the four games of the published results; ``minatar5`` adds Seaquest,
+which is slow. ``brax`` uses the positional backend. ``gridworld`` has GROOVE's training
+distribution and the handmade levels that GROOVE is tested on. ``lpg`` has the fifteen
+training environments of Oh et al. 2020, table 3: five tabular grid worlds, five with
+random objects, five delayed chains; `agents.lpg_arms` has their learning rates.
+"""
 
 
 class _Source(NamedTuple):
@@ -39,13 +80,11 @@ def make(name: str) -> Environment:
     it is not compiled again. The object's ``name`` is the requested one.
 
     Args:
-        name: One of `names`: gymnax's names such as ``"Breakout-MinAtar"``, and
-            ``"DeepSea-bsuite/10"`` with a size of 4 to 50; brax's ``"ant"``, which is
-            ``"ant/positional"``, or another backend; Craftax's
-            ``"Craftax-Classic-Symbolic-v1"``; our ``"gridworld/all_shortlife"`` and
-            ``"chain/short"``; entry points of other packages in the group
-            ``learned_opt_rl.environments``. Or a name that you registered with
-            ``gymnax.register``.
+        name: One of `names`: for example gymnax's ``"Breakout-MinAtar"``, or
+            ``"DeepSea-bsuite/10"`` with a size of 4 to 50; brax's ``"ant"``, or with a
+            backend ``"ant/spring"``; Craftax's ``"Craftax-Classic-Symbolic-v1"``; our
+            ``"gridworld/all_shortlife"`` and ``"chain/short"``; entry points of other
+            packages. Or a name that you registered with ``gymnax.register``.
 
     Raises:
         MissingExtraError: The environment's package is not installed.
@@ -54,11 +93,7 @@ def make(name: str) -> Environment:
         TypeError: Another package builds an object that `adapt` does not accept.
 
     References:
-        Lange, "gymnax: A JAX-based Reinforcement Learning Environment Library", 2022.
-        Freeman et al., "Brax - A Differentiable Physics Engine for Large Scale Rigid
-        Body Simulation", 2021.
-        Matthews et al., "Craftax: A Lightning-Fast Benchmark for Open-Ended
-        Reinforcement Learning", 2024.
+        Lange 2022 (gymnax), Freeman et al. 2021 (brax), Matthews et al. 2024 (Craftax).
 
     Example:
         >>> make("Breakout-MinAtar").observation_shape
@@ -80,7 +115,7 @@ def names() -> tuple[str, ...]:
         >>> [name for name in names() if name.startswith("ant")]
         ['ant', 'ant/generalized', 'ant/mjx', 'ant/spring']
     """
-    ours = [name for source in _sources() for name in source.names]
+    ours = [name for source in _SOURCES for name in source.names]
     theirs = [entry.name for entry in entry_points(ENVIRONMENTS_GROUP)]
     return tuple(dict.fromkeys((*ours, *theirs)))
 
@@ -100,17 +135,41 @@ def episode_length(name: str) -> int | None:
     return _gymnax.deep_sea_size(name, size)  # The diver sinks one row each step.
 
 
+def suite(name: str) -> tuple[str, ...]:
+    """Return the names of the environments of a suite, one of `SUITES`, for `make`.
+
+    Raises:
+        ValueError: The suite is unknown.
+
+    References:
+        Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024
+        (minatar, brax, craftax, cartpole).
+        Jackson et al., "Discovering General Reinforcement Learning Algorithms with
+        Adversarial Environment Design", 2023 (gridworld).
+        Oh et al., "Discovering Reinforcement Learning Algorithms", 2020 (lpg).
+
+    Example:
+        >>> suite("brax")
+        ('ant', 'humanoid', 'hopper', 'walker2d')
+    """
+    if name not in SUITES:
+        hint = suggest(name, SUITES)
+        if name in names():
+            hint = f"it is an environment. Suites: {', '.join(SUITES)}"
+        raise ValueError(f"suite={name!r} is not a suite; {hint}")
+    return _MEMBERS[name]
+
+
 def _find(name: str) -> Environment:
     """Ask each source: first for the exact name, then for its family."""
-    sources = tuple(_sources())
-    for source in sources:
+    for source in _SOURCES:
         if name in source.names:
             return source.make(name)
     offers = [entry for entry in entry_points(ENVIRONMENTS_GROUP) if entry.name == name]
     if offers:
         return _from_packages(name, offers)
     head = str(name).partition("/")[0]
-    for source in sources:
+    for source in _SOURCES:
         # The source may accept more than it lists, and has the best error message.
         if any(head == known.partition("/")[0] for known in source.names):
             return source.make(name)
@@ -119,15 +178,9 @@ def _find(name: str) -> Environment:
     raise _unknown(name)
 
 
-def _sources() -> Iterable[_Source]:
-    yield from (_Source(each.NAMES, each.make) for each in (_gymnax, _brax, _craftax))
-    yield from (_our_own(family) for family in ("gridworld", "chain"))
-
-
-def _our_own(family: str) -> _Source:
-    """The environments of one of our modules, which omits the family in names."""
-    module = importlib.import_module(f"learned_opt_rl.envs.{family}")
-    names = tuple(f"{family}/{short}" for short in module.NAMES)
+def _our_own(family: str, module: ModuleType) -> _Source:
+    """Return the environments of one of our modules, which leaves the family out."""
+    names = tuple(f"{family}/{mode}" for mode in module.NAMES)
 
     def make(name: str) -> Environment:
         if name not in names:
@@ -135,6 +188,13 @@ def _our_own(family: str) -> _Source:
         return module.environment(name.partition("/")[2])
 
     return _Source(names, make)
+
+
+_SOURCES = (
+    *(_Source(package.NAMES, package.make) for package in (_gymnax, _brax, _craftax)),
+    _our_own("gridworld", gridworld),
+    _our_own("chain", chain),
+)
 
 
 def _unknown(name: object) -> ValueError:

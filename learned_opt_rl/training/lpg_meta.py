@@ -19,7 +19,6 @@ import optax
 
 from learned_opt_rl import checks
 from learned_opt_rl.agents.config import LPGConfig
-from learned_opt_rl.agents.gradients import clip_by_norm
 from learned_opt_rl.agents.lpg import (
     AgentState,
     Rollout,
@@ -27,9 +26,9 @@ from learned_opt_rl.agents.lpg import (
     agent_update,
     policy,
 )
-from learned_opt_rl.agents.networks import Network, apply_network
-from learned_opt_rl.agents.policies import select
+from learned_opt_rl.agents.networks import Network, apply_network, select
 from learned_opt_rl.agents.ppo import gae
+from learned_opt_rl.agents.rollouts import clip_by_norm
 from learned_opt_rl.rules.lpg import EPS, UpdateRule
 
 Play = Callable[[Any, Any], tuple[Any, Rollout]]

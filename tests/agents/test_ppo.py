@@ -8,8 +8,8 @@ import pytest
 
 from learned_opt_rl import envs, open_rl
 from learned_opt_rl.agents import PPOConfig, make_train, ppo
-from learned_opt_rl.agents.gradients import clip_by_norm
 from learned_opt_rl.agents.networks import apply_mlp
+from learned_opt_rl.agents.rollouts import clip_by_norm
 from learned_opt_rl.features import leaf_roles
 from tests import oracle_ppo, probe_envs
 
@@ -289,6 +289,12 @@ def test_clipping_leaves_small_gradients_alone():
     half = clip_by_norm(tree, 2.5)
     np.testing.assert_allclose(half["a"], [1.5, 0])
     np.testing.assert_allclose(half["b"], [2])
+
+
+def test_the_derivative_of_clipping_is_finite_at_a_zero_gradient():
+    derivative = jax.grad(lambda x: clip_by_norm({"a": x}, 1.0)["a"].sum())
+    np.testing.assert_array_equal(derivative(jnp.zeros(2)), [1, 1])
+    np.testing.assert_allclose(derivative(jnp.array([0.0, 4.0])), [0.25, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from learned_opt_rl import envs
-from learned_opt_rl.envs import _extras, _gymnax, registry
+from learned_opt_rl.envs import _gymnax, adapter, registry
 from learned_opt_rl.errors import MissingExtraError
 from tests import probe_envs
 
@@ -110,7 +110,7 @@ def test_a_missing_package_names_its_extra(monkeypatch, name, package, extra):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
     monkeypatch.setattr(
-        _extras, "importlib", types.SimpleNamespace(import_module=absent)
+        adapter, "importlib", types.SimpleNamespace(import_module=absent)
     )
     with pytest.raises(
         MissingExtraError, match=rf"needs {package}, .*learned-opt-rl\[{extra}\]"

@@ -12,10 +12,10 @@ References:
 from learned_opt_rl.envs.gridworld.dynamics import State as State
 from learned_opt_rl.envs.gridworld.dynamics import begin as begin
 from learned_opt_rl.envs.gridworld.dynamics import effect as effect
+from learned_opt_rl.envs.gridworld.dynamics import environment as environment
 from learned_opt_rl.envs.gridworld.dynamics import observe as observe
 from learned_opt_rl.envs.gridworld.dynamics import step as step
 from learned_opt_rl.envs.gridworld.dynamics import transition as transition
-from learned_opt_rl.envs.gridworld.environment import environment as environment
 from learned_opt_rl.envs.gridworld.levels import Level as Level
 from learned_opt_rl.envs.gridworld.levels import sample_level as sample_level
 from learned_opt_rl.envs.gridworld.levels import sample_lifetime as sample_lifetime

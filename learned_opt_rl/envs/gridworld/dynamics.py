@@ -1,13 +1,20 @@
-"""The dynamics of grid worlds: moving, collecting, observing."""
+"""Grid worlds as environments: moving, collecting, observing."""
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learned_opt_rl.envs.gridworld.levels import Level, draw_cells
-from learned_opt_rl.envs.gridworld.modes import Mode
+from learned_opt_rl.envs.adapter import Environment, sharing_draws
+from learned_opt_rl.envs.gridworld.levels import (
+    Level,
+    check_level,
+    draw_cells,
+    sample_level,
+)
+from learned_opt_rl.envs.gridworld.modes import Actions, Mode, get_mode
 
 # Up, down, left, right, stay, then the diagonals: GROOVE's five come first.
 _ROWS = np.array([-1, 1, 0, 0, 0, -1, -1, 1, 1], np.int32)
@@ -147,8 +154,62 @@ def observe(state: State, mode: Mode) -> jax.Array:
     return jnp.append(shown, 0.001 * state.time)
 
 
+def environment(
+    mode: str | Mode, *, actions: Actions | None = None, level: Level | None = None
+) -> Environment:
+    """Build an environment of a mode's levels, or of one level.
+
+    An agent's environments share a level, which ``reset_many`` draws from its key. The
+    state has it as ``state.env.level``, and it stays the same for all episodes.
+
+    Args:
+        mode: A name of `NAMES`, or a mode of your own.
+        actions: Actions that replace the mode's.
+        level: Use this level instead of a drawn one. The level may be traced, so a
+            function that builds an environment can be vmapped over levels.
+
+    Raises:
+        ValueError: A name is unknown, or the level does not fit the mode.
+
+    References:
+        Oh et al. 2020, appendix A; Jackson et al. 2023 (GROOVE).
+
+    Example:
+        >>> env = environment("small", actions="nine")
+        >>> env.observation_shape, env.num_actions
+        ((289,), 9)
+    """
+    mode = get_mode(mode) if isinstance(mode, str) else mode
+    if actions is not None:
+        mode = dataclasses.replace(mode, actions=actions)
+    if level is not None:
+        check_level(level, mode)
+        level = Level(*map(jnp.asarray, level))
+
+    def draw(key: jax.Array) -> Level:
+        return sample_level(key, mode) if level is None else level
+
+    def first(key: jax.Array, level: Level) -> tuple[jax.Array, State]:
+        state = begin(key, level, mode)
+        return observe(state, mode), state
+
+    def then(key: jax.Array, state: State, action: Any) -> Any:
+        state, reward, done = step(key, state, action, mode)
+        return observe(state, mode), state, reward, done
+
+    return sharing_draws(
+        f"gridworld/{mode.name}",
+        draw,
+        first,
+        then,
+        observation_shape=mode.observation_shape,
+        num_actions=mode.num_actions,
+        details=(("actions", mode.actions), ("observation", mode.observation)),
+    )
+
+
 def _layers(state: State, mode: Mode) -> jax.Array:
-    """``[1 + num_types, num_cells]``: the agent's cell, and objects of each type."""
+    """Return ``[1 + num_types, num_cells]``: the agent, then objects by type."""
     cells = jnp.append(state.position, state.cells)
     if mode.observation == "image":  # Number cells by the frame, not the level.
         width = state.level.width
@@ -163,7 +224,7 @@ def _layers(state: State, mode: Mode) -> jax.Array:
 def _place(
     uniform: jax.Array, state: State, position: jax.Array, appeared: jax.Array
 ) -> jax.Array:
-    """New cells: not the agent's, not a wall, and distinct."""
+    """Return new, distinct cells, neither the agent's nor a wall."""
     numbers = jnp.arange(state.level.walls.shape[0])
     taken = jnp.any(
         (numbers[:, None] == state.cells[None]) & state.present[None], axis=1

@@ -80,14 +80,14 @@ def sample_level(key: jax.Array, mode: Mode) -> Level:
     reward, terminate, respawn = properties
     rows = _bounds(mode)
     index = _integer(part, jnp.array([0, len(mode.levels) - 1]))
-    bounds = jax.tree.map(lambda x: jnp.asarray(x)[index], rows)
-    height = _integer(size, bounds.heights)
-    width = _integer(size, bounds.widths)
-    num_objects = _integer(objects, bounds.num_objects)
-    walls = bounds.walls
+    bounds = {name: jnp.asarray(x)[index] for name, x in rows.items()}
+    height = _integer(size, bounds["heights"])
+    width = _integer(size, bounds["widths"])
+    num_objects = _integer(objects, bounds["num_objects"])
+    walls, types = bounds["walls"], bounds["types"]
     free = (jnp.arange(cells) < height * width) & ~walls
-    if rows.num_walls.any():
-        drawn = _draw_walls(order, free, bounds.num_walls, num_objects)
+    if rows["num_walls"].any():
+        drawn = _draw_walls(order, free, bounds["num_walls"], num_objects)
         walls, free = walls | drawn, free & ~drawn
     wanted = jnp.arange(slots + 1) <= num_objects
     start, *objects = draw_cells(places, free, wanted)
@@ -97,13 +97,13 @@ def sample_level(key: jax.Array, mode: Mode) -> Level:
         walls=walls,
         start=start,
         num_objects=num_objects,
-        types=bounds.types,
+        types=types,
         cells=jnp.stack(objects),
-        rewards=_between(reward, bounds.rewards)[bounds.types],
-        p_terminate=_log_uniform(terminate, bounds.p_terminate)[bounds.types],
-        p_respawn=_log_uniform(respawn, bounds.p_respawn)[bounds.types],
-        max_steps=jnp.round(_log_uniform(steps, bounds.max_steps)).astype(jnp.int32),
-        auto_collect=_auto_collect(auto, mode),
+        rewards=_between(reward, bounds["rewards"])[types],
+        p_terminate=_log_uniform(terminate, bounds["p_terminate"])[types],
+        p_respawn=_log_uniform(respawn, bounds["p_respawn"])[types],
+        max_steps=_log_uniform_integer(steps, bounds["max_steps"]),
+        auto_collect=auto < {"drawn": 0.5, "eighteen": 0.0}.get(mode.actions, 1.0),
     )
 
 
@@ -117,27 +117,15 @@ def sample_lifetime(key: jax.Array, mode: Mode) -> jax.Array:
         250
     """
     bounds = jnp.array(mode.lifetime, jnp.float32)
-    return jnp.round(_log_uniform(jax.random.uniform(key), bounds)).astype(jnp.int32)
+    return _log_uniform_integer(jax.random.uniform(key), bounds)
 
 
 def draw_cells(uniform: jax.Array, free: jax.Array, wanted: jax.Array) -> jax.Array:
-    """Draw distinct cells for objects.
+    """Draw distinct cells for objects, int32 ``[n]``.
 
-    Args:
-        uniform: float32 ``[n]``, random numbers in [0, 1).
-        free: bool ``[num_cells]``, the cells to choose from, at least as many as are
-            wanted.
-        wanted: bool ``[n]``, the draws that count. Ignore the others, which take no
-            cell away.
-
-    Returns:
-        int32 ``[n]``.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> free = jnp.array([False, True, False, True])
-        >>> draw_cells(jnp.array([0.7, 0.7]), free, jnp.ones(2, bool)).tolist()
-        [3, 1]
+    ``uniform`` are n random numbers in [0, 1), ``free`` bool ``[num_cells]`` has the
+    cells to choose from, at least as many as are wanted, and ``wanted`` bool ``[n]``
+    the draws that count. The other draws take no cell away.
     """
     numbers = jnp.arange(free.shape[0])
     cells = []
@@ -153,22 +141,10 @@ def draw_cells(uniform: jax.Array, free: jax.Array, wanted: jax.Array) -> jax.Ar
 def check_level(level: Level, mode: Mode) -> None:
     """Raise unless a level fits a mode's frame and can be played.
 
-    Args:
-        level: Only the shapes of traced arrays are checked.
-        mode: Gives the sizes.
-
-    Raises:
-        ValueError: A shape differs from the frame's, the grid is larger than the frame,
-            the start or an object is not on a free cell, or ``auto_collect`` does not
-            fit the mode's actions.
+    Of traced arrays only the shapes are checked.
     """
-    shapes = {
-        "walls": (mode.num_cells,),
-        **dict.fromkeys(
-            ("types", "cells", "rewards", "p_terminate", "p_respawn"),
-            (mode.num_slots,),
-        ),
-    }
+    per_slot = ("types", "cells", "rewards", "p_terminate", "p_respawn")
+    shapes = {"walls": (mode.num_cells,), **dict.fromkeys(per_slot, (mode.num_slots,))}
     for name, array in level._asdict().items():
         if jnp.shape(array) != shapes.get(name, ()):
             raise ValueError(
@@ -209,28 +185,14 @@ def _check_values(level: Level, mode: Mode) -> None:
         )
 
 
-class _Bounds(NamedTuple):
-    """A mode's distributions as arrays, one row each; intervals are the last axis."""
-
-    heights: np.ndarray
-    widths: np.ndarray
-    num_objects: np.ndarray
-    max_steps: np.ndarray
-    types: np.ndarray
-    rewards: np.ndarray
-    p_terminate: np.ndarray
-    p_respawn: np.ndarray
-    walls: np.ndarray
-    num_walls: np.ndarray
-
-
 @functools.lru_cache
-def _bounds(mode: Mode) -> _Bounds:
+def _bounds(mode: Mode) -> dict[str, np.ndarray]:
+    """Stack a mode's distributions into arrays; intervals are the last axis."""
     rows = [_row(levels, mode) for levels in mode.levels]
-    return _Bounds(*(np.stack(column) for column in zip(*rows, strict=True)))
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _row(levels: LevelDistribution, mode: Mode) -> _Bounds:
+def _row(levels: LevelDistribution, mode: Mode) -> dict[str, np.ndarray]:
     types = np.zeros(mode.num_slots, np.int32)
     types[: len(levels.slots)] = levels.slots
     walls = np.zeros(mode.num_cells, bool)
@@ -239,43 +201,34 @@ def _row(levels: LevelDistribution, mode: Mode) -> _Bounds:
     properties = np.zeros((3, mode.num_types, 2), np.float32)
     for i, kind in enumerate(levels.objects):
         properties[:, i] = kind.reward, kind.p_terminate, kind.p_respawn
-    rewards, p_terminate, p_respawn = properties
-    return _Bounds(
-        heights=np.array(levels.heights, np.int32),
-        widths=np.array(levels.widths, np.int32),
-        num_objects=np.array(levels.num_objects, np.int32),
-        max_steps=np.array(levels.max_steps, np.float32),
-        types=types,
-        rewards=rewards,
-        p_terminate=p_terminate,
-        p_respawn=p_respawn,
-        walls=walls,
-        num_walls=np.array(levels.num_walls, np.int32),
-    )
+    return {
+        "heights": np.array(levels.heights, np.int32),
+        "widths": np.array(levels.widths, np.int32),
+        "num_objects": np.array(levels.num_objects, np.int32),
+        "max_steps": np.array(levels.max_steps, np.float32),
+        "num_walls": np.array(levels.num_walls, np.int32),
+        "types": types,
+        "walls": walls,
+        **dict(zip(("rewards", "p_terminate", "p_respawn"), properties, strict=True)),
+    }
 
 
 def _draw_walls(
     order: jax.Array, free: jax.Array, number: jax.Array, num_objects: jax.Array
 ) -> jax.Array:
-    """The first cells in a random order that are free and leave room for objects."""
+    """Return the first free cells in a random order that leave room for objects."""
     room = jnp.sum(free) - num_objects - 1
     chosen = order < _nth(order, number)
     return free & chosen & (order < _nth(jnp.where(free, order, 1.0), room))
 
 
 def _nth(values: jax.Array, n: jax.Array) -> jax.Array:
-    """The smallest value that has n smaller ones; 1 if there is none."""
+    """Return the smallest value that has n smaller ones; 1 if there is none."""
     return jnp.append(jnp.sort(values), 1.0)[n]
 
 
-def _auto_collect(uniform: jax.Array, mode: Mode) -> jax.Array:
-    if mode.actions == "drawn":
-        return uniform < 0.5
-    return jnp.array(mode.actions != "eighteen")
-
-
 def _uniforms(key: jax.Array, *shapes: tuple[int, ...]) -> list[jax.Array]:
-    """Uniform numbers of several shapes from one call, which compiles faster."""
+    """Draw uniform numbers of several shapes in one call, which compiles faster."""
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     parts = jnp.split(jax.random.uniform(key, (int(ends[-1]),)), ends[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
@@ -293,7 +246,11 @@ def _between(uniform: jax.Array, bounds: jax.Array) -> jax.Array:
 
 
 def _log_uniform(uniform: jax.Array, bounds: jax.Array) -> jax.Array:
-    """Log-uniform numbers, or exactly the bound where both are equal, even 0."""
+    """Return log-uniform numbers; exactly the bound where both are equal, even 0."""
     logs = jnp.log(jnp.maximum(bounds, jnp.finfo(jnp.float32).tiny))
     drawn = jnp.exp(_between(uniform, logs))
     return jnp.where(bounds[..., 0] == bounds[..., 1], bounds[..., 0], drawn)
+
+
+def _log_uniform_integer(uniform: jax.Array, bounds: jax.Array) -> jax.Array:
+    return jnp.round(_log_uniform(uniform, bounds)).astype(jnp.int32)

@@ -203,10 +203,7 @@ class Mode:
 
 @functools.lru_cache
 def get_mode(name: str) -> Mode:
-    """Return the mode of a name of `NAMES`.
-
-    Raises:
-        ValueError: The name is unknown.
+    """Return the mode of a name of `NAMES`, or raise ValueError.
 
     References:
         Jackson et al. 2023 (GROOVE): all but ``paper_*``. GROOVE's own mixtures
@@ -234,7 +231,7 @@ def get_mode(name: str) -> Mode:
 
 
 def _entry(name: str) -> dict[str, Any]:
-    """A mode's entry in the file, completed from the entry that ``like`` names."""
+    """Return a mode's entry, completed from the entry that ``like`` names."""
     entry = dict(_table()[name])
     base = entry.pop("like", None)
     return entry if base is None else {**_entry(base), **entry}

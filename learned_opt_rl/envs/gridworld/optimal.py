@@ -12,13 +12,14 @@ from learned_opt_rl.envs.gridworld.levels import Level
 from learned_opt_rl.envs.gridworld.modes import Mode
 
 
+@functools.partial(jax.jit, static_argnames="mode")
 def optimal_return(level: Level, mode: Mode) -> jax.Array:
     """Return the undiscounted return per episode of an agent that knows the level.
 
     The result is a float32 scalar; `vmap` over a batch of levels.
 
     Raises:
-        ValueError: Objects are placed at random, which makes too many states.
+        ValueError: As `action_values`.
 
     Example:
         >>> import jax
@@ -28,10 +29,18 @@ def optimal_return(level: Level, mode: Mode) -> jax.Array:
         >>> bool(optimal_return(level, mode) >= 0)
         True
     """
-    _check(mode)
-    return _optimal_return(level, mode)
+    values_of = action_values(level, mode)
+
+    def earlier(_: jax.Array, value: jax.Array) -> jax.Array:
+        return jnp.max(values_of(value), axis=1)
+
+    end = jnp.zeros((2**mode.num_slots, mode.num_cells))
+    first = jax.lax.fori_loop(0, level.max_steps, earlier, end)
+    all_present = 2**level.num_objects - 1
+    return first[all_present, level.start]
 
 
+@functools.partial(jax.jit, static_argnames=("mode", "horizon"))
 def value_table(level: Level, mode: Mode, horizon: int | None = None) -> jax.Array:
     """Return the optimal values of all states at all times.
 
@@ -47,7 +56,7 @@ def value_table(level: Level, mode: Mode, horizon: int | None = None) -> jax.Arr
         on.
 
     Raises:
-        ValueError: Objects are placed at random, which makes too many states.
+        ValueError: As `action_values`.
 
     Example:
         >>> import jax
@@ -56,47 +65,19 @@ def value_table(level: Level, mode: Mode, horizon: int | None = None) -> jax.Arr
         >>> value_table(sample_level(jax.random.key(0), mode), mode).shape
         (10, 64)
     """
-    _check(mode)
-    return _value_table(level, mode, mode.max_steps if horizon is None else horizon)
-
-
-def _check(mode: Mode) -> None:
-    if mode.random_placement:
-        raise ValueError(
-            f"mode {mode.name!r} places objects at random, so its optimal return is "
-            "not computable; choose a mode with random_placement=False"
-        )
-
-
-@functools.partial(jax.jit, static_argnames="mode")
-def _optimal_return(level: Level, mode: Mode) -> jax.Array:
-    backup = _make_backup(level, mode)
-    nothing = jnp.zeros((2**mode.num_slots, mode.num_cells))
-    first = jax.lax.fori_loop(0, level.max_steps, lambda _, v: backup(v), nothing)
-    all_present = 2**level.num_objects - 1
-    return first[all_present, level.start]
-
-
-@functools.partial(jax.jit, static_argnames=("mode", "horizon"))
-def _value_table(level: Level, mode: Mode, horizon: int) -> jax.Array:
-    backup = _make_backup(level, mode)
+    values_of = action_values(level, mode)
     unused = np.arange(2**mode.num_slots) >= 2**level.num_objects
     invalid = unused[:, None] | ~level.free[None, :]
 
     def earlier(value: jax.Array, time: jax.Array) -> tuple[jax.Array, jax.Array]:
         running = time < level.max_steps
-        value = jnp.where(running, backup(value), 0.0)
+        value = jnp.where(running, jnp.max(values_of(value), axis=1), 0.0)
         return value, jnp.where(running & invalid, -jnp.inf, value)
 
-    nothing = jnp.zeros((2**mode.num_slots, mode.num_cells))
-    _, values = jax.lax.scan(earlier, nothing, jnp.arange(horizon), reverse=True)
+    horizon = mode.max_steps if horizon is None else horizon
+    end = jnp.zeros((2**mode.num_slots, mode.num_cells))
+    _, values = jax.lax.scan(earlier, end, jnp.arange(horizon), reverse=True)
     return values.reshape(horizon, -1)
-
-
-def _make_backup(level: Level, mode: Mode) -> Callable[[jax.Array], jax.Array]:
-    """The function from optimal values ``[presence, cell]`` to those a step before."""
-    of_actions = action_values(level, mode)
-    return lambda value: jnp.max(of_actions(value), axis=1)
 
 
 def action_values(level: Level, mode: Mode) -> Callable[..., jax.Array]:
@@ -107,7 +88,15 @@ def action_values(level: Level, mode: Mode) -> Callable[..., jax.Array]:
 
     Slots appear and vanish independently. The expectation over the next presence is
     therefore a sum of two terms per slot, not a sum over all pairs of presences.
+
+    Raises:
+        ValueError: Objects are placed at random, which makes too many states.
     """
+    if mode.random_placement:
+        raise ValueError(
+            f"mode {mode.name!r} places objects at random, so its optimal return is "
+            "not computable; choose a mode with random_placement=False"
+        )
     slots = np.arange(mode.num_slots)
     present = (np.arange(2**mode.num_slots)[:, None] >> slots[None]) & 1
     cells, actions = jnp.arange(mode.num_cells), jnp.arange(mode.num_actions)
