@@ -135,7 +135,7 @@ def experience(
     world: World,
     key: jax.Array,
 ) -> tuple[World, Batch]:
-    """Play a rollout and estimate advantages; return the world after it, and rows."""
+    """Play a rollout and estimate advantages; return the next world and the batch."""
     world, played = collect(config, env, params["actor"], world, key)
     observations, action, log_prob, reward, done = played
     # Evaluating the critic once for the whole rollout is much cheaper than once per

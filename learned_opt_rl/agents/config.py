@@ -196,7 +196,7 @@ class LPGConfig(RunConfig):
         alpha_y: Weight of the prediction's loss.
         max_grad_norm: Bound on the gradient norm of actor and predictor; ``None`` for
             no bound.
-        lifetime: Updates after which the agent stays as it is; ``None`` for no end. A
+        lifetime: Updates after which the agent no longer changes; ``None`` for never. A
             rule with lifetime inputs gets this number, or else ``num_updates``.
 
     Raises:

@@ -9,28 +9,14 @@ when it finds damage, and commands that train exit with 1 when a run failed.
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
 import tyro
-from tyro.conf import subcommand
 
 from learned_opt_rl.cli import _analyze, _artifacts, _compare, _train
 from learned_opt_rl.cli._common import as_options, warnings_as_lines
 
-_Command = (
-    Annotated[_artifacts.List, subcommand("list")]
-    | Annotated[_artifacts.Show, subcommand("show")]
-    | Annotated[_artifacts.Verify, subcommand("verify")]
-    | Annotated[_artifacts.Fetch, subcommand("fetch")]
-    | Annotated[_artifacts.Plot, subcommand("plot")]
-    | Annotated[_compare.Compare, subcommand("compare")]
-    | Annotated[_compare.Evaluate, subcommand("evaluate")]
-    | Annotated[_compare.Generalize, subcommand("generalize")]
-    | Annotated[_compare.Report, subcommand("report")]
-    | Annotated[_analyze.Diagnose, subcommand("diagnose")]
-    | Annotated[_analyze.AnalyzeLPG, subcommand("analyze-lpg")]
-    | _train.Train
-)
+# tyro derives the names of the commands from those of the classes.
+_Command = _artifacts.Commands | _compare.Commands | _analyze.Commands | _train.Train
 
 
 def main(argv: Sequence[str] | None = None) -> int:

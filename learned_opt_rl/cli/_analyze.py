@@ -96,3 +96,6 @@ class AnalyzeLPG:
         print(f"{record['rule']}: KL {record['kl'][0]} -> {record['kl'][-1]}")
         print(*paths, sep="\n")
         return 0
+
+
+Commands = Diagnose | AnalyzeLPG

@@ -105,11 +105,11 @@ class Fetch:
 class Plot:
     """Draw the updates of optimizers and the shape of drifts (needs the extra eval).
 
-    Writes PNG files and prints their names. Each optimizer has a picture: its update
-    over gradient and momentum at three training proportions and three dormancies, with
-    the nearest multiples of Adam, sign-momentum and SGD. All drifts share one picture
-    and follow PPO's: dL/dr over the ratio for A = +1 and -1, and drift and dL/dr over
-    (log r, A).
+    Writes one PNG file for each optimizer and one for all drifts. The picture of an
+    optimizer shows its update over gradient and momentum at three training proportions
+    and three dormancies, with the nearest multiples of Adam, sign-momentum and SGD. The
+    picture of drifts shows them beside PPO's: dL/dr over the ratio for A = +1 and -1,
+    and drift and dL/dr over log r and A.
     """
 
     names: _Names
@@ -129,6 +129,9 @@ class Plot:
             plot_artifacts(shown, path)
             print(path)
         return 0
+
+
+Commands = List | Show | Verify | Fetch | Plot
 
 
 def _pictures(entries: Sequence[Entry]) -> dict[str, list[Entry]]:

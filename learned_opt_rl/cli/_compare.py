@@ -142,11 +142,11 @@ class Evaluate(_Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Generalize(_Options):
-    """Compare rules along an axis, for example the width of layers.
+    """Compare rules along an axis such as the width of layers (needs the extra train).
 
-    Rules are compared at several values of something that a learned rule was trained
-    with, and the results are drawn. An interrupted run resumes like compare. To compare
-    over environments, use compare --suite. Needs the extra train.
+    The axis is something that a learned rule was trained with. The results are drawn.
+    An interrupted run resumes like compare. To compare over environments, use compare
+    --suite.
     """
 
     axis: Positional[Literal["length", "width", "activation", "features"]]
@@ -181,3 +181,6 @@ class Report(_ReportOptions):
     def run(self) -> int:
         self.print_report(self.folder)
         return 0
+
+
+Commands = Compare | Evaluate | Generalize | Report

@@ -285,15 +285,8 @@ class Curve:
         return 0
 
 
-_Train = (
-    Annotated[Es, subcommand("es")]
-    | Annotated[Resume, subcommand("resume")]
-    | Annotated[Distill, subcommand("distill")]
-    | Annotated[Promote, subcommand("promote")]
-    | Annotated[Curve, subcommand("curve")]
-)
 Train = Annotated[
-    OmitArgPrefixes[_Train],
+    OmitArgPrefixes[Es | Resume | Distill | Promote | Curve],
     subcommand("train", description="Meta-train rules (needs the extra train)."),
 ]
 """All commands of ``train``, for tyro."""

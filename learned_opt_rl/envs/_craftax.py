@@ -49,12 +49,9 @@ def make(name: str) -> Environment:
 def with_shared_resets(env: Any, params: Any, name: str) -> Environment:
     """Wrap a gymnax-style environment that does not reset itself.
 
-    A batch of ``num`` draws ``max(1, num // RATIO)`` starts in each step. Environments
-    whose episodes end in the same step get different starts as long as there are
-    enough. Beyond that some share a start, and differ again after their first random
-    event.
-
-    The arguments are those of `adapt`; steps return five values.
+    A batch of ``num`` draws ``max(1, num // RATIO)`` starts in each step. If more
+    episodes end in the same step, some share a start and differ again after their first
+    random event. The arguments are those of `adapt`; steps return five values.
     """
 
     def batched_step(keys: jax.Array, states: EpisodeState, actions: Any) -> Step:
@@ -79,7 +76,7 @@ def with_shared_resets(env: Any, params: Any, name: str) -> Environment:
 
 
 class _SelfResetting:
-    """A single environment, which draws a start only when it needs one."""
+    """A single environment, which draws a start only when an episode ends."""
 
     def __init__(self, env: Any) -> None:
         self._env = env
@@ -90,10 +87,10 @@ class _SelfResetting:
 
     def step(self, key: jax.Array, state: Any, action: Any, params: Any) -> Any:
         step_key, reset_key = jax.random.split(key)
-        *went_on, reward, done, info = self._env.step(step_key, state, action, params)
+        *after, reward, done, info = self._env.step(step_key, state, action, params)
         observation, state = jax.lax.cond(
             done,
             lambda: self._env.reset(reset_key, params),
-            lambda: tuple(went_on),
+            lambda: tuple(after),
         )
         return observation, state, reward, done, info

@@ -83,7 +83,7 @@ class State(NamedTuple):
     Attributes:
         length: int32 scalar, steps of every episode.
         first_is_good: bool scalar, whether action 0 is the good one in this episode.
-        chose_well: bool scalar, whether the first action was it; False before.
+        chose_well: bool scalar, whether the first action was good; False before it.
         time: int32 scalar, steps since the episode began.
     """
 

@@ -81,7 +81,7 @@ def _check_shapes(env: "Environment") -> None:
 
 
 def _play(env: "Environment", steps: int, key: jax.Array) -> Any:
-    """Return whether observations are finite, first and by step, and the rewards."""
+    """Return whether the first and each later observation is finite, and rewards."""
     reset_key, key = jax.random.split(key)
     observation, state = env.reset_many(reset_key, NUM_ENVS)
 

@@ -66,7 +66,7 @@ random objects, five delayed chains; `agents.lpg_arms` has their learning rates.
 
 
 class _Source(NamedTuple):
-    """Environments of one package or of one family of ours."""
+    """The environments of one package, or of one of our families."""
 
     names: tuple[str, ...]
     make: Callable[[str], Environment]
@@ -161,7 +161,7 @@ def suite(name: str) -> tuple[str, ...]:
 
 
 def _find(name: str) -> Environment:
-    """Ask each source: first for the exact name, then for its family."""
+    """Look for the exact name in each source, then for its family."""
     for source in _SOURCES:
         if name in source.names:
             return source.make(name)
@@ -217,7 +217,7 @@ def _from_packages(
     (entry,) = offers
     try:
         built = entry.load()()
-    except Exception as error:  # another's code may raise anything
+    except Exception as error:  # Code of third parties may raise anything.
         raise ValueError(
             f"environment {name!r} of the package {packages[0]!r} ({entry.value}) "
             f"cannot be built, {type(error).__name__}: {error}; update or uninstall "

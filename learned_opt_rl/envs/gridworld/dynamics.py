@@ -136,8 +136,8 @@ def observe(state: State, mode: Mode) -> jax.Array:
             ``"flat"``: one-hot over the cells of the agent, the cells of present
             objects in one block per type, and time / 1000.
 
-            ``"image"``: the same as an image ``[height, width, 1 + num_types]``, with
-            a smaller level in the upper left corner and without the time.
+            ``"image"``: the cells of ``"flat"`` as an image ``[height, width, 1 +
+            num_types]``, with a smaller level in the upper left corner; no time.
 
     Returns:
         float32, of shape ``mode.observation_shape``.

@@ -1,4 +1,4 @@
-"""The modes of grid worlds: what levels are drawn from, and how they are played."""
+"""The modes of grid worlds: distributions of levels, and how agents play them."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ class ObjectType(NamedTuple):
     """Objects of one kind; each property is drawn once per level.
 
     Attributes:
-        number: Largest number of them.
+        number: Largest number of such objects.
         reward: Reward for collecting one; uniform.
         p_terminate: Probability that collecting one ends the episode; log-uniform.
         p_respawn: Probability per step that an absent one appears; log-uniform.
@@ -47,8 +47,8 @@ class LevelDistribution:
             intervals give squares.
         objects: Rows of ``(number, reward, p_terminate, p_respawn)``.
         max_steps: Length of the longest episode; log-uniform, rounded.
-        num_objects: Number of objects in a level, from the first on; uniform. All of
-            them by default.
+        num_objects: Number of objects in a level, in the order of their rows; uniform.
+            All of them by default.
         walls: A fixed layout, one string per row, ``#`` for a wall.
         num_walls: Walls drawn from the cells of the largest grid. Walls outside a
             smaller level, and walls that would leave no room, are omitted.
