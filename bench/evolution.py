@@ -114,7 +114,7 @@ def measure_parts(
     name: str, config: EvolutionConfig, repetitions: int
 ) -> list[dict[str, Any]]:
     """Return the seconds of a run and of each of its parts."""
-    places = tasks(config, config.horizon(0))
+    places = tasks(config.runs(config.horizon(0)))
     start = config.learned.start(config.start, jax.random.key(0))
     key = jax.random.key(2)
 
@@ -218,7 +218,7 @@ def measure_population(
     steps = config.steps_per_member(config.horizon(0))
     start = config.learned.start(config.start, jax.random.key(0))
     state = config.es.init(start, jax.random.key(1))
-    run = jax.jit(make_run(config.learned, tasks(config, config.horizon(0))))
+    run = jax.jit(make_run(config.learned, tasks(config.runs(config.horizon(0)))))
     placed = [
         jax.device_put((state.mean, jax.random.key(i)), device)
         for i, device in enumerate(jax.devices()[:devices])

@@ -57,7 +57,7 @@ class _Execution:
         import jax
 
         if self.coordinator is not None:
-            from learned_opt_rl.training.evolution.processes import join
+            from learned_opt_rl.training.evolution.campaign import join
 
             join(self.coordinator, self.processes, self.process)
         elif self.processes is not None or self.process is not None:
@@ -269,7 +269,7 @@ class Curve:
         references = dict(map(_reference, self.reference))
         # These imports wait until here because they load jax and matplotlib.
         from learned_opt_rl.rundir import jsonl
-        from learned_opt_rl.training.evolution.curve import CURVE, draw
+        from learned_opt_rl.training.evolution.progress import CURVE, draw_curve
         from learned_opt_rl.training.run_folder import LOG
 
         log = self.folder / LOG
@@ -280,7 +280,7 @@ class Curve:
             raise ValueError(
                 f"{log} is not the log of a campaign; give the folder of one"
             )
-        draw(rows, path, references)
+        draw_curve(rows, path, references)
         print(path)
         return 0
 

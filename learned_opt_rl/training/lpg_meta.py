@@ -47,34 +47,20 @@ infinite. Its root is 1 % of Adam's ``eps=1e-8``, so the updates stay Adam's.
 class MetaConfig:
     """Hyperparameters of the meta-gradient; the defaults are GROOVE's.
 
-    Attributes:
-        agent: Configuration of the agents.
-        updates: K, agent updates per meta-gradient.
-        gamma: Discount of the advantages, and so of the meta-objective.
-        gae_lambda: Decay of generalized advantage estimation.
-        policy_entropy: Weight of the actor's entropy bonus, b0.
-        target_entropy: Weight of the predictor's entropy bonus, b1.
-        policy_l2: Weight of the penalty on pi_hat squared, b2.
-        target_l2: Weight of the penalty on y_hat squared, b3.
-        discard: Whether to freeze agents at the end of their lifetimes.
-        through_inputs: See `agent_update`.
-        compat: Reproduce two defects of GROOVE for comparison: the value critic never
-            learns, and each step is credited with its worker's mean advantage.
-
-    Raises:
-        ValueError: ``updates`` is not a positive whole number.
+    With ``compat``, two defects of GROOVE are reproduced for comparison: the value
+    critic never learns, and each step is credited with its worker's mean advantage.
     """
 
     agent: LPGConfig
-    updates: int = 5
-    gamma: float = 0.99
+    updates: int = 5  # K, agent updates per meta-gradient
+    gamma: float = 0.99  # discount of the advantages, and so of the meta-objective
     gae_lambda: float = 0.95
-    policy_entropy: float = 5e-2
-    target_entropy: float = 1e-3
-    policy_l2: float = 5e-3
-    target_l2: float = 1e-3
-    discard: bool = True
-    through_inputs: bool = False
+    policy_entropy: float = 5e-2  # b0, weight of the actor's entropy bonus
+    target_entropy: float = 1e-3  # b1, weight of the predictor's entropy bonus
+    policy_l2: float = 5e-3  # b2, weight of the penalty on pi_hat squared
+    target_l2: float = 1e-3  # b3, weight of the penalty on y_hat squared
+    discard: bool = True  # whether to freeze agents at the end of their lifetimes
+    through_inputs: bool = False  # see `agent_update`
     compat: bool = False
 
     def __post_init__(self) -> None:
@@ -82,59 +68,35 @@ class MetaConfig:
 
 
 class Optimizers(NamedTuple):
-    """The agents' optimizers. Give ``optax.adam`` an ``eps_root``: `ADAM_EPS_ROOT`.
+    """The agents' optimizers. Give ``optax.adam`` an ``eps_root``: `ADAM_EPS_ROOT`."""
 
-    Attributes:
-        agent: Optimizer of ``{"actor": ..., "predictor": ...}``.
-        value: Optimizer of the value critic.
-    """
-
-    agent: optax.GradientTransformation
+    agent: optax.GradientTransformation  # of {"actor": ..., "predictor": ...}
     value: optax.GradientTransformation
 
 
 class ValueState(NamedTuple):
-    """The value critic, which only the meta-gradient uses.
+    """The value critic, which only the meta-gradient uses."""
 
-    Attributes:
-        params: A network with one output.
-        opt_state: State of its optimizer.
-    """
-
-    params: Network
+    params: Network  # with one output
     opt_state: optax.OptState
 
 
 class Life(NamedTuple):
-    """One lifetime between two meta-gradients.
-
-    Attributes:
-        agent: The agent.
-        value: Its value critic.
-        lifetime: int32 scalar, the total number of updates of the agent.
-        world: State of the callback that plays.
-    """
+    """One lifetime between two meta-gradients."""
 
     agent: AgentState
     value: ValueState
-    lifetime: jax.Array
-    world: Any
+    lifetime: jax.Array  # int32 scalar, the total number of updates of the agent
+    world: Any  # state of the callback that plays
 
 
 class MetaMetrics(NamedTuple):
-    """Metrics of a meta-gradient; float32 scalars.
+    """Metrics of a meta-gradient; float32 scalars."""
 
-    Attributes:
-        loss: The meta-objective, which the rule descends.
-        policy_loss: The loss without regularizers.
-        value_loss: The value critic's loss on the last rollout.
-        update: Metrics of the agent's updates, means over K.
-    """
-
-    loss: jax.Array
-    policy_loss: jax.Array
-    value_loss: jax.Array
-    update: UpdateMetrics
+    loss: jax.Array  # the meta-objective, which the rule descends
+    policy_loss: jax.Array  # the loss without regularizers
+    value_loss: jax.Array  # the value critic's loss on the last rollout
+    update: UpdateMetrics  # of the agent's updates, means over K
 
 
 def value_update(
@@ -145,14 +107,7 @@ def value_update(
 ) -> tuple[ValueState, jax.Array]:
     """Move the value critic toward the returns of a rollout.
 
-    Args:
-        config: Discount and decay; the agent's gradient clipping and activation.
-        optimizer: Any optax transformation.
-        value: The critic.
-        rollout: A rollout of the agent.
-
-    Returns:
-        The critic after the update (unchanged in ``compat``), and its loss before.
+    Return the critic after the update (unchanged in ``compat``), and its loss before.
     """
     target = advantages(config, value.params, rollout)
     target += _values(config, value.params, rollout)[:, :-1]
@@ -186,17 +141,9 @@ def meta_loss(
 ) -> tuple[jax.Array, tuple[Life, MetaMetrics]]:
     """Train an agent for K updates and judge it on one more rollout.
 
-    Args:
-        rule: The learned rule; differentiate with respect to it.
-        config: Coefficients.
-        optimizers: Optimizers of the agent and of the value critic.
-        life: The lifetime so far.
-        play: Plays a rollout with the given parameters. Called K + 1 times; no gradient
-            passes through it.
-
-    Returns:
-        The loss, and as auxiliary output the lifetime after the updates (detached from
-        the gradient) and the metrics.
+    Differentiate with respect to ``rule``. ``play`` is called K + 1 times; no gradient
+    passes through it. The auxiliary output is the lifetime after the updates, detached
+    from the gradient, and the metrics.
 
     Example:
         >>> import functools, jax

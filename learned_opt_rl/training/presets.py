@@ -20,16 +20,9 @@ def table(method: str) -> dict[str, dict[str, Any]]:
 def settings(
     method: str, name: str, overrides: Mapping[str, Any], known: Iterable[str]
 ) -> dict[str, Any]:
-    """Return the settings of a preset, after a check of the overrides' names.
+    """Return the settings of a preset; the overrides' names are only checked.
 
-    Args:
-        method: ``"evolution"`` or ``"distillation"``.
-        name: The preset.
-        overrides: Settings that differ from the preset; only their names are used.
-        known: The names that settings may have.
-
-    Raises:
-        ValueError: There is no such preset or setting.
+    Raise ValueError if the preset does not exist, or an override is not ``known``.
     """
     if name not in table(method):
         raise ValueError(

@@ -8,6 +8,7 @@ distillation writes ``final.safetensors`` last, with the weights it ended with.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -27,21 +28,10 @@ _SPELLING = {"normaliser": "normalizer", "centred_ranks": "centered_ranks"}
 
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
-    """Read the ``config.json`` of a run.
+    """Read the ``config.json`` of a run; raise ValueError if there is none.
 
-    Returns:
-        Its content; ``kind`` is ``"evolution"`` or ``"distillation"``, and ``config``
-        holds the run's own configuration with the names of this version.
-
-    Raises:
-        ValueError: The folder does not hold a run.
-
-    Example:
-        >>> read_config(pathlib.Path("no/such/run"))
-        Traceback (most recent call last):
-        ...
-        ValueError: no/such/run holds no run (config.json cannot be read: No such file
-        or directory); give a folder of `learned-opt-rl train`
+    Its ``kind`` is ``"evolution"`` or ``"distillation"``. ``config`` holds the run's
+    own configuration with the names of this version.
     """
     use = "give a folder of `learned-opt-rl train`"
     try:
@@ -97,35 +87,15 @@ def require_fields(
         )
 
 
-def require_finished(folder: pathlib.Path) -> None:
-    """Raise ValueError for a distillation that was killed.
-
-    Repeating its command starts it over and replaces its weights.
-    """
-    if not (folder / FINAL).exists():
-        raise ValueError(
-            f"{folder} holds a distillation that did not finish; repeat its `train "
-            "distill` command first"
-        )
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """The best weights of a campaign or of a distillation, and their origin.
-
-    Attributes:
-        folder: The run's folder.
-        made: The content of its ``config.json``, see `read_config`.
-        log: Its log.
-        content: Bytes of its ``best.safetensors``.
-        weights: The weights in it, a nested dict of float32 arrays.
-    """
+    """The best weights of a campaign or of a distillation, and their origin."""
 
     folder: pathlib.Path
-    made: Mapping[str, Any]
+    made: Mapping[str, Any]  # see `read_config`
     log: list[Record]
-    content: bytes
-    weights: WeightTree
+    content: bytes  # of best.safetensors
+    weights: WeightTree  # in it, a nested dict of float32 arrays
 
     @property
     def evolved(self) -> bool:
@@ -160,19 +130,12 @@ class TrainedRun:
     @functools.cached_property
     def best(self) -> Record | None:
         """The row of the validation that chose ``weights``, if a campaign has one."""
-        best: Record | None = None
-        for row in self.log:
-            value = row.get("validation")
-            if value is None:
-                continue
-            # Validations at different horizons are not comparable.
-            if (
-                best is None
-                or self._length(row) != self._length(best)
-                or value > best["validation"]
-            ):
-                best = row
-        return best
+        rows = [row for row in self.log if row.get("validation") is not None]
+        # Validations at different horizons are not comparable: the last horizon counts.
+        last: list[Record] = []
+        for _, group in itertools.groupby(rows, self._length):
+            last = list(group)
+        return max(last, key=lambda row: row["validation"], default=None)
 
     @property
     def horizon(self) -> int | None:
@@ -186,17 +149,19 @@ class TrainedRun:
 
 
 def read_run(folder: pathlib.Path) -> TrainedRun:
-    """Read the best weights of a run, which may still be running.
+    """Read the best weights of a run, which may be a campaign that still runs.
 
-    Raises:
-        ValueError: The folder does not hold a run, or it holds an unfinished
-            distillation.
-        WeightsError: The best weights are missing or damaged.
+    Raise ValueError if the folder holds no run or an unfinished distillation, and
+    WeightsError if the best weights are missing or damaged.
     """
     made = read_config(folder)
     require_fields(folder, made["config"], {"algorithm", "architecture"})
-    if made["kind"] == "distillation":
-        require_finished(folder)
+    # A distillation that was killed starts over, which replaces its weights.
+    if made["kind"] == "distillation" and not (folder / FINAL).exists():
+        raise ValueError(
+            f"{folder} holds a distillation that did not finish; repeat its `train "
+            "distill` command first"
+        )
     path = folder / BEST
     content = read_limited(path, "a run writes it with its first validation")
     weights = load_safetensors(path, hashlib.sha256(content).hexdigest())

@@ -22,7 +22,7 @@ from learned_opt_rl.artifacts.weights import check_weights, save_safetensors
 from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
 from learned_opt_rl.families import _table, schema
 from learned_opt_rl.training.evolution.learned import Learned, draw
-from learned_opt_rl.training.promotion import candidate
+from learned_opt_rl.training.promotion.card import described
 from learned_opt_rl.training.run_folder import read_run
 from tests.artifact_files import card_data, install_plugin, write_card
 from tests.training.promotions import run_of
@@ -139,7 +139,7 @@ def test_it_can_be_evolved():
 
 def test_it_can_be_promoted(tmp_path):
     run = run_of(tmp_path / "run", "two_numbers", SIZES, WEIGHTS)
-    fields = candidate.described(read_run(run))
+    fields = described(read_run(run))
     found = Card.from_dict(card(**json.loads(json.dumps(fields))))
     assert (found.algorithm, found.kind) == ("two_numbers", "optimizer")
     assert found.inputs == ("gradient", "sign of gradient")

@@ -12,7 +12,7 @@ from learned_opt_rl import Horizon, artifacts, discovered, no_features, open_rl
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.features import update_momenta
 from learned_opt_rl.training.distillation import inputs, teacher
-from learned_opt_rl.training.distillation.unrolled import (
+from learned_opt_rl.training.distillation.teachers import (
     expression_rule,
     network_rule,
 )

@@ -19,7 +19,12 @@ from learned_opt_rl import cli
 from learned_opt_rl.artifacts.weights import load_safetensors, save_safetensors
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.lock import FolderInUseError, locked
-from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, campaign, curve
+from learned_opt_rl.training.evolution import (
+    Campaign,
+    EvolutionConfig,
+    campaign,
+    progress,
+)
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.folder import CampaignChangedError, read_campaign
 
@@ -58,7 +63,7 @@ class Cheap:
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch):
     monkeypatch.setattr(campaign, "Evaluator", Cheap)
-    monkeypatch.setattr(curve, "draw", lambda *_: None)  # test_evolution_curve draws
+    monkeypatch.setattr(progress, "draw_curve", lambda *_: None)
 
 
 def run(folder, config=CONFIG, **changes):
@@ -85,7 +90,7 @@ def unbroken(tmp_path_factory):
     path = tmp_path_factory.mktemp("unbroken")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(campaign, "Evaluator", Cheap)
-        patch.setattr(curve, "draw", lambda *_: None)
+        patch.setattr(progress, "draw_curve", lambda *_: None)
         return path, run(path)
 
 
@@ -208,7 +213,7 @@ def test_what_it_started_from_is_told_when_it_starts(tmp_path):
         "learned_opt_rl.rundir.jsonl._write",
         "learned_opt_rl.training.evolution.folder.save_safetensors",
         "learned_opt_rl.rundir.checkpoint.write_atomically",
-        "learned_opt_rl.training.evolution.curve.draw",
+        "learned_opt_rl.training.evolution.progress.draw_curve",
     ],
 )
 def test_a_full_disk_leaves_what_was_there(tmp_path, unbroken, monkeypatch, write):
@@ -459,9 +464,9 @@ _SCRIPT = """
 import pathlib, sys
 sys.path.insert(0, {root!r})
 from tests.training import test_evolution_campaign as this
-from learned_opt_rl.training.evolution import campaign, curve
+from learned_opt_rl.training.evolution import campaign, progress
 campaign.Evaluator = this.Cheap
-curve.draw = lambda *_: None
+progress.draw_curve = lambda *_: None
 this.run(pathlib.Path(sys.argv[1]), generations=400)
 """
 

@@ -12,10 +12,14 @@ from learned_opt_rl import cli
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation.pictures import figures as pictures
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.training.evolution import Campaign, Execution, campaign, curve
+from learned_opt_rl.training.evolution import Campaign, Execution, campaign, progress
 from learned_opt_rl.training.evolution import folder as folders
-from learned_opt_rl.training.evolution.curve import CURVE, draw
-from learned_opt_rl.training.evolution.tensorboard import FOLDER, scalars
+from learned_opt_rl.training.evolution.progress import (
+    CURVE,
+    EVENTS,
+    draw_curve,
+    scalars,
+)
 from tests.training.test_evolution_campaign import CONFIG, Cheap
 
 GAMES = ("Asterix-MinAtar", "Breakout-MinAtar")
@@ -52,7 +56,7 @@ def lines(axes):
 
 
 def test_shows_members_the_mean_each_game_and_where_the_horizon_changes(drawn):
-    draw(rows(6), "curve.png", {"sgd": 0.7})
+    draw_curve(rows(6), "curve.png", {"sgd": 0.7})
     ((figure, path),) = drawn
     assert path == "curve.png"
     fitness, *games = figure.axes
@@ -79,7 +83,7 @@ def test_one_environment_and_one_horizon_need_no_more_than_fitness(drawn):
     for row in log:
         if "validation" in row:
             row["validation_returns"] = {"Catch": row["validation"]}
-    draw(log, "curve.png")
+    draw_curve(log, "curve.png")
     (axes,) = drawn[0][0].axes
     assert len(axes.get_lines()) == 3
 
@@ -96,14 +100,14 @@ def run(folder, stream=None, tensorboard=False, **changes):
 
 
 def test_a_campaign_draws_at_each_validation(tmp_path, cheap, monkeypatch):
-    told, really = [], curve.draw
+    told, really = [], progress.draw_curve
 
     def spy(log, path):
         told.append([row["generation"] for row in log])
         if len(told) == 1:
             really(log, path)
 
-    monkeypatch.setattr(curve, "draw", spy)
+    monkeypatch.setattr(progress, "draw_curve", spy)
     run(tmp_path, generations=2)
     assert (tmp_path / CURVE).read_bytes().startswith(b"\x89PNG")
     run(tmp_path, generations=3)
@@ -183,13 +187,13 @@ def records(content):
 
 def test_events_are_the_rows_none_twice_after_a_resume(tmp_path, cheap, monkeypatch):
     pytest.importorskip("tensorboardX")
-    monkeypatch.setattr(curve, "draw", lambda *_: None)
+    monkeypatch.setattr(progress, "draw_curve", lambda *_: None)
     run(tmp_path, generations=2)  # without events, which come all the same
     run(tmp_path, tensorboard=True, generations=4)
     # As if killed after its events, before its state: a generation is run again.
     (tmp_path / folders.STATES[0]).unlink()
     run(tmp_path, tensorboard=True, generations=5)
-    found = events(tmp_path / FOLDER)
+    found = events(tmp_path / EVENTS)
     expected = {
         (tag, row["generation"]): [pytest.approx(value, rel=1e-6)]
         for row in jsonl.read(tmp_path / folders.LOG)

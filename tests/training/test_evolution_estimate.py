@@ -8,7 +8,7 @@ import pytest
 
 from learned_opt_rl import cli
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.training.evolution import Campaign, campaign, curve, estimate
+from learned_opt_rl.training.evolution import Campaign, campaign, estimate, progress
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.estimate import Estimate, measured
 from learned_opt_rl.training.evolution.folder import CampaignChangedError
@@ -35,7 +35,7 @@ class Counting(Cheap):
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch):
     monkeypatch.setattr(campaign, "Evaluator", Counting)
-    monkeypatch.setattr(curve, "draw", lambda *_: None)
+    monkeypatch.setattr(progress, "draw_curve", lambda *_: None)
     monkeypatch.setattr(Counting, "steps", 0)
 
 

@@ -12,7 +12,12 @@ import pytest
 
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.training.evolution import Campaign, campaign, curve, evosax_strategy
+from learned_opt_rl.training.evolution import (
+    Campaign,
+    campaign,
+    evosax_strategy,
+    progress,
+)
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.config import differences
 from learned_opt_rl.training.evolution.evosax_strategy import STRATEGIES, EvosaxStrategy
@@ -83,7 +88,7 @@ def test_is_evosaxs_own_loop_on_the_negative(quick_compilation):
 def test_a_campaign_goes_on_to_the_bit(tmp_path, monkeypatch, name, quick_compilation):
     pytest.importorskip("evosax")
     monkeypatch.setattr(campaign, "Evaluator", Cheap)
-    monkeypatch.setattr(curve, "draw", lambda *_: None)
+    monkeypatch.setattr(progress, "draw_curve", lambda *_: None)
     config = dataclasses.replace(CONFIG, strategy=name, population=8, generations=5)
 
     def run(path, generations):

@@ -21,13 +21,14 @@ from learned_opt_rl.training.evolution import PRESETS, preset
 from learned_opt_rl.training.evolution.config import parse_settings
 from learned_opt_rl.training.evolution.learned import Learned, evolvable
 from learned_opt_rl.training.promotion import Promotion, promote, trained_in
-from learned_opt_rl.training.promotion.candidate import described, weights_file
-from learned_opt_rl.training.promotion.card_text import (
+from learned_opt_rl.training.promotion.card import (
     Evaluated,
     _little,
     command,
+    described,
     failures,
     training,
+    weights_file,
 )
 from learned_opt_rl.training.promotion.verdict import judge, shown
 from learned_opt_rl.training.run_folder import read_run

@@ -41,26 +41,14 @@ _EPOCHS, _MINIBATCHES = 4, 8  # of MinAtar's PPO
 
 
 class Tensors(NamedTuple):
-    """Inputs of an optimizer: ``K`` steps, ``t`` tensors of ``n`` entries, float32.
+    """Inputs of an optimizer: ``K`` steps, ``t`` tensors of ``n`` entries, float32."""
 
-    Attributes:
-        parameter: ``[K, t, n]``.
-        gradient: ``[K, t, n]``; exactly 0 for dead entries.
-        momenta: ``[K, t, 6, n]``, after the step; decays as in ``features.DECAYS``.
-        dormancy: ``[K, t, n]``, at least 0.
-        noise: ``[K, t, n]``, the standard normal ``rand`` of rules that explore; 0 in
-            the samplers here.
-        training_proportion: ``[K, t]``, in [0, 1], like the next two.
-        layer_proportion: ``[K, t]``.
-        batch_proportion: ``[K, t]``.
-    """
-
-    parameter: jax.Array
-    gradient: jax.Array
-    momenta: jax.Array
-    dormancy: jax.Array
-    noise: jax.Array
-    training_proportion: jax.Array
+    parameter: jax.Array  # [K, t, n]
+    gradient: jax.Array  # [K, t, n]; exactly 0 for dead entries
+    momenta: jax.Array  # [K, t, 6, n], after the step; decays as in features.DECAYS
+    dormancy: jax.Array  # [K, t, n], at least 0
+    noise: jax.Array  # [K, t, n], standard normal for rules that explore; 0 here
+    training_proportion: jax.Array  # [K, t], in [0, 1], like the next two
     layer_proportion: jax.Array
     batch_proportion: jax.Array
 
@@ -71,17 +59,7 @@ Shape = tuple[int, int, int]
 
 # The samplers draw few large arrays: each call of a generator is slow to compile.
 def paper(key: jax.Array, shape: Shape) -> Tensors:
-    """Draw the published inputs, each step independent of the others.
-
-    Args:
-        key: Typed PRNG key.
-        shape: Steps, tensors, entries.
-
-    Example:
-        >>> import jax
-        >>> paper(jax.random.key(0), (20, 2, 5)).momenta.shape
-        (20, 2, 6, 5)
-    """
+    """Draw the published inputs, each step independent of the others."""
     keys = jax.random.split(key)
     normal = jax.random.normal(keys[0], (*shape[:2], 9, shape[2]))
     t_p, l_p, b_p = jax.random.uniform(keys[1], (3, *shape[:2]))
@@ -98,10 +76,7 @@ def paper(key: jax.Array, shape: Shape) -> Tensors:
 
 
 def scaled(key: jax.Array, shape: Shape) -> Tensors:
-    """Draw inputs whose tensors differ in scale and in their share of dead entries.
-
-    Arguments as for `paper`.
-    """
+    """Draw inputs whose tensors differ in scale and in their share of dead entries."""
     keys = jax.random.split(key, 3)
     scale, share, layer = jax.random.uniform(keys[0], (3, *shape[1:2], 1))
     alive = _alive(scale, share, jax.random.uniform(keys[1], shape[1:]))
@@ -121,8 +96,6 @@ def correlated(key: jax.Array, shape: Shape) -> Tensors:
     The gradient of an entry is ``sigma * (drift + N(0, 1))``; in some tensors it is
     often 0, as behind a relu. Before the first step, momenta have the distribution
     that their recursion gives them after that many updates.
-
-    Arguments as for `paper`.
     """
     steps, tensors, size = shape
     keys = jax.random.split(key, 4)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl import families
 from learned_opt_rl.rules import lpo
 from learned_opt_rl.rules.drifts import Drift
 from learned_opt_rl.rules.losses import policy_loss_terms
 from learned_opt_rl.rules.parts import SCALE
 from learned_opt_rl.training.distillation.config import DistillationConfig
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC, Tensors
-from learned_opt_rl.training.distillation.teachers import MARGIN, Teacher
-from learned_opt_rl.training.distillation.unrolled import Unrolled, network_rule
+from learned_opt_rl.training.distillation.teachers import (
+    MARGIN,
+    Teacher,
+    Unrolled,
+    network_rule,
+)
 from learned_opt_rl.training.evolution.learned import draw
 
 # Points along each axis of the grid on which drifts are matched: log r in [-2, 2) and A
@@ -26,21 +30,13 @@ _LOG_RATIOS, _ADVANTAGES = _GRID // 4, _GRID // 16  # points per unit
 
 
 class Objective(NamedTuple):
-    """A supervised problem.
+    """A supervised problem."""
 
-    Attributes:
-        init: ``key -> weights``, in the units in which they are fitted.
-        deployed: ``weights -> weights``, in the units of the rule.
-        sample: ``(key, visited inputs or None) -> inputs``.
-        target: ``inputs -> outputs of the teacher``.
-        student: ``(deployed weights, inputs) -> outputs of the student``.
-    """
-
-    init: Callable[[jax.Array], Any]
-    deployed: Callable[[Any], Any]
-    sample: Callable[[jax.Array, Tensors | None], Any]
-    target: Callable[[Any], jax.Array]
-    student: Callable[[Any, Any], jax.Array]
+    init: Callable[[jax.Array], Any]  # key -> weights, in the units of the fit
+    deployed: Callable[[Any], Any]  # weights -> weights, in the units of the rule
+    sample: Callable[[jax.Array, Tensors | None], Any]  # key, visited -> inputs
+    target: Callable[[Any], jax.Array]  # inputs -> outputs of the teacher
+    student: Callable[[Any, Any], jax.Array]  # deployed weights, inputs -> outputs
 
     def loss(self, weights: Any, inputs: Any) -> jax.Array:
         """Return the squared error over the teacher's mean square, a float32 scalar."""
@@ -51,11 +47,8 @@ class Objective(NamedTuple):
 
 def objective(config: DistillationConfig, teacher: Teacher) -> Objective:
     """Return the supervised problem of a distillation."""
-    architecture = families.find(config.algorithm).make_sizes(config.architecture)
-
-    def init(key: jax.Array) -> Any:
-        return draw(config.algorithm, architecture, key)
-
+    architecture = config.learned.architecture
+    init = functools.partial(draw, config.algorithm, architecture)
     if teacher.drift is not None:
         return _of_drift(config, teacher.drift, architecture, init)
     unrolled = teacher.unrolled

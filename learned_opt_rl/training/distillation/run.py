@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from learned_opt_rl import envs, families
+from learned_opt_rl import envs
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
@@ -35,15 +35,9 @@ from learned_opt_rl.training.distillation.inputs import Tensors
 from learned_opt_rl.training.distillation.objective import Objective, objective
 from learned_opt_rl.training.distillation.teachers import Teacher
 from learned_opt_rl.training.distillation.visited import visit
-from learned_opt_rl.training.evolution.fitness import Task, make_run
+from learned_opt_rl.training.evolution.fitness import make_run, tasks
 from learned_opt_rl.training.evolution.learned import rule_of
-from learned_opt_rl.training.run_folder import (
-    BEST,
-    CONFIG,
-    FINAL,
-    LOG,
-    read_config,
-)
+from learned_opt_rl.training.run_folder import BEST, CONFIG, FINAL, LOG, read_config
 
 _VALIDATION = 8  # batches: enough to rank two validations, a second on one core
 _MAX_NORM = 1.0  # of the gradient, which explodes when 100 steps are unrolled
@@ -75,10 +69,6 @@ def distill(
         FolderInUseError: Another process uses the folder.
         MissingExtraError: The package of an environment is not installed.
         OSError: The folder cannot be written.
-
-    References:
-        Goldie et al. 2025, "How Should We Meta-Learn RL Algorithms?", section 4.2 and
-        appendix A.3 (black-box distillation).
 
     Example:
         >>> import io, tempfile
@@ -170,7 +160,7 @@ def _train(
             found = returns(weights)
             row["return"], row["returns"] = _normalized(found, config), found
         rows.append(row)
-        if _finite(weights):
+        if all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(weights)):
             last = weights
             if best_row(rows, config.select) is row:
                 save_safetensors(folder / BEST, weights)
@@ -203,7 +193,7 @@ def _fit(
     config: DistillationConfig, teacher: Teacher, problem: Objective
 ) -> Iterator[tuple[Record, Any]]:
     """Yield a row per validation, with the weights as the rule takes them."""
-    draw, advance = _steps(config, problem)
+    init, advance = _steps(config, problem)
     error = _validation(config, problem)
     bounds = [config.steps * i // config.rounds for i in range(1, config.rounds)]
     first: Tensors | None = None  # visited under the teacher: the same for every start
@@ -212,12 +202,16 @@ def _fit(
         # The first start keeps the key itself: a run with one start has its numbers.
         root = jax.random.fold_in(root, start) if start else root
         init_key, key, _ = jax.random.split(root, 3)
-        standing, visited, done = draw(init_key), first, 0
+        standing, visited, done = init(init_key), first, 0
         while done < config.steps:
             started = time.perf_counter()
             round_ = sum(bound <= done for bound in bounds)
             if config.inputs == "visited" and (visited is None or done in bounds):
-                rule = _rule(config, standing, problem) if round_ else teacher.rule
+                rule = teacher.rule
+                if round_:
+                    weights = problem.deployed(standing[0])
+                    sizes = config.learned.architecture
+                    rule = functools.partial(rule_of, config.algorithm, sizes, weights)
                 visited = _gathered(config, rule, round_, visited)
                 first = visited if first is None else first
             end = min(done + config.every, *bounds[round_:], config.steps)
@@ -253,11 +247,11 @@ def _steps(
 
         return jax.lax.scan(step, standing, keys)[0]
 
-    def draw(key: jax.Array) -> Any:
+    def init(key: jax.Array) -> Any:
         weights = problem.init(key)
         return weights, optimizer.init(weights)
 
-    return draw, advance
+    return init, advance
 
 
 def _validation(
@@ -275,13 +269,6 @@ def _validation(
     return error
 
 
-def _rule(config: DistillationConfig, standing: Any, problem: Objective) -> Any:
-    """Return the student as a rule that trains agents."""
-    sizes = families.find(config.algorithm).make_sizes(config.architecture)
-    weights = problem.deployed(standing[0])
-    return functools.partial(rule_of, config.algorithm, sizes, weights)
-
-
 def _gathered(
     config: DistillationConfig, rule: Any, round_: int, before: Tensors | None
 ) -> Tensors:
@@ -290,13 +277,8 @@ def _gathered(
     Rounds to come hold a copy of the first, so that every round has the same shapes and
     nothing is compiled again.
     """
-    seen = visit(
-        rule,
-        config.runs(),
-        steps=config.sequence,
-        size=config.size,
-        seed=config.seed + round_,
-    )
+    length, seed = config.sequence, config.seed + round_
+    seen = visit(rule, config.runs(), steps=length, size=config.size, seed=seed)
     count = seen.gradient.shape[1]
     if before is None:
         before = jax.tree.map(
@@ -308,8 +290,7 @@ def _gathered(
 
 def _returns(config: DistillationConfig) -> Any:
     """Return ``weights -> {environment: mean final return}``, None if one diverged."""
-    tasks = tuple(Task(run, envs.make(name)) for name, run in config.runs().items())
-    run = jax.jit(make_run(config.learned, tasks))
+    run = jax.jit(make_run(config.learned, tasks(config.runs())))
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
 
     def returns(weights: Any) -> dict[str, float | None]:
@@ -331,13 +312,9 @@ def _normalized(
 
 
 def best_row(rows: Sequence[Record], select: str) -> Record:
-    """Return the first row with the highest return, or the smallest error.
+    """Return the first row with the highest ``"return"``, or the smallest ``"error"``.
 
     Errors count in the last round only, because each round has other inputs.
-
-    Args:
-        rows: Rows of a log, at least one.
-        select: ``"return"`` or ``"error"``.
 
     Example:
         >>> rows = [{"round": i, "error": e} for i, e in ((1, 0.1), (2, 0.3), (2, 0.2))]
@@ -352,7 +329,3 @@ def best_row(rows: Sequence[Record], select: str) -> Record:
     if select == "error":
         rows = [row for row in rows if row["round"] == rows[-1]["round"]]
     return max(rows, key=worth)
-
-
-def _finite(weights: Any) -> bool:
-    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(weights))

@@ -1,4 +1,4 @@
-"""Teachers: rules to imitate, found by name or by path."""
+"""Teachers: rules to imitate, found by name or by path, over sequences of tensors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import hashlib
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,10 @@ from learned_opt_rl.artifacts.weights import read_limited
 from learned_opt_rl.evaluation.runs.rules import Rule
 from learned_opt_rl.expressions import Function
 from learned_opt_rl.families.expression import Form
-from learned_opt_rl.rules import discovered, lpo
+from learned_opt_rl.features import DECAYS
+from learned_opt_rl.rules import discovered, lpo, parts
 from learned_opt_rl.rules.drifts import Drift
-from learned_opt_rl.training.distillation.unrolled import (
-    Unrolled,
-    expression_rule,
-    network_rule,
-)
+from learned_opt_rl.training.distillation.inputs import Tensors
 from learned_opt_rl.training.evolution.learned import (
     distillable,
     draw,
@@ -47,6 +44,15 @@ memory m = momentum(0.9)
 constant c = {constant!r}
 return c * (1 - t_p) * sign(m)
 """
+
+
+class Unrolled(NamedTuple):
+    """An optimizer over sequences, without the subtraction of the mean update."""
+
+    # (weights, inputs) -> update [K, t, n] to subtract; memory starts empty
+    update: Callable[[Any, Tensors], jax.Array]
+    noisy: bool  # whether it adds noise
+    stateful: bool  # whether it has memory besides the momenta in the inputs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -230,3 +236,90 @@ def _rate(name: str, function: Function, own: Any, asked: float | None) -> float
             "example teacher_rate=1e-3"
         )
     return float(own if asked is None else asked)
+
+
+def network_rule(algorithm: str, carry: int | None) -> Unrolled:
+    """Return OPEN or No Features over sequences; ``carry`` counts the GRU's units."""
+    noisy = algorithm == "open"
+
+    def features(x: Tensors) -> jax.Array:
+        """Return the rows ``[features, n]`` of one tensor at one step."""
+        inputs = x.parameter, x.gradient, x.momenta.T
+        if noisy:
+            times = x.training_proportion, x.layer_proportion, x.batch_proportion
+            rows = parts.open_features(*inputs, times, x.dormancy)
+        else:
+            rows = parts.no_features_features(*inputs, carry is not None)
+        return jnp.concatenate(rows)
+
+    def update(weights: Any, x: Tensors) -> jax.Array:
+        rows = jax.vmap(jax.vmap(features))(x)
+        steps, tensors, count, size = rows.shape
+        rows = jnp.moveaxis(rows, 2, 1).reshape(steps, count, tensors * size)
+        outputs = _run(weights, rows).reshape(-1, steps, tensors, size)
+        moved = parts.deterministic_update(outputs)
+        return moved + parts.SCALE * outputs[2] * x.noise if noisy else moved
+
+    return Unrolled(update, noisy, carry is not None)
+
+
+def _run(weights: Any, rows: jax.Array) -> jax.Array:
+    """Return outputs ``[o, K * columns]`` of tables ``[K, features, columns]``.
+
+    Without memory, all steps are evaluated together.
+    """
+    if "gru" not in weights:
+        merged = jnp.moveaxis(rows, 1, 0).reshape(rows.shape[1], -1)
+        return parts.apply(weights, merged)[0]
+
+    def step(carry: Any, rows: jax.Array) -> tuple[Any, jax.Array]:
+        outputs, after = parts.apply(weights, jnp.concatenate([rows, carry]))
+        return after, outputs
+
+    units = weights["gru"]["hn"]["kernel"].shape[-1]
+    start = jnp.zeros((units, rows.shape[-1]))
+    outputs = jax.lax.scan(step, start, rows)[1]
+    return jnp.moveaxis(outputs, 1, 0).reshape(outputs.shape[1], -1)
+
+
+def expression_rule(function: Function, learning_rate: float) -> Unrolled:
+    """Return an expression over sequences; its weights are its constants.
+
+    Momenta with a decay of `DECAYS` come from the inputs. Other memory starts empty,
+    and the input ``iteration`` then counts from there. Without other memory it follows
+    from the training proportion of a run of 1e7 environment steps. ``learning_rate`` is
+    the base of its input ``lr``, before the annealing.
+    """
+    shown = {s.name: s.decay for s in function.memory if s.decay in DECAYS}
+    stateful = len(shown) < len(function.memory)
+    total = PPOConfig().num_updates
+
+    def of_tensor(constants: Any, x: Tensors) -> jax.Array:
+        def step(memory: Any, at: tuple[jax.Array, Tensors]) -> tuple[Any, jax.Array]:
+            i, x = at
+            for name, decay in shown.items():
+                momentum = x.momenta[DECAYS.index(decay)]
+                memory[name] = (momentum - (1 - decay) * x.gradient) / decay
+            value, memory = function.evaluate(_inputs(i, x), memory, constants)
+            return memory, value
+
+        steps, size = x.gradient.shape
+        memory = function.init_memory((size,))
+        return jax.lax.scan(step, memory, (jnp.arange(steps), x))[1]
+
+    def _inputs(i: jax.Array, x: Tensors) -> dict[str, jax.Array]:
+        t_p = x.training_proportion
+        return {
+            "p": x.parameter,
+            "g": x.gradient,
+            "dorm": x.dormancy,
+            "rand": x.noise,
+            "t_p": t_p,
+            "l_p": x.layer_proportion,
+            "b_p": x.batch_proportion,
+            "lr": learning_rate * (1 - t_p),
+            "iteration": 1.0 + (i if stateful else t_p * total),
+        }
+
+    update = jax.vmap(of_tensor, in_axes=(None, 1), out_axes=1)
+    return Unrolled(update, "rand" in function.inputs, stateful)

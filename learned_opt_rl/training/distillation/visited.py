@@ -32,19 +32,13 @@ _STRETCHES = 16  # per run, which covers early and late training; fewer if it is
 
 
 class RecordState(NamedTuple):
-    """State of `record`.
+    """State of `record`."""
 
-    Attributes:
-        inner: State of the wrapped optimizer.
-        count: int32 scalar, updates so far.
-        momenta: Per leaf ``[6, *shape]`` float32.
-        kept: `Tensors` of ``[stretches * K + 1, leaves, ...]``. Updates outside the
-            stretches write to the last row, which is discarded.
-    """
-
-    inner: Any
+    inner: Any  # of the wrapped optimizer
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    momenta: Any
+    momenta: Any  # per leaf, float32
+    # [stretches * K + 1, leaves, ...]: updates outside the stretches write to the last
+    # row, which is discarded.
     kept: Tensors
 
 
@@ -58,29 +52,15 @@ def record(
 ) -> optax.GradientTransformationExtraArgs:
     """Wrap an optimizer so that it records its inputs; its updates do not change.
 
-    Args:
-        optimizer: Any optax transformation.
-        horizon: Horizon of the run.
-        steps: K, consecutive updates of a stretch. The first stretch starts with the
-            run, where memory really is empty.
-        size: Entries kept per leaf, drawn with replacement for each stretch.
-        seed: Seed of stretches and entries.
-
-    Returns:
-        The transformation, with a `RecordState` around the optimizer's state.
-
-    Example:
-        >>> import jax.numpy as jnp, optax
-        >>> tx = record(optax.sgd(0.1), Horizon(8), steps=2, size=5, seed=0)
-        >>> state = tx.init({"w": jnp.ones((3, 2))})
-        >>> stretches(state, 2).gradient.shape
-        (2, 4, 5)
+    Each stretch has K = ``steps`` consecutive updates; the first starts with the run,
+    where memory really is empty. ``size`` entries per leaf are drawn with replacement
+    for each stretch. The seed determines stretches and entries.
     """
     optimizer = optax.with_extra_args_support(optimizer)
     number = min(_STRETCHES, horizon.total_updates // steps)
     part = horizon.total_updates // number
     slack = np.random.default_rng(seed).integers(0, part - steps + 1, number)
-    slack[0] = 0
+    slack[0] = 0  # the first stretch starts with the run
     starts = jnp.asarray(np.arange(number) * part + slack)
     entry_key = jax.random.key(seed)
 
@@ -126,7 +106,7 @@ def _seen(
 ) -> Tensors:
     """Draw entries of each leaf at one update, ``[leaves, ...]``."""
     params, gradients, momenta, dormancy = trees
-    leaves = list(map(jax.tree.leaves, (params, gradients, momenta)))
+    leaves = map(jax.tree.leaves, (params, gradients, momenta))
     rows = []
     for i, (p, g, m, d) in enumerate(zip(*leaves, dormancy, strict=True)):
         which = jax.random.randint(jax.random.fold_in(key, i), (size,), 0, p.size)
@@ -143,14 +123,9 @@ def _seen(
 
 
 def stretches(state: RecordState, steps: int) -> Tensors:
-    """Return the recorded inputs as sequences.
+    """Return the recorded inputs as sequences of K = ``steps``, as given to `record`.
 
-    Args:
-        state: State after the run.
-        steps: K, as given to `record`.
-
-    Returns:
-        Inputs of K steps; every leaf of every stretch is a tensor.
+    Every leaf of every stretch is a tensor.
     """
 
     def arranged(x: jax.Array) -> jax.Array:
@@ -170,32 +145,16 @@ def visit(
 ) -> Tensors:
     """Train an agent in every environment and record its optimizer's inputs.
 
-    Args:
-        rule: ``(config, environment) -> rule`` that trains the agents.
-        runs: Configuration of the agents by environment.
-        steps: K, length of the sequences.
-        size: Entries per tensor.
-        seed: Seed of everything.
-
-    Returns:
-        The inputs. Their number does not depend on the rule: copies of others replace
-        those of an agent that diverged.
-
-    Raises:
-        ValueError: Every agent diverged.
+    Sequences of ``steps`` have ``size`` entries per tensor. Their number is the same
+    for every rule: copies of others replace those of an agent that diverged. If every
+    agent diverged, raise ValueError.
     """
     pieces = []
     for i, (name, config) in enumerate(runs.items()):
         env, made = envs.make(name), rule(config, name)
-
         key, rule_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), i))
-        optimizer = record(
-            made.optimizer(rule_key),
-            config.horizon(),
-            steps=steps,
-            size=size,
-            seed=seed,
-        )
+        inner, horizon = made.optimizer(rule_key), config.horizon()
+        optimizer = record(inner, horizon, steps=steps, size=size, seed=seed)
         train = ppo.make_train(config, env, optimizer, drift=made.drift)
         state = cast(RecordState, jax.jit(train)(key).opt_state)
         pieces.append(stretches(state, steps))

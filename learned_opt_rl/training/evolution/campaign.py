@@ -1,4 +1,10 @@
-"""Run a campaign from its last generation on disk to its end."""
+"""Run a campaign from its last generation on disk to its end.
+
+Several processes may run one campaign together, each with its own devices. All do the
+same: draw the population, train their devices' share of it, gather the returns of all,
+and move the mean. Only the first process reads and writes the folder. If a process
+dies, jax aborts the others; the campaign then resumes from its last generation.
+"""
 
 import contextlib
 import dataclasses
@@ -19,9 +25,7 @@ from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.training.evolution import estimate as estimates
 from learned_opt_rl.training.evolution import fitness as judging
-from learned_opt_rl.training.evolution import processes, tensorboard
 from learned_opt_rl.training.evolution.config import EvolutionConfig
-from learned_opt_rl.training.evolution.curve import Curve
 from learned_opt_rl.training.evolution.estimate import Estimate
 from learned_opt_rl.training.evolution.fitness import Evaluator
 from learned_opt_rl.training.evolution.folder import (
@@ -30,8 +34,13 @@ from learned_opt_rl.training.evolution.folder import (
     Standing,
     check_same,
 )
-from learned_opt_rl.training.evolution.progress import Progress
-from learned_opt_rl.training.evolution.tensorboard import TensorBoard
+from learned_opt_rl.training.evolution.progress import (
+    EVENTS,
+    Curve,
+    Progress,
+    TensorBoard,
+    require_tensorboard,
+)
 from learned_opt_rl.training.run_folder import LOG
 
 
@@ -108,18 +117,15 @@ class Campaign:
             standing = folder.load(template)
             fresh = standing is None
             standing = self._first() if standing is None else standing
-            if self._missing(int(standing.search.generation)):
+            done, wanted = int(standing.search.generation), self.config.generations
+            if done > wanted:
+                raise CampaignChangedError(
+                    f"generations={wanted}, but {done} are done; give at least {done}"
+                )
+            if done < wanted:
                 folder.claim(fresh, self.block)
-            fresh, standing = processes.of_the_first((fresh, standing))
+            fresh, standing = of_the_first((fresh, standing))
             return self._rest(fresh, standing, folder)
-
-    def _missing(self, done: int) -> int:
-        if done > self.config.generations:
-            raise CampaignChangedError(
-                f"generations={self.config.generations}, but {done} are done; give at "
-                f"least {done}"
-            )
-        return self.config.generations - done
 
     def estimate(self) -> Estimate:
         """Estimate the cost of the missing generations; write nothing.
@@ -127,10 +133,7 @@ class Campaign:
         A campaign with a log is as fast as its last generations were. For a new one, a
         short piece is compiled and timed (not with several processes).
 
-        Raises:
-            CampaignChangedError: The folder holds another campaign.
-            ValueError: As `run`.
-            MissingExtraError: As `run`.
+        Raises as `run`.
         """
         self._checked()
         if jax.process_index() > 0:  # only the first process reads the folder
@@ -142,21 +145,21 @@ class Campaign:
         if jax.process_count() > 1:
             return estimates.counted(self.config, 0)
         self._first()  # raises if the starting point does not exist
-        whole = self.config.horizon(0)
 
         def compiled(length: int, names: tuple[str, ...]) -> Evaluator:
-            make = self._evaluator_of if length == whole else self._compile
-            return make(length, names)
+            whole = length == self.config.horizon(0)  # then `run` can use it, too
+            return (self._evaluator_of if whole else self._compile)(length, names)
 
         return estimates.measured(self.config, self.execution.devices, compiled)
 
     def _checked(self) -> Standing:
         """Check execution, environments and packages; return the shapes of a state."""
         self.block  # noqa: B018
-        judging.tasks(self.config, self.config.horizon(0))
+        judging.tasks(self.config.runs(self.config.horizon(0)))
         if self.execution.tensorboard:
-            tensorboard.require()
-        return jax.eval_shape(self._standing, self._vector())
+            require_tensorboard()
+        vector = jax.ShapeDtypeStruct((self.config.learned.size,), jnp.float32)
+        return jax.eval_shape(self._standing, vector)
 
     @property
     def block(self) -> int:
@@ -168,7 +171,7 @@ class Campaign:
         """Take part as a process other than the first, without the folder."""
         standing = self._standing(jnp.zeros(self.config.learned.size))
         self._stream = io.StringIO()
-        fresh, standing = processes.of_the_first((False, standing))
+        fresh, standing = of_the_first((False, standing))
         return self._rest(fresh, standing, None)
 
     def _rest(self, fresh: Any, standing: Standing, folder: Folder | None) -> Standing:
@@ -202,7 +205,7 @@ class Campaign:
             Curve(self.path, rows, self._stream)
         ]
         if self.execution.tensorboard:
-            board = TensorBoard(self.path / tensorboard.FOLDER, rows)
+            board = TensorBoard(self.path / EVENTS, rows)
             open_files.callback(board.close)
             watchers.append(board)
         return watchers
@@ -233,8 +236,7 @@ class Campaign:
     ) -> Record:
         config = self.config.only(self.config.drawn(generation))
         known = fitness[np.isfinite(fitness)]
-        steps = config.steps_per_member(config.horizon(generation))
-        steps *= config.population * config.rollouts
+        steps = config.steps_per_generation(config.horizon(generation))
         return {
             "generation": generation + 1,
             "horizon": config.horizon(generation),
@@ -284,9 +286,6 @@ class Campaign:
         none = jnp.int32(0)
         return Standing(search, search.mean, jnp.float32(-jnp.inf), none - 1, none)
 
-    def _vector(self) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((self.config.learned.size,), jnp.float32)
-
     def _key(self, purpose: str) -> jax.Array:
         number = ("search", "start", "validation").index(purpose)
         return jax.random.fold_in(jax.random.key(self.config.seed), number)
@@ -311,7 +310,10 @@ class Campaign:
             started = time.perf_counter()
             evaluator = self._compile(horizon, names)
             self._evaluators[names] = evaluator
-            self._report(horizon, names, evaluator, time.perf_counter() - started)
+            seconds, memory = time.perf_counter() - started, evaluator.memory
+            needs = "" if memory is None else f", {memory / 2**20:,.0f} MiB per device"
+            compiled = f"{needs}; compiled in {seconds:.0f} s"
+            self._report(self.config.only(names), horizon, compiled)
         return self._evaluators[names]
 
     def _compile(self, horizon: int, names: tuple[str, ...]) -> Evaluator:
@@ -320,28 +322,67 @@ class Campaign:
             config, horizon, devices=execution.devices, block=execution.block
         )
 
-    def _report(
-        self,
-        horizon: int,
-        names: tuple[str, ...],
-        evaluator: Evaluator,
-        seconds: float,
-    ) -> None:
-        config, memory = self.config.only(names), evaluator.memory
-        steps = config.steps_per_member(horizon) * config.population * config.rollouts
-        needs = "" if memory is None else f", {memory / 2**20:,.0f} MiB per device"
+    def _report(self, config: EvolutionConfig, horizon: int, compiled: str) -> None:
+        steps = config.steps_per_generation(horizon)
         self._stream.write(
             f"{config.algorithm}: {config.learned.size:,} weights, {steps:,} "
-            f"environment steps per generation{needs}; compiled in {seconds:.0f} s\n"
+            f"environment steps per generation{compiled}\n"
         )
         self._stream.flush()
 
 
-def _by_environment(
-    config: EvolutionConfig, returns: np.ndarray
-) -> dict[str, float | None]:
-    means = returns.mean((0, 1))
-    return {
-        name: jsonl.number(mean)
-        for name, mean in zip(config.environments, means, strict=True)
-    }
+def _by_environment(config: EvolutionConfig, returns: np.ndarray) -> Record:
+    means = map(jsonl.number, returns.mean((0, 1)))
+    return dict(zip(config.environments, means, strict=True))
+
+
+def join(coordinator: str, count: int | None, index: int | None) -> None:
+    """Make this process one of several. Call it before any other use of jax.
+
+    ``coordinator`` is the address and port of the first process, for example
+    ``"10.0.0.1:9999"``; or ``"auto"`` where jax detects the cluster (Slurm, Open MPI,
+    TPU pods). ``index`` counts the processes from 0.
+    """
+    if coordinator == "auto":
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise ValueError(
+                f"coordinator='auto', but jax detects no cluster ({error}); give "
+                "HOST:PORT of the first process, the number of processes and the index "
+                "of this one"
+            ) from error
+        return
+    if count is None or index is None or not 0 <= index < count:
+        raise ValueError(
+            f"coordinator={coordinator!r} with processes={count} and process={index}: "
+            "give the number of processes and the index of this one, from 0"
+        )
+    # jax's default is to listen on every interface.
+    bind = coordinator if index == 0 else None
+    jax.distributed.initialize(coordinator, count, index, coordinator_bind_address=bind)
+
+
+def of_the_first(tree: Any) -> Any:
+    """Return the first process's arrays and typed PRNG keys, in all processes.
+
+    Other processes contribute only shapes and dtypes.
+    """
+    tree = jax.tree.map(jnp.asarray, tree)
+    if jax.process_count() == 1:
+        return tree
+    from jax.experimental import multihost_utils
+
+    plain = jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+    sent = multihost_utils.broadcast_one_to_all(plain)
+    return jax.tree.map(
+        lambda like, x: (
+            jax.random.wrap_key_data(x) if _is_key(like) else jnp.asarray(x)
+        ),
+        tree,
+        sent,
+    )
+
+
+def _is_key(array: jax.Array) -> bool:
+    return jnp.issubdtype(array.dtype, jax.dtypes.prng_key)

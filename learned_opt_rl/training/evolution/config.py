@@ -23,11 +23,7 @@ from learned_opt_rl.training.evolution.strategy import (
 )
 
 Normalizer = Literal["none", "published", "published-sgd"]
-"""Divisors of returns; see `EvolutionConfig`."""
-
 HorizonUnit = Literal["steps", "episodes"]
-"""Unit of the lengths of runs; see `EvolutionConfig`."""
-
 OWN_STRATEGY = "openai_es"
 
 IMPLIED = {
@@ -187,11 +183,7 @@ class EvolutionConfig(SearchSettings):
         }
 
     def drawn(self, generation: int) -> tuple[str, ...]:
-        """Return the environments that a generation trains in.
-
-        They follow from `seed` and the generation alone, so a resumed campaign draws
-        what the unbroken one would have drawn.
-        """
+        """Return the environments that a generation trains in, the same if resumed."""
         if self.environments_per_generation is None:
             return self.environments
         # 0 to 2 are the campaign's other keys (Campaign._key).
@@ -249,6 +241,10 @@ class EvolutionConfig(SearchSettings):
         configs = self.runs(length).values()
         return sum(config.num_rollouts * config.batch_size for config in configs)
 
+    def steps_per_generation(self, length: int) -> int:
+        """Return the steps of all members' rollouts."""
+        return self.steps_per_member(length) * self.population * self.rollouts
+
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON has them, without those that are `IMPLIED`."""
         fields = json.loads(json.dumps(dataclasses.asdict(self)))
@@ -256,10 +252,7 @@ class EvolutionConfig(SearchSettings):
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "EvolutionConfig":
-        """Build a configuration from the fields of `as_json`.
-
-        Args:
-            fields: Values by name; missing ones get their defaults.
+        """Build a configuration from the fields of `as_json`, with defaults.
 
         Raises:
             ValueError: A field is unknown, missing or out of range.
@@ -277,7 +270,7 @@ class EvolutionConfig(SearchSettings):
         horizons = values.get("horizons", cls.horizons)
         values["horizons"] = tuple((first, steps) for first, steps in horizons)
         agent = values.get("agent", {})
-        values["agent"] = {k: _tuples(v) for k, v in agent.items()}
+        values["agent"] = {k: tuples(v) for k, v in agent.items()}
         return cls(**values)
 
 
@@ -306,17 +299,7 @@ def preset(name: str, **overrides: Any) -> EvolutionConfig:
 
 
 def differences(old: EvolutionConfig, new: EvolutionConfig) -> list[str]:
-    """Describe how two campaigns differ, apart from their number of generations.
-
-    Returns:
-        One text per field that differs.
-
-    Example:
-        >>> old = EvolutionConfig("open", {"carry": None, "width": 16})
-        >>> new = dataclasses.replace(old, sigma=0.01, generations=9)
-        >>> differences(old, new)
-        ['sigma: 0.03 -> 0.01']
-    """
+    """Describe each field that differs, apart from the number of generations."""
     before, after = IMPLIED | old.as_json(), IMPLIED | new.as_json()
     return [
         f"{name}: {_text(before[name])} -> {_text(after[name])}"
@@ -329,8 +312,9 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def tuples(value: Any) -> Any:
+    """Return a value from JSON with tuples for its lists."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def _check_horizons(horizons: Iterable[tuple[int, int]]) -> None:
@@ -363,17 +347,8 @@ def _check_rule(learned: Learned, config: PPOConfig, environment: str) -> None:
 def parse_settings(texts: Iterable[str], algorithm: str) -> dict[str, Any]:
     """Return the values of a campaign's fields from ``NAME=VALUE`` texts.
 
-    Args:
-        texts: See `settings.parse`; fields of the agent and of the architecture are
-            written ``agent.hidden=16x16`` and ``architecture.width=16``.
-        algorithm: The algorithm, which determines the architecture.
-
-    Raises:
-        ValueError: As for `settings.parse`.
-
-    Example:
-        >>> parse_settings(["population=8", "horizons=2e5", "agent.gamma=0.9"], "open")
-        {'population': 8, 'horizons': ((0, 200000),), 'agent': {'gamma': 0.9}}
+    See `settings.parse`. Fields of the agent and of the algorithm's architecture are
+    written ``agent.hidden=16x16`` and ``architecture.width=16``.
     """
     family = families.find(algorithm)
     groups = {"agent": PPOConfig, "architecture": family.sizes or family.architecture}

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,29 +21,17 @@ _ROOM = 0.9  # share of a device's memory; the rest is for what the compiler omi
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """The cost of the missing generations.
-
-    Attributes:
-        generations: Their number.
-        steps: Environment steps of all agents, validation included.
-        updates: Optimizer steps of all agents, validation included.
-        memory: Bytes that each device needs with `block`, None if unknown.
-        limit: Bytes that each device has, None if it does not report it (a CPU).
-        block: Runs trained side by side.
-        fits: The largest block that fits `limit`; None if `block` fits, or none does.
-        seconds: Time, None if unknown.
-        source: Where `seconds` was measured.
-    """
+    """The cost of the missing generations; None for what is not known."""
 
     generations: int
-    steps: int
-    updates: int
-    memory: int | None = None
-    limit: int | None = None
-    block: int = 1
-    fits: int | None = None
+    steps: int  # of all environments, validation included
+    updates: int  # of all agents, validation included
+    memory: int | None = None  # bytes that each device needs with `block`
+    limit: int | None = None  # bytes that each device has; a CPU does not report it
+    block: int = 1  # runs trained side by side
+    fits: int | None = None  # the largest block within `limit`, if `block` is not
     seconds: float | None = None
-    source: str = ""
+    source: str = ""  # where `seconds` was measured
 
     @property
     def too_large(self) -> bool:
@@ -77,40 +65,20 @@ class Estimate:
 def steps_left(config: EvolutionConfig, done: int) -> int:
     """Return the environment steps of the missing generations and their validations.
 
-    Args:
-        config: The campaign.
-        done: Finished generations; 0 includes the validation of the starting point.
-
-    Example:
-        >>> from learned_opt_rl.training.evolution import preset
-        >>> config = preset("open-breakout", generations=10)
-        >>> steps_left(config, 9) == (64 + 8) * 24 * 8192
-        True
+    ``done=0`` includes the validation of the starting point.
     """
-
-    def per_member(runs: Iterable[PPOConfig]) -> int:
-        return sum(run.num_rollouts * run.batch_size for run in runs)
-
-    return _left(config, done, per_member)
+    return _left(config, done, lambda run: run.num_rollouts * run.batch_size)
 
 
 def updates_left(config: EvolutionConfig, done: int) -> int:
     """Return the optimizer steps of agents, counted as in `steps_left`."""
-
-    def per_member(runs: Iterable[PPOConfig]) -> int:
-        return sum(run.num_updates for run in runs)
-
-    return _left(config, done, per_member)
+    return _left(config, done, lambda run: run.num_updates)
 
 
-def _left(
-    config: EvolutionConfig,
-    done: int,
-    per_member: Callable[[Iterable[PPOConfig]], int],
-) -> int:
+def _left(config: EvolutionConfig, done: int, cost: Callable[[PPOConfig], int]) -> int:
     @functools.cache
     def of(length: int, names: tuple[str, ...]) -> int:
-        return per_member(config.only(names).runs(length).values())
+        return sum(map(cost, config.only(names).runs(length).values()))
 
     members, seeds = config.population * config.rollouts, config.validation_seeds
     every = config.environments
@@ -147,16 +115,9 @@ def measured(
 ) -> Estimate:
     """Return an estimate for a new campaign: compile short runs and time a block.
 
-    Longer runs need hardly more memory than short ones: one number per rollout.
-
-    Args:
-        config: The campaign.
-        devices: Number of devices that share a generation.
-        compiled: ``(length, environments) -> Evaluator``; the length is counted in
-            `horizon_unit`.
-
-    Returns:
-        The estimate, without time if the runs do not fit the memory.
+    Longer runs need hardly more memory than short ones: one number per rollout. The
+    estimate has no time if the runs do not fit the memory. ``compiled`` takes a length
+    in `horizon_unit` and the environments.
     """
     names = config.programs(config.environments)[-1]
     runs_of = config.only(names).runs(config.horizon(0))

@@ -33,27 +33,14 @@ xNES is missing, because its first generation has sigma squared in evosax 0.3.2.
 
 @dataclasses.dataclass(frozen=True)
 class EvosaxStrategy:
-    """A strategy of evosax; it maximizes.
+    """A strategy of evosax, a key of `STRATEGIES`; it maximizes.
 
-    Attributes:
-        name: A key of `STRATEGIES`. ``"cma_es"`` stores matrices of ``[n, n]`` and
-            decomposes one in every generation.
-        population: Number of members.
-        sigma: Standard deviation of the first generation.
-
-    Raises:
-        ValueError: A value is out of range.
-
-    Example:
-        >>> strategy = EvosaxStrategy("snes", population=8, sigma=0.1)
-        >>> state = strategy.init(jnp.zeros(3), jax.random.key(0))  # doctest: +SKIP
-        >>> strategy.ask(state).shape  # doctest: +SKIP
-        (8, 3)
+    ``"cma_es"`` stores matrices of ``[n, n]`` and decomposes one in every generation.
     """
 
     name: str
     population: int = 64
-    sigma: float = 0.03
+    sigma: float = 0.03  # standard deviation of the first generation
 
     def __post_init__(self) -> None:
         if self.name not in STRATEGIES:
@@ -70,29 +57,25 @@ class EvosaxStrategy:
             raise ValueError(f"sigma={self.sigma} must be positive")
 
     def init(self, mean: jax.Array, key: jax.Array) -> State:
-        """Return the search before its first generation; see `OpenAIES.init`.
-
-        Raises:
-            MissingExtraError: evosax is not installed.
-        """
+        """See `Strategy.init`; raise MissingExtraError without evosax."""
         mean = jnp.asarray(mean, jnp.float32)
         theirs, params = self._theirs(mean.size)
-        with _their_numerics():
+        with _evosax_numerics():
             inner = theirs.init(jax.random.fold_in(key, 0), mean, params)
         return State(mean, _strong(inner), jnp.int32(0), key)
 
     @functools.partial(jax.jit, static_argnums=0)
     def ask(self, state: State) -> jax.Array:
-        """Return the members of the next generation, float32 ``[population, n]``."""
+        """See `Strategy.ask`."""
         return self._drawn(state)[0]
 
     @functools.partial(jax.jit, static_argnums=0)
     def tell(self, state: State, fitness: jax.Array) -> State:
-        """Return the search after a generation; see `OpenAIES.tell`."""
+        """See `Strategy.tell`."""
         population, inner = self._drawn(state)
         theirs, params = self._theirs(state.mean.size)
         key = generation_key(state, "noise")
-        with _their_numerics():
+        with _evosax_numerics():
             inner, _ = theirs.tell(key, population, -fitness, inner, params)
         mean = jnp.asarray(theirs.get_mean(inner), jnp.float32)
         return State(mean, _strong(inner), state.generation + 1, state.key)
@@ -100,7 +83,7 @@ class EvosaxStrategy:
     def _drawn(self, state: State) -> tuple[jax.Array, Any]:
         theirs, params = self._theirs(state.mean.size)
         key = generation_key(state, "noise")
-        with _their_numerics():
+        with _evosax_numerics():
             return theirs.ask(key, state.optimizer, params)
 
     def _theirs(self, size: int) -> tuple[Any, Any]:
@@ -125,7 +108,7 @@ def _algorithm(name: str, population: int, size: int) -> tuple[Any, Any]:
 
 
 @contextlib.contextmanager
-def _their_numerics() -> Iterator[None]:
+def _evosax_numerics() -> Iterator[None]:
     """Allow evosax's broadcasts, and products that a GPU does not round to TF32."""
     with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
         yield

@@ -10,7 +10,7 @@ on the number of devices.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -41,22 +41,16 @@ class Task(NamedTuple):
     env: Environment
 
 
-def tasks(config: EvolutionConfig, steps: int) -> tuple[Task, ...]:
-    """Return a task per environment, for runs of this length (in `horizon_unit`)."""
-    runs = config.runs(steps)
+def tasks(runs: Mapping[str, PPOConfig]) -> tuple[Task, ...]:
+    """Return a task for the run in each environment."""
     return tuple(Task(run, envs.make(name)) for name, run in runs.items())
 
 
 def make_run(learned: Learned, tasks: tuple[Task, ...]) -> RunFn:
-    """Build a run as one pure function.
+    """Return a run, which gives the agents' final returns, as one pure function.
 
-    Args:
-        learned: The family of the weights.
-        tasks: The environments; each gets its own key.
-
-    Returns:
-        ``run(weights, key)``: the agents' final returns. An agent whose parameters are
-        not finite at the end has NaN, because environments reward such agents as well.
+    An agent whose parameters are not finite at the end has NaN, because environments
+    reward such agents as well.
     """
 
     def one(vector: jax.Array, key: jax.Array, task: Task) -> jax.Array:
@@ -77,20 +71,10 @@ def make_run(learned: Learned, tasks: tuple[Task, ...]) -> RunFn:
 
 
 class Evaluator:
-    """The compiled runs of a campaign at one horizon.
+    """The compiled runs of a campaign at one horizon, counted in `horizon_unit`.
 
-    Args:
-        config: The campaign.
-        steps: Length of each run, in `horizon_unit`.
-        devices: Number of devices that share the runs.
-        block: Runs that each device trains side by side; by default 1 on a CPU, 64
-            elsewhere, or as many as a device has. Memory grows with it.
-
-    Attributes:
-        block: Runs that each device trains side by side.
-
-    Raises:
-        ValueError: Devices or block do not divide the runs of a generation.
+    ``devices`` share the runs; each trains ``block`` runs side by side. Memory grows
+    with the block.
     """
 
     def __init__(
@@ -109,7 +93,7 @@ class Evaluator:
             max(runs, config.validation_seeds) / (devices * self.block)
         )
         learned = config.learned
-        run = make_run(learned, tasks(config, steps))
+        run = make_run(learned, tasks(config.runs(steps)))
         program = jax.jit(self._over_devices(run, len(config.environments)))
         shape = (devices * self._slots, self.block)
         sharding = NamedSharding(self._mesh, PartitionSpec(_RUNS))
@@ -129,16 +113,9 @@ class Evaluator:
         return None if analysis is None else int(analysis.temp_size_in_bytes)
 
     def returns(self, vectors: jax.Array, keys: jax.Array) -> np.ndarray:
-        """Train agents and return their final returns.
+        """Train an agent per run and return ``[runs, environments]``.
 
-        An interrupt ends the call while it waits; a generation may take minutes.
-
-        Args:
-            vectors: float32 ``[runs, n]``, weights.
-            keys: Typed PRNG keys ``[runs]``.
-
-        Returns:
-            float32 ``[runs, environments]``.
+        ``vectors`` are float32 ``[runs, n]``, ``keys`` are typed PRNG keys ``[runs]``.
         """
         runs, devices = len(keys), self._mesh.size
         blocks = math.ceil(runs / (devices * self.block))
@@ -148,7 +125,7 @@ class Evaluator:
             for x in (vectors, jax.random.key_data(keys))
         ]
         found: Any = self._compiled(*arranged, np.int32(blocks))
-        while not found.is_ready():
+        while not found.is_ready():  # so that an interrupt ends a wait of minutes
             time.sleep(0.002)
         found = np.asarray(found)
         found = found.reshape(devices, self._slots, self.block, -1)[:, :blocks]
@@ -216,12 +193,9 @@ def member_keys(config: EvolutionConfig, state: State) -> jax.Array:
 
 
 def fitness(returns: Any, config: EvolutionConfig) -> np.ndarray:
-    """Return the members' fitness, float32 ``[members]``.
+    """Return the members' fitness for ``[members, rollouts, environments]``.
 
-    Args:
-        returns: ``[members, rollouts, environments]``. The fitness is the mean of the
-            normalized returns, NaN if one of them is NaN.
-        config: The campaign.
+    It is the mean of the normalized returns, NaN if one of them is NaN.
     """
     divisors = np.asarray(config.normalizers(), np.float32)
     return (np.asarray(returns, np.float32) / divisors).mean((1, 2))
@@ -230,14 +204,7 @@ def fitness(returns: Any, config: EvolutionConfig) -> np.ndarray:
 def check_execution(config: EvolutionConfig, devices: int, block: int | None) -> int:
     """Check devices and block before anything compiles, and return the block.
 
-    Args:
-        config: The campaign.
-        devices: Number of devices that share the runs of a generation.
-        block: Runs that each trains side by side, or None for the default.
-
-    Raises:
-        ValueError: The devices do not divide the population, do not exist, or leave out
-            some of several processes; or the block does not divide a device's runs.
+    The default is 1 on a CPU and 64 elsewhere, or as many runs as a device has.
     """
     population = config.population
     if devices < 1 or population % devices:

@@ -33,22 +33,13 @@ STATES = ("state-0.npz", "state-1.npz")
 
 
 class Standing(NamedTuple):
-    """The state of a campaign; arrays only.
-
-    Attributes:
-        search: The strategy's state.
-        best_mean: float32 ``[n]``, the mean with the best validation.
-        best_validation: float32 scalar, its validation; -inf before the first.
-        best_generation: int32 scalar, its generation.
-        best_horizon: int32 scalar, the horizon of its validation; the next horizon
-            starts without a best mean.
-    """
+    """The state of a campaign; arrays only."""
 
     search: State
-    best_mean: jax.Array
-    best_validation: jax.Array
-    best_generation: jax.Array
-    best_horizon: jax.Array
+    best_mean: jax.Array  # float32 [n], the mean with the best validation
+    best_validation: jax.Array  # float32 scalar; -inf before the first
+    best_generation: jax.Array  # int32 scalar
+    best_horizon: jax.Array  # int32 scalar; the next horizon starts without a best mean
 
 
 class CampaignChangedError(ValueError):
@@ -56,11 +47,7 @@ class CampaignChangedError(ValueError):
 
 
 def read_campaign(folder: pathlib.Path) -> EvolutionConfig:
-    """Return the configuration of the campaign in a folder.
-
-    Raises:
-        ValueError: The folder does not hold a campaign of this version.
-    """
+    """Return the configuration of the campaign in a folder, or raise ValueError."""
     if not (folder / CONFIG).exists():
         raise ValueError(
             f"{folder} holds no campaign ({CONFIG} is missing); start one with "
@@ -98,12 +85,7 @@ def check_same(folder: pathlib.Path, config: EvolutionConfig) -> None:
 class Folder:
     """The folder of a campaign; hold it with `rundir.lock.locked`.
 
-    Args:
-        path: The folder; it must exist.
-        config: The campaign.
-
-    Raises:
-        CampaignChangedError: The folder holds another campaign.
+    Raise `CampaignChangedError` if it holds another campaign.
     """
 
     def __init__(self, path: pathlib.Path, config: EvolutionConfig) -> None:
@@ -119,9 +101,7 @@ class Folder:
     def claim(self, fresh: bool, block: int) -> None:
         """Write the configuration, with a warning if last digits will differ.
 
-        Args:
-            fresh: Whether the campaign starts now, without a state.
-            block: Runs that a device trains side by side.
+        ``fresh`` campaigns start now, without a state.
         """
         made = {"config": self._config.as_json(), "block": block}
         made |= provenance("evosax", "brax")
@@ -136,17 +116,10 @@ class Folder:
         write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
 
     def load(self, template: Standing) -> Standing | None:
-        """Return the newest whole state, and remove later rows from the log.
+        """Return the newest whole state, if any, and remove later rows from the log.
 
-        Args:
-            template: The shapes of a state.
-
-        Returns:
-            The state, or None for a folder without one.
-
-        Raises:
-            ValueError: No state can be read, or the log has generations but there is
-                no state.
+        ``template`` has the shapes of a state. Raise ValueError if no state can be
+        read, or if the log has generations but there is no state.
         """
         found: dict[int, Standing] = {}
         refused = []
@@ -162,26 +135,27 @@ class Folder:
                 f"no state can be read ({'; '.join(refused)}); restore one of these "
                 "files, or start again in another folder"
             )
-        if not found and any(row["generation"] for row in jsonl.read(self.path / LOG)):
+        rows = jsonl.read(self.path / LOG)
+        if not found and any(row["generation"] for row in rows):
             raise ValueError(
                 f"{self.path / LOG} has generations, but {' and '.join(STATES)} are "
                 "missing; restore one of these files, or start again in another folder"
             )
-        done = max(found, default=-1)
+        done = max(found, default=-1)  # the later rows will be written again
         if refused:
             warnings.warn(
                 f"{'; '.join(refused)}. Resuming from the state before it, after "
                 f"{done} generations",
                 stacklevel=2,
             )
-        self._cut_log(done)
+        kept = [row for row in rows if row["generation"] <= done]
+        if len(kept) < len(rows):
+            lines = "".join(json.dumps(row) + "\n" for row in kept)
+            write_atomically(self.path / LOG, lines.encode())
         return found.get(done)
 
     def save(self, standing: Standing, rows: list[Record]) -> None:
-        """Append rows to the log and write the state after them.
-
-        The state before stays in the other file.
-        """
+        """Append rows to the log; then write the state into the older one's file."""
         jsonl.append(self.path / LOG, rows)
         done = int(standing.search.generation)
         if int(standing.best_generation) == done:
@@ -189,25 +163,16 @@ class Folder:
             save_safetensors(self.path / BEST, weights)
         self._states[done % 2].save(standing, done=done, seconds=0.0)
 
-    def _cut_log(self, done: int) -> None:
-        """Remove rows of generations that will run again."""
-        path = self.path / LOG
-        rows = jsonl.read(path)
-        kept = [row for row in rows if row["generation"] <= done]
-        if len(kept) < len(rows):
-            lines = "".join(json.dumps(row) + "\n" for row in kept)
-            write_atomically(path, lines.encode())
-
 
 def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    pairs = [(before["versions"], now["versions"], now["versions"])]
+    pairs.append((before, now, ("revision", "device", "block")))
     changed = [
-        f"{name} {before['versions'].get(name)} -> {version}"
-        for name, version in now["versions"].items()
-        if name in before["versions"] and before["versions"][name] != version
+        f"{name} {old[name]} -> {new[name]}"
+        for old, new, names in pairs
+        for name in names
+        if name in old and old[name] != new[name]
     ]
-    for name in ("revision", "device", "block"):
-        if name in before and before[name] != now[name]:
-            changed.append(f"{name} {before[name]} -> {now[name]}")
     if changed:
         warnings.warn(
             f"the campaign resumes with {', '.join(changed)}: its last digits may "

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from learned_opt_rl import artifacts, families
@@ -46,12 +47,9 @@ def is_evolvable(algorithm: str) -> bool:
 
 
 def draw(algorithm: str, sizes: Any, key: jax.Array) -> Any:
-    """Draw initial weights of a family: a nested dict of float32 arrays.
+    """Draw initial weights: a nested dict of float32 arrays.
 
-    Args:
-        algorithm: Name of the family.
-        sizes: The result of its ``make_sizes``.
-        key: Typed PRNG key.
+    ``sizes`` is here and below the result of the family's ``make_sizes``.
     """
     family = families.find(algorithm)
     return getattr(family.import_module(), family.init)(key, sizes)
@@ -62,11 +60,8 @@ def artifact_of(
 ) -> artifacts.Artifact:
     """Return an artifact in memory, made of weights under training.
 
-    Args:
-        algorithm: Name of the family.
-        sizes: The result of its ``make_sizes``.
-        weights: Nested dict of float32 arrays; may be traced.
-        rate: Learning rate of a family that takes one.
+    The weights, a nested dict, may be traced. ``rate`` is the learning rate of a family
+    that takes one.
     """
     architecture = families.find(algorithm).to_card(sizes)
     if rate is not None:
@@ -78,17 +73,10 @@ def artifact_of(
 def rule_of(
     algorithm: str, sizes: Any, weights: Any, config: PPOConfig, environment: str
 ) -> Rule:
-    """Return the rule that trains agents in an environment.
+    """Return the rule of weights, which may be traced, for an agent.
 
-    Args:
-        algorithm: Name of a family of optimizers or of drifts.
-        sizes: The result of its ``make_sizes``.
-        weights: Nested dict of float32 arrays; may be traced.
-        config: Configuration of the agent.
-        environment: Name of the environment, for tuned learning rates.
-
-    Raises:
-        ValueError: The family needs a tuned learning rate, and there is none.
+    Raise ValueError if the family needs the environment's tuned learning rate, and
+    there is none.
     """
     share, rate = families.find(algorithm).learning_rate_share(sizes), None
     if share is not None and getattr(sizes, "learning_rate", None) is None:
@@ -112,20 +100,10 @@ def run_artifact(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Learned:
-    """A family with given sizes.
-
-    Attributes:
-        algorithm: One of `evolvable`.
-        sizes: Fields of its architecture; for an expression its text.
-
-    Example:
-        >>> learned = Learned("open", {"carry": None, "width": 16})
-        >>> learned.size
-        707
-    """
+    """A family, which is one of `evolvable`, with given sizes."""
 
     algorithm: str
-    sizes: Mapping[str, Any]
+    sizes: Mapping[str, Any]  # fields of the architecture; an expression's text
 
     def __post_init__(self) -> None:
         if not is_evolvable(self.algorithm):
@@ -141,14 +119,9 @@ class Learned:
             ) from error
 
     @property
-    def family(self) -> Family:
-        """The record of the algorithm."""
-        return families.find(self.algorithm)
-
-    @property
     def architecture(self) -> Any:
         """The sizes as the family's own dataclass."""
-        return self.family.make_sizes(self.sizes)
+        return families.find(self.algorithm).make_sizes(self.sizes)
 
     @property
     def size(self) -> int:
@@ -163,26 +136,17 @@ class Learned:
     def unravel(self, vector: jax.Array) -> Any:
         """Return the nested dict of weights of a vector ``[size]``."""
         leaves, structure = jax.tree.flatten(self._shapes())
-        pieces, start = [], 0
-        for leaf in leaves:
-            pieces.append(vector[start : start + leaf.size].reshape(leaf.shape))
-            start += leaf.size
-        return jax.tree.unflatten(structure, pieces)
+        pieces = jnp.split(vector, np.cumsum([leaf.size for leaf in leaves])[:-1])
+        shaped = map(jnp.reshape, pieces, [leaf.shape for leaf in leaves])
+        return jax.tree.unflatten(structure, shaped)
 
     def start(self, name: str, key: jax.Array) -> jax.Array:
         """Return the starting point of a search, float32 ``[size]``.
 
-        Args:
-            name: ``"zeros"``; ``"random"``, the family's own initialization (LPO's is
-                small, near PPO); ``"declared"``, the constants that an expression
-                declares; the name of an artifact; or the path of a ``.safetensors``
-                file, such as those in run folders.
-            key: Typed PRNG key for ``"random"``.
-
-        Raises:
-            ArtifactError: The artifact does not exist or has another algorithm or other
-                sizes, or the file cannot be used.
-            ValueError: ``"declared"`` for a network.
+        It is ``"zeros"``; ``"random"``, the family's own initialization (LPO's is
+        small, near PPO), drawn with the key; ``"declared"``, the constants that an
+        expression declares; the name of an artifact; or the path of a ``.safetensors``
+        file, such as those in run folders.
         """
         if name == "zeros":
             return jnp.zeros(self.size, jnp.float32)
@@ -217,8 +181,8 @@ class Learned:
 
     def _shapes(self) -> Any:
         key = jax.eval_shape(lambda: jax.random.key(0))
-        draw_here = functools.partial(draw, self.algorithm, self.architecture)
-        return jax.eval_shape(draw_here, key)
+        draw_ = functools.partial(draw, self.algorithm, self.architecture)
+        return jax.eval_shape(draw_, key)
 
 
 def start_digest(name: str) -> str | None:

@@ -1,12 +1,27 @@
-"""Progress of a campaign: a bar in a terminal, a line per generation elsewhere."""
+"""Show a campaign while it runs: progress, learning curve, TensorBoard events."""
 
-from typing import TextIO
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
+import numpy as np
+
+from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.evaluation.pictures import figures
 from learned_opt_rl.rundir import progress
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import duration
 from learned_opt_rl.training.evolution import estimate
 from learned_opt_rl.training.evolution.config import EvolutionConfig
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CURVE = "curve.png"
+EVENTS = "tensorboard"
+"""Subfolder of a campaign with TensorBoard events."""
+
+_COLUMNS = 4
 
 
 class Progress(progress.Progress):
@@ -14,11 +29,6 @@ class Progress(progress.Progress):
 
     The remaining time is that of the remaining environment steps at the speed so far,
     because later generations of a curriculum may be longer.
-
-    Args:
-        config: Configuration of the campaign.
-        done: Generations that were finished before.
-        stream: Receives the progress.
 
     Example:
         >>> import io
@@ -65,3 +75,162 @@ class Progress(progress.Progress):
 
 def _short(value: float | None) -> str:
     return "nan" if value is None else f"{value:.3g}"
+
+
+def draw_curve(
+    rows: Sequence[Record],
+    path: str | pathlib.Path,
+    references: Mapping[str, float] | None = None,
+) -> None:
+    """Draw fitness and the mean's returns over generations, as a PNG or SVG file.
+
+    The upper plot shows the best and the mean fitness of each generation's members, and
+    the validation of the mean. With several environments, small plots below show the
+    mean's raw return in each. Vertical lines mark changes of the horizon; values left
+    and right of one are not comparable.
+
+    ``references`` is the fitness of other rules by name, drawn as horizontal lines.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        ValueError: There are no rows.
+    """
+    if not rows:
+        raise ValueError("the log holds no generation yet; there is nothing to draw")
+    validated = [row for row in rows if "validation" in row]
+    names = list(validated[-1]["validation_returns"]) if validated else []
+    names = names if len(names) > 1 else []
+    lines = -(-len(names) // _COLUMNS)
+    figure = figures.new_figure(9, 4 + 2.4 * lines)
+    grid = figure.add_gridspec(1 + lines, _COLUMNS, height_ratios=[2] + [1] * lines)
+    axes = figure.add_subplot(grid[0, :])
+    _fitness(axes, rows, validated, references or {})
+    shown = [axes]
+    for i, name in enumerate(names):
+        small = figure.add_subplot(grid[1 + i // _COLUMNS, i % _COLUMNS])
+        _line(small, validated, [row["validation_returns"][name] for row in validated])
+        small.set_title(figures.text(name), fontsize="small")
+        small.set_ylabel("return of the mean", fontsize="small")
+        shown.append(small)
+    for each in shown:
+        for generation in _changes(rows):
+            each.axvline(generation + 0.5, color="0.6", linestyle=":", linewidth=1)
+        each.spines[["top", "right"]].set_visible(False)
+    figures.save(figure, path)
+
+
+def _fitness(
+    axes: "Axes",
+    rows: Sequence[Record],
+    validated: Sequence[Record],
+    references: Mapping[str, float],
+) -> None:
+    members = [row for row in rows if "mean" in row]
+    for name, color, label in (
+        ("best", "0.75", "best member"),
+        ("mean", "0.45", "mean of members"),
+    ):
+        _line(axes, members, [row[name] for row in members], color=color, label=label)
+    mean = {"color": "#0072b2", "marker": "o", "markersize": 3}
+    values = [row["validation"] for row in validated]
+    _line(axes, validated, values, label="the mean, validated", **mean)
+    for name, style in figures.styles(references).items():
+        color, value = style["color"], references[name]
+        axes.axhline(value, color=color, linestyle="--", linewidth=1)
+        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axes.annotate(figures.text(name), (1, value), color=color, **place)
+    axes.set(xlabel="generation", ylabel="fitness")
+    axes.legend(frameon=False, loc="best")
+
+
+def _line(axes: "Axes", rows: Sequence[Record], values: Any, **style: Any) -> None:
+    """Draw one value per row, None where it was not finite."""
+    generations = [row["generation"] for row in rows]
+    axes.plot(generations, np.array(values, float), **style)
+
+
+def _changes(rows: Sequence[Record]) -> list[int]:
+    """Return the last generation before each change of horizon."""
+    known = [row for row in rows if "horizon" in row]
+    return [
+        before["generation"]
+        for before, after in zip(known, known[1:], strict=False)
+        if before["horizon"] != after["horizon"]
+    ]
+
+
+class Curve:
+    """Redraw a campaign after each validation of its mean.
+
+    Without matplotlib, write one line to the stream and draw nothing.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, rows: Sequence[Record], stream: TextIO
+    ) -> None:
+        self._path, self._rows, self._draws = folder / CURVE, [*rows], True
+        try:
+            figures.new_figure(1, 1)
+        except MissingExtraError as error:
+            self._draws = False
+            stream.write(f"no {CURVE}: {error}\n")
+
+    def __call__(self, row: Record) -> None:
+        """Add a row, and redraw if it has a validation."""
+        self._rows.append(row)
+        if self._draws and "validation" in row:
+            draw_curve(self._rows, self._path)
+
+
+def require_tensorboard() -> Any:
+    """Return tensorboardX's writer, or raise MissingExtraError."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError(
+            f"tensorboard=True needs tensorboardX ({error}): "
+            "pip install 'learned-opt-rl[tensorboard]'"
+        ) from error
+    return SummaryWriter
+
+
+class TensorBoard:
+    """Write rows of the log as events.
+
+    A resumed campaign writes the whole log again, with a mark that hides the events of
+    earlier processes, so that no step is missing or duplicated.
+    """
+
+    def __init__(self, folder: pathlib.Path, rows: Iterable[Record]) -> None:
+        self._writer = require_tensorboard()(str(folder), purge_step=0)
+        for row in rows:
+            self(row)
+
+    def __call__(self, row: Record) -> None:
+        """Write a row; it is on disk when this returns."""
+        for tag, value in scalars(row):
+            self._writer.add_scalar(tag, value, row["generation"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+def scalars(row: Record) -> Iterator[tuple[str, float]]:
+    """Yield the tags and numbers of a row of the log, without its None values.
+
+    Example:
+        >>> list(scalars({"generation": 1, "mean": 2.0, "returns": {"Catch": None}}))
+        [('fitness/mean', 2.0)]
+    """
+    groups = {
+        "fitness/": {k: row.get(k) for k in ("best", "mean", "std", "validation")},
+        "members/": row.get("returns", {}),
+        "mean/": row.get("validation_returns", {}),
+        "run/": {k: row.get(k) for k in ("horizon", "failed", "steps_per_second")},
+    }
+    for group, values in groups.items():
+        for name, value in values.items():
+            if value is not None:
+                yield group + name, value

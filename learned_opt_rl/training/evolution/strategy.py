@@ -24,19 +24,12 @@ Shaping = Literal["centered_ranks", "pairs"]
 
 
 class State(NamedTuple):
-    """A search between two generations; arrays only.
+    """A search between two generations; arrays only."""
 
-    Attributes:
-        mean: float32 ``[n]``.
-        optimizer: Adam's state, or the whole state of a strategy of evosax.
-        generation: int32 scalar, finished generations.
-        key: Typed PRNG key of the whole search; it never changes.
-    """
-
-    mean: jax.Array
-    optimizer: Any
-    generation: jax.Array
-    key: jax.Array
+    mean: jax.Array  # float32 [n]
+    optimizer: Any  # Adam's state, or the whole state of a strategy of evosax
+    generation: jax.Array  # int32 scalar, finished generations
+    key: jax.Array  # typed PRNG key of the whole search; it never changes
 
 
 class Strategy(Protocol):
@@ -46,7 +39,10 @@ class Strategy(Protocol):
     """
 
     def init(self, mean: jax.Array, key: jax.Array) -> State:
-        """Return the search before its first generation."""
+        """Return the search before its first generation.
+
+        ``mean`` is ``[n]`` of any floating dtype, and kept in float32.
+        """
         ...
 
     def ask(self, state: State) -> jax.Array:
@@ -54,7 +50,7 @@ class Strategy(Protocol):
         ...
 
     def tell(self, state: State, fitness: jax.Array) -> State:
-        """Return the search after a generation, for their fitness ``[population]``.
+        """Return the search after a generation, given their fitness ``[population]``.
 
         More fitness is better, NaN is worst.
         """
@@ -132,29 +128,19 @@ class OpenAIES(SearchSettings):
             )
 
     def init(self, mean: jax.Array, key: jax.Array) -> State:
-        """Return the search before its first generation.
-
-        Args:
-            mean: ``[n]``, any floating dtype; kept in float32.
-            key: Typed PRNG key.
-        """
+        """See `Strategy.init`."""
         mean = jnp.asarray(mean, jnp.float32)
         return State(mean, self._adam().init(mean), jnp.int32(0), key)
 
     @functools.partial(jax.jit, static_argnums=0)
     def ask(self, state: State) -> jax.Array:
-        """Return the members of the next generation, float32 ``[population, n]``."""
+        """See `Strategy.ask`."""
         step = self._sigma(state) * self._noise(state)
         return state.mean[None] + jnp.concatenate([step, -step])
 
     @functools.partial(jax.jit, static_argnums=0)
     def tell(self, state: State, fitness: jax.Array) -> State:
-        """Return the search after a generation.
-
-        Args:
-            state: The state whose members were evaluated.
-            fitness: float32 ``[population]``, more is better, NaN is worst.
-        """
+        """See `Strategy.tell`."""
         plus, minus = jnp.split(shape(fitness, self.shaping), 2)
         noise = self._noise(state)
         # [pairs] @ [pairs, n]. HIGHEST, because a GPU would round to TF32.
@@ -184,17 +170,12 @@ def generation_key(state: State, purpose: Literal["noise", "tasks"]) -> jax.Arra
 
 
 def shape(fitness: jax.Array, shaping: Shaping) -> jax.Array:
-    """Make fitness independent of its scale.
+    """Make fitness ``[population]`` independent of its scale; the result has sum 0.
 
-    Args:
-        fitness: float32 ``[population]``; more is better, NaN is worst.
-        shaping: ``"centered_ranks"`` gives ranks among all members, from -0.5 to 0.5;
-            equal members share theirs. ``"pairs"`` gives 0.5 to the better of a pair
-            and -0.5 to the other, or 0 to equals; members of different pairs, which may
-            have had different tasks, are not compared.
-
-    Returns:
-        float32 ``[population]``, of sum 0.
+    ``"centered_ranks"`` gives ranks among all members, from -0.5 to 0.5; equal members
+    share theirs. ``"pairs"`` gives 0.5 to the better of a pair and -0.5 to the other,
+    or 0 to equals; members of different pairs, which may have had different tasks, are
+    not compared.
 
     References:
         Salimans et al. 2017, section 2.1; Jackson et al. 2023 (GROOVE) and Goldie et

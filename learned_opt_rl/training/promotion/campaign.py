@@ -11,8 +11,8 @@ from learned_opt_rl.artifacts import registry
 from learned_opt_rl.errors import UnknownArtifactError
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.checkpoint import RefusedError, read_whole
-from learned_opt_rl.training.evolution import curve
 from learned_opt_rl.training.evolution.folder import STATES
+from learned_opt_rl.training.evolution.progress import CURVE as RUN_CURVE
 from learned_opt_rl.training.run_folder import BEST, CONFIG, LOG, read_config
 
 CAMPAIGN = "campaign"
@@ -51,8 +51,8 @@ def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
             campaign / LOG,
             [{k: v for k, v in row.items() if k != "fitness"} for row in rows],
         )
-    if (run / curve.CURVE).exists():
-        shutil.copy(run / curve.CURVE, folder / CURVE)
+    if (run / RUN_CURVE).exists():
+        shutil.copy(run / RUN_CURVE, folder / CURVE)
 
 
 def _newest(run: pathlib.Path) -> pathlib.Path | None:

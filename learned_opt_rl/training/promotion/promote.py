@@ -19,9 +19,14 @@ from learned_opt_rl.evaluation.runs.row import Row, append_rows, identity, read_
 from learned_opt_rl.evaluation.runs.rules import weights_digest
 from learned_opt_rl.rundir import atomic
 from learned_opt_rl.rundir.lock import locked
-from learned_opt_rl.training.promotion import campaign, candidate, card_text
-from learned_opt_rl.training.promotion.card_text import Evaluated
-from learned_opt_rl.training.promotion.verdict import Verdict, WorseError, judge
+from learned_opt_rl.training.promotion import campaign
+from learned_opt_rl.training.promotion import card as card_facts
+from learned_opt_rl.training.promotion.verdict import (
+    Evaluated,
+    Verdict,
+    WorseError,
+    judge,
+)
 from learned_opt_rl.training.run_folder import TrainedRun, read_config, read_run
 
 WORK = "promotion"
@@ -133,23 +138,14 @@ def promote(promotion: Promotion, stream: TextIO | None = None) -> Outcome:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Facts:
-    """Everything known before the first run.
-
-    Attributes:
-        promotion: The request.
-        run: The candidate.
-        card: Its card, without results and known failures.
-        root: Folder of all artifacts.
-        current: The artifact that has the name now, None if there is none.
-        results: The file that receives the rows.
-    """
+    """Everything known before the first run."""
 
     promotion: Promotion
     run: TrainedRun
-    card: Mapping[str, Any]
-    root: pathlib.Path
-    current: registry.Entry | None
-    results: pathlib.Path
+    card: Mapping[str, Any]  # without results and known failures
+    root: pathlib.Path  # folder of all artifacts
+    current: registry.Entry | None  # the artifact that has the name now
+    results: pathlib.Path  # the file that receives the rows
 
     @property
     def name(self) -> str:
@@ -232,7 +228,7 @@ def _default_results(promotion: Promotion, root: pathlib.Path) -> pathlib.Path:
 
 
 def _card(promotion: Promotion, run: TrainedRun) -> dict[str, Any]:
-    facts = candidate.described(run)
+    described = card_facts.described(run)
     title = families.find(run.algorithm).title
     where = f" for {', '.join(run.environments)}" if run.environments else ""
     how = "evolved" if run.evolved else "distilled"
@@ -241,8 +237,8 @@ def _card(promotion: Promotion, run: TrainedRun) -> dict[str, Any]:
         "name": promotion.name,
         "title": promotion.title or f"{title}{where}, {how}",
         "summary": promotion.summary or f"{title}, {how} by this project{where}.",
-        **facts,
-        "training": card_text.training(run),
+        **described,
+        "training": card_facts.training(run),
         "license": "Apache-2.0",
         "results": [],
     }
@@ -253,15 +249,19 @@ def _current(
 ) -> registry.Entry | None:
     """Return the current version, whole, in the folder of its name.
 
-    Raises:
-        ArtifactError: The name belongs to another package or project, or the folder
-            holds several artifacts.
+    Raise ArtifactError if the name belongs to another package or project, or if the
+    folder holds several artifacts.
     """
     with registry.bundled_in(root):
         entries = registry.scan().entries
         entry = entries.get(name)
-        if entry is not None:
-            _require_ours(name, entry)
+        ours = entry is None or entry.origin == registry.BUNDLED
+        if entry is not None and not (ours and not entry.card.is_remote):
+            owner = "another project" if ours else entry.origin
+            raise ArtifactError(
+                f"name={name!r} belongs to an artifact of {owner}, which cannot be "
+                "replaced here; choose another name"
+            )
         folders = {other.folder for other in entries.values()} - {target}
         if any(f.is_relative_to(target) or target.is_relative_to(f) for f in folders):
             raise ArtifactError(
@@ -271,16 +271,6 @@ def _current(
         if entry is not None:
             registry.load_entry(entry)
         return entry
-
-
-def _require_ours(name: str, entry: registry.Entry) -> None:
-    if entry.origin == registry.BUNDLED and not entry.card.is_remote:
-        return
-    owner = "another project" if entry.origin == registry.BUNDLED else entry.origin
-    raise ArtifactError(
-        f"name={name!r} belongs to an artifact of {owner}, which cannot be replaced "
-        "here; choose another name"
-    )
 
 
 def _digest(entry: registry.Entry | None) -> str | None:
@@ -357,14 +347,11 @@ def _decide(facts: _Facts, measured: Evaluated) -> tuple[Verdict | None, list[st
             f"-> {now}), and these weights were not compared with the new version; "
             "repeat the command"
         )
-    failures = [
-        *card_text.failures(facts.run, measured),
-        *facts.promotion.failures,
-    ]
+    failures = card_facts.failures(facts.run, measured)
+    failures += facts.promotion.failures
     if not measured.old:
         return None, failures
-    rows = measured.new, measured.old, measured.others
-    verdict = judge(*rows, measured.baseline)
+    verdict = judge(measured.new, measured.old, measured.others, measured.baseline)
     if verdict.difference.value >= 0:
         return verdict, failures
     if not facts.promotion.force:
@@ -394,7 +381,7 @@ def _stage(facts: _Facts, failures: list[str]) -> None:
     folder = facts.staged / facts.name
     shutil.rmtree(facts.staged, ignore_errors=True)
     folder.mkdir(parents=True)
-    name, weights = candidate.weights_file(facts.run)
+    name, weights = card_facts.weights_file(facts.run)
     (folder / name).write_bytes(weights)
     card = {**facts.card, "known_failures": failures}
     if facts.current is not None and facts.is_current:

@@ -16,6 +16,17 @@ class WorseError(ValueError):
     """The new weights return less than the current version; nothing changed."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """The runs before a promotion."""
+
+    new: list[Row]  # of the new weights
+    others: list[Row]  # of the baselines
+    baseline: str  # the baseline that known failures are relative to
+    # of the current version, if other weights have the name
+    old: list[Row] = dataclasses.field(default_factory=list)
+
+
 class Verdict(NamedTuple):
     """A comparison of two rules by their normalized returns, averaged over games.
 
@@ -35,28 +46,11 @@ class Verdict(NamedTuple):
 def judge(
     new: Iterable[Row], current: Iterable[Row], others: Iterable[Row], baseline: str
 ) -> Verdict:
-    """Compare two rules seed by seed.
+    """Compare two rules seed by seed; raise ValueError if they share no seed.
 
-    Args:
-        new: Rows of the new weights.
-        current: Rows of the current version, in the same environments.
-        others: Rows of baselines.
-        baseline: The baseline whose absolute mean return is the unit, if returns are
-            not published for all environments.
-
-    Raises:
-        ValueError: The two have no seed in common.
-
-    References:
-        Goldie et al. 2024, section 6.2 (returns over those of tuned Adam).
-
-    Example:
-        >>> def run(rule, value):
-        ...     run = {"rule": rule, "environment": "ant", "seed": 0, "curve": [value]}
-        ...     return Row(**run, total_timesteps=1000, final_return=value)
-        >>> verdict = judge([run("n", 9.0)], [run("n", 6.0)], [run("sgd", 3.0)], "sgd")
-        >>> verdict.difference.value > 0
-        True
+    The unit is the published return of tuned Adam (Goldie et al. 2024, section 6.2).
+    Where an environment has none, it is the absolute mean return of the ``baseline``
+    among the rows of ``others``.
     """
     rows = [
         *(dataclasses.replace(row, rule="new") for row in new),

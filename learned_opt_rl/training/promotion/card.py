@@ -1,22 +1,30 @@
-"""The texts of a card: how its weights were trained, and where they are weak."""
+"""The card of a promotion: what follows from the run, and texts for its reader."""
 
 import dataclasses
 import functools
+import hashlib
+import itertools
 import pathlib
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
+from learned_opt_rl import agents, envs, families
+from learned_opt_rl.agents.config import PPOConfig
+from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.evaluation.report import statistics
-from learned_opt_rl.evaluation.runs.row import Row
+from learned_opt_rl.families.expression import Form
+from learned_opt_rl.families.family import Family
+from learned_opt_rl.rules.tuned import tuned
 from learned_opt_rl.rundir import settings
-from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.evolution import PRESETS, preset
-from learned_opt_rl.training.evolution.config import IMPLIED
-from learned_opt_rl.training.promotion.verdict import shown
+from learned_opt_rl.training.evolution.config import IMPLIED, tuples
+from learned_opt_rl.training.evolution.learned import evolvable, is_evolvable
+from learned_opt_rl.training.promotion.verdict import Evaluated, shown
 from learned_opt_rl.training.run_folder import TrainedRun, require_fields
 
 _EVOLUTION = (
@@ -29,15 +37,96 @@ _PUBLISHED = 250 * 32
 """Members in all generations of the smallest campaigns of Goldie et al. 2024, C.3."""
 
 
+def described(run: TrainedRun) -> dict[str, Any]:
+    """Return the fields of a card that follow from the family and its sizes.
+
+    Raise ValueError if the family cannot be promoted, or if Optim4RL was trained with
+    several learning rates.
+    """
+    if not is_evolvable(run.algorithm):
+        raise ValueError(
+            f"{run.folder} has algorithm={run.algorithm!r}, which cannot be promoted; "
+            f"promote one of {', '.join(evolvable())}"
+        )
+    family = families.find(run.algorithm)
+    sizes = family.make_sizes(run.architecture)
+    architecture = _architecture(run, family, sizes)
+    is_text = isinstance(sizes, Form)
+    name, content = weights_file(run)
+    kind = family.kind_of(family.read(architecture))
+    return {
+        "kind": kind,
+        "algorithm": run.algorithm,
+        "representation": "expression" if is_text else "network",
+        "architecture": architecture,
+        "inputs": list(family.inputs(sizes)),
+        "citation": dataclasses.asdict(family.citation),
+        "weights": {
+            "file": name,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "parameters": sum(np.size(leaf) for leaf in jax.tree.leaves(run.weights)),
+            "format": "expression" if is_text else "safetensors",
+        },
+        "horizon": _horizon(run, family) if kind == "optimizer" else None,
+    }
+
+
+def weights_file(run: TrainedRun) -> tuple[str, bytes]:
+    """Return name and content of the artifact's file: weights, or a text.
+
+    Raise WeightsError if the weights are not the constants of the expression.
+    """
+    if run.algorithm != "expression":
+        return "weights.safetensors", run.content
+    try:
+        function = Form(**run.architecture).evolved(run.weights)
+    except WeightsError as error:
+        raise WeightsError(f"{run.folder}: {error}") from error
+    lines = run.architecture["text"].splitlines(keepends=True)
+    comments = itertools.takewhile(lambda line: line[:1] == "#", lines)
+    return "expression.txt", ("".join(comments) + function.to_text()).encode()
+
+
+def _architecture(run: TrainedRun, family: Family, sizes: Any) -> dict[str, Any]:
+    """Return the card's architecture, with the learning rate that agents ran with."""
+    architecture = family.to_card(sizes)
+    share = family.learning_rate_share(sizes)
+    if share is None or "learning_rate" in architecture:
+        return architecture
+    names = run.environments or ("CartPole-v1",)
+    rates = [tuned("adam", name)["learning_rate"] for name in names]
+    # A card with a table of tuned rates uses its own rate only as a fallback.
+    if len(set(rates)) > 1 and "learning_rates" not in architecture:
+        raise ValueError(
+            f"{run.folder} evolved {family.title} with several learning rates, "
+            f"{share:g} of {', '.join(map(str, rates))}, but a card has one; promote a "
+            "campaign in one environment"
+        )
+    return architecture | {"learning_rate": float(f"{share * rates[0]:.6g}")}
+
+
+def _horizon(run: TrainedRun, family: Family) -> dict[str, int] | None:
+    """Return the horizon of an agent in the first environment of the training."""
+    if not family.uses_horizon:
+        return None
+    config = PPOConfig()
+    if run.environments and run.horizon is not None:
+        agent = {key: tuples(v) for key, v in run.fields.get("agent", {}).items()}
+        name = run.environments[0]
+        unit = run.fields.get("horizon_unit") == "episodes"
+        steps = run.horizon * ((envs.episode_length(name) if unit else None) or 1)
+        config = agents.preset(name, steps, **agent)
+    return dataclasses.asdict(config.horizon())
+
+
 def training(run: TrainedRun) -> dict[str, Any]:
     """Return the ``training`` field of a card."""
-    evolved = run.evolved
-    if evolved:
+    if run.evolved:
         require_fields(run.folder, run.fields, _EVOLUTION)
     return {
-        "method": "evolution strategies" if evolved else "distillation",
+        "method": "evolution strategies" if run.evolved else "distillation",
         "environments": list(run.environments),
-        "description": _evolution(run) if evolved else _distillation(run),
+        "description": _evolution(run) if run.evolved else _distillation(run),
         "command": command(run.made["kind"], run.fields),
         "compute": _compute(run),
         "source": None,
@@ -45,7 +134,7 @@ def training(run: TrainedRun) -> dict[str, Any]:
 
 
 def _evolution(run: TrainedRun) -> str:
-    fields, best, log = run.fields, run.best, run.log
+    fields, best = run.fields, run.best
     sha = run.made.get("start_sha256")
     # Only the end of a path: the rest is specific to the machine.
     start = "/".join(pathlib.PurePath(fields["start"]).parts[-2:])
@@ -60,23 +149,27 @@ def _evolution(run: TrainedRun) -> str:
     if "strategy" in fields:
         rate = f"strategy {fields['strategy']} of evosax"
     parts = [
-        f"Evolved from {start} for {_generations(log)} generations of "
+        f"Evolved from {start} for {_generations(run)} generations of "
         f"{fields['population']} members with {fields['rollouts']} rollouts each, "
         f"sigma {fields['sigma']:g}, {rate}, normalizer {fields['normalizer']}. "
         f"{unit} of a run: {stages}."
     ]
     if fields.get("agent"):
-        settings = _listed(fields["agent"])
-        parts.append(f"The agent differs from the published one: {settings}.")
+        agent = _listed(fields["agent"])
+        parts.append(f"The agent differs from the published one: {agent}.")
     if best is not None:
-        first = log[0].get("validation")
-        horizon = fields["horizons"][0][1]
-        comparable = first is not None and best.get("horizon") == horizon
+        first = run.log[0].get("validation")
+        if best.get("horizon") != fields["horizons"][0][1]:
+            first = None  # measured at another horizon
         parts.append(
             f"The weights are the mean after generation {best['generation']}, which "
             f"had the best validation: {best['validation']:.4g} over "
             f"{fields['validation_seeds']} seeds"
-            + (f"; the start had {first:.4g}." if comparable else ".")
+            + (
+                f"; the start had {first:.4g}."
+                if first is not None and comparable
+                else "."
+            )
         )
     return " ".join(parts)
 
@@ -84,22 +177,17 @@ def _evolution(run: TrainedRun) -> str:
 def _distillation(run: TrainedRun) -> str:
     sha = run.made.get("teacher_sha256")
     best = best_row(run.log, run.fields.get("select", "error")) if run.log else {}
-    parts = [
+    return (
         f"Distilled from {run.fields.get('teacher', 'a function')}"
-        f"{f' (sha256 {sha})' if sha else ''}.",
-        f"Settings: {_plain(run.fields)}.",
-        f"Best validation: {_plain(best) or 'unknown'}.",
-    ]
-    return " ".join(parts)
+        f"{f' (sha256 {sha})' if sha else ''}. Settings: {_plain(run.fields)}. "
+        f"Best validation: {_plain(best) or 'unknown'}."
+    )
 
 
 def _plain(values: Mapping[str, Any]) -> str:
     """List the values that are a number or a word."""
-    known = {k: v for k, v in values.items() if isinstance(v, str | int | float)}
-    return ", ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in known.items()
-    )
+    shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in values.items()}
+    return _listed({k: v for k, v in shown.items() if isinstance(v, str | int)})
 
 
 def _listed(values: Mapping[str, Any]) -> str:
@@ -119,31 +207,14 @@ def _compute(run: TrainedRun) -> str:
     return f"{length} on {device}{work}, without validations"
 
 
-def _generations(log: Sequence[Record]) -> int:
-    return log[-1].get("generation", 0) if log else 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluated:
-    """The runs before a promotion.
-
-    Attributes:
-        new: Rows of the new weights.
-        others: Rows of the baselines.
-        baseline: The baseline that known failures are relative to.
-        old: Rows of the current version, if other weights have the name.
-    """
-
-    new: list[Row]
-    others: list[Row]
-    baseline: str
-    old: list[Row] = dataclasses.field(default_factory=list)
+def _generations(run: TrainedRun) -> int:
+    return run.log[-1].get("generation", 0) if run.log else 0
 
 
 def failures(run: TrainedRun, evaluated: Evaluated) -> list[str]:
     """Return sentences for the ``known_failures`` of a card, from run and rows."""
     first = evaluated.new[0]
-    steps = first.total_timesteps
+    steps, config = first.total_timesteps, first.config
     found = [*_below(evaluated)]
     diverged = sum(row.diverged for row in evaluated.new)
     if diverged:
@@ -157,7 +228,7 @@ def failures(run: TrainedRun, evaluated: Evaluated) -> list[str]:
     other = {
         name: value
         for name, value in (run.fields.get("agent") or {}).items()
-        if name in first.config and _tuples(first.config[name]) != _tuples(value)
+        if name in config and tuples(config[name]) != tuples(value)
     }
     if other:
         found.append(f"Trained with other agents than evaluated: {_listed(other)}.")
@@ -192,7 +263,7 @@ def _little(run: TrainedRun) -> Iterable[str]:
         return
     if run.best is not None and run.best["generation"] == 0:
         yield "Equal to the campaign's start: no generation had a better validation."
-    generations, population = _generations(run.log), run.fields["population"]
+    generations, population = _generations(run), run.fields["population"]
     if generations * population < _PUBLISHED:
         yield (
             f"Evolved for only {generations} generations of {population} members; "
@@ -200,16 +271,8 @@ def _little(run: TrainedRun) -> Iterable[str]:
         )
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def command(kind: str, fields: Mapping[str, Any]) -> str:
     """Return the command that repeats a run, based on the preset nearest to it.
-
-    Args:
-        kind: ``"evolution"`` or ``"distillation"``.
-        fields: The run's configuration, as JSON has it.
 
     Example:
         >>> from learned_opt_rl.training.evolution import preset
@@ -219,39 +282,27 @@ def command(kind: str, fields: Mapping[str, Any]) -> str:
           sigma=0.1 horizons=0:9000'
     """
     if kind == "distillation":
-        return _line("distill", *_arguments(fields))
-    found = [
-        (_changed(fields, base), name)
-        for name, base in _presets().items()
-        if base["algorithm"] == fields["algorithm"]
-    ]
-    fewest, name = min(found, key=lambda pair: len(pair[0]))
-    return _line("es", "--preset", name, *_set(fewest))
+        words, changed = _distill(fields)
+    else:
+        # The fields keep their order; those that are implied come last.
+        whole = {**fields, **IMPLIED, **fields}
+        found = [
+            (["es", "--preset", name], settings.format(_changes(whole, base)))
+            for name, base in _presets().items()
+            if base["algorithm"] == fields["algorithm"]
+        ]
+        words, changed = min(found, key=lambda pair: len(pair[1]))
+    words = [*words, "--out", "FOLDER", *(["--set", *changed] if changed else [])]
+    return shlex.join(["learned-opt-rl", "train", *words])
 
 
 @functools.cache
 def _presets() -> dict[str, dict[str, Any]]:
-    return {name: preset(name).as_json() for name in PRESETS}
-
-
-def _line(verb: str, *words: str) -> str:
-    end = words.index("--set") if "--set" in words else len(words)
-    words = (*words[:end], "--out", "FOLDER", *words[end:])
-    return shlex.join(["learned-opt-rl", "train", verb, *words])
-
-
-def _set(texts: list[str]) -> list[str]:
-    return ["--set", *texts] if texts else []
-
-
-def _changed(fields: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
-    """Return the settings that lead from a preset to the fields."""
-    base = {**IMPLIED, **base}
-    # The fields keep their order; those that are implied come last.
-    return settings.format(_changes({**fields, **IMPLIED, **fields}, base))
+    return {name: IMPLIED | preset(name).as_json() for name in PRESETS}
 
 
 def _changes(fields: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that lead from a preset to the fields."""
     return {
         name: _changes(value, base[name]) if isinstance(value, Mapping) else value
         for name, value in fields.items()
@@ -259,12 +310,13 @@ def _changes(fields: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _arguments(fields: Mapping[str, Any]) -> Iterator[str]:
+def _distill(fields: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the words of a distillation's command, and those after ``--set``."""
     sizes = ",".join(settings.format(fields["architecture"]))
-    yield from ("--teacher", fields["teacher"])
-    yield from ("--student", f"{fields['algorithm']}:{sizes}")
+    words = ["distill", "--teacher", fields["teacher"]]
+    words += ["--student", f"{fields['algorithm']}:{sizes}"]
     if fields.get("environments"):
-        yield from ("--environments", *fields["environments"])
+        words += ["--environments", *fields["environments"]]
     given = ("teacher", "algorithm", "architecture", "environments")
     rest = {k: v for k, v in fields.items() if k not in given and v is not None}
-    yield from _set(settings.format(rest))
+    return words, settings.format(rest)
