@@ -1,7 +1,5 @@
 """The configuration of a distillation: everything that its numbers depend on."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

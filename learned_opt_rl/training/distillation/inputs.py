@@ -12,8 +12,6 @@ References:
     ``paper``; the others are ours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The loss of a distillation: the teacher's updates, or its policy loss's slope."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple

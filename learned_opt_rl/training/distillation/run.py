@@ -5,8 +5,6 @@ The folder holds ``config.json`` (configuration, versions, digest of the teacher
 ``final.safetensors`` (the last finite weights).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

@@ -1,7 +1,5 @@
 """Teachers: rules to imitate, found by name or by path, over sequences of tensors."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib
@@ -170,9 +168,9 @@ def _of_artifact(
     if card.algorithm == "expression":
         text = str(artifact.text).encode()
         return _expression(name, text, learning_rate, card.architecture)
-    family = families.known(card.algorithm)
-    read: Any = card.architecture if family is None else family.read(card.architecture)
-    sizes = read if family is None else dataclasses.asdict(read)
+    family, sizes = families.known(card.algorithm), card.architecture
+    if family is not None:
+        sizes = dataclasses.asdict(family.read(sizes))
     return _network(name, card.algorithm, sizes, artifact.weights, card.weights.sha256)
 
 

@@ -4,8 +4,6 @@ A recording optimizer wraps the agent's own. During stretches of consecutive upd
 keeps some entries of every leaf, with everything that a rule reads of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 

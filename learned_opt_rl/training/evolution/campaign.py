@@ -109,8 +109,10 @@ class Campaign:
             OSError: The folder cannot be written; its content is unharmed.
         """
         template = self._checked()
-        if jax.process_index() > 0:
-            return self._follow()
+        if jax.process_index() > 0:  # takes part without the folder
+            self._stream = io.StringIO()
+            standing = self._standing(jnp.zeros(self.config.learned.size))
+            return self._rest(*of_the_first((False, standing)), None)
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             folder = Folder(self.path, self.config)
@@ -124,8 +126,7 @@ class Campaign:
                 )
             if done < wanted:
                 folder.claim(fresh, self.block)
-            fresh, standing = of_the_first((fresh, standing))
-            return self._rest(fresh, standing, folder)
+            return self._rest(*of_the_first((fresh, standing)), folder)
 
     def estimate(self) -> Estimate:
         """Estimate the cost of the missing generations; write nothing.
@@ -166,13 +167,6 @@ class Campaign:
         """Number of runs that a device trains side by side."""
         asked = self.execution
         return judging.check_execution(self.config, asked.devices, asked.block)
-
-    def _follow(self) -> Standing:
-        """Take part as a process other than the first, without the folder."""
-        standing = self._standing(jnp.zeros(self.config.learned.size))
-        self._stream = io.StringIO()
-        fresh, standing = of_the_first((False, standing))
-        return self._rest(fresh, standing, None)
 
     def _rest(self, fresh: Any, standing: Standing, folder: Folder | None) -> Standing:
         with contextlib.ExitStack() as open_files:
@@ -308,12 +302,16 @@ class Campaign:
             self._evaluators, self._evaluators_horizon = {}, horizon
         if names not in self._evaluators:
             started = time.perf_counter()
-            evaluator = self._compile(horizon, names)
-            self._evaluators[names] = evaluator
+            evaluator = self._evaluators[names] = self._compile(horizon, names)
             seconds, memory = time.perf_counter() - started, evaluator.memory
             needs = "" if memory is None else f", {memory / 2**20:,.0f} MiB per device"
-            compiled = f"{needs}; compiled in {seconds:.0f} s"
-            self._report(self.config.only(names), horizon, compiled)
+            config = self.config.only(names)
+            self._stream.write(
+                f"{config.algorithm}: {config.learned.size:,} weights, "
+                f"{config.steps_per_generation(horizon):,} environment steps per "
+                f"generation{needs}; compiled in {seconds:.0f} s\n"
+            )
+            self._stream.flush()
         return self._evaluators[names]
 
     def _compile(self, horizon: int, names: tuple[str, ...]) -> Evaluator:
@@ -321,14 +319,6 @@ class Campaign:
         return Evaluator(
             config, horizon, devices=execution.devices, block=execution.block
         )
-
-    def _report(self, config: EvolutionConfig, horizon: int, compiled: str) -> None:
-        steps = config.steps_per_generation(horizon)
-        self._stream.write(
-            f"{config.algorithm}: {config.learned.size:,} weights, {steps:,} "
-            f"environment steps per generation{compiled}\n"
-        )
-        self._stream.flush()
 
 
 def _by_environment(config: EvolutionConfig, returns: np.ndarray) -> Record:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -25,17 +25,16 @@ _SUFFIX = ".safetensors"
 
 def evolvable() -> tuple[str, ...]:
     """Return the algorithms that evolution can train, without those of plugins."""
-    return _algorithms(lambda family: family.evolvable)
+    return tuple(family.algorithm for family in _known() if family.evolvable)
 
 
 def distillable() -> tuple[str, ...]:
     """Return the algorithms whose networks can imitate another rule."""
-    return _algorithms(lambda family: family.distillable)
+    return tuple(family.algorithm for family in _known() if family.distillable)
 
 
-def _algorithms(wanted: Callable[[Family], bool]) -> tuple[str, ...]:
-    found = {name: families.known(name) for name in families.names()}
-    return tuple(name for name, family in found.items() if family and wanted(family))
+def _known() -> Iterable[Family]:
+    return filter(None, map(families.known, families.names()))
 
 
 def is_evolvable(algorithm: str) -> bool:

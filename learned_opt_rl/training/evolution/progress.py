@@ -25,26 +25,14 @@ _COLUMNS = 4
 
 
 class Progress(progress.Progress):
-    r"""Show a campaign while it runs.
+    """A bar in a terminal, a line per generation elsewhere.
 
     The remaining time is that of the remaining environment steps at the speed so far,
     because later generations of a curriculum may be longer.
-
-    Example:
-        >>> import io
-        >>> from learned_opt_rl.training.evolution import preset
-        >>> lines = io.StringIO()
-        >>> row = {"generation": 1, "best": 8.0, "mean": 2.5, "seconds": 1.0}
-        >>> row["steps_per_second"] = 4e4
-        >>> config = preset("open-breakout", generations=1)
-        >>> with Progress(config, 0, lines) as progress:
-        ...     progress(row, best_validation=3.0)
-        >>> lines.getvalue()
-        'generation 1/1  best 8  mean 2.5  validated 3  40,000 steps/s  0:00:00 left\n'
     """
 
     def __init__(self, config: EvolutionConfig, done: int, stream: TextIO) -> None:
-        """Draw the bar, if there is one."""
+        """Show a campaign with ``done`` generations."""
         super().__init__("generation", config.generations, stream, done=done)
         self._config = config
         self._steps = self._seconds = 0.0
@@ -90,10 +78,7 @@ def draw_curve(
     and right of one are not comparable.
 
     ``references`` is the fitness of other rules by name, drawn as horizontal lines.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-        ValueError: There are no rows.
+    Raise MissingExtraError without matplotlib, ValueError without rows.
     """
     if not rows:
         raise ValueError("the log holds no generation yet; there is nothing to draw")
@@ -218,12 +203,7 @@ class TensorBoard:
 
 
 def scalars(row: Record) -> Iterator[tuple[str, float]]:
-    """Yield the tags and numbers of a row of the log, without its None values.
-
-    Example:
-        >>> list(scalars({"generation": 1, "mean": 2.0, "returns": {"Catch": None}}))
-        [('fitness/mean', 2.0)]
-    """
+    """Yield the tags and numbers of a row of the log, without its None values."""
     groups = {
         "fitness/": {k: row.get(k) for k in ("best", "mean", "std", "validation")},
         "members/": row.get("returns", {}),

@@ -93,17 +93,6 @@ class OpenAIES(SearchSettings):
 
     References:
         Salimans et al. 2017, algorithm 1 and section 2.1 (antithetic sampling, ranks).
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> strategy = OpenAIES(population=8, sigma=0.1, learning_rate=0.1)
-        >>> state = strategy.init(jnp.zeros(3), jax.random.key(0))
-        >>> for _ in range(100):
-        ...     population = strategy.ask(state)
-        ...     fitness = -jnp.square(population - 1.0).sum(1)
-        ...     state = strategy.tell(state, fitness)
-        >>> bool(jnp.abs(state.mean - 1.0).max() < 0.1)
-        True
     """
 
     def __post_init__(self) -> None:
@@ -113,13 +102,11 @@ class OpenAIES(SearchSettings):
                 "antithetic, members come in pairs"
             )
         for name in ("sigma", "learning_rate"):
-            value = getattr(self, name)
+            value, decay = getattr(self, name), getattr(self, f"{name}_decay")
             if not 0 < value < math.inf:
                 raise ValueError(f"{name}={value} must be positive and finite")
-        for name in ("sigma_decay", "learning_rate_decay"):
-            value = getattr(self, name)
-            if not 0 < value <= 1:
-                raise ValueError(f"{name}={value} must be in (0, 1]")
+            if not 0 < decay <= 1:
+                raise ValueError(f"{name}_decay={decay} must be in (0, 1]")
         if not 0 <= self.beta1 < 1:
             raise ValueError(f"beta1={self.beta1} must be in [0, 1)")
         if self.shaping not in ("centered_ranks", "pairs"):
@@ -180,13 +167,6 @@ def shape(fitness: jax.Array, shaping: Shaping) -> jax.Array:
     References:
         Salimans et al. 2017, section 2.1; Jackson et al. 2023 (GROOVE) and Goldie et
         al. 2024, appendix C.3, for pairs (antithetic task sampling).
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> shape(jnp.array([3.0, 10.0, jnp.nan]), "centered_ranks").tolist()
-        [0.0, 0.5, -0.5]
-        >>> shape(jnp.array([3.0, 1.0, 2.0, 7.0]), "pairs").tolist()
-        [0.5, -0.5, -0.5, 0.5]
     """
     fitness = jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)
     if shaping == "pairs":

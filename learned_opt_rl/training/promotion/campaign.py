@@ -27,11 +27,8 @@ A campaign in the repository should not weigh more than all the weights beside i
 def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
     """Copy the state of a run and its learning curve into an artifact's folder.
 
-    Args:
-        run: Folder of the run, which may still be running.
-        folder: Folder of the artifact, without ``campaign/`` and picture.
-        sha256: Digest of the artifact's file; the best weights are copied only if they
-            have changed since.
+    The run may go on. Its best weights are copied only if they have changed since the
+    artifact, whose file has the given digest.
     """
     campaign = folder / CAMPAIGN
     campaign.mkdir()
@@ -69,23 +66,11 @@ def _newest(run: pathlib.Path) -> pathlib.Path | None:
 def located(
     text: str, out: pathlib.Path | None = None, *, copy: bool = True
 ) -> pathlib.Path:
-    """Return the folder of the campaign to resume.
+    """Return the folder of the campaign to resume, or raise ValueError.
 
-    Args:
-        text: A folder, or the name of an artifact whose campaign is in the repository;
-            the campaign is copied and the original does not change.
-        out: Folder of the copy, by default ``NAME-campaign``. A copy in it resumes.
-        copy: Whether to copy; otherwise return the original, to be read.
-
-    Raises:
-        ValueError: The folder or the artifact does not exist or has no campaign, or
-            ``out`` holds something else.
-
-    Example:
-        >>> located("goldie2024/ant")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        ...
-        ValueError: 'goldie2024/ant' has no campaign to resume; ...
+    ``text`` is a folder, or the name of an artifact. The artifact's campaign, which
+    only the repository has, is copied to ``out``, by default ``NAME-campaign``, to be
+    resumed there; without ``copy``, return the original, to be read.
     """
     folder = pathlib.Path(text)
     if (folder / CONFIG).exists():

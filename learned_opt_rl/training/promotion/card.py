@@ -165,11 +165,7 @@ def _evolution(run: TrainedRun) -> str:
             f"The weights are the mean after generation {best['generation']}, which "
             f"had the best validation: {best['validation']:.4g} over "
             f"{fields['validation_seeds']} seeds"
-            + (
-                f"; the start had {first:.4g}."
-                if first is not None and comparable
-                else "."
-            )
+            + ("." if first is None else f"; the start had {first:.4g}.")
         )
     return " ".join(parts)
 
@@ -272,15 +268,7 @@ def _little(run: TrainedRun) -> Iterable[str]:
 
 
 def command(kind: str, fields: Mapping[str, Any]) -> str:
-    """Return the command that repeats a run, based on the preset nearest to it.
-
-    Example:
-        >>> from learned_opt_rl.training.evolution import preset
-        >>> fields = preset("lpo-minatar", sigma=0.1, horizons=((0, 9000),)).as_json()
-        >>> command("evolution", fields)
-        'learned-opt-rl train es --preset lpo-minatar --out FOLDER --set
-          sigma=0.1 horizons=0:9000'
-    """
+    """Return the command that repeats a run, based on the preset nearest to it."""
     if kind == "distillation":
         words, changed = _distill(fields)
     else:

@@ -129,8 +129,11 @@ def promote(promotion: Promotion, stream: TextIO | None = None) -> Outcome:
             _stage(facts, failures)
             _file_rows(facts, measured)
             folder = facts.staged / promotion.name
+            source, top = facts.results.resolve(), facts.root.resolve().parent
+            if source.is_relative_to(top):  # a path that other checkouts have, too
+                source = source.relative_to(top)
             with registry.bundled_in(facts.staged):
-                cards.fill_results(folder, facts.results, _source(facts))
+                cards.fill_results(folder, facts.results, source.as_posix())
             campaign.keep(promotion.run, folder, facts.sha256)
             atomic.replace_folder(folder, facts.target)
     return Outcome(facts.target, verdict, [])
@@ -178,40 +181,39 @@ class _Facts:
     def runs(self) -> pathlib.Path:
         return self.work / "runs"
 
-    def is_named(self, row: Row) -> bool:
-        return row.rule == self.name
-
     def is_new(self, row: Row) -> bool:
-        return self.is_named(row) and row.weights_sha256 == self.sha256
+        return row.rule == self.name and row.weights_sha256 == self.sha256
+
+    def is_old(self, row: Row) -> bool:
+        return row.rule == self.name and row.weights_sha256 != self.sha256
 
 
 # Step 1: read the candidate and check everything that needs no run.
 
 
 def _gather(promotion: Promotion) -> _Facts:
-    run, root = read_run(promotion.run), _root(promotion.pretrained)
+    run, root, name = read_run(promotion.run), _root(promotion), promotion.name
     about = _card(promotion, run)
     made = {**about, "known_failures": list(promotion.failures)}
-    card = Card.from_dict(made, source=promotion.name)
+    card = Card.from_dict(made, source=name)
     if card.representation == "network":
         check_weights(run.weights, card)
-    target = root / promotion.name
-    atomic.recover_folder(target)
-    current = _current(promotion.name, target, root)
-    results = promotion.results or _default_results(promotion, root)
-    facts = _Facts(promotion, run, about, root, current, results)
-    for row in read_rows(results):
-        if facts.is_named(row) and row.weights_sha256 is None:
-            raise ValueError(
-                f"{results} has rows of {promotion.name!r} without the digest of their "
-                "weights; add weights_sha256 to them, or give another file"
-            )
-    return facts
+    atomic.recover_folder(root / name)
+    results = promotion.results
+    if results is None:
+        steps = f"{promotion.comparison.total_timesteps:.3g}".replace("e+0", "e")
+        results = root.parent / "results" / f"{name.replace('/', '_')}_{steps}.jsonl"
+    if any(r.rule == name and r.weights_sha256 is None for r in read_rows(results)):
+        raise ValueError(
+            f"{results} has rows of {name!r} without the digest of their weights; add "
+            "weights_sha256 to them, or give another file"
+        )
+    return _Facts(promotion, run, about, root, _current(name, root), results)
 
 
-def _root(given: pathlib.Path | None) -> pathlib.Path:
-    root = registry.bundled_root() if given is None else given
-    if given is None and not (root.parent / "pyproject.toml").exists():
+def _root(promotion: Promotion) -> pathlib.Path:
+    root = promotion.pretrained or registry.bundled_root()
+    if promotion.pretrained is None and not (root.parent / "pyproject.toml").exists():
         raise ValueError(
             f"{root} belongs to an installed package, not to a checkout of the "
             "repository; give the folder of the artifacts with --pretrained"
@@ -221,14 +223,7 @@ def _root(given: pathlib.Path | None) -> pathlib.Path:
     return root
 
 
-def _default_results(promotion: Promotion, root: pathlib.Path) -> pathlib.Path:
-    steps = f"{promotion.comparison.total_timesteps:.3g}".replace("e+0", "e")
-    name = promotion.name.replace("/", "_")
-    return root.parent / "results" / f"{name}_{steps}.jsonl"
-
-
 def _card(promotion: Promotion, run: TrainedRun) -> dict[str, Any]:
-    described = card_facts.described(run)
     title = families.find(run.algorithm).title
     where = f" for {', '.join(run.environments)}" if run.environments else ""
     how = "evolved" if run.evolved else "distilled"
@@ -237,21 +232,20 @@ def _card(promotion: Promotion, run: TrainedRun) -> dict[str, Any]:
         "name": promotion.name,
         "title": promotion.title or f"{title}{where}, {how}",
         "summary": promotion.summary or f"{title}, {how} by this project{where}.",
-        **described,
+        **card_facts.described(run),
         "training": card_facts.training(run),
         "license": "Apache-2.0",
         "results": [],
     }
 
 
-def _current(
-    name: str, target: pathlib.Path, root: pathlib.Path
-) -> registry.Entry | None:
+def _current(name: str, root: pathlib.Path) -> registry.Entry | None:
     """Return the current version, whole, in the folder of its name.
 
     Raise ArtifactError if the name belongs to another package or project, or if the
     folder holds several artifacts.
     """
+    target = root / name
     with registry.bundled_in(root):
         entries = registry.scan().entries
         entry = entries.get(name)
@@ -286,14 +280,13 @@ def _measure(facts: _Facts, stream: TextIO) -> Evaluated | list[Failure]:
     replaced = facts.current is not None and not facts.is_current
     beside = (*([name] if replaced else []), *asked.rules)
     _stage(facts, [])
-    plans: list[tuple[pathlib.Path, Plan]] = []
+    plans = {}
     for root, rules in ((facts.root, beside), (facts.staged, (name,))):
         with registry.bundled_in(root):
-            plan = compare.prepare(dataclasses.replace(asked, rules=rules))
-            plans.append((root, plan))
+            plans[root] = compare.prepare(dataclasses.replace(asked, rules=rules))
     _reuse_rows(facts)
     found: list[Row] = []
-    for root, plan in plans:
+    for root, plan in plans.items():
         with registry.bundled_in(root):
             failed = compare.execute(plan, facts.runs, stream=stream)
             if failed:  # the next execution would overwrite failures.jsonl
@@ -301,8 +294,8 @@ def _measure(facts: _Facts, stream: TextIO) -> Evaluated | list[Failure]:
             found += _of_plan(plan, read_rows(facts.runs / compare.ROWS))
     return Evaluated(
         new=[row for row in found if facts.is_new(row)],
-        old=[row for row in found if facts.is_named(row) and not facts.is_new(row)],
-        others=[row for row in found if not facts.is_named(row)],
+        old=[row for row in found if facts.is_old(row)],
+        others=[row for row in found if row.rule != name],
         baseline=asked.rules[0],
     )
 
@@ -338,8 +331,15 @@ def _identity(row: Row) -> str:
 
 def _decide(facts: _Facts, measured: Evaluated) -> tuple[Verdict | None, list[str]]:
     """Return the verdict and the known failures, or raise `WorseError`."""
-    _check_returns(measured.new)
-    now = _digest(_current(facts.name, facts.target, facts.root))
+    none = [row.environment for row in measured.new if row.final_return is None]
+    if none:
+        raise WorseError(
+            f"{len(none)} of {len(measured.new)} runs of the new weights have no "
+            f"return (in {', '.join(sorted(set(none)))}): they diverged, or no episode "
+            "ended; nothing was promoted. Train longer, or evaluate in the "
+            "environments and at the length of the training"
+        )
+    now = _digest(_current(facts.name, facts.root))
     if now != _digest(facts.current):
         # The runs may have taken hours, in which another run was promoted.
         raise ValueError(
@@ -360,17 +360,6 @@ def _decide(facts: _Facts, measured: Evaluated) -> tuple[Verdict | None, list[st
             f"stays: {verdict.text}; promote it with --force or under another name"
         )
     return verdict, [f"Promoted though worse than before: {verdict.text}", *failures]
-
-
-def _check_returns(rows: list[Row]) -> None:
-    none = [row.environment for row in rows if row.final_return is None]
-    if none:
-        raise WorseError(
-            f"{len(none)} of {len(rows)} runs of the new weights have no return (in "
-            f"{', '.join(sorted(set(none)))}): they diverged, or no episode ended; "
-            "nothing was promoted. Train longer, or evaluate in the environments and "
-            "at the length of the training"
-        )
 
 
 # Step 4: write the artifact and its rows.
@@ -417,19 +406,12 @@ def _file_rows(facts: _Facts, measured: Evaluated) -> None:
         filed += [row for row in made if _identity(row) not in known]
     renamed = [
         dataclasses.replace(row, rule=f"{row.rule}:{str(row.weights_sha256)[:8]}")
-        if facts.is_named(row) and not facts.is_new(row)
+        if facts.is_old(row)
         else row
         for row in filed
     ]
     # A promotion that was killed may have filed the replaced weights' rows already.
     unique = {json.dumps(row.to_json()): None for row in renamed}
     facts.results.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_atomically(
-        facts.results, "".join(f"{row}\n" for row in unique).encode()
-    )
-
-
-def _source(facts: _Facts) -> str:
-    """Return the path of the results from the top of the repository, for the card."""
-    path, top = facts.results.resolve(), facts.root.resolve().parent
-    return (path.relative_to(top) if path.is_relative_to(top) else path).as_posix()
+    content = "".join(f"{row}\n" for row in unique)
+    atomic.write_atomically(facts.results, content.encode())

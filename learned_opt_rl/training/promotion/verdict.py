@@ -77,12 +77,7 @@ def judge(
 
 
 def shown(difference: Estimate) -> str:
-    """Write a difference over paired seeds with its interval.
-
-    Example:
-        >>> shown(Estimate(0.25, None, None, 1))
-        '0.25 (1 paired seed, too few for an interval)'
-    """
+    """Write a difference over paired seeds with its interval."""
     seeds = f"{difference.seeds} paired seed{'s' * (difference.seeds > 1)}"
     if difference.low is None:
         return f"{difference.value:.3g} ({seeds}, too few for an interval)"
