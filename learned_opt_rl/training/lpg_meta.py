@@ -10,6 +10,7 @@ References:
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -144,16 +145,6 @@ def meta_loss(
     Differentiate with respect to ``rule``. ``play`` is called K + 1 times; no gradient
     passes through it. The auxiliary output is the lifetime after the updates, detached
     from the gradient, and the metrics.
-
-    Example:
-        >>> import functools, jax
-        >>> def gradient(rule, lives, config, optimizers, play):
-        ...     def mean_loss(rule):
-        ...         one = functools.partial(meta_loss, rule, config, optimizers)
-        ...         losses, aux = jax.vmap(lambda life: one(life, play))(lives)
-        ...         return losses.mean(), aux
-        ...
-        ...     return jax.grad(mean_loss, has_aux=True)(rule)
     """
 
     def update(carry: tuple[AgentState, Any], _: None) -> Any:
@@ -171,9 +162,7 @@ def meta_loss(
         )
         return (agent, world), (rollout, metrics)
 
-    def learn_value(value: ValueState, rollout: Rollout) -> tuple[ValueState, Any]:
-        return value_update(config, optimizers.value, value, rollout)
-
+    learn_value = functools.partial(value_update, config, optimizers.value)
     start = (life.agent, life.world)
     (agent, world), (rollouts, metrics) = jax.lax.scan(
         update, start, length=config.updates

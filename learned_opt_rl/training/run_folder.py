@@ -62,17 +62,15 @@ def _renamed(
     config: Mapping[str, Any], names: Mapping[str, str], power: tuple[str, str]
 ) -> dict[str, Any]:
     """Rename fields and words, and rewrite the powers of an expression's text."""
-    renamed = {
-        names.get(name, name): names.get(value, value)
-        if isinstance(value, str)
-        else value
-        for name, value in config.items()
+    renamed = {names.get(name, name): value for name, value in config.items()}
+    words = {
+        k: names[v] for k, v in renamed.items() if isinstance(v, str) and v in names
     }
     architecture = config.get("architecture")
     if isinstance(architecture, Mapping) and isinstance(architecture.get("text"), str):
         text = architecture["text"].replace(*power)
-        renamed["architecture"] = {**architecture, "text": text}
-    return renamed
+        words["architecture"] = {**architecture, "text": text}
+    return renamed | words
 
 
 def require_fields(
@@ -95,6 +93,7 @@ class TrainedRun:
     made: Mapping[str, Any]  # see `read_config`
     log: list[Record]
     content: bytes  # of best.safetensors
+    sha256: str  # of the content
     weights: WeightTree  # in it, a nested dict of float32 arrays
 
     @property
@@ -116,11 +115,6 @@ class TrainedRun:
     def architecture(self) -> Mapping[str, Any]:
         """The architecture as the run's configuration has it."""
         return self.fields["architecture"]
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the weights' file."""
-        return hashlib.sha256(self.content).hexdigest()
 
     @property
     def environments(self) -> tuple[str, ...]:
@@ -164,5 +158,6 @@ def read_run(folder: pathlib.Path) -> TrainedRun:
         )
     path = folder / BEST
     content = read_limited(path, "a run writes it with its first validation")
-    weights = load_safetensors(path, hashlib.sha256(content).hexdigest())
-    return TrainedRun(folder, made, jsonl.read(folder / LOG), content, weights)
+    digest = hashlib.sha256(content).hexdigest()
+    weights, log = load_safetensors(path, digest), jsonl.read(folder / LOG)
+    return TrainedRun(folder, made, log, content, digest, weights)

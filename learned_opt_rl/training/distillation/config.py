@@ -262,8 +262,7 @@ def _relative(student: str, found: Teacher, asked: bool) -> tuple[str, dict[str,
                 f"student={student!r}, but teacher={found.name!r} is an expression "
                 f"without sizes; give the student's sizes, for example {default}"
             )
-        algorithm, sizes = _explicit(default) or ("", {})
-        return algorithm, sizes
+        return _explicit(default) or ("", {})
     sizes = dict(found.sizes)
     if student == "half":
         for name in ("carry", "width"):

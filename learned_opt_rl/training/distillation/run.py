@@ -47,19 +47,16 @@ def distill(
     folder: pathlib.Path,
     stream: TextIO | None = None,
 ) -> Record:
-    """Train a network to imitate a teacher, and keep the best weights.
+    """Train a network to imitate a teacher; return the log's row of the best weights.
 
     A finished distillation in the folder is not repeated. One that was killed starts
     over: it takes minutes.
 
     Args:
-        config: The configuration, from `configure`.
-        teacher: The teacher, from `configure`.
+        config: The configuration, from `configure`, as is the teacher.
+        teacher: The rule to imitate.
         folder: The folder of the run; created if it does not exist.
         stream: Receives a line per validation; standard error by default.
-
-    Returns:
-        The row of the log that belongs to the best weights.
 
     Raises:
         ValueError: The folder holds another run; or no weights were finite; or no

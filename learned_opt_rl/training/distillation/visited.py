@@ -108,7 +108,6 @@ def _seen(
     rows = []
     for i, (p, g, m, d) in enumerate(zip(*leaves, dormancy, strict=True)):
         which = jax.random.randint(jax.random.fold_in(key, i), (size,), 0, p.size)
-        d = d.reshape((1,) * (p.ndim - d.ndim) + d.shape)
         spread = jnp.broadcast_to(d, p.shape)
         rows.append(
             [x.reshape(-1)[which] for x in (p, g, spread)]

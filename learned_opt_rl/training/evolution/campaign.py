@@ -46,10 +46,10 @@ from learned_opt_rl.training.run_folder import LOG
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How to run a campaign; only the last digits of its numbers depend on it.
+    """How to run a campaign; the last digits of its numbers depend on `block`.
 
-    They depend on `block` (see `fitness`). Its default on accelerators depends on
-    `devices`: give it explicitly to get the same numbers on more devices.
+    Its default on accelerators depends on `devices`: give it explicitly to get the same
+    numbers on more devices.
 
     Attributes:
         devices: Number of devices that share each generation.
@@ -195,9 +195,7 @@ class Campaign:
     ) -> list[Callable[[Record], None]]:
         """Return the functions that receive each row of the log."""
         rows = jsonl.read(self.path / LOG)
-        watchers: list[Callable[[Record], None]] = [
-            Curve(self.path, rows, self._stream)
-        ]
+        watchers: list[Any] = [Curve(self.path, rows, self._stream)]
         if self.execution.tensorboard:
             board = TensorBoard(self.path / EVENTS, rows)
             open_files.callback(board.close)

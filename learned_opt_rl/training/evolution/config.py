@@ -16,11 +16,7 @@ from learned_opt_rl.rundir import settings
 from learned_opt_rl.training import presets
 from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
 from learned_opt_rl.training.evolution.learned import Learned
-from learned_opt_rl.training.evolution.strategy import (
-    OpenAIES,
-    SearchSettings,
-    Strategy,
-)
+from learned_opt_rl.training.evolution.strategy import OpenAIES, SearchSettings
 
 Normalizer = Literal["none", "published", "published-sgd"]
 HorizonUnit = Literal["steps", "episodes"]
@@ -53,9 +49,9 @@ class EvolutionConfig(SearchSettings):
             constants of an expression.
         architecture: Its sizes; ``{"text": ...}`` for an expression.
         environments: Every member trains an agent in each of them.
-        horizons: Lengths of the runs in environment steps, as pairs ``(first
-            generation, steps)``: one pair, or a curriculum. Learned rules see only the
-            proportion of a run that has passed, so the weights carry over.
+        horizons: Lengths of the runs, as pairs ``(first generation, steps)``: one pair,
+            or a curriculum. Learned rules see only the proportion of a run that has
+            passed, so the weights carry over.
         agent: PPO settings that differ from `agents.preset`.
         start: ``"zeros"``, ``"random"``, ``"declared"`` or the name of an artifact; see
             `Learned.start`.
@@ -69,20 +65,14 @@ class EvolutionConfig(SearchSettings):
             be raised later.
         seed: Seed of everything.
         strategy: ``"openai_es"``, or one of `evosax_strategy.STRATEGIES`.
-        environments_per_generation: Number of environments that each generation draws
-            from `environments`, the same for all members; ``None`` for all of them.
-            Validations use all.
-        horizon_unit: Unit of `horizons`: ``"steps"``, or ``"episodes"`` for
-            environments whose episodes have a fixed length (``"DeepSea-bsuite/10"``),
-            so that larger ones get longer runs.
+        environments_per_generation: Number of environments that each generation draws,
+            the same for all members; ``None`` for all. Validations use all.
+        horizon_unit: ``"steps"`` of an environment, or ``"episodes"`` where they have a
+            fixed length (``"DeepSea-bsuite/10"``), so that larger ones get longer runs.
 
     Raises:
         ValueError: A value is out of range, or an environment has no normalizer or no
             tuned learning rate.
-
-    References:
-        Goldie et al. 2024 (OPEN), section 5.2 and appendix C.3; Goldie et al. 2025,
-        table 8.
 
     Example:
         >>> config = EvolutionConfig("open", {"carry": None, "width": 16})
@@ -124,7 +114,7 @@ class EvolutionConfig(SearchSettings):
                 _check_rule(learned, config, name)
 
     @property
-    def es(self) -> Strategy:
+    def es(self) -> OpenAIES | EvosaxStrategy:
         """The evolution strategy."""
         if self.strategy == OWN_STRATEGY:
             fields = dataclasses.fields(SearchSettings)
@@ -184,16 +174,13 @@ class EvolutionConfig(SearchSettings):
 
     def drawn(self, generation: int) -> tuple[str, ...]:
         """Return the environments that a generation trains in, the same if resumed."""
-        if self.environments_per_generation is None:
+        count = self.environments_per_generation
+        if count is None:
             return self.environments
         # 0 to 2 are the campaign's other keys (Campaign._key).
         key = jax.random.fold_in(jax.random.key(self.seed), 3)
-        chosen = jax.random.choice(
-            jax.random.fold_in(key, generation),
-            len(self.environments),
-            (self.environments_per_generation,),
-            replace=False,
-        )
+        key, places = jax.random.fold_in(key, generation), len(self.environments)
+        chosen = jax.random.choice(key, places, (count,), replace=False)
         return tuple(self.environments[i] for i in sorted(chosen.tolist()))
 
     def programs(self, environments: tuple[str, ...]) -> list[tuple[str, ...]]:

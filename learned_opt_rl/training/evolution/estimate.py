@@ -139,21 +139,16 @@ def measured(
         fits = [n for n in range(1, block) if runs % n == 0 and n <= room]
         return dataclasses.replace(estimate, fits=max(fits, default=None))
     runs = devices * block
-    seconds = _seconds(config, evaluator, runs)
+    vectors = jnp.zeros((runs, config.learned.size))
+    keys = jax.random.split(jax.random.key(config.seed), runs)
+    evaluator.returns(vectors, keys)  # the second time is that of a generation
+    started = time.perf_counter()
+    evaluator.returns(vectors, keys)
+    seconds = time.perf_counter() - started
     per_run = config.only(names).steps_per_member(length)
     source = f"{runs} runs of {per_run:,} steps (compiled in {compilation:.0f} s)"
     seconds *= estimate.steps / (runs * per_run)
     return dataclasses.replace(estimate, seconds=seconds, source=source)
-
-
-def _seconds(config: EvolutionConfig, evaluator: Evaluator, runs: int) -> float:
-    """Return the time of a block on each device when it runs for the second time."""
-    vectors = jnp.zeros((runs, config.learned.size))
-    keys = jax.random.split(jax.random.key(config.seed), runs)
-    evaluator.returns(vectors, keys)
-    started = time.perf_counter()
-    evaluator.returns(vectors, keys)
-    return time.perf_counter() - started
 
 
 def memory_limit() -> int | None:

@@ -1,4 +1,4 @@
-"""evosax's strategies behind the interface of `strategy.Strategy`.
+"""evosax's strategies behind the interface of `strategy.OpenAIES`.
 
 They minimize and need a generation's population back. Here they maximize, and draw from
 the campaign's key and the generation alone: campaigns resume bit-identically, and
@@ -57,7 +57,7 @@ class EvosaxStrategy:
             raise ValueError(f"sigma={self.sigma} must be positive")
 
     def init(self, mean: jax.Array, key: jax.Array) -> State:
-        """See `Strategy.init`; raise MissingExtraError without evosax."""
+        """See `OpenAIES.init`; raise MissingExtraError without evosax."""
         mean = jnp.asarray(mean, jnp.float32)
         theirs, params = self._theirs(mean.size)
         with _evosax_numerics():
@@ -66,12 +66,12 @@ class EvosaxStrategy:
 
     @functools.partial(jax.jit, static_argnums=0)
     def ask(self, state: State) -> jax.Array:
-        """See `Strategy.ask`."""
+        """See `OpenAIES.ask`."""
         return self._drawn(state)[0]
 
     @functools.partial(jax.jit, static_argnums=0)
     def tell(self, state: State, fitness: jax.Array) -> State:
-        """See `Strategy.tell`."""
+        """See `OpenAIES.tell`."""
         population, inner = self._drawn(state)
         theirs, params = self._theirs(state.mean.size)
         key = generation_key(state, "noise")
@@ -87,12 +87,11 @@ class EvosaxStrategy:
             return theirs.ask(key, state.optimizer, params)
 
     def _theirs(self, size: int) -> tuple[Any, Any]:
-        theirs, params = _algorithm(self.name, self.population, size)
-        return theirs, params.replace(std_init=jnp.float32(self.sigma))
+        return _algorithm(self.name, self.population, size, self.sigma)
 
 
 @functools.cache
-def _algorithm(name: str, population: int, size: int) -> tuple[Any, Any]:
+def _algorithm(name: str, population: int, size: int, sigma: float) -> tuple[Any, Any]:
     """Return evosax's strategy and its parameters; each instance compiles again."""
     try:
         from evosax import algorithms
@@ -104,7 +103,7 @@ def _algorithm(name: str, population: int, size: int) -> tuple[Any, Any]:
     # These are arrays, and the first call may come from inside a jitted function.
     with jax.ensure_compile_time_eval():
         theirs = getattr(algorithms, STRATEGIES[name])(population, jnp.zeros(size))
-        return theirs, theirs.default_params
+        return theirs, theirs.default_params.replace(std_init=jnp.float32(sigma))
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from its weights and its key. Its last digits depend on the size of the blocks, 
 on the number of devices.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -85,26 +86,20 @@ class Evaluator:
         devices: int = 1,
         block: int | None = None,
     ) -> None:
-        self._config = config
         self.block = check_execution(config, devices, block)
         runs = config.population * config.rollouts
         self._mesh = Mesh(np.array(jax.devices()[:devices]), (_RUNS,))
-        self._slots = math.ceil(
-            max(runs, config.validation_seeds) / (devices * self.block)
-        )
-        learned = config.learned
-        run = make_run(learned, tasks(config.runs(steps)))
+        self._sharding = NamedSharding(self._mesh, PartitionSpec(_RUNS))
+        most = max(runs, config.validation_seeds)
+        self._slots = math.ceil(most / (devices * self.block))
+        run = make_run(config.learned, tasks(config.runs(steps)))
         program = jax.jit(self._over_devices(run, len(config.environments)))
         shape = (devices * self._slots, self.block)
-        sharding = NamedSharding(self._mesh, PartitionSpec(_RUNS))
+        like = functools.partial(jax.ShapeDtypeStruct, sharding=self._sharding)
+        vectors = like((*shape, config.learned.size), jnp.float32)
         data = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
-        self._compiled = program.lower(
-            jax.ShapeDtypeStruct(
-                (*shape, learned.size), jnp.float32, sharding=sharding
-            ),
-            jax.ShapeDtypeStruct((*shape, *data.shape), data.dtype, sharding=sharding),
-            0,
-        ).compile()
+        keys = like((*shape, *data.shape), data.dtype)
+        self._compiled = program.lower(vectors, keys, 0).compile()
 
     @property
     def memory(self) -> int | None:
@@ -120,9 +115,11 @@ class Evaluator:
         runs, devices = len(keys), self._mesh.size
         blocks = math.ceil(runs / (devices * self.block))
         places = self._places(runs, blocks)
+        # Every process has the whole arrays, and places its devices' part of them.
+        placed = [np.asarray(x)[places] for x in (vectors, jax.random.key_data(keys))]
         arranged = [
-            self._put(np.asarray(x)[places])
-            for x in (vectors, jax.random.key_data(keys))
+            jax.make_array_from_callback(x.shape, self._sharding, x.__getitem__)
+            for x in placed
         ]
         found: Any = self._compiled(*arranged, np.int32(blocks))
         while not found.is_ready():  # so that an interrupt ends a wait of minutes
@@ -168,13 +165,6 @@ class Evaluator:
             in_specs=(shared, shared, whole),
             out_specs=whole,
             check_vma=False,
-        )
-
-    def _put(self, array: np.ndarray) -> jax.Array:
-        # Every process has the whole array, and places its devices' part of it.
-        sharding = NamedSharding(self._mesh, PartitionSpec(_RUNS))
-        return jax.make_array_from_callback(
-            array.shape, sharding, lambda index: array[index]
         )
 
 

@@ -1,5 +1,6 @@
 """Show a campaign while it runs: progress, learning curve, TensorBoard events."""
 
+import itertools
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -111,14 +112,12 @@ def _fitness(
     references: Mapping[str, float],
 ) -> None:
     members = [row for row in rows if "mean" in row]
-    for name, color, label in (
-        ("best", "0.75", "best member"),
-        ("mean", "0.45", "mean of members"),
-    ):
-        _line(axes, members, [row[name] for row in members], color=color, label=label)
-    mean = {"color": "#0072b2", "marker": "o", "markersize": 3}
+    best, mean = ([row[name] for row in members] for name in ("best", "mean"))
+    _line(axes, members, best, color="0.75", label="best member")
+    _line(axes, members, mean, color="0.45", label="mean of members")
     values = [row["validation"] for row in validated]
-    _line(axes, validated, values, label="the mean, validated", **mean)
+    style = {"color": "#0072b2", "marker": "o", "markersize": 3}
+    _line(axes, validated, values, label="the mean, validated", **style)
     for name, style in figures.styles(references).items():
         color, value = style["color"], references[name]
         axes.axhline(value, color=color, linestyle="--", linewidth=1)
@@ -137,11 +136,8 @@ def _line(axes: "Axes", rows: Sequence[Record], values: Any, **style: Any) -> No
 def _changes(rows: Sequence[Record]) -> list[int]:
     """Return the last generation before each change of horizon."""
     known = [row for row in rows if "horizon" in row]
-    return [
-        before["generation"]
-        for before, after in zip(known, known[1:], strict=False)
-        if before["horizon"] != after["horizon"]
-    ]
+    pairs = itertools.pairwise(known)
+    return [a["generation"] for a, b in pairs if a["horizon"] != b["horizon"]]
 
 
 class Curve:

@@ -13,7 +13,7 @@ campaign:
 import dataclasses
 import functools
 import math
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,31 +30,6 @@ class State(NamedTuple):
     optimizer: Any  # Adam's state, or the whole state of a strategy of evosax
     generation: jax.Array  # int32 scalar, finished generations
     key: jax.Array  # typed PRNG key of the whole search; it never changes
-
-
-class Strategy(Protocol):
-    """The interface of evolution strategies: pure functions of a `State`.
-
-    Draws follow from the state's key and generation.
-    """
-
-    def init(self, mean: jax.Array, key: jax.Array) -> State:
-        """Return the search before its first generation.
-
-        ``mean`` is ``[n]`` of any floating dtype, and kept in float32.
-        """
-        ...
-
-    def ask(self, state: State) -> jax.Array:
-        """Return the members of the next generation, float32 ``[population, n]``."""
-        ...
-
-    def tell(self, state: State, fitness: jax.Array) -> State:
-        """Return the search after a generation, given their fitness ``[population]``.
-
-        More fitness is better, NaN is worst.
-        """
-        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,11 +63,9 @@ class SearchSettings:
 class OpenAIES(SearchSettings):
     """OpenAI-ES with the given `SearchSettings`; it maximizes.
 
-    Raises:
-        ValueError: A value is out of range.
-
-    References:
-        Salimans et al. 2017, algorithm 1 and section 2.1 (antithetic sampling, ranks).
+    Its methods are pure functions of a `State`, from whose key and generation all draws
+    follow. The source is algorithm 1 of Salimans et al. 2017, with antithetic sampling
+    and ranks (section 2.1).
     """
 
     def __post_init__(self) -> None:
@@ -115,19 +88,25 @@ class OpenAIES(SearchSettings):
             )
 
     def init(self, mean: jax.Array, key: jax.Array) -> State:
-        """See `Strategy.init`."""
+        """Return the search before its first generation.
+
+        ``mean`` is ``[n]`` of any floating dtype, and kept in float32.
+        """
         mean = jnp.asarray(mean, jnp.float32)
         return State(mean, self._adam().init(mean), jnp.int32(0), key)
 
     @functools.partial(jax.jit, static_argnums=0)
     def ask(self, state: State) -> jax.Array:
-        """See `Strategy.ask`."""
+        """Return the members of the next generation, float32 ``[population, n]``."""
         step = self._sigma(state) * self._noise(state)
         return state.mean[None] + jnp.concatenate([step, -step])
 
     @functools.partial(jax.jit, static_argnums=0)
     def tell(self, state: State, fitness: jax.Array) -> State:
-        """See `Strategy.tell`."""
+        """Return the search after a generation, given their fitness ``[population]``.
+
+        More fitness is better, NaN is worst.
+        """
         plus, minus = jnp.split(shape(fitness, self.shaping), 2)
         noise = self._noise(state)
         # [pairs] @ [pairs, n]. HIGHEST, because a GPU would round to TF32.

@@ -32,22 +32,17 @@ def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
     """
     campaign = folder / CAMPAIGN
     campaign.mkdir()
-    shutil.copy(run / CONFIG, campaign)
     # A log that is ahead of the state is cut when the campaign resumes.
-    state = _newest(run)
-    if state is not None:
-        shutil.copy(state, campaign)
-    if (run / LOG).exists():
-        shutil.copy(run / LOG, campaign)
+    for path in (run / CONFIG, _newest(run), run / LOG):
+        if path is not None and path.exists():
+            shutil.copy(path, campaign)
     if hashlib.sha256((run / BEST).read_bytes()).hexdigest() != sha256:
         shutil.copy(run / BEST, campaign)
     if sum(path.stat().st_size for path in campaign.iterdir()) > LIMIT:
         rows = jsonl.read(campaign / LOG)
+        short = [{k: v for k, v in row.items() if k != "fitness"} for row in rows]
         (campaign / LOG).unlink()
-        jsonl.append(
-            campaign / LOG,
-            [{k: v for k, v in row.items() if k != "fitness"} for row in rows],
-        )
+        jsonl.append(campaign / LOG, short)
     if (run / RUN_CURVE).exists():
         shutil.copy(run / RUN_CURVE, folder / CURVE)
 
@@ -88,9 +83,15 @@ def located(
         ) from error
     campaign = entry.folder / CAMPAIGN
     if not (campaign / CONFIG).exists():
+        names = [
+            name
+            for name, other in sorted(registry.scan().entries.items())
+            if (other.folder / CAMPAIGN / CONFIG).exists()
+        ]
         raise ValueError(
-            f"{text!r} has no campaign to resume; {_with_campaigns()} (campaigns are "
-            "in the repository, not in the installed package)"
+            f"{text!r} has no campaign to resume; those that have one: "
+            f"{', '.join(names) or 'none here'} (campaigns are in the repository, not "
+            "in the installed package)"
         )
     if read_config(campaign)["kind"] == "distillation":
         raise ValueError(
@@ -109,15 +110,6 @@ def located(
         return campaign
     _copy(entry, campaign, out)
     return out
-
-
-def _with_campaigns() -> str:
-    names = [
-        name
-        for name, entry in sorted(registry.scan().entries.items())
-        if (entry.folder / CAMPAIGN / CONFIG).exists()
-    ]
-    return f"those that have one: {', '.join(names) or 'none here'}"
 
 
 def _identity(folder: pathlib.Path) -> dict[str, Any] | None:
