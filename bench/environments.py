@@ -1,4 +1,4 @@
-"""How fast each environment is played at random, and how long it takes to compile.
+"""Measure random play in each environment, and how long it takes to compile.
 
 All environments of all suites, on whatever device JAX uses::
 
@@ -56,14 +56,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def of_all_suites() -> list[str]:
-    """The environments of all suites, each once."""
+    """Return the environments of all suites, each once."""
     return list(
         dict.fromkeys(name for suite in envs.SUITES for name in envs.suite(suite))
     )
 
 
 def measure(name: str, num_envs: int, seconds: float) -> dict[str, Any]:
-    """Plays one environment with random actions.
+    """Play one environment with random actions.
 
     Args:
         name: For `envs.make`.

@@ -1,4 +1,4 @@
-"""What each layout of OPEN's network costs: the experiments behind its shape.
+"""Measure the cost of each layout of OPEN's network, the reason for its shape.
 
 Every variant computes the same outputs (checked to 5e-6) for the parameters of the
 Breakout agent; ``python -m bench.layouts --out results/layouts.json`` times them in
@@ -30,7 +30,7 @@ STEPS = 8  # per timing, chained through the carry as in an agent
 
 
 def columns_last(weights: Any, table: jax.Array) -> Any:
-    """The textbook layout: one row per parameter, layers as in Flax."""
+    """Apply the textbook layout: one row per parameter, layers as in Flax."""
     x, h = table[:, :INPUTS], table[:, INPUTS:]
     gru, mlp = weights["gru"], weights["mlp"]
 
@@ -52,14 +52,14 @@ def columns_last(weights: Any, table: jax.Array) -> Any:
 
 
 def per_leaf(weights: Any, table: jax.Array) -> Any:
-    """The textbook layout, once per leaf instead of once for all."""
+    """Apply the textbook layout once per leaf instead of once for all."""
     pieces = jnp.split(table, np.cumsum(LEAVES)[:-1])
     outputs = [columns_last(weights, piece) for piece in pieces]
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *outputs)
 
 
 def rows(weights: Any, table: jax.Array) -> Any:
-    """One column per parameter, but LayerNorm by a reduction over axis 0."""
+    """Apply one column per parameter, but LayerNorm by a reduction over axis 0."""
     kernel, bias = gru_kernel(weights["gru"])
     gates = dot(kernel, table) + bias
     g = gates.shape[0] // 4
@@ -91,7 +91,7 @@ COLUMN_VARIANTS = {
 
 
 def chained(variant: Any, weights: Any, features: jax.Array, carry: Any, axis: int):
-    """``STEPS`` steps, each fed the carry of the one before."""
+    """Take ``STEPS`` steps, each with the carry of the step before."""
 
     def step(h: jax.Array, _: None) -> Any:
         outputs, h = variant(weights, jnp.concatenate([features, h], axis))

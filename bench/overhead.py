@@ -1,4 +1,4 @@
-"""What OPEN costs beside Adam: per update, to compile, in memory, and end to end.
+"""Compare OPEN's cost with Adam's: per update, to compile, in memory, end to end.
 
 Run as ``make bench``, or::
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure_updates(network: str, agents: int, repetitions: int) -> list[dict]:
-    """Microseconds per update of all agents, compile seconds, bytes of state.
+    """Measure microseconds per update of all agents, compile seconds, bytes of state.
 
     Args:
         network: A name in ``NETWORKS``; actor and critic each have these layers.
@@ -102,7 +102,7 @@ def measure_updates(network: str, agents: int, repetitions: int) -> list[dict]:
 
 
 def measure_ppo(agents: int, steps: int, repetitions: int) -> list[dict]:
-    """Whole PPO runs: environment, gradients and optimizer.
+    """Measure whole PPO runs: environment, gradients and optimizer.
 
     Args:
         agents: Agents trained side by side by ``vmap``.
@@ -134,7 +134,7 @@ def measure_ppo(agents: int, steps: int, repetitions: int) -> list[dict]:
 
 
 def optimizers(horizon: Horizon) -> Optimizers:
-    """Adam and every OPEN architecture, with random weights."""
+    """Return Adam and every OPEN architecture, with random weights."""
     key = jax.random.key(0)
     learned = {
         name: open_rl.optimizer(open_rl.init(key, architecture), horizon)
@@ -144,7 +144,7 @@ def optimizers(horizon: Horizon) -> Optimizers:
 
 
 def init_network(key: jax.Array, shapes: Sequence[tuple[int, ...]]) -> Any:
-    """Small random parameters of an actor and a critic with these kernels."""
+    """Draw small random parameters of an actor and a critic with these kernels."""
     keys = iter(jax.random.split(key, 2 * len(shapes)))
     return {
         network: {
@@ -161,7 +161,7 @@ def init_network(key: jax.Array, shapes: Sequence[tuple[int, ...]]) -> Any:
 def update_loop(
     tx: optax.GradientTransformationExtraArgs, length: int
 ) -> Callable[[Any, Any], Any]:
-    """``length`` updates in a row, of every agent, on gradients of a quadratic."""
+    """Take ``length`` updates of every agent on gradients of a quadratic."""
 
     def one(params: Any, state: Any) -> Any:
         grads = jax.tree.map(lambda p: 0.01 * p, params)
@@ -178,14 +178,14 @@ def update_loop(
 
 
 def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
-    """A compiled program, and the seconds its tracing and compilation took."""
+    """Return a compiled program, and the seconds to trace and compile it."""
     start = time.perf_counter()
     program = jax.jit(function).lower(*arguments).compile()
     return program, time.perf_counter() - start
 
 
 def interleaved(runs: dict[str, Callable], repetitions: int) -> dict[str, float]:
-    """Median seconds of each run, all run in turn so that noise hits them alike."""
+    """Return median seconds of programs run in turn, so that noise hits them alike."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         jax.block_until_ready(run())

@@ -1,4 +1,4 @@
-"""Our PPO's speed beside that of a loop as purejaxrl writes it, in one process.
+"""Compare our PPO's speed with that of a loop in purejaxrl's style, in one process.
 
 The baseline is what a reader of purejaxrl would have: one Flax module of separate
 actor and critic, evaluated at every step, a ``TrainState``, gymnax's ``LogWrapper``,
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def measure(
     environment: str, config: PPOConfig, agents: int, repetitions: int
 ) -> list[dict[str, Any]]:
-    """Environment steps per second of both loops.
+    """Measure environment steps per second of both loops.
 
     Args:
         environment: A gymnax name.
@@ -106,7 +106,7 @@ class ActorCritic(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Logits and values of flat observations."""
+        """Return logits and values of flat observations."""
         actor = critic = x
         for width in self.hidden:
             actor = self.activation(dense(width, 2**0.5)(actor))
@@ -117,12 +117,12 @@ class ActorCritic(nn.Module):
 
 
 def dense(width: int, gain: float) -> nn.Dense:
-    """A layer with orthogonal kernel and zero bias."""
+    """Return a layer with orthogonal kernel and zero bias."""
     return nn.Dense(width, kernel_init=nn.initializers.orthogonal(gain))
 
 
 class Transition(NamedTuple):
-    """One step of all environments."""
+    """Take one step of all environments."""
 
     done: jax.Array
     action: jax.Array
@@ -133,7 +133,7 @@ class Transition(NamedTuple):
 
 
 def baseline(environment: str, config: PPOConfig) -> Callable[[jax.Array], jax.Array]:
-    """PPO in purejaxrl's style: ``train(key) -> returns`` per rollout."""
+    """Return PPO in purejaxrl's style: ``train(key) -> returns`` per rollout."""
     bare, env_params = gymnax.make(environment)
     logged: Any = LogWrapper(bare)
     env: Any = LegacyStepAPIWrapper(logged)
@@ -208,7 +208,7 @@ def baseline(environment: str, config: PPOConfig) -> Callable[[jax.Array], jax.A
 def advantages_of(
     played: Transition, last_value: jax.Array, config: PPOConfig
 ) -> tuple[jax.Array, jax.Array]:
-    """Generalised advantages and the values' targets, ``[num_steps, num_envs]``."""
+    """Return generalized advantages and value targets, ``[num_steps, num_envs]``."""
 
     def backwards(carry: Any, played: Transition) -> tuple[Any, jax.Array]:
         advantage, next_value = carry
@@ -223,7 +223,7 @@ def advantages_of(
 
 
 def loss(params: Any, network: Any, batch: Any, config: PPOConfig) -> jax.Array:
-    """PPO's clipped loss on a minibatch."""
+    """Return PPO's clipped loss on a minibatch."""
     played, advantages, targets = batch
     logits, value = network.apply(params, played.observation)
     near = played.value + (value - played.value).clip(-config.clip_eps, config.clip_eps)
@@ -239,7 +239,7 @@ def loss(params: Any, network: Any, batch: Any, config: PPOConfig) -> jax.Array:
 
 
 def log_prob_of(logits: jax.Array, action: jax.Array) -> jax.Array:
-    """Log-probabilities of actions."""
+    """Return log-probabilities of actions."""
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], axis=-1)
     return chosen[..., 0]
 

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def sweep(size: int, seeds: int) -> list[dict[str, Any]]:
-    """Final returns of every setting in Deep Sea of one size."""
+    """Return the final returns of every setting in Deep Sea of one size."""
     name = f"DeepSea-bsuite/{size}"
     config, env = preset(name, EPISODES * size), envs.make(name)
 
@@ -72,7 +72,7 @@ def sweep(size: int, seeds: int) -> list[dict[str, Any]]:
 
 
 def ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Settings by their mean final return over sizes and seeds, the best first."""
+    """Sort settings by their mean final return over sizes and seeds, the best first."""
     groups: dict[tuple[float, ...], list[float]] = {}
     for row in rows:
         setting = row["learning_rate"], row["b1"], row["b2"]

@@ -63,14 +63,13 @@ def _renamed(
 ) -> dict[str, Any]:
     """Rename fields and words, and rewrite the powers of an expression's text."""
     renamed = {names.get(name, name): value for name, value in config.items()}
-    words = {
-        k: names[v] for k, v in renamed.items() if isinstance(v, str) and v in names
-    }
+    texts = {name: v for name, v in renamed.items() if isinstance(v, str)}
+    renamed |= {name: names.get(text, text) for name, text in texts.items()}
     architecture = config.get("architecture")
     if isinstance(architecture, Mapping) and isinstance(architecture.get("text"), str):
         text = architecture["text"].replace(*power)
-        words["architecture"] = {**architecture, "text": text}
-    return renamed | words
+        renamed["architecture"] = {**architecture, "text": text}
+    return renamed
 
 
 def require_fields(

@@ -278,7 +278,7 @@ def test_sizes_of_students():
         ),
     ],
 )
-def test_what_cannot_be_distilled(asked, message):
+def test_settings_that_are_refused(asked, message):
     with pytest.raises(ValueError, match=message):
         configure(**asked)
 
@@ -296,7 +296,7 @@ def test_the_command(tmp_path, capsys):
     assert "learning_rate: 0.005 -> 0.1; agent: {} -> " in capsys.readouterr().err
 
 
-def test_an_interrupt_is_told_in_one_line(tmp_path, capsys, monkeypatch):
+def test_an_interrupt_is_reported_in_one_line(tmp_path, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 

@@ -103,7 +103,7 @@ def test_open_adds_the_noise_it_is_given(sequence, getkey):
         "discovered/open_symbolic_minatar",
     ],
 )
-def test_a_closed_form_over_a_sequence_is_its_transformation(name, sequence):
+def test_an_expression_over_a_sequence_is_its_transformation(name, sequence):
     """With momenta it is shown, with memory of its own, with norms of the tensor."""
     found = teacher(name, learning_rate=0.5)
     assert found.unrolled.stateful == (name == "discovered/discovered_1")
@@ -124,7 +124,7 @@ def test_sign_momentum_is_lion_with_equal_betas_annealed(sequence):
         np.testing.assert_allclose(moved[k], -update * (1 - T_P), rtol=1e-6)
 
 
-def test_a_function_with_memory_counts_its_iterations_from_there(sequence):
+def test_an_expression_with_memory_counts_iterations_from_the_sequence(sequence):
     from learned_opt_rl import expressions
 
     text = "optimizer\ninputs g, iteration\n{}return iteration + 0 * {}"
@@ -171,12 +171,12 @@ def test_teachers_from_paths(tmp_path, repository, getkey):
         ("random:0", "random:0' takes the student's sizes"),
     ],
 )
-def test_teachers_that_are_none(name, message):
+def test_missing_teachers_are_refused(name, message):
     with pytest.raises(ValueError, match=message):
         teacher(name)
 
 
-def test_files_that_are_no_teachers(tmp_path):
+def test_files_that_are_not_teachers_are_refused(tmp_path):
     text = tmp_path / "form.txt"
     text.write_text("optimizer\ninputs g\nreturn h\n")
     with pytest.raises(ValueError, match=r"form.txt' is not an expression: line 3"):

@@ -114,7 +114,7 @@ def test_fitness_is_that_of_agents_trained_one_by_one(campaigns):
     np.testing.assert_array_equal(row["fitness"], np.mean(alone, axis=1))
 
 
-def test_what_fills_up_the_slots_does_not_count(campaigns):
+def test_runs_that_fill_up_the_slots_do_not_count(campaigns):
     """3 runs, of slots for 8 on two devices; in another order they return the same."""
     evaluator: Evaluator = campaigns[2][0]._evaluator_of(STEPS, CONFIG.environments)
     state = campaigns[2][1].search
@@ -129,7 +129,7 @@ def test_what_fills_up_the_slots_does_not_count(campaigns):
 
 
 @pytest.mark.slow
-def test_side_by_side_is_as_one_after_the_other(campaigns, quick_compilation):
+def test_side_by_side_runs_equal_runs_one_after_the_other(campaigns, quick_compilation):
     state = campaigns[1][1].search
     vectors = jnp.repeat(CONFIG.es.ask(state), 2, axis=0)
     keys = member_keys(CONFIG, state).reshape(-1)
@@ -157,7 +157,7 @@ def test_members_share_seeds_and_generations_do_not():
     assert (jax.random.key_data(member_keys(CONFIG, later)) != keys).any()
 
 
-def test_with_pairs_the_two_of_a_pair_share_their_level_and_no_others():
+def test_with_pairs_only_the_two_members_of_a_pair_share_a_level():
     config = preset("open-gridworld", population=6, rollouts=1)
     state = config.es.init(jnp.zeros(3), jax.random.key(0))
     keys = member_keys(config, state)[:, 0]
@@ -190,7 +190,9 @@ def test_fitness_is_the_mean_of_normalized_returns():
         (1, 0, "block=0 does not divide the 8 runs"),
     ],
 )
-def test_devices_and_blocks_that_do_not_fit(tmp_path, devices, block, message):
+def test_devices_and_blocks_that_do_not_fit_are_refused(
+    tmp_path, devices, block, message
+):
     folder = tmp_path / "new"
     with pytest.raises(ValueError, match=message):
         Campaign(CONFIG, folder, Execution(devices, block)).run()

@@ -111,7 +111,7 @@ def test_climbs_and_keeps_the_best_mean(unbroken):
     np.testing.assert_array_equal(vector, standing.best_mean)
 
 
-def test_a_row_says_what_its_generation_did(unbroken):
+def test_a_row_describes_its_generation(unbroken):
     row = jsonl.read(unbroken[0] / folders.LOG)[1]
     assert len(row["fitness"]) == 4
     assert row["best"] == max(row["fitness"])
@@ -124,7 +124,7 @@ def test_a_row_says_what_its_generation_did(unbroken):
 
 
 @pytest.mark.parametrize("stop", [1, 2, 5])
-def test_a_campaign_that_stopped_goes_on_to_the_bit(tmp_path, unbroken, stop):
+def test_a_stopped_campaign_resumes_bit_identically(tmp_path, unbroken, stop):
     run(tmp_path, generations=stop)
     assert plain(run(tmp_path)) == plain(unbroken[1])
     fitness = [
@@ -139,7 +139,7 @@ class _KilledError(Exception):
 
 @pytest.mark.parametrize("moment", ["log", "best", "state"])
 @pytest.mark.parametrize("generation", [0, 2])
-def test_killed_between_two_writes_it_goes_on_to_the_bit(
+def test_a_campaign_killed_between_two_writes_resumes_bit_identically(
     tmp_path, unbroken, monkeypatch, moment, generation
 ):
     """Each of the three writes of a generation is the last thing that happens."""
@@ -177,7 +177,7 @@ def test_a_damaged_newest_state_falls_back_to_the_one_before(tmp_path, unbroken)
     assert [row["generation"] for row in log(tmp_path)] == list(range(7))
 
 
-def test_without_a_whole_state_nothing_is_thrown_away(tmp_path):
+def test_without_a_whole_state_nothing_is_deleted(tmp_path):
     run(tmp_path, generations=3)
     for name in folders.STATES:
         (tmp_path / name).write_bytes(b"")
@@ -192,7 +192,7 @@ def test_without_a_whole_state_nothing_is_thrown_away(tmp_path):
     assert log(tmp_path) == rows
 
 
-def test_what_it_started_from_is_told_when_it_starts(tmp_path):
+def test_the_starting_point_is_recorded_at_the_start(tmp_path):
     """Not before: the file may be another by then."""
     start = tmp_path / "start.safetensors"
     config = dataclasses.replace(CONFIG, start=str(start))
@@ -216,7 +216,7 @@ def test_what_it_started_from_is_told_when_it_starts(tmp_path):
         "learned_opt_rl.training.evolution.progress.draw_curve",
     ],
 )
-def test_a_full_disk_leaves_what_was_there(tmp_path, unbroken, monkeypatch, write):
+def test_a_full_disk_leaves_the_folder_unharmed(tmp_path, unbroken, monkeypatch, write):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -229,7 +229,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, unbroken, monkeypatch, writ
     assert log(tmp_path)[-1] == log(unbroken[0])[-1]
 
 
-def test_another_campaign_is_refused_with_what_differs(tmp_path):
+def test_another_campaign_is_refused_with_the_differences(tmp_path):
     run(tmp_path, generations=1)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     message = r"other settings \(sigma: 0.1 -> 0.2; seed: 0 -> 5\); give another folder"
@@ -266,7 +266,7 @@ def test_a_shorter_campaign_is_refused(tmp_path):
         ("block", 64, "block 64 -> 1: its last digits may differ"),
     ],
 )
-def test_what_changes_the_last_digits_is_told(tmp_path, name, value, message):
+def test_changes_of_the_last_digits_are_reported(tmp_path, name, value, message):
     run(tmp_path, generations=1)
     path = tmp_path / folders.CONFIG
     content = json.loads(path.read_text())
@@ -279,7 +279,7 @@ def test_what_changes_the_last_digits_is_told(tmp_path, name, value, message):
     assert json.loads(path.read_text())[name] == content[name]
 
 
-def test_out_of_memory_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+def test_out_of_memory_is_reported_in_one_line(tmp_path, monkeypatch, capsys):
     def full(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
@@ -294,7 +294,7 @@ def test_one_process_at_a_time(tmp_path):
         run(tmp_path)
 
 
-def test_what_is_not_there_leaves_no_campaign(tmp_path):
+def test_missing_packages_and_starts_leave_no_campaign(tmp_path):
     with pytest.raises(ValueError, match="minatr"):
         run(tmp_path, start="minatr")
     with pytest.raises(ValueError, match="CartPol-v1"):
@@ -302,7 +302,7 @@ def test_what_is_not_there_leaves_no_campaign(tmp_path):
     run(tmp_path, generations=1)
 
 
-def test_a_warm_start_need_not_be_there_later(tmp_path, monkeypatch):
+def test_a_warm_start_may_be_deleted_later(tmp_path, monkeypatch):
     sizes = {"carry": None, "width": 32}
     first = run(tmp_path, architecture=sizes, start="minatar", generations=1)
     monkeypatch.setattr("learned_opt_rl.artifacts.load", None)
@@ -313,7 +313,7 @@ def test_a_warm_start_need_not_be_there_later(tmp_path, monkeypatch):
     assert len(told) == 64
 
 
-def test_the_best_of_a_shorter_horizon_is_no_rival(tmp_path):
+def test_the_best_of_a_shorter_horizon_does_not_count(tmp_path):
     """Returns fall when runs get longer, in this test; validation begins anew."""
     standing = run(tmp_path, horizons=((0, 1000), (2, 50_000)), generations=4)
     rows = log(tmp_path)
@@ -323,7 +323,7 @@ def test_the_best_of_a_shorter_horizon_is_no_rival(tmp_path):
     assert int(standing.best_horizon) == 50_000
 
 
-def test_failed_members_are_counted_and_the_rest_told(tmp_path, monkeypatch):
+def test_failed_members_are_counted_and_the_others_logged(tmp_path, monkeypatch):
     class Failing(Cheap):
         def returns(self, vectors, keys):
             returns = super().returns(vectors, keys)
@@ -373,7 +373,7 @@ def test_progress_is_a_line_per_generation(tmp_path):
         (np.nan, "no member has a return: raise horizons?"),
     ],
 )
-def test_a_generation_without_differences_is_told(tmp_path, monkeypatch, value, told):
+def test_a_generation_of_equal_members_is_reported(tmp_path, monkeypatch, value, told):
     class Flat(Cheap):
         def returns(self, vectors, keys):
             return np.full((len(keys), 1), value)
@@ -404,7 +404,7 @@ COMMAND = [
 ]
 
 
-def test_the_command_line_starts_goes_on_and_refuses(tmp_path, capsys):
+def test_the_command_line_starts_resumes_and_refuses(tmp_path, capsys):
     folder = str(tmp_path / "campaign")
     start = [*COMMAND, "--out", folder, "--generations", "2"]
     assert cli.main(start) == 0
@@ -441,7 +441,7 @@ def test_the_command_line_says_that_a_full_disk_loses_nothing(
 
 
 @pytest.mark.slow
-def test_an_interrupt_keeps_what_was_done_and_crashes_nothing(tmp_path):
+def test_an_interrupt_keeps_the_finished_generations(tmp_path):
     """With agents that are trained: the interrupt comes while a program runs."""
     long = [*COMMAND[:-1], "horizons=1e6", "validation_seeds=1", "agent.num_steps=32"]
     command = [sys.executable, "-m", "learned_opt_rl", *long, "--out", str(tmp_path)]
@@ -473,7 +473,9 @@ this.run(pathlib.Path(sys.argv[1]), generations=400)
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_at_random_moments_it_goes_on_to_the_bit(tmp_path, repository):
+def test_a_campaign_killed_at_random_moments_resumes_bit_identically(
+    tmp_path, repository
+):
     """kill -9, ten times; then to the end, which an unbroken run reaches alike."""
     script = [sys.executable, "-c", _SCRIPT.format(root=str(repository))]
     rng = np.random.default_rng(0)

@@ -187,7 +187,7 @@ def test_starts():
         ("minatar", {"width": 16}, "start='minatar' does not fit "),
     ],
 )
-def test_starts_that_do_not_fit(name, changes, message):
+def test_starts_that_do_not_fit_are_refused(name, changes, message):
     learned = preset("open-breakout", architecture=changes).learned
     with pytest.raises(ValueError, match=message):
         learned.start(name, jax.random.key(0))
@@ -245,7 +245,7 @@ def test_settings_are_parsed_by_their_fields_types():
         ("agent=8", "--set 'agent=8' is not NAME=VALUE"),
     ],
 )
-def test_settings_that_are_none(setting, message):
+def test_unknown_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         parse_settings([setting], "open")
 

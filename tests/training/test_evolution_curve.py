@@ -212,7 +212,7 @@ def test_without_tensorboardx_nothing_is_written(tmp_path, cheap, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
-def test_what_is_not_finite_is_no_event():
+def test_values_that_are_not_finite_are_not_written():
     row = {"generation": 3, "best": None, "mean": 1.0, "returns": {"Catch": None}}
     row = json.loads(json.dumps(row))
     assert dict(scalars(row)) == {"fitness/mean": 1.0}

@@ -80,7 +80,7 @@ def test_time_is_that_of_a_short_piece_scaled(monkeypatch):
     )
 
 
-def test_memory_that_is_not_there_is_told_with_the_block_that_fits(monkeypatch):
+def test_missing_memory_is_reported_with_the_block_that_fits(monkeypatch):
     class Large(Cheap):
         memory, block = 800, 8
 
@@ -99,7 +99,7 @@ def test_memory_that_is_not_there_is_told_with_the_block_that_fits(monkeypatch):
     assert Estimate(1, 1, 1, memory=449, limit=500).warning() is None
 
 
-def test_a_campaign_that_has_begun_is_as_fast_as_its_log(tmp_path):
+def test_the_time_of_a_begun_campaign_follows_from_its_log(tmp_path):
     config = dataclasses.replace(CURRICULUM, generations=4)
     Campaign(config, tmp_path, stream=io.StringIO()).run()
     Counting.steps = 0
@@ -121,7 +121,7 @@ def test_another_campaign_is_refused_and_a_finished_one_costs_nothing(tmp_path):
         Campaign(dataclasses.replace(CONFIG, sigma=0.5), tmp_path).estimate()
 
 
-def test_what_is_left_is_counted_in_steps():
+def test_remaining_work_is_counted_in_steps():
     """Ten times as long generations are to come."""
     lines = io.StringIO()
     with Progress(CURRICULUM, 2, lines) as progress:
@@ -132,7 +132,7 @@ def test_what_is_left_is_counted_in_steps():
     assert lines.getvalue().endswith("0:32:00 left\n")
 
 
-def test_memory_is_shown_where_a_device_tells(monkeypatch):
+def test_memory_is_shown_if_the_device_reports_it(monkeypatch):
     monkeypatch.setattr(estimate, "memory_peak", lambda: 3 * 2**29)
     lines = io.StringIO()
     with Progress(CONFIG, 0, lines) as progress:

@@ -85,7 +85,7 @@ def test_a_campaign_keeps_the_constants_by_name(tmp_path):
     np.testing.assert_array_equal(again, standing.best_mean)
 
 
-def test_a_text_that_is_wrong_or_has_no_constants_is_refused():
+def test_an_invalid_text_or_one_without_constants_is_refused():
     with pytest.raises(ExpressionError, match="line 2"):
         _form("optimizer\ninputs q\nreturn q")
     with pytest.raises(ValueError, match="declares no constants"):

@@ -45,7 +45,7 @@ def search(strategy, generations, judge=quadratic):
         for name in STRATEGIES
     ],
 )
-def test_climbs_from_sigma_whatever_fails(name, quick_compilation):
+def test_climbs_from_sigma_even_if_members_fail(name, quick_compilation):
     pytest.importorskip("evosax")
     strategy = EvosaxStrategy(name, population=12, sigma=0.3)
 
@@ -85,7 +85,9 @@ def test_is_evosaxs_own_loop_on_the_negative(quick_compilation):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["snes", "cma_es"])
-def test_a_campaign_goes_on_to_the_bit(tmp_path, monkeypatch, name, quick_compilation):
+def test_a_campaign_resumes_bit_identically(
+    tmp_path, monkeypatch, name, quick_compilation
+):
     pytest.importorskip("evosax")
     monkeypatch.setattr(campaign, "Evaluator", Cheap)
     monkeypatch.setattr(progress, "draw_curve", lambda *_: None)
@@ -107,7 +109,7 @@ def test_a_campaign_goes_on_to_the_bit(tmp_path, monkeypatch, name, quick_compil
     assert folders.read_campaign(tmp_path / "whole") == config
 
 
-def test_our_own_goes_without_saying_so_that_old_campaigns_go_on():
+def test_our_own_strategy_is_implied_so_that_old_campaigns_resume():
     assert "strategy" not in CONFIG.as_json()
     other = dataclasses.replace(CONFIG, strategy="snes")
     assert json.loads(json.dumps(other.as_json()))["strategy"] == "snes"

@@ -188,7 +188,7 @@ def test_a_better_one_takes_the_name_and_the_rows(tmp_path, root, fake, old):
     assert [result.steps for result in loaded(root).card.results] == [256, 512]
 
 
-def test_what_was_said_of_the_same_weights_stays_said(tmp_path, root, fake):
+def test_texts_about_the_same_weights_are_kept(tmp_path, root, fake):
     run = campaign(tmp_path / "run")
     fake.returns[sha256(run)] = 5.0
     promote(asked(run, root, title="Tiny", failures=("Ugly.",)))
@@ -212,7 +212,7 @@ def test_one_artifact_is_replaced_at_a_time(tmp_path, root, fake):
     assert fake.made.count("tiny") == 5  # once for each seed, and decided again
 
 
-def test_the_rival_is_who_has_the_name_now(tmp_path, root, fake, old):
+def test_the_current_version_is_read_again(tmp_path, root, fake, old):
     """Not who had it when it was first asked for in this process."""
     for fill, base in ((2.0, 30.0), (3.0, 25.0)):
         run = campaign(tmp_path / f"new{fill}", fill)
@@ -223,7 +223,7 @@ def test_the_rival_is_who_has_the_name_now(tmp_path, root, fake, old):
         promote(asked(run, root))
 
 
-def test_a_rival_that_came_meanwhile_is_not_replaced(
+def test_a_version_promoted_meanwhile_is_not_replaced(
     tmp_path, root, fake, old, monkeypatch
 ):
     runs = [campaign(tmp_path / f"new{fill}", fill) for fill in (2.0, 3.0)]
@@ -260,7 +260,7 @@ def test_runs_without_a_return_are_refused_even_by_force(tmp_path, root, fake):
 
 
 @pytest.mark.parametrize("moment", ["fill_results", "keep", "replace_folder"])
-def test_killed_after_the_evaluation_it_goes_on(
+def test_a_promotion_killed_after_the_evaluation_resumes(
     tmp_path, root, fake, old, monkeypatch, moment
 ):
     run, before = campaign(tmp_path / "new", 2.0), content(root)
@@ -335,7 +335,7 @@ def test_killed_between_renames_the_old_or_the_new_is_there(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["made", "target"]
 
 
-def test_left_by_a_kill_it_is_no_artifact(root, fake, old):
+def test_folders_left_by_a_kill_are_not_artifacts(root, fake, old):
     shutil.copytree(root / "tiny", root / ".tiny.new")
     with registry.bundled_in(root):
         found = registry.scan()
@@ -354,7 +354,7 @@ def test_left_by_a_kill_it_is_no_artifact(root, fake, old):
         ("zoo/sign", "belongs to an artifact of plugin zoo, which"),
     ],
 )
-def test_names_that_cannot_be_given(
+def test_invalid_names_are_refused(
     tmp_path, root, fake, old, monkeypatch, name, message
 ):
     write_card(root / "far/tiny", remote_card_data(b"weights"))
@@ -390,7 +390,7 @@ def test_weights_of_other_sizes_than_the_config(tmp_path, root, fake):
     assert fake.made == []
 
 
-def test_folders_that_are_no_runs(tmp_path, root, fake, capsys):
+def test_folders_without_a_run_are_refused(tmp_path, root, fake, capsys):
     assert command(tmp_path / "none", root) == 2
     assert (
         "holds no run (config.json cannot be read: No such" in capsys.readouterr().err
@@ -409,7 +409,7 @@ def test_folders_that_are_no_runs(tmp_path, root, fake, capsys):
         promote(asked(run, root, failures=(" ",)))
 
 
-def test_rows_that_do_not_tell_their_weights(tmp_path, root, fake, old):
+def test_rows_without_a_digest_are_refused(tmp_path, root, fake, old):
     path = tmp_path / "results/tiny_256.jsonl"
     rows = jsonl.read(path)
     for row in rows:
@@ -438,7 +438,7 @@ def test_an_installed_package_is_not_promoted_into(tmp_path, root, monkeypatch):
 # Going on with what was promoted.
 
 
-def test_a_promoted_campaign_goes_on_by_name(
+def test_a_promoted_campaign_resumes_by_name(
     tmp_path, root, fake, old, monkeypatch, capsys
 ):
     before = content(root)
@@ -468,7 +468,7 @@ def test_best_weights_come_back_with_the_campaign(tmp_path, root, old, monkeypat
     assert (made / BEST).read_bytes() == (old / BEST).read_bytes()
 
 
-def test_a_campaign_goes_on_where_its_start_is_not(tmp_path, monkeypatch):
+def test_a_campaign_resumes_without_its_start(tmp_path, monkeypatch):
     start = tmp_path / "start.safetensors"
     save_safetensors(start, CONFIG.learned.unravel(np.zeros(CONFIG.learned.size, "f4")))
     config = dataclasses.replace(CONFIG, start=str(start), generations=3)
@@ -481,7 +481,7 @@ def test_a_campaign_goes_on_where_its_start_is_not(tmp_path, monkeypatch):
     assert json.loads((run / "config.json").read_text())["start_sha256"] == told
 
 
-def test_what_cannot_go_on(tmp_path, root, old, monkeypatch, capsys):
+def test_campaigns_that_cannot_resume(tmp_path, root, old, monkeypatch, capsys):
     monkeypatch.setattr(registry, "bundled_root", lambda: root)
     monkeypatch.chdir(tmp_path)
     write_card(root / "bare", card_data("bare"))

@@ -132,7 +132,7 @@ def test_optim4rl_at_several_learning_rates(tmp_path):
         described(read_run(run))
 
 
-def test_a_closed_form_has_the_evolved_constants(tmp_path, monkeypatch):
+def test_an_expression_has_the_evolved_constants(tmp_path, monkeypatch):
     constants = {"step": np.float32(0.1), "power": np.float32(-1.2345679e-05)}
     run = run_of(tmp_path / "run", "expression", {"text": OPTIMIZER}, constants)
     folder = promoted(tmp_path, monkeypatch, run)
@@ -171,7 +171,7 @@ def test_what_can_be_evolved_can_be_promoted():
     assert set(evolvable()) == FAMILIES.keys() | {"expression"}
 
 
-def test_a_drift_in_closed_form(tmp_path, monkeypatch):
+def test_a_drift_expression(tmp_path, monkeypatch):
     run = run_of(
         tmp_path / "run", "expression", {"text": DRIFT}, {"eps": np.float32(0.3)}
     )
@@ -184,7 +184,7 @@ def test_a_drift_in_closed_form(tmp_path, monkeypatch):
     assert drift(jnp.float32(2), jnp.float32(1)) == pytest.approx(0.7)
 
 
-def test_constants_of_another_form(tmp_path):
+def test_constants_of_another_expression(tmp_path):
     run = run_of(
         tmp_path / "run", "expression", {"text": DRIFT}, {"other": np.float32(1)}
     )
@@ -231,7 +231,7 @@ def test_a_distillation(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_command_makes_the_campaign_again(name):
+def test_the_command_repeats_the_campaign(name):
     """Of every preset, and of one with every kind of setting changed."""
     changes = {
         "agent": {
@@ -258,7 +258,7 @@ def test_the_command_makes_the_campaign_again(name):
     assert len(shlex.split(command("evolution", preset(name).as_json()))) == 7
 
 
-def test_the_command_of_a_form_of_ones_own():
+def test_the_command_of_a_custom_expression():
     base = preset("sign-mixture-minatar")
     fields = base.as_json() | {"architecture": {"text": DRIFT}}
     words = shlex.split(command("evolution", fields))
@@ -336,7 +336,7 @@ def test_where_nothing_is_published_the_baseline_is_the_unit():
     assert "over Acrobot-v1, Catch-bsuite, ant at" in verdict.text
 
 
-def test_rows_of_other_weights_are_no_results_of_a_card(tmp_path):
+def test_rows_of_other_weights_are_not_results_of_a_card(tmp_path):
     write_card(tmp_path / "tiny", card_data("tiny"))
     rows = [
         row("tiny", final=9.0, weights_sha256="1" * 64),
@@ -349,7 +349,7 @@ def test_rows_of_other_weights_are_no_results_of_a_card(tmp_path):
     assert (measured["mean"], measured["seeds"]) == (4.0, 2)
 
 
-def test_agents_of_other_settings_than_in_training_are_told(tmp_path):
+def test_agents_with_other_settings_than_in_training_are_reported(tmp_path):
     run = network(tmp_path / "run", "open")
     path = run / "config.json"
     made = json.loads(path.read_text())

@@ -164,14 +164,12 @@ class DistillationConfig:
         """
         known = published("adam")
         missing = [name for name in self.environments if name not in known]
-        if not missing:
-            return {name: known[name] for name in self.environments}
-        if len(self.environments) > 1:
+        if missing and len(self.environments) > 1:
             raise ValueError(
                 f"environments={self.environments}: no return of {', '.join(missing)} "
                 "is published to normalize by; give one such environment alone"
             )
-        return dict.fromkeys(self.environments, 1.0)
+        return {name: known.get(name, 1.0) for name in self.environments}
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON has them."""

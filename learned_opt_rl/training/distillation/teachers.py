@@ -207,18 +207,16 @@ def _expression(
         raise ValueError(f"teacher={name!r} is not an expression: {error}") from error
     card = card or {}
     constants = function.init_constants()
+    unrolled = None
     if function.kind == "drift":
         architecture = {"offset": float(card.get("offset", 0.0))}
     else:
         rate = _rate(name, function, card.get("learning_rate"), learning_rate)
         zero_mean = bool(card.get("zero_mean", False))
         architecture = {"zero_mean": zero_mean, "learning_rate": rate}
+        unrolled = expression_rule(function, rate)
     artifact = artifacts.in_memory("expression", architecture, constants, text)
-    unrolled = drift = None
-    if function.kind == "drift":
-        drift = discovered.from_artifact(artifact)
-    else:
-        unrolled = expression_rule(function, architecture["learning_rate"])
+    drift = discovered.from_artifact(artifact) if unrolled is None else None
     digest = hashlib.sha256(content).hexdigest()
     rule = functools.partial(run_artifact, artifact)
     return Teacher(name, "expression", None, digest, constants, unrolled, drift, rule)

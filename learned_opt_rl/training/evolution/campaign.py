@@ -112,7 +112,8 @@ class Campaign:
         if jax.process_index() > 0:  # takes part without the folder
             self._stream = io.StringIO()
             standing = self._standing(jnp.zeros(self.config.learned.size))
-            return self._rest(*of_the_first((False, standing)), None)
+            fresh, standing = of_the_first((False, standing))
+            return self._rest(fresh, standing, None)
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             folder = Folder(self.path, self.config)
@@ -126,7 +127,8 @@ class Campaign:
                 )
             if done < wanted:
                 folder.claim(fresh, self.block)
-            return self._rest(*of_the_first((fresh, standing)), folder)
+            fresh, standing = of_the_first((fresh, standing))
+            return self._rest(fresh, standing, folder)
 
     def estimate(self) -> Estimate:
         """Estimate the cost of the missing generations; write nothing.

@@ -275,8 +275,6 @@ def preset(name: str, **overrides: Any) -> EvolutionConfig:
     Example:
         >>> preset("open-breakout").start, preset("open-breakout").horizons
         ('zeros', ((0, 200000),))
-        >>> preset("open-minatar", population=8).sigma_decay
-        0.998
     """
     known = [field.name for field in dataclasses.fields(EvolutionConfig)]
     values = presets.settings("evolution", name, overrides, known)

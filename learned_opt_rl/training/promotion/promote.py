@@ -50,11 +50,6 @@ class Promotion:
             current ones, else a generated one.
         summary: Summary of the card; default as for the title.
         failures: Known failures besides those that the runs show.
-
-    Example:
-        >>> comparison = Comparison(("adam",), ("Breakout-MinAtar",), 5, 1e6)
-        >>> Promotion(pathlib.Path("runs/breakout"), "breakout", comparison).force
-        False
     """
 
     run: pathlib.Path
