@@ -533,7 +533,7 @@ class TestCompare:
     ) -> None:
         self.execute(monkeypatch, error=KeyboardInterrupt())
         assert self.main(tmp_path, "compare", "adam") == 130
-        assert "the same command again to resume" in capsys.readouterr().err
+        assert "Repeat the command to resume" in capsys.readouterr().err
 
     def test_a_folder_in_use_is_one_line(
         self,

@@ -13,7 +13,7 @@ from learned_opt_rl.cli._common import Rules, Settings, optional
 class Diagnose:
     """Measure the updates of rules during a run (needs the extras eval and train).
 
-    Draws, for each rollout, the cosine of the update with the gradient and its momenta,
+    Plots, for each rollout, the cosine of the update with the gradient and its momenta,
     the sizes of the update and of its noise, and the share of dormant neurons.
     """
 
@@ -26,7 +26,7 @@ class Diagnose:
     seeds: int = 1
     """Number of seeds."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("analysis")
-    """Folder for the records and the picture."""
+    """Folder for the records and the figure."""
 
     def run(self) -> int:
         from learned_opt_rl.evaluation.diagnostics import diagnose
@@ -41,22 +41,23 @@ class Diagnose:
 class AnalyzeLPG:
     """Analyze the predictions of an LPG (needs the extras eval and train).
 
-    A near-optimal policy of a grid world stays fixed while the rule updates
-    predictions. The results are figures 4 to 6 of Oh et al. 2020.
+    A near-optimal policy of a grid world stays fixed while the rule updates the
+    predictions. The command reproduces the analyses in figures 4 to 6 of Oh et al.
+    2020.
     """
 
     rule: Annotated[Positional[str | None], optional("RULE")] = None
-    """An artifact of the algorithm lpg."""
+    """Name of an artifact with algorithm lpg."""
     random_weights: Annotated[int | None, optional("SEED")] = None
-    """Analyze an untrained LPG instead."""
+    """Analyze an LPG with random weights instead, drawn with this seed."""
     mode: str = "all_shortlife"
     """Mode of the grid worlds; its observations must be tabular."""
     actions: Literal["five", "nine", "eighteen", "drawn"] | None = None
-    """Actions, if not those of the mode."""
+    """Set of actions; by default that of the mode."""
     grids: int = 128
     """Number of levels."""
     held_out: int = 10
-    """Number of these levels that test the value regression."""
+    """Number of these levels held out to test the value regression."""
     seed: int = 0
     """Seed of all random numbers."""
     batch: int = 8
@@ -66,7 +67,7 @@ class AnalyzeLPG:
     settings: Settings = ()
     """Settings of the evaluation, for example updates=500 every=10 gamma=0.99."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("lpg")
-    """Folder for the records, the arrays and the pictures."""
+    """Folder for the records, the arrays and the figures."""
 
     def run(self) -> int:
         from learned_opt_rl.envs.gridworld import get_mode

@@ -47,10 +47,10 @@ class List:
 
 @dataclasses.dataclass(frozen=True)
 class Show:
-    """Print the card of an artifact, and its text if it is an expression."""
+    """Print the card of an artifact and, for an expression, its text."""
 
     name: _Name
-    """An artifact."""
+    """Name of an artifact."""
     json: bool = False
     """Print the card as JSON."""
 
@@ -65,10 +65,10 @@ class Show:
 
 @dataclasses.dataclass(frozen=True)
 class Verify:
-    """Check digests, values and shapes of artifacts."""
+    """Check the digests, values and shapes of artifacts."""
 
     names: _Names = ()
-    """Artifacts; all of them by default."""
+    """Names of artifacts; all artifacts by default."""
 
     def run(self) -> int:
         if self.names:
@@ -88,7 +88,7 @@ class Fetch:
     """Download the weights of a remote artifact into the cache."""
 
     name: _Name
-    """A remote artifact."""
+    """Name of a remote artifact."""
 
     def run(self) -> int:
         entry = find(self.name)
@@ -103,7 +103,7 @@ class Fetch:
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """Draw the updates of optimizers and the shape of drifts (needs the extra eval).
+    """Plot the updates of optimizers and the shapes of drifts (needs the extra eval).
 
     Writes one PNG file for each optimizer and one for all drifts. The picture of an
     optimizer shows its update over gradient and momentum at three training proportions
@@ -113,7 +113,7 @@ class Plot:
     """
 
     names: _Names
-    """Optimizers and drifts."""
+    """Names of optimizers and drifts."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER_OR_FILE")] = pathlib.Path(".")
     """A folder, or a file ending in .png for a single picture."""
 
@@ -137,13 +137,13 @@ Commands = List | Show | Verify | Fetch | Plot
 def _pictures(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     """Group entries by picture file: one per optimizer, one for all drifts."""
     if not entries:
-        raise ValueError("name at least one artifact; `learned-opt-rl list` shows all")
+        raise ValueError("name at least one artifact; `learned-opt-rl list` prints all")
     for entry in entries:
         if entry.card.kind == "update_rule":
             raise ArtifactError(
                 f"artifact '{entry.card.name}' is an update rule: its output depends "
-                "on a whole rollout, so there is no picture of it; name optimizers and "
-                "drifts"
+                "on a whole rollout, so it cannot be plotted; name optimizers and "
+                "drifts only"
             )
     drifts = [entry for entry in entries if entry.card.kind == "drift"]
     others = [[entry] for entry in entries if entry.card.kind != "drift"]

@@ -55,9 +55,9 @@ class RunOptions:
     settings: Settings = ()
     """Settings of the agent, for example hidden=256x256 activation=tanh."""
     at_once: Annotated[int | None, optional("SEEDS")] = None
-    """Seeds trained together; by default all of them, on a CPU one per device."""
+    """Seeds trained together. The default is all seeds, or one per device on a CPU."""
     devices: int = 1
-    """Number of devices that share these seeds."""
+    """Number of devices over which these seeds are distributed."""
 
     def comparison(self, rules: tuple[str, ...]) -> "Comparison":
         """Return the comparison of rules that the options describe."""

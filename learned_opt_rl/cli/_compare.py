@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class _ReportOptions:
     normalization: Annotated[str, arg(name="normalize", metavar="METHOD")] = "auto"
     """Divide returns by: adam, rule:NAME, published, published-sgd, optimal or raw.
-    The default is the baseline if it was run, else published."""
+    The default is the baseline if it was run, else published or raw."""
     baseline: Annotated[str | None, optional("RULE")] = None
-    """Rule that the report compares the others with; adam by default."""
+    """Rule to compare the other rules with; adam by default."""
 
     def print_report(self, folder: pathlib.Path) -> None:
         """Write the report of a folder, and print it and the paths of its files."""
@@ -48,7 +48,7 @@ class _Options(_ReportOptions, RunOptions):
         from learned_opt_rl.evaluation.runs import compare
 
         plan = self._prepare(rules, out)
-        advice = f"{out} keeps all finished work. Give the same command again to resume"
+        advice = f"{out} keeps all finished work. Repeat the command to resume"
         with stopping(advice):
             failures = compare.execute(plan, out)
         if not failures or (out / compare.ROWS).exists():
@@ -91,16 +91,16 @@ class _Options(_ReportOptions, RunOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compare(_Options):
-    """Train agents with several rules and report (needs the extra train).
+    """Train agents with several rules and write a report (needs the extra train).
 
-    Every rule is run on every environment with the same seeds. Runs that the folder
-    already holds are not repeated. A killed comparison resumes when the same command is
-    given again.
+    Each rule runs on every environment with the same seeds. Runs that are already in
+    the folder are not repeated. To resume an interrupted comparison, repeat the
+    command.
     """
 
     rules: Rules
-    """An artifact; adam, lion, rmsprop or sgd with the settings tuned for the
-    environment; adam:1e-3 with a fixed rate; ARTIFACT@no-dormancy without a feature."""
+    """Names of artifacts or tuned optimizers (adam, lion, rmsprop, sgd). adam:1e-3 has
+    a fixed learning rate; ARTIFACT@no-dormancy lacks a feature."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("comparison")
     """Folder for rows and the report."""
 
@@ -110,9 +110,9 @@ class Compare(_Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate(_Options):
-    """Train agents with one rule and report (needs the extra train).
+    """Train agents with one rule and write a report (needs the extra train).
 
-    An interrupted evaluation resumes when the same command is given again.
+    To resume an interrupted evaluation, repeat the command.
     """
 
     rule: Annotated[Positional[str], arg(metavar="RULE")]
@@ -120,7 +120,7 @@ class Evaluate(_Options):
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("evaluation")
     """Folder for rows and the report."""
     card: Annotated[pathlib.Path | None, optional("FOLDER")] = None
-    """The rule's own folder: write the results into its card.json."""
+    """Folder of the rule's artifact; the results are written to its card.json."""
 
     def run(self) -> int:
         if self.card is not None:
@@ -144,19 +144,19 @@ class Evaluate(_Options):
 class Generalize(_Options):
     """Compare rules along an axis such as the width of layers (needs the extra train).
 
-    The axis is something that a learned rule was trained with. The results are drawn.
-    An interrupted run resumes like compare. To compare over environments, use compare
-    --suite.
+    The axis is a property of the training of learned rules, which the command varies.
+    The report plots the results. To resume an interrupted command, repeat it. To
+    compare rules across environments, use compare --suite.
     """
 
     axis: Positional[Literal["length", "width", "activation", "features"]]
-    """What varies."""
+    """The axis: what varies between the comparisons."""
     rules: Rules
     """Rules, as for compare."""
     values: Annotated[tuple[str, ...], optional("VALUE ...")] = ()
-    """Values of the axis. length: environment steps; width: of both hidden layers;
-    activation: relu or tanh; features: all, no-dormancy, no-batch-proportion,
-    no-horizon or no-actor-mask. The default is some or all of these."""
+    """Values of the axis. length: environment steps; width: units of each hidden
+    layer; activation: relu or tanh; features: all, no-dormancy, no-batch-proportion,
+    no-horizon or no-actor-mask. Each axis has default values."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("generalization")
     """Folder for rows and the report."""
 
@@ -173,10 +173,10 @@ class Generalize(_Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report(_ReportOptions):
-    """Write the report of a comparison's folder again."""
+    """Rewrite the report of an existing comparison."""
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="FOLDER")]
-    """Folder of compare, evaluate or generalize."""
+    """Output folder of compare, evaluate or generalize."""
 
     def run(self) -> int:
         self.print_report(self.folder)

@@ -36,17 +36,17 @@ _WHERE = create_mutex_group(required=False)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Execution:
     generations: Annotated[int | None, optional("INT")] = None
-    """Number of generations after which the campaign ends."""
+    """Total number of generations."""
     devices: Annotated[int | None, optional("INT")] = None
     """Devices that share a generation; 1 by default, all with several processes."""
     block: Annotated[int | None, optional("RUNS")] = None
     """Runs trained side by side on each device; by default 1 on a CPU, else 64."""
     dry_run: bool = False
-    """Print the cost in steps, memory and time, and stop."""
+    """Print the cost in steps, memory and time, and exit."""
     tensorboard: bool = False
     """Write events into FOLDER/tensorboard (needs the extra tensorboard)."""
     coordinator: Annotated[str | None, optional("HOST:PORT")] = None
-    """Address of the first of several processes; auto on Slurm."""
+    """Address of the first process, if there are several; auto on Slurm."""
     processes: Annotated[int | None, optional("INT")] = None
     """Number of processes, each started with the same command."""
     process: Annotated[int | None, optional("INT")] = None
@@ -73,13 +73,13 @@ class _Execution:
 class Es(_Execution):
     """Evolve the weights of a learned rule with an evolution strategy.
 
-    Each member of a generation trains agents from scratch; their final returns are its
-    fitness. The folder keeps every generation. A killed campaign resumes with the same
-    command, or with `train resume`.
+    Each member of a generation trains agents from scratch. The final returns of these
+    agents are the fitness of the member. Every generation is saved to the folder. To
+    resume an interrupted campaign, repeat the command or run `train resume`.
     """
 
     preset: Annotated[str, arg(metavar="NAME")]
-    """Settings of a campaign, for example open-minatar; see the documentation."""
+    """Preset configuration, for example open-minatar."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
     """Folder of the campaign."""
     settings: Settings = ()
@@ -98,10 +98,10 @@ class Es(_Execution):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resume(_Execution):
-    """Resume a campaign of evolution."""
+    """Resume a campaign of `train es`."""
 
     folder: Annotated[Positional[str], arg(metavar="FOLDER")]
-    """Folder of a campaign, or the name of an artifact, whose campaign is copied."""
+    """Folder of a campaign, or name of an artifact whose campaign to copy."""
     out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
     """Folder for the copy of an artifact's campaign; NAME-campaign by default."""
 
@@ -123,32 +123,32 @@ class Resume(_Execution):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Distill:
-    """Fit the weights of a learned rule to a teacher; takes minutes.
+    """Train the weights of a learned rule to imitate a teacher, in minutes.
 
-    The teacher is an artifact or an expression. The same command on a finished folder
-    prints its result; on an unfinished folder it starts again.
+    The teacher is an artifact or an expression. If the folder has a finished run, the
+    command prints its result. If the run is unfinished, the command starts again.
     """
 
     teacher: Annotated[str | None, optional("NAME")] = None
-    """Artifact, path of an expression, or sign_momentum:8e-4."""
+    """Name of an artifact, path of an expression, or sign_momentum:8e-4."""
     preset: Annotated[str, arg(metavar="NAME")] = "same"
-    """Settings, for example same, half, short or long."""
+    """Preset configuration, for example same, half, short or long."""
     student: Annotated[str | None, optional("SIZES")] = None
-    """Network to fit: same, half, open:32, no_features:16 and so on."""
+    """Network to train, for example same, half, open:32 or no_features:16."""
     steps: Annotated[int | None, optional("INT")] = None
-    """Steps of Adam."""
+    """Number of Adam steps."""
     sequence: Annotated[int | None, optional("STEPS")] = None
     """Steps to unroll over, for example 20 or 100."""
     inputs: Annotated[str | None, optional("KIND")] = None
-    """Inputs to match on: correlated, scaled, paper or visited."""
+    """Kind of inputs to train on: correlated, scaled, paper or visited."""
     select: Annotated[str | None, optional("BY")] = None
-    """Choose the best weights by error or by return."""
+    """Criterion for the best weights: error or return."""
     environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
-    """Environments in which agents are trained."""
+    """Environments in which to train agents."""
     settings: Settings = ()
     """Other settings, for example learning_rate=1e-3 rounds=2 agent.hidden=16x16."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
-    """Folder of the distillation."""
+    """Folder of the run."""
 
     def run(self) -> int:
         from learned_opt_rl.agents.config import PPOConfig
@@ -163,7 +163,7 @@ class Distill:
         given = {"student": self.student, **shared(self, DistillationConfig)}
         values |= {k: v for k, v in given.items() if v not in (None, ())}
         config, teacher = configure(self.preset, **values)
-        with stopping("the same command starts again"):
+        with stopping("repeat the command to start again"):
             best = distill(config, teacher, self.out)
         score = best.get("return")
         returned = "" if score is None else f", return {score:.4g}"
@@ -176,34 +176,34 @@ class Distill:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Promote(RunOptions):
-    """Give the best weights of a run a name among the artifacts of the repository.
+    """Make the best weights of a run an artifact of the repository.
 
-    The weights are evaluated beside the current version of that name and tuned Adam.
-    Card, results and the state of the run become an artifact. Weights that are worse
-    than the current version are refused. A killed promotion resumes when the same
-    command is given again.
+    The weights are compared with the current version of the artifact and tuned Adam.
+    Weights that are worse than the current version are refused. The artifact contains a
+    card with results and the state of the run. To resume an interrupted promotion,
+    repeat the command.
     """
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="RUN")]
-    """Folder of `train es` or `train distill`."""
+    """Output folder of `train es` or `train distill`."""
     name: Annotated[str, arg(name="as", metavar="NAME")]
     """Name of the artifact, for example minatar."""
     suite: Annotated[str | None, _WHERE, optional("NAME")] = None
     """Suite of environments, for example minatar."""
     environments: Annotated[tuple[str, ...], _WHERE, optional("NAME ...")] = ()
-    """Environments; those of the run by default."""
+    """Environments; by default those of the run."""
     seeds: int = 5
     """Number of seeds."""
     total_timesteps: Annotated[float, arg(name="steps")] = 1e6
     """Environment steps of each run."""
     baselines: Annotated[tuple[str, ...], arg(metavar="RULE ...")] = ("adam",)
-    """Rules to run beside the weights; known failures are relative to the first."""
+    """Rules to compare with; known failures are relative to the first one."""
     results: Annotated[pathlib.Path | None, optional("FILE")] = None
     """File that receives the rows; results/NAME_STEPS.jsonl by default."""
     pretrained: Annotated[pathlib.Path | None, optional("FOLDER")] = None
     """Folder of the artifacts; the repository's by default."""
     force: bool = False
-    """Promote the weights even if they are worse; the card records it."""
+    """Promote the weights even if they are worse, and record this in the card."""
     title: Annotated[str | None, optional("TEXT")] = None
     """Title of the card."""
     summary: Annotated[str | None, optional("TEXT")] = None
@@ -211,12 +211,12 @@ class Promote(RunOptions):
     failures: Annotated[
         UseAppendAction[tuple[str, ...]], optional("TEXT", "failure")
     ] = ()
-    """A known failure for the card, besides those that the runs show; repeatable."""
+    """Known failure to add to those found in the runs; repeatable."""
 
     def run(self) -> int:
         from learned_opt_rl.training.promotion import promote
 
-        resume = "Give the same command again to resume"
+        resume = "Repeat the command to resume"
         try:
             with stopping(f"{self.folder} keeps all finished work. {resume}"):
                 outcome = promote(self._promotion())
@@ -230,7 +230,7 @@ class Promote(RunOptions):
         print_failures(outcome.failed)
         if outcome.folder is None:
             print(
-                "nothing was promoted; give the same command to try again",
+                "nothing was promoted; repeat the command to try again",
                 file=sys.stderr,
             )
             return 1
@@ -252,18 +252,18 @@ class Promote(RunOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Draw a campaign from its log.jsonl (needs the extra eval).
+    """Plot the learning curve of a campaign from log.jsonl (needs the extra eval).
 
-    The picture shows the fitness of the members and of the mean over generations, and
+    The figure shows the fitness of the members and of the mean over generations, and
     the return of the mean in each environment.
     """
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="FOLDER")]
     """Folder of a campaign."""
     out: Annotated[pathlib.Path | None, optional("FILE")] = None
-    """The picture; FOLDER/curve.png by default."""
+    """File for the figure; FOLDER/curve.png by default."""
     reference: Annotated[tuple[str, ...], optional("NAME=FITNESS ...")] = ()
-    """Horizontal lines to compare with, for example sgd=1.9."""
+    """Horizontal reference lines, for example sgd=1.9."""
 
     def run(self) -> int:
         references = dict(map(_reference, self.reference))
@@ -278,7 +278,7 @@ class Curve:
         path, rows = self.out or self.folder / CURVE, jsonl.read(log)
         if not all("generation" in row for row in rows):
             raise ValueError(
-                f"{log} is not the log of a campaign; give the folder of one"
+                f"{log} is not the log of a campaign; give a campaign's folder"
             )
         draw_curve(rows, path, references)
         print(path)
@@ -311,7 +311,7 @@ def _evolve(
     except KeyboardInterrupt:
         kept = f"{folder} keeps every finished generation; resume with {resume}"
         if not (folder / CONFIG).exists():
-            kept = "nothing has begun"
+            kept = "nothing was started"
         print(f"stopped; {kept}", file=sys.stderr, flush=True)
         # The generation still runs. If jax were shut down under it, it would crash.
         os._exit(130)

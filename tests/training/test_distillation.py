@@ -303,7 +303,7 @@ def test_an_interrupt_is_reported_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(running, "_train", interrupted)
     command = ["train", "distill", "--teacher", "random:0", "--student", "open:4"]
     assert cli.main([*command, "--out", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "stopped; the same command starts again\n"
+    assert capsys.readouterr().err == "stopped; repeat the command to start again\n"
 
 
 def test_the_command_refuses_in_one_line(tmp_path, capsys):
