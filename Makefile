@@ -19,9 +19,11 @@ demo: $(VENV)/.demo  ## compare a learned optimizer with Adam; curves in demo/
 
 # The tests spend most of their time compiling XLA programs that run once, so `make test`
 # disables most optimizations and the fusion emitters, with which a compilation takes
-# twice as long. The slow tests and a direct pytest call keep them. With worksteal,
-# neighboring tests, which share fixtures and compiled programs, run in one worker.
+# twice as long. The slow tests, a direct pytest call and the tests that need the last
+# digits keep them. With worksteal, neighboring tests, which share fixtures and compiled
+# programs, run in one worker.
 test: lint $(VENV)/.test  ## run lint, type checks, tests and doctests
+	$(BIN)/pytest -q tests/expressions/test_published.py -k drift_and_its_slope
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
 	  XLA_FLAGS="$$XLA_FLAGS --xla_cpu_use_fusion_emitters=false" \
 	  $(BIN)/pytest -n $(WORKERS) --dist worksteal
