@@ -15,7 +15,10 @@ from tests import oracle_open
 from tests.rules.open_cases import FEED_FORWARD, HORIZON, RECURRENT, part, weights
 
 SILENT = {"critic": ""}  # the oracle has no noise
-SLOW_BUT_FEW = settings(deadline=None, max_examples=15, derandomize=True)
+FEW, MANY = (
+    settings(deadline=None, max_examples=examples, derandomize=True)
+    for examples in (5, 15)
+)
 
 # Drawn from a few trees only, because each is compiled once; the values vary.
 TREES = [
@@ -94,12 +97,13 @@ def compare(found, expected, atol):
         np.testing.assert_allclose(f, e, rtol=1e-4, atol=atol)
 
 
-@pytest.mark.parametrize(
+ARCHITECTURES = pytest.mark.parametrize(
     "architecture", [RECURRENT, FEED_FORWARD], ids=["recurrent", "feed-forward"]
 )
-@SLOW_BUT_FEW
-@given(agent=agents(), seed=st.integers(0, 9), count=st.integers(0, 30))
-def test_two_steps_equal_the_oracle(architecture, agent, seed, count):
+AGENTS = given(agent=agents(), seed=st.integers(0, 9), count=st.integers(0, 30))
+
+
+def check_two_steps(architecture, agent, seed, count):
     params, first, second, dormancy = agent
     w = weights(architecture, seed)
     state = open_rl.optimizer(w, HORIZON).init(params)
@@ -113,9 +117,22 @@ def test_two_steps_equal_the_oracle(architecture, agent, seed, count):
         compare(part(state, "carry"), expected[2], 2e-5)
 
 
-@pytest.mark.parametrize(
-    "architecture", [RECURRENT, FEED_FORWARD], ids=["recurrent", "feed-forward"]
-)
+@ARCHITECTURES
+@FEW
+@AGENTS
+def test_two_steps_equal_the_oracle(architecture, agent, seed, count):
+    check_two_steps(architecture, agent, seed, count)
+
+
+@pytest.mark.slow
+@ARCHITECTURES
+@MANY
+@AGENTS
+def test_two_steps_equal_the_oracle_for_many_agents(architecture, agent, seed, count):
+    check_two_steps(architecture, agent, seed, count)
+
+
+@ARCHITECTURES
 def test_the_meta_gradient_equals_a_finite_difference_of_the_oracle(architecture):
     keys = jax.random.split(jax.random.key(0), 3)
     params, grads, target = (
