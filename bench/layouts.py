@@ -19,8 +19,8 @@ import numpy as np
 from bench.overhead import compiled, interleaved, print_table, with_ratios
 from learned_opt_rl import open_rl
 from learned_opt_rl.families.open_network import INPUTS
+from learned_opt_rl.rules import parts
 from learned_opt_rl.rules._core.network import dot, gru_kernel, in_blocks
-from learned_opt_rl.rules._open import network
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.provenance import provenance
 
@@ -80,9 +80,9 @@ def rows(weights: Any, table: jax.Array) -> Any:
 ROW_VARIANTS = {
     "column per parameter, LayerNorm by reduction": rows,
     "column per parameter, blocks of 4096": functools.partial(
-        in_blocks, network.apply, columns=4096
+        in_blocks, parts.apply, columns=4096
     ),
-    "column per parameter, LayerNorm by adds (the library)": network.apply,
+    "column per parameter, LayerNorm by adds (the library)": parts.apply,
 }
 COLUMN_VARIANTS = {
     "row per parameter, one table (textbook)": columns_last,
@@ -106,7 +106,7 @@ def measure(carry: int, width: int, repetitions: int) -> list[dict]:
     n = sum(LEAVES)
     features = jax.random.normal(jax.random.key(1), (INPUTS, n))
     state = jax.random.normal(jax.random.key(2), (carry, n))
-    expected = network.apply(weights, jnp.concatenate([features, state]))
+    expected = parts.apply(weights, jnp.concatenate([features, state]))
     programs = {}
     for names, transposed in ((COLUMN_VARIANTS, True), (ROW_VARIANTS, False)):
         x, h = (features.T, state.T) if transposed else (features, state)

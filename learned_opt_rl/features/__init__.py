@@ -1,11 +1,20 @@
 """The inputs of learned rules, for each parameter, and how to capture them."""
 
-from learned_opt_rl.features._capture import linen_dormancy, nnx_dormancy
-from learned_opt_rl.features._dormancy import broadcast_dormancy, dormancy
+from learned_opt_rl.features._dormancy import (
+    broadcast_dormancy,
+    dormancy,
+    linen_dormancy,
+    nnx_dormancy,
+)
 from learned_opt_rl.features._horizon import Horizon, proportions
-from learned_opt_rl.features._momenta import DECAYS, init_momenta, update_momenta
 from learned_opt_rl.features._networks import LeafRole, Networks, leaf_roles, path_name
-from learned_opt_rl.features._scaling import log_magnitude, rms_normalize
+from learned_opt_rl.features._signals import (
+    DECAYS,
+    init_momenta,
+    log_magnitude,
+    rms_normalize,
+    update_momenta,
+)
 
 __all__ = [
     "DECAYS",

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
+import functools
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
+from learned_opt_rl import checks
+
 if TYPE_CHECKING:
     import jax
+
+_positive_whole = functools.partial(
+    checks.positive_int, fix="give the count of a real run", whole_floats=True
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +27,11 @@ class Horizon:
         epochs: Passes over each rollout batch.
         minibatches: Optimizer steps per epoch.
 
+    An algorithm without epochs and minibatches uses 1 for both.
+
     Raises:
         ValueError: A field is not a positive whole number, or the run is
             shorter than one rollout batch of ``epochs * minibatches`` steps.
-
-    An algorithm without epochs and minibatches uses 1 for both.
 
     Example:
         >>> Horizon.ppo(1e7, num_envs=64, num_steps=128, epochs=4, minibatches=8)
@@ -69,10 +75,6 @@ class Horizon:
         Returns:
             ``total_timesteps // num_steps // num_envs`` rollout batches of
             ``epochs * minibatches`` optimizer steps each.
-
-        Raises:
-            ValueError: An argument is not a positive whole number, or the run is
-                shorter than one rollout.
         """
         timesteps = _positive_whole("total_timesteps", total_timesteps)
         envs = _positive_whole("num_envs", num_envs)
@@ -105,7 +107,6 @@ def proportions(count: jax.Array, horizon: Horizon) -> tuple[jax.Array, jax.Arra
         Goldie et al. 2024, section 5.3 (training and batch proportion).
 
     Example:
-        >>> import jax.numpy as jnp
         >>> t_p, b_p = proportions(jnp.int32(3), Horizon(4, epochs=2, minibatches=1))
         >>> float(t_p), float(b_p)
         (1.0, 1.0)
@@ -116,14 +117,3 @@ def proportions(count: jax.Array, horizon: Horizon) -> tuple[jax.Array, jax.Arra
     epoch = (count // horizon.minibatches) % horizon.epochs
     batch = epoch.astype(jnp.float32) / max(horizon.epochs - 1, 1)
     return jnp.minimum(training, 1.0), batch
-
-
-def _positive_whole(name: str, value: float) -> int:
-    # numbers.Real, not int | float: numpy's whole numbers count as well.
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or value != value or value <= 0 or value != value // 1:
-        raise ValueError(
-            f"{name}={value!r} must be a positive whole number; give the count "
-            "of a real run"
-        )
-    return int(value)

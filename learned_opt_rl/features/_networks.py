@@ -22,15 +22,14 @@ _CRITIC_WORDS = frozenset(
 )
 _ACTOR_WORDS = frozenset({"actor", "policy", "pi"})
 _HEAD_WORDS = frozenset({"head", "heads", "logits", "output", "out", "final"})
-_BOXES = frozenset({"value", "raw_value"})
-
+_BOXES = frozenset({"value", "raw_value"})  # attributes of flax's variables
 
 # A leaf's network, and its layer's index where the caller listed the layers.
 _Assignment = tuple[str, int | None]
 
 
 class LeafRole(NamedTuple):
-    """What is known of one parameter leaf from its path.
+    """The network, layer and exploration of one parameter leaf.
 
     Attributes:
         path: Slash-separated path, e.g. ``"actor/Dense_0/kernel"``.
@@ -56,15 +55,11 @@ def leaf_roles(parameters: Any, networks: Networks | None = None) -> list[LeafRo
     ``Dense_10``); a head, logits or output layer comes after the others. A leaf beside
     the layers, such as ``log_std``, counts as one more layer, the last.
 
-    Args:
-        parameters: Pytree of parameters; only paths are read, except that mask
-            callables receive the tree itself.
-        networks: Override, e.g. ``{"actor": "Dense_[0-2]/|log_std", "critic":
-            "Dense_[3-5]/"}``. Each value is a regular expression searched in the
-            path (end a name with ``/``: ``Dense_1`` also matches ``Dense_10``), a
-            sequence of expressions (one per layer, in order), a mask pytree of bools
-            or a callable that returns one. A network with a critic's name does not
-            explore.
+    With ``networks``, e.g. ``{"actor": "Dense_[0-2]/|log_std", "critic":
+    "Dense_[3-5]/"}``, each value is a regular expression searched in the path (end a
+    name with ``/``: ``Dense_1`` also matches ``Dense_10``), a sequence of expressions
+    (one per layer, in order), a mask pytree of bools or a callable that returns one. A
+    network with a critic's name does not explore.
 
     Returns:
         One ``LeafRole`` per leaf, in leaf order.
@@ -185,8 +180,9 @@ def _positions(paths: list[str], named: list[_Assignment]) -> list[float]:
             keys.append((layer,))
         elif module in containers:  # beside the layers, as log_std is: comes last
             keys.append((1, _natural(path)))
-        else:
-            keys.append((0, _is_head(module), _natural(module)))
+        else:  # heads, such as "action_logits" and "Dense_out", after the others
+            head = _words(module.rpartition("/")[2]) & _HEAD_WORDS
+            keys.append((0, bool(head), _natural(module)))
     owners = [network for network, _ in named]
     ranks = {network: {} for network in owners}
     for network, key in sorted(set(zip(owners, keys, strict=True))):
@@ -195,11 +191,6 @@ def _positions(paths: list[str], named: list[_Assignment]) -> list[float]:
         ranks[network][key] / max(len(ranks[network]) - 1, 1)
         for network, key in zip(owners, keys, strict=True)
     ]
-
-
-def _is_head(module: str) -> bool:
-    """Return whether a name marks the last layer: "action_logits", "Dense_out"."""
-    return bool(_words(module.rpartition("/")[2]) & _HEAD_WORDS)
 
 
 def _ancestors(module: str) -> set[str]:

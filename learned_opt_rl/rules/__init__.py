@@ -11,13 +11,26 @@ __all__ = ["pretrained", "trained_horizon"]
 def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
     """Return an artifact of any family, bundled, plugin or remote, ready to use.
 
+    Every optimizer accepts the same options about the run, and ignores those that it
+    does not use, so that rules can be swapped:
+
+    - ``horizon``: Length of the run, a ``Horizon``; ``Horizon.ppo(...)`` computes it.
+      Without one, a rule that needs it assumes the length that the artifact was trained
+      for, with a ``HorizonWarning``.
+    - ``networks``: Which parameters belong to which network, where the parameter paths
+      do not tell; see ``features.leaf_roles``.
+    - ``seed``: Seed of the exploration noise.
+    - ``key``: jax random key, in place of ``seed``.
+    - ``warn_past_horizon``: Print one line when the run outlasts ``horizon``.
+    - ``environment``: Name of the environment, for rules with a published learning rate
+      for each.
+
     Args:
         name: Name of the artifact, e.g. ``"minatar"``; ``learned-opt-rl list``
             shows them all.
         fetch: Download a remote artifact that is not in the cache yet.
-        **options: Every optimizer accepts ``horizon``, ``networks``, ``seed``,
-            ``key``, ``warn_past_horizon`` and ``environment``, and ignores those that
-            it does not use. The family's ``from_artifact`` lists more.
+        **options: For an optimizer those above; the family's ``from_artifact`` lists
+            more.
 
     Returns:
         For a card of kind ``"optimizer"`` an optax transformation; for a ``"drift"`` a

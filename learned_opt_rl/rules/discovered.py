@@ -44,7 +44,7 @@ from learned_opt_rl.rules._core.transform import (
     Slot,
     transformation,
 )
-from learned_opt_rl.rules._drift.forms import SMALLEST_RATIO
+from learned_opt_rl.rules.drifts import SMALLEST_RATIO
 from learned_opt_rl.rules.tuned import tuned
 
 if TYPE_CHECKING:
@@ -94,20 +94,15 @@ def scale_by_expression(
     Clip gradients to global norm 0.5, actor and critic each, as the published agent
     does.
 
-    Args:
-        function: An expression of kind ``"optimizer"``, or its text.
-        horizon: Length of the run.
-        constants: Values for the declared constants, by name; scalars, which may be
-            traced. By default the declared values.
-        learning_rate: The base of the input ``lr``, which falls linearly with
-            training proportion, ``lr = learning_rate * (1 - t_p)``; a scalar, which
-            may be traced. Expressions without the input ``lr`` ignore it.
-        zero_mean_updates: Subtract the mean over all parameters of all networks.
-        networks: Which parameters belong to which network, where the parameter paths
-            do not tell; see ``features.leaf_roles``.
-        seed: Seed of the exploration noise.
-        key: jax random key, in place of ``seed``.
-        warn_past_horizon: Print one line when the run outlasts ``horizon``.
+    The arguments are those of ``rules.pretrained`` and these:
+
+    - ``function``: An expression of kind ``"optimizer"``, or its text.
+    - ``constants``: Values for the declared constants, by name; scalars, which may be
+      traced. By default the declared values.
+    - ``learning_rate``: The base of the input ``lr``, which falls linearly with
+      training proportion, ``lr = learning_rate * (1 - t_p)``; a scalar, which may be
+      traced. Expressions without the input ``lr`` ignore it.
+    - ``zero_mean_updates``: Subtract the mean over all parameters of all networks.
 
     Returns:
         A ``GradientTransformationExtraArgs`` with ``RuleState``.
@@ -123,9 +118,8 @@ def scale_by_expression(
         correction, ``lr`` annealed linearly, noise for the actor only.
 
     Example:
-        >>> from learned_opt_rl import Horizon, discovered
         >>> text = "optimizer\ninputs g, lr\nreturn lr * sign(g)"
-        >>> rule = discovered.scale_by_expression(text, Horizon(100))
+        >>> rule = scale_by_expression(text, Horizon(100))
     """
     body = _function(function, "optimizer", constants)
 
@@ -148,26 +142,17 @@ def scale_by_expression(
 def optimizer(
     function: Function | str, horizon: Horizon, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Return an expression as an optimizer, ready for ``optax.apply_updates``.
+    r"""Return ``scale_by_expression`` ready for ``optax.apply_updates``.
 
-    Args:
-        function: An expression of kind ``"optimizer"``, or its text.
-        horizon: Length of the run.
-        **options: As for ``scale_by_expression``.
+    Arguments and errors are those of ``scale_by_expression``.
 
     Returns:
         ``optax.chain(scale_by_expression(...), optax.scale(-1.0))``. The state is a
         pair whose first element is the ``RuleState``.
 
-    Raises:
-        ExpressionError: As for ``scale_by_expression``.
-        ValueError: As for ``scale_by_expression``.
-        TypeError: As for ``scale_by_expression``.
-
     Example:
-        >>> from learned_opt_rl import Horizon, discovered
         >>> text = "optimizer\ninputs g, lr\nreturn lr * sign(g)"
-        >>> tx = discovered.optimizer(text, Horizon(100), learning_rate=0.01)
+        >>> tx = optimizer(text, Horizon(100), learning_rate=0.01)
     """
     direction = scale_by_expression(function, horizon, **options)
     return optax.chain(direction, optax.scale(-1.0))
@@ -184,8 +169,7 @@ def drift(
     Args:
         function: An expression of kind ``"drift"``, or its text.
         constants: Values for its declared constants, such as ``{"eps": 0.1}``.
-        offset: Subtracted before the relu: 1e-6 for the published symbolic functions,
-            0 for the proposals of language models.
+        offset: As for ``drifts.from_function``.
 
     Returns:
         ``(ratio, advantage) -> drift``, element-wise, float32.
@@ -198,9 +182,7 @@ def drift(
         Goldie et al. 2025 (how to meta-learn), section 3 and supplement C.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> from learned_opt_rl import discovered
-        >>> d = discovered.drift("drift\ninputs r, A\nreturn (r - 1)**2 * abs(A)")
+        >>> d = drift("drift\ninputs r, A\nreturn (r - 1)**2 * abs(A)")
         >>> d(jnp.array([1.0, 2.0]), jnp.ones(2)).tolist()
         [0.0, 1.0]
     """
@@ -245,13 +227,8 @@ def _function(
 def tuned_learning_rate(name: str, environment: str) -> float:
     """Return the published learning rate of an artifact for an environment.
 
-    Args:
-        name: Name of an artifact whose function has the input ``lr``.
-        environment: A name such as ``"Breakout-MinAtar"`` or ``"CartPole-v1"``.
-
-    Returns:
-        The rate before annealing, as tuned by the authors for the rule each search
-        started from (SGD, Adam or PPO with Adam), not for the function itself.
+    It is the rate before annealing, as tuned by the authors for the rule each search
+    started from (SGD, Adam or PPO with Adam), not for the function itself.
 
     Raises:
         ArtifactError: There is no such artifact, or its card names no table.
@@ -261,10 +238,7 @@ def tuned_learning_rate(name: str, environment: str) -> float:
         Goldie et al. 2025 (how to meta-learn), tables 4 to 6.
 
     Example:
-        >>> from learned_opt_rl import discovered
-        >>> discovered.tuned_learning_rate(
-        ...     "discovered/open_llm_minatar", "Breakout-MinAtar"
-        ... )
+        >>> tuned_learning_rate("discovered/open_llm_minatar", "Breakout-MinAtar")
         1.02
     """
     return _tuned(artifacts.card(name), environment)
@@ -273,15 +247,9 @@ def tuned_learning_rate(name: str, environment: str) -> float:
 def init(key: jax.Array, form: Form) -> dict[str, jax.Array]:
     r"""Return the declared constants of an expression, where a search starts.
 
-    Args:
-        key: Unused; the constants are not drawn.
-        form: The expression.
-
-    Returns:
-        float32 scalars by name.
+    They are float32 scalars by name. ``key`` is not used: nothing is drawn.
 
     Example:
-        >>> import jax
         >>> text = "optimizer\ninputs g\nconstant c = 0.5\nreturn c * g"
         >>> init(jax.random.key(0), Form(text))
         {'c': Array(0.5, dtype=float32)}
@@ -299,55 +267,45 @@ def from_artifact(
 ) -> Any:
     """Return the optimizer or the drift of an artifact.
 
-    Args:
-        artifact: A loaded artifact of algorithm ``"expression"``.
-        constants: Values for the declared constants, by name; by default the
-            artifact's weights.
-        **options: For an optimizer, the options of ``scale_by_expression``, with the
-            artifact's own ``horizon``, ``learning_rate`` and ``zero_mean_updates`` as
-            defaults; or ``environment`` for the published learning rate there, which
-            expressions without the input ``lr`` ignore. None for a drift.
+    A drift takes only ``constants``, by default the artifact's weights. An optimizer
+    also takes the options of ``scale_by_expression``, with the artifact's own
+    ``horizon``, ``learning_rate`` and ``zero_mean_updates`` as defaults; or
+    ``environment`` for the published learning rate there, which expressions without
+    the input ``lr`` ignore.
 
     Returns:
         An optax transformation, or a function ``(ratio, advantage) -> drift``.
 
     Raises:
-        ArtifactError: The artifact is of another algorithm.
+        ArtifactError: The artifact is of an algorithm other than ``"expression"``.
         ValueError: Nothing is tuned for ``environment``.
         TypeError: The artifact does not take an option, or ``learning_rate`` and
             ``environment`` are both given.
 
     Example:
-        >>> from learned_opt_rl import Horizon, artifacts, discovered
         >>> artifact = artifacts.load("discovered/discovered_1")
-        >>> tx = discovered.from_artifact(artifact, horizon=Horizon(1000))
+        >>> tx = from_artifact(artifact, horizon=Horizon(1000))
     """
     require_algorithm(artifact, "expression")
     constants = artifact.weights if constants is None else constants
     card = artifact.card
     function = expressions.parse(str(artifact.text))
-    if card.kind == "drift":
-        offset: Any = card.architecture["offset"]
-        if options:
-            raise TypeError(
-                f"'{card.name}' is a drift, which takes no {', '.join(options)}; only "
-                "constants= can be set"
-            )
-        return drift(function, constants=constants, offset=offset)
-    return _optimizer(card, function, constants=constants, **options)
+    if card.kind != "drift":
+        return _optimizer(card, function, constants=constants, **options)
+    if options:
+        raise TypeError(
+            f"'{card.name}' is a drift, which takes no {', '.join(options)}; only "
+            "constants= can be set"
+        )
+    offset: Any = card.architecture["offset"]
+    return drift(function, constants=constants, offset=offset)
 
 
 def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
-    """Return a pretrained expression by name.
-
-    Args:
-        name: As for ``rules.pretrained``, like ``fetch`` and the errors.
-        fetch: Download a remote artifact that is not in the cache yet.
-        **options: As for ``from_artifact``.
+    """Return a pretrained expression by name, as ``rules.pretrained`` does.
 
     Example:
-        >>> from learned_opt_rl import Horizon, discovered
-        >>> tx = discovered.pretrained(
+        >>> tx = pretrained(
         ...     "discovered/open_llm_minatar",
         ...     horizon=Horizon(1000),
         ...     environment="Breakout-MinAtar",

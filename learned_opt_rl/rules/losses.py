@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.rules._drift.forms import (
+from learned_opt_rl.rules.drifts import (
     Drift,
     PPODrift,
     evaluate,
@@ -43,8 +42,7 @@ def policy_loss(
     entropy bonus stay. With ``drifts.ppo(eps)`` it equals that clipped objective.
 
     Args:
-        ratio: New over old probability of each action taken,
-            ``exp(new_log_prob - old_log_prob)``.
+        ratio: New over old probability of each action taken.
         advantage: Same shape; normalized per minibatch for published drifts.
         drift: ``(ratio, advantage) -> drift``, elementwise.
 
@@ -60,13 +58,11 @@ def policy_loss(
         Optimisation".
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> from learned_opt_rl.rules import drifts
-        >>> loss = policy_loss(jnp.array([2.0]), jnp.array([1.0]), drifts.ppo(0.25))
+        >>> loss = policy_loss(jnp.array([2.0]), jnp.array([1.0]), ppo(0.25))
         >>> loss.item()
         -1.25
     """
-    return -_objective(ratio, advantage, drift).mean()
+    return policy_loss_terms(ratio, advantage, drift).mean()
 
 
 def policy_loss_terms(
@@ -74,33 +70,18 @@ def policy_loss_terms(
     advantage: Float[Array, "*batch"],
     drift: Drift = _PPO,
 ) -> Float[Array, "*batch"]:
-    """Return `policy_loss` before the mean, for your own weights or masks.
+    """Return ``-(r A - D(r, A))``, for your own weights or masks.
 
-    Args:
-        ratio: As for `policy_loss`.
-        advantage: As for `policy_loss`.
-        drift: As for `policy_loss`.
-
-    Returns:
-        ``-(r A - D(r, A))``, of the shape of ``ratio``.
-
-    Raises:
-        TypeError: ``drift`` is not callable.
-        ValueError: Ratio, advantage and drift differ in shape.
+    Arguments and errors are those of `policy_loss`, which is the mean.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> policy_loss_terms(jnp.array([1.0, 2.0]), jnp.array([1.0, -1.0])).tolist()
         [-1.0, 2.0]
     """
-    return -_objective(ratio, advantage, drift)
-
-
-def _objective(ratio: jax.Array, advantage: jax.Array, drift: Drift) -> jax.Array:
     require_drift("drift", drift)
     require_same_shape(ratio, advantage)
     if isinstance(drift, PPODrift):
         # Written as in PPO: r A - (r - clip(r)) A would cancel for large r.
         clipped = drift.clip(ratio)
-        return jnp.minimum(ratio * advantage, clipped * advantage)
-    return ratio * advantage - evaluate(drift, ratio, advantage)
+        return -jnp.minimum(ratio * advantage, clipped * advantage)
+    return evaluate(drift, ratio, advantage) - ratio * advantage

@@ -36,10 +36,10 @@ import jax.numpy as jnp
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import ArtifactError
-from learned_opt_rl.families.lpg import Architecture, Sign
+from learned_opt_rl.families.lpg import Architecture, Sign, lpg_shapes
+from learned_opt_rl.rules import _lpg as network
 from learned_opt_rl.rules._core.artifact import require_algorithm
-from learned_opt_rl.rules._lpg import network
-from learned_opt_rl.rules._lpg.network import Weights, init
+from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Bool, Float
@@ -64,6 +64,25 @@ def __dir__() -> list[str]:
 
 EPS = 1e-8
 """Added to probabilities before their logarithm."""
+
+
+def init(key: jax.Array, architecture: Architecture) -> Weights:
+    """Return random weights, as a starting point for training.
+
+    Args:
+        key: jax random key.
+        architecture: Sizes of the network.
+
+    Returns:
+        Nested dict of float32 arrays: LeCun-normal kernels (orthogonal for the
+        core's recurrent maps), zero biases.
+
+    Example:
+        >>> weights = init(jax.random.key(0), Architecture())
+        >>> sum(leaf.size for leaf in jax.tree.leaves(weights))
+        203946
+    """
+    return draw_weights(key, lpg_shapes(architecture))
 
 
 class Targets(NamedTuple):
@@ -160,7 +179,7 @@ class UpdateRule:
         )
         discount = network.discount(self.architecture, gamma)
         age = network.age(self.architecture, step, lifetime)
-        weights = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), self.weights)
+        weights = as_float32(self.weights)
         x = network.core_inputs(weights, reward, done, prob, y, y_next, discount, age)
         return Targets(*network.heads(weights, network.run_core(weights, x, done)))
 
@@ -184,23 +203,16 @@ class UpdateRule:
         With p = probs + EPS it is the mean of log p * pi_hat, negated in a rule whose
         sign is ``"ascend"``, plus ``alpha_y`` times the mean of D_KL(y || y_hat).
 
-        Args:
-            rewards: As for `targets`.
-            dones: As for `targets`.
-            probs: Probability of the action taken, as the policy gives it.
-            y: As for `targets`.
-            y_next: As for `targets`.
-            alpha_y: Weight of the prediction.
-            targets: Targets computed beforehand. By default they are computed here
-                from detached inputs, so that neither the agent's gradient nor a
-                meta-gradient passes through ``probs`` and ``y`` as inputs of the
-                network. For a meta-gradient through them, compute the targets outside
-                the function whose gradient the agent takes.
-            baseline: An action-independent f(s), subtracted from pi_hat and fitted to
-                it; no meta-gradient passes through it.
-            gamma: As for `targets`.
-            step: As for `targets`.
-            lifetime: As for `targets`.
+        The arguments are those of `targets` and these:
+
+        - ``alpha_y``: Weight of the prediction.
+        - ``targets``: Targets computed beforehand. By default they are computed here
+          from detached inputs, so that neither the agent's gradient nor a
+          meta-gradient passes through ``probs`` and ``y`` as inputs of the network.
+          For a meta-gradient through them, compute the targets outside the function
+          whose gradient the agent takes.
+        - ``baseline``: An action-independent f(s), subtracted from pi_hat and fitted to
+          it; no meta-gradient passes through it.
 
         Returns:
             The loss and its parts. Means are over B and T.
@@ -237,16 +249,10 @@ class UpdateRule:
         )
 
     def with_policy_sign(self, policy_sign: Sign) -> UpdateRule:
-        """Return the same rule in a convention: pi_hat and its use may both be negated.
-
-        Args:
-            policy_sign: ``"descend"`` or ``"ascend"``.
-
-        Returns:
-            A rule with the same loss.
+        """Return the rule with the same loss whose agents ``policy_sign`` pi_hat.
 
         Raises:
-            ValueError: The sign is neither.
+            ValueError: The sign is neither ``"descend"`` nor ``"ascend"``.
         """
         _require_sign(policy_sign)
         if policy_sign == self.architecture.policy_sign:
@@ -261,23 +267,12 @@ class UpdateRule:
 def update_rule(weights: Weights, architecture: Architecture) -> UpdateRule:
     """Return LPG with given weights, checked against their architecture.
 
-    Args:
-        weights: Nested dict of float32 arrays (``init``, or an artifact's
-            ``weights``); may be traced.
-        architecture: Sizes and conventions of the weights.
-
-    Returns:
-        The rule.
-
     Raises:
         WeightsError: The weights do not fit the architecture.
 
     Example:
-        >>> import jax
-        >>> from learned_opt_rl import lpg
-        >>> architecture = lpg.Architecture(width=32)
-        >>> weights = lpg.init(jax.random.key(0), architecture)
-        >>> rule = lpg.update_rule(weights, architecture)
+        >>> architecture = Architecture(width=32)
+        >>> rule = update_rule(init(jax.random.key(0), architecture), architecture)
     """
     network.check_weights(weights, architecture)
     return UpdateRule(weights, architecture)
@@ -288,13 +283,8 @@ def from_artifact(
 ) -> UpdateRule:
     """Return the update rule of an artifact.
 
-    Args:
-        artifact: A loaded artifact whose algorithm is ``"lpg"``.
-        policy_sign: The convention of your agent, if it uses ``targets`` itself:
-            weights of the other convention are refused. `UpdateRule.loss` handles both.
-
-    Returns:
-        The rule.
+    ``policy_sign`` is the convention of your agent, if it uses ``targets`` itself:
+    weights of the other convention are refused. `UpdateRule.loss` handles both.
 
     Raises:
         ArtifactError: The artifact is of another algorithm or of the other sign.
@@ -305,35 +295,23 @@ def from_artifact(
     card = artifact.card
     fields: dict[str, Any] = dict(card.architecture)
     rule = update_rule(artifact.weights, Architecture(**fields))
-    if policy_sign is not None:
-        _require_sign(policy_sign)
-        found = rule.architecture.policy_sign
-        if found != policy_sign:
-            raise ArtifactError(
-                f"policy_sign={policy_sign!r}: agents {found} the pi_hat of "
-                f"'{card.name}', the opposite. Convert the rule with "
-                f"lpg.from_artifact(artifact).with_policy_sign({policy_sign!r})"
-            )
+    if policy_sign is None:
+        return rule
+    _require_sign(policy_sign)
+    found = rule.architecture.policy_sign
+    if found != policy_sign:
+        raise ArtifactError(
+            f"policy_sign={policy_sign!r}: agents {found} the pi_hat of "
+            f"'{card.name}', the opposite. Convert the rule with "
+            f"lpg.from_artifact(artifact).with_policy_sign({policy_sign!r})"
+        )
     return rule
 
 
 def pretrained(
     name: str, *, fetch: bool = False, policy_sign: Sign | None = None
 ) -> UpdateRule:
-    """Return a pretrained LPG by name.
-
-    Args:
-        name: Name of the artifact; ``learned-opt-rl list`` shows them all.
-        fetch: Download a remote artifact that is not in the cache yet.
-        policy_sign: As for `from_artifact`.
-
-    Returns:
-        The rule.
-
-    Raises:
-        ArtifactError: The name is unknown, the card or the weights are unusable, or as
-            for `from_artifact`.
-        FetchError: The artifact is remote and neither cached nor reachable.
+    """Return a pretrained LPG by name, as ``rules.pretrained`` does.
 
     Example:
         >>> pretrained("minatar")

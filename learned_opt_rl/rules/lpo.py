@@ -32,7 +32,7 @@ from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.families.lpo import Architecture, lpo_shapes
 from learned_opt_rl.rules._core.artifact import require_algorithm
 from learned_opt_rl.rules._core.weights import require_shapes
-from learned_opt_rl.rules._drift.forms import (
+from learned_opt_rl.rules.drifts import (
     Drift,
     from_function,
     ppo,
@@ -75,16 +75,15 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
         Nested dict of float32 arrays, normal with standard deviation 0.005.
 
     Example:
-        >>> import jax
         >>> init(jax.random.key(0), Architecture())["dense_1"]["kernel"].shape
         (128, 1)
     """
-    named = lpo_shapes(architecture)
-    keys = jax.random.split(key, len(named))
+    shapes = lpo_shapes(architecture)
+    keys = jax.random.split(key, len(shapes))
     return unflatten_names(
         {
             name: _INITIAL_SCALE * jax.random.normal(subkey, shape, jnp.float32)
-            for (name, shape), subkey in zip(named.items(), keys, strict=True)
+            for (name, shape), subkey in zip(shapes.items(), keys, strict=True)
         }
     )
 
@@ -95,14 +94,11 @@ def drift(weights: Weights, *, clip_eps: float = 0.2, margin: float = 1e-4) -> D
     Arithmetic is float32 (float64 if the ratio is); the drift has the ratio's dtype.
 
     Args:
-        weights: Nested dict of float32 arrays (`init`, or an artifact's ``weights``).
-            May be traced: vmap over a population and grad through the drift work.
+        weights: Nested dict of float32 arrays (`init`, or an artifact's ``weights``),
+            which may be traced.
         clip_eps: Clip range of the PPO drift inside, positive.
         margin: Subtracted before the relu, positive: 1e-4 for training and running
             agents, 1e-6 as a teacher in distillation.
-
-    Returns:
-        The drift, for `losses.policy_loss`.
 
     Raises:
         WeightsError: ``weights`` do not fit an LPO network.
@@ -115,8 +111,6 @@ def drift(weights: Weights, *, clip_eps: float = 0.2, margin: float = 1e-4) -> D
         times A.
 
     Example:
-        >>> import jax
-        >>> import jax.numpy as jnp
         >>> near_ppo = drift(init(jax.random.key(0), Architecture()))
         >>> near_ppo(jnp.array(1.0), jnp.array(2.0)).item()
         0.0
@@ -167,18 +161,11 @@ def _check_shapes(weights: Weights) -> None:
 def from_artifact(artifact: artifacts.Artifact) -> Drift:
     """Return `drift` with the weights, clip range and margin of an artifact.
 
-    Args:
-        artifact: A loaded artifact whose algorithm is ``"lpo"``.
-
-    Returns:
-        The drift.
-
     Raises:
-        ArtifactError: The artifact is of another algorithm.
+        ArtifactError: The artifact is of an algorithm other than ``"lpo"``.
         WeightsError: The weights do not fit an LPO network.
 
     Example:
-        >>> from learned_opt_rl import artifacts
         >>> from_artifact(artifacts.load("minatar"))
         Traceback (most recent call last):
             ...
@@ -192,25 +179,5 @@ def from_artifact(artifact: artifacts.Artifact) -> Drift:
 
 
 def pretrained(name: str, *, fetch: bool = False) -> Drift:
-    """Return a pretrained LPO drift by name.
-
-    Args:
-        name: Name of the artifact.
-        fetch: Download a remote artifact that is not in the cache yet.
-
-    Returns:
-        The drift, for `losses.policy_loss` or `agents.make_train`.
-
-    Raises:
-        ArtifactError: The name is unknown or of another algorithm, or the card or the
-            weights are unusable.
-        FetchError: The artifact is remote and neither cached nor reachable.
-
-    Example:
-        >>> pretrained("minatar")
-        Traceback (most recent call last):
-            ...
-        learned_opt_rl.errors.ArtifactError: artifact 'minatar' is of algorithm 'open',
-        not 'lpo'; use learned_opt_rl.pretrained('minatar')
-    """
+    """Return a pretrained LPO drift by name, as ``rules.pretrained`` does."""
     return from_artifact(artifacts.load(name, fetch=fetch))

@@ -44,8 +44,7 @@ from learned_opt_rl.rules._core.transform import (
     transformation,
 )
 from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
-from learned_opt_rl.rules._open.network import architecture_of
-from learned_opt_rl.rules._open.step import no_features_step, slots
+from learned_opt_rl.rules.parts import architecture_of, no_features_step, slots
 
 __all__ = [
     "Architecture",
@@ -74,32 +73,25 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
         Nested dict of float32 arrays, drawn as by ``open_rl.init``.
 
     Example:
-        >>> import jax
         >>> weights = init(jax.random.key(0), Architecture(carry=None, width=32))
         >>> weights["mlp"]["dense_0"]["kernel"].shape
         (8, 32)
     """
-    shapes = no_features_shapes(architecture)
-    return draw_weights(key, shapes)
+    return draw_weights(key, no_features_shapes(architecture))
 
 
 def scale_by_no_features(weights: Weights) -> optax.GradientTransformationExtraArgs:
     """Replace gradients by No Features' direction; ``optimizer`` also flips its sign.
 
-    As with optax's ``scale_by_*``, the result is to be multiplied by a negative
-    step size: ``optax.scale(-1.0)``, because the step size is part of the weights.
-    The arithmetic is float32, the direction has the parameters' dtypes, and its mean
-    over all parameters is 0 (before the cast).
-
-    The weights decide the form: with ``gru``, six momenta and the gradient enter as
+    Sign, arithmetic, dtypes and mean are as for ``open_rl.scale_by_open``. The weights
+    decide the form: with ``gru``, six momenta and the gradient enter as
     sign and logarithm; without, they enter as they are, together with the parameter's
     value. Each input is divided by its rms over the leaf. Keywords of ``update`` are
     ignored. Clip gradients to global norm 0.5, as the published agent does.
 
     Args:
         weights: Nested dict of float32 arrays (``init``, or an artifact's
-            ``weights``). May be traced: vmap over a population and grad through
-            ``update`` work.
+            ``weights``), which may be traced.
 
     Returns:
         A ``GradientTransformationExtraArgs`` with ``RuleState``.
@@ -114,11 +106,9 @@ def scale_by_no_features(weights: Weights) -> optax.GradientTransformationExtraA
         Goldie et al. 2024, section 6.1 and appendix B.4; Goldie et al. 2025, Table 8.
 
     Example:
-        >>> import jax
-        >>> from learned_opt_rl import no_features
-        >>> feed_forward = no_features.Architecture(carry=None, width=16)
-        >>> weights = no_features.init(jax.random.key(0), feed_forward)
-        >>> rule = no_features.scale_by_no_features(weights)
+        >>> feed_forward = Architecture(carry=None, width=16)
+        >>> weights = init(jax.random.key(0), feed_forward)
+        >>> rule = scale_by_no_features(weights)
     """
     units = architecture_of(weights, NO_FEATURES).carry
     weights = as_float32(weights)
@@ -133,12 +123,9 @@ def scale_by_no_features(weights: Weights) -> optax.GradientTransformationExtraA
 def optimizer(
     weights: Weights, horizon: Horizon | None = None, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """Return No Features with given weights, ready for ``optax.apply_updates``.
+    """Return ``scale_by_no_features`` ready for ``optax.apply_updates``.
 
-    Args:
-        weights: As for ``scale_by_no_features``.
-        horizon: Not used; every family accepts it, so that rules can be swapped.
-        **options: ``networks``, ``seed``, ``key`` and ``warn_past_horizon``, likewise.
+    ``horizon`` and the options of ``rules.pretrained`` are accepted and not used.
 
     Returns:
         ``optax.chain(scale_by_no_features(weights), optax.scale(-1.0))``. The state
@@ -149,10 +136,7 @@ def optimizer(
         TypeError: An option has another name.
 
     Example:
-        >>> import jax
-        >>> from learned_opt_rl import no_features
-        >>> weights = no_features.init(jax.random.key(0), Architecture(None, 16))
-        >>> tx = no_features.optimizer(weights)
+        >>> tx = optimizer(init(jax.random.key(0), Architecture(carry=8, width=16)))
     """
     Options(horizon, **options)  # refuses other names
     return optax.chain(scale_by_no_features(weights), optax.scale(-1.0))
@@ -163,21 +147,12 @@ def from_artifact(
 ) -> optax.GradientTransformationExtraArgs:
     """Return ``optimizer`` with the weights of an artifact.
 
-    Args:
-        artifact: A loaded artifact of algorithm ``"no_features"``.
-        environment: Not used; every family accepts it.
-        **options: As for ``optimizer``.
-
-    Returns:
-        The optax transformation.
-
     Raises:
-        ArtifactError: The artifact is of another algorithm.
+        ArtifactError: The artifact is of an algorithm other than ``"no_features"``.
         WeightsError: The weights do not fit a No Features network.
 
     Example:
-        >>> from learned_opt_rl import artifacts, no_features
-        >>> tx = no_features.from_artifact(artifacts.load("no_features/minatar"))
+        >>> tx = from_artifact(artifacts.load("no_features/minatar"))
     """
     del environment
     require_algorithm(artifact, "no_features")
@@ -187,15 +162,9 @@ def from_artifact(
 def pretrained(
     name: str, *, fetch: bool = False, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """Return a pretrained No Features by name.
-
-    Args:
-        name: As for ``rules.pretrained``, like ``fetch`` and the errors.
-        fetch: Download a remote artifact that is not in the cache yet.
-        **options: As for ``from_artifact``.
+    """Return a pretrained No Features by name, as ``rules.pretrained`` does.
 
     Example:
-        >>> from learned_opt_rl import no_features
-        >>> tx = no_features.pretrained("no_features/minatar")
+        >>> tx = pretrained("no_features/minatar")
     """
     return from_artifact(artifacts.load(name, fetch=fetch), **options)

@@ -39,8 +39,12 @@ from learned_opt_rl.rules._core.transform import (
     transformation,
 )
 from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
-from learned_opt_rl.rules._open.network import architecture_of
-from learned_opt_rl.rules._open.step import open_step, separated_step, slots
+from learned_opt_rl.rules.parts import (
+    architecture_of,
+    open_step,
+    separated_step,
+    slots,
+)
 
 __all__ = [
     "Architecture",
@@ -70,12 +74,10 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
         architecture: Sizes of the network; ``carry=None`` for a feed-forward one.
 
     Returns:
-        Nested dict of float32 arrays: LeCun-normal kernels (orthogonal for the
-        GRU's recurrent maps, as in Flax's ``GRUCell``), zero biases, unit LayerNorm
-        scales.
+        Nested dict of float32 arrays, drawn as Flax does: LeCun-normal kernels
+        (orthogonal for the GRU's recurrent maps), zero biases, unit LayerNorm scales.
 
     Example:
-        >>> import jax
         >>> weights = init(jax.random.key(0), Architecture(carry=None, width=32))
         >>> weights["mlp"]["dense_0"]["kernel"].shape
         (19, 32)
@@ -94,10 +96,7 @@ def init_separated(key: jax.Array, architecture: Architecture) -> dict[str, Weig
         ``{"actor": ..., "critic": ...}``, each drawn as by ``init``.
 
     Example:
-        >>> import jax
-        >>> from learned_opt_rl import open_rl
-        >>> key, architecture = jax.random.key(0), open_rl.Architecture(None, 16)
-        >>> sorted(open_rl.init_separated(key, architecture))
+        >>> sorted(init_separated(jax.random.key(0), Architecture(None, 16)))
         ['actor', 'critic']
     """
     actor, critic = jax.random.split(key)
@@ -126,19 +125,12 @@ def scale_by_open(
     ``batch_proportion`` (scalars in [0, 1]; counted by default). Other keywords are
     ignored. Clip gradients to global norm 0.5, as the published agent does.
 
-    Args:
-        weights: Nested dict of float32 arrays (``init``, or an artifact's
-            ``weights``). May be traced: vmap over a population and grad through
-            ``update`` work. ``{"actor": ..., "critic": ...}`` (``init_separated``)
-            runs each network's parameters with its own weights, as the paper does on
-            Deep Sea. The mean that is removed is still that of all parameters
-            together. Parameters that belong to no critic run with the actor's.
-        horizon: Length of the run.
-        networks: Which parameters belong to which network, where the parameter paths
-            do not tell; see ``features.leaf_roles``.
-        seed: Seed of the exploration noise.
-        key: jax random key, in place of ``seed``.
-        warn_past_horizon: Print one line when the run outlasts ``horizon``.
+    ``weights`` are a nested dict of float32 arrays (``init``, or an artifact's
+    ``weights``). They may be traced: vmap over a population and grad through ``update``
+    work. ``{"actor": ..., "critic": ...}`` (``init_separated``) runs each network's
+    parameters with its own weights, as the paper does on Deep Sea. Parameters that
+    belong to no critic run with the actor's, and the mean that is removed is still that
+    of all parameters together. The other arguments are those of ``rules.pretrained``.
 
     Returns:
         A ``GradientTransformationExtraArgs`` with ``RuleState``.
@@ -156,10 +148,8 @@ def scale_by_open(
         7.2 and appendix I.2.
 
     Example:
-        >>> import jax, optax
-        >>> from learned_opt_rl import Horizon, open_rl
-        >>> weights = open_rl.init(jax.random.key(0), open_rl.Architecture(8, 16))
-        >>> rule = open_rl.scale_by_open(weights, Horizon(total_updates=1000))
+        >>> weights = init(jax.random.key(0), Architecture(carry=8, width=16))
+        >>> rule = scale_by_open(weights, Horizon(total_updates=1000))
         >>> tx = optax.chain(rule, optax.scale_by_learning_rate(0.5))  # half the step
     """
     separated = isinstance(weights, Mapping) and not {*_NETWORKS}.isdisjoint(weights)
@@ -180,27 +170,17 @@ def scale_by_open(
 def optimizer(
     weights: Weights, horizon: Horizon, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """Return OPEN with given weights, ready for ``optax.apply_updates``.
+    """Return ``scale_by_open`` ready for ``optax.apply_updates``.
 
-    Args:
-        weights: As for ``scale_by_open``.
-        horizon: Length of the run.
-        **options: As for ``scale_by_open``.
+    Arguments and errors are those of ``scale_by_open``.
 
     Returns:
         ``optax.chain(scale_by_open(...), optax.scale(-1.0))``. The state is a pair
         whose first element is the ``RuleState``.
 
-    Raises:
-        WeightsError: As for ``scale_by_open``.
-        TypeError: As for ``scale_by_open``.
-        ValueError: As for ``scale_by_open``.
-
     Example:
-        >>> import jax
-        >>> from learned_opt_rl import Horizon, open_rl
-        >>> weights = open_rl.init(jax.random.key(0), open_rl.Architecture(8, 16))
-        >>> tx = open_rl.optimizer(weights, Horizon(total_updates=1000))
+        >>> weights = init(jax.random.key(0), Architecture(carry=8, width=16))
+        >>> tx = optimizer(weights, Horizon(total_updates=1000))
     """
     direction = scale_by_open(weights, horizon, **options)
     return optax.chain(direction, optax.scale(-1.0))
@@ -215,25 +195,16 @@ def from_artifact(
 ) -> optax.GradientTransformationExtraArgs:
     """Return ``optimizer`` with the weights of an artifact.
 
-    Args:
-        artifact: A loaded artifact of algorithm ``"open"`` or ``"open_separated"``.
-        horizon: Length of your run. Without it a `HorizonWarning` says that the run
-            is assumed to be as long as the one that the artifact was trained for.
-        environment: Not used; every family accepts it.
-        **options: As for ``optimizer``.
-
-    Returns:
-        The optax transformation.
+    The options are those of ``rules.pretrained``; ``environment`` is not used.
 
     Raises:
-        ArtifactError: The artifact is of another algorithm, or neither its card nor
-            the caller gives a horizon.
+        ArtifactError: The artifact is not of algorithm ``"open"`` or
+            ``"open_separated"``, or neither its card nor the caller gives a horizon.
         WeightsError: The weights do not fit an OPEN network.
 
     Example:
-        >>> from learned_opt_rl import Horizon, artifacts, open_rl
         >>> artifact = artifacts.load("minatar")
-        >>> tx = open_rl.from_artifact(artifact, horizon=Horizon(2000), seed=1)
+        >>> tx = from_artifact(artifact, horizon=Horizon(2000), seed=1)
     """
     del environment
     require_algorithm(artifact, "open", "open_separated")
@@ -243,52 +214,19 @@ def from_artifact(
 
 
 def pretrained(
-    name: str,
-    *,
-    fetch: bool = False,
-    horizon: Horizon | None = None,
-    networks: Networks | None = None,
-    seed: int = 0,
-    key: jax.Array | None = None,
-    warn_past_horizon: bool = False,
-    environment: str | None = None,
+    name: str, *, fetch: bool = False, horizon: Horizon | None = None, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
     """Return a pretrained OPEN by name: one line in an agent.
 
-    Args:
-        name: Name of the artifact, e.g. ``"minatar"`` or ``"goldie2024/minatar"``.
-        fetch: Download a remote artifact that is not in the cache yet.
-        horizon: Length of your run, which ``Horizon.ppo(...)`` computes. Without it
-            a `HorizonWarning` says that the run is assumed to be as long as the one
-            that the artifact was trained for.
-        networks: As for ``scale_by_open``.
-        seed: Seed of the exploration noise.
-        key: jax random key, in place of ``seed``.
-        warn_past_horizon: Print one line when the run outlasts ``horizon``.
-        environment: Not used; every family accepts it.
-
-    Returns:
-        The optax transformation; chain ``optax.clip_by_global_norm(0.5)`` before it.
-
-    Raises:
-        ArtifactError: The name is unknown, or the card or the weights are unusable.
-        FetchError: The artifact is remote and neither cached nor reachable.
+    Options and errors are those of ``rules.pretrained``. Chain
+    ``optax.clip_by_global_norm(0.5)`` before the transformation.
 
     Example:
-        >>> import optax
-        >>> from learned_opt_rl import Horizon, open_rl
-        >>> rule = open_rl.pretrained("minatar", horizon=Horizon(total_updates=2000))
+        >>> rule = pretrained("minatar", horizon=Horizon(total_updates=2000))
         >>> tx = optax.chain(optax.clip_by_global_norm(0.5), rule)
     """
-    return from_artifact(
-        artifacts.load(name, fetch=fetch),
-        horizon=horizon,
-        networks=networks,
-        seed=seed,
-        key=key,
-        warn_past_horizon=warn_past_horizon,
-        environment=environment,
-    )
+    artifact = artifacts.load(name, fetch=fetch)
+    return from_artifact(artifact, horizon=horizon, **options)
 
 
 def _separated(weights: Mapping[str, Weights]) -> Architecture:

@@ -22,9 +22,8 @@ Example:
 
 from __future__ import annotations
 
-import functools
 import numbers
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +31,22 @@ import optax
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import ArtifactError, WeightsError
-from learned_opt_rl.families.optim4rl import Architecture, Version, optim4rl_shapes
+from learned_opt_rl.families.optim4rl import (
+    TOWERS,
+    Architecture,
+    Version,
+    optim4rl_shapes,
+)
 from learned_opt_rl.features import Horizon, LeafRole
 from learned_opt_rl.rules._core.artifact import require_algorithm
+from learned_opt_rl.rules._core.network import (
+    dot,
+    gru,
+    in_blocks,
+    one_agent_at_a_time,
+    side_by_side,
+    split,
+)
 from learned_opt_rl.rules._core.transform import (
     Inputs,
     Options,
@@ -44,8 +56,12 @@ from learned_opt_rl.rules._core.transform import (
     Slot,
     transformation,
 )
-from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
-from learned_opt_rl.rules._optim4rl import network
+from learned_opt_rl.rules._core.weights import (
+    Weights,
+    as_float32,
+    draw_weights,
+    require_shapes,
+)
 
 __all__ = [
     "Architecture",
@@ -64,6 +80,11 @@ def __dir__() -> list[str]:
     return __all__
 
 
+# Both as in the authors' code.
+_TINY = 1e-18  # in the logarithm and under the root of 2023; a normal float32
+_EPSILON = 1e-8  # under the root of 2024
+
+
 def init(key: jax.Array, architecture: Architecture) -> Weights:
     """Return random weights, as a starting point for training.
 
@@ -77,7 +98,6 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
         updates are then about a learning rate along the gradient's sign.
 
     Example:
-        >>> import jax
         >>> weights = init(jax.random.key(0), Architecture("arxiv2023", 8, 16))
         >>> weights["tower_1"]["mlp"]["dense_2"]["kernel"].shape
         (16, 2)
@@ -105,8 +125,7 @@ def scale_by_optim4rl(
 
     Args:
         weights: Nested dict of float32 arrays (``init``, or an artifact's
-            ``weights``). May be traced: vmap over a population and grad through
-            ``update`` work.
+            ``weights``), which may be traced.
         version: ``"arxiv2023"`` or ``"rlc2024"``; by default the version that the
             weights belong to. A given version is checked.
         grad_clip: Clip each element of the gradient to ``[-c, c]`` first, as the
@@ -128,11 +147,8 @@ def scale_by_optim4rl(
         6.1 and appendix B.4, for the sizes and learning rates of OPEN's baseline.
 
     Example:
-        >>> import jax, optax
-        >>> from learned_opt_rl import optim4rl
-        >>> architecture = optim4rl.Architecture("rlc2024", carry=8, width=None)
-        >>> weights = optim4rl.init(jax.random.key(0), architecture)
-        >>> rule = optim4rl.scale_by_optim4rl(weights)
+        >>> architecture = Architecture("rlc2024", carry=8, width=None)
+        >>> rule = scale_by_optim4rl(init(jax.random.key(0), architecture))
         >>> tx = optax.chain(rule, optax.scale_by_learning_rate(1e-3))
     """
     units = 2 * _architecture(weights, version).carry
@@ -144,7 +160,7 @@ def scale_by_optim4rl(
         if grad_clip is not None:
             clipped = [jnp.clip(g, -grad_clip, grad_clip) for g in inputs.gradients]
             inputs = inputs._replace(gradients=clipped)
-        return network.step(weights, inputs)
+        return _step(weights, inputs)
 
     rule = Rule({"carry": Slot((units,))}, step, zero_mean=False)
     return transformation(rule, Options())
@@ -159,16 +175,12 @@ def optimizer(
     grad_clip: float | None = 1.0,
     **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """Return Optim4RL with given weights, ready for ``optax.apply_updates``.
+    """Return ``scale_by_optim4rl`` ready for ``optax.apply_updates``.
 
-    Args:
-        weights: As for ``scale_by_optim4rl``.
-        learning_rate: A fixed scale, which may be traced, or an optax schedule. It is
-            chosen for each environment; the OPEN paper takes a tenth of Adam's.
-        horizon: Not used; every family accepts it, so that rules can be swapped.
-        version: As for ``scale_by_optim4rl``.
-        grad_clip: As for ``scale_by_optim4rl``.
-        **options: ``networks``, ``seed``, ``key`` and ``warn_past_horizon``, not used.
+    ``learning_rate`` is a fixed scale, which may be traced, or an optax schedule. It is
+    chosen for each environment; the OPEN paper takes a tenth of Adam's. ``weights``,
+    ``version`` and ``grad_clip`` are as for ``scale_by_optim4rl``. The options of
+    ``rules.pretrained`` are accepted and not used.
 
     Returns:
         ``optax.chain(scale_by_optim4rl(...), optax.scale_by_learning_rate(...))``.
@@ -180,18 +192,16 @@ def optimizer(
         TypeError: An option has another name.
 
     Example:
-        >>> import jax, optax
-        >>> from learned_opt_rl import optim4rl
-        >>> architecture = optim4rl.Architecture("rlc2024", carry=8, width=None)
-        >>> weights = optim4rl.init(jax.random.key(0), architecture)
+        >>> architecture = Architecture("rlc2024", carry=8, width=None)
+        >>> weights = init(jax.random.key(0), architecture)
         >>> annealed = optax.linear_schedule(1e-3, 0.0, transition_steps=1000)
-        >>> tx = optim4rl.optimizer(weights, annealed)
+        >>> tx = optimizer(weights, annealed)
     """
     Options(horizon, **options)  # refuses other names
     direction = scale_by_optim4rl(weights, version=version, grad_clip=grad_clip)
     if isinstance(learning_rate, jax.Array):
         # optax.scale by a float32 array would promote the updates of bfloat16 leaves.
-        learning_rate = functools.partial(_constant, learning_rate)
+        learning_rate = optax.constant_schedule(cast(Any, learning_rate))
     return optax.chain(direction, optax.scale_by_learning_rate(learning_rate))
 
 
@@ -204,72 +214,76 @@ def from_artifact(
 ) -> optax.GradientTransformationExtraArgs:
     """Return ``optimizer`` with the weights, version and learning rate of an artifact.
 
-    Args:
-        artifact: A loaded artifact of algorithm ``"optim4rl"``.
-        learning_rate: By default the ``learning_rate`` of the card's architecture,
-            which the artifact was trained with.
-        environment: Not used; every family accepts it.
-        **options: As for ``optimizer``.
-
-    Returns:
-        The optax transformation.
+    The default ``learning_rate`` is that of the card's architecture, which the artifact
+    was trained with. The options are those of ``optimizer``; ``environment`` is not
+    used.
 
     Raises:
-        ArtifactError: The artifact is of another algorithm, or neither its card nor
-            the caller gives a learning rate.
+        ArtifactError: The artifact is of an algorithm other than ``"optim4rl"``, or
+            neither its card nor the caller gives a learning rate.
         WeightsError: The weights do not fit an Optim4RL network.
 
     Example:
-        >>> from learned_opt_rl import artifacts, optim4rl
-        >>> tx = optim4rl.from_artifact(artifacts.load("optim4rl/breakout"))
+        >>> tx = from_artifact(artifacts.load("optim4rl/breakout"))
     """
     del environment
     require_algorithm(artifact, "optim4rl")
-    architecture = dict[str, Any](artifact.card.architecture)
+    architecture = artifact.card.architecture
     if learning_rate is None:
-        learning_rate = architecture.get("learning_rate")
+        learning_rate = cast(Any, architecture.get("learning_rate"))
     if learning_rate is None:
         raise ArtifactError(
             f"the card of '{artifact.card.name}' names no learning_rate; pass "
             "learning_rate=, for example a tenth of the one tuned for Adam"
         )
-    version = architecture["version"]
+    version = cast(Version, architecture["version"])
     return optimizer(artifact.weights, learning_rate, version=version, **options)
 
 
 def pretrained(
     name: str, *, fetch: bool = False, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """Return a pretrained Optim4RL by name.
-
-    Args:
-        name: As for ``rules.pretrained``, like ``fetch`` and the errors.
-        fetch: Download a remote artifact that is not in the cache yet.
-        **options: As for ``from_artifact``.
+    """Return a pretrained Optim4RL by name, as ``rules.pretrained`` does.
 
     Example:
-        >>> from learned_opt_rl import optim4rl
-        >>> tx = optim4rl.pretrained("optim4rl/breakout", learning_rate=3e-4)
+        >>> tx = pretrained("optim4rl/breakout", learning_rate=3e-4)
     """
     return from_artifact(artifacts.load(name, fetch=fetch), **options)
 
 
-def _constant(rate: jax.Array, count: Any) -> jax.Array:
-    del count
-    return rate
-
-
 def _architecture(weights: Weights, version: Version | None) -> Architecture:
     """Return the architecture of weights, which a given version must fit."""
-    if version is not None:
-        network.require_version(version)
-    architecture = network.architecture_of(weights)
+    if version is not None and version not in TOWERS:
+        raise ValueError(
+            f"version={version!r} must be one of {', '.join(map(repr, TOWERS))}"
+        )
+    try:
+        tower = weights["tower_1"]
+        _, carry = jnp.shape(tower["gru"]["in"]["kernel"])
+        deep = "dense_1" in tower["mlp"]
+        width = jnp.shape(tower["mlp"]["dense_0"]["kernel"])[-1] if deep else None
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise WeightsError(
+            "weights do not fit an Optim4RL network: they need "
+            "tower_1.gru.in.kernel and tower_1.mlp.dense_0.kernel, two-dimensional. "
+            "Use optim4rl.init(key, architecture) or optim4rl.pretrained(name); for a "
+            "population of weights, vmap over scale_by_optim4rl"
+        ) from error
+    architecture = Architecture(_version(weights), carry, width)
+    shapes = optim4rl_shapes(architecture)
+    require_shapes(weights, shapes, architecture, "scale_by_optim4rl")
     if version not in (None, architecture.version):
         raise WeightsError(
             f"version={version!r}, but the weights are of {architecture}; leave "
             "version out, or give weights of that version"
         )
     return architecture
+
+
+def _version(weights: Weights) -> Version:
+    """Return the version, which the number of the first tower's inputs tells."""
+    inputs = jnp.shape(weights["tower_1"]["gru"]["in"]["kernel"])[0]
+    return "arxiv2023" if inputs == TOWERS["arxiv2023"][0][0] else "rlc2024"
 
 
 def _require_clip(grad_clip: Any) -> None:
@@ -281,3 +295,70 @@ def _require_clip(grad_clip: Any) -> None:
             f"grad_clip={grad_clip!r} must be a positive number; give None to clip "
             "nothing"
         )
+
+
+@one_agent_at_a_time
+def _step(weights: Weights, inputs: Inputs) -> Outputs:
+    """Run Optim4RL on all leaves, whose gradients are already clipped."""
+    rows_of, ratio_of = _VERSIONS[_version(weights)]
+    units = inputs.memory["carry"][0].shape[-1]
+    # Meta-gradients pass through the towers, not through the towers' inputs.
+    gradient = jax.lax.stop_gradient(side_by_side(inputs.gradients))
+    carry = side_by_side(inputs.memory["carry"], units)
+    (x_1, x_2), (h_1, h_2) = rows_of(gradient), jnp.split(carry, 2)
+    table = jnp.concatenate([x_1, h_1, x_2, h_2])
+    outputs, carry = in_blocks(_towers, weights, table)
+    ratio = ratio_of(jnp.sign(gradient[0]), outputs)
+    memory = {"carry": split(carry, inputs.params)}
+    return split(ratio, inputs.params), memory
+
+
+def _towers(weights: Weights, table: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Run both towers; outputs and new carry ``[2 * carry, n]``, the first's on top.
+
+    The table has a tower's inputs with its GRU state below them, and below that the
+    same of the second tower.
+    """
+    first, second = weights["tower_1"], weights["tower_2"]
+    rows = sum(first["gru"]["in"]["kernel"].shape)
+    carries = gru(first["gru"], table[:rows]), gru(second["gru"], table[rows:])
+    outputs = _mlp(first["mlp"], carries[0]), _mlp(second["mlp"], carries[1])
+    return jnp.concatenate(outputs), jnp.concatenate(carries)
+
+
+def _mlp(mlp: Weights, x: jax.Array) -> jax.Array:
+    for layer in range(len(mlp)):
+        dense = mlp[f"dense_{layer}"]
+        x = dot(dense["kernel"], jax.nn.relu(x) if layer else x)
+        x = x + dense["bias"][:, None]
+    return x
+
+
+def _logarithms(g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    magnitude = jnp.log(jnp.abs(g) + _TINY)
+    return jnp.concatenate([jnp.sign(g), magnitude]), 2 * magnitude
+
+
+def _signed_ratio(sign: jax.Array, outputs: jax.Array) -> jax.Array:
+    """Let the first output flip the sign; its gradient passes as if of a tanh."""
+    soft = jnp.tanh(outputs[0] + 1.0)
+    hard = jnp.where(soft >= 0, 1.0, -1.0)
+    flip = hard + (soft - jax.lax.stop_gradient(soft))  # adds 0: exact in the value
+    root = jnp.sqrt(jnp.exp(outputs[2]) + _TINY)
+    return sign * flip * jnp.exp(outputs[1]) / root
+
+
+def _powers(g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return g, g * g
+
+
+def _plain_ratio(sign: jax.Array, outputs: jax.Array) -> jax.Array:
+    return sign * jnp.exp(outputs[0]) * jax.lax.rsqrt(jnp.exp(outputs[1]) + _EPSILON)
+
+
+# What a version does around the towers: the gradient [1, n] to the rows of the first
+# and the second, then the gradient's sign [n] and all outputs to M / sqrt(V), [n].
+_VERSIONS = {
+    "arxiv2023": (_logarithms, _signed_ratio),
+    "rlc2024": (_powers, _plain_ratio),
+}

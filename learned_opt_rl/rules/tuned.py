@@ -9,18 +9,11 @@ from typing import Any
 
 
 def tuned(name: str, environment: str) -> dict[str, Any]:
-    """Return an optimizer's settings for an environment.
+    """Return the settings of an optimizer, such as ``"adam"``, for an environment.
 
-    Args:
-        name: A key of the table, such as ``"adam"`` or ``"sgd"``.
-        environment: For example ``"Breakout-MinAtar"``. ``"gridworld/all"`` takes the
-            entry ``"gridworld/"``, which is for all grid worlds.
-
-    Returns:
-        ``learning_rate``, ``anneal`` (linearly to 0) and the rest by optax's names.
-
-    Raises:
-        ValueError: The table has no settings of this optimizer for the environment.
+    They are ``learning_rate``, ``anneal`` (linearly to 0) and the rest by optax's
+    names. The entry ``"gridworld/"`` is for all grid worlds. An optimizer without
+    settings for the environment is a ``ValueError``.
 
     References:
         Goldie et al. 2024 (OPEN), tables 4 to 6; Goldie et al. 2025 (How Should We

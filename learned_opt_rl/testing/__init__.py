@@ -6,15 +6,13 @@ with pytest, parametrize over ``CHECKS`` to get one case per promise.
 """
 
 from learned_opt_rl.testing._candidate import COMMON_OPTIONS, Candidate, Factory
-from learned_opt_rl.testing._checks import (
+from learned_opt_rl.testing._expect import ConformanceError
+from learned_opt_rl.testing._suite import (
     CHECKS,
     CHECKS_OF,
     DRIFT_CHECKS,
     RULE_CHECKS,
     UPDATE_RULE_CHECKS,
-)
-from learned_opt_rl.testing._expect import ConformanceError
-from learned_opt_rl.testing._suite import (
     CheckResult,
     check_artifact,
     check_rule,

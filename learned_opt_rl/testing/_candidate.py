@@ -34,19 +34,13 @@ COMMON_OPTIONS: dict[str, Any] = {
 
 
 class Maker:
-    """A factory, and the options that it says it takes.
-
-    Attributes:
-        options: Values to try, by name.
-    """
+    """A factory, and the options that it takes, with a value to try for each."""
 
     def __init__(self, make: Callable[..., Any], options: Mapping[str, Any]) -> None:
-        """Keep the factory and its options."""
         self._make = make
         self.options = dict(options)
 
     def __call__(self, **options: Any) -> Any:
-        """Make what is to be checked."""
         with warnings.catch_warnings():
             # The checks are about any horizon, also the artifact's own.
             warnings.simplefilter("ignore", HorizonWarning)
@@ -56,22 +50,7 @@ class Maker:
 def as_maker(
     candidate: Candidate, kind: str, options: Mapping[str, Any] | None
 ) -> Maker:
-    """Return a maker for whatever stands for a learned rule.
-
-    Args:
-        candidate: An artifact's name, an artifact, a factory, or a transformation.
-        kind: A card's ``kind``.
-        options: Those that the candidate takes, with a value to try each. By default
-            `COMMON_OPTIONS` for an artifact that is an optimizer, and none for
-            everything else.
-
-    Returns:
-        The maker.
-
-    Raises:
-        ArtifactError: There is no such artifact, or it cannot be loaded.
-        TypeError: ``candidate`` is something else.
-    """
+    """Return a maker for whatever stands for a learned rule; see ``conformance``."""
     if isinstance(candidate, str):
         candidate = artifacts.load(candidate)
     common = {}
@@ -80,7 +59,10 @@ def as_maker(
         rule = families.rule_module(candidate.card.algorithm)
         make = functools.partial(rule.from_artifact, candidate)
     elif isinstance(candidate, optax.GradientTransformation):
-        make = functools.partial(_itself, candidate)
+
+        def make() -> Any:
+            return candidate
+
     elif callable(candidate):
         make = candidate
     else:
@@ -107,17 +89,9 @@ def options_of(make: Callable[..., Any]) -> dict[str, Any]:
 
 
 class Run:
-    """A transformation at its first step on the probe agent.
-
-    Attributes:
-        tx: The transformation.
-        params: The probe agent's parameters, or those given.
-        grads: Gradients for them.
-        state: The state ``tx.init`` made.
-    """
+    """A transformation before its first step, by default on the probe agent."""
 
     def __init__(self, make: Factory, params: Any = None, **options: Any) -> None:
-        """Build the transformation with ``options`` and initialize it."""
         self.tx = make(**options)
         self.params = probes.agent() if params is None else params
         self.grads = probes.gradients(self.params)
@@ -128,15 +102,7 @@ class Run:
         return self.tx.update(self.grads, self.state, self.params, **keywords)
 
     def steps(self, count: int, state: Any = None) -> tuple[list[Any], Any]:
-        """Return updates of several steps at fixed parameters.
-
-        Args:
-            count: How many steps.
-            state: The state to start from; by default the initial one.
-
-        Returns:
-            The updates of each step, and the last state.
-        """
+        """Return the updates of each step at fixed parameters, and the last state."""
         state, found = self.state if state is None else state, []
         for step in range(count):
             updates, state = self.tx.update(self.scaled(step), state, self.params)
@@ -146,7 +112,3 @@ class Run:
     def scaled(self, step: Any) -> Any:
         """Return the gradients of a step, counted from 0: smaller at each step."""
         return jax.tree.map(lambda g: g / (1.0 + step), self.grads)
-
-
-def _itself(tx: Any) -> Any:
-    return tx

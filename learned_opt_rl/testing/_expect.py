@@ -74,7 +74,7 @@ def _named(tree: Any) -> list[tuple[str, Any]]:
 
 
 def _pairs(found: Any, expected: Any) -> list[tuple[str, Any, Any]]:
-    """Path, leaf and its counterpart in a tree of the same structure."""
+    """Return path, leaf and its counterpart in a tree of the same structure."""
     others = jax.tree.leaves(expected)
     return [(p, x, y) for (p, x), y in zip(_named(found), others, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Running the checks: all, some or one of them."""
+"""The contract, clause by clause, and how to check all, some or one of them."""
 
 from __future__ import annotations
 
@@ -9,32 +9,99 @@ import unittest
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
+from learned_opt_rl.testing import _calling, _other_kinds, _transforms, _updates
 from learned_opt_rl.testing._candidate import Candidate, as_maker, kind_of
-from learned_opt_rl.testing._checks import (
-    CHECKS_OF,
-    FOUNDATIONS,
-    RULE_CHECKS,
-    promise,
-)
 from learned_opt_rl.testing._expect import ConformanceError
 from learned_opt_rl.testing._transforms import MakeRule
 
+Check = Callable[..., None]
+Names = str | Collection[str]
+
+
+def _by_name(*checks: Check) -> dict[str, Check]:
+    return {check.__name__: check for check in checks}
+
+
+CHECKS = _by_name(
+    _calling.builds,
+    _calling.plain_update,
+    _calling.common_options,
+    _calling.unknown_keywords,
+    _calling.dormancy,
+    _calling.proportions,
+    _calling.missing_params,
+    _calling.mismatched_gradients,
+    _updates.any_pytree,
+    _updates.moves,
+    _updates.finite_updates,
+    _updates.bounded_run,
+    _updates.state_of_arrays,
+    _updates.stable_state,
+    _updates.one_compilation,
+    _updates.npz_round_trip,
+    _updates.no_hidden_state,
+    _updates.same_seed,
+    _transforms.jit,
+    _transforms.scan,
+    _transforms.cond,
+    _transforms.vmap,
+    _transforms.grad,
+    _transforms.sharding,
+    _calling.chain,
+    _calling.partition,
+    _calling.masked,
+    _calling.multi_steps,
+    _calling.map_params,
+)
+"""Name -> check of a transformation; the docstring's first line is the promise.
+
+A check takes a factory and raises (``ConformanceError``, or whatever the
+transformation raised) when the promise is broken, ``unittest.SkipTest`` when it cannot
+tell here. ``check_artifact(artifact, only=name)`` calls one with anything it accepts.
+"""
+
+DRIFT_CHECKS = _by_name(
+    _other_kinds.gives_values,
+    _other_kinds.elementwise,
+    _other_kinds.mirror_conditions,
+    _other_kinds.flat_at_one,
+    _other_kinds.transforms,
+    _other_kinds.policy_gradient,
+)
+"""Name -> check of a drift, as ``CHECKS`` are of a transformation."""
+
+UPDATE_RULE_CHECKS = _by_name(
+    _other_kinds.gives_targets,
+    _other_kinds.episodes_are_apart,
+    _other_kinds.workers_are_apart,
+    _other_kinds.agent_gradient,
+)
+"""Name -> check of an update rule, as ``CHECKS`` are of a transformation."""
+
+CHECKS_OF = {
+    "optimizer": CHECKS,
+    "drift": DRIFT_CHECKS,
+    "update_rule": UPDATE_RULE_CHECKS,
+}
+"""A card's ``kind`` -> the checks of such artifacts."""
+
+RULE_CHECKS = _by_name(_transforms.population, _transforms.weights_gradient)
+"""Name -> check of a rule as a function of its weights, for ``check_rule``."""
+
+# Where one of these fails, no other check can tell anything.
+_FOUNDATIONS = ("builds", "plain_update", "gives_values", "gives_targets")
 _LONGEST = 600  # characters of an error: jax's can fill several screens
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckResult:
-    """How one check went.
+    """The outcome of one check.
 
     Attributes:
         name: Name of the check, a key of ``CHECKS`` or ``RULE_CHECKS``.
         outcome: ``"passed"``, ``"failed"`` or ``"skipped"``.
         detail: Why it failed or was skipped; empty when it passed.
         error: What was raised, with its traceback, when it failed.
-
-    Example:
-        >>> CheckResult("jit", "passed").passed
-        True
     """
 
     name: str
@@ -44,15 +111,15 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the promise was seen to be kept."""
+        """Whether the check ran and the promise was kept."""
         return self.outcome == "passed"
 
 
 def conformance(
     artifact: Candidate,
     *,
-    only: str | Collection[str] | None = None,
-    skip: str | Collection[str] = (),
+    only: Names | None = None,
+    skip: Names = (),
     kind: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> list[CheckResult]:
@@ -79,13 +146,12 @@ def conformance(
 
     Raises:
         ArtifactError: The artifact cannot be loaded.
-        TypeError: ``artifact`` is nothing that can be checked.
+        TypeError: ``artifact`` is not of a type that can be checked.
         ValueError: ``only`` or ``skip`` name a check that does not exist.
 
     Example:
         >>> import optax
-        >>> from learned_opt_rl import testing
-        >>> results = testing.conformance(optax.sgd(0.1), only=["builds", "chain"])
+        >>> results = conformance(optax.sgd(0.1), only=["builds", "chain"])
         >>> [(result.name, result.outcome) for result in results]
         [('builds', 'passed'), ('chain', 'passed')]
     """
@@ -99,8 +165,8 @@ def conformance(
 def check_artifact(
     artifact: Candidate,
     *,
-    only: str | Collection[str] | None = None,
-    skip: str | Collection[str] = (),
+    only: Names | None = None,
+    skip: Names = (),
     kind: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> list[CheckResult]:
@@ -112,12 +178,7 @@ def check_artifact(
         def test_contract(check):
             testing.check_artifact("my/artifact", only=check)
 
-    Args:
-        artifact: As for ``conformance``.
-        only: Names of the checks to run; all of the kind's by default.
-        skip: Names of checks to leave out.
-        kind: As for ``conformance``.
-        options: As for ``conformance``.
+    Arguments are those of ``conformance``, and so are its other errors.
 
     Returns:
         The results, none of them failed.
@@ -127,14 +188,10 @@ def check_artifact(
             the reason, and ``__cause__`` groups the errors with their tracebacks.
         unittest.SkipTest: No check could be decided on this machine; pytest and
             unittest count that as a skipped test.
-        ArtifactError: The artifact cannot be loaded.
-        TypeError: ``artifact`` is nothing that can be checked.
-        ValueError: ``only`` or ``skip`` name a check that does not exist.
 
     Example:
         >>> import optax
-        >>> from learned_opt_rl import testing
-        >>> testing.check_artifact(optax.sgd(0.1), only="unknown_keywords")
+        >>> check_artifact(optax.sgd(0.1), only="unknown_keywords")
         [CheckResult(name='unknown_keywords', outcome='passed', detail='')]
     """
     kind = kind_of(artifact) if kind is None else kind
@@ -143,33 +200,18 @@ def check_artifact(
 
 
 def check_rule(
-    make_tx: MakeRule,
-    weights: Any,
-    *,
-    only: str | Collection[str] | None = None,
-    skip: str | Collection[str] = (),
+    make_tx: MakeRule, weights: Any, *, only: Names | None = None, skip: Names = ()
 ) -> list[CheckResult]:
     """Check that a rule is a function of its weights that jax can transform.
 
     This is what meta-training asks: vmap over a population, grad through an update.
 
-    Args:
-        make_tx: From weights, which may be traced, to the transformation.
-        weights: A pytree of float arrays.
-        only: Names of the checks to run; all of ``RULE_CHECKS`` by default.
-        skip: Names of checks to leave out.
-
-    Returns:
-        The results, none of them failed.
-
-    Raises:
-        ConformanceError: As ``check_artifact`` does.
-        ValueError: ``only`` or ``skip`` name a check that does not exist.
+    ``make_tx`` takes ``weights``, a pytree of float arrays that may be traced. ``only``
+    and ``skip`` name ``RULE_CHECKS``. Results and errors are as for ``check_artifact``.
 
     Example:
         >>> import optax
-        >>> from learned_opt_rl import testing
-        >>> results = testing.check_rule(lambda rate: optax.sgd(rate), 0.1)
+        >>> results = check_rule(lambda rate: optax.sgd(rate), 0.1)
         >>> [result.name for result in results]
         ['population', 'weights_gradient']
     """
@@ -180,19 +222,15 @@ def check_rule(
     return _judge(_run(bound), RULE_CHECKS)
 
 
-def _checks_of(kind: str) -> Mapping[str, Any]:
+def _checks_of(kind: str) -> Mapping[str, Check]:
     if kind not in CHECKS_OF:
         raise ValueError(f"kind={kind!r} must be one of {', '.join(CHECKS_OF)}")
     return CHECKS_OF[kind]
 
 
-def _choose(
-    checks: Mapping[str, object],
-    only: str | Collection[str] | None,
-    skip: str | Collection[str],
-) -> list[str]:
-    chosen = list(checks) if only is None else _names(only)
-    dropped = _names(skip)
+def _choose(checks: Mapping[str, object], only: Names | None, skip: Names) -> list[str]:
+    chosen = checks if only is None else [only] if isinstance(only, str) else only
+    dropped = [skip] if isinstance(skip, str) else skip
     for argument, names in (("only", chosen), ("skip", dropped)):
         for name in names:
             if name not in checks:
@@ -205,10 +243,6 @@ def _choose(
     return [name for name in checks if name in chosen and name not in dropped]
 
 
-def _names(given: str | Collection[str]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
-
-
 def _run(checks: Mapping[str, Callable[[], None]]) -> list[CheckResult]:
     results: list[CheckResult] = []
     broken = None
@@ -217,7 +251,7 @@ def _run(checks: Mapping[str, Callable[[], None]]) -> list[CheckResult]:
             results.append(CheckResult(name, "skipped", f"not run: {broken} failed"))
             continue
         results.append(_one(name, check))
-        if results[-1].outcome == "failed" and name in FOUNDATIONS:
+        if results[-1].outcome == "failed" and name in _FOUNDATIONS:
             broken = name
     return results
 
@@ -240,13 +274,13 @@ def _shorten(text: str) -> str:
 
 
 def _judge(
-    results: list[CheckResult], checks: Mapping[str, Callable[..., None]]
+    results: list[CheckResult], checks: Mapping[str, Check]
 ) -> list[CheckResult]:
     """Raise if a check failed, or if there were some and all were skipped."""
     failed = [result for result in results if result.outcome == "failed"]
     if failed:
         lines = [
-            f"- {result.name}: {promise(checks[result.name])}\n    {result.detail}"
+            f"- {result.name}: {_promise(checks[result.name])}\n    {result.detail}"
             for result in failed
         ]
         summary = f"{len(failed)} of {len(results)} checks failed:"
@@ -257,3 +291,8 @@ def _judge(
     if results and not any(result.passed for result in results):
         raise unittest.SkipTest("; ".join(f"{r.name}: {r.detail}" for r in results))
     return results
+
+
+def _promise(check: Check) -> str:
+    """Return what a check promises: the first line of its docstring."""
+    return (check.__doc__ or check.__name__).partition("\n")[0]

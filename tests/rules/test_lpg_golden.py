@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from learned_opt_rl.families.lpg import lpg_shapes
+from learned_opt_rl.rules import _lpg as network
 from learned_opt_rl.rules import lpg
-from learned_opt_rl.rules._lpg import network
 from tests import golden_lpg
 
 ATOL = 3e-6

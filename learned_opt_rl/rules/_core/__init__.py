@@ -1,1 +1,1 @@
-"""What all families share: the transformation, checks, weights, layers and noise."""
+"""What all families share: the transformation, checks, weights and layers."""

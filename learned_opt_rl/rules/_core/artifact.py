@@ -30,15 +30,9 @@ def require_algorithm(artifact: Artifact, *algorithms: str) -> None:
 
 
 def trained_horizon(card: Card) -> Horizon | None:
-    """Return the horizon that an artifact was trained for.
+    """Return the horizon that an artifact was trained for, or ``None``.
 
-    Pass it as ``horizon=`` to use it on purpose, without a `HorizonWarning`.
-
-    Args:
-        card: The artifact's card.
-
-    Returns:
-        The horizon; ``None`` where the card names none.
+    Pass it as ``horizon=`` to use it on purpose, without a ``HorizonWarning``.
 
     Example:
         >>> from learned_opt_rl import artifacts, rules
@@ -50,17 +44,9 @@ def trained_horizon(card: Card) -> Horizon | None:
 
 
 def assumed_horizon(card: Card, afterwards: str) -> Horizon:
-    """Return the horizon that an artifact was trained for, with a `HorizonWarning`.
+    """Return `trained_horizon` with a ``HorizonWarning``, or raise ``ArtifactError``.
 
-    Args:
-        card: The artifact's card.
-        afterwards: What happens past the horizon, for the warning.
-
-    Returns:
-        The horizon.
-
-    Raises:
-        ArtifactError: The card names none.
+    ``afterwards`` says what the rule does past the horizon.
     """
     horizon = trained_horizon(card)
     if horizon is None:

@@ -14,13 +14,6 @@ from learned_opt_rl.features import Horizon, path_name
 
 Shapes = dict[str, tuple[int, ...]]
 
-# optax's own wording (its constant is private), so that a search finds its threads.
-NO_PARAMS_MESSAGE = (
-    "You are using a transformation that requires the current value of parameters, "
-    "but you are not passing `params` when calling `update`. "
-    "Fix: tx.update(grads, state, params)"
-)
-
 
 def require_horizon(horizon: Any) -> None:
     """Raise ``TypeError`` unless ``horizon`` is a ``Horizon``."""
@@ -62,7 +55,12 @@ def require_floating(params: Any) -> None:
 def require_params(params: Any) -> None:
     """Raise optax's ``ValueError`` when ``params`` is missing."""
     if params is None:
-        raise ValueError(NO_PARAMS_MESSAGE)
+        # optax's own wording, whose constant is private: a search finds its threads.
+        raise ValueError(
+            "You are using a transformation that requires the current value of "
+            "parameters, but you are not passing `params` when calling `update`. "
+            "Fix: tx.update(grads, state, params)"
+        )
 
 
 def require_state(state: Any, kind: type) -> None:
@@ -76,12 +74,12 @@ def require_state(state: Any, kind: type) -> None:
 
 def require_scalar(name: str, value: Any) -> None:
     """Raise ``ValueError`` unless ``value`` is a scalar, or not given (``None``)."""
-    if value is None:
-        return
-    if isinstance(value, str) or np.shape(value):
-        text = isinstance(value, str)
-        found = f"is {value!r}" if text else f"has shape {np.shape(value)}"
-        raise ValueError(f"{name} {found}; give one scalar in [0, 1]")
+    if isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}; give one scalar in [0, 1]")
+    if value is not None and np.shape(value):
+        raise ValueError(
+            f"{name} has shape {np.shape(value)}; give one scalar in [0, 1]"
+        )
 
 
 def require_trees(
@@ -92,11 +90,7 @@ def require_trees(
 ) -> None:
     """Raise ``ValueError`` where gradients or state do not fit the parameters.
 
-    Args:
-        updates: Gradients.
-        params: Parameters.
-        memory: The state's trees, by slot.
-        channels: Trailing axes of the rule's slots, by slot.
+    ``memory`` has the state's trees and ``channels`` their trailing axes, by slot.
     """
     shapes = _shapes(params)
     _compare(

@@ -1,21 +1,64 @@
-"""Dense layers and a GRU over a table with one column per parameter."""
+"""Tables with one column per parameter, and the layers that run over them.
+
+On a CPU every operation then works on long contiguous rows, whatever the (tiny) widths
+of the layers. docs/overhead.md records what each step here gained.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from learned_opt_rl.rules._core.weights import Weights
 
+Result = TypeVar("Result")
+
 # By default a GPU would round the products to TF32 and lose parity with the published
 # weights; on a CPU this changes nothing.
 _PRECISION = jax.lax.Precision.HIGHEST
 
 # Columns per pass on a CPU: the layers of so many parameters fit its last-level cache.
-BLOCK = 2**16
+_BLOCK = 2**16
+
+_TILE = 64  # rows of a tile: with 16 channels, 4 KiB, which a CPU's first cache holds
+
+
+def as_rows(leaf: jax.Array, channels: int = 1) -> jax.Array:
+    """Return ``[*shape]``, or ``[*shape, channels]``, as float32 ``[channels, n]``."""
+    return _transposed(leaf.astype(jnp.float32).reshape(-1, channels))
+
+
+def side_by_side(leaves: Sequence[jax.Array], channels: int = 1) -> jax.Array:
+    """Return the leaves as one float32 table ``[channels, n]``, in leaf order."""
+    return jnp.concatenate([as_rows(leaf, channels) for leaf in leaves], axis=1)
+
+
+def split(table: jax.Array, like: Sequence[jax.Array]) -> list[jax.Array]:
+    """Cut ``[n]`` into leaves ``[*shape]``, ``[channels, n]`` into ``[*shape, c]``."""
+    columns = table.T  # [n, channels]
+    pieces, start = [], 0
+    for leaf in like:
+        piece = columns[start : start + leaf.size]
+        pieces.append(piece.reshape(*leaf.shape, *columns.shape[1:]))
+        start += leaf.size
+    return pieces
+
+
+def _transposed(x: jax.Array) -> jax.Array:
+    """Transpose ``[n, channels]``, on a CPU tile by tile."""
+    whole = x.shape[0] - x.shape[0] % _TILE
+    if x.shape[1] == 1 or whole == 0 or jax.default_backend() != "cpu":
+        return x.T
+    tiles = x[:whole].reshape(-1, _TILE, x.shape[1]).transpose(0, 2, 1)
+    # Without the barrier XLA would merge both steps into strides, which every later
+    # pass over the rows would read, missing the cache at each element.
+    tiles = jax.lax.optimization_barrier(tiles)
+    head = tiles.transpose(1, 0, 2).reshape(x.shape[1], whole)
+    return jnp.concatenate([head, x[whole:].T], axis=1)
 
 
 def dot(kernel: jax.Array, x: jax.Array) -> jax.Array:
@@ -26,15 +69,7 @@ def dot(kernel: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def gru(weights: Weights, table: jax.Array) -> jax.Array:
-    """Run Flax's ``GRUCell``, all gates in one product.
-
-    Args:
-        weights: ``ir``, ``iz``, ``in``, ``hr``, ``hz`` and ``hn``.
-        table: ``[inputs + units, n]``: the inputs, and below them the state.
-
-    Returns:
-        The new state, ``[units, n]``.
-    """
+    """Run Flax's ``GRUCell``: ``[inputs, state below]`` rows to the new state's."""
     kernel, bias = gru_kernel(weights)
     gates = dot(kernel, table) + bias
     size = gates.shape[0] // 4
@@ -67,23 +102,14 @@ def in_blocks(
     table: jax.Array,
     columns: int | None = None,
 ) -> Any:
-    """Run a network on a block of columns at a time, where that is faster.
+    """Run ``network(weights, table)`` on a block of columns at a time.
 
     The layers' outputs are ten times the table: in blocks, they stay in a CPU's cache.
-
-    Args:
-        network: ``(weights, table) -> outputs``, arrays whose last axis is n.
-        weights: Its weights.
-        table: ``[rows, n]``.
-        columns: At most so many columns at a time; by default `BLOCK` on a CPU, and
-            all columns elsewhere.
-
-    Returns:
-        What ``network(weights, table)`` returns.
+    By default a CPU gets blocks, and other platforms get all columns at once.
     """
     size = table.shape[1]
     if columns is None:
-        columns = BLOCK if jax.default_backend() == "cpu" else size
+        columns = _BLOCK if jax.default_backend() == "cpu" else size
     count = -(-size // max(columns, 1))
     if count <= 1:
         return network(weights, table)
@@ -98,3 +124,33 @@ def in_blocks(
     return jax.tree.map(
         lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :size], blocks
     )
+
+
+def one_agent_at_a_time(step: Callable[..., Result]) -> Callable[..., Result]:
+    """Make ``jax.vmap`` of one agent's step a loop over agents, on a CPU.
+
+    A CPU gains nothing from agents side by side and loses its cache to them: each
+    agent would cost twice what it costs alone. On other platforms, and under
+    differentiation, the step is mapped as usual. Decorate a function of a module, once:
+    jax caches compilations by the function.
+    """
+    in_turn = jax.custom_batching.sequential_vmap(step)
+
+    @jax.custom_jvp
+    @functools.wraps(step)
+    def run(*arguments: Any) -> Result:
+        on_cpu = jax.default_backend() == "cpu"
+        return in_turn(*arguments) if on_cpu else step(*arguments)
+
+    # A loop made by sequential_vmap cannot be transposed, so derivatives are those of
+    # the plain step.
+    @run.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        outputs, output_tangents = jax.jvp(step, primals, tangents)
+        # The loop gives every output an axis of agents, and vmap expects the same of
+        # these outputs: let each depend, by a zero, on everything that may be mapped.
+        nothing = [jnp.ravel(x)[:0] for x in jax.tree.leaves(primals)]
+        zero = sum(jnp.sum(x, dtype=jnp.float32) for x in nothing)
+        return jax.tree.map(lambda y: y + zero, outputs), output_tangents
+
+    return run

@@ -28,8 +28,7 @@ from learned_opt_rl.features import (
     proportions,
 )
 from learned_opt_rl.rules._core import checks
-from learned_opt_rl.rules._core.leaves import split
-from learned_opt_rl.rules._core.noise import exploration_noise, init_key, split_key
+from learned_opt_rl.rules._core.network import split
 
 
 class RuleState(NamedTuple):
@@ -52,29 +51,18 @@ class Inputs(NamedTuple):
     """What a rule may read in one step; lists are leaf by leaf, in leaf order.
 
     The fields from ``positions`` on are empty, or 0, for a rule without context.
-
-    Attributes:
-        params: Leaves ``[*shape]`` of any float dtype.
-        gradients: Leaves of the same shapes.
-        memory: For each slot, float32 leaves ``[*shape, *channels]``.
-        positions: Layer proportion of each leaf, in [0, 1].
-        dormancy: Per leaf a scalar, ``[last axis]`` or ``[*shape]``, float32.
-        training_proportion: Scalar in [0, 1].
-        batch_proportion: Scalar in [0, 1].
-        count: int32 scalar, steps taken before this one.
-        noise: float32 leaves ``[*shape]``, 0 for the critic's; empty for a rule
-            without noise.
     """
 
-    params: Sequence[jax.Array]
-    gradients: Sequence[jax.Array]
-    memory: Mapping[str, Sequence[jax.Array]]
-    positions: Sequence[jax.Array | float] = ()
-    dormancy: Sequence[jax.Array] = ()
+    params: Sequence[jax.Array]  # [*shape] of any float dtype
+    gradients: Sequence[jax.Array]  # the same shapes
+    memory: Mapping[str, Sequence[jax.Array]]  # by slot, float32 [*shape, *channels]
+    positions: Sequence[jax.Array | float] = ()  # layer proportions in [0, 1]
+    dormancy: Sequence[jax.Array] = ()  # scalar, [last axis] or [*shape], float32
     training_proportion: jax.Array | float = 0.0
     batch_proportion: jax.Array | float = 0.0
+    # int32 scalar, steps taken before this one
     count: jax.Array | int = 0  # pyright: ignore[reportIncompatibleMethodOverride]
-    noise: Sequence[jax.Array] = ()
+    noise: Sequence[jax.Array] = ()  # float32 [*shape], 0 for the critic's
 
 
 Outputs = tuple[list[jax.Array], dict[str, list[jax.Array]]]
@@ -82,39 +70,25 @@ Outputs = tuple[list[jax.Array], dict[str, list[jax.Array]]]
 
 
 class Slot(NamedTuple):
-    """One thing that a rule remembers of every parameter.
-
-    Attributes:
-        channels: Shape of what is remembered of one scalar parameter.
-        start: Its value before the first step.
-    """
+    """One thing that a rule remembers of every scalar parameter."""
 
     channels: tuple[int, ...] = ()
-    start: float = 0.0
+    start: float = 0.0  # value before the first step
 
 
 class Rule(NamedTuple):
-    """A family at given weights.
-
-    Attributes:
-        slots: What it remembers, by name.
-        step: From the inputs and the roles of the leaves to directions and memory.
-        context: Whether it reads more than parameters, gradients and memory.
-        noise: Whether it reads the noise.
-        zero_mean: Whether the mean over all parameters is removed.
-        past_horizon: What happens when a run outlasts its horizon, for messages.
-    """
+    """A family at given weights."""
 
     slots: Mapping[str, Slot]
     step: Callable[[Inputs, list[LeafRole]], Outputs]
-    context: bool = False
+    context: bool = False  # whether it reads more than parameters, gradients, memory
     noise: bool = False
-    zero_mean: bool = True
-    past_horizon: str = "training_proportion stays 1"
+    zero_mean: bool = True  # whether the mean over all parameters is removed
+    past_horizon: str = "training_proportion stays 1"  # for messages
 
 
 class Options(NamedTuple):
-    """What the agent says of its run; see ``open_rl.scale_by_open``."""
+    """What the agent says of its run; see ``rules.pretrained``."""
 
     horizon: Horizon | None = None
     networks: Networks | None = None
@@ -126,31 +100,33 @@ class Options(NamedTuple):
 def transformation(
     rule: Rule, options: Options
 ) -> optax.GradientTransformationExtraArgs:
-    """Return a rule as an optax transformation.
-
-    Args:
-        rule: The rule.
-        options: What is known of the run; ``horizon`` is required with context.
-
-    Returns:
-        The transformation, whose updates are directions to be subtracted.
+    """Return a rule as an optax transformation; its updates are to be subtracted.
 
     Raises:
-        TypeError: ``horizon`` is not a ``Horizon``, or ``seed`` or ``key`` no seed.
+        TypeError: The rule needs a ``Horizon``, a seed or a key, and gets none.
     """
     if rule.context:
         checks.require_horizon(options.horizon)
     if rule.noise:
         checks.require_seed(options.seed, options.key)
+    channels = {name: slot.channels for name, slot in rule.slots.items()}
 
     def init_fn(params: optax.Params) -> RuleState:
         checks.require_floating(params)
-        memory = {
-            name: jax.tree.map(lambda leaf, slot=slot: _start(slot, leaf), params)
-            for name, slot in rule.slots.items()
-        }
-        key = init_key(params, options.seed, options.key) if rule.noise else ()
-        return RuleState(jnp.zeros((), jnp.int32), memory, key)
+
+        def start(slot: Slot) -> Any:
+            return jax.tree.map(
+                lambda leaf: jnp.full(
+                    (*leaf.shape, *slot.channels), slot.start, jnp.float32
+                ),
+                params,
+            )
+
+        return RuleState(
+            count=jnp.zeros((), jnp.int32),
+            memory={name: start(slot) for name, slot in rule.slots.items()},
+            key=_init_key(params, options) if rule.noise else (),
+        )
 
     def update_fn(
         updates: optax.Updates,
@@ -159,18 +135,16 @@ def transformation(
         **extra: Any,
     ) -> tuple[optax.Updates, RuleState]:
         checks.require_params(params)
-        if not jax.tree.leaves(params):  # all masked away, as in multi_transform
-            return updates, cast(RuleState, state)
-        checks.require_state(state, RuleState)
         before = cast(RuleState, state)
-        checks.require_trees(updates, params, before.memory, _channels(rule))
+        if not jax.tree.leaves(params):  # all masked away, as in multi_transform
+            return updates, before
+        checks.require_state(state, RuleState)
+        checks.require_trees(updates, params, before.memory, channels)
         leaves, structure = jax.tree.flatten(params)
         inputs = Inputs(
             params=leaves,
             gradients=jax.tree.leaves(updates),
-            memory={
-                name: jax.tree.leaves(tree) for name, tree in before.memory.items()
-            },
+            memory={name: jax.tree.leaves(m) for name, m in before.memory.items()},
         )
         roles, next_key = [], before.key
         if rule.context:
@@ -179,7 +153,7 @@ def transformation(
             if options.warn_past_horizon:
                 _warn_past(before.count, options.horizon, rule.past_horizon)
         if rule.noise:
-            next_key, now = split_key(before.key, options.key)
+            next_key, now = _split_key(before.key, options.key)
             noise = split(exploration_noise(now, leaves, roles), leaves)
             inputs = inputs._replace(noise=noise)
         values, memory = rule.step(inputs, roles)
@@ -203,14 +177,6 @@ def without_mean(values: Sequence[jax.Array]) -> list[jax.Array]:
     count = sum(value.size for value in values)
     mean = sum((value.sum() for value in values), jnp.zeros(())) / max(count, 1)
     return [value - mean for value in values]
-
-
-def _start(slot: Slot, leaf: Any) -> jax.Array:
-    return jnp.full((*jnp.shape(leaf), *slot.channels), slot.start, jnp.float32)
-
-
-def _channels(rule: Rule) -> dict[str, tuple[int, ...]]:
-    return {name: slot.channels for name, slot in rule.slots.items()}
 
 
 def _in_context(
@@ -248,3 +214,48 @@ def _warn_past(count: jax.Array, horizon: Any, consequence: str) -> None:
             )
 
     jax.debug.callback(warn, count == horizon.total_updates)
+
+
+def _init_key(params: Any, options: Options) -> jax.Array:
+    """Return uint32 key data: plain arrays, which every checkpointer can store.
+
+    The bits of the parameters are folded in: agents that ``vmap`` trains side by
+    side from one ``tx`` start differently, and so draw different noise. The same
+    seed and parameters always give the same key, on any number of devices
+    (integer sums do not depend on the order).
+    """
+    key = options.key
+    base = jax.random.key(options.seed) if key is None else _typed(key)
+    salt = jnp.zeros((), jnp.uint32)
+    for leaf in jax.tree.leaves(params):
+        bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32)
+        salt += jnp.sum(bits, dtype=jnp.uint32)
+    return jax.random.key_data(jax.random.fold_in(base, salt))
+
+
+def _split_key(data: jax.Array, like: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Return key data for the next state, and a typed key of ``like``'s generator."""
+    impl = None if like is None else jax.random.key_impl(_typed(like))
+    following, now = jax.random.split(jax.random.wrap_key_data(data, impl=impl))
+    return jax.random.key_data(following), now
+
+
+def _typed(key: jax.Array) -> jax.Array:
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    return jax.random.wrap_key_data(key)
+
+
+def exploration_noise(
+    key: jax.Array, leaves: Sequence[jax.Array], roles: Sequence[LeafRole]
+) -> jax.Array:
+    """Draw float32 ``[n]``: standard normal for the actor, zeros for the critic."""
+    sizes = [leaf.size for leaf in leaves]
+    explored = [role.explored for role in roles]
+    count = sum(n for n, flag in zip(sizes, explored, strict=True) if flag)
+    drawn, pieces = jax.random.normal(key, (count,), jnp.float32), []
+    start = 0
+    for n, flag in zip(sizes, explored, strict=True):
+        pieces.append(drawn[start : start + n] if flag else jnp.zeros(n, jnp.float32))
+        start += n if flag else 0
+    return jnp.concatenate(pieces)

@@ -23,13 +23,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 def draw_weights(key: jax.Array, shapes: Shapes) -> Weights:
     """Draw weights as Flax initializes its ``Dense``, ``LayerNorm`` and ``GRUCell``.
 
-    Args:
-        key: jax random key.
-        shapes: Shapes by dotted name.
-
-    Returns:
-        Nested dict of float32 arrays: LeCun-normal kernels (orthogonal for the
-        recurrent maps), zero biases, unit LayerNorm scales.
+    Kernels are LeCun-normal (orthogonal for the recurrent maps), biases zero, scales 1.
     """
     keys = jax.random.split(key, len(shapes))
     return unflatten_names(
@@ -54,16 +48,9 @@ def _initial(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
 def require_shapes(
     weights: Weights, shapes: Shapes, architecture: object, transform: str
 ) -> None:
-    """Raise unless weights have the shapes of an architecture.
+    """Raise ``WeightsError`` unless weights have exactly these tensors and shapes.
 
-    Args:
-        weights: Pytree of arrays.
-        shapes: Shapes by dotted name.
-        architecture: The architecture with these shapes, for the message.
-        transform: Name of the function that was given the weights, for the message.
-
-    Raises:
-        WeightsError: A tensor is missing, unknown or of the wrong shape.
+    ``transform`` is the function that was given the weights, for the message.
     """
     found = {
         jax.tree_util.keystr(path, simple=True, separator="."): jnp.shape(leaf)

@@ -1,4 +1,7 @@
-"""LPG's network: one recurrent pass from the end of a rollout to its start."""
+"""LPG's network: one recurrent pass from the end of a rollout to its start.
+
+Shapes are named b for workers, t for steps and m for the components of a prediction.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt_rl.families.lpg import Architecture, lpg_shapes
-from learned_opt_rl.rules._core.weights import draw_weights, require_shapes
+from learned_opt_rl.rules._core.weights import Weights, require_shapes
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
 
-Weights = dict[str, Any]
-"""Nested dict of float32 arrays; ``families.lpg.lpg_shapes`` lists them."""
-
 # By default a GPU would round the products to TF32, which the weights were not trained
 # with; on a CPU this changes nothing.
 _PRECISION = jax.lax.Precision.HIGHEST
-
-
-def init(key: jax.Array, architecture: Architecture) -> Weights:
-    """Return random weights, as a starting point for training.
-
-    Args:
-        key: jax random key.
-        architecture: Sizes of the network.
-
-    Returns:
-        Nested dict of float32 arrays: LeCun-normal kernels (orthogonal for the
-        core's recurrent maps), zero biases.
-
-    Example:
-        >>> import jax
-        >>> weights = init(jax.random.key(0), Architecture())
-        >>> sum(leaf.size for leaf in jax.tree.leaves(weights))
-        203946
-    """
-    return draw_weights(key, lpg_shapes(architecture))
 
 
 def check_weights(weights: Any, architecture: Architecture) -> None:
@@ -78,16 +58,10 @@ def core_inputs(
 def run_core(
     weights: Weights, x: Float[Array, "b t n"], done: Bool[Array, "b t"]
 ) -> Float[Array, "b t width"]:
-    """Run the core backward in time, from zeros, starting again at every ``done``.
+    """Run the core backward in time; return the hidden states in forward order.
 
-    Args:
-        weights: Holds ``"gru"`` or ``"lstm"``.
-        x: Inputs.
-        done: Where an episode ended. The steps after it belong to another episode, so
-            the carry is dropped before this step.
-
-    Returns:
-        The hidden state after each step, in forward order.
+    It starts from zeros, and again at every ``done``: the steps after it belong to
+    another episode.
     """
     kind, gates, cell, states = (
         ("gru", "rzn", _gru, 1) if "gru" in weights else ("lstm", "igfo", _lstm, 2)

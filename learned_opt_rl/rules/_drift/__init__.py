@@ -1,1 +1,0 @@
-"""Drifts by formula, and the check of any drift."""

@@ -1,1 +1,0 @@
-"""LPG's network and the checks of its inputs."""

@@ -1,1 +1,0 @@
-"""The network of OPEN and No Features, and the tables it reads."""

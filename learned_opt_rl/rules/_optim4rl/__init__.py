@@ -1,1 +1,0 @@
-"""Optim4RL's towers."""
