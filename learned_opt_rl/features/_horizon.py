@@ -94,14 +94,11 @@ class Horizon:
 def proportions(count: jax.Array, horizon: Horizon) -> tuple[jax.Array, jax.Array]:
     """Return training and batch proportion of optimizer step number ``count``.
 
-    Args:
-        count: int32 scalar, optimizer steps already taken (0 at the first).
-        horizon: The length of the run.
-
     Returns:
-        ``(t_p, b_p)``, float32 scalars in [0, 1]. ``t_p`` advances once per
-        rollout batch and stays 1 past the horizon; ``b_p`` advances once per
-        epoch. A run of one rollout has ``t_p = 0``, one epoch has ``b_p = 0``.
+        ``(t_p, b_p)``, float32 scalars in [0, 1]; ``count`` is 0 at the first step.
+        ``t_p`` advances once per rollout batch and stays 1 past the horizon; ``b_p``
+        advances once per epoch. A run of one rollout has ``t_p = 0``, one epoch has
+        ``b_p = 0``.
 
     References:
         Goldie et al. 2024, section 5.3 (training and batch proportion).

@@ -32,12 +32,7 @@ def update_momenta(
 ) -> Float[Array, "*shape 6"]:
     """Take one step of ``m <- b * m + (1 - b) * g`` for every decay rate.
 
-    Args:
-        momenta: ``[*shape, 6]`` float32.
-        gradient: ``[*shape]`` of any float dtype.
-
-    Returns:
-        ``[*shape, 6]`` float32.
+    The momenta are float32, and the gradient is of any float dtype.
 
     References:
         Goldie et al. 2024, section 5.3; no bias correction.
@@ -71,11 +66,7 @@ def log_magnitude(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def rms_normalize(x: Float[Array, "channels n"]) -> Float[Array, "channels n"]:
     """Divide each channel by its root mean square over the tensor.
 
-    Args:
-        x: ``[channels, n]`` features of the ``n`` parameters of one tensor.
-
-    Returns:
-        ``x * rsqrt(1e-5 + mean(x**2, axis=1))``, same shape and dtype.
+    The result is ``x * rsqrt(1e-5 + mean(x**2, axis=1))``, in the dtype of ``x``.
 
     References:
         Goldie et al. 2024, appendix B (feature normalization, after VeLO).

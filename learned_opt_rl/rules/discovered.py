@@ -166,13 +166,11 @@ def drift(
 ) -> Drift:
     r"""Return an expression as a drift, ``relu(f(r, A) - offset)``.
 
-    Args:
-        function: An expression of kind ``"drift"``, or its text.
-        constants: Values for its declared constants, such as ``{"eps": 0.1}``.
-        offset: As for ``drifts.from_function``.
+    ``constants`` are values for the declared constants, such as ``{"eps": 0.1}``;
+    ``offset`` is as for ``drifts.from_function``.
 
     Returns:
-        ``(ratio, advantage) -> drift``, element-wise, float32.
+        ``(ratio, advantage) -> drift``, elementwise, float32.
 
     Raises:
         ExpressionError: The text does not parse, or a constant has no such name.

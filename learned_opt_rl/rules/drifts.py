@@ -97,9 +97,8 @@ def dpo(alpha: float = 2.0, beta: float = 0.6) -> Drift:
     ``z = (r - 1) A``; for ``A < 0`` it is ``relu(z - beta tanh(z / beta))`` with
     ``z = A log r``.
 
-    Args:
-        alpha: Scale from which positive advantages are restrained; positive.
-        beta: The same for negative advantages.
+    So ``alpha`` is the scale from which positive advantages are restrained, ``beta``
+    that of negative ones; both are positive.
 
     Raises:
         ValueError: ``alpha`` or ``beta`` is not positive.

@@ -67,12 +67,7 @@ _LARGEST_RATIO = 1e15
 def init(key: jax.Array, architecture: Architecture) -> Weights:
     """Return small random weights, so that training starts near PPO.
 
-    Args:
-        key: jax random key.
-        architecture: Size of the network.
-
-    Returns:
-        Nested dict of float32 arrays, normal with standard deviation 0.005.
+    They are a nested dict of float32 arrays, normal with standard deviation 0.005.
 
     Example:
         >>> init(jax.random.key(0), Architecture())["dense_1"]["kernel"].shape

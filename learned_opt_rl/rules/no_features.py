@@ -65,12 +65,8 @@ def __dir__() -> list[str]:
 def init(key: jax.Array, architecture: Architecture) -> Weights:
     """Return random weights, as a starting point for training.
 
-    Args:
-        key: jax random key.
-        architecture: Sizes of the network; ``carry=None`` for the feed-forward form.
-
-    Returns:
-        Nested dict of float32 arrays, drawn as by ``open_rl.init``.
+    They are a nested dict of float32 arrays, drawn as by ``open_rl.init``, of the
+    feed-forward form where ``architecture.carry`` is ``None``.
 
     Example:
         >>> weights = init(jax.random.key(0), Architecture(carry=None, width=32))
@@ -83,24 +79,12 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
 def scale_by_no_features(weights: Weights) -> optax.GradientTransformationExtraArgs:
     """Replace gradients by No Features' direction; ``optimizer`` also flips its sign.
 
-    Sign, arithmetic, dtypes and mean are as for ``open_rl.scale_by_open``. The weights
-    decide the form: with ``gru``, six momenta and the gradient enter as
-    sign and logarithm; without, they enter as they are, together with the parameter's
-    value. Each input is divided by its rms over the leaf. Keywords of ``update`` are
-    ignored. Clip gradients to global norm 0.5, as the published agent does.
-
-    Args:
-        weights: Nested dict of float32 arrays (``init``, or an artifact's
-            ``weights``), which may be traced.
-
-    Returns:
-        A ``GradientTransformationExtraArgs`` with ``RuleState``.
-
-    Raises:
-        WeightsError: ``weights`` do not fit a No Features network.
-        TypeError: A parameter is not floating; the state is of another kind.
-        ValueError: In ``update``: ``params`` is missing; gradients, state, parameters
-            and weights do not fit together.
+    Sign, arithmetic, dtypes, mean and errors are as for ``open_rl.scale_by_open``. The
+    weights, which may be traced, decide the form: with ``gru``, six momenta and the
+    gradient enter as sign and logarithm; without, they enter as they are, together with
+    the parameter's value. Each input is divided by its rms over the leaf. Keywords of
+    ``update`` are ignored. Clip gradients to global norm 0.5, as the published agent
+    does.
 
     References:
         Goldie et al. 2024, section 6.1 and appendix B.4; Goldie et al. 2025, Table 8.
@@ -132,7 +116,7 @@ def optimizer(
         is a pair whose first element is the ``RuleState``.
 
     Raises:
-        WeightsError: As for ``scale_by_no_features``.
+        WeightsError: ``weights`` do not fit a No Features network.
         TypeError: An option has another name.
 
     Example:

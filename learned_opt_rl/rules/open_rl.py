@@ -88,10 +88,6 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
 def init_separated(key: jax.Array, architecture: Architecture) -> dict[str, Weights]:
     """Return random weights of a separated OPEN, one network each for actor and critic.
 
-    Args:
-        key: jax random key.
-        architecture: Sizes of both networks.
-
     Returns:
         ``{"actor": ..., "critic": ...}``, each drawn as by ``init``.
 

@@ -88,14 +88,8 @@ _EPSILON = 1e-8  # under the root of 2024
 def init(key: jax.Array, architecture: Architecture) -> Weights:
     """Return random weights, as a starting point for training.
 
-    Args:
-        key: jax random key.
-        architecture: Version and sizes.
-
-    Returns:
-        Nested dict of float32 arrays, initialized as Flax does: LeCun-normal kernels
-        (orthogonal for the GRUs' recurrent maps) and zero biases. The first
-        updates are then about a learning rate along the gradient's sign.
+    They are a nested dict of float32 arrays, drawn as by ``open_rl.init``. The first
+    updates are then about a learning rate along the gradient's sign.
 
     Example:
         >>> weights = init(jax.random.key(0), Architecture("arxiv2023", 8, 16))
@@ -124,23 +118,17 @@ def scale_by_optim4rl(
     mean is removed.
 
     Args:
-        weights: Nested dict of float32 arrays (``init``, or an artifact's
-            ``weights``), which may be traced.
+        weights: As for ``open_rl.scale_by_open``; may be traced.
         version: ``"arxiv2023"`` or ``"rlc2024"``; by default the version that the
             weights belong to. A given version is checked.
         grad_clip: Clip each element of the gradient to ``[-c, c]`` first, as the
             published weights expect; ``None`` clips nothing.
 
-    Returns:
-        A ``GradientTransformationExtraArgs`` with ``RuleState``.
-
     Raises:
         WeightsError: ``weights`` do not fit an Optim4RL network, or belong to the
             other version.
-        TypeError: A parameter is not floating; the state is of another kind.
         ValueError: There is no such version; ``grad_clip`` is not positive. In
-            ``update``: ``params`` is missing; gradients, state, parameters and
-            weights do not fit together.
+            ``update`` as for ``open_rl.scale_by_open``.
 
     References:
         Lan et al. 2024, section 4; its preprint of 2023. Goldie et al. 2024, section
@@ -187,8 +175,6 @@ def optimizer(
         The state is a pair whose first element is the ``RuleState``.
 
     Raises:
-        WeightsError: As for ``scale_by_optim4rl``.
-        ValueError: As for ``scale_by_optim4rl``.
         TypeError: An option has another name.
 
     Example:

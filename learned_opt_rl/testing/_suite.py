@@ -131,18 +131,17 @@ def conformance(
             transformation.
         only: Names of the checks to run; all of the kind's by default.
         skip: Names of checks to leave out.
-        kind: ``"optimizer"``, ``"drift"`` or ``"update_rule"``, whose checks are
-            ``CHECKS``, ``DRIFT_CHECKS`` and ``UPDATE_RULE_CHECKS``. By default what
-            the artifact's card says; ``"optimizer"`` for what has no card. Of another
-            kind, ``artifact`` is a function ``(**options) -> drift`` or rule.
+        kind: A key of ``CHECKS_OF``, by default what the artifact's card says, or
+            ``"optimizer"`` without a card. Of another kind, ``artifact`` is a function
+            ``(**options) -> drift`` or rule.
         options: The options that ``artifact`` takes, with a value to try each, such
             as ``{"seed": 7}``. By default `COMMON_OPTIONS` for an artifact of kind
             ``"optimizer"``, which must take all of them, and none for a function or
             a transformation, which is then called without options.
 
     Returns:
-        One result per check, in the order of the kind's checks. Where it cannot be
-        built or called at all, the other checks are skipped.
+        One result per check, in the order of the kind's checks. Where the artifact
+        cannot be built or called at all, the other checks are skipped.
 
     Raises:
         ArtifactError: The artifact cannot be loaded.
