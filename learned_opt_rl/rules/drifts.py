@@ -44,8 +44,9 @@ def __dir__() -> list[str]:
     return __all__
 
 
+# (ratio, advantage) -> drift: elementwise, non-negative, 0 at ratio 1. A comment and
+# not a docstring, because docs/api describes the alias.
 Drift: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
-"""``(ratio, advantage) -> drift``: elementwise, non-negative, 0 at ratio 1."""
 
 # exp(log-probability difference) underflows to 0; its logarithm must not be -inf.
 SMALLEST_RATIO = 1e-30
