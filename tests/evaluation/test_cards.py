@@ -88,7 +88,7 @@ def test_a_run_that_no_command_makes_has_none(tmp_path):
 
 
 def test_rows_of_another_rule_are_no_results(tmp_path):
-    with pytest.raises(ValueError, match="has no row of rule 'tiny'"):
+    with pytest.raises(ValueError, match="has no row of the rule 'tiny'"):
         filled(tmp_path, [row("adam")])
 
 

@@ -178,9 +178,9 @@ def test_what_makes_runs_less_comparable_is_noted(tmp_path, without_plots):
     notes = "\n".join(found.notes)
     for note in (
         "2 of 5 runs diverged or have no return. Each counts as the worst return of",
-        "a later row has the same rule, environment and seed: 1.",
-        "Rules have different seeds in ant. Paired differences use the common seeds",
-        "Configurations differ within ant",
+        "environment and seed. Number of ignored rows: 1.",
+        "The rules ran with different seeds in ant. Paired differences use only the",
+        "Runs have different configurations in ant",
         "No run on sea has a return",
     ):
         assert note in notes
@@ -191,7 +191,7 @@ def test_what_makes_runs_less_comparable_is_noted(tmp_path, without_plots):
 def test_without_adam_the_report_says_so(without_plots, tmp_path):
     rows = table({"lion": {"mine": [1.0, 2.0, 3.0]}})
     files = written(tmp_path, rows)
-    assert "No row has the baseline adam" in Page(files["report.html"]).text
+    assert "The baseline adam was not run" in Page(files["report.html"]).text
     (setting,) = json.loads(files["report.json"])["settings"]
     assert setting["normalization"]["method"] == "raw"
     assert "optimality gap" not in setting["aggregates"]["lion"]
@@ -331,7 +331,7 @@ def test_the_page_says_that_intervals_of_few_seeds_are_too_narrow(
     tmp_path, without_plots
 ):
     text = Page(written(tmp_path, random_table())["report.html"]).text
-    assert "Fewer than 5 seeds get no interval" in text
+    assert "from fewer than 5 seeds have no interval" in text
     assert "they cover less than 95%" in text
 
 
@@ -352,7 +352,7 @@ def test_another_baseline_is_compared_with_everywhere(tmp_path, without_plots):
 def test_what_is_not_shown_is_not_explained(tmp_path, without_plots):
     rows = random_table(("lion", "sgd"), ("mine",))
     text = Page(written(tmp_path, rows)["report.html"]).text
-    assert "one final return, not normalized, so environments with large" in text
+    assert "each run is not normalized, so environments with large" in text
     assert "IQM" in text
     for words in ("optimality gap", "P(better", "paired difference compares"):
         assert words not in text.replace("minus Adam, paired", "")
@@ -378,8 +378,8 @@ def test_tuned_rules_outside_of_what_they_were_tuned_for_are_noted(changes, said
     (found,) = gather.gather(rows)
     notes = [note for note in found.notes if "tuned for the published PPO" in note]
     assert notes == [
-        "adam, lion: tuned for the published PPO, and not tuned again for the "
-        f"changes here ({said})."
+        "The settings of adam, lion were tuned for the published PPO and were not "
+        f"tuned again for the changes in these runs ({said})."
     ] * bool(said)
     (untouched,) = gather.gather(rows[2:])
     assert not any("published PPO" in note for note in untouched.notes)

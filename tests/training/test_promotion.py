@@ -111,9 +111,9 @@ def test_a_first_promotion_makes_a_whole_artifact(tmp_path, root, fake):
         "learned-opt-rl train es --preset open-breakout --out FOLDER --set "
     )
     for part in (
-        "from random for 2 generations of 4 members with 2 rollouts each",
-        "after generation 2, which had the best validation: 2 over 3 seeds; the start "
-        "had 0",
+        "from random for 2 generations of 4 members, with 2 rollouts per member",
+        "after generation 2, which has the best validation: 2 over 3 seeds, compared "
+        "with 0 at the start",
     ):
         assert part in card.training.description
     assert card.training.compute.startswith("180 s on ")
@@ -122,9 +122,11 @@ def test_a_first_promotion_makes_a_whole_artifact(tmp_path, root, fake):
     assert (result.mean, result.seeds, result.steps) == (11.0, 5, 256)
     assert result.interval is not None
     assert result.source == "results/tiny_256.jsonl"
-    below = f"Below tuned Adam on {ENV} after 256 steps: 11 against 12, difference -1 ["
-    assert card.known_failures[0].startswith(below)
-    assert "only 2 generations of 4 members; pub" in card.known_failures[1]
+    below = (
+        f"It scores below tuned Adam on {ENV} after 256 steps: 11 compared with 12, "
+    )
+    assert card.known_failures[0].startswith(f"{below}a difference of -1 [")
+    assert "had 2 generations of 4 members, far" in card.known_failures[1]
     assert card.known_failures[2:] == ("Ugly.",)
     rows = jsonl.read(tmp_path / result.source)
     assert [row["rule"] for row in rows] == ["adam"] * 5 + ["tiny"] * 5
@@ -146,7 +148,10 @@ def test_a_worse_one_is_refused_with_the_numbers(tmp_path, root, fake, old, caps
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"error: {run} is worse than the current 'tiny', which")
     # 19 and 20, over tuned Adam's 12
-    assert "return 1.583 against 1.667, difference -0.0833 [-0.0833, -0.0833]" in error
+    assert (
+        "return 1.583 compared with 1.667, a difference of -0.0833 [-0.0833, -0.0833]"
+        in error
+    )
     assert "5 paired seeds" in error
     assert (content(root), content(tmp_path / "results")) == before
     assert command(run, root) == 2
@@ -157,10 +162,10 @@ def test_a_worse_one_by_force_says_so_on_its_card(tmp_path, root, fake, old, cap
     run = campaign(tmp_path / "new", 2.0)
     fake.returns[sha256(run)] = 17.0
     assert command(run, root, "--force") == 0
-    assert "difference -0.0833" in capsys.readouterr().out
+    assert "difference of -0.0833" in capsys.readouterr().out
     card = loaded(root).card
-    assert card.known_failures[0].startswith("Promoted though worse than before: mean")
-    assert "1.583 against 1.667" in card.known_failures[0]
+    assert card.known_failures[0].startswith("It was promoted although")
+    assert "1.583 compared with 1.667" in card.known_failures[0]
 
 
 def test_a_better_one_takes_the_name_and_the_rows(tmp_path, root, fake, old):
@@ -196,7 +201,7 @@ def test_texts_about_the_same_weights_are_kept(tmp_path, root, fake):
     promote(asked(run, root, total_timesteps=512))
     card = loaded(root).card
     assert (card.title, card.summary) == ("Tiny", "Small.")
-    below = [text for text in card.known_failures if text.startswith("Below")]
+    below = [text for text in card.known_failures if text.startswith("It scores")]
     assert ["after 512 steps" in text for text in below] == [True, False]
     assert "6 paired seeds" in below[1]
     assert {"Ugly.", "Slow."} <= {*card.known_failures}
@@ -219,7 +224,7 @@ def test_the_current_version_is_read_again(tmp_path, root, fake, old):
         fake.returns[sha256(run)] = base
         if base == 30:
             promote(asked(run, root))
-    with pytest.raises(WorseError, match=r"return 2.25 against 2.667"):
+    with pytest.raises(WorseError, match=r"return 2.25 compared with 2.667"):
         promote(asked(run, root))
 
 
@@ -241,7 +246,7 @@ def test_a_version_promoted_meanwhile_is_not_replaced(
     with pytest.raises(ValueError, match=r"'tiny' changed in the meantime"):
         promote(asked(runs[1], root))
     assert leaves_equal(loaded(root).weights, 2.0)
-    with pytest.raises(WorseError, match=r"return 2.25 against 2.667"):
+    with pytest.raises(WorseError, match=r"return 2.25 compared with 2.667"):
         promote(asked(runs[1], root))
 
 

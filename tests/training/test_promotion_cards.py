@@ -221,8 +221,8 @@ def test_a_distillation(tmp_path, monkeypatch):
         card = artifacts.card("ours/tiny")
     assert (card.training.method, card.training.environments) == ("distillation", ())
     assert card.training.description.startswith("Distilled from minatar. Settings:")
-    assert "Best validation: step 20, round 1, error 0.25" in card.training.description
-    assert card.training.compute == "2 hours on gpu, without validations"
+    assert "Selected weights: step 20, round 1, error 0.25" in card.training.description
+    assert card.training.compute == "2 hours on gpu, excluding validation"
     assert card.horizon.total_updates == 39040
     assert card.training.command == (
         "learned-opt-rl train distill --teacher minatar --student open:carry=3,width=2 "
@@ -285,21 +285,21 @@ def test_the_best_of_a_curriculum_is_of_its_last_horizon(tmp_path):
         {"generation": 6, "horizon": 1000},
     ]
     jsonl.append(run / "log.jsonl", log[:1])
-    assert "Equal to the campaign's start" in next(iter(_little(read_run(run))))
+    assert "at the start of the campaign" in next(iter(_little(read_run(run))))
     jsonl.append(run / "log.jsonl", log[1:4])
     found = read_run(run)
-    assert "Equal to the campaign's start" not in next(iter(_little(found)))
+    assert "at the start of the campaign" not in next(iter(_little(found)))
     assert (found.best["generation"], found.horizon) == (1, 100)
     jsonl.append(run / "log.jsonl", log[4:])
     found = read_run(run)
     assert (found.best["generation"], found.horizon) == (4, 1000)
     text = training(found)["description"]
     assert "Evolved from zeros for 6 generations" in text
-    assert "Steps of a run: 100, 1,000 from generation 2 on." in text
-    assert "sigma 0.03, learning rate 0.03, normalizer none" in text
+    assert "A run has 100 environment steps, and 1,000 from generation 2 on." in text
+    assert "sigma 0.03, learning rate 0.03 and normalizer none" in text
     found.made["config"]["strategy"] = "snes"
     text = training(found)["description"]
-    assert "sigma 0.03, strategy snes of evosax, normalizer none" in text
+    assert "sigma 0.03, strategy snes of evosax and normalizer none" in text
 
 
 def test_the_decision_is_that_of_paired_normalized_returns():
@@ -318,7 +318,9 @@ def test_the_decision_is_that_of_paired_normalized_returns():
     assert verdict.difference.seeds == 5
     assert verdict.new == pytest.approx((new / known).mean())
     assert shown(verdict.difference) in verdict.text
-    assert "Breakout-MinAtar, Freeway-MinAtar at 1,000 steps, divided" in verdict.text
+    assert (
+        "Breakout-MinAtar, Freeway-MinAtar after 1,000 steps, divided" in verdict.text
+    )
 
 
 def test_where_nothing_is_published_the_baseline_is_the_unit():
@@ -333,7 +335,7 @@ def test_where_nothing_is_published_the_baseline_is_the_unit():
     assert verdict.new == pytest.approx((3 - 5 + 1) / 3)
     assert verdict.current == pytest.approx((1.5 - 0.8 + 0.5) / 3)
     assert verdict.difference.value < 0
-    assert "over Acrobot-v1, Catch-bsuite, ant at" in verdict.text
+    assert "over Acrobot-v1, Catch-bsuite, ant after" in verdict.text
 
 
 def test_rows_of_other_weights_are_not_results_of_a_card(tmp_path):
@@ -358,7 +360,9 @@ def test_agents_with_other_settings_than_in_training_are_reported(tmp_path):
     config = {"hidden": [64, 64], "epochs": 1}
     here = row("tiny", "CartPole-v1", 0, 1.0, config=config)
     told = failures(read_run(run), Evaluated([here], [], "adam"))
-    assert "Trained with other agents than evaluated: hidden [8, 8]." in told
+    assert (
+        "The training agents differ from the evaluation agents: hidden [8, 8]." in told
+    )
     here = changed(here, config={"hidden": (8, 8), "epochs": 1})
     told = failures(read_run(run), Evaluated([here], [], "adam"))
-    assert not [text for text in told if "other agents" in text]
+    assert not [text for text in told if "training agents" in text]

@@ -40,7 +40,7 @@ def fill_results(
         if row.rule != name or not row.weights_recorded or row.weights_sha256 == digest
     ]
     if not any(row.rule == name for row in rows):
-        raise ValueError(f"{path} has no row of rule '{name}'; evaluate the rule first")
+        raise ValueError(f"{path} has no row of the rule '{name}'; evaluate it first")
     measured = [
         result
         for setting in comparable.settings(rows)

@@ -210,8 +210,8 @@ def _notes(
     notes = [*normalized.notes]
     if baseline not in {row.rule for row in setting.rows}:
         notes.append(
-            f"No row has the baseline {baseline}, so nothing is compared with it. Pass "
-            "--baseline RULE to choose another baseline."
+            f"The baseline {baseline} was not run, so no rule is compared with it. To "
+            "choose another baseline, pass --baseline RULE."
         )
     failures = sum(row.failed for row in setting.rows)
     if failures:
@@ -233,8 +233,8 @@ def _notes(
     ]
     if setting.repeated:
         notes.append(
-            "Rows left out because a later row has the same rule, environment and "
-            f"seed: {setting.repeated}."
+            "Some rows were ignored because a later row has the same rule, environment "
+            f"and seed. Number of ignored rows: {setting.repeated}."
         )
     return notes + _untuned(setting) + _unequal(setting, chosen)
 
@@ -248,8 +248,8 @@ def _untuned(setting: Setting) -> list[str]:
         return []
     rules = ", ".join(sorted({row.rule for row in tuned}))
     return [
-        f"{rules}: tuned for the published PPO, and not tuned again for the changes "
-        f"here ({', '.join(found)})."
+        f"The settings of {rules} were tuned for the published PPO and were not tuned "
+        f"again for the changes in these runs ({', '.join(found)})."
     ]
 
 
@@ -281,20 +281,20 @@ def _unequal(setting: Setting, chosen: Scores) -> list[str]:
     unequal = [name for name, found in sets.items() if len(found) > 1]
     if unequal:
         notes.append(
-            f"Rules have different seeds in {', '.join(unequal)}. Paired differences "
-            "use the common seeds."
+            f"The rules ran with different seeds in {', '.join(unequal)}. Paired "
+            "differences use only the common seeds."
         )
     configs: dict[str, list[Any]] = {}
     for row in setting.rows:
         configs.setdefault(row.environment, []).append(row.config)
     mixed = [n for n, known in configs.items() if any(c != known[0] for c in known)]
     if mixed:
-        notes.append(f"Configurations differ within {', '.join(mixed)}.")
+        notes.append(f"Runs have different configurations in {', '.join(mixed)}.")
     for rule, matrix in chosen.matrices.items():
         most = max(len(own) for (other, _), own in seeds.items() if other == rule)
         if len(matrix) < most:
             notes.append(
-                f"The aggregates of {rule} use only the {len(matrix)} seeds that all "
-                f"environments have, of up to {most}."
+                f"The aggregates of {rule} use only the {len(matrix)} seeds common to "
+                f"all environments; some environments have up to {most}."
             )
     return notes

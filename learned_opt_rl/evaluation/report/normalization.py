@@ -56,7 +56,7 @@ def check(
         if rule is not None and rules is not None and rule not in rules:
             raise ValueError(
                 f"{option} needs runs of {rule!r}, which is not among the rules "
-                f"{', '.join(sorted(rules))}; run it as well, or choose another"
+                f"{', '.join(sorted(rules))}; run it as well, or choose another rule"
             )
     if method.startswith("published"):
         found = set(published(_optimizer(method)))
@@ -94,7 +94,7 @@ def normalize(
     check(method, rules=found)
     method = _automatic(found, names, baseline) if method == "auto" else method
     if method == "raw":
-        text = "not normalized, so environments with large returns count most"
+        text = "not normalized, so environments with large returns dominate"
         return Normalized("raw", text, found, {}, ())
     known, description = _references(method, rows, found)
     usable = {g: known[g] for g in names if g in known and known[g] > 0}

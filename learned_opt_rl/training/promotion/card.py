@@ -139,20 +139,23 @@ def _evolution(run: TrainedRun) -> str:
     # Only the end of a path: the rest is specific to the machine.
     start = "/".join(pathlib.PurePath(fields["start"]).parts[-2:])
     start += f" (sha256 {sha})" if sha else ""
-    stages = ", ".join(
-        f"{steps:,}{f' from generation {first} on' if first else ''}"
-        for first, steps in fields["horizons"]
+    unit = (
+        "episodes" if fields.get("horizon_unit") == "episodes" else "environment steps"
     )
-    unit = "Episodes" if fields.get("horizon_unit") == "episodes" else "Steps"
+    (_, length), *later = fields["horizons"]
+    stages = "".join(
+        f", and {steps:,} from generation {first} on" for first, steps in later
+    )
     # The strategies of evosax adapt their own rates.
     rate = f"learning rate {fields['learning_rate']:g}"
     if "strategy" in fields:
         rate = f"strategy {fields['strategy']} of evosax"
+    rollouts = f"{fields['rollouts']} rollout{'s' * (fields['rollouts'] != 1)}"
     parts = [
         f"Evolved from {start} for {_generations(run)} generations of "
-        f"{fields['population']} members with {fields['rollouts']} rollouts each, "
-        f"sigma {fields['sigma']:g}, {rate}, normalizer {fields['normalizer']}. "
-        f"{unit} of a run: {stages}."
+        f"{fields['population']} members, with {rollouts} per member, "
+        f"sigma {fields['sigma']:g}, {rate} and normalizer {fields['normalizer']}. "
+        f"A run has {length:,} {unit}{stages}."
     ]
     if fields.get("agent"):
         agent = _listed(fields["agent"])
@@ -163,9 +166,9 @@ def _evolution(run: TrainedRun) -> str:
             first = None  # measured at another horizon
         parts.append(
             f"The weights are the mean after generation {best['generation']}, which "
-            f"had the best validation: {best['validation']:.4g} over "
+            f"has the best validation: {best['validation']:.4g} over "
             f"{fields['validation_seeds']} seeds"
-            + ("." if first is None else f"; the start had {first:.4g}.")
+            + ("." if first is None else f", compared with {first:.4g} at the start.")
         )
     return " ".join(parts)
 
@@ -176,7 +179,7 @@ def _distillation(run: TrainedRun) -> str:
     return (
         f"Distilled from {run.fields.get('teacher', 'a function')}"
         f"{f' (sha256 {sha})' if sha else ''}. Settings: {_plain(run.fields)}. "
-        f"Best validation: {_plain(best) or 'unknown'}."
+        f"Selected weights: {_plain(best) or 'unknown'}."
     )
 
 
@@ -200,7 +203,7 @@ def _compute(run: TrainedRun) -> str:
         return f"not measured, on {device}"
     length = f"{seconds / 3600:.2g} hours" if seconds >= 360 else f"{seconds:.0f} s"
     work = f", {steps:.2g} environment steps" if steps else ""
-    return f"{length} on {device}{work}, without validations"
+    return f"{length} on {device}{work}, excluding validation"
 
 
 def _generations(run: TrainedRun) -> int:
@@ -218,8 +221,8 @@ def failures(run: TrainedRun, evaluated: Evaluated) -> list[str]:
     unit = run.fields.get("horizon_unit", "steps")
     if unit == "steps" and run.horizon not in (None, steps):
         found.append(
-            f"Trained on runs of {run.horizon:,} environment steps, but evaluated on "
-            f"runs of {steps:,}."
+            f"It was trained on runs of {run.horizon:,} environment steps and "
+            f"evaluated on runs of {steps:,}."
         )
     other = {
         name: value
@@ -227,11 +230,15 @@ def failures(run: TrainedRun, evaluated: Evaluated) -> list[str]:
         if name in config and tuples(config[name]) != tuples(value)
     }
     if other:
-        found.append(f"Trained with other agents than evaluated: {_listed(other)}.")
+        found.append(
+            f"The training agents differ from the evaluation agents: {_listed(other)}."
+        )
     new = {row.environment for row in evaluated.new}
     missing = [name for name in run.environments if name not in new]
     if missing:
-        found.append(f"Also trained on {', '.join(missing)}, but not evaluated there.")
+        found.append(
+            f"It was also trained on {', '.join(missing)} but not evaluated there."
+        )
     return [*found, *_little(run)]
 
 
@@ -249,8 +256,9 @@ def _below(evaluated: Evaluated) -> Iterable[str]:
         if difference is not None and difference.value < 0:
             means = [float(np.mean([*r.values()])) for r in (returns, baseline)]
             yield (
-                f"Below {title} on {name} after {steps:,} steps: {means[0]:.4g} "
-                f"against {means[1]:.4g}, difference {shown(difference)}."
+                f"It scores below {title} on {name} after {steps:,} steps: "
+                f"{means[0]:.4g} compared with {means[1]:.4g}, a difference of "
+                f"{shown(difference)}."
             )
 
 
@@ -258,12 +266,15 @@ def _little(run: TrainedRun) -> Iterable[str]:
     if not run.evolved:
         return
     if run.best is not None and run.best["generation"] == 0:
-        yield "Equal to the campaign's start: no generation had a better validation."
+        yield (
+            "The weights are those at the start of the campaign, because no generation "
+            "has a better validation."
+        )
     generations, population = _generations(run), run.fields["population"]
     if generations * population < _PUBLISHED:
         yield (
-            f"Evolved for only {generations} generations of {population} members; "
-            "published campaigns have 250 to 700 generations of 32 to 64."
+            f"The campaign had {generations} generations of {population} members, far "
+            "fewer than published campaigns (250 to 700 generations of 32 to 64)."
         )
 
 

@@ -354,7 +354,10 @@ def _decide(facts: _Facts, measured: Evaluated) -> tuple[Verdict | None, list[st
             f"{facts.promotion.run} is worse than the current {facts.name!r}, which "
             f"stays: {verdict.text}; promote it with --force or under another name"
         )
-    return verdict, [f"Promoted though worse than before: {verdict.text}", *failures]
+    return verdict, [
+        f"It was promoted although an earlier version is better: {verdict.text}.",
+        *failures,
+    ]
 
 
 # Step 4: write the artifact and its rows.
@@ -381,7 +384,7 @@ def _keep_words(
     card["results"] = before["results"]
     for name in ("title", "summary"):
         card[name] = getattr(promotion, name) or before[name]
-    # "Below tuned Adam on ant: 3 against 4" replaces an earlier "... on ant: ...".
+    # "It scores below tuned Adam on ant: 3 ..." replaces an earlier "... on ant: ...".
     known = {text.partition(":")[0] for text in card["known_failures"]}
     card["known_failures"] = card["known_failures"] + [
         text for text in before["known_failures"] if text.partition(":")[0] not in known

@@ -69,8 +69,8 @@ def judge(
         )
     ours, theirs = (float(np.mean([scores[r][s] for s in common])) for r in scores)
     text = (
-        f"mean normalized return {ours:.4g} against {theirs:.4g}, difference "
-        f"{shown(difference)}, over {', '.join(names)} at "
+        f"mean normalized return {ours:.4g} compared with {theirs:.4g}, a difference "
+        f"of {shown(difference)}, over {', '.join(names)} after "
         f"{rows[0].total_timesteps:,} steps, {description}"
     )
     return Verdict(ours, theirs, difference, text)
@@ -98,7 +98,8 @@ def _normalized(
         rule: {e: {s: v / units[e] for s, v in by.items()} for e, by in games.items()}
         for rule, games in returns.items()
     }
-    return scaled, f"divided by the size of {baseline}'s mean final return in each"
+    unit = f"the absolute mean final return of {baseline} in each environment"
+    return scaled, f"divided by {unit}"
 
 
 def _unit(returns: Returns, environment: str, baseline: str) -> float:
