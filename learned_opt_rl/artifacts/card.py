@@ -324,7 +324,7 @@ def _read_json(path: pathlib.Path) -> Any:
     if len(content) > _MAX_BYTES:
         raise CardError(
             f"{path}: is larger than {_MAX_BYTES} bytes; "
-            "a card holds prose only, so move data to files of their own"
+            "a card holds prose only, so move data to separate files"
         )
     try:
         return _parse(content)
@@ -334,7 +334,7 @@ def _read_json(path: pathlib.Path) -> Any:
 
 def _parse(content: bytes) -> Any:
     def refuse_constant(constant: str) -> None:
-        raise ValueError(f"holds {constant}, which JSON does not know; write null")
+        raise ValueError(f"holds {constant}, which is not valid JSON; write null")
 
     try:
         return json.loads(

@@ -118,11 +118,11 @@ def _retrieve(card: Card, path: pathlib.Path) -> None:
     except OSError as error:
         raise FetchError(
             f"{card.name}: the cache {path.parent} cannot be written to ({error}); "
-            "set LEARNED_OPT_RL_CACHE to a folder that can"
+            "set LEARNED_OPT_RL_CACHE to a writable folder"
         ) from error
     except ValueError as error:
         raise FetchError(
-            f"{card.name}: {url} serves another file than the card describes "
+            f"{card.name}: {url} serves a different file than the card describes "
             f"({error}); report the card as outdated"
         ) from error
 
@@ -149,7 +149,7 @@ def download(url: str, size: int, deadline: float) -> bytes:
         result = outcome.get(timeout=deadline)
     except queue.Empty:
         raise FetchError(
-            f"{url}: no complete answer within {deadline:g} s; try again, or raise "
+            f"{url}: no complete response within {deadline:g} s; try again, or raise "
             "LEARNED_OPT_RL_TIMEOUT"
         ) from None
     finally:
@@ -196,7 +196,7 @@ class _Received(io.BytesIO):
         if announced != str(self.size):
             raise FetchError(
                 f"{self.url}: announces {announced!r} bytes, but the card states "
-                f"{self.size}; the address serves another file now, report the card "
+                f"{self.size}; the file at this address has changed; report the card "
                 "as outdated"
             )
 

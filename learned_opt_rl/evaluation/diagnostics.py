@@ -284,7 +284,7 @@ def _check_lengths(lengths: set[int]) -> None:
     if len(lengths) > 1:
         raise ValueError(
             f"rows of {', '.join(map(str, sorted(lengths)))} rollouts do not fit into "
-            "one picture; give runs of another length a folder of their own (--out)"
+            "one figure; write runs of another length to a separate folder (--out)"
         )
 
 

@@ -87,7 +87,7 @@ class Checkpoint:
             return self.read(template)
         except RefusedError as refused:
             warnings.warn(
-                f"{self.path} cannot be resumed, the run starts over: {refused}",
+                f"{self.path} cannot be resumed, so the run starts over: {refused}",
                 stacklevel=2,
             )
             return None
@@ -110,7 +110,7 @@ class Checkpoint:
             )
         different = _differences(meta["identity"], self._identity)
         if different:
-            raise RefusedError(f"it was made with another {', '.join(different)}")
+            raise RefusedError(f"it is from another {', '.join(different)}")
         return _restore(template, arrays), meta["done"], meta["seconds"]
 
 
@@ -140,7 +140,7 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 def _restore(template: Any, arrays: dict[str, np.ndarray]) -> Any:
     wanted = dict(_leaves(template))
     if sorted(wanted) != sorted(arrays):
-        raise RefusedError("its arrays are not those of this run")
+        raise RefusedError("its arrays do not match those of this run")
     leaves = [_like(path, like, arrays[path]) for path, like in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 

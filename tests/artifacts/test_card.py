@@ -232,7 +232,7 @@ def test_load_reads_a_file(tmp_path: pathlib.Path) -> None:
         (b"\xef\xbb\xbf{}", "is not JSON"),
         (b'"\xff"', r"is not UTF-8 \(byte 1\)"),
         (b'{"a": {"b": 1, "b": 2}}', "repeats the key 'b'; keep one"),
-        (b'{"a": NaN}', "holds NaN, which JSON does not know"),
+        (b'{"a": NaN}', "holds NaN, which is not valid JSON"),
         (b'{"a": -Infinity}', "holds -Infinity"),
         (b'{"a": 1e999}', "holds 1e999, too large"),
         (b"9" * 5000, "digits"),

@@ -238,7 +238,7 @@ class TestFailures:
             (short_of_unknown_length, "sent fewer bytes than the"),
             (long, "announces '.*' bytes, but the card states"),
             (endless, "sent more bytes than the"),
-            (altered, "serves another file than the card describes"),
+            (altered, "serves a different file than the card describes"),
             (not_http, "the connection failed"),
         ],
     )
@@ -347,7 +347,9 @@ class TestFailures:
             "not writable": pathlib.Path("/proc/learned-opt-rl"),
         }
         monkeypatch.setenv("LEARNED_OPT_RL_CACHE", str(folders[kind]))
-        with pytest.raises(FetchError, match="set LEARNED_OPT_RL_CACHE to a folder"):
+        with pytest.raises(
+            FetchError, match="LEARNED_OPT_RL_CACHE to a writable folder"
+        ):
             artifacts.load(NAME, fetch=True)
         assert file.read_text() == "mine"
 

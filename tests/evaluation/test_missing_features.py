@@ -74,7 +74,7 @@ def test_without_dormancy_the_optimiser_is_not_told_of_it():
     ("rule", "message"),
     [
         ("minatar@no-luck", "'no-luck' is not a feature; choose one of no-dormancy"),
-        ("discovered/dpo@no-dormancy", "only a learned optimizer can miss a feature"),
+        ("discovered/dpo@no-dormancy", "only a learned optimizer can lack a feature"),
     ],
 )
 def test_what_cannot_be_missing_is_refused(rule, message):

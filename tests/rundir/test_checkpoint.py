@@ -78,13 +78,13 @@ def test_a_damaged_file_is_refused(kept):
 
 def test_another_runs_file_is_refused(kept, monkeypatch):
     kept.save({"x": jnp.arange(3)}, done=1, seconds=0.0)
-    refused(kept, {"y": jnp.arange(3)}, "its arrays are not those")
+    refused(kept, {"y": jnp.arange(3)}, "its arrays do not match those")
     refused(
         kept, {"x": jnp.arange(4)}, r"its state\['x'\] is int32\[3\], .* int32\[4\]"
     )
     refused(kept, {"x": jnp.arange(3.0)}, "its .* is int32")
     other = Checkpoint(kept.path, {**IDENTITY, "rule": "sgd", "seeds": [0]})
-    refused(other, {"x": jnp.arange(3)}, "it was made with another rule, seeds")
+    refused(other, {"x": jnp.arange(3)}, "it is from another rule, seeds")
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     refused(kept, {"x": jnp.arange(3)}, "its format is 1, but this version reads 2")
 

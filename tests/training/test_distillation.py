@@ -237,7 +237,7 @@ def test_sizes_of_students():
         ({"teacher": "minatar", "inputs": "real"}, "inputs='real' must be one of"),
         ({"teacher": "minatar", "inputs": "visited"}, "environments is empty"),
         ({"teacher": "minatar", "select": "return"}, "environments is empty"),
-        ({"teacher": "minatar", "rounds": 2}, "collect visited inputs"),
+        ({"teacher": "minatar", "rounds": 2}, "requires inputs='visited'"),
         ({"teacher": "minatar", "steps": 0}, "steps=0 must be a positive whole"),
         (
             {"teacher": "minatar", "algorithm": "lpo"},

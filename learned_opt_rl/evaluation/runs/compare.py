@@ -333,7 +333,7 @@ class _Execution:
         if left:
             self._stream.write(
                 f"{partial} keeps {len(left)} unfinished run(s) of other commands. "
-                "Give those commands again to resume, or delete the folder\n"
+                "Repeat those commands to resume, or delete the folder\n"
             )
         elif partial.is_dir() and not any(partial.iterdir()):
             partial.rmdir()

@@ -65,7 +65,7 @@ def _features(comparison: Comparison, value: str) -> Comparison:
     rules = tuple(f"{rule}@{value}" for rule in whole if _is_learned(rule))
     if not rules:
         raise ValueError(
-            f"rules={comparison.rules!r}: only a learned optimizer can miss a "
+            f"rules={comparison.rules!r}: only a learned optimizer can lack a "
             "feature; add one, such as 'minatar'"
         )
     return dataclasses.replace(comparison, rules=rules)

@@ -126,7 +126,7 @@ def resolve(rule: str, config: Config, environment: str) -> Rule:
     kind = "handcrafted" if card is None else card.kind
     if at and kind != "optimizer":
         raise ValueError(
-            f"rule={rule!r}: only a learned optimizer can miss a feature, but {name!r} "
+            f"rule={rule!r}: only a learned optimizer can lack a feature, but {name!r} "
             f"has the kind {kind!r}; leave {at + missing!r} out"
         )
     if card is not None and kind == "update_rule":

@@ -47,7 +47,7 @@ def require_floating(params: Any) -> None:
         if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
                 f"parameter '{path_name(path)}' is {dtype or type(leaf).__name__}, not "
-                "a floating array; keep it from the optimizer with optax.masked "
+                "a floating array; exclude it with optax.masked "
                 "(or eqx.filter, nnx.Param)"
             )
 
@@ -99,7 +99,7 @@ def require_trees(
     if set(memory) != set(channels):
         raise ValueError(
             f"the optimizer state has the slots {sorted(memory)}, but the rule has "
-            f"{sorted(channels)}: the state is of another rule. Make it with "
+            f"{sorted(channels)}: the state is from another rule. Create it with "
             "tx.init(params) of this one"
         )
     for slot, tree in memory.items():

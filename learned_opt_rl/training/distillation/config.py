@@ -125,7 +125,7 @@ class DistillationConfig:
             )
         if self.rounds > 1 and not visited:
             raise ValueError(
-                f"rounds={self.rounds} collect visited inputs; give inputs='visited'"
+                f"rounds={self.rounds} requires inputs='visited'; pass it as well"
             )
         if self.rounds > 1 < self.starts and self.select == "error":
             raise ValueError(
@@ -135,7 +135,7 @@ class DistillationConfig:
             )
         if visited and self.tensors < 2:
             raise ValueError(
-                f"tensors={self.tensors} cannot be half visited; give at least 2"
+                f"tensors={self.tensors} must be at least 2 with inputs='visited'"
             )
         for name, run in self.runs().items() if visited else ():
             if run.num_updates < self.sequence:

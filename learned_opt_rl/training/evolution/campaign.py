@@ -123,7 +123,7 @@ class Campaign:
             done, wanted = int(standing.search.generation), self.config.generations
             if done > wanted:
                 raise CampaignChangedError(
-                    f"generations={wanted}, but {done} are done; give at least {done}"
+                    f"generations={wanted}, but {done} are done; pass at least {done}"
                 )
             if done < wanted:
                 folder.claim(fresh, self.block)
