@@ -200,7 +200,7 @@ def _page(entry: Entry) -> Iterator[str]:
     commands = [result.command for result in card.results if result.command]
     if commands:
         yield ""
-        yield "Measure it again"
+        yield "Reproduce the results"
         yield from (f"  {command}" for command in commands)
     yield from _bullets("Known failures", card.known_failures, "none recorded")
 
@@ -234,7 +234,7 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
         ),
     )
     yield "trained by", training.method
-    yield "trained on", ", ".join(training.environments) or "nothing"
+    yield "trained on", ", ".join(training.environments) or "no environment"
     yield "", training.description
     yield "compute", training.compute
     for label, value in ("command", training.command), ("code", training.source):
@@ -258,7 +258,8 @@ def _result_line(result: Result) -> str:
     if result.interval is not None:
         low, high = result.interval
         line += f" [{low:.4g}, {high:.4g}]"
-    return f"{line} over {result.seeds} seeds ({result.method}; {result.source})"
+    seeds = "1 seed" if result.seeds == 1 else f"{result.seeds} seeds"
+    return f"{line} over {seeds} ({result.method}; {result.source})"
 
 
 def _inspect(entry: Entry) -> tuple[str, str]:
