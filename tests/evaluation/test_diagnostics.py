@@ -138,7 +138,7 @@ def test_rows_of_several_lengths_are_refused_before_training(
         for name, length in (("CartPole-v1", 4), ("Catch-bsuite", 9))
     ]
     jsonl.append(tmp_path / "analysis.jsonl", rows)
-    problem = "rows of 2, 4 rollouts do not fit into one picture"
+    problem = "rows of 2, 4 rollouts do not fit into one figure"
     refused(["adam", "--steps", "1024"], tmp_path, problem, capsys)
     with pytest.raises(ValueError, match=problem):
         diagnostics.plot([rows[0], {**rows[0], "curve": [0.0] * 2}], tmp_path / "x.png")
