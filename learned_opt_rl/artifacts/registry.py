@@ -84,11 +84,21 @@ def bundled_root() -> pathlib.Path:
     """Return the folder of the artifacts that come with this library.
 
     It is ``pretrained`` in the package of an installed wheel, or at the top of the
-    repository in a source checkout.
+    repository in a source checkout. The environment variable
+    ``LEARNED_OPT_RL_PRETRAINED`` names another folder.
+
+    Raises:
+        ArtifactError: The variable names something that is not a folder.
     """
     chosen = os.environ.get(_VARIABLE)
     if chosen:
-        return pathlib.Path(chosen)
+        root = pathlib.Path(chosen).expanduser().absolute()
+        if not root.is_dir():
+            raise ArtifactError(
+                f"{_VARIABLE}={chosen!r} is not a folder; name one that holds "
+                "artifacts, or unset the variable"
+            )
+        return root
     installed = _PACKAGE / "pretrained"
     return installed if installed.is_dir() else _PACKAGE.parent / "pretrained"
 

@@ -21,7 +21,8 @@ def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
       do not tell; see ``features.leaf_roles``.
     - ``seed``: Seed of the exploration noise.
     - ``key``: jax random key, in place of ``seed``.
-    - ``warn_past_horizon``: Print one line when the run outlasts ``horizon``.
+    - ``warn_past_horizon``: Print one line when the run outlasts ``horizon``; agents
+      under ``vmap`` print one each.
     - ``environment``: Name of the environment, for rules with a published learning rate
       for each.
 

@@ -41,6 +41,7 @@ from learned_opt_rl.rules._core.transform import (
     Outputs,
     Rule,
     RuleState,
+    check_unused,
     transformation,
 )
 from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
@@ -122,7 +123,7 @@ def optimizer(
     Example:
         >>> tx = optimizer(init(jax.random.key(0), Architecture(carry=8, width=16)))
     """
-    Options(horizon, **options)  # refuses other names
+    check_unused(horizon, **options)
     return optax.chain(scale_by_no_features(weights), optax.scale(-1.0))
 
 

@@ -210,7 +210,15 @@ def from_artifact(
 
 
 def pretrained(
-    name: str, *, fetch: bool = False, horizon: Horizon | None = None, **options: Any
+    name: str,
+    *,
+    fetch: bool = False,
+    horizon: Horizon | None = None,
+    networks: Networks | None = None,
+    seed: int = 0,
+    key: jax.Array | None = None,
+    warn_past_horizon: bool = False,
+    environment: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Return a pretrained OPEN by name: one line in an agent.
 
@@ -221,8 +229,15 @@ def pretrained(
         >>> rule = pretrained("minatar", horizon=Horizon(total_updates=2000))
         >>> tx = optax.chain(optax.clip_by_global_norm(0.5), rule)
     """
-    artifact = artifacts.load(name, fetch=fetch)
-    return from_artifact(artifact, horizon=horizon, **options)
+    return from_artifact(
+        artifacts.load(name, fetch=fetch),
+        horizon=horizon,
+        networks=networks,
+        seed=seed,
+        key=key,
+        warn_past_horizon=warn_past_horizon,
+        environment=environment,
+    )
 
 
 def _separated(weights: Mapping[str, Weights]) -> Architecture:

@@ -27,6 +27,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from learned_opt_rl import artifacts
@@ -54,6 +55,7 @@ from learned_opt_rl.rules._core.transform import (
     Rule,
     RuleState,
     Slot,
+    check_unused,
     transformation,
 )
 from learned_opt_rl.rules._core.weights import (
@@ -183,9 +185,9 @@ def optimizer(
         >>> annealed = optax.linear_schedule(1e-3, 0.0, transition_steps=1000)
         >>> tx = optimizer(weights, annealed)
     """
-    Options(horizon, **options)  # refuses other names
+    check_unused(horizon, **options)
     direction = scale_by_optim4rl(weights, version=version, grad_clip=grad_clip)
-    if isinstance(learning_rate, jax.Array):
+    if isinstance(learning_rate, jax.Array | np.ndarray | np.generic):
         # optax.scale by a float32 array would promote the updates of bfloat16 leaves.
         learning_rate = optax.constant_schedule(cast(Any, learning_rate))
     return optax.chain(direction, optax.scale_by_learning_rate(learning_rate))

@@ -369,3 +369,10 @@ def test_loading_artifacts_needs_no_jax(bundled: pathlib.Path) -> None:
         "assert not {'jax', 'optax', 'pooch', 'requests'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_variable_that_names_no_folder_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("LEARNED_OPT_RL_PRETRAINED", str(tmp_path / "missing"))
+    for look in (registry.scan, lambda: registry.find("minatar")):
+        with pytest.raises(ArtifactError, match="LEARNED_OPT_RL_PRETRAINED=.* is not"):
+            look()

@@ -257,3 +257,13 @@ def test_an_artifact_of_another_algorithm_is_refused():
     other = artifact(algorithm="open")
     with pytest.raises(ArtifactError, match="'open', not 'no_features'"):
         no_features.from_artifact(other)
+
+
+def test_options_are_checked_though_they_are_not_used():
+    weights = no_features.init(jax.random.key(0), no_features.Architecture(None, 8))
+    with pytest.raises(TypeError, match="horizon=5 must be a Horizon"):
+        no_features.optimizer(weights, 5)
+    with pytest.raises(TypeError, match="key='x' must be a jax random key"):
+        no_features.optimizer(weights, key="x")
+    with pytest.raises(TypeError, match="sede= is not an option of .* 'seed'"):
+        no_features.optimizer(weights, sede=1)

@@ -505,3 +505,13 @@ def test_an_architecture_has_positive_whole_sizes(changes):
     (name,) = changes
     with pytest.raises(ValueError, match=f"architecture.{name} is .*integer of at"):
         open_rl.Architecture(**{"carry": 8, "width": 16, **changes})
+
+
+@pytest.mark.parametrize("name", ["count", "inputs", "roles", "options", "params_"])
+def test_extra_arguments_of_any_name_are_ignored(name: str) -> None:
+    weights = open_rl.init(jax.random.key(0), open_rl.Architecture(None, 8))
+    tx = open_rl.optimizer(weights, Horizon(10))
+    params = {"w": jnp.ones(3)}
+    updates, _ = tx.update(params, tx.init(params), params, **{name: 0.5})
+    expected, _ = tx.update(params, tx.init(params), params)
+    assert jnp.array_equal(updates["w"], expected["w"])

@@ -386,3 +386,13 @@ def test_an_artifact_without_a_learning_rate_needs_one():
 def test_an_artifact_of_another_algorithm_is_refused():
     with pytest.raises(ArtifactError, match="'open', not 'optim4rl'"):
         optim4rl.from_artifact(artifact(algorithm="open"))
+
+
+def test_a_numpy_learning_rate_keeps_the_dtype_of_the_parameters():
+    weights = optim4rl.init(
+        jax.random.key(0), optim4rl.Architecture("rlc2024", 8, None)
+    )
+    tx = optim4rl.optimizer(weights, np.float32(1e-3))
+    params = {"w": jnp.ones(3, jnp.bfloat16)}
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert updates["w"].dtype == jnp.bfloat16

@@ -89,7 +89,7 @@ class Comparison:
         for name in ("rules", "environments"):
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
             if not getattr(self, name):
-                raise ValueError(f"{name}=() is empty; give at least one")
+                raise ValueError(f"{name}=() is empty; name at least one")
         at_once = 1 if self.at_once is None else self.at_once
         numbers = {"seeds": self.seeds, "at_once": at_once, "devices": self.devices}
         for name, number in numbers.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 import warnings
@@ -67,7 +68,7 @@ def assumed_horizon(card: Card, afterwards: str) -> Horizon:
 def _outside_of_package() -> dict[str, Any]:
     """Return arguments of ``warnings.warn`` that blame the user's own line."""
     if sys.version_info >= (3, 12):
-        return {"skip_file_prefixes": (str(_PACKAGE),)}
+        return {"skip_file_prefixes": (f"{_PACKAGE}{os.sep}",)}
     frame, level = sys._getframe(2), 2
     while frame.f_back and pathlib.Path(frame.f_code.co_filename).is_relative_to(
         _PACKAGE

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt_rl.checks import suggest
 from learned_opt_rl.features import (
     Horizon,
     LeafRole,
@@ -95,6 +96,22 @@ class Options(NamedTuple):
     seed: int = 0
     key: jax.Array | None = None
     warn_past_horizon: bool = False
+
+
+def check_unused(horizon: Any, **options: Any) -> None:
+    """Raise ``TypeError`` for wrong options of a rule that uses none of them.
+
+    A rule that is swapped for another one then meets the same errors.
+    """
+    for name in options:
+        if name not in Options._fields:
+            raise TypeError(
+                f"{name}= is not an option of optimizers; "
+                f"{suggest(name, (*Options._fields, 'environment'))}"
+            )
+    if horizon is not None:
+        checks.require_horizon(horizon)
+    checks.require_seed(options.get("seed", 0), options.get("key"))
 
 
 def transformation(
@@ -185,6 +202,7 @@ def _in_context(
     count: jax.Array,
     roles: list[LeafRole],
     options: Options,
+    /,  # an agent may pass extra arguments of these names
     *,
     dormancy: Any = None,
     training_proportion: jax.Array | float | None = None,

@@ -236,6 +236,11 @@ def _rate(name: str, function: Function, own: Any, asked: float | None) -> float
 
 def network_rule(algorithm: str, carry: int | None) -> Unrolled:
     """Return OPEN or No Features over sequences; ``carry`` counts the GRU's units."""
+    if algorithm not in ("open", "no_features"):
+        raise ValueError(
+            f"algorithm={algorithm!r} cannot be distilled: no features over sequences "
+            "are known for its networks; distill open, no_features or lpo"
+        )
     noisy = algorithm == "open"
 
     def features(x: Tensors) -> jax.Array:

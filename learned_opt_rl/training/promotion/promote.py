@@ -326,7 +326,11 @@ def _identity(row: Row) -> str:
 
 def _decide(facts: _Facts, measured: Evaluated) -> tuple[Verdict | None, list[str]]:
     """Return the verdict and the known failures, or raise `WorseError`."""
-    none = [row.environment for row in measured.new if row.final_return is None]
+    none = [
+        row.environment
+        for row in measured.new
+        if row.failed or row.final_return is None
+    ]
     if none:
         raise WorseError(
             f"{len(none)} of {len(measured.new)} runs of the new weights have no "
