@@ -23,7 +23,7 @@ demo: $(VENV)/.demo  ## compare a learned optimizer with Adam; curves in demo/
 # digits keep them. With worksteal, neighboring tests, which share fixtures and compiled
 # programs, run in one worker.
 test: lint $(VENV)/.test  ## run lint, type checks, tests and doctests
-	$(BIN)/pytest -q tests/expressions/test_published.py -k drift_and_its_slope
+	$(BIN)/pytest -q -m "exact and not slow" tests
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
 	  XLA_FLAGS="$$XLA_FLAGS --xla_cpu_use_fusion_emitters=false" \
 	  $(BIN)/pytest -n $(WORKERS) --dist worksteal

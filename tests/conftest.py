@@ -20,6 +20,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests of last digits under the compiler flag that changes them."""
+    fast = "xla_cpu_use_fusion_emitters=false" in os.environ["XLA_FLAGS"]
+    if fast and item.get_closest_marker("exact"):
+        pytest.skip("needs the fusion emitters; make test runs it with them before")
+
+
 @pytest.fixture(autouse=True)
 def _isolated_cache(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,5 @@
 """Every published formula, against the independent evaluation of the golden files."""
 
-import os
 import re
 
 import jax
@@ -63,10 +62,7 @@ def test_the_texts_are_those_of_the_golden_file(golden):
     assert covered - {"open_symbolic_minatar_if_t_p"} == ids
 
 
-@pytest.mark.skipif(
-    "xla_cpu_use_fusion_emitters=false" in os.environ.get("XLA_FLAGS", ""),
-    reason="tanh is less exact without fusion emitters; make test runs these with them",
-)
+@pytest.mark.exact
 @pytest.mark.parametrize("name", DRIFTS)
 def test_drift_and_its_slope(golden, name):
     golden_id, output = VARIANTS.get(name, (name, "output"))

@@ -84,6 +84,7 @@ def check_same(campaigns):
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.exact
 def test_devices_change_nothing(campaigns):
     check_same(campaigns)
 
