@@ -53,8 +53,8 @@ def __dir__() -> list[str]:
     return __all__
 
 
+# {"dense_0": {"kernel": [8, width]}, "dense_1": {"kernel": [width, 1]}}
 Weights = dict[str, Any]
-"""``{"dense_0": {"kernel": [8, width]}, "dense_1": {"kernel": [width, 1]}}``."""
 
 # So small that the drift starts within 0.02 of PPO's for |log r| <= 1, |A| <= 4.
 _INITIAL_SCALE = 0.005
