@@ -195,8 +195,8 @@ class _Received(io.BytesIO):
         announced = response.headers.get("Content-Length", str(self.size))
         if announced != str(self.size):
             raise FetchError(
-                f"{self.url}: announces {announced!r} bytes, but the card states "
-                f"{self.size}; the file at this address has changed; report the card "
+                f"{self.url}: reports a size of {announced!r} bytes, but the card "
+                f"states {self.size}; the file at this address has changed; report the card "
                 "as outdated"
             )
 

@@ -49,7 +49,7 @@ class RunOptions:
     seeds: int = 16
     """Number of seeds."""
     first_seed: int = 0
-    """The first seed."""
+    """Seeds are numbered from this one."""
     total_timesteps: Annotated[float, arg(name="steps")] = 1e7
     """Environment steps of each run."""
     settings: Settings = ()
@@ -57,7 +57,7 @@ class RunOptions:
     at_once: Annotated[int | None, optional("SEEDS")] = None
     """Seeds trained together. The default is all seeds, or one per device on a CPU."""
     devices: int = 1
-    """Number of devices over which these seeds are distributed."""
+    """Devices that share the seeds of a group."""
 
     def comparison(self, rules: tuple[str, ...]) -> "Comparison":
         """Return the comparison of rules that the options describe."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class _ReportOptions:
     normalization: Annotated[str, arg(name="normalize", metavar="METHOD")] = "auto"
     """Divide returns by: adam, rule:NAME, published, published-sgd, optimal or raw.
-    The default is the baseline if it was run, else published or raw."""
+    auto takes the baseline if it was run, else published returns, else raw ones."""
     baseline: Annotated[str | None, optional("RULE")] = None
     """Rule to compare the other rules with; adam by default."""
 

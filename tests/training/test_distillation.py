@@ -266,7 +266,7 @@ def test_sizes_of_students():
         ),
         (
             {"teacher": "minatar", "student": "open:carry=2,width=4", "sequence": 1},
-            "sequence=1 hides the memory of the teacher or of",
+            "sequence=1 is too short for a recurrent teacher or",
         ),
         (
             {"teacher": "minatar", "inputs": "visited", "sequence": 90, **RUNS},

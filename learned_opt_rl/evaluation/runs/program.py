@@ -155,8 +155,8 @@ def make_loop(
     agent = agent_of(config)
     if (agent == "lpg") != (rule.update_rule is not None):
         raise ValueError(
-            f"agent={agent!r}: the agent lpg, and no other agent, needs a Rule with an "
-            "update_rule"
+            f"agent={agent!r}: only the agent lpg runs a Rule with an update_rule, "
+            "and it needs one"
         )
     if isinstance(config, LPGConfig):
         return lpg.make_loop(config, env, cast(UpdateRule, rule.update_rule), optimizer)

@@ -10,7 +10,7 @@ A rule is written
   user's agent may not provide: ``minatar@no-dormancy``.
 
 A drift runs with tuned Adam. An optimizer with a learning rate gets the rate tuned for
-the environment. The agent lpg, and no other agent, runs with an update rule.
+the environment. Only the agent lpg runs with an update rule.
 """
 
 from collections.abc import Callable

@@ -225,7 +225,7 @@ def configure(
     config = DistillationConfig(name, algorithm, sizes, **values)
     if remembers and config.sequence == 1:
         raise ValueError(
-            "sequence=1 hides the memory of the teacher or of the student; give 20 or "
+            "sequence=1 is too short for a recurrent teacher or student; give 20 or "
             "100 steps"
         )
     return config, found

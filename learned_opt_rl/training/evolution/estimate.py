@@ -146,7 +146,8 @@ def measured(
     evaluator.returns(vectors, keys)
     seconds = time.perf_counter() - started
     per_run = config.only(names).steps_per_member(length)
-    source = f"{runs} runs of {per_run:,} steps (compiled in {compilation:.0f} s)"
+    count = "1 run" if runs == 1 else f"{runs} runs"
+    source = f"{count} of {per_run:,} steps (compiled in {compilation:.0f} s)"
     seconds *= estimate.steps / (runs * per_run)
     return dataclasses.replace(estimate, seconds=seconds, source=source)
 
