@@ -196,8 +196,8 @@ class _Received(io.BytesIO):
         if announced != str(self.size):
             raise FetchError(
                 f"{self.url}: reports a size of {announced!r} bytes, but the card "
-                f"states {self.size}; the file at this address has changed; report the card "
-                "as outdated"
+                f"states {self.size}; the file at this address has changed; report "
+                "the card as outdated"
             )
 
 

@@ -1,4 +1,7 @@
-"""Atomic writes: a reader sees the old file or folder or the new one, never a part."""
+"""Atomic writes: readers see the whole old content or the whole new one.
+
+While a folder is replaced, there is a moment between two renames with no folder.
+"""
 
 import os
 import pathlib

@@ -7,6 +7,7 @@ import numpy as np
 
 from learned_opt_rl.envs.gridworld import Level
 from learned_opt_rl.evaluation.pictures import figures
+from learned_opt_rl.evaluation.report.statistics import MIN_SEEDS
 from learned_opt_rl.rundir.jsonl import Record
 
 if TYPE_CHECKING:
@@ -102,11 +103,14 @@ def plot_convergence(
     updates, mean = record["updates"], np.array(record["kl"], float)
     error = np.array(record["kl_error"], float)
     panel.plot(updates, mean, lw=1)
-    panel.fill_between(updates, mean - error, mean + error, alpha=0.3, lw=0)
+    band = record["grids"] >= MIN_SEEDS
+    if band:
+        panel.fill_between(updates, mean - error, mean + error, alpha=0.3, lw=0)
     if np.isfinite(mean).all() and (mean > 0).all():
         panel.set_yscale("log")
     panel.set_xlabel("updates")
-    panel.set_ylabel(f"KL(y0 || y1), mean of {record['grids']} grids")
+    shown_error = " ± standard error" if band else ""
+    panel.set_ylabel(f"KL(y0 || y1), mean{shown_error} of {record['grids']} grids")
     panel.spines[["top", "right"]].set_visible(False)
     figures.save(figure, path)
 
