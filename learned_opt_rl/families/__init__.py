@@ -1,7 +1,8 @@
 """Families: one record for each algorithm, read by every other room.
 
 To add a family, write its rule module, its record and, to train it, a preset. A plugin
-puts the record into the attribute ``FAMILY`` of the module that it offers.
+puts the record, with its presets, into the attribute ``FAMILY`` of the module that it
+offers; a process may also `register` one. A built-in family has a line in ``_table``.
 """
 
 from learned_opt_rl.families._table import entry_points as entry_points

@@ -53,6 +53,8 @@ class Family:
         uses_horizon: Whether the rule sees how much of a run is over.
         distillable: Whether its networks can imitate another rule.
         evolvable: Whether evolution strategies can train its weights.
+        presets: Settings of campaigns by name, as in ``evolution/presets.json``, of a
+            family that comes from elsewhere.
 
     Example:
         >>> from learned_opt_rl import families
@@ -75,6 +77,9 @@ class Family:
     uses_horizon: bool = False
     distillable: bool = False
     evolvable: bool = True
+    presets: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+        default_factory=dict, hash=False
+    )
 
     def kind_of(self, architecture: Any) -> Kind:
         """Return the kind of artifacts of an architecture."""

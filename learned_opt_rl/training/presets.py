@@ -6,12 +6,23 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from learned_opt_rl import checks
+from learned_opt_rl import checks, families
+
+
+def table(method: str) -> dict[str, Mapping[str, Any]]:
+    """Return the presets of ``"evolution"`` or ``"distillation"`` by name.
+
+    Those of evolution include the presets that registered families bring.
+    """
+    found = dict(_bundled(method))
+    if method == "evolution":
+        for algorithm in families.names():
+            found |= families.find(algorithm).presets
+    return found
 
 
 @functools.cache
-def table(method: str) -> dict[str, dict[str, Any]]:
-    """Return the presets of ``"evolution"`` or ``"distillation"`` by name."""
+def _bundled(method: str) -> dict[str, dict[str, Any]]:
     file = importlib.resources.files("learned_opt_rl.training") / method
     content = (file / "presets.json").read_text(encoding="utf-8")
     return json.loads(content)["presets"]

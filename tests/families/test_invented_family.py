@@ -21,6 +21,7 @@ from learned_opt_rl.artifacts import Card, registry
 from learned_opt_rl.artifacts.weights import check_weights, save_safetensors
 from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
 from learned_opt_rl.families import _table, schema
+from learned_opt_rl.training.evolution import Campaign, Execution, preset
 from learned_opt_rl.training.evolution.learned import Learned, draw
 from learned_opt_rl.training.promotion.card import described
 from learned_opt_rl.training.run_folder import read_run
@@ -62,6 +63,18 @@ FAMILY = families.Family(
     shapes=lambda architecture: {"scale": (architecture.groups, 2)},
     inputs=lambda architecture: ("gradient", "sign of gradient"),
     module=__name__,
+    presets={
+        "two-numbers": {
+            "algorithm": "two_numbers",
+            "architecture": {"groups": 3},
+            "environments": ["CartPole-v1"],
+            "horizons": [[0, 2000]],
+            "population": 4,
+            "sigma": 0.1,
+            "learning_rate": 0.1,
+            "generations": 2,
+        }
+    },
 )
 RULES = "[learned_opt_rl.rules]\n"
 SIZES = {"groups": 3}
@@ -135,6 +148,13 @@ def test_it_can_be_evolved():
     tx = rule.optimizer(jax.random.key(0))
     updates, _ = tx.update({"w": jnp.ones(1)}, tx.init({"w": jnp.ones(1)}), None)
     assert updates["w"] == -2.0
+
+
+def test_a_campaign_starts_from_its_preset(tmp_path):
+    config = preset("two-numbers", agent={"num_envs": 4, "num_steps": 32})
+    standing = Campaign(config, tmp_path, Execution()).run()
+    assert int(standing.search.generation) == 2
+    assert standing.search.mean.shape == (6,)
 
 
 def test_it_can_be_promoted(tmp_path):
