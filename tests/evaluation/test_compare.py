@@ -232,7 +232,7 @@ def test_a_failure_spoils_nothing_else(unbroken, tmp_path, monkeypatch):
         ({"rules": ("adam:1e-2", "adamm")}, "adamm"),
         ({"rules": ("goldie2024/ant",)}, "learned-opt-rl fetch goldie2024/ant"),
         ({"rules": ("minatar@no-luck",)}, "'no-luck' is not a feature"),
-        ({"rules": ("adam:1@no-dormancy",)}, "only a learned optimizer can miss"),
+        ({"rules": ("adam:1@no-dormancy",)}, "only a learned optimizer can lack"),
         ({"agent": "dqn"}, "agent='dqn' must be one of ppo, a2c, lpg"),
         ({**LPG}, "'adam:1e-2' is not an update rule"),
         ({"settings": ("hidden",)}, "'hidden' is not NAME=VALUE with one of the"),

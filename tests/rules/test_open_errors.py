@@ -69,8 +69,8 @@ def test_a_state_of_other_parameters_is_refused():
             open_rl.Architecture(8, 16),
             r"'carry' .* 16\), needed is .* 8\).*tx\.init\(params\)",
         ),
-        (FEED_FORWARD, open_rl.Architecture(8, 16), "of another rule.*tx.init"),
-        (open_rl.Architecture(8, 16), FEED_FORWARD, "of another rule.*tx.init"),
+        (FEED_FORWARD, open_rl.Architecture(8, 16), "from another rule.*tx.init"),
+        (open_rl.Architecture(8, 16), FEED_FORWARD, "from another rule.*tx.init"),
     ],
 )
 def test_a_state_of_other_weights_is_refused(of, to, match):
