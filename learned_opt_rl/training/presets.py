@@ -14,10 +14,10 @@ def table(method: str) -> dict[str, Mapping[str, Any]]:
 
     Those of evolution include the presets that registered families bring.
     """
-    found = dict(_bundled(method))
+    found: dict[str, Mapping[str, Any]] = dict(_bundled(method))
     if method == "evolution":
         for algorithm in families.names():
-            found |= families.find(algorithm).presets
+            found.update(families.find(algorithm).presets)
     return found
 
 
