@@ -302,5 +302,5 @@ def test_agents_take_only_their_own_rules():
         (config, Rule(optax.sgd, update_rule=rule)),
         (LPGConfig(10_000), Rule(optax.sgd)),
     ]:
-        with pytest.raises(ValueError, match="the agent lpg, and no other"):
+        with pytest.raises(ValueError, match="only the agent lpg runs"):
             program.make_loop(wrong, env, chosen, optax.sgd(1.0))
