@@ -35,9 +35,10 @@ def settings(
 
     Raise ValueError if the preset does not exist, or an override is not ``known``.
     """
-    if name not in table(method):
+    presets = table(method)
+    if name not in presets:
         raise ValueError(
-            f"preset={name!r} is not a preset; {checks.suggest(name, table(method))}"
+            f"preset={name!r} is not a preset; {checks.suggest(name, presets)}"
         )
     known = sorted(known)
     for field, value in overrides.items():
@@ -46,4 +47,4 @@ def settings(
                 f"{field}={value!r} is not a setting of {method}; "
                 f"{checks.suggest(field, known)}"
             )
-    return {k: v for k, v in table(method)[name].items() if k != "source"}
+    return {k: v for k, v in presets[name].items() if k != "source"}
