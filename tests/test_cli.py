@@ -1,5 +1,7 @@
 import hashlib
+import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -643,6 +645,67 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirections", "status"),
+    [
+        ("list", "> /dev/full", 2),
+        ("list", ">&-", 0),
+        ("show zzz", "2> /dev/full", 2),
+        ("show zzz", ">&- 2>&-", 2),
+        ("show zzz", "2>&1 | true", 2),
+    ],
+)
+def test_lost_streams_change_no_exit_status(
+    arguments: str, redirections: str, status: int
+) -> None:
+    if not pathlib.Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    command = f"'{sys.executable}' -m learned_opt_rl {arguments}"
+    # Of a pipeline, `sh` knows only the last status, so the first writes its own.
+    script = f"{{ {command}; echo $? >&3; }} {redirections}"
+    result = subprocess.run(
+        ["bash", "-c", f"exec 3>&1; {script}"], capture_output=True, text=True
+    )
+    assert result.stdout.splitlines()[-1] == str(status)
+    assert "Traceback" not in result.stderr and "Exception" not in result.stderr
+    assert ("standard output cannot be written" in result.stderr) == (
+        redirections == "> /dev/full"
+    )
+
+
+def test_a_failed_run_is_named_even_if_nobody_reads_the_report(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unread(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    failure = compare.Failure("adam", "CartPole-v1", "ValueError: no")
+    monkeypatch.setattr(compare, "prepare", lambda asked: asked)
+    monkeypatch.setattr(compare, "execute", lambda plan, folder: [failure])
+    monkeypatch.setattr(sys, "stdout", Unread())
+    monkeypatch.setattr(sys, "stderr", shown := io.StringIO())
+    where = ["--environments", "CartPole-v1", "--out", str(tmp_path)]
+    assert cli.main(["compare", "adam", *where]) == 1
+    assert shown.getvalue().startswith("failed: adam on CartPole-v1: ValueError: no")
+    (tmp_path / "rows.jsonl").write_text("{}")  # Its report raises an error.
+    assert cli.main(["compare", "adam", *where]) == 2
+
+
+def test_a_users_settings_of_warnings_end_no_command(tmp_path: pathlib.Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    jsonl.append(rows, [TestCompare.ONE_ROW])
+    rows.write_text(rows.read_text() + '{"rule"')
+    result = subprocess.run(
+        [sys.executable, "-m", "learned_opt_rl", "report", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "error", "MPLBACKEND": "no_such_backend"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith(f"warning: {rows} ends in an unfinished line")
 
 
 def test_the_package_runs_as_a_module() -> None:

@@ -6,15 +6,18 @@ it. An error is one line on standard error and exit status 2; ``verify`` exits w
 when it finds damage, and commands that train exit with 1 when a run failed.
 """
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import tyro
 
 from learned_opt_rl.cli import _analyze, _artifacts, _compare, _train
 from learned_opt_rl.cli._common import as_options, warnings_as_lines
+from learned_opt_rl.rundir.progress import Output
 
+_STDERR = 2
 # tyro derives the names of the commands from those of the classes.
 _Command = _artifacts.Commands | _compare.Commands | _analyze.Commands | _train.Train
 
@@ -36,6 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main(["show", "goldie2024/antt"])  # the error goes to standard error
         2
     """
+    with _streams() as out:
+        status = _run(argv)
+    lost = out.error
+    # A reader such as `| head` that has seen enough is not an error.
+    if lost is not None and not isinstance(lost, BrokenPipeError):
+        message = f"error: standard output cannot be written: {lost}\n"
+        Output(sys.stderr).write(message)
+        return status or 2
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
     command = tyro.cli(
         _Command,
         prog="learned-opt-rl",
@@ -45,17 +60,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         with warnings_as_lines():
-            status = command.run()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, for example `| head`, has seen enough. Without this redirection
-        # the interpreter complains when it flushes standard output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+            return command.run()
     except KeyboardInterrupt as advice:
         print("; ".join(["stopped", *map(str, advice.args)]), file=sys.stderr)
         return 130
     except (ValueError, ImportError, OSError) as error:
         print(f"error: {' '.join(as_options(str(error)).split())}", file=sys.stderr)
         return 2
-    return status
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[Output]:
+    """Let no command fail because its output cannot be written; yield the output.
+
+    Either stream may be closed, a pipe without a reader, or on a full disk.
+    """
+    # A file opened later must not take the number of a closed stream: what libraries
+    # in C print to standard error would end up in it.
+    while (free := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(free)
+    out, err = Output(sys.stdout), Output(sys.stderr)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            yield out
+    finally:
+        for stream in (out, err):
+            stream.flush()
+            if stream.error is not None:
+                _silence(stream)
+
+
+def _silence(stream: Output) -> None:
+    """Redirect a stream that cannot be written, which Python flushes at its exit."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -92,12 +92,18 @@ def stopping(advice: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Print warnings as single lines, without the source line that raised them."""
+    """Print warnings as single lines, without the source line that raised them.
+
+    A user's PYTHONWARNINGS=error does not turn them into errors, which would end the
+    work of hours.
+    """
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         print(f"warning: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
+        if sys.warnoptions:
+            warnings.filters[:] = [one for one in warnings.filters if one[0] != "error"]
         warnings.showwarning = show
         yield
 

@@ -51,11 +51,13 @@ class _Options(_ReportOptions, RunOptions):
         advice = f"{out} keeps all finished work. Repeat the command to resume"
         with stopping(advice):
             failures = compare.execute(plan, out)
-        if not failures or (out / compare.ROWS).exists():
-            self.print_report(out)
-        print_failures(failures)
-        if failures:
-            print(f"see {out / compare.FAILURES}", file=sys.stderr)
+        try:
+            if not failures or (out / compare.ROWS).exists():
+                self.print_report(out)
+        finally:  # A report that fails must not hide the runs that did.
+            print_failures(failures)
+            if failures:
+                print(f"see {out / compare.FAILURES}", file=sys.stderr)
         return int(bool(failures))
 
     def plan(self, comparison: "Comparison") -> "Plan":

@@ -6,7 +6,6 @@ sizes of the update and of its noise relative to the parameters, and dormant neu
 
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
@@ -25,6 +24,7 @@ from learned_opt_rl.evaluation.runs.run import Overall
 from learned_opt_rl.features import DECAYS, init_momenta, update_momenta
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.rundir.provenance import provenance
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def diagnose(
         resolve(rule, config, environment)
     kept = [len(record["curve"]) for record in _of(environment, records)]
     _check_lengths({*kept, config.num_rollouts})
-    overall = Overall(len(rules), stream or sys.stderr)
+    overall = Overall(len(rules), output(stream))
     for rule in rules:
         jsonl.append(records, analyze(rule, environment, config, seeds))
         overall.ended()
@@ -246,6 +246,7 @@ def _cosine(a: jax.Array, b: jax.Array) -> jax.Array:
     return a @ b / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
 
 
+@figures.plain_style()
 def plot(records: Iterable[Record], path: str | pathlib.Path) -> None:
     """Draw records of one environment as a PNG, one line per rule."""
     figure = figures.new_figure(13, 10)

@@ -2,58 +2,80 @@
 
 A comparison of thousands of runs would otherwise write its file thousands of times. A
 kill may leave an unfinished last line: `read` skips it with a warning, and `append`
-cuts it off.
+moves it to a file beside. Anything else that is not a JSON object is refused, because
+the file may be somebody else's.
 """
 
 import json
 import math
 import os
 import pathlib
+import re
 import warnings
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO
 
 Record = dict[str, Any]
 """A JSON object: a row of a run, a generation of a log, a failure."""
+
+_TORN = ".torn"
+# Strings of JSON, in which brackets do not count; the last may be unfinished.
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*("|$)', re.DOTALL)
+# Bytes read at a time in search of the start of the last line.
+_CHUNK = 1 << 16
 
 
 def read(path: str | pathlib.Path) -> list[Record]:
     """Read the objects in a file of JSON lines; a missing file has none.
 
     An unfinished last line is left out, with a warning. Any other line that is not a
-    JSON object is a `ValueError`.
+    JSON object, in UTF-8 and with every key once, is a `ValueError`.
     """
     path = pathlib.Path(path)
     if not path.exists():
         return []
     content = path.read_bytes()
-    torn = _torn(content)
+    torn = _torn(content[content.rfind(b"\n") + 1 :])
     if torn:
         warnings.warn(
             f"{path} ends in an unfinished line ({torn} bytes); the line is ignored, "
-            "and removed when rows are added",
+            f"and moved to {path.name}{_TORN} when rows are added",
             stacklevel=2,
         )
     lines = content[: len(content) - torn].splitlines()
-    return [_record(path, number, line) for number, line in enumerate(lines, 1)]
+    return [_record(path, f"line {n}", line) for n, line in enumerate(lines, 1)]
 
 
-def append(path: str | pathlib.Path, records: Iterable[Record]) -> None:
+def append(
+    path: str | pathlib.Path,
+    records: Iterable[Record],
+    *,
+    accepts: Callable[[Record], Any] = dict,
+) -> None:
     """Append objects to a file; they are on the disk when this function returns.
 
     After an error or an interrupt the file holds none of them. After a kill it may
     hold some of them and an unfinished line. The file and its folder are made if they
-    do not exist. Numbers must be finite.
+    do not exist. An unfinished last line goes to a file beside, named ``.torn``.
+    Numbers must be finite.
+
+    Raises:
+        ValueError: The first or the last line of the file is not a JSON object, or
+            ``accepts`` raises this for one of them; the file is left as it is.
     """
     path = pathlib.Path(path)
     lines = "".join(json.dumps(one, allow_nan=False) + "\n" for one in records).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
+    last = _checked_last_line(path, accepts) if path.exists() else b""
+    torn = _torn(last)
     with path.open("r+b" if path.exists() else "x+b", buffering=0) as file:
-        content = file.read()
-        end = len(content) - _torn(content)
-        if content[:end] and not content[:end].endswith(b"\n"):
+        end = file.seek(0, os.SEEK_END) - torn
+        if torn:
+            with path.with_name(path.name + _TORN).open("ab", buffering=0) as beside:
+                _write(beside, last + b"\n")
+            file.truncate(end)
+        elif last:
             lines = b"\n" + lines
-        file.truncate(end)
         file.seek(end)
         try:
             _write(file, lines)
@@ -80,25 +102,75 @@ def _write(file: Any, content: bytes) -> None:
     os.fsync(file.fileno())
 
 
-def _torn(content: bytes) -> int:
-    """Return the length of an unfinished last line, 0 if the last line is whole."""
-    last = content[content.rfind(b"\n") + 1 :]
-    try:
-        return 0 if isinstance(json.loads(last or b"{}"), dict) else len(last)
-    except ValueError:
-        return len(last)
+def _checked_last_line(path: pathlib.Path, accepts: Callable[[Record], Any]) -> bytes:
+    """Return what follows the last line break, if the file looks like JSON lines."""
+    with path.open("rb") as file:
+        first, last = file.readline(), _last_line(file)
+    whole = {"line 1": first} if first.endswith(b"\n") else {}
+    if last and not _torn(last):
+        whole["the last line"] = last
+    for place, line in whole.items():
+        try:
+            accepts(_record(path, place, line))
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is not a file of results, so nothing is added to it; name "
+                f"another file ({error})"
+            ) from error
+    return last
 
 
-def _record(path: pathlib.Path, number: int, line: bytes) -> Record:
+def _last_line(file: BinaryIO) -> bytes:
+    """Return what follows the last line break of a file."""
+    end, size, last = file.seek(0, os.SEEK_END), _CHUNK, b""
+    while len(last) < end and b"\n" not in last:
+        file.seek(max(0, end - size))
+        last, size = file.read(), 2 * size
+    return last[last.rfind(b"\n") + 1 :]
+
+
+def _torn(last: bytes) -> int:
+    """Return the length of a last line that is the start of an object, else 0.
+
+    Some file systems fill the end of a file with zeros when the power fails.
+    """
+    line = last.rstrip(b"\0")
+    unfinished = any(not end for end in _STRING.findall(line))
+    brackets = _STRING.sub(b"", line)
+    depth = sum(map(brackets.count, (b"{", b"["))) - sum(
+        map(brackets.count, (b"}", b"]"))
+    )
+    is_start = line.lstrip().startswith(b"{") and (unfinished or depth > 0)
+    return len(last) if last and (is_start or not line) else 0
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Record:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has {twice[:60]!r} twice")
+    return made
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number of JSON; write null")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+
+
+def _record(path: pathlib.Path, place: str, line: bytes) -> Record:
     try:
-        record = json.loads(line)
-    except ValueError as error:
+        # Editors on Windows put a byte order mark at the start of a file.
+        record = _DECODER.decode(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}, line {number} is not valid JSON ({error}); correct or delete it"
+            f"{path}, {place} is not valid JSON ({error}); correct or delete it"
         ) from error
     if not isinstance(record, dict):
         raise ValueError(
-            f"{path}, line {number} holds a {type(record).__name__}, not an object; "
+            f"{path}, {place} holds a {type(record).__name__}, not an object; "
             "this is not a file of results"
         )
     return record

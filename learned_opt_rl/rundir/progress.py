@@ -1,8 +1,72 @@
-"""Progress of long work: a bar in a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar in a terminal, plain lines elsewhere.
+
+Whoever watches cannot stop the work: text that a stream does not accept is dropped.
+"""
 
 import sys
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Self, TextIO, cast
+
+
+def output(stream: TextIO | None = None) -> TextIO:
+    """Return a stream that never fails, over a stream or standard error.
+
+    Text is dropped while it cannot be written: into a closed pipe, onto a full disk, or
+    where a process has no standard error at all. An interrupt still passes.
+
+    Example:
+        >>> import io
+        >>> lost = io.StringIO()
+        >>> lost.close()
+        >>> print("nobody reads this", file=output(lost))
+    """
+    chosen = sys.stderr if stream is None else stream
+    return chosen if isinstance(chosen, Output) else cast(TextIO, Output(chosen))
+
+
+class Output:
+    """A text stream over another one, or over none; see `output`.
+
+    ``error`` is the last error of the stream, None if all text was written.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self.error: OSError | ValueError | None = None
+
+    def write(self, text: str) -> int:
+        """Write a text, with escapes for letters that the encoding lacks."""
+        if self._stream is not None:
+            try:
+                self._write(self._stream, text)
+            except (OSError, ValueError) as error:  # ValueError: the stream is closed.
+                self.error = error
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        if self._stream is not None:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                self.error = error
+
+    def isatty(self) -> bool:
+        """Return whether the stream is a terminal."""
+        try:
+            return self._stream is not None and self._stream.isatty()
+        except ValueError:
+            return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        try:
+            stream.write(text)
+        except UnicodeEncodeError as error:
+            escaped = text.encode(error.encoding, "backslashreplace")
+            stream.write(escaped.decode(error.encoding))
 
 
 class Progress:
@@ -23,7 +87,7 @@ class Progress:
         percent: bool = False,
     ) -> None:
         self.total = total
-        self._label, self._stream = label, stream or sys.stderr
+        self._label, self._stream = label, output(stream)
         self._percent, self._printed = percent, 0
         self._bar = _bar(self._stream, percent)
         if self._bar is not None:

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import pathlib
 
@@ -24,6 +25,7 @@ FILES = [
     if '"rule"' in path.read_text().partition("\n")[0]
 ]
 CONFIG = PPOConfig(10_000)
+NESTED = functools.reduce(lambda inner, _: {"jax": inner}, range(500), {})
 
 
 def test_most_committed_results_are_rows():
@@ -49,7 +51,8 @@ def test_committed_rows_load_and_come_back(path, tmp_path):
         ("seed", "0", "an integer"),
         ("seed", True, "an integer"),
         ("total_timesteps", 0, "a positive number"),
-        ("final_return", float("nan"), "a finite number or null"),
+        ("seed", 10**400, "an integer"),
+        ("final_return", 10**400, "a finite number or null"),
         ("final_return", "12", "a finite number or null"),
         ("curve", [], "a list of finite numbers and nulls"),
         ("curve", [1.0, "x"], "a list of finite numbers and nulls"),
@@ -57,7 +60,11 @@ def test_committed_rows_load_and_come_back(path, tmp_path):
         ("variant", "hidden", "an object"),
         ("config", [], "an object"),
         ("diverged", "no", "true or false"),
-        ("wall_seconds", float("inf"), "a finite number or null"),
+        ("wall_seconds", 1e101, "a finite number or null"),
+        ("nan_updates", 0.5, "an integer or null"),
+        ("revision", ["abc"], "a text or null"),
+        ("config", {"gamma": 10**400}, "an object of a few levels"),
+        ("versions", NESTED, "an object of a few levels"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_row(field, value, wanted, tmp_path):
@@ -67,6 +74,15 @@ def test_a_wrong_field_is_named_with_its_row(field, value, wanted, tmp_path):
     )
     with pytest.raises(ValueError, match=f"x.jsonl: row 2 has {field}=.* be {wanted}"):
         read_rows(file)
+
+
+def test_a_file_of_other_objects_gets_no_rows(tmp_path):
+    file = tmp_path / "log.jsonl"
+    for content in ('{"generation": 0}\n', '{"generation": 0}'):
+        file.write_text(content)
+        with pytest.raises(ValueError, match="log.jsonl is not a file of results"):
+            append_rows(file, [Row.from_json(row())])
+        assert file.read_text() == content
 
 
 def test_rows_of_older_versions_get_defaults():

@@ -1,11 +1,13 @@
 import builtins
 import io
+import sys
 import time
 
 import pytest
 
 from learned_opt_rl.agents import PPOConfig
 from learned_opt_rl.evaluation.runs.run import Overall, RunProgress
+from learned_opt_rl.rundir.progress import output
 
 CONFIG = PPOConfig(100 * 64 * 128)
 
@@ -35,6 +37,45 @@ def test_no_return_yet_is_a_dash(stream):
     with RunProgress("adam", CONFIG, 1, shown := stream()) as progress:
         progress(50, float("nan"))
     assert "return --" in shown.getvalue()
+
+
+class Full(io.StringIO):
+    """As on a disk without space, or a pipe that nobody reads."""
+
+    error: type[Exception] = OSError
+
+    def write(self, text: str) -> int:
+        raise self.error("lost")
+
+    def flush(self) -> None:
+        raise self.error("lost")
+
+
+class Closed(Full):
+    error = ValueError
+
+
+@pytest.mark.parametrize("stream", [Full(), Closed()])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_stream_that_is_lost_stops_nothing(stream, terminal, monkeypatch):
+    monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
+    assert feed(stream) == ""
+    shown = output(stream)
+    print("lost", file=shown, flush=True)
+    assert isinstance(shown.error, type(stream).error)
+
+
+def test_no_stream_at_all_stops_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with RunProgress("adam", CONFIG) as progress:
+        progress(50, 1.0)
+    assert not output().isatty()
+
+
+def test_letters_that_an_encoding_lacks_are_escaped():
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    print("adäm", file=output(stream), flush=True)
+    assert stream.buffer.getvalue() == b"ad\\xe4m\n"
 
 
 def test_speed_counts_all_agents(monkeypatch):

@@ -150,3 +150,23 @@ def test_nothing_is_not_drawn():
     ):
         with pytest.raises(ValueError, match="found is empty"):
             draw({})
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_a_users_style_does_not_change_a_figure(tmp_path, ending):
+    matplotlib = pytest.importorskip("matplotlib")
+    rows = result_rows.random_table(games=("ant",), seeds=2)
+    style = {
+        "text.usetex": True,
+        "axes.facecolor": "black",
+        "font.size": 20,
+        "savefig.bbox": "tight",
+    }
+    for name, changed in (("plain", {}), ("styled", style)):
+        with matplotlib.rc_context(changed):
+            before = dict(matplotlib.rcParams)
+            figure = comparison.curves_figure(rows)
+            comparison.save(figure, tmp_path / name)
+            assert dict(matplotlib.rcParams) == before
+    plain, styled = ((tmp_path / f"{n}.{ending}") for n in ("plain", "styled"))
+    assert plain.read_bytes() == styled.read_bytes()

@@ -216,3 +216,31 @@ def test_values_that_are_not_finite_are_not_written():
     row = {"generation": 3, "best": None, "mean": 1.0, "returns": {"Catch": None}}
     row = json.loads(json.dumps(row))
     assert dict(scalars(row)) == {"fitness/mean": 1.0}
+
+
+def test_a_watcher_that_fails_stops_no_campaign(tmp_path, cheap, monkeypatch):
+    calls = []
+
+    class Full:
+        def __init__(self, folder, rows):
+            pass
+
+        def __call__(self, row):
+            calls.append(row["generation"])
+            raise OSError("No space left on device")
+
+    def missing(*_):
+        raise TypeError("no\nbackend")
+
+    monkeypatch.setattr(campaign, "TensorBoard", Full)
+    monkeypatch.setattr(campaign, "Curve", missing)
+    monkeypatch.setattr(campaign, "require_tensorboard", lambda: None)
+    stream = io.StringIO()
+    run(tmp_path, stream, tensorboard=True, generations=2)
+    lines = [one for one in stream.getvalue().splitlines() if "continues" in one]
+    assert lines == [
+        f"no more {CURVE}, the campaign continues: TypeError: no backend",
+        f"no more {EVENTS}, the campaign continues: OSError: No space left on device",
+    ]
+    assert calls == [0]
+    assert len(jsonl.read(tmp_path / folders.LOG)) == 3

@@ -20,6 +20,7 @@ _MOVES = np.array(
 )
 
 
+@figures.plain_style()
 def plot_predictions(
     level: Level,
     policy: np.ndarray,
@@ -47,6 +48,7 @@ def plot_predictions(
     figures.save(figure, path)
 
 
+@figures.plain_style()
 def plot_regression(record: Record, path: str | pathlib.Path) -> None:
     """Draw the held-out error over the evaluation, a panel per discount.
 
@@ -74,6 +76,7 @@ def plot_regression(record: Record, path: str | pathlib.Path) -> None:
     figures.save(figure, path)
 
 
+@figures.plain_style()
 def plot_convergence(
     level: Level,
     y: np.ndarray,

@@ -182,6 +182,7 @@ def _actor(kernel: jax.Array) -> dict[str, Any]:
     return {"actor": {"Dense_0": {"kernel": kernel}}}
 
 
+@figures.plain_style()
 def update_figure(tx_factory: OptimizerFactory, **options: Any) -> "Figure":
     """Draw the updates of an optimizer over gradient and momentum.
 
@@ -228,6 +229,7 @@ def _line(fit: Fit) -> str:
     return f"{fit.coefficient:+.2e} · {fit.name}, R² = {fit.r_squared:.2f}"
 
 
+@figures.plain_style()
 def drift_figure(shown: Mapping[str, Drift]) -> "Figure":
     """Draw one column per drift: the slope of its loss, and where the drift acts.
 
@@ -255,6 +257,7 @@ def drift_figure(shown: Mapping[str, Drift]) -> "Figure":
     return figure
 
 
+@figures.plain_style()
 def gallery_figure(shown: Mapping[str, Drift], *, columns: int = 4) -> "Figure":
     """Draw many drifts on one page: dL/dr over r, below it dL/dr over (log r, A)."""
     _require_some(shown)

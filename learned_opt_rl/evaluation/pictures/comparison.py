@@ -41,6 +41,7 @@ def save(figure: "Figure", path: str | pathlib.Path) -> list[pathlib.Path]:
     return paths
 
 
+@figures.plain_style()
 def curves_figure(
     rows: Iterable[Row], field: Literal["curve", "dormant"] = "curve"
 ) -> "Figure":
@@ -72,6 +73,7 @@ def curves_figure(
     return figure
 
 
+@figures.plain_style()
 def aggregate_figure(found: Mapping[str, Mapping[str, Estimate]]) -> "Figure":
     """Draw mean, IQM, optimality gap and so on, a panel each, a line per rule."""
     metrics = list(dict.fromkeys(name for group in found.values() for name in group))
@@ -87,6 +89,7 @@ def aggregate_figure(found: Mapping[str, Mapping[str, Estimate]]) -> "Figure":
     return figure
 
 
+@figures.plain_style()
 def improvement_figure(found: Mapping[str, Estimate], baseline: str) -> "Figure":
     """Draw the probability that rules improve on a baseline; one half is neither."""
     _require_some(found)
@@ -99,6 +102,7 @@ def improvement_figure(found: Mapping[str, Estimate], baseline: str) -> "Figure"
     return figure
 
 
+@figures.plain_style()
 def profile_figure(thresholds: np.ndarray, found: Mapping[str, Banded]) -> "Figure":
     """Draw performance profiles: the share of runs above each normalized return."""
     _require_some(found)
@@ -117,6 +121,7 @@ def profile_figure(thresholds: np.ndarray, found: Mapping[str, Banded]) -> "Figu
     return figure
 
 
+@figures.plain_style()
 def generalization_figure(found: Along, axis: str) -> "Figure":
     """Draw final returns along an axis: a panel per environment, a line per rule.
 

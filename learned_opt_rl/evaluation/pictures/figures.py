@@ -1,9 +1,13 @@
 """Matplotlib figures in one style, and figures as files."""
 
+import contextlib
+import importlib
 import io
+import os
 import pathlib
+import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from learned_opt_rl.errors import MissingExtraError
@@ -26,27 +30,69 @@ _DASHES = ("-", "--", ":", "-.")
 _MARKERS = "osD^vPX*"
 
 
+@contextlib.contextmanager
+def plain_style() -> Iterator[None]:
+    """Use matplotlib's own defaults instead of the user's settings.
+
+    A user's ``matplotlibrc`` may need LaTeX, which fails where it is not installed, and
+    would give other pictures of the same rows. Use it as a decorator of functions that
+    draw: artists read the settings when they are made.
+    """
+    matplotlib = require_matplotlib()
+    plain = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
+    with matplotlib.rc_context(plain | {"svg.hashsalt": "learned_opt_rl"}):
+        yield
+
+
+def require_matplotlib() -> Any:
+    """Return matplotlib, even if the user's backend (MPLBACKEND) does not exist.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        ValueError: It does not load with the user's settings.
+    """
+    if sys.modules.get("matplotlib"):
+        return sys.modules["matplotlib"]
+    # Its import fails if this names no backend, and fails again when it is repeated.
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        matplotlib = importlib.import_module("matplotlib")
+    except ImportError as error:
+        raise _missing(error) from error
+    except ValueError as error:  # The file is not text, for example.
+        raise ValueError(
+            f"matplotlib does not load with this user's settings ({error}); correct "
+            "or delete the file matplotlibrc"
+        ) from error
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):  # Nothing here opens a window.
+            matplotlib.rcParams["backend"] = backend
+    return matplotlib
+
+
 def new_figure(width: float, height: float) -> "Figure":
     """Return an empty figure of a size in inches."""
+    require_matplotlib()
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError(
-            f"plots need matplotlib ({error}): pip install 'learned-opt-rl[eval]'"
-        ) from error
+        raise _missing(error) from error
     # Not pyplot's, so that the caller's backend stays as it is.
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
+@plain_style()
 def save(figure: "Figure", path: str | pathlib.Path, dpi: int = 150) -> None:
     """Write a figure as a PNG, or as an SVG if the path ends in ``.svg``.
 
     The write is atomic. The same figure always gives the same bytes.
     """
-    import matplotlib
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     path, content = pathlib.Path(path), io.BytesIO()
@@ -54,10 +100,7 @@ def save(figure: "Figure", path: str | pathlib.Path, dpi: int = 150) -> None:
     if path.suffix.lower() == ".svg":
         # By default an SVG contains the date and a random salt in its identifiers.
         options = {"format": "svg", "metadata": {"Date": None}}
-    with (
-        matplotlib.rc_context({"svg.hashsalt": "learned_opt_rl"}),
-        warnings.catch_warnings(),
-    ):
+    with warnings.catch_warnings():
         # A name may be in any script; the font draws unknown letters as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
@@ -67,6 +110,12 @@ def save(figure: "Figure", path: str | pathlib.Path, dpi: int = 150) -> None:
             figure.set_layout_engine(None)
         figure.savefig(content, **options)
     write_atomically(path, content.getvalue())
+
+
+def _missing(error: ImportError) -> MissingExtraError:
+    return MissingExtraError(
+        f"plots need matplotlib ({error}): pip install 'learned-opt-rl[eval]'"
+    )
 
 
 def text(name: str, length: int = 40) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation.pictures import comparison
+from learned_opt_rl.evaluation.pictures import comparison, figures
 from learned_opt_rl.evaluation.report import comparable, gather, statistics, tables
 from learned_opt_rl.evaluation.report.gather import Along, Results
 from learned_opt_rl.evaluation.report.measures import BASELINE
@@ -103,6 +103,7 @@ def require_extras() -> None:
             raise MissingExtraError(
                 f"reports need {name}: pip install 'learned-opt-rl[eval]'"
             )
+    figures.require_matplotlib()
 
 
 def summary(found: Iterable[Results]) -> str:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import pathlib
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TextIO, cast
@@ -40,6 +39,7 @@ from learned_opt_rl.rundir import jsonl, settings
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint
 from learned_opt_rl.rundir.lock import locked
+from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.rundir.provenance import provenance
 
 _CONFIG = "config.json"
@@ -210,7 +210,7 @@ def execute(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        return _Execution(plan, folder, stream or sys.stderr).run()
+        return _Execution(plan, folder, output(stream)).run()
 
 
 def _check_environment(env: envs.Environment) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -184,8 +183,12 @@ def read_rows(path: str | pathlib.Path) -> list[Row]:
 
 
 def append_rows(path: str | pathlib.Path, rows: Iterable[Row]) -> None:
-    """Append rows to a results file; see `jsonl.append`."""
-    jsonl.append(path, [row.to_json() for row in rows])
+    """Append rows to a results file; see `jsonl.append`.
+
+    Raises:
+        ValueError: The file holds something other than rows.
+    """
+    jsonl.append(path, [row.to_json() for row in rows], accepts=Row.from_json)
 
 
 def grouped(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
@@ -215,7 +218,11 @@ def _shown(value: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    return is_number and abs(value) <= _LARGEST
+
+
+def _is_integer(value: Any) -> bool:
+    return _is_number(value) and isinstance(value, int)
 
 
 def _is_curve(value: Any) -> bool:
@@ -226,22 +233,40 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
+    return isinstance(value, dict) and _is_plain(value, _DEEPEST)
 
 
+def _is_plain(value: Any, levels: int) -> bool:
+    """Return whether a value of JSON has no infinite number and few levels."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return levels > 0 and all(_is_plain(one, levels - 1) for one in inner)
+    return isinstance(value, str | bool | None) or _is_number(value)
+
+
+# Whatever is computed of two such numbers is finite. No return is as large.
+_LARGEST = 1e100
+# A configuration has three levels. Ones of a thousand cannot be written as JSON.
+_DEEPEST = 10
 _MEASURED = (_is_number, "a finite number or null")
-_OBJECT = (_is_object, "an object")
+_OBJECT = (_is_object, "an object of a few levels with finite numbers")
+_COUNT = (_is_integer, "an integer or null")
+_TEXT = (_is_text, "a text or null")
 _CHECKS: dict[str, tuple] = {
     "rule": (_is_name, "a name"),
     "environment": (_is_name, "a name"),
-    "seed": (lambda v: isinstance(v, int) and not isinstance(v, bool), "an integer"),
+    "seed": (_is_integer, "an integer"),
     "total_timesteps": (lambda v: _is_number(v) and v > 0, "a positive number"),
     "curve": (lambda v: _is_curve(v) and bool(v), "a list of finite numbers and nulls"),
     "final_return": _MEASURED,
     "auc": _MEASURED,
-    "nan_updates": _MEASURED,
-    "num_agents": _MEASURED,
+    "nan_updates": _COUNT,
+    "num_agents": _COUNT,
     "compile_seconds": _MEASURED,
     "wall_seconds": _MEASURED,
     "steps_per_second": _MEASURED,
@@ -251,6 +276,10 @@ _CHECKS: dict[str, tuple] = {
     "config": _OBJECT,
     "versions": _OBJECT,
     "environment_details": _OBJECT,
+    "weights_sha256": _TEXT,
+    "revision": _TEXT,
+    "device": _TEXT,
+    "cpu": _TEXT,
     "diverged": (lambda v: isinstance(v, bool), "true or false"),
 }
 _REQUIRED = ("rule", "environment", "seed", "total_timesteps", "curve")

@@ -10,7 +10,6 @@ import functools
 import json
 import math
 import pathlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
@@ -27,6 +26,7 @@ from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
+from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.distillation.config import DistillationConfig
 from learned_opt_rl.training.distillation.inputs import Tensors
@@ -82,7 +82,7 @@ def distill(
     with locked(folder):
         rows = _claim(config, teacher, folder)
         if not rows:
-            rows = _train(config, teacher, folder, stream or sys.stderr)
+            rows = _train(config, teacher, folder, output(stream))
     return best_row(rows, config.select)
 
 

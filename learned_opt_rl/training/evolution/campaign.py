@@ -11,9 +11,7 @@ import dataclasses
 import io
 import math
 import pathlib
-import sys
 import time
-from collections.abc import Callable
 from typing import Any, TextIO
 
 import jax
@@ -23,6 +21,7 @@ import numpy as np
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
+from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.training.evolution import estimate as estimates
 from learned_opt_rl.training.evolution import fitness as judging
 from learned_opt_rl.training.evolution.config import EvolutionConfig
@@ -35,10 +34,12 @@ from learned_opt_rl.training.evolution.folder import (
     check_same,
 )
 from learned_opt_rl.training.evolution.progress import (
+    CURVE,
     EVENTS,
     Curve,
     Progress,
     TensorBoard,
+    Watchers,
     require_tensorboard,
 )
 from learned_opt_rl.training.run_folder import LOG
@@ -88,7 +89,7 @@ class Campaign:
         stream: TextIO | None = None,
     ) -> None:
         self.config, self.path, self.execution = config, folder, execution
-        self._stream = stream or sys.stderr
+        self._stream = output(stream)
         self._evaluators: dict[tuple[str, ...], Evaluator] = {}
         self._evaluators_horizon: int | None = None
 
@@ -171,14 +172,14 @@ class Campaign:
         return judging.check_execution(self.config, asked.devices, asked.block)
 
     def _rest(self, fresh: Any, standing: Standing, folder: Folder | None) -> Standing:
-        with contextlib.ExitStack() as open_files:
-            watchers = [] if folder is None else self._watchers(open_files)
+        with contextlib.closing(Watchers(self._stream)) as watchers:
+            if folder is not None:
+                self._add(watchers)
 
             def keep(standing: Standing, row: Record) -> None:
                 if folder is not None:
                     folder.save(standing, [row])
-                for watcher in watchers:
-                    watcher(row)
+                watchers(row)
 
             if fresh:
                 standing, row = self._validated(standing, {"generation": 0})
@@ -192,17 +193,11 @@ class Campaign:
                     progress(row, float(standing.best_validation))
         return standing
 
-    def _watchers(
-        self, open_files: contextlib.ExitStack
-    ) -> list[Callable[[Record], None]]:
-        """Return the functions that receive each row of the log."""
+    def _add(self, watchers: Watchers) -> None:
         rows = jsonl.read(self.path / LOG)
-        watchers: list[Any] = [Curve(self.path, rows, self._stream)]
+        watchers.add(CURVE, lambda: Curve(self.path, rows, self._stream))
         if self.execution.tensorboard:
-            board = TensorBoard(self.path / EVENTS, rows)
-            open_files.callback(board.close)
-            watchers.append(board)
-        return watchers
+            watchers.add(EVENTS, lambda: TensorBoard(self.path / EVENTS, rows))
 
     def advance(self, standing: Standing) -> tuple[Standing, Record]:
         """Run one generation; return the state after it and its row of the log."""

@@ -1,8 +1,9 @@
 """Show a campaign while it runs: progress, learning curve, TensorBoard events."""
 
+import functools
 import itertools
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -66,6 +67,7 @@ def _short(value: float | None) -> str:
     return "nan" if value is None else f"{value:.3g}"
 
 
+@figures.plain_style()
 def draw_curve(
     rows: Sequence[Record],
     path: str | pathlib.Path,
@@ -196,6 +198,41 @@ class TensorBoard:
     def close(self) -> None:
         """Close the file."""
         self._writer.close()
+
+
+class Watchers:
+    """Pass rows of the log to the curve and the events of a campaign.
+
+    Whatever only watches cannot stop a campaign, for example when the disk is full or a
+    package fails: a watcher that raises is dropped, with a line on the stream.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._watching: dict[str, Any] = {}
+
+    def add(self, name: str, make: Callable[[], Any]) -> None:
+        """Add the watcher that a function makes."""
+        self._try(name, lambda: self._watching.update({name: make()}))
+
+    def __call__(self, row: Record) -> None:
+        """Show a row of the log."""
+        for name, watcher in [*self._watching.items()]:
+            self._try(name, functools.partial(watcher, row))
+
+    def close(self) -> None:
+        """Close the watchers that have files."""
+        for name, watcher in [*self._watching.items()]:
+            if isinstance(watcher, TensorBoard):
+                self._try(name, watcher.close)
+
+    def _try(self, name: str, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:  # Code of other packages may raise anything.
+            self._watching.pop(name, None)
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self._stream.write(f"no more {name}, the campaign continues: {reason}\n")
 
 
 def scalars(row: Record) -> Iterator[tuple[str, float]]:

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import pathlib
 import shutil
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TextIO
 
@@ -19,6 +18,7 @@ from learned_opt_rl.evaluation.runs.row import Row, append_rows, identity, read_
 from learned_opt_rl.evaluation.runs.rules import weights_digest
 from learned_opt_rl.rundir import atomic
 from learned_opt_rl.rundir.lock import locked
+from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.training.promotion import campaign
 from learned_opt_rl.training.promotion import card as card_facts
 from learned_opt_rl.training.promotion.verdict import (
@@ -116,7 +116,7 @@ def promote(promotion: Promotion, stream: TextIO | None = None) -> Outcome:
     facts = _gather(promotion)
     facts.work.mkdir(exist_ok=True)
     with locked(facts.work):
-        measured = _measure(facts, stream or sys.stderr)
+        measured = _measure(facts, output(stream))
         if isinstance(measured, list):
             return Outcome(None, None, measured)
         with locked(facts.root):  # no other run may get the name in the meantime
