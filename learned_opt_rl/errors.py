@@ -41,6 +41,18 @@ class HorizonWarning(UserWarning):
     """
 
 
+class RolesWarning(UserWarning):
+    """An optimizer guessed which parameters explore, because no name told it.
+
+    ``features.explain(params)`` prints what it read, and ``networks=`` overrides it.
+
+    Example:
+        >>> import warnings
+        >>> from learned_opt_rl.errors import RolesWarning
+        >>> warnings.simplefilter("ignore", RolesWarning)
+    """
+
+
 class MissingExtraError(ImportError):
     """An optional dependency is absent; the message names the extra to install."""
 

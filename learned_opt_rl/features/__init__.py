@@ -7,7 +7,15 @@ from learned_opt_rl.features._dormancy import (
     nnx_dormancy,
 )
 from learned_opt_rl.features._horizon import Horizon, proportions
-from learned_opt_rl.features._networks import LeafRole, Networks, leaf_roles, path_name
+from learned_opt_rl.features._networks import (
+    Layers,
+    LeafRole,
+    Networks,
+    explain,
+    leaf_roles,
+    roles_or_warning,
+)
+from learned_opt_rl.features._paths import NamedLeaf, named_leaves
 from learned_opt_rl.features._signals import (
     DECAYS,
     init_momenta,
@@ -19,18 +27,22 @@ from learned_opt_rl.features._signals import (
 __all__ = [
     "DECAYS",
     "Horizon",
+    "Layers",
     "LeafRole",
+    "NamedLeaf",
     "Networks",
     "broadcast_dormancy",
     "dormancy",
+    "explain",
     "init_momenta",
     "leaf_roles",
     "linen_dormancy",
     "log_magnitude",
     "nnx_dormancy",
-    "path_name",
+    "named_leaves",
     "proportions",
     "rms_normalize",
+    "roles_or_warning",
     "update_momenta",
 ]
 

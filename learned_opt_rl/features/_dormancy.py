@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.features._networks import Networks, leaf_roles, path_name
+from learned_opt_rl.features._networks import Networks, leaf_roles
+from learned_opt_rl.features._paths import named_leaves
 
 if TYPE_CHECKING:
     from flax import linen, nnx
@@ -73,7 +74,7 @@ def broadcast_dormancy(values: Any, parameters: Any) -> list[jax.Array]:
         >>> [d.shape for d in broadcast_dormancy({"head": jnp.ones(2)}, p)]
         [(2,), (2,)]
     """
-    leaves = jax.tree_util.tree_leaves_with_path(parameters)
+    leaves = named_leaves(parameters)
     if values is None:
         return [jnp.ones((), jnp.float32) for _ in leaves]
     try:
@@ -87,7 +88,7 @@ def broadcast_dormancy(values: Any, parameters: Any) -> list[jax.Array]:
         ) from error
     flat = jax.tree.leaves(spread)
     return [
-        _checked(path_name(path), jnp.asarray(value, jnp.float32), jnp.shape(leaf))
+        _checked(path, jnp.asarray(value, jnp.float32), jnp.shape(leaf))
         for (path, leaf), value in zip(leaves, flat, strict=True)
     ]
 

@@ -7,22 +7,25 @@ the parameter paths and can be overridden by name pattern, mask or callable.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import numpy as np
 
+from learned_opt_rl.errors import RolesWarning
+from learned_opt_rl.features._layers import Node, Reader, tree_of
+from learned_opt_rl.features._paths import NamedLeaf, named_leaves
+from learned_opt_rl.features._words import has, names_network
+
 Networks = Mapping[str, str | Sequence[str] | Callable[[Any], Any] | Any]
 """Network name -> regular expression over paths, one expression per layer in
 order, a mask pytree of bools, or a callable from parameters to such a mask."""
 
-_CRITIC_WORDS = frozenset(
-    {"critic", "critics", "value", "values", "vf", "v", "qf", "q", "baseline"}
-)
-_ACTOR_WORDS = frozenset({"actor", "policy", "pi"})
-_HEAD_WORDS = frozenset({"head", "heads", "logits", "output", "out", "final"})
-_BOXES = frozenset({"value", "raw_value"})  # attributes of flax's variables
+Layers = Sequence[str] | Mapping[str, Sequence[str]]
+"""Regular expressions over paths, one per layer in order: for every network, or network
+name -> expressions."""
 
 # A leaf's network, and its layer's index where the caller listed the layers.
 _Assignment = tuple[str, int | None]
@@ -44,30 +47,40 @@ class LeafRole(NamedTuple):
     explored: bool
 
 
-def leaf_roles(parameters: Any, networks: Networks | None = None) -> list[LeafRole]:
+def leaf_roles(
+    parameters: Any, networks: Networks | None = None, layers: Layers | None = None
+) -> list[LeafRole]:
     """Return network, layer position and exploration flag of every parameter leaf.
 
     Without ``networks`` the outermost path component that names one kind decides.
     The words critic, value, vf, v, qf, q and baseline (``"QNetwork"``, ``"q1"``) name a
     critic; actor, policy and pi name an actor. A component that names both, such as
-    ``"ActorCritic_0"``, is skipped. Leaves without either form a third network. Layers
-    are the leaves' parent modules in natural order of their names (``Dense_2`` before
-    ``Dense_10``); a head, logits or output layer comes after the others. A leaf beside
-    the layers, such as ``log_std``, counts as one more layer, the last.
+    ``"ActorCritic_0"``, is skipped, and the query, key and value of attention are no
+    networks. Leaves without either form a third network.
 
-    With ``networks``, e.g. ``{"actor": "Dense_[0-2]/|log_std", "critic":
-    "Dense_[3-5]/"}``, each value is a regular expression searched in the path (end a
-    name with ``/``: ``Dense_1`` also matches ``Dense_10``), a sequence of expressions
-    (one per layer, in order), a mask pytree of bools or a callable that returns one. A
-    network with a critic's name does not explore.
+    Without ``layers`` the modules that hold the leaves are the layers, in the order of
+    their definition where the tree keeps it, else by numbers (``Dense_2`` before
+    ``Dense_10``), by words (an encoder first, a head or logits last) and by widths. A
+    norm has the position of the layer that it follows, a recurrent cell is one layer,
+    and so are query, key and value. Twins (``q1`` and ``q2``) count side by side. A
+    leaf beside the layers, such as ``log_std``, is one more layer, the last.
+
+    ``explain`` prints the result. With ``networks``, e.g. ``{"actor":
+    "Dense_[0-2]/|log_std", "critic": "Dense_[3-5]/"}``, each value is a regular
+    expression searched in the path (end a name with ``/``: ``Dense_1`` also matches
+    ``Dense_10``), a sequence of expressions (one per layer, in order), a mask pytree of
+    bools or a callable that returns one. A network with a critic's name does not
+    explore. ``layers``, e.g. ``["Dense_0/", "GRUCell_0/", "Dense_1/"]``, lists
+    expressions in order for all networks, or for each network by its name; of several
+    that match a leaf the first counts.
 
     Returns:
         One ``LeafRole`` per leaf, in leaf order.
 
     Raises:
-        ValueError: A leaf matches no network, or more than one; an expression or
-            a mask is malformed.
-        TypeError: ``networks`` is not a mapping.
+        ValueError: A leaf matches no network or no layer, or more than one network; an
+            expression or a mask is malformed; ``layers`` has an unknown network.
+        TypeError: ``networks`` is not a mapping, or ``layers`` no expressions.
 
     References:
         Goldie et al. 2024, section 5.3 (layer proportion, exploration).
@@ -78,44 +91,177 @@ def leaf_roles(parameters: Any, networks: Networks | None = None) -> list[LeafRo
         >>> [(r.position, r.explored) for r in leaf_roles(tree)]
         [(0.0, True), (1.0, True)]
     """
-    paths = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(parameters)]
-    named: list[_Assignment] = [(_network_by_name(path), None) for path in paths]
-    if networks is not None:
-        named = _network_by_override(paths, parameters, networks)
-    positions = _positions(paths, named)
-    return [
-        LeafRole(path, network, position, not _words(network) & _CRITIC_WORDS)
+    return _read(parameters, networks, layers).roles
+
+
+def roles_or_warning(
+    parameters: Any, networks: Networks | None, layers: Layers | None
+) -> list[LeafRole]:
+    """Return ``leaf_roles``, and warn once of a reading that is a guess.
+
+    Warns:
+        RolesWarning: The tree seems to hold several networks, and no name tells which
+            is a critic's.
+    """
+    reading = _read(parameters, networks, layers)
+    paths = tuple(role.path for role in reading.roles)
+    if reading.guess and paths not in _WARNED:
+        _WARNED.add(paths)
+        warnings.warn(
+            f"{reading.guess}. features.explain(params) prints what was read; pass "
+            'networks={"actor": ..., "critic": ...} to the optimizer, or silence '
+            "errors.RolesWarning",
+            RolesWarning,
+            stacklevel=3,
+        )
+    return reading.roles
+
+
+_WARNED: set[tuple[str, ...]] = set()  # paths of the trees already warned of
+
+
+def explain(
+    parameters: Any, networks: Networks | None = None, layers: Layers | None = None
+) -> str:
+    """Print what ``leaf_roles`` reads in a parameter tree, and return the table.
+
+    The columns are the leaf's path, its shape, its network, its layer (leaves with one
+    number share a position), the layer's position and whether it explores. A last line
+    names what was guessed. The arguments are those of ``leaf_roles``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> tree = {"actor": {"Dense_0": jnp.ones((2, 4)), "Dense_1": jnp.ones((4, 1))}}
+        >>> table = explain(tree)
+        leaf           shape   network  layer  position  explored
+        actor/Dense_0  (2, 4)  actor    0      0.00      yes
+        actor/Dense_1  (4, 1)  actor    1      1.00      yes
+    """
+    reading = _read(parameters, networks, layers)
+    leaves = named_leaves(parameters)
+    rows = [("leaf", "shape", "network", "layer", "position", "explored")]
+    for leaf, role, layer in zip(leaves, reading.roles, reading.ranks, strict=True):
+        explored = "yes" if role.explored else "no"
+        position = f"{role.position:.2f}"
+        rows.append(
+            (role.path, str(leaf.shape), role.network, str(layer), position, explored)
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if reading.guess:
+        lines.append(f"A guess: {reading.guess}")
+    table = "\n".join(lines)
+    print(table)
+    return table
+
+
+class _Reading(NamedTuple):
+    roles: list[LeafRole]
+    ranks: list[int]  # layer of each leaf, from 0
+    guess: str = ""
+
+
+def _read(
+    parameters: Any, networks: Networks | None, layers: Layers | None
+) -> _Reading:
+    leaves = named_leaves(parameters)
+    paths = [leaf.path for leaf in leaves]
+    if networks is None:
+        named: list[_Assignment] = [(name, None) for name in _networks_by_name(leaves)]
+    else:
+        named = _networks_by_override(paths, parameters, networks)
+    if layers is not None:
+        named = _layers_by_override(paths, named, layers)
+    members: dict[str, list[int]] = {}
+    for i, (network, _) in enumerate(named):
+        members.setdefault(network, []).append(i)
+    ranks, positions = [0] * len(paths), [0.0] * len(paths)
+    reader = Reader(leaves)
+    for indices in members.values():
+        listed = {i: named[i][1] for i in indices}
+        steps = _listed_steps(listed) or [
+            step.leaves
+            for step in reader.steps(tree_of((i, leaves[i]) for i in indices))
+        ]
+        for rank, i in ((rank, i) for rank, step in enumerate(steps) for i in step):
+            ranks[i], positions[i] = rank, rank / max(len(steps) - 1, 1)
+    roles = [
+        LeafRole(path, network, position, not has(network, "critic"))
         for path, (network, _), position in zip(paths, named, positions, strict=True)
     ]
+    # With a name, or one network alone, who explores is no guess.
+    guessed = networks is None and members.keys() == {"network"} and reader.beside
+    guess = (
+        f"the parameters {' and '.join(map(repr, reader.beside))} look like networks "
+        "side by side, and no name tells the actor from the critic: all explore"
+    )
+    return _Reading(roles, ranks, guess if guessed else "")
 
 
-def path_name(path: tuple[Any, ...]) -> str:
-    """Return the slash-separated name of a pytree path; ``""`` for a bare leaf."""
-    # flax variables are pytree nodes around the array: their last key is no name.
-    # It is an attribute, unlike the key "value" of a dict, which names a critic.
-    last = path[-1:] if len(path) > 1 else ()
-    if any(isinstance(k, jax.tree_util.GetAttrKey) and k.name in _BOXES for k in last):
-        path = path[:-1]
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+def _listed_steps(listed: Mapping[int, int | None]) -> list[list[int]]:
+    """Return the leaves of each listed layer in order, or nothing without a list."""
+    steps: dict[int, list[int]] = {}
+    for i, layer in listed.items():
+        if layer is not None:
+            steps.setdefault(layer, []).append(i)
+    return [steps[layer] for layer in sorted(steps)]
 
 
-def _words(name: str) -> set[str]:
-    # "valueHead" and "QNetwork" are two words each.
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    return set(re.findall(r"[a-z]+", spaced.lower()))
+def _networks_by_name(leaves: Sequence[NamedLeaf]) -> list[str]:
+    root = tree_of(enumerate(leaves))
+    return [_network_by_name(leaf.parts, root) for leaf in leaves]
 
 
-def _network_by_name(path: str) -> str:
-    for component in path.split("/"):
-        words = _words(component)
-        critic, actor = words & _CRITIC_WORDS, words & _ACTOR_WORDS
-        # "ActorCritic_0" names both: the components inside decide.
-        if bool(critic) != bool(actor):
-            return "critic" if critic else "actor"
+def _network_by_name(parts: Sequence[str], node: Node) -> str:
+    within_attention = False
+    for part in parts:
+        within_attention |= has(node.name, "attention")
+        named = names_network(part, node.names() - {part}, within_attention)
+        if named:
+            return "network" if named == "layer" else named
+        node = node.children.get(part, node)
     return "network"
 
 
-def _network_by_override(
+def _layers_by_override(
+    paths: list[str], named: list[_Assignment], layers: Layers
+) -> list[_Assignment]:
+    names = {network for network, _ in named}
+    by_network = layers if isinstance(layers, Mapping) else dict.fromkeys(names, layers)
+    for network, patterns in by_network.items():
+        if isinstance(patterns, str) or not all(isinstance(p, str) for p in patterns):
+            raise TypeError(
+                f"layers={layers!r} must list regular expressions, one per layer from "
+                'the first to the last, e.g. ["Dense_0/", "Dense_1/"], or map network '
+                "names to such lists"
+            )
+        if network not in names:
+            raise ValueError(
+                f"layers= names the network {network!r}, but the parameters belong to "
+                f"{sorted(names)}; features.explain(params) prints them"
+            )
+    return [
+        (network, _layer(path, by_network[network]) if network in by_network else layer)
+        for path, (network, layer) in zip(paths, named, strict=True)
+    ]
+
+
+def _layer(path: str, patterns: Sequence[str]) -> int:
+    for layer, pattern in enumerate(patterns):
+        try:
+            if re.search(pattern, path):
+                return layer
+        except re.error as error:
+            raise ValueError(
+                f"layers= has {pattern!r}, which is not a regular expression: {error}"
+            ) from error
+    raise ValueError(
+        f"layers= must place every parameter in a layer; '{path}' matches none of "
+        f"{list(patterns)}. Add a pattern for it"
+    )
+
+
+def _networks_by_override(
     paths: list[str], parameters: Any, networks: Networks
 ) -> list[_Assignment]:
     if not isinstance(networks, Mapping):
@@ -169,37 +315,3 @@ def _is_function(selector: Any) -> TypeGuard[Callable[[Any], Any]]:
     """Return whether to call it: masks of equinox modules are callable as well."""
     leaves = jax.tree.leaves(selector)
     return bool(leaves) and all(callable(leaf) for leaf in leaves)
-
-
-def _positions(paths: list[str], named: list[_Assignment]) -> list[float]:
-    modules = [path.rpartition("/")[0] for path in paths]
-    containers = {parent for module in modules for parent in _ancestors(module)}
-    keys = []
-    for path, module, (_, layer) in zip(paths, modules, named, strict=True):
-        if layer is not None:
-            keys.append((layer,))
-        elif module in containers:  # beside the layers, as log_std is: comes last
-            keys.append((1, _natural(path)))
-        else:  # heads, such as "action_logits" and "Dense_out", after the others
-            head = _words(module.rpartition("/")[2]) & _HEAD_WORDS
-            keys.append((0, bool(head), _natural(module)))
-    owners = [network for network, _ in named]
-    ranks = {network: {} for network in owners}
-    for network, key in sorted(set(zip(owners, keys, strict=True))):
-        ranks[network][key] = len(ranks[network])
-    return [
-        ranks[network][key] / max(len(ranks[network]) - 1, 1)
-        for network, key in zip(owners, keys, strict=True)
-    ]
-
-
-def _ancestors(module: str) -> set[str]:
-    """Return the proper prefixes of a module path, with the root ``""``."""
-    parts = module.split("/") if module else []
-    return {"/".join(parts[:i]) for i in range(len(parts))}
-
-
-def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Return a sort key that puts ``Dense_2`` before ``Dense_10``."""
-    parts = re.findall(r"\d+|\D+", name)
-    return tuple((1, int(p), "") if p.isdigit() else (0, 0, p) for p in parts)

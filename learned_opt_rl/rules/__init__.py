@@ -18,7 +18,9 @@ def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
       Without one, a rule that needs it assumes the length that the artifact was trained
       for, with a ``HorizonWarning``.
     - ``networks``: Which parameters belong to which network, where the parameter paths
-      do not tell; see ``features.leaf_roles``.
+      do not tell; ``features.explain(params)`` prints what was read.
+    - ``layers``: The order of the layers, where names and widths do not tell; see
+      ``features.leaf_roles``.
     - ``seed``: Seed of the exploration noise.
     - ``key``: jax random key, in place of ``seed``.
     - ``warn_past_horizon``: Print one line when the run outlasts ``horizon``; agents

@@ -32,7 +32,7 @@ from learned_opt_rl import artifacts, expressions
 from learned_opt_rl.errors import ArtifactError, ExpressionError
 from learned_opt_rl.expressions import Function
 from learned_opt_rl.families.expression import Form
-from learned_opt_rl.features import Horizon, LeafRole, Networks
+from learned_opt_rl.features import Horizon, Layers, LeafRole, Networks
 from learned_opt_rl.rules import drifts
 from learned_opt_rl.rules._core.artifact import assumed_horizon, require_algorithm
 from learned_opt_rl.rules._core.transform import (
@@ -81,6 +81,7 @@ def scale_by_expression(
     learning_rate: Any = 1.0,
     zero_mean_updates: bool = False,
     networks: Networks | None = None,
+    layers: Layers | None = None,
     seed: int = 0,
     key: jax.Array | None = None,
     warn_past_horizon: bool = False,
@@ -135,7 +136,7 @@ def scale_by_expression(
         zero_mean=zero_mean_updates,
         past_horizon=_past_horizon(body) if warn_past_horizon else "",
     )
-    options = Options(horizon, networks, seed, key, warn_past_horizon)
+    options = Options(horizon, networks, seed, key, warn_past_horizon, layers)
     return transformation(rule, options)
 
 

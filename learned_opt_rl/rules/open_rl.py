@@ -28,7 +28,7 @@ import optax
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.families.open_network import OPEN, Architecture, open_shapes
-from learned_opt_rl.features import Horizon, LeafRole, Networks
+from learned_opt_rl.features import Horizon, Layers, LeafRole, Networks
 from learned_opt_rl.rules._core.artifact import assumed_horizon, require_algorithm
 from learned_opt_rl.rules._core.transform import (
     Inputs,
@@ -104,6 +104,7 @@ def scale_by_open(
     horizon: Horizon,
     *,
     networks: Networks | None = None,
+    layers: Layers | None = None,
     seed: int = 0,
     key: jax.Array | None = None,
     warn_past_horizon: bool = False,
@@ -159,7 +160,7 @@ def scale_by_open(
         return separated_step(weights, inputs, owners)
 
     rule = Rule(slots(architecture.carry), step, context=True, noise=True)
-    options = Options(horizon, networks, seed, key, warn_past_horizon)
+    options = Options(horizon, networks, seed, key, warn_past_horizon, layers)
     return transformation(rule, options)
 
 
@@ -215,6 +216,7 @@ def pretrained(
     fetch: bool = False,
     horizon: Horizon | None = None,
     networks: Networks | None = None,
+    layers: Layers | None = None,
     seed: int = 0,
     key: jax.Array | None = None,
     warn_past_horizon: bool = False,
@@ -233,6 +235,7 @@ def pretrained(
         artifacts.load(name, fetch=fetch),
         horizon=horizon,
         networks=networks,
+        layers=layers,
         seed=seed,
         key=key,
         warn_past_horizon=warn_past_horizon,

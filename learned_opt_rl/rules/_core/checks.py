@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learned_opt_rl.features import Horizon, path_name
+from learned_opt_rl.features import Horizon, named_leaves
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -42,11 +42,11 @@ def require_seed(seed: Any, key: Any) -> None:
 
 def require_floating(params: Any) -> None:
     """Raise ``TypeError`` for the first leaf that is not a floating array."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    for path, leaf in named_leaves(params):
         dtype = getattr(leaf, "dtype", None)
         if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
-                f"parameter '{path_name(path)}' is {dtype or type(leaf).__name__}, not "
+                f"parameter '{path}' is {dtype or type(leaf).__name__}, not "
                 "a floating array; exclude it with optax.masked "
                 "(or eqx.filter, nnx.Param)"
             )
@@ -128,8 +128,7 @@ def _require_slot(slot: str, found: Shapes, params: Shapes, channels: Any) -> No
 
 
 def _shapes(tree: Any) -> Shapes:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {path_name(path): jnp.shape(leaf) for path, leaf in leaves}
+    return {path: jnp.shape(leaf) for path, leaf in named_leaves(tree)}
 
 
 def _compare(what: str, found: Shapes, needed: Shapes, fix: str) -> None:

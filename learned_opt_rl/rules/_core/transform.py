@@ -22,11 +22,12 @@ import optax
 from learned_opt_rl.checks import suggest
 from learned_opt_rl.features import (
     Horizon,
+    Layers,
     LeafRole,
     Networks,
     broadcast_dormancy,
-    leaf_roles,
     proportions,
+    roles_or_warning,
 )
 from learned_opt_rl.rules._core import checks
 from learned_opt_rl.rules._core.network import split
@@ -96,6 +97,7 @@ class Options(NamedTuple):
     seed: int = 0
     key: jax.Array | None = None
     warn_past_horizon: bool = False
+    layers: Layers | None = None
 
 
 def check_unused(horizon: Any, **options: Any) -> None:
@@ -165,7 +167,7 @@ def transformation(
         )
         roles, next_key = [], before.key
         if rule.context:
-            roles = leaf_roles(params, options.networks)
+            roles = roles_or_warning(params, options.networks, options.layers)
             inputs = _in_context(inputs, params, before.count, roles, options, **extra)
             if options.warn_past_horizon:
                 _warn_past(before.count, options.horizon, rule.past_horizon)
