@@ -1,14 +1,24 @@
 """Learned rules: one module for each family, all with the same functions."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.rules._core.artifact import trained_horizon
+from learned_opt_rl.rules._core.options import ArtifactOptions, given, lists
 
 __all__ = ["pretrained", "trained_horizon"]
 
 
-def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
+@lists(ArtifactOptions)
+def pretrained(
+    name: str,
+    *,
+    fetch: bool = False,
+    learning_rate: Any = None,
+    constants: Mapping[str, Any] | None = None,
+    **options: Unpack[ArtifactOptions],
+) -> Any:
     """Return an artifact of any family, bundled, plugin or remote, ready to use.
 
     Every optimizer accepts the same options about the run, and ignores those that it
@@ -27,11 +37,20 @@ def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
       under ``vmap`` print one each.
     - ``environment``: Name of the environment, for rules with a published learning rate
       for each.
+    - ``zero_gradients``: What becomes of entries whose gradient has been exactly zero
+      since the start, such as a target network or unseen rows of an embedding:
+      ``"stay"`` leaves them alone; ``"move"`` updates them too, as published.
+    - ``zero_mean``: Whether to remove the update's mean over all parameters. By default
+      as published, except where the parameters have no hidden layer: a value head or a
+      temperature on its own could otherwise never learn. ``True`` removes it always,
+      ``False`` never.
 
     Args:
         name: Name of the artifact, e.g. ``"minatar"``; ``learned-opt-rl list``
             shows them all.
         fetch: Download a remote artifact that is not in the cache yet.
+        learning_rate: For rules that have one: a number, or for Optim4RL a schedule.
+        constants: For expressions: values for the declared constants, by name.
         **options: For an optimizer those above; the family's ``from_artifact`` lists
             more.
 
@@ -51,4 +70,6 @@ def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
     """
     artifact = artifacts.load(name, fetch=fetch)
     rule = artifacts.rule_module(artifact.card.algorithm)
-    return rule.from_artifact(artifact, **options)
+    more = {"learning_rate": learning_rate, "constants": constants}
+    more = {name: value for name, value in more.items() if value is not None}
+    return rule.from_artifact(artifact, **given(options), **more)

@@ -22,7 +22,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -32,12 +32,17 @@ from learned_opt_rl import artifacts, expressions
 from learned_opt_rl.errors import ArtifactError, ExpressionError
 from learned_opt_rl.expressions import Function
 from learned_opt_rl.families.expression import Form
-from learned_opt_rl.features import Horizon, Layers, LeafRole, Networks
+from learned_opt_rl.features import Horizon, LeafRole
 from learned_opt_rl.rules import drifts
 from learned_opt_rl.rules._core.artifact import assumed_horizon, require_algorithm
+from learned_opt_rl.rules._core.options import (
+    ArtifactOptions,
+    RunOptions,
+    lists,
+    read_options,
+)
 from learned_opt_rl.rules._core.transform import (
     Inputs,
-    Options,
     Outputs,
     Rule,
     RuleState,
@@ -73,18 +78,15 @@ _HORIZON_INPUTS = frozenset({"lr", "t_p", "b_p"})
 _AT_THE_END = {"t_p": 1.0, "lr": 0.0, "b_p": 1.0, "l_p": 0.5, "iteration": 1e3}
 
 
+@lists(RunOptions)
 def scale_by_expression(
     function: Function | str,
     horizon: Horizon,
     *,
     constants: Mapping[str, Any] | None = None,
     learning_rate: Any = 1.0,
-    zero_mean_updates: bool = False,
-    networks: Networks | None = None,
-    layers: Layers | None = None,
-    seed: int = 0,
-    key: jax.Array | None = None,
-    warn_past_horizon: bool = False,
+    centered: bool = False,
+    **options: Unpack[RunOptions],
 ) -> optax.GradientTransformationExtraArgs:
     r"""Replace gradients by an expression's value, a direction to be subtracted.
 
@@ -103,7 +105,8 @@ def scale_by_expression(
     - ``learning_rate``: The base of the input ``lr``, which falls linearly with
       training proportion, ``lr = learning_rate * (1 - t_p)``; a scalar, which may be
       traced. Expressions without the input ``lr`` ignore it.
-    - ``zero_mean_updates``: Subtract the mean over all parameters of all networks.
+    - ``centered``: Whether the expression was published with zero-mean updates, which
+      ``zero_mean`` can override.
 
     Returns:
         A ``GradientTransformationExtraArgs`` with ``RuleState``.
@@ -133,15 +136,22 @@ def scale_by_expression(
         step=step,
         context=True,
         noise="rand" in body.inputs,
-        zero_mean=zero_mean_updates,
-        past_horizon=_past_horizon(body) if warn_past_horizon else "",
+        zero_mean=centered,
+        seen="flag",
+        past_horizon=_past_horizon(body) if options.get("warn_past_horizon") else "",
     )
-    options = Options(horizon, networks, seed, key, warn_past_horizon, layers)
-    return transformation(rule, options)
+    return transformation(rule, read_options(horizon, options))
 
 
+@lists(RunOptions)
 def optimizer(
-    function: Function | str, horizon: Horizon, **options: Any
+    function: Function | str,
+    horizon: Horizon,
+    *,
+    constants: Mapping[str, Any] | None = None,
+    learning_rate: Any = 1.0,
+    centered: bool = False,
+    **options: Unpack[RunOptions],
 ) -> optax.GradientTransformationExtraArgs:
     r"""Return ``scale_by_expression`` ready for ``optax.apply_updates``.
 
@@ -155,7 +165,14 @@ def optimizer(
         >>> text = "optimizer\ninputs g, lr\nreturn lr * sign(g)"
         >>> tx = optimizer(text, Horizon(100), learning_rate=0.01)
     """
-    direction = scale_by_expression(function, horizon, **options)
+    direction = scale_by_expression(
+        function,
+        horizon,
+        constants=constants,
+        learning_rate=learning_rate,
+        centered=centered,
+        **options,
+    )
     return optax.chain(direction, optax.scale(-1.0))
 
 
@@ -258,19 +275,20 @@ def init(key: jax.Array, form: Form) -> dict[str, jax.Array]:
     return {name: jnp.asarray(c, jnp.float32) for name, c in constants.items()}
 
 
+@lists(ArtifactOptions)
 def from_artifact(
     artifact: artifacts.Artifact,
     *,
     constants: Mapping[str, Any] | None = None,
-    **options: Any,
+    learning_rate: Any = None,
+    **options: Unpack[ArtifactOptions],
 ) -> Any:
     """Return the optimizer or the drift of an artifact.
 
     A drift takes only ``constants``, by default the artifact's weights. An optimizer
-    also takes the options of ``scale_by_expression``, with the artifact's own
-    ``horizon``, ``learning_rate`` and ``zero_mean_updates`` as defaults; or
-    ``environment`` for the published learning rate there, which expressions without
-    the input ``lr`` ignore.
+    also takes ``learning_rate`` and the options of ``rules.pretrained``. Its defaults
+    are the artifact's own horizon and learning rate; ``environment`` chooses the
+    published learning rate there, which expressions without the input ``lr`` ignore.
 
     Returns:
         An optax transformation, or a function ``(ratio, advantage) -> drift``.
@@ -290,17 +308,26 @@ def from_artifact(
     card = artifact.card
     function = expressions.parse(str(artifact.text))
     if card.kind != "drift":
-        return _optimizer(card, function, constants=constants, **options)
-    if options:
+        return _optimizer(card, function, constants, learning_rate, **options)
+    given = [*options, *([] if learning_rate is None else ["learning_rate"])]
+    if given:
         raise TypeError(
-            f"'{card.name}' is a drift, which takes no {', '.join(options)}; only "
+            f"'{card.name}' is a drift, which takes no {', '.join(given)}; only "
             "constants= can be set"
         )
     offset: Any = card.architecture["offset"]
     return drift(function, constants=constants, offset=offset)
 
 
-def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
+@lists(ArtifactOptions)
+def pretrained(
+    name: str,
+    *,
+    fetch: bool = False,
+    constants: Mapping[str, Any] | None = None,
+    learning_rate: Any = None,
+    **options: Unpack[ArtifactOptions],
+) -> Any:
     """Return a pretrained expression by name, as ``rules.pretrained`` does.
 
     Example:
@@ -310,19 +337,23 @@ def pretrained(name: str, *, fetch: bool = False, **options: Any) -> Any:
         ...     environment="Breakout-MinAtar",
         ... )
     """
-    return from_artifact(artifacts.load(name, fetch=fetch), **options)
+    return from_artifact(
+        artifacts.load(name, fetch=fetch),
+        constants=constants,
+        learning_rate=learning_rate,
+        **options,
+    )
 
 
 def _optimizer(
     card: artifacts.Card,
     function: Function,
-    *,
-    horizon: Horizon | None = None,
-    learning_rate: Any = None,
-    environment: str | None = None,
-    zero_mean_updates: bool | None = None,
-    **options: Any,
+    constants: Mapping[str, Any] | None,
+    learning_rate: Any,
+    **options: Unpack[ArtifactOptions],
 ) -> optax.GradientTransformationExtraArgs:
+    horizon = options.pop("horizon", None)
+    environment = options.pop("environment", None)
     if learning_rate is not None and environment is not None:
         raise TypeError(
             f"learning_rate={learning_rate!r} and environment={environment!r} both set "
@@ -332,8 +363,6 @@ def _optimizer(
         learning_rate = _tuned(card, environment)
     if learning_rate is None:
         learning_rate = card.architecture.get("learning_rate", 1.0)
-    if zero_mean_updates is None:
-        zero_mean_updates = bool(card.architecture["zero_mean"])
     if horizon is None and _HORIZON_INPUTS.isdisjoint(function.inputs):
         horizon = Horizon(1)  # nothing reads it
     if horizon is None:
@@ -341,8 +370,9 @@ def _optimizer(
     return optimizer(
         function,
         horizon,
+        constants=constants,
         learning_rate=learning_rate,
-        zero_mean_updates=zero_mean_updates,
+        centered=bool(card.architecture["zero_mean"]),
         **options,
     )
 

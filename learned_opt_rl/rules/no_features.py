@@ -22,7 +22,7 @@ Example:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import jax
 import optax
@@ -35,13 +35,17 @@ from learned_opt_rl.families.open_network import (
 )
 from learned_opt_rl.features import Horizon, LeafRole
 from learned_opt_rl.rules._core.artifact import require_algorithm
+from learned_opt_rl.rules._core.options import (
+    ArtifactOptions,
+    RunOptions,
+    lists,
+    read_options,
+)
 from learned_opt_rl.rules._core.transform import (
     Inputs,
-    Options,
     Outputs,
     Rule,
     RuleState,
-    check_unused,
     transformation,
 )
 from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
@@ -77,7 +81,10 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
     return draw_weights(key, no_features_shapes(architecture))
 
 
-def scale_by_no_features(weights: Weights) -> optax.GradientTransformationExtraArgs:
+@lists(RunOptions)
+def scale_by_no_features(
+    weights: Weights, horizon: Horizon | None = None, **options: Unpack[RunOptions]
+) -> optax.GradientTransformationExtraArgs:
     """Replace gradients by No Features' direction; ``optimizer`` also flips its sign.
 
     Sign, arithmetic, dtypes, mean and errors are as for ``open_rl.scale_by_open``. The
@@ -102,11 +109,12 @@ def scale_by_no_features(weights: Weights) -> optax.GradientTransformationExtraA
         del roles
         return no_features_step(weights, inputs)
 
-    return transformation(Rule(slots(units), step), Options())
+    return transformation(Rule(slots(units), step), read_options(horizon, options))
 
 
+@lists(RunOptions)
 def optimizer(
-    weights: Weights, horizon: Horizon | None = None, **options: Any
+    weights: Weights, horizon: Horizon | None = None, **options: Unpack[RunOptions]
 ) -> optax.GradientTransformationExtraArgs:
     """Return ``scale_by_no_features`` ready for ``optax.apply_updates``.
 
@@ -123,12 +131,13 @@ def optimizer(
     Example:
         >>> tx = optimizer(init(jax.random.key(0), Architecture(carry=8, width=16)))
     """
-    check_unused(horizon, **options)
-    return optax.chain(scale_by_no_features(weights), optax.scale(-1.0))
+    direction = scale_by_no_features(weights, horizon, **options)
+    return optax.chain(direction, optax.scale(-1.0))
 
 
+@lists(ArtifactOptions)
 def from_artifact(
-    artifact: artifacts.Artifact, *, environment: str | None = None, **options: Any
+    artifact: artifacts.Artifact, **options: Unpack[ArtifactOptions]
 ) -> optax.GradientTransformationExtraArgs:
     """Return ``optimizer`` with the weights of an artifact.
 
@@ -139,13 +148,14 @@ def from_artifact(
     Example:
         >>> tx = from_artifact(artifacts.load("no_features/minatar"))
     """
-    del environment
     require_algorithm(artifact, "no_features")
+    options.pop("environment", None)
     return optimizer(artifact.weights, **options)
 
 
+@lists(ArtifactOptions)
 def pretrained(
-    name: str, *, fetch: bool = False, **options: Any
+    name: str, *, fetch: bool = False, **options: Unpack[ArtifactOptions]
 ) -> optax.GradientTransformationExtraArgs:
     """Return a pretrained No Features by name, as ``rules.pretrained`` does.
 

@@ -20,7 +20,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 
 import jax
 import optax
@@ -28,11 +28,16 @@ import optax
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.families.open_network import OPEN, Architecture, open_shapes
-from learned_opt_rl.features import Horizon, Layers, LeafRole, Networks
+from learned_opt_rl.features import Horizon, LeafRole
 from learned_opt_rl.rules._core.artifact import assumed_horizon, require_algorithm
+from learned_opt_rl.rules._core.options import (
+    ArtifactOptions,
+    RunOptions,
+    lists,
+    read_options,
+)
 from learned_opt_rl.rules._core.transform import (
     Inputs,
-    Options,
     Outputs,
     Rule,
     RuleState,
@@ -99,15 +104,9 @@ def init_separated(key: jax.Array, architecture: Architecture) -> dict[str, Weig
     return {"actor": init(actor, architecture), "critic": init(critic, architecture)}
 
 
+@lists(RunOptions)
 def scale_by_open(
-    weights: Weights,
-    horizon: Horizon,
-    *,
-    networks: Networks | None = None,
-    layers: Layers | None = None,
-    seed: int = 0,
-    key: jax.Array | None = None,
-    warn_past_horizon: bool = False,
+    weights: Weights, horizon: Horizon, **options: Unpack[RunOptions]
 ) -> optax.GradientTransformationExtraArgs:
     """Replace gradients by OPEN's direction; ``optimizer`` also flips its sign.
 
@@ -160,12 +159,12 @@ def scale_by_open(
         return separated_step(weights, inputs, owners)
 
     rule = Rule(slots(architecture.carry), step, context=True, noise=True)
-    options = Options(horizon, networks, seed, key, warn_past_horizon, layers)
-    return transformation(rule, options)
+    return transformation(rule, read_options(horizon, options))
 
 
+@lists(RunOptions)
 def optimizer(
-    weights: Weights, horizon: Horizon, **options: Any
+    weights: Weights, horizon: Horizon, **options: Unpack[RunOptions]
 ) -> optax.GradientTransformationExtraArgs:
     """Return ``scale_by_open`` ready for ``optax.apply_updates``.
 
@@ -183,12 +182,9 @@ def optimizer(
     return optax.chain(direction, optax.scale(-1.0))
 
 
+@lists(ArtifactOptions)
 def from_artifact(
-    artifact: artifacts.Artifact,
-    *,
-    horizon: Horizon | None = None,
-    environment: str | None = None,
-    **options: Any,
+    artifact: artifacts.Artifact, **options: Unpack[ArtifactOptions]
 ) -> optax.GradientTransformationExtraArgs:
     """Return ``optimizer`` with the weights of an artifact.
 
@@ -203,24 +199,17 @@ def from_artifact(
         >>> artifact = artifacts.load("minatar")
         >>> tx = from_artifact(artifact, horizon=Horizon(2000), seed=1)
     """
-    del environment
     require_algorithm(artifact, "open", "open_separated")
+    options.pop("environment", None)
+    horizon = options.pop("horizon", None)
     if horizon is None:
         horizon = assumed_horizon(artifact.card, "training proportion stays 1")
     return optimizer(artifact.weights, horizon, **options)
 
 
+@lists(ArtifactOptions)
 def pretrained(
-    name: str,
-    *,
-    fetch: bool = False,
-    horizon: Horizon | None = None,
-    networks: Networks | None = None,
-    layers: Layers | None = None,
-    seed: int = 0,
-    key: jax.Array | None = None,
-    warn_past_horizon: bool = False,
-    environment: str | None = None,
+    name: str, *, fetch: bool = False, **options: Unpack[ArtifactOptions]
 ) -> optax.GradientTransformationExtraArgs:
     """Return a pretrained OPEN by name: one line in an agent.
 
@@ -231,16 +220,7 @@ def pretrained(
         >>> rule = pretrained("minatar", horizon=Horizon(total_updates=2000))
         >>> tx = optax.chain(optax.clip_by_global_norm(0.5), rule)
     """
-    return from_artifact(
-        artifacts.load(name, fetch=fetch),
-        horizon=horizon,
-        networks=networks,
-        layers=layers,
-        seed=seed,
-        key=key,
-        warn_past_horizon=warn_past_horizon,
-        environment=environment,
-    )
+    return from_artifact(artifacts.load(name, fetch=fetch), **options)
 
 
 def _separated(weights: Mapping[str, Weights]) -> Architecture:

@@ -23,11 +23,10 @@ Example:
 from __future__ import annotations
 
 import numbers
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from learned_opt_rl import artifacts
@@ -48,14 +47,18 @@ from learned_opt_rl.rules._core.network import (
     side_by_side,
     split,
 )
+from learned_opt_rl.rules._core.options import (
+    ArtifactOptions,
+    RunOptions,
+    lists,
+    read_options,
+)
 from learned_opt_rl.rules._core.transform import (
     Inputs,
-    Options,
     Outputs,
     Rule,
     RuleState,
     Slot,
-    check_unused,
     transformation,
 )
 from learned_opt_rl.rules._core.weights import (
@@ -101,13 +104,20 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
     return draw_weights(key, optim4rl_shapes(architecture))
 
 
+@lists(RunOptions)
 def scale_by_optim4rl(
-    weights: Weights, *, version: Version | None = None, grad_clip: float | None = 1.0
+    weights: Weights,
+    learning_rate: optax.ScalarOrSchedule = 1.0,
+    horizon: Horizon | None = None,
+    *,
+    version: Version | None = None,
+    grad_clip: float | None = 1.0,
+    **options: Unpack[RunOptions],
 ) -> optax.GradientTransformationExtraArgs:
     """Replace gradients by Optim4RL's direction ``M / sqrt(V)``.
 
-    As with optax's ``scale_by_*``, the result is to be multiplied by a negative
-    learning rate, which ``optimizer`` does.
+    As with optax's ``scale_by_*``, the sign is left to a later ``optax.scale(-1.0)``,
+    which ``optimizer`` adds.
 
     Every scalar parameter is treated alike and alone. Where the gradient is 0 the
     direction is 0, and the GRUs still advance. With ``"rlc2024"`` the direction has
@@ -116,15 +126,19 @@ def scale_by_optim4rl(
     the parameters, never through the towers' inputs.
 
     The arithmetic is float32, and the direction has the parameters' dtypes. Keywords
-    of ``update`` are ignored: the rule has no time, depth, dormancy or noise, and no
-    mean is removed.
+    of ``update`` are ignored: the rule has no time, depth, dormancy or noise, and by
+    default no mean is removed.
 
     Args:
         weights: As for ``open_rl.scale_by_open``; may be traced.
+        learning_rate: Scales the direction: a number, which may be traced, or an optax
+            schedule.
+        horizon: Accepted and not used.
         version: ``"arxiv2023"`` or ``"rlc2024"``; by default the version that the
             weights belong to. A given version is checked.
         grad_clip: Clip each element of the gradient to ``[-c, c]`` first, as the
-            published weights expect; ``None`` clips nothing.
+            published weights expect; may be traced; ``None`` clips nothing.
+        **options: As for ``rules.pretrained``.
 
     Raises:
         WeightsError: ``weights`` do not fit an Optim4RL network, or belong to the
@@ -150,12 +164,15 @@ def scale_by_optim4rl(
         if grad_clip is not None:
             clipped = [jnp.clip(g, -grad_clip, grad_clip) for g in inputs.gradients]
             inputs = inputs._replace(gradients=clipped)
-        return _step(weights, inputs)
+        values, memory = _step(weights, inputs)
+        now = learning_rate(inputs.count) if callable(learning_rate) else learning_rate
+        return [jnp.asarray(now, jnp.float32) * value for value in values], memory
 
-    rule = Rule({"carry": Slot((units,))}, step, zero_mean=False)
-    return transformation(rule, Options())
+    rule = Rule({"carry": Slot((units,))}, step, zero_mean=False, seen="gradient")
+    return transformation(rule, read_options(horizon, options))
 
 
+@lists(RunOptions)
 def optimizer(
     weights: Weights,
     learning_rate: optax.ScalarOrSchedule,
@@ -163,18 +180,16 @@ def optimizer(
     *,
     version: Version | None = None,
     grad_clip: float | None = 1.0,
-    **options: Any,
+    **options: Unpack[RunOptions],
 ) -> optax.GradientTransformationExtraArgs:
     """Return ``scale_by_optim4rl`` ready for ``optax.apply_updates``.
 
-    ``learning_rate`` is a fixed scale, which may be traced, or an optax schedule. It is
-    chosen for each environment; the OPEN paper takes a tenth of Adam's. ``weights``,
-    ``version`` and ``grad_clip`` are as for ``scale_by_optim4rl``. The options of
-    ``rules.pretrained`` are accepted and not used.
+    The arguments are those of ``scale_by_optim4rl``. The learning rate is chosen for
+    each environment; the OPEN paper takes a tenth of Adam's.
 
     Returns:
-        ``optax.chain(scale_by_optim4rl(...), optax.scale_by_learning_rate(...))``.
-        The state is a pair whose first element is the ``RuleState``.
+        ``optax.chain(scale_by_optim4rl(...), optax.scale(-1.0))``. The state is a
+        pair whose first element is the ``RuleState``.
 
     Raises:
         TypeError: An option has another name.
@@ -185,20 +200,24 @@ def optimizer(
         >>> annealed = optax.linear_schedule(1e-3, 0.0, transition_steps=1000)
         >>> tx = optimizer(weights, annealed)
     """
-    check_unused(horizon, **options)
-    direction = scale_by_optim4rl(weights, version=version, grad_clip=grad_clip)
-    if isinstance(learning_rate, jax.Array | np.ndarray | np.generic):
-        # optax.scale by a float32 array would promote the updates of bfloat16 leaves.
-        learning_rate = optax.constant_schedule(cast(Any, learning_rate))
-    return optax.chain(direction, optax.scale_by_learning_rate(learning_rate))
+    direction = scale_by_optim4rl(
+        weights,
+        learning_rate,
+        horizon,
+        version=version,
+        grad_clip=grad_clip,
+        **options,
+    )
+    return optax.chain(direction, optax.scale(-1.0))
 
 
+@lists(ArtifactOptions)
 def from_artifact(
     artifact: artifacts.Artifact,
     *,
     learning_rate: optax.ScalarOrSchedule | None = None,
-    environment: str | None = None,
-    **options: Any,
+    grad_clip: float | None = 1.0,
+    **options: Unpack[ArtifactOptions],
 ) -> optax.GradientTransformationExtraArgs:
     """Return ``optimizer`` with the weights, version and learning rate of an artifact.
 
@@ -214,8 +233,8 @@ def from_artifact(
     Example:
         >>> tx = from_artifact(artifacts.load("optim4rl/breakout"))
     """
-    del environment
     require_algorithm(artifact, "optim4rl")
+    options.pop("environment", None)
     architecture = artifact.card.architecture
     if learning_rate is None:
         learning_rate = cast(Any, architecture.get("learning_rate"))
@@ -225,18 +244,35 @@ def from_artifact(
             "learning_rate=, for example a tenth of the one tuned for Adam"
         )
     version = cast(Version, architecture["version"])
-    return optimizer(artifact.weights, learning_rate, version=version, **options)
+    return optimizer(
+        artifact.weights,
+        learning_rate,
+        version=version,
+        grad_clip=grad_clip,
+        **options,
+    )
 
 
+@lists(ArtifactOptions)
 def pretrained(
-    name: str, *, fetch: bool = False, **options: Any
+    name: str,
+    *,
+    fetch: bool = False,
+    learning_rate: optax.ScalarOrSchedule | None = None,
+    grad_clip: float | None = 1.0,
+    **options: Unpack[ArtifactOptions],
 ) -> optax.GradientTransformationExtraArgs:
     """Return a pretrained Optim4RL by name, as ``rules.pretrained`` does.
 
     Example:
         >>> tx = pretrained("optim4rl/breakout", learning_rate=3e-4)
     """
-    return from_artifact(artifacts.load(name, fetch=fetch), **options)
+    return from_artifact(
+        artifacts.load(name, fetch=fetch),
+        learning_rate=learning_rate,
+        grad_clip=grad_clip,
+        **options,
+    )
 
 
 def _architecture(weights: Weights, version: Version | None) -> Architecture:
@@ -277,7 +313,11 @@ def _version(weights: Weights) -> Version:
 def _require_clip(grad_clip: Any) -> None:
     if grad_clip is None:
         return
-    is_number = isinstance(grad_clip, numbers.Real) and not isinstance(grad_clip, bool)
+    if isinstance(grad_clip, jax.core.Tracer):  # as optax.inject_hyperparams passes it
+        return
+    is_number = isinstance(grad_clip, numbers.Real | jax.Array) and not isinstance(
+        grad_clip, bool
+    )
     if not is_number or not float(grad_clip) > 0:
         raise ValueError(
             f"grad_clip={grad_clip!r} must be a positive number; give None to clip "

@@ -67,6 +67,8 @@ def gradients(params, seed=10):
 
 @functools.cache  # the same transform is compiled once
 def transform(architecture=RECURRENT, **options):
+    # The agent has no hidden layer, so that the mean would not be removed by default.
+    options = {"zero_mean": True, **options}
     return open_rl.optimizer(weights(architecture), HORIZON, **options)
 
 

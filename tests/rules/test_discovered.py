@@ -64,7 +64,7 @@ def test_three_steps_of_the_authors_code(golden, name, monkeypatch):
         return jnp.concatenate([jnp.ravel(jnp.asarray(x)) for x in found])
 
     monkeypatch.setattr(transform, "exploration_noise", noise)
-    options = {"horizon": HORIZON}
+    options = {"horizon": HORIZON, "zero_gradients": "move"}  # as published
     if f"{name}/base_learning_rate" in golden:
         options["learning_rate"] = float(golden[f"{name}/base_learning_rate"])
     tx = discovered.pretrained(f"discovered/{name}", **options)
@@ -123,7 +123,7 @@ def test_noise_reaches_the_actor_only_and_differs_between_equal_leaves():
 
 def test_zero_mean_is_over_all_parameters_together():
     tx = discovered.optimizer(
-        "optimizer\ninputs g\nreturn g", Horizon(10), zero_mean_updates=True
+        "optimizer\ninputs g\nreturn g", Horizon(10), zero_mean=True
     )
     updates, _ = tx.update(gradients(), tx.init(PARAMS), PARAMS)
     everything = jnp.concatenate([jnp.ravel(u) for u in jax.tree.leaves(updates)])
@@ -193,7 +193,7 @@ def test_a_drift_has_the_dtype_of_the_ratio():
 
 def test_the_mean_can_be_kept():
     name = "discovered/open_symbolic_minatar"
-    tx = discovered.pretrained(name, horizon=HORIZON, zero_mean_updates=False)
+    tx = discovered.pretrained(name, horizon=HORIZON, zero_mean=False)
     updates, _ = tx.update(gradients(), tx.init(PARAMS), PARAMS)
     total = sum(float(u.sum()) for u in jax.tree.leaves(updates))
     assert total < -1e-4

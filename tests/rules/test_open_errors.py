@@ -198,5 +198,7 @@ def test_errors_are_the_same_under_jit():
 
 
 def test_options_are_checked_by_name():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rate'"):
+    with pytest.raises(
+        TypeError, match="learning_rate= is not an option of optimizers"
+    ):
         open_rl.optimizer(weights(), Horizon(10), learning_rate=1e-3)

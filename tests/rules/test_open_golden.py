@@ -22,7 +22,10 @@ def trajectory(arrays):
     """Our three steps over a golden file, from its parameters and gradients."""
     params = golden_open.subtree(arrays, "params0/")
     tx = open_rl.optimizer(
-        golden_open.weights(arrays), HORIZON, networks=golden_open.SILENT
+        golden_open.weights(arrays),
+        HORIZON,
+        networks=golden_open.SILENT,
+        zero_gradients="move",  # as published
     )
     state, update = tx.init(params), jax.jit(tx.update)
     for step in range(3):

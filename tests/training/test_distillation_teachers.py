@@ -108,7 +108,7 @@ def test_an_expression_over_a_sequence_is_its_transformation(name, sequence):
     found = teacher(name, learning_rate=0.5)
     assert found.unrolled.stateful == (name == "discovered/discovered_1")
     moved = found.unrolled.update(found.weights, sequence)[:, 0]
-    options = {"learning_rate": 0.5, "zero_mean_updates": False}
+    options = {"learning_rate": 0.5, "zero_mean": False}
     tx = discovered.from_artifact(artifacts.load(name), horizon=Horizon(100), **options)
     expected = transformed(tx, sequence)
     np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-8)

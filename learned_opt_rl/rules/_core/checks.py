@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -37,6 +37,14 @@ def require_seed(seed: Any, key: Any) -> None:
     if key is not None and not isinstance(key, jax.Array | np.ndarray):
         raise TypeError(
             f"key={key!r} must be a jax random key; give jax.random.key(...)"
+        )
+
+
+def require_choice(name: str, value: Any, accepted: Sequence[Any]) -> None:
+    """Raise ``ValueError`` unless the value is one of those accepted."""
+    if not any(value is one or value == one for one in accepted):
+        raise ValueError(
+            f"{name}={value!r} must be one of {', '.join(map(repr, accepted))}"
         )
 
 

@@ -13,24 +13,26 @@ spec does not name are not sharded.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt_rl.checks import suggest
 from learned_opt_rl.features import (
     Horizon,
-    Layers,
     LeafRole,
-    Networks,
     broadcast_dormancy,
+    leaf_roles,
     proportions,
     roles_or_warning,
 )
 from learned_opt_rl.rules._core import checks
+from learned_opt_rl.rules._core.centering import moved_alone, without_mean
 from learned_opt_rl.rules._core.network import split
+from learned_opt_rl.rules._core.options import Options
+
+_FLAG = "had a gradient"  # a slot's name; no expression can declare it
 
 
 class RuleState(NamedTuple):
@@ -52,7 +54,8 @@ class RuleState(NamedTuple):
 class Inputs(NamedTuple):
     """What a rule may read in one step; lists are leaf by leaf, in leaf order.
 
-    The fields from ``positions`` on are empty, or 0, for a rule without context.
+    The fields from ``positions`` on are empty, or 0, for a rule without context, but
+    ``count`` is given to every rule.
     """
 
     params: Sequence[jax.Array]  # [*shape] of any float dtype
@@ -76,6 +79,7 @@ class Slot(NamedTuple):
 
     channels: tuple[int, ...] = ()
     start: float = 0.0  # value before the first step
+    dtype: Any = jnp.float32
 
 
 class Rule(NamedTuple):
@@ -86,34 +90,10 @@ class Rule(NamedTuple):
     context: bool = False  # whether it reads more than parameters, gradients, memory
     noise: bool = False
     zero_mean: bool = True  # whether the mean over all parameters is removed
+    # What tells whether an entry ever had a gradient: the slot "momenta", a flag beside
+    # the slots, or, for a rule whose update is 0 at a zero gradient, the gradient.
+    seen: Literal["momenta", "flag", "gradient"] = "momenta"
     past_horizon: str = "training_proportion stays 1"  # for messages
-
-
-class Options(NamedTuple):
-    """What the agent says of its run; see ``rules.pretrained``."""
-
-    horizon: Horizon | None = None
-    networks: Networks | None = None
-    seed: int = 0
-    key: jax.Array | None = None
-    warn_past_horizon: bool = False
-    layers: Layers | None = None
-
-
-def check_unused(horizon: Any, **options: Any) -> None:
-    """Raise ``TypeError`` for wrong options of a rule that uses none of them.
-
-    A rule that is swapped for another one then meets the same errors.
-    """
-    for name in options:
-        if name not in Options._fields:
-            raise TypeError(
-                f"{name}= is not an option of optimizers; "
-                f"{suggest(name, (*Options._fields, 'environment'))}"
-            )
-    if horizon is not None:
-        checks.require_horizon(horizon)
-    checks.require_seed(options.get("seed", 0), options.get("key"))
 
 
 def transformation(
@@ -128,7 +108,11 @@ def transformation(
         checks.require_horizon(options.horizon)
     if rule.noise:
         checks.require_seed(options.seed, options.key)
-    channels = {name: slot.channels for name, slot in rule.slots.items()}
+    stay = options.zero_gradients == "stay"
+    slots = dict(rule.slots)
+    if stay and rule.seen == "flag":
+        slots[_FLAG] = Slot(start=False, dtype=bool)
+    channels = {name: slot.channels for name, slot in slots.items()}
 
     def init_fn(params: optax.Params) -> RuleState:
         checks.require_floating(params)
@@ -136,14 +120,14 @@ def transformation(
         def start(slot: Slot) -> Any:
             return jax.tree.map(
                 lambda leaf: jnp.full(
-                    (*leaf.shape, *slot.channels), slot.start, jnp.float32
+                    (*leaf.shape, *slot.channels), slot.start, slot.dtype
                 ),
                 params,
             )
 
         return RuleState(
             count=jnp.zeros((), jnp.int32),
-            memory={name: start(slot) for name, slot in rule.slots.items()},
+            memory={name: start(slot) for name, slot in slots.items()},
             key=_init_key(params, options) if rule.noise else (),
         )
 
@@ -163,11 +147,14 @@ def transformation(
         inputs = Inputs(
             params=leaves,
             gradients=jax.tree.leaves(updates),
-            memory={name: jax.tree.leaves(m) for name, m in before.memory.items()},
+            memory={n: jax.tree.leaves(before.memory[n]) for n in rule.slots},
+            count=before.count,
         )
         roles, next_key = [], before.key
+        read = roles_or_warning if rule.context else leaf_roles
+        if rule.context or rule.zero_mean:
+            roles = read(params, options.networks, options.layers)
         if rule.context:
-            roles = roles_or_warning(params, options.networks, options.layers)
             inputs = _in_context(inputs, params, before.count, roles, options, **extra)
             if options.warn_past_horizon:
                 _warn_past(before.count, options.horizon, rule.past_horizon)
@@ -176,8 +163,13 @@ def transformation(
             noise = split(exploration_noise(now, leaves, roles), leaves)
             inputs = inputs._replace(noise=noise)
         values, memory = rule.step(inputs, roles)
-        if rule.zero_mean:
-            values = without_mean(values)
+        moved = _moved(rule, inputs, before, memory) if stay else None
+        if _FLAG in slots:
+            memory[_FLAG] = cast(list[jax.Array], moved)
+        if options.zero_mean or (rule.zero_mean and options.zero_mean is None):
+            values = without_mean(values, moved, None if options.zero_mean else roles)
+        elif moved is not None:
+            values = moved_alone(values, moved)
         cast_values = [v.astype(p.dtype) for v, p in zip(values, leaves, strict=True)]
         return jax.tree.unflatten(structure, cast_values), RuleState(
             count=jnp.asarray(optax.safe_increment(before.count)),
@@ -190,12 +182,21 @@ def transformation(
     )
 
 
-def without_mean(values: Sequence[jax.Array]) -> list[jax.Array]:
-    """Return the values minus their mean over all entries of all leaves."""
-    # A sum of sums: leaves that are sharded differently need not be concatenated.
-    count = sum(value.size for value in values)
-    mean = sum((value.sum() for value in values), jnp.zeros(())) / max(count, 1)
-    return [value - mean for value in values]
+def _moved(
+    rule: Rule,
+    inputs: Inputs,
+    before: RuleState,
+    after: Mapping[str, Sequence[jax.Array]],
+) -> list[jax.Array]:
+    """Return where there was any gradient since the start, leaf by leaf."""
+    if rule.seen == "momenta":
+        # The slowest starts at 0; after a gradient it is not 0 again for 8e5 steps.
+        return [m[..., -1] != 0 for m in after["momenta"]]
+    now = [gradient != 0 for gradient in inputs.gradients]
+    if rule.seen == "gradient":
+        return now
+    flags = jax.tree.leaves(before.memory[_FLAG])
+    return [flag | here for flag, here in zip(flags, now, strict=True)]
 
 
 def _in_context(
@@ -221,7 +222,6 @@ def _in_context(
         dormancy=broadcast_dormancy(dormancy, params),
         training_proportion=t_p if training_proportion is None else training_proportion,
         batch_proportion=b_p if batch_proportion is None else batch_proportion,
-        count=count,
     )
 
 

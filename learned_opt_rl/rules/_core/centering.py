@@ -1,0 +1,61 @@
+"""Which entries an update moves, and the mean that it removes from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt_rl.features import LeafRole
+
+
+def moved_alone(
+    values: Sequence[jax.Array], moved: Sequence[jax.Array]
+) -> list[jax.Array]:
+    """Return the values, with 0 where an entry does not move."""
+    return [jnp.where(m, v, 0) for v, m in zip(values, moved, strict=True)]
+
+
+def without_mean(
+    values: Sequence[jax.Array],
+    moved: Sequence[jax.Array] | None = None,
+    roles: Sequence[LeafRole] | None = None,
+) -> list[jax.Array]:
+    """Return the values minus their mean over all entries of all leaves.
+
+    Entries that do not move are left out and stay 0. With ``roles``, nothing is removed
+    where what moves has no hidden layer: a value head or six ``log_std`` alone could
+    otherwise never change their sum.
+    """
+    # A sum of sums: leaves that are sharded differently need not be concatenated.
+    counts: list[jax.Array | int]
+    if moved is None:
+        counts = [value.size for value in values]
+    else:
+        values = moved_alone(values, moved)
+        counts = [m.sum() for m in moved]
+    total = sum((value.sum() for value in values), jnp.zeros(()))
+    mean = total / jnp.maximum(sum(counts), 1)
+    if roles is not None:
+        mean = jnp.where(_has_hidden_layer(values, counts, roles), mean, 0)
+    values = [value - mean for value in values]
+    return values if moved is None else moved_alone(values, moved)
+
+
+def _has_hidden_layer(
+    values: Sequence[jax.Array],
+    counts: Sequence[jax.Array | int],
+    roles: Sequence[LeafRole],
+) -> jax.Array | bool:
+    """Return whether some network moves kernels of two or more layers."""
+    networks: dict[str, dict[float, jax.Array | int]] = {}
+    for value, count, role in zip(values, counts, roles, strict=True):
+        if value.ndim >= 2:
+            layers = networks.setdefault(role.network, {})
+            layers[role.position] = layers.get(role.position, 0) + count
+    flags = [
+        sum((jnp.minimum(count, 1) for count in layers.values()), jnp.zeros(())) >= 2
+        for layers in networks.values()
+    ]
+    return jnp.any(jnp.array(flags)) if flags else False
