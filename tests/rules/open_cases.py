@@ -47,7 +47,11 @@ def agent(seed=0, dtype=jnp.float32):
         return {"kernel": kernel, "bias": jax.random.normal(next(keys), (m,), dtype)}
 
     return {
-        "actor": {"Dense_0": dense(3, 4), "log_std": jnp.ones(2, dtype)},
+        "actor": {
+            "Dense_0": dense(3, 4),
+            "Dense_1": dense(4, 2),
+            "log_std": jnp.ones(2, dtype),
+        },
         "critic": {"Dense_0": dense(3, 2)},
     }
 
@@ -67,8 +71,6 @@ def gradients(params, seed=10):
 
 @functools.cache  # the same transform is compiled once
 def transform(architecture=RECURRENT, **options):
-    # The agent has no hidden layer, so that the mean would not be removed by default.
-    options = {"zero_mean": True, **options}
     return open_rl.optimizer(weights(architecture), HORIZON, **options)
 
 
