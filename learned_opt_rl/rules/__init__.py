@@ -37,9 +37,10 @@ def pretrained(
       under ``vmap`` print one each.
     - ``environment``: Name of the environment, for rules with a published learning rate
       for each.
-    - ``zero_gradients``: What becomes of entries whose gradient has been exactly zero
-      since the start, such as a target network or unseen rows of an embedding:
-      ``"stay"`` leaves them alone; ``"move"`` updates them too, as published.
+    - ``zero_gradients``: What stays put, because its gradient was exactly zero since
+      the start: ``"leaf"``, whole leaves (a target network, observation statistics, a
+      frozen head) and rows of embeddings; ``"entry"``, every single entry; ``"move"``,
+      nothing, as published.
     - ``zero_mean``: Whether to remove the update's mean over all parameters. By default
       as published, except where the parameters have no hidden layer: a value head or a
       temperature on its own could otherwise never learn. ``True`` removes it always,

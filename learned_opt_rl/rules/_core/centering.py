@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.features import LeafRole
+from learned_opt_rl.features import LeafRole, named_leaves
+
+
+def whole_leaves(entries: Sequence[jax.Array], params: Any) -> list[jax.Array]:
+    """Return flags of leaves, or of an embedding's rows, of which any entry is set."""
+    return [
+        flags.any(axis=-1, keepdims=True) if table else flags.any()
+        for flags, table in zip(entries, _are_tables(params), strict=True)
+    ]
+
+
+def _are_tables(params: Any) -> list[bool]:
+    """Return whether each leaf is the table of an embedding, by name or by class."""
+
+    def is_embedding(node: Any) -> bool:  # of Equinox, whose leaf is a "weight"
+        return type(node).__name__ == "Embedding"
+
+    inside = jax.tree.map(
+        lambda node: jax.tree.map(lambda _: is_embedding(node), node),
+        params,
+        is_leaf=is_embedding,
+    )
+    named = [
+        re.search("embeddings?$", leaf.path, re.IGNORECASE) is not None
+        for leaf in named_leaves(params)
+    ]
+    return [
+        (name or flag) and jnp.ndim(leaf) >= 2
+        for name, flag, leaf in zip(
+            named, jax.tree.leaves(inside), jax.tree.leaves(params), strict=True
+        )
+    ]
 
 
 def moved_alone(
@@ -29,12 +62,13 @@ def without_mean(
     otherwise never change their sum.
     """
     # A sum of sums: leaves that are sharded differently need not be concatenated.
-    counts: list[jax.Array | int]
-    if moved is None:
-        counts = [value.size for value in values]
-    else:
+    counts: list[jax.Array | int] = [value.size for value in values]
+    if moved is not None:
         values = moved_alone(values, moved)
-        counts = [m.sum() for m in moved]
+        counts = [
+            m.sum() * (value.size // max(m.size, 1))
+            for value, m in zip(values, moved, strict=True)
+        ]
     total = sum((value.sum() for value in values), jnp.zeros(()))
     mean = total / jnp.maximum(sum(counts), 1)
     if roles is not None:

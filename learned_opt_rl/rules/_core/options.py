@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
+from typing import Any, Literal, NamedTuple, TypedDict, TypeVar, get_args
 
 import jax
 
@@ -14,7 +14,7 @@ from learned_opt_rl.rules._core import checks
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ZeroGradients = Literal["stay", "move"]
+ZeroGradients = Literal["leaf", "entry", "move"]
 
 
 class Options(NamedTuple):
@@ -26,7 +26,7 @@ class Options(NamedTuple):
     key: jax.Array | None = None
     warn_past_horizon: bool = False
     zero_mean: bool | None = None
-    zero_gradients: ZeroGradients = "stay"
+    zero_gradients: ZeroGradients = "leaf"
     layers: Layers | None = None
 
 
@@ -67,7 +67,9 @@ def read_options(horizon: Any, options: Any) -> Options:
         checks.require_horizon(horizon)
     checks.require_seed(read.seed, read.key)
     checks.require_choice("zero_mean", read.zero_mean, (None, True, False))
-    checks.require_choice("zero_gradients", read.zero_gradients, ("stay", "move"))
+    checks.require_choice(
+        "zero_gradients", read.zero_gradients, get_args(ZeroGradients)
+    )
     return read
 
 

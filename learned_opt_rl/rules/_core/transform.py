@@ -28,7 +28,7 @@ from learned_opt_rl.features import (
     roles_or_warning,
 )
 from learned_opt_rl.rules._core import checks
-from learned_opt_rl.rules._core.centering import moved_alone, without_mean
+from learned_opt_rl.rules._core.centering import moved_alone, whole_leaves, without_mean
 from learned_opt_rl.rules._core.network import split
 from learned_opt_rl.rules._core.options import Options
 
@@ -108,7 +108,7 @@ def transformation(
         checks.require_horizon(options.horizon)
     if rule.noise:
         checks.require_seed(options.seed, options.key)
-    stay = options.zero_gradients == "stay"
+    stay = options.zero_gradients != "move"
     slots = dict(rule.slots)
     if stay and rule.seen == "flag":
         slots[_FLAG] = Slot(start=False, dtype=bool)
@@ -163,9 +163,13 @@ def transformation(
             noise = split(exploration_noise(now, leaves, roles), leaves)
             inputs = inputs._replace(noise=noise)
         values, memory = rule.step(inputs, roles)
-        moved = _moved(rule, inputs, before, memory) if stay else None
-        if _FLAG in slots:
-            memory[_FLAG] = cast(list[jax.Array], moved)
+        moved = None
+        if stay:
+            moved = _had_gradient(rule, inputs, before, memory)
+            if _FLAG in slots:
+                memory[_FLAG] = moved
+            if options.zero_gradients == "leaf":
+                moved = whole_leaves(moved, params)
         if options.zero_mean or (rule.zero_mean and options.zero_mean is None):
             values = without_mean(values, moved, None if options.zero_mean else roles)
         elif moved is not None:
@@ -182,7 +186,7 @@ def transformation(
     )
 
 
-def _moved(
+def _had_gradient(
     rule: Rule,
     inputs: Inputs,
     before: RuleState,
