@@ -3,31 +3,53 @@
 While a folder is replaced, there is a moment between two renames with no folder.
 """
 
+import itertools
 import os
 import pathlib
+import secrets
 import shutil
-import tempfile
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
     """Replace the content of a file in one step: write beside it, fsync, rename.
 
     If the write is interrupted, ``path`` holds either its old content or all of the
-    new one. An error leaves no temporary file behind; a kill may leave one, whose name
-    is ``.NAME.`` with a random suffix. The folder must exist.
+    new one. An error leaves no temporary file behind; a kill may leave one, which
+    `remove_unfinished` finds. The folder must exist.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # Not tempfile's functions: their files are private, but an artifact or a cache is
+    # for everyone the umask allows.
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with unfinished.open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes private files; an artifact is for everyone the umask allows.
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        os.replace(unfinished, path)
     except BaseException:
-        os.unlink(name)
+        unfinished.unlink(missing_ok=True)
         raise
+
+
+def remove_unfinished(folder: pathlib.Path) -> None:
+    """Delete the files that killed calls of `write_atomically` have left in a folder.
+
+    Anything else stays, for example an editor's ``.config.json.swp``.
+    """
+    for unfinished in folder.glob(f".*.{'[0-9a-f]' * 8}.tmp"):
+        unfinished.unlink()
+
+
+def set_aside(path: pathlib.Path) -> pathlib.Path:
+    """Rename a file to a free name such as ``NAME.kept-1.npz``; return its new path."""
+    names = (f"{path.stem}.kept-{number}{path.suffix}" for number in itertools.count(1))
+    free = (kept for kept in map(path.with_name, names) if not kept.exists())
+    return path.rename(next(free))
+
+
+def kept_beside(path: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files that `set_aside` has renamed."""
+    return sorted(path.parent.glob(f"{path.stem}.kept-*{path.suffix}"))
 
 
 def replace_folder(made: pathlib.Path, target: pathlib.Path) -> None:
@@ -42,7 +64,8 @@ def replace_folder(made: pathlib.Path, target: pathlib.Path) -> None:
     new, old = _hidden(target)
     try:
         shutil.copytree(made, new)
-        os.sync()
+        if hasattr(os, "sync"):  # Windows has none
+            os.sync()
         if target.exists():
             os.replace(target, old)
         os.replace(new, target)
@@ -64,10 +87,3 @@ def recover_folder(target: pathlib.Path) -> None:
 def _hidden(target: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     name = f".{target.name}"
     return target.with_name(f"{name}.new"), target.with_name(f"{name}.old")
-
-
-def _umask() -> int:
-    # The only portable way to read the umask is to set it.
-    current = os.umask(0o077)
-    os.umask(current)
-    return current

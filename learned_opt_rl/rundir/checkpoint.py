@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pathlib
+import textwrap
 import time
 import warnings
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir import atomic
 
 FORMAT = 1
 """Version of the file format and of the states in it.
@@ -73,24 +74,36 @@ class Checkpoint:
         np.savez(stream, allow_pickle=False, **arrays)
         content = stream.getvalue()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, content + hashlib.sha256(content).digest())
+        atomic.write_atomically(self.path, content + hashlib.sha256(content).digest())
         self._last = time.monotonic()
 
     def load(self, template: Any) -> tuple[Any, int, float] | None:
         """Return what `read` returns, if there is a file that can be resumed.
 
-        None if there is no file, or, with a warning, if it cannot be resumed.
+        A file that cannot be resumed is renamed, with a warning, and the result is
+        None, as it is without a file. A renamed file is found again by the versions,
+        on the device or with the options that wrote it.
         """
-        if not self.path.exists():
-            return None
-        try:
-            return self.read(template)
-        except RefusedError as refused:
+        refused = None
+        if self.path.exists():
+            try:
+                return self.read(template)
+            except RefusedError as error:
+                refused = f"{self.path} cannot be resumed: {error}"
+                kept = atomic.set_aside(self.path)
+        for other in atomic.kept_beside(self.path):
+            try:
+                found = self._read(other, template)
+            except RefusedError:
+                continue
+            other.rename(self.path)
+            return found
+        if refused:
             warnings.warn(
-                f"{self.path} cannot be resumed, so the run starts over: {refused}",
+                f"{refused}. The run starts over, and the file is kept as {kept.name}",
                 stacklevel=2,
             )
-            return None
+        return None
 
     def remove(self) -> None:
         """Delete the file, if there is one."""
@@ -102,15 +115,21 @@ class Checkpoint:
         The template is a pytree of arrays or shapes, with the structure, shapes and
         dtypes of the state. A file that does not fit is a `RefusedError`.
         """
-        arrays, meta = read_whole(self.path)
+        return self._read(self.path, template)
+
+    def _read(self, path: pathlib.Path, template: Any) -> tuple[Any, int, float]:
+        arrays, meta = read_whole(path)
         if meta["format"] != FORMAT:
             raise RefusedError(
                 f"its format is {meta['format']}, but this version reads {FORMAT}; "
                 "resume it with the version that wrote it"
             )
-        different = _differences(meta["identity"], self._identity)
-        if different:
-            raise RefusedError(f"it is from another {', '.join(different)}")
+        changed = differences(meta["identity"], self._identity)
+        if changed:
+            raise RefusedError(
+                f"it was written with other values ({', '.join(changed)}); repeat the "
+                "command with those values to resume it"
+            )
         return _restore(template, arrays), meta["done"], meta["seconds"]
 
 
@@ -126,15 +145,24 @@ def read_whole(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any
     content = path.read_bytes()
     content, digest = content[:-32], content[-32:]
     if hashlib.sha256(content).digest() != digest:
-        raise RefusedError("the file is damaged")
+        raise RefusedError("the file is damaged or not a checkpoint")
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         arrays = dict(file)
     return arrays, json.loads(arrays.pop(_META).tobytes())
 
 
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    names = sorted({*found, *wanted})
-    return [name for name in names if found.get(name) != wanted.get(name)]
+def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
+    """Describe where two JSON values differ, such as ``jax 0.10.2 -> 0.10.3``."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = dict.fromkeys([*found, *wanted])
+        pairs = ((key, found.get(key), wanted.get(key)) for key in keys)
+        return [text for key, *both in pairs for text in differences(*both, key)]
+    shown = f"{name} {_brief(found)} -> {_brief(wanted)}"
+    return [] if found == wanted else [shown]
+
+
+def _brief(value: Any) -> str:
+    return textwrap.shorten(str(value), 60, placeholder="...")
 
 
 def _restore(template: Any, arrays: dict[str, np.ndarray]) -> Any:

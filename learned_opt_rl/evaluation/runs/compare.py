@@ -36,7 +36,7 @@ from learned_opt_rl.evaluation.runs.row import (
 from learned_opt_rl.evaluation.runs.rules import resolve, weights_digest
 from learned_opt_rl.evaluation.runs.run import Overall, RunProgress
 from learned_opt_rl.rundir import jsonl, settings
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import remove_unfinished, write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
@@ -231,7 +231,8 @@ class _Execution:
         rows = read_rows(folder / ROWS)
         self._done = {row.identity(self._digests.get(row.rule)) for row in rows}
         (folder / FAILURES).unlink(missing_ok=True)
-        _remove_unfinished(folder)
+        for place in (folder, folder / _PARTIAL):
+            remove_unfinished(place)
         content = json.dumps({"request": plan.request, **provenance()}, indent=2) + "\n"
         write_atomically(folder / _CONFIG, content.encode())
 
@@ -337,13 +338,6 @@ class _Execution:
             )
         elif partial.is_dir() and not any(partial.iterdir()):
             partial.rmdir()
-
-
-def _remove_unfinished(folder: pathlib.Path) -> None:
-    """Delete the temporary files of processes that were killed while writing."""
-    for pattern in (f".{_CONFIG}.*", f"{_PARTIAL}/.*.npz.*"):
-        for path in folder.glob(pattern):
-            path.unlink()
 
 
 def _label(cell: Cell, seeds: range) -> str:
