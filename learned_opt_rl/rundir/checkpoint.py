@@ -89,8 +89,8 @@ class Checkpoint:
             try:
                 return self.read(template)
             except RefusedError as error:
-                refused = f"{self.path} cannot be resumed: {error}"
                 kept = atomic.set_aside(self.path)
+                refused = f"{error}. The file is kept as {kept.name}"
         for other in atomic.kept_beside(self.path):
             try:
                 found = self._read(other, template)
@@ -100,7 +100,7 @@ class Checkpoint:
             return found
         if refused:
             warnings.warn(
-                f"{refused}. The run starts over, and the file is kept as {kept.name}",
+                f"{self.path} cannot be resumed, so the run starts over: {refused}",
                 stacklevel=2,
             )
         return None

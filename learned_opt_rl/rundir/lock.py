@@ -11,7 +11,6 @@ from typing import TextIO
 
 from learned_opt_rl.errors import MissingExtraError
 
-
 # A network file system may lack locks, or the server that keeps them.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
@@ -65,7 +64,7 @@ def _holder(file: TextIO) -> str:
 @functools.cache  # once for each folder
 def _warn_without_locks(folder: pathlib.Path, reason: str) -> None:
     warnings.warn(
-        f"{folder} is on a file system without locks ({reason}): nothing keeps a second "
-        "process out, so give each process a folder of its own",
+        f"{folder} is on a file system without locks ({reason}), where nothing keeps a "
+        "second process out; give each process a folder of its own",
         stacklevel=4,
     )

@@ -42,11 +42,8 @@ def _version(package: str) -> str | None:
 def _cpu_model() -> str:
     # Only Linux names the processor in a file; elsewhere the architecture must do.
     info = pathlib.Path("/proc/cpuinfo")
-    lines = (
-        info.read_bytes().decode(errors="replace").splitlines()
-        if info.is_file()
-        else []
-    )
+    text = info.read_text("utf-8", errors="replace") if info.is_file() else ""
+    lines = text.splitlines()
     names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
     return names[0].strip() if names else platform.machine()
 

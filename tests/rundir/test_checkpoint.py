@@ -60,8 +60,14 @@ def test_it_is_due_now_and_then(tmp_path, monkeypatch):
 
 
 def refused(kept, template, message):
+    """The file is set aside with its bytes; put it back."""
+    content = kept.path.read_bytes()
     with pytest.warns(UserWarning, match=f"cannot be resumed, .* over: {message}"):
         assert kept.load(template) is None
+    (aside,) = kept.path.parent.iterdir()
+    assert aside.name == "run.kept-1.npz"
+    assert aside.read_bytes() == content
+    aside.rename(kept.path)
 
 
 def test_a_damaged_file_is_refused(kept):
@@ -84,9 +90,25 @@ def test_another_runs_file_is_refused(kept, monkeypatch):
     )
     refused(kept, {"x": jnp.arange(3.0)}, "its .* is int32")
     other = Checkpoint(kept.path, {**IDENTITY, "rule": "sgd", "seeds": [0]})
-    refused(other, {"x": jnp.arange(3)}, "it is from another rule, seeds")
+    values = r"rule adam -> sgd, seeds \[0, 1\] -> \[0\]"
+    refused(
+        other, {"x": jnp.arange(3)}, rf"it was written with other values \({values}"
+    )
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     refused(kept, {"x": jnp.arange(3)}, "its format is 1, but this version reads 2")
+
+
+def test_the_state_of_another_version_waits_for_that_version(tmp_path):
+    before, after = (
+        Checkpoint(tmp_path / "run.npz", IDENTITY | {"versions": {"jax": version}})
+        for version in ("0.10.2", "0.10.3")
+    )
+    before.save({"x": jnp.arange(3)}, done=900, seconds=1.0)
+    with pytest.warns(UserWarning, match=r"jax 0.10.2 -> 0.10.3\).* run.kept-1.npz"):
+        assert after.load({"x": jnp.arange(3)}) is None
+    after.save({"x": jnp.arange(3)}, done=1, seconds=1.0)
+    assert before.load({"x": jnp.arange(3)})[1:] == (900, 1.0)
+    assert after.load({"x": jnp.arange(3)})[1:] == (1, 1.0)
 
 
 def test_dataclasses_need_no_help(kept):

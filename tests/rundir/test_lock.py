@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -37,3 +39,25 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
         process.send_signal(signal.SIGKILL)
     with locked(tmp_path):
         assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_without_locks_everyone_gets_in_after_one_warning(tmp_path, monkeypatch, name):
+    def refuse(handle, operation):
+        raise OSError(getattr(errno, name), "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    message = f"{tmp_path.name} .* without locks .no locks"
+    with pytest.warns(UserWarning, match=message), locked(tmp_path):
+        assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
+    with locked(tmp_path):  # warnings are errors
+        pass
+
+
+def test_other_errors_of_a_lock_are_raised(tmp_path, monkeypatch):
+    def refuse(handle, operation):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="broken"), locked(tmp_path):
+        pytest.fail("it was entered")
