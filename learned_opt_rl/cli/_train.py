@@ -326,6 +326,11 @@ def _evolve(
         raise OSError(
             f"{error}; {folder} keeps every finished generation, resume with {resume}"
         ) from error
+    if int(standing.best_generation) < 0:
+        raise ValueError(
+            f"no validation of {folder} is finite, so there are no best weights: no "
+            "episode ended, or agents diverged; raise horizons in another folder"
+        )
     print(
         f"{int(standing.search.generation)} generations done; the best mean, of "
         f"generation {int(standing.best_generation)}, has a validation of "

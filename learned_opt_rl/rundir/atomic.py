@@ -40,11 +40,14 @@ def remove_unfinished(folder: pathlib.Path) -> None:
         unfinished.unlink()
 
 
-def set_aside(path: pathlib.Path) -> pathlib.Path:
-    """Rename a file to a free name such as ``NAME.kept-1.npz``; return its new path."""
+def set_aside(path: pathlib.Path, *, copy: bool = False) -> pathlib.Path:
+    """Rename or copy a file to a free name such as ``NAME.kept-1.npz``; return it."""
     names = (f"{path.stem}.kept-{number}{path.suffix}" for number in itertools.count(1))
-    free = (kept for kept in map(path.with_name, names) if not kept.exists())
-    return path.rename(next(free))
+    free = next(kept for kept in map(path.with_name, names) if not kept.exists())
+    if copy:
+        write_atomically(free, path.read_bytes())
+        return free
+    return path.rename(free)
 
 
 def kept_beside(path: pathlib.Path) -> list[pathlib.Path]:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learned_opt_rl.rundir import atomic
+from learned_opt_rl.rundir.atomic import kept_beside, set_aside, write_atomically
 
 FORMAT = 1
 """Version of the file format and of the states in it.
@@ -74,7 +74,7 @@ class Checkpoint:
         np.savez(stream, allow_pickle=False, **arrays)
         content = stream.getvalue()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_atomically(self.path, content + hashlib.sha256(content).digest())
+        write_atomically(self.path, content + hashlib.sha256(content).digest())
         self._last = time.monotonic()
 
     def load(self, template: Any) -> tuple[Any, int, float] | None:
@@ -89,9 +89,9 @@ class Checkpoint:
             try:
                 return self.read(template)
             except RefusedError as error:
-                kept = atomic.set_aside(self.path)
+                kept = set_aside(self.path)
                 refused = f"{error}. The file is kept as {kept.name}"
-        for other in atomic.kept_beside(self.path):
+        for other in kept_beside(self.path):
             try:
                 found = self._read(other, template)
             except RefusedError:
@@ -145,7 +145,7 @@ def read_whole(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any
     content = path.read_bytes()
     content, digest = content[:-32], content[-32:]
     if hashlib.sha256(content).digest() != digest:
-        raise RefusedError("the file is damaged or not a checkpoint")
+        raise RefusedError("the file is damaged")
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         arrays = dict(file)
     return arrays, json.loads(arrays.pop(_META).tobytes())

@@ -16,6 +16,7 @@ from typing import Any
 
 from learned_opt_rl.artifacts.weights import WeightTree, load_safetensors, read_limited
 from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.checkpoint import differences
 from learned_opt_rl.rundir.jsonl import Record
 
 CONFIG = "config.json"
@@ -46,6 +47,27 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"{folder / CONFIG} is not the configuration of a run; {use}")
     config = _renamed(config, _SPELLING, ("^", "**"))
     return {"kind": "evolution"} | made | {"config": config}
+
+
+def refuse_foreign(folder: pathlib.Path, names: Iterable[str]) -> None:
+    """Raise ValueError if a folder without a configuration has one of the files."""
+    there = [name for name in names if (folder / name).exists()]
+    if there and not (folder / CONFIG).exists():
+        raise ValueError(
+            f"{folder} holds {', '.join(there)} of another run ({CONFIG} is missing); "
+            "give another folder"
+        )
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Describe how versions, revision, device and block differ where both have them."""
+    old, new = (
+        made.get("versions", {})
+        | {name: made[name] for name in ("revision", "device", "block") if name in made}
+        for made in (before, now)
+    )
+    shared = [name for name in new if name in old]
+    return differences(*({name: made[name] for name in shared} for made in (old, new)))
 
 
 def former_names(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pytest
 
 from learned_opt_rl import cli
 from learned_opt_rl.artifacts.weights import load_safetensors, save_safetensors
-from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir import checkpoint, jsonl
 from learned_opt_rl.rundir.lock import FolderInUseError, locked
 from learned_opt_rl.training.evolution import (
     Campaign,
@@ -26,7 +26,9 @@ from learned_opt_rl.training.evolution import (
     progress,
 )
 from learned_opt_rl.training.evolution import folder as folders
+from learned_opt_rl.training.evolution.campaign import SearchFailedError
 from learned_opt_rl.training.evolution.folder import CampaignChangedError, read_campaign
+from learned_opt_rl.training.evolution.strategy import OpenAIES
 
 CONFIG = EvolutionConfig(
     "open",
@@ -175,6 +177,31 @@ def test_a_damaged_newest_state_falls_back_to_the_one_before(tmp_path, unbroken)
         standing = run(tmp_path)
     assert plain(standing) == plain(unbroken[1])
     assert [row["generation"] for row in log(tmp_path)] == list(range(7))
+    assert (tmp_path / "state-0.kept-1.npz").read_bytes() == content
+
+
+def test_a_state_of_a_newer_version_is_kept(tmp_path, monkeypatch):
+    run(tmp_path, generations=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 2)
+        with pytest.raises(ValueError, match="no state can be read .*its format is 1"):
+            run(tmp_path)
+    (tmp_path / folders.STATES[0]).unlink()
+    newer = (tmp_path / folders.STATES[1]).read_bytes()
+    run(tmp_path / "older", generations=2)
+    (tmp_path / "older" / folders.STATES[1]).write_bytes(newer)
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    with pytest.raises(ValueError, match="no state can be read"):
+        run(tmp_path / "older")
+    assert (tmp_path / "older" / folders.STATES[1]).read_bytes() == newer
+
+
+def test_files_without_a_configuration_are_not_touched(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"loss": 1.0}\n')
+    (tmp_path / "best.safetensors").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="holds log.jsonl, best.safetensors of anoth"):
+        run(tmp_path)
+    assert (tmp_path / "best.safetensors").read_bytes() == b"mine"
 
 
 def test_without_a_whole_state_nothing_is_deleted(tmp_path):
@@ -274,9 +301,15 @@ def test_changes_of_the_last_digits_are_reported(tmp_path, name, value, message)
     other = path.read_bytes()
     run(tmp_path, generations=1)  # is over, so that nothing is made by this machine
     assert path.read_bytes() == other
+    state = (tmp_path / folders.STATES[1]).read_bytes()
     with pytest.warns(UserWarning, match=f"resumes with {message}"):
         run(tmp_path, generations=2)
     assert json.loads(path.read_text())[name] == content[name]
+    kept = sorted(tmp_path.glob("*.kept-*"))
+    if name == "versions":
+        assert [one.read_bytes() for one in kept] == [other, state]
+    else:
+        assert kept == []
 
 
 def test_out_of_memory_is_reported_in_one_line(tmp_path, monkeypatch, capsys):
@@ -341,17 +374,6 @@ def test_failed_members_are_counted_and_the_others_logged(tmp_path, monkeypatch)
     assert np.isfinite(standing.search.mean).all()
 
 
-def test_when_all_members_fail_nothing_moves(tmp_path, monkeypatch):
-    class Failing(Cheap):
-        def returns(self, vectors, keys):
-            return np.full((len(keys), 1), np.nan)
-
-    monkeypatch.setattr(campaign, "Evaluator", Failing)
-    standing = run(tmp_path, generations=1)
-    assert not np.asarray(standing.search.mean).any()
-    assert log(tmp_path)[1]["best"] is None
-
-
 def test_progress_is_a_line_per_generation(tmp_path):
     stream = io.StringIO()
     config = dataclasses.replace(CONFIG, generations=2)
@@ -366,22 +388,84 @@ def test_progress_is_a_line_per_generation(tmp_path):
     assert lines[1].endswith("0:00:00 left")
 
 
-@pytest.mark.parametrize(
-    ("value", "told"),
-    [
-        (1.0, "all members equal, nothing moves: raise sigma?"),
-        (np.nan, "no member has a return: raise horizons?"),
-    ],
-)
-def test_a_generation_of_equal_members_is_reported(tmp_path, monkeypatch, value, told):
-    class Flat(Cheap):
-        def returns(self, vectors, keys):
-            return np.full((len(keys), 1), value)
+class Flat(Cheap):
+    """The same return for all, and NaN after ``finite`` calls."""
 
+    finite, calls = 10, 0
+
+    def returns(self, vectors, keys):
+        self.calls += 1
+        return np.full((len(keys), 1), 1.0 if self.calls <= self.finite else np.nan)
+
+
+def test_a_generation_of_equal_members_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(campaign, "Evaluator", Flat)
     stream = io.StringIO()
     Campaign(dataclasses.replace(CONFIG, generations=1), tmp_path, stream=stream).run()
-    assert stream.getvalue().endswith(f"({told})\n")
+    assert stream.getvalue().endswith(
+        "(all members equal, nothing moves: raise sigma?)\n"
+    )
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("strategy", ["openai_es", "snes"])
+def test_a_generation_without_any_return_stops_the_search(
+    tmp_path, monkeypatch, strategy
+):
+    monkeypatch.setattr(campaign, "Evaluator", Flat)
+    monkeypatch.setattr(Flat, "finite", 3)  # a validation and two generations
+    config = dataclasses.replace(CONFIG, strategy=strategy, validate_every=9)
+    message = (
+        rf"generation 3 of strategy='{strategy}' with sigma=0.1: no member has a "
+        r"finite return: .* Raise horizons, .* keeps the state after generation 2"
+    )
+    with pytest.raises(SearchFailedError, match=message):
+        run(tmp_path, config)
+    assert [row["generation"] for row in log(tmp_path)] == [0, 1, 2]
+    before = files(tmp_path)
+    assert "best.safetensors" in before
+    monkeypatch.setattr(Flat, "finite", 0)
+    with pytest.raises(SearchFailedError, match="generation 3"):
+        run(tmp_path, config)  # resumes, and comes to the same end
+    assert files(tmp_path) == before
+
+
+def test_a_mean_that_is_not_finite_stops_the_search(tmp_path, monkeypatch, capsys):
+    run(tmp_path, generations=2)
+    before = files(tmp_path)
+    tell = OpenAIES.tell
+
+    def lost(self, state, fitness):
+        state = tell(self, state, fitness)
+        return state._replace(mean=state.mean.at[0].set(jnp.inf))
+
+    monkeypatch.setattr(OpenAIES, "tell", lost)
+    assert cli.main(["train", "resume", str(tmp_path), "--generations", "4"]) == 2
+    assert (
+        "generation 3 of strategy='openai_es' with sigma=0.1: the mean or the step"
+        in (capsys.readouterr().err)
+    )
+    assert {n: c for n, c in files(tmp_path).items() if n.startswith("state")} == {
+        n: c for n, c in before.items() if n.startswith("state")
+    }
+
+
+def test_a_campaign_without_any_best_weights_fails(tmp_path, monkeypatch, capsys):
+    class Failing(Cheap):
+        def returns(self, vectors, keys):
+            returns = super().returns(vectors, keys)
+            returns[0] = np.nan  # so every validation is NaN
+            return returns
+
+    run(tmp_path, generations=1)
+    for name in (*folders.STATES, folders.LOG, "best.safetensors"):
+        (tmp_path / name).unlink(missing_ok=True)
+    monkeypatch.setattr(campaign, "Evaluator", Failing)
+    assert cli.main(["train", "resume", str(tmp_path)]) == 2
+    assert "so there are no best weights" in capsys.readouterr().err
 
 
 def test_progress_is_a_bar_in_a_terminal(tmp_path, monkeypatch):

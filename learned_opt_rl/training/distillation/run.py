@@ -11,6 +11,7 @@ import json
 import math
 import pathlib
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
@@ -23,7 +24,7 @@ from jax.flatten_util import ravel_pytree
 from learned_opt_rl import envs
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import set_aside, write_atomically
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
@@ -35,7 +36,15 @@ from learned_opt_rl.training.distillation.teachers import Teacher
 from learned_opt_rl.training.distillation.visited import visit
 from learned_opt_rl.training.evolution.fitness import make_run, tasks
 from learned_opt_rl.training.evolution.learned import rule_of
-from learned_opt_rl.training.run_folder import BEST, CONFIG, FINAL, LOG, read_config
+from learned_opt_rl.training.run_folder import (
+    BEST,
+    CONFIG,
+    FINAL,
+    LOG,
+    changes,
+    read_config,
+    refuse_foreign,
+)
 
 _VALIDATION = 8  # batches: enough to rank two validations, a second on one core
 _MAX_NORM = 1.0  # of the gradient, which explodes when 100 steps are unrolled
@@ -99,22 +108,31 @@ def _claim(
             )
         if (folder / FINAL).exists():
             return jsonl.read(folder / LOG)
-        for name in (LOG, BEST):
-            (folder / name).unlink(missing_ok=True)
-    there = [name for name in (LOG, BEST, FINAL) if (folder / name).exists()]
-    if there:
-        raise ValueError(
-            f"{folder} holds {', '.join(there)} of another run ({CONFIG} is missing); "
-            "give another folder"
-        )
+    refuse_foreign(folder, (LOG, BEST, FINAL))
     made = {
         "kind": "distillation",
         "config": config.as_json(),
         "teacher_sha256": teacher.sha256,
         **provenance(),
     }
+    _clear(folder, made)
     write_atomically(folder / CONFIG, f"{json.dumps(made, indent=2)}\n".encode())
     return []
+
+
+def _clear(folder: pathlib.Path, made: Record) -> None:
+    """Remove the files of a killed distillation, or keep those of other versions."""
+    unfinished = [folder / name for name in (LOG, BEST) if (folder / name).exists()]
+    changed = changes(read_config(folder), made) if unfinished else []
+    if changed:
+        kept = [set_aside(path).name for path in (*unfinished, folder / CONFIG)]
+        warnings.warn(
+            f"{folder} holds an unfinished distillation, which starts over with "
+            f"{', '.join(changed)}; its files are kept as {', '.join(kept)}",
+            stacklevel=4,
+        )
+    for path in unfinished:
+        path.unlink(missing_ok=True)
 
 
 def _differences(

@@ -42,6 +42,7 @@ from learned_opt_rl.training.evolution.progress import (
     Watchers,
     require_tensorboard,
 )
+from learned_opt_rl.training.evolution.strategy import State, is_finite
 from learned_opt_rl.training.run_folder import LOG
 
 
@@ -62,6 +63,10 @@ class Execution:
     devices: int = 1
     block: int | None = None
     tensorboard: bool = False
+
+
+class SearchFailedError(ValueError):
+    """A search has no finite number to go on with; the message says what to try."""
 
 
 class Campaign:
@@ -102,6 +107,8 @@ class Campaign:
         Raises:
             CampaignChangedError: The folder holds another campaign, or more
                 generations than the configuration has.
+            SearchFailedError: All returns of a generation, or the strategy's own
+                numbers, are not finite; the generation before it stays on the disk.
             FolderInUseError: Another process uses the folder.
             ValueError: Devices or block do not fit the population, an environment does
                 not exist, or no state in the folder is whole.
@@ -214,11 +221,35 @@ class Campaign:
         )
         fitness = judging.fitness(returns, config.only(names))
         search = strategy.tell(standing.search, jnp.asarray(fitness))
+        self._check_finite(generation, fitness, search)
         row = self._row(generation, fitness, returns, time.perf_counter() - started)
         standing = standing._replace(search=search)
         if config.validation_due(generation + 1):
             return self._validated(standing, row)
         return standing, row
+
+    def _check_finite(
+        self, generation: int, fitness: np.ndarray, search: State
+    ) -> None:
+        """Raise SearchFailedError before anything of a lost generation is saved."""
+        config = self.config
+        if not np.isfinite(fitness).any():
+            problem = (
+                "no member has a finite return: no episode ended, or all agents "
+                "diverged. Raise horizons, or lower sigma or the agent's learning_rate"
+            )
+        elif not is_finite(search):
+            problem = (
+                "the mean or the step size is not finite. Lower sigma or "
+                "learning_rate, or use another strategy"
+            )
+        else:
+            return
+        raise SearchFailedError(
+            f"generation {generation + 1} of strategy={config.strategy!r} with "
+            f"sigma={config.sigma:g}: {problem}, in another folder; {self.path} keeps "
+            f"the state after generation {generation} and the best weights so far"
+        )
 
     def _row(
         self, generation: int, fitness: np.ndarray, returns: np.ndarray, seconds: float

@@ -106,9 +106,10 @@ class EvolutionConfig(SearchSettings):
                 f"environments={names} must name at least one environment, each once"
             )
         self._check_draws()
-        self.es  # noqa: B018
         self.normalizers()
-        learned = self.learned
+        es, learned = self.es, self.learned
+        if isinstance(es, EvosaxStrategy):
+            es.check_size(learned.size)
         for _, steps in self.horizons:
             for name, config in self.runs(steps).items():
                 _check_rule(learned, config, name)

@@ -56,9 +56,26 @@ class EvosaxStrategy:
         if not self.sigma > 0:
             raise ValueError(f"sigma={self.sigma} must be positive")
 
+    def check_size(self, size: int) -> None:
+        """Raise ValueError if the strategy cannot search among so few weights.
+
+        evosax's LM-MA-ES averages its paths at the rate ``population / weights``, and
+        takes the root of ``rate * (2 - rate)``, which is NaN from a rate of 2 on. The
+        paper (Loshchilov et al. 2017) has it for many weights and a small population.
+        """
+        if self.name != "lm_ma_es" or self.population <= 2 * size:
+            return
+        smaller = f" or population={2 * size}" if size > 1 else ""
+        raise ValueError(
+            f"strategy='lm_ma_es' becomes NaN with population={self.population} on "
+            f"{size} weights: it needs at least {self.population // 2}. Use strategy="
+            f"'cma_es', 'snes' or 'openai_es'{smaller}"
+        )
+
     def init(self, mean: jax.Array, key: jax.Array) -> State:
         """See `OpenAIES.init`; raise MissingExtraError without evosax."""
         mean = jnp.asarray(mean, jnp.float32)
+        self.check_size(mean.size)
         theirs, params = self._theirs(mean.size)
         with _evosax_numerics():
             inner = theirs.init(jax.random.fold_in(key, 0), mean, params)

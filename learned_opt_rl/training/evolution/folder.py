@@ -14,7 +14,11 @@ import jax
 from learned_opt_rl._version import __version__
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import (
+    remove_unfinished,
+    set_aside,
+    write_atomically,
+)
 from learned_opt_rl.rundir.checkpoint import Checkpoint, RefusedError
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.provenance import provenance
@@ -25,8 +29,10 @@ from learned_opt_rl.training.run_folder import (
     BEST,
     CONFIG,
     LOG,
+    changes,
     former_names,
     read_config,
+    refuse_foreign,
 )
 
 STATES = ("state-0.npz", "state-1.npz")
@@ -85,35 +91,52 @@ def check_same(folder: pathlib.Path, config: EvolutionConfig) -> None:
 class Folder:
     """The folder of a campaign; hold it with `rundir.lock.locked`.
 
-    Raise `CampaignChangedError` if it holds another campaign.
+    Raise `CampaignChangedError` if it holds another campaign, ValueError if it holds
+    files of something else.
     """
 
     def __init__(self, path: pathlib.Path, config: EvolutionConfig) -> None:
         self.path, self._config = path, config
         identity = former_names(config.as_json())
         del identity["generations"]
+        self._newest: pathlib.Path | None = None
         self._states = [Checkpoint(path / name, identity) for name in STATES]
-        for name in (CONFIG, LOG, BEST, *STATES):
-            for unfinished in path.glob(f".{name}.*"):
-                unfinished.unlink()
+        remove_unfinished(path)
+        refuse_foreign(path, (LOG, BEST, *STATES))
         check_same(path, config)
 
     def claim(self, fresh: bool, block: int) -> None:
         """Write the configuration, with a warning if last digits will differ.
 
-        ``fresh`` campaigns start now, without a state.
+        ``fresh`` campaigns start now, without a state. Other versions go on with a
+        copy: what the former ones wrote is kept.
         """
         made = {"config": self._config.as_json(), "block": block}
         made |= provenance("evosax", "brax")
         path = self.path / CONFIG
-        if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            _warn_of_changes(before, made)
+        before = self._made()
+        if before:
+            changed = changes(before, made)
+            kept = ""
+            if self._newest and before.get("versions") != made["versions"]:
+                copies = [set_aside(one, copy=True) for one in (path, self._newest)]
+                kept = f". The former files are kept as {_names(copies)}"
+            if changed:
+                warnings.warn(
+                    f"the campaign resumes with {', '.join(changed)}: its last digits "
+                    f"may differ from those of an uninterrupted campaign{kept}",
+                    stacklevel=2,
+                )
             # The artifact or the file it started from may have changed or be gone.
             made["start_sha256"] = before.get("start_sha256")
         if fresh:
             made["start_sha256"] = start_digest(self._config.start)
         write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
+
+    def _made(self) -> dict[str, Any]:
+        """Return the configuration with versions and device, as `claim` wrote it."""
+        path = self.path / CONFIG
+        return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
     def load(self, template: Standing) -> Standing | None:
         """Return the newest whole state, if any, and remove later rows from the log.
@@ -122,18 +145,22 @@ class Folder:
         read, or if the log has generations but there is no state.
         """
         found: dict[int, Standing] = {}
-        refused = []
+        refused: dict[pathlib.Path, RefusedError] = {}
         for state in self._states:
             try:
                 if state.path.exists():
                     standing, done, _ = state.read(template)
                     found[done] = standing
+                    self._newest = state.path if done == max(found) else self._newest
             except RefusedError as error:
-                refused.append(f"{state.path}: {error}")
+                refused[state.path] = error
+        reasons = "; ".join(f"{path}: {error}" for path, error in refused.items())
         if refused and not found:
+            changed = changes(self._made(), provenance("evosax", "brax"))
+            since = f". Since then: {', '.join(changed)}" if changed else ""
             raise ValueError(
-                f"no state can be read ({'; '.join(refused)}); restore one of these "
-                "files, or start again in another folder"
+                f"no state can be read ({reasons}); restore one of these files, or "
+                f"start again in another folder{since}"
             )
         rows = jsonl.read(self.path / LOG)
         if not found and any(row["generation"] for row in rows):
@@ -143,14 +170,15 @@ class Folder:
             )
         done = max(found, default=-1)  # the later rows will be written again
         if refused:
+            kept = _names([set_aside(path) for path in refused])
             warnings.warn(
-                f"{'; '.join(refused)}. Resuming from the state before it, after "
-                f"{done} generations",
+                f"{reasons}. Resuming from the state before it, after {done} "
+                f"generations; the file is kept as {kept}",
                 stacklevel=2,
             )
-        kept = [row for row in rows if row["generation"] <= done]
-        if len(kept) < len(rows):
-            lines = "".join(json.dumps(row) + "\n" for row in kept)
+        whole = [row for row in rows if row["generation"] <= done]
+        if len(whole) < len(rows):
+            lines = "".join(json.dumps(row) + "\n" for row in whole)
             write_atomically(self.path / LOG, lines.encode())
         return found.get(done)
 
@@ -164,18 +192,5 @@ class Folder:
         self._states[done % 2].save(standing, done=done, seconds=0.0)
 
 
-def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
-    pairs = [(before["versions"], now["versions"], now["versions"])]
-    pairs.append((before, now, ("revision", "device", "block")))
-    changed = [
-        f"{name} {old[name]} -> {new[name]}"
-        for old, new, names in pairs
-        for name in names
-        if name in old and old[name] != new[name]
-    ]
-    if changed:
-        warnings.warn(
-            f"the campaign resumes with {', '.join(changed)}: its last digits may "
-            "differ from those of an uninterrupted campaign",
-            stacklevel=3,
-        )
+def _names(paths: list[pathlib.Path]) -> str:
+    return " and ".join(path.name for path in paths)

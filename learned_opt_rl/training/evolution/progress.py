@@ -47,24 +47,17 @@ class Progress(progress.Progress):
         steps_left = estimate.steps_left(self._config, done)
         left = duration(steps_left * self._seconds / max(self._steps, 1.0))
         shown = (
-            f"best {_short(row['best'])}  mean {_short(row['mean'])}  "
-            f"validated {_short(best_validation)}  "
+            f"best {row['best']:.3g}  mean {row['mean']:.3g}  "
+            f"validated {best_validation:.3g}  "
             f"{row['steps_per_second']:,.0f} steps/s  {left} left"
         )
         peak = estimate.memory_peak()
         if peak is not None:
             shown += f"  {peak / 2**30:.1f} GiB"
-        if row["mean"] is None:
-            # For example where episodes are longer than the runs.
-            shown += "  (no member has a return: raise horizons?)"
-        elif row.get("std") == 0:
+        if row.get("std") == 0:
             # For example from zeros with a small sigma, over short runs.
             shown += "  (all members equal, nothing moves: raise sigma?)"
         self.show(done, shown)
-
-
-def _short(value: float | None) -> str:
-    return "nan" if value is None else f"{value:.3g}"
 
 
 @figures.plain_style()

@@ -129,6 +129,16 @@ class OpenAIES(SearchSettings):
         return optax.adam(rate, b1=self.beta1)
 
 
+def is_finite(state: State) -> bool:
+    """Return whether a search can go on: no number that it moves by is NaN or inf."""
+    # evosax's record of the best member is infinite until a member has a fitness.
+    paths = jax.tree_util.tree_leaves_with_path((state.mean, state.optimizer))
+    moving = [
+        leaf for path, leaf in paths if ".best_" not in jax.tree_util.keystr(path)
+    ]
+    return all(bool(jnp.isfinite(leaf).all()) for leaf in moving)
+
+
 def generation_key(state: State, purpose: Literal["noise", "tasks"]) -> jax.Array:
     """Return a generation's key for its noise, or for the tasks of its members."""
     key = jax.random.fold_in(state.key, state.generation)
