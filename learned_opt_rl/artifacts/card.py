@@ -223,8 +223,10 @@ class Card:
             >>> Card.from_dict({"schema": 2}, source="card.json")
             Traceback (most recent call last):
                 ...
-            learned_opt_rl.errors.CardError: card.json: schema is 2; write 1
+            learned_opt_rl.errors.CardError: card.json: schema is 2, but this version of
+            learned_opt_rl reads schema 1; update it: pip install -U learned-opt-rl
         """
+        _check_schema(data, source)
         try:
             card = schema.build(cls, data)
             _check_consistent(card)
@@ -269,6 +271,19 @@ def is_name(name: str) -> bool:
     except schema.MismatchError:
         return False
     return True
+
+
+_SCHEMA = 1
+
+
+def _check_schema(data: Any, source: str) -> None:
+    """Refuse a card of a later schema as such, not by the first field it added."""
+    found = data.get("schema") if isinstance(data, Mapping) else None
+    if type(found) is int and found > _SCHEMA:
+        raise CardError(
+            f"{source}: schema is {found}, but this version of learned_opt_rl reads "
+            f"schema {_SCHEMA}; update it: pip install -U learned-opt-rl"
+        )
 
 
 def _check_consistent(card: Card) -> None:

@@ -24,7 +24,6 @@ from learned_opt_rl.artifacts.weights import (
     from_flat_npy,
     load_expression,
     load_safetensors,
-    read_limited,
 )
 from learned_opt_rl.errors import ArtifactError, CardError, UnknownArtifactError
 from learned_opt_rl.families import entry_points
@@ -92,7 +91,7 @@ def bundled_root() -> pathlib.Path:
     """
     chosen = os.environ.get(_VARIABLE)
     if chosen:
-        root = pathlib.Path(chosen).expanduser().absolute()
+        root = pathlib.Path(os.path.expanduser(chosen)).absolute()
         if not root.is_dir():
             raise ArtifactError(
                 f"{_VARIABLE}={chosen!r} is not a folder; name one that holds "
@@ -139,8 +138,10 @@ def scan() -> Scan:
 def _cards_of(plugin: importlib.metadata.EntryPoint) -> list[pathlib.Path]:
     declared = f"plugin {plugin.name!r} ({plugin.value!r})"
     try:
-        spec = _find_spec(plugin.value)
-    except (ImportError, ValueError, AttributeError) as error:
+        if plugin.attr:
+            raise ValueError(f"it names the attribute {plugin.attr!r} of a module")
+        spec = _find_spec(plugin.module)
+    except Exception as error:  # finders of third parties may raise anything
         raise ArtifactError(
             f"{declared}: cannot be located ({error}); reinstall or uninstall it"
         ) from error
@@ -268,9 +269,7 @@ def load_entry(entry: Entry, *, fetch: bool = False) -> Artifact:
             return Artifact(card, *load_expression(path, card))
         weights = load_safetensors(path, card.weights.sha256)
     else:
-        path = remote.locate(card, fetch=fetch)
-        restore = f"run `learned-opt-rl fetch {card.name}` to fetch it again"
-        weights = from_flat_npy(read_limited(path, restore), card)
+        weights = from_flat_npy(remote.read(card, fetch=fetch), card)
     check_weights(weights, card)
     return Artifact(card, weights)
 

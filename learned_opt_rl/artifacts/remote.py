@@ -23,7 +23,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from learned_opt_rl.artifacts.card import Card, RemoteWeights
-from learned_opt_rl.errors import FetchError, MissingExtraError
+from learned_opt_rl.artifacts.weights import read_limited
+from learned_opt_rl.errors import FetchError, MissingExtraError, WeightsError
+from learned_opt_rl.rundir.atomic import write_atomically
 
 if TYPE_CHECKING:
     import requests
@@ -32,15 +34,23 @@ _SILENCE = 10.0  # seconds a server may send nothing
 
 
 def cache_dir() -> pathlib.Path:
-    """Return the folder of fetched weights, absolute; it need not exist yet."""
+    """Return the folder of fetched weights, absolute; it need not exist yet.
+
+    Raises:
+        FetchError: The user has no home folder and no variable names another.
+    """
     chosen = os.environ.get("LEARNED_OPT_RL_CACHE")
-    if chosen:
-        return pathlib.Path(chosen).expanduser().absolute()
     # The XDG specification says to ignore a relative path.
-    base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():
-        base = pathlib.Path.home() / ".cache"
-    return base / "learned-opt-rl"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join("~", ".cache")
+    path = os.path.expanduser(chosen or os.path.join(base, "learned-opt-rl"))
+    if path.startswith("~"):
+        raise FetchError(
+            f"the cache folder {path} has no place, because there is no home folder; "
+            "set LEARNED_OPT_RL_CACHE to a writable folder"
+        )
+    return pathlib.Path(path).absolute()
 
 
 def cached_path(card: Card) -> pathlib.Path:
@@ -53,12 +63,15 @@ def cached_path(card: Card) -> pathlib.Path:
 
 
 def is_cached(card: Card) -> bool:
-    """Return whether the file of a remote artifact exists; `locate` checks it."""
-    return cached_path(card).is_file()
+    """Return whether the file of a remote artifact exists; `load` checks it."""
+    try:
+        return os.path.isfile(cached_path(card))
+    except FetchError:
+        return False
 
 
-def locate(card: Card, *, fetch: bool = False) -> pathlib.Path:
-    """Find the weights of a remote artifact in the cache; fetch them on request.
+def read(card: Card, *, fetch: bool = False) -> bytes:
+    """Read the weights of a remote artifact in the cache; fetch them on request.
 
     With ``fetch``, an intact file in the cache is used without the network, and a
     damaged one is fetched again. Nothing partial ever stays in the cache.
@@ -66,24 +79,26 @@ def locate(card: Card, *, fetch: bool = False) -> pathlib.Path:
     Raises:
         FetchError: The file is not cached and ``fetch`` is false, or fetching failed.
         MissingExtraError: Fetching needs pooch, of the extra ``remote``.
+        WeightsError: The file is larger than `weights.MAX_BYTES` or cannot be read.
     """
     path = cached_path(card)
-    if fetch:
-        if not _is_intact(path, card):
-            _retrieve(card, path)
-    elif not path.is_file():
+    if fetch and not _is_intact(path, card):
+        _retrieve(card, path)
+    if not is_cached(card):
         raise FetchError(
             f"{card.name}: its weights are not in the cache ({path}); fetch them once "
             f"with `learned-opt-rl fetch {card.name}` or "
             f"pretrained({card.name!r}, fetch=True)"
         )
-    return path
+    return read_limited(
+        path, f"run `learned-opt-rl fetch {card.name}` to fetch it again"
+    )
 
 
 def _is_intact(path: pathlib.Path, card: Card) -> bool:
     try:
-        content = path.read_bytes() if path.is_file() else b""
-    except OSError:
+        content = read_limited(path, "")
+    except WeightsError:
         return False  # fetching reports what is wrong with the folder
     return hashlib.sha256(content).hexdigest() == card.weights.sha256
 
@@ -94,36 +109,23 @@ def _retrieve(card: Card, path: pathlib.Path) -> None:
         raise FetchError(
             f"{card.name}: its weights are installed already; load it without fetch"
         )
-    pooch, url, timeout = _import_pooch(), _address(weights.url), _timeout()
-
-    def downloader(url: str, output: str, _: object) -> None:
-        content = download(url, weights.bytes, timeout)
-        with open(output, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-
+    url, timeout = _address(weights.url), _timeout()
     try:
-        # pooch writes to a temporary file beside `path`, checks the digest, renames,
-        # and removes the temporary file whatever happens.
-        pooch.retrieve(
-            url,
-            known_hash=f"sha256:{weights.sha256}",
-            fname=path.name,
-            path=path.parent,
-            downloader=downloader,
-        )
+        content = download(url, weights.bytes, timeout)
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != weights.sha256:
+            raise FetchError(
+                f"{url} serves a different file than the card describes (its sha256 is "
+                f"{actual}, not {weights.sha256}); report the card as outdated"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
     except FetchError as error:
         raise FetchError(f"{card.name}: {error}") from error
     except OSError as error:
         raise FetchError(
             f"{card.name}: the cache {path.parent} cannot be written to ({error}); "
             "set LEARNED_OPT_RL_CACHE to a writable folder"
-        ) from error
-    except ValueError as error:
-        raise FetchError(
-            f"{card.name}: {url} serves a different file than the card describes "
-            f"({error}); report the card as outdated"
         ) from error
 
 
@@ -202,9 +204,10 @@ class _Received(io.BytesIO):
 
 
 def _download(url: str, received: _Received, silence: float) -> bytes:
+    pooch = _import_pooch()  # first: it brings requests
     import requests
 
-    fetch = _import_pooch().HTTPDownloader(
+    fetch = pooch.HTTPDownloader(
         timeout=silence,
         allow_redirects=False,
         headers={"Accept-Encoding": "identity"},

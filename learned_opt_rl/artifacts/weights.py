@@ -129,11 +129,17 @@ def read_limited(path: pathlib.Path, restore: str) -> bytes:
 
 def _check_sha256(content: bytes, expected: str, what: str, restore: str) -> None:
     actual = hashlib.sha256(content).hexdigest()
-    if actual != expected:
-        raise WeightsError(
-            f"{what}: sha256 is {actual} ({len(content)} bytes), but the card says "
-            f"{expected}: the file was changed or damaged; {restore}"
-        )
+    if actual == expected:
+        return
+    problem = "the file was changed or damaged"
+    lines = content.replace(b"\r\n", b"\n")
+    if hashlib.sha256(lines).hexdigest() == expected:
+        problem = "git or an editor made its line ends CRLF"
+        restore = "write LF, and put `* -text` into the repository's .gitattributes"
+    raise WeightsError(
+        f"{what}: sha256 is {actual} ({len(content)} bytes), but the card says "
+        f"{expected}: {problem}; {restore}"
+    )
 
 
 def _read_checked(path: pathlib.Path, sha256: str) -> bytes:
@@ -268,7 +274,7 @@ def load_safetensors(path: str | os.PathLike[str], sha256: str) -> WeightTree:
         sha256: The digest its card states; checked before anything is parsed.
 
     Returns:
-        A nested dict of read-only float32 arrays, names split at the dots.
+        A nested dict of float32 arrays, names split at the dots.
 
     Raises:
         WeightsError: The file is unreadable, larger than 64 MiB, not the file the

@@ -110,9 +110,16 @@ def rule_module(algorithm: str) -> ModuleType:
 
 
 def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
-    """Return the installed entry points of a group, sorted by name and value."""
-    found = importlib.metadata.entry_points(group=group)
-    return sorted(found, key=lambda entry: (entry.name, entry.value))
+    """Return the installed entry points of a group, sorted by name and value.
+
+    Two packages that offer the same, such as a package and its renamed successor, count
+    once.
+    """
+    found = {
+        (entry.name, entry.value): entry
+        for entry in importlib.metadata.entry_points(group=group)
+    }
+    return [found[key] for key in sorted(found)]
 
 
 def _import_plugin(algorithm: str) -> ModuleType:
@@ -134,7 +141,9 @@ def _import_plugin(algorithm: str) -> ModuleType:
         )
     try:
         return matching[0].load()
-    except Exception as error:  # a third party's import can fail in any way
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a third party's import may even exit
         raise ArtifactError(
             f"rule plugin {algorithm!r}: importing {matching[0].value!r} failed "
             f"({type(error).__name__}: {error}); update or uninstall the package"

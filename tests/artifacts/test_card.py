@@ -106,7 +106,8 @@ def test_every_field_has_a_type(path: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("schema",), 2, "schema is 2; write 1"),
+        (("schema",), 2, "schema is 2, but this version of learned_opt_rl reads"),
+        (("schema",), 0, "schema is 0; write 1"),
         (("schema",), True, "schema is True; write 1"),
         (("schema",), 1.0, "schema is 1.0; write 1"),
         (("name",), "Tiny", "name is 'Tiny'; use 'name' or 'namespace/name'"),

@@ -100,6 +100,12 @@ def test_the_digest_is_checked_first(tmp_path: pathlib.Path) -> None:
         load(tmp_path, "no text of the language", sha256="0" * 64)
 
 
+def test_line_ends_that_git_has_changed_are_named(tmp_path: pathlib.Path) -> None:
+    sha256 = hashlib.sha256(TEXT.encode()).hexdigest()
+    with pytest.raises(WeightsError, match="line ends CRLF; write LF, and put .*-text"):
+        load(tmp_path, TEXT.replace("\n", "\r\n"), sha256=sha256)
+
+
 def test_a_missing_file_is_a_weights_error(tmp_path: pathlib.Path) -> None:
     with pytest.raises(WeightsError, match=r"f\.txt: cannot be read \(No such file"):
         load(tmp_path, TEXT, file="f.txt")

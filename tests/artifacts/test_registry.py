@@ -1,4 +1,5 @@
 import pathlib
+import shutil
 import subprocess
 import sys
 import types
@@ -231,7 +232,8 @@ class TestPlugins:
             ("zoo = zoo.missing.below", "no such package"),
             ("zoo = zoo.module", "is a module, not a package"),
             ("zoo = zoo", r"no card\.json in .*; its author"),
-            ("zoo = zoo:attribute", "cannot be located|no such package"),
+            ("zoo = zoo:attribute", "cannot be located .it names the attribute 'attr"),
+            ("zoo = not a module", "cannot be located"),
         ],
     )
     def test_a_broken_plugin_hides_no_other(
@@ -254,7 +256,7 @@ class TestPlugins:
         write_card(folder / "bad", card_data("zoo/bad", schema=2))
         with pytest.warns(UserWarning, match="plugin zoo: 'zoo/bad' is left out"):
             assert "zoo/good" in artifacts.cards()
-        with pytest.raises(CardError, match="schema is 2; write 1"):
+        with pytest.raises(CardError, match="schema is 2, .* update it: pip"):
             artifacts.card("zoo/bad")
         with pytest.raises(UnknownArtifactError):
             artifacts.card("zoo/ba")
@@ -266,6 +268,27 @@ class TestPlugins:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert artifacts.load("tiny").card.name == "tiny"
+
+    def test_an_entry_point_may_name_extras(self, site: pathlib.Path) -> None:
+        folder = install_plugin(site, "zoo", f"{ARTIFACTS}zoo = zoo [fast,gpu]")
+        write_artifact(folder, "zoo/tiny")
+        assert "zoo/tiny" in artifacts.cards()
+
+    def test_a_package_that_two_distributions_name_counts_once(
+        self, site: pathlib.Path
+    ) -> None:
+        folder = install_plugin(site, "zoo", f"{ARTIFACTS}zoo = zoo")
+        write_artifact(folder, "zoo/tiny")
+        install_plugin(site, "zoo_renamed", f"{ARTIFACTS}zoo = zoo")
+        assert "zoo/tiny" in artifacts.cards()  # warnings are errors
+
+    def test_a_plugin_whose_folder_is_gone_hides_no_other(
+        self, bundled: pathlib.Path, site: pathlib.Path
+    ) -> None:
+        folder = install_plugin(site, "zoo", f"{ARTIFACTS}zoo = zoo")
+        shutil.rmtree(folder)
+        with pytest.warns(UserWarning, match="no such package; reinstall"):
+            assert "tiny" in artifacts.cards()
 
     def test_a_plugin_cannot_take_a_bundled_name(
         self, bundled: pathlib.Path, site: pathlib.Path
@@ -329,6 +352,9 @@ class TestRules:
             ("from_artifact = 3", "lacks from_artifact"),
             ("import missing_module", r"failed \(ModuleNotFoundError: .*missing_mod"),
             ("1 / 0", r"importing 'zoo_bad' failed \(ZeroDivisionError"),
+            ("raise SystemExit('no license')", r"failed \(SystemExit: no license\)"),
+            ("raise BaseException('odd')", r"failed \(BaseException: odd\)"),
+            ("import warnings; warnings.warn('old')", r"failed \(UserWarning: old\)"),
         ],
     )
     def test_a_broken_rule_names_its_plugin(
@@ -340,6 +366,13 @@ class TestRules:
                 artifacts.rule_module("jump")
         finally:
             sys.modules.pop("zoo_bad", None)
+
+    def test_an_interrupt_at_import_is_an_interrupt(self, site: pathlib.Path) -> None:
+        install_plugin(
+            site, "zoo_slow", f"{RULES}jump = zoo_slow", "raise KeyboardInterrupt"
+        )
+        with pytest.raises(KeyboardInterrupt):
+            artifacts.rule_module("jump")
 
     def test_an_unknown_algorithm_suggests_the_nearest(
         self, site: pathlib.Path

@@ -3,16 +3,16 @@ import contextlib
 import hashlib
 import http.server
 import itertools
+import os
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import pooch
 import pytest
 
-from learned_opt_rl import artifacts
+from learned_opt_rl import artifacts, cli
 from learned_opt_rl.artifacts import registry, remote
 from learned_opt_rl.errors import (
     ArtifactError,
@@ -44,8 +44,6 @@ def card(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> artifacts.C
     monkeypatch.setattr(registry, "bundled_root", lambda: tmp_path / "pretrained")
     monkeypatch.setenv("LEARNED_OPT_RL_TIMEOUT", "20")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    # Its handler keeps the stderr of the first test, which is closed by now.
-    monkeypatch.setattr(pooch.get_logger(), "disabled", True)
     monkeypatch.delenv("LEARNED_OPT_RL_MIRROR", raising=False)
     return artifacts.Card.from_dict(data)
 
@@ -86,6 +84,53 @@ class TestCache:
         assert remote.cache_dir() == pathlib.Path("/home/me/.cache/learned-opt-rl")
         monkeypatch.delenv("XDG_CACHE_HOME")
         assert remote.cache_dir() == pathlib.Path("/home/me/.cache/learned-opt-rl")
+
+    @pytest.mark.parametrize("chosen", [None, "~/weights"])
+    def test_without_a_home_only_fetching_fails(
+        self, monkeypatch: pytest.MonkeyPatch, chosen: str | None, mirror: Serve
+    ) -> None:
+        def unknown(uid: int) -> None:
+            raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+        monkeypatch.setattr("pwd.getpwuid", unknown)
+        for name in ("HOME", "XDG_CACHE_HOME", "LEARNED_OPT_RL_CACHE"):
+            monkeypatch.delenv(name, raising=False)
+        if chosen:
+            monkeypatch.setenv("LEARNED_OPT_RL_CACHE", chosen)
+        asked = mirror(good)
+        assert cli.main(["list"]) == cli.main(["verify"]) == 0
+        assert cli.main(["show", NAME]) == 0
+        for fetch in (False, True):
+            with pytest.raises(FetchError, match="there is no home .* set LEARNED_OPT"):
+                artifacts.load(NAME, fetch=fetch)
+        assert asked == []
+
+    def test_a_shared_cache_is_readable_for_others(
+        self, card: artifacts.Card, mirror: Serve
+    ) -> None:
+        mirror(good)
+        before = os.umask(0o027)
+        try:
+            artifacts.load(NAME, fetch=True)
+        finally:
+            os.umask(before)
+        assert remote.cached_path(card).stat().st_mode & 0o777 == 0o640
+
+    def test_a_read_only_cache_serves_what_it_holds(
+        self, card: artifacts.Card, mirror: Serve, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def denied(path: pathlib.Path, content: bytes) -> None:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        mirror(good)
+        artifacts.load(NAME, fetch=True)
+        monkeypatch.setattr(remote, "write_atomically", denied)
+        assert artifacts.load(NAME, fetch=True).weights
+        remote.cached_path(card).write_bytes(b"damaged")
+        with pytest.raises(
+            FetchError, match="cannot be written to .*Permission denied"
+        ):
+            artifacts.load(NAME, fetch=True)
 
     def test_the_file_is_named_after_artifact_and_digest(
         self, card: artifacts.Card
@@ -424,4 +469,4 @@ class TestSettings:
             }
         }
         with pytest.raises(ArtifactError, match="are installed already"):
-            remote.locate(artifacts.Card.from_dict(data), fetch=True)
+            remote.read(artifacts.Card.from_dict(data), fetch=True)
