@@ -240,7 +240,6 @@ def test_the_starting_point_is_recorded_at_the_start(tmp_path):
         "learned_opt_rl.rundir.jsonl._write",
         "learned_opt_rl.training.evolution.folder.save_safetensors",
         "learned_opt_rl.rundir.checkpoint.write_atomically",
-        "learned_opt_rl.training.evolution.progress.draw_curve",
     ],
 )
 def test_a_full_disk_leaves_the_folder_unharmed(tmp_path, unbroken, monkeypatch, write):
