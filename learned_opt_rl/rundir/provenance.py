@@ -14,18 +14,23 @@ from learned_opt_rl._version import __version__
 def provenance(*packages: str) -> dict[str, Any]:
     """Return what a number depends on besides the configuration.
 
-    ``versions`` are those of the libraries, and of further packages that are installed.
-    ``revision`` is the git commit of the library's own checkout (None outside one or
-    without git, ``-dirty`` at its end if files differ from it). ``device`` is the
-    accelerator; ``cpu`` is the processor and the number of cores that this process may
-    use.
+    ``versions`` are those of Python, of the libraries, and of further packages that are
+    installed. ``revision`` is the git commit of the library's own checkout (None
+    outside one or without git, ``-dirty`` at its end if files differ from it).
+    ``device`` is the accelerator; ``cpu`` is the processor and the number of cores that
+    this process may use.
     """
     import jax  # Here, because this room loads without jax.
 
     versions = {name: _version(name) for name in ("jax", "optax", "gymnax")}
     others = {name: version for name in packages if (version := _version(name))}
     return {
-        "versions": {"learned_opt_rl": __version__, **versions, **others},
+        "versions": {
+            "learned_opt_rl": __version__,
+            "python": platform.python_version(),
+            **versions,
+            **others,
+        },
         "revision": _revision(),
         "device": jax.devices()[0].device_kind,
         "cpu": f"{_cpu_model()}, {_num_cores()} cores",

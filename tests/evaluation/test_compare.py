@@ -304,3 +304,58 @@ def test_agents_take_only_their_own_rules():
     ]:
         with pytest.raises(ValueError, match="only the agent lpg runs"):
             program.make_loop(wrong, env, chosen, optax.sgd(1.0))
+
+
+def test_rows_of_another_configuration_are_not_the_runs_that_are_wanted(
+    unbroken, tmp_path, monkeypatch
+):
+    rows = jsonl.read(unbroken[0] / compare.ROWS)
+    plan = compare.prepare(ASKED)
+    monkeypatch.setattr(compare, "Program", never)
+
+    def message(**changes):
+        folder = tmp_path / f"{len([*tmp_path.iterdir()])}"
+        jsonl.append(folder / compare.ROWS, [*rows[:-1], rows[-1] | changes])
+        with pytest.raises(ValueError, match="name another folder") as error:
+            compare.execute(plan, folder, stream=io.StringIO())
+        assert not (folder / "config.json").exists()
+        return str(error.value).partition("rows.jsonl ")[2].partition(";")[0]
+
+    rule = "holds runs of sgd:1e-2 on NamedAction with "
+    config = rows[0]["config"]
+    assert message(config=config | {"gamma": 0.5}) == f"{rule}gamma=0.5 instead of 0.99"
+    details = {"backend": "mjx", "brax": "0.14.1"}
+    assert message(environment_details=details) == f"{rule}backend=mjx instead of None"
+    # Another seed of the same rule is not another configuration; nor is its version.
+    other = rows[-1] | {"seed": 9, "environment_details": {"brax": "0.14.1"}}
+    jsonl.append(tmp_path / "same" / compare.ROWS, [*rows, other])
+    assert compare.execute(plan, tmp_path / "same", stream=io.StringIO()) == []
+
+
+@pytest.mark.parametrize("name", ["config.json", "failures.jsonl"])
+@pytest.mark.parametrize("content", ['{"port": 80}', "not JSON", "[" * 100_000])
+def test_files_of_something_else_are_not_replaced(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{name} is not a file of a comparison, and"):
+        run(ASKED, tmp_path)
+    assert (tmp_path / name).read_text() == content
+
+
+def test_only_rows_in_the_file_count(unbroken, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "append_rows", lambda *_: None)
+    lost, other = run(dataclasses.replace(ASKED, seeds=1), tmp_path)
+    assert lost[:2] == ("adam:1e-2", "NamedAction")
+    assert lost.message == "RuntimeError: rows.jsonl lacks rows of this run"
+    assert other.rule == "sgd:1e-2"
+
+
+def test_a_run_needs_no_checkpoint_to_go_on(unbroken, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setenv("LEARNED_OPT_RL_CHECKPOINT_SECONDS", "0")
+    monkeypatch.setattr(running.Checkpoint, "save", full)
+    one = dataclasses.replace(ASKED, seeds=1, rules=ASKED.rules[:1], at_once=2)
+    with pytest.warns(UserWarning, match="npz cannot be written: No space left"):
+        assert run(one, tmp_path) == []
+    assert measured(tmp_path) == measured(unbroken[0])[:1]

@@ -6,7 +6,7 @@ from learned_opt_rl.evaluation.report.measures import (
     measure,
     worst_points,
 )
-from tests.evaluation.result_rows import row, table
+from tests.evaluation.result_rows import changed, row, table
 
 
 def by_rule(rows):
@@ -51,14 +51,41 @@ def test_adams_return_may_never_be_reached_or_not_be_known():
     assert hopper.steps_to_baseline is None and hopper.paired is None
 
 
-def test_failed_runs_count_as_the_worst_in_the_area_too():
+def test_failed_runs_count_as_no_more_than_others_and_in_no_difference():
     rows = [
         row("adam", seed=0, final=2.0, curve=[2.0, 2.0]),
         row("sgd", seed=0, final=None, curve=[9.0, None], auc=None, diverged=True),
         row("sgd", seed=1, final=4.0, curve=[4.0, 4.0], auc=4.0),
     ]
     sgd = by_rule(rows)["sgd"]
-    assert (sgd.failed, sgd.final.value, sgd.auc.value) == (1, 3.0, 3.0)
+    assert (sgd.failed, sgd.final.value, sgd.auc.value) == (1, 2.0, 2.0)
+    assert (sgd.failed_as, sgd.paired) == (0.0, None)
+    # Adam's failures cost the others their difference, too.
+    rows[0] = row("adam", seed=0, final=None, curve=[1.0, None], diverged=True)
+    rows += [row("lion", seed=seed, final=5.0, curve=[5.0, 5.0]) for seed in (0, 1)]
+    assert by_rule(rows)["lion"].paired is None
+
+
+@pytest.mark.parametrize("offset", [100.0, 0.0, -2.0, -100.0, -1e6])
+@pytest.mark.parametrize("start", [None, 0.0])
+def test_a_rule_whose_runs_diverge_never_looks_as_good(offset, start):
+    """Where the other rule never does badly, not even at the start."""
+
+    def made(rule, seed, final):
+        first = final if start is None else start
+        return row(rule, seed=seed, final=final, curve=[first, final])
+
+    rows = [made("adam", seed, offset + seed) for seed in range(5)]
+    rows += [made("lion", 0, offset + 4)]
+    for seed in range(1, 5):
+        # A diverged run may still have a return, of episodes from before.
+        lost = made("lion", seed, offset + 4)
+        rows.append(changed(lost, diverged=True))
+    adam, lion = by_rule(rows).values()
+    assert lion.final.value <= adam.final.low
+    assert lion.auc.value < adam.auc.value
+    assert lion.paired is None and lion.steps_to_baseline is None
+    assert lion.failed_as <= offset
 
 
 def test_without_any_return_there_is_no_mean():

@@ -172,15 +172,16 @@ def test_statistics_are_gathered_once(tmp_path, without_plots, monkeypatch):
 
 def test_what_makes_runs_less_comparable_is_noted(tmp_path, without_plots):
     rows = table({"adam": {"ant": [1.0, 2.0]}, "lion": {"ant": [1.0]}})
-    rows += [row("lion", "ant", 0, 3.0, config={"hidden": [8]})]
+    rows += [row("lion", "ant", 0, 3.0), row("lion", "ant", 7, config={"hidden": [8]})]
     rows += [row("sgd", "ant", 0, None, diverged=True), row("sgd", "sea", 0, None)]
     (found,) = gather.gather(rows)
     notes = "\n".join(found.notes)
     for note in (
-        "2 of 5 runs diverged or have no return. Each counts as the worst return of",
+        "2 of 6 runs diverged or have no return. Each counts as 0.00 in ant, which is",
         "environment and seed. Number of ignored rows: 1.",
         "The rules ran with different seeds in ant. Paired differences use only the",
-        "Runs have different configurations in ant",
+        "differ in more than their rules: setting hidden 64x64 (adam, lion, sgd), 8 "
+        "(lion) (in ant).",
         "No run on sea has a return",
     ):
         assert note in notes

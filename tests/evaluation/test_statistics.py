@@ -167,7 +167,7 @@ def test_paired_differences_use_common_seeds():
     assert statistics.paired_difference({0: 1.0}, {1: 1.0}) is None
 
 
-def test_failed_runs_count_as_the_worst_of_their_environment():
+def test_failed_runs_count_as_no_more_than_any_of_their_environment():
     rows = [
         *table({"adam": {"ant": [3.0, 5.0], "hopper": [2.0]}}),
         row("sgd", "ant", 0, None),
@@ -176,8 +176,25 @@ def test_failed_runs_count_as_the_worst_of_their_environment():
         row("sgd", "walker2d", 0, None),
     ]
     found = statistics.returns(rows)
-    assert found["sgd"] == {"ant": {0: 3.0, 1: 3.0}, "hopper": {0: 2.0}}
+    assert found["sgd"] == {"ant": {0: 0.0, 1: 0.0}, "hopper": {0: 0.0}}
     assert sum(row.failed for row in rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("finals", "lowest", "value"),
+    [
+        ([3.0, 5.0], 1.0, 0.0),
+        ([3.0, 5.0], -7.0, -7.0),
+        ([-3.0, 5.0], 1.0, -6.0),
+        ([0.0, 5.0], 1.0, 0.0),
+        ([0.0, 0.0], 0.0, -1.0),
+    ],
+)
+def test_what_a_failed_run_counts_as(finals, lowest, value):
+    rows = [row(final=one, curve=[None, lowest, one]) for one in finals]
+    rows += [row(final=-100.0, curve=[-100.0], diverged=True), row("sgd", "ant")]
+    found = statistics.failed_values([*rows, row("sgd", "sea", final=None)])
+    assert found == {"Breakout-MinAtar": value, "ant": 0.0}
 
 
 def test_one_rule_without_some_environments_does_not_cost_the_others_theirs():

@@ -15,7 +15,16 @@ def test_results_have_returns_failures_and_times():
     rows += [result_rows.row("sgd", "ant", final=None, curve=[None])]
     assert tables.results(measure(rows))[1:] == [
         ("adam", "ant", "2", "2.00 (2 seeds)", "0", "100", "3.0", "8.0"),
-        ("sgd", "ant", "1", "1.00 (1 seed)", "1", "100", "3.0", "8.0"),
+        (
+            "sgd",
+            "ant",
+            "1",
+            "0.00 (1 seed); 1 failed as 0.00",
+            "1",
+            "100",
+            "3.0",
+            "8.0",
+        ),
     ]
 
 
@@ -47,7 +56,7 @@ def test_tables_of_environments_say_what_is_missing():
         "0",
     ]
     assert cells(lines[3])[:4] == ["ant", "a\\|b", "5", "1.00 [1.00, 1.00]"]
-    assert cells(lines[4])[:4] == ["ant", "sgd", "1", "1.00 (1 seed)"]
+    assert cells(lines[4])[:4] == ["ant", "sgd", "1", "0.00 (1 seed); 1 failed as 0.00"]
     assert cells(lines[4])[-1] == "1"
 
 

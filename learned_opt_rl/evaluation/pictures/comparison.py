@@ -48,7 +48,8 @@ def curves_figure(
     """Draw learning or dormancy curves, a panel per environment, a line per rule.
 
     The rows are of one setting (`comparable.settings`). A missing point counts as the
-    lowest point of its environment.
+    lowest point of its environment; the missing returns of a failed run count as in
+    `statistics.failed_values`.
     """
     rows = [row for row in rows if getattr(row, field)]
     if not rows:
@@ -56,13 +57,14 @@ def curves_figure(
     groups = grouped(rows)
     names = sorted({name for _, name in groups})
     floors = worst_points(rows, field)
+    failed = statistics.failed_values(rows) if field == "curve" else {}
     styles = figures.styles(sorted({rule for rule, _ in groups}))
     figure, panels = _panels(names)
     for axes, name in zip(panels, names, strict=True):
         for rule in styles:
             group = groups.get((rule, name))
             if group and name in floors:
-                curves = [getattr(row, field) for row in group]
+                curves = [_points(row, field, failed.get(name)) for row in group]
                 shares, values = curve_matrix(curves, floors[name], _MAX_POINTS)
                 steps = shares * group[0].total_timesteps
                 _draw_curves(axes, steps, values, _line(styles, rule))
@@ -143,6 +145,13 @@ def generalization_figure(found: Along, axis: str) -> "Figure":
     panels[0].set_ylabel("final return")
     _legend(figure, styles)
     return figure
+
+
+def _points(row: Row, field: str, failed_as: float | None) -> list[float | None]:
+    points = getattr(row, field)
+    if not row.failed or failed_as is None:
+        return points
+    return [failed_as if point is None else point for point in points]
 
 
 def _require_some(found: Any) -> None:

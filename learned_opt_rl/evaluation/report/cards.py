@@ -26,9 +26,9 @@ def fill_results(
     """Replace the results of a card that came from one file of rows, and return them.
 
     Results that the card has from other sources stay. Runs of different lengths, agents
-    or configurations give separate results. A failed run counts as the worst return of
-    any run of the file in its environment, as in reports. Rows of the artifact that
-    record other weights do not count. The source in the card is by default the path.
+    or configurations give separate results. Failed runs count as in reports
+    (`statistics.failed_values`). Rows of the artifact that record other weights do not
+    count. The source in the card is by default the path.
     """
     card_path = folder / "card.json"
     data = Card.load(card_path).to_dict()
@@ -59,19 +59,30 @@ def _results(
 ) -> list[dict[str, Any]]:
     """Return a result for each group of runs that differ only in the seed."""
     returns = statistics.returns(setting.rows).get(name, {})
+    failed_as = statistics.failed_values(setting.rows)
     groups: dict[str, list[Row]] = {}
     for row in setting.rows:
         if row.rule == name:
             key = dataclasses.replace(row, seed=0).identity(digest)
             groups.setdefault(key, []).append(row)
     return [
-        _result(group, returns.get(group[0].environment, {}), digest, source)
+        _result(
+            group,
+            returns.get(group[0].environment, {}),
+            failed_as.get(group[0].environment),
+            digest,
+            source,
+        )
         for group in groups.values()
     ]
 
 
 def _result(
-    rows: list[Row], returns: dict[int, float], digest: str, source: str
+    rows: list[Row],
+    returns: dict[int, float],
+    failed_as: float | None,
+    digest: str,
+    source: str,
 ) -> dict[str, Any]:
     environment, rule = rows[0].environment, rows[0].rule
     if not returns:
@@ -84,8 +95,8 @@ def _result(
     failed = sum(row.failed for row in rows)
     if failed:
         method += (
-            f"; failed runs: {failed} of {len(rows)}, counted as the worst return of "
-            "any run in the environment"
+            f"; failed runs: {failed} of {len(rows)}, counted as {failed_as:.2f}, no "
+            "more than any other run in the environment"
         )
     interval = found.to_dict()["interval"]
     return {

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from learned_opt_rl.agents.presets import CONFIGS
 from learned_opt_rl.evaluation.runs.row import Row, read_rows
 
 
@@ -17,6 +18,8 @@ class Setting:
     label: str  # what sets this setting apart, "" if it is alone
     # what differs from the published settings, {"hidden": "256x256"}
     variant: dict[str, Any]
+    # `facts` in which these runs differ from others of the same rule and seed
+    apart: dict[str, str]
     rows: list[Row]  # sorted by environment, rule and seed, one row for each
     repeated: int  # number of rows that a later row of the same run replaced
 
@@ -33,16 +36,19 @@ def settings(rows: Iterable[Row]) -> list[Setting]:
     """Split rows into settings within which rules can be compared, sorted by label.
 
     Rows of different variants are different settings. So are rows of different lengths
-    or agents, where one environment has several. The order of the rows does not matter,
-    except that the last row of the same rule, environment and seed counts.
+    or agents, where one environment has several, and rows of the same rule, environment
+    and seed with other `facts`, such as another version of jax. The order of the rows
+    does not matter, except that of rows with the same facts the last counts.
     """
     rows = list(rows)
     apart = [field for field in ("agent", "total_timesteps") if _varies(rows, field)]
+    clashing = _clashing(rows)
     groups: dict[str, list[Row]] = {}
     for row in rows:
         parts = [row.variant, *(getattr(row, field) for field in apart)]
+        parts.append(_chosen(row, clashing))
         groups.setdefault(json.dumps(parts, sort_keys=True), []).append(row)
-    made = [_setting(group, apart) for group in groups.values()]
+    made = [_setting(group, apart, clashing) for group in groups.values()]
     made.sort(key=lambda setting: (_length(setting, apart), setting.label))
     if len(made) > 1 and not made[0].label:
         made[0] = dataclasses.replace(made[0], label="nothing changed")
@@ -90,13 +96,62 @@ def _arguments(key: tuple, rows: list[Row]) -> Iterator[list[str]]:
         ]
 
 
-def _setting(rows: list[Row], apart: Sequence[str]) -> Setting:
+def facts(row: Row) -> dict[str, str]:
+    """Return what a number depends on besides rule, seed and length, as text.
+
+    These are the agent and its configuration, the weights, the device, and the details
+    and versions of the environment and the libraries. A fact that was not recorded is
+    missing.
+    """
+    known = row.agent in CONFIGS
+    found = {
+        "weights": row.weights_sha256 and row.weights_sha256[:12],
+        "device": row.device,
+        "agent": row.agent,
+        **row.versions,
+        **row.environment_details,
+        **(row.full_config if known else row.config),
+    }
+    found.pop("total_timesteps", None)
+    return {name: text(value) for name, value in found.items() if value is not None}
+
+
+def text(value: Any) -> str:
+    """Write a value of a configuration, layers as in 256x256."""
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _clashing(rows: Iterable[Row]) -> list[str]:
+    """Return the names of facts that differ between rows of one rule and seed."""
+    same: dict[tuple, list[Row]] = {}
+    for row in rows:
+        variant = json.dumps(row.variant, sort_keys=True)
+        run = (row.environment, row.rule, row.seed, row.agent, row.total_timesteps)
+        same.setdefault((*run, variant), []).append(row)
+    names = set()
+    for group in same.values():
+        if len(group) > 1:
+            known = [facts(row) for row in group]
+            every = {name for one in known for name in one}
+            names |= {n for n in every if len({one.get(n) for one in known}) > 1}
+    return sorted(names)
+
+
+def _chosen(row: Row, names: Sequence[str]) -> dict[str, str]:
+    found = facts(row) if names else {}
+    return {name: found.get(name, "unknown") for name in names}
+
+
+def _setting(rows: list[Row], apart: Sequence[str], clashing: Sequence[str]) -> Setting:
     variant = dict(sorted(rows[0].variant.items()))
+    chosen = _chosen(rows[0], clashing)
     parts = variant | {field: getattr(rows[0], field) for field in apart}
+    parts |= {name: value[:40] for name, value in chosen.items()}
     last = {(row.environment, row.rule, row.seed): row for row in rows}
     return Setting(
         label=", ".join(f"{key}={value}" for key, value in parts.items()),
         variant=variant,
+        apart=chosen,
         rows=[last[key] for key in sorted(last)],
         repeated=len(rows) - len(last),
     )

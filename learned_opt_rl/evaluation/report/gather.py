@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from learned_opt_rl import agents
-from learned_opt_rl.evaluation.report import comparable, normalization, statistics
+from learned_opt_rl.evaluation.report import (
+    comparable,
+    differences,
+    normalization,
+    statistics,
+)
 from learned_opt_rl.evaluation.report.comparable import Setting
 from learned_opt_rl.evaluation.report.measures import BASELINE, Measures, measure
 from learned_opt_rl.evaluation.report.normalization import Normalized
@@ -71,7 +76,10 @@ def axes(found: list[Results]) -> dict[str, Along]:
     """
     keys = sorted({key for result in found for key in result.setting.variant})
     keys += ["total_timesteps"]
-    values = [{key: _value(r.setting, key) for key in keys} for r in found]
+    values = [
+        {**r.setting.apart, **{key: _value(r.setting, key) for key in keys}}
+        for r in found
+    ]
     varied = {}
     for key in keys:
         others = [{k: v for k, v in value.items() if k != key} for value in values]
@@ -138,11 +146,8 @@ def _value(setting: Setting, key: str) -> Any:
     if key == "total_timesteps":
         return max(row.total_timesteps for row in setting.rows)
     value = setting.variant.get(key, setting.rows[0].config.get(key))
-    return value if isinstance(value, str | int | float | None) else _text(value)
-
-
-def _text(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+    is_plain = isinstance(value, str | int | float | None)
+    return value if is_plain else comparable.text(value)
 
 
 def _results(setting: Setting, method: str, baseline: str) -> Results:
@@ -215,14 +220,11 @@ def _notes(
         )
     failures = sum(row.failed for row in setting.rows)
     if failures:
-        notes.append(
-            f"{failures} of {len(setting.rows)} runs diverged or have no return. Each "
-            "counts as the worst return of any run in its environment."
-        )
+        notes.append(_failed(setting.rows))
     with_return = {name for g in normalized.returns.values() for name in g}
     without = {row.environment for row in setting.rows} - with_return
     notes += [
-        f"No run on {name} has a return."
+        f"No run on {name} has a return, or all diverged."
         for name in sorted(without)
         # That note already gives the reason.
         if name not in " ".join(normalized.notes)
@@ -236,7 +238,21 @@ def _notes(
             "Some rows were ignored because a later row has the same rule, environment "
             f"and seed. Number of ignored rows: {setting.repeated}."
         )
-    return notes + _untuned(setting) + _unequal(setting, chosen)
+    return notes + _untuned(setting) + _unequal(setting, chosen, baseline)
+
+
+def _failed(rows: list[Row]) -> str:
+    failed = [row for row in rows if row.failed]
+    values = statistics.failed_values(rows)
+    names = sorted({row.environment for row in failed} & values.keys())
+    counted = ", ".join(f"{values[name]:.2f} in {name}" for name in names)
+    note = f"{len(failed)} of {len(rows)} runs diverged or have no return."
+    if counted:
+        note += (
+            f" Each counts as {counted}, which is no more than any other run. Their "
+            "rules have no paired difference there."
+        )
+    return note
 
 
 def _untuned(setting: Setting) -> list[str]:
@@ -262,13 +278,13 @@ def _differences(row: Row) -> list[str]:
     # Through JSON like the row, which turns tuples into lists.
     published = json.loads(json.dumps(published))
     return [
-        f"{name}={_text(value)}"
+        f"{name}={comparable.text(value)}"
         for name, value in sorted(row.config.items())
         if name in published and name != "total_timesteps" and value != published[name]
     ]
 
 
-def _unequal(setting: Setting, chosen: Scores) -> list[str]:
+def _unequal(setting: Setting, chosen: Scores, baseline: str) -> list[str]:
     """Return notes on differences that make runs less comparable than they look."""
     notes = []
     seeds = {
@@ -284,12 +300,7 @@ def _unequal(setting: Setting, chosen: Scores) -> list[str]:
             f"The rules ran with different seeds in {', '.join(unequal)}. Paired "
             "differences use only the common seeds."
         )
-    configs: dict[str, list[Any]] = {}
-    for row in setting.rows:
-        configs.setdefault(row.environment, []).append(row.config)
-    mixed = [n for n, known in configs.items() if any(c != known[0] for c in known)]
-    if mixed:
-        notes.append(f"Runs have different configurations in {', '.join(mixed)}.")
+    notes += differences.notes(setting.rows, baseline)
     for rule, matrix in chosen.matrices.items():
         most = max(len(own) for (other, _), own in seeds.items() if other == rule)
         if len(matrix) < most:

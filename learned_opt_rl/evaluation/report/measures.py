@@ -30,10 +30,12 @@ class Measures:
     steps_to_baseline: float | None
     dormant: float | None  # share of dormant neurons at the end; None if not measured
     nan_updates: int | None  # updates of all runs with an entry that was not finite
-    # Runs that diverged or have no return, which count as the worst run of the
-    # environment in ``final`` and ``auc``.
-    failed: int
-    paired: Estimate | None  # difference from the baseline, seed by seed
+    failed: int  # runs that diverged or have no return
+    # The value of each failed run in ``final`` and ``auc``; None if all runs in this
+    # environment failed. See `statistics.failed_values`.
+    failed_as: float | None
+    # Difference from the baseline, seed by seed; None if a run of either failed.
+    paired: Estimate | None
     seconds_to_baseline: float | None  # of all agents together
     wall_seconds: float | None  # mean over the runs
     steps_per_second: float | None  # of all agents that ran together
@@ -44,10 +46,17 @@ def measure(rows: Iterable[Row], baseline: str = BASELINE) -> list[Measures]:
     """Measure every rule in every environment of one setting, in the rows' order."""
     rows = list(rows)
     found, floors = statistics.returns(rows), worst_points(rows)
-    areas = statistics.worst((row.environment, row.auc) for row in rows)
+    failed = statistics.failed_values(rows)
+    groups = grouped(rows)
     return [
-        _measures(group, found, floors.get(name), areas.get(name), baseline)
-        for (_, name), group in grouped(rows).items()
+        _measures(
+            group,
+            groups.get((baseline, name), []),
+            found,
+            floors.get(name),
+            failed.get(name),
+        )
+        for (_, name), group in groups.items()
     ]
 
 
@@ -55,9 +64,13 @@ def worst_points(
     rows: Iterable[Row], field: Literal["curve", "dormant"] = "curve"
 ) -> dict[str, float]:
     """Return the lowest point of any curve by environment, for missing points."""
-    return statistics.worst(
-        (row.environment, point) for row in rows for point in getattr(row, field)
-    )
+    lowest: dict[str, float] = {}
+    for row in rows:
+        known = [point for point in getattr(row, field) if point is not None]
+        if known:
+            name = row.environment
+            lowest[name] = min(*known, lowest.get(name, known[0]))
+    return lowest
 
 
 def curve_matrix(
@@ -85,16 +98,19 @@ def curve_matrix(
 
 def _measures(
     group: list[Row],
+    others: list[Row],  # of the baseline
     found: statistics.Returns,
     floor: float | None,
-    worst_area: float | None,
-    baseline: str,
+    failed_as: float | None,
 ) -> Measures:
     rule, name = group[0].rule, group[0].environment
+    baseline = others[0].rule if others else None
     steps = group[0].total_timesteps
     mine = found.get(rule, {}).get(name, {})
-    other = found.get(baseline, {}).get(name, {})
-    share = _share_to_reach(group, floor, other)
+    other = found.get(baseline or "", {}).get(name, {})
+    share = _share_to_reach(group, floor, failed_as, other)
+    # Of a value that only stands for a failure, a difference means nothing.
+    has_pairs = baseline != rule and not any(row.failed for row in [*group, *others])
     wall = _mean(row.wall_seconds for row in group)
     nan_updates = [r.nan_updates for r in group if r.nan_updates is not None]
     return Measures(
@@ -103,13 +119,14 @@ def _measures(
         seeds=tuple(sorted(row.seed for row in group)),
         steps=steps,
         final=statistics.estimate([*mine.values()]) if mine else None,
-        auc=_area(group, worst_area),
+        auc=_area(group, failed_as),
         # Of one agent: agents that run together do not share their steps.
         steps_to_baseline=share and share * steps,
         dormant=_mean(row.dormant[-1] for row in group if row.dormant),
         nan_updates=sum(nan_updates) if nan_updates else None,
         failed=sum(row.failed for row in group),
-        paired=None if rule == baseline else statistics.paired_difference(mine, other),
+        failed_as=failed_as,
+        paired=statistics.paired_difference(mine, other) if has_pairs else None,
         seconds_to_baseline=share and wall and share * wall,
         wall_seconds=wall,
         steps_per_second=_mean(row.steps_per_second for row in group),
@@ -118,22 +135,26 @@ def _measures(
 
 
 def _share_to_reach(
-    group: list[Row], floor: float | None, other: dict[int, float]
+    group: list[Row],
+    floor: float | None,
+    failed_as: float | None,
+    other: dict[int, float],
 ) -> float | None:
     """Return the share of the run after which the mean curve reaches a mean return."""
-    if floor is None or not other:
+    if floor is None or failed_as is None or not other:
         return None
-    shares, values = curve_matrix([row.curve for row in group], floor)
+    curves = [[failed_as] if row.failed else row.curve for row in group]
+    shares, values = curve_matrix(curves, floor)
     reached = values.mean(axis=0) >= np.mean([*other.values()])
     return float(shares[reached.argmax()]) if reached.any() else None
 
 
-def _area(group: list[Row], worst: float | None) -> Estimate | None:
-    """Estimate the area under the curves; a failed run gets the worst."""
-    if worst is None:
+def _area(group: list[Row], failed_as: float | None) -> Estimate | None:
+    """Estimate the area under the curves, None if all runs failed."""
+    if failed_as is None:
         return None
     return statistics.estimate(
-        [worst if row.failed or row.auc is None else row.auc for row in group]
+        [failed_as if row.failed or row.auc is None else row.auc for row in group]
     )
 
 

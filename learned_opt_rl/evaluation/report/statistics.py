@@ -5,8 +5,8 @@ of the stratified bootstrap: runs are resampled within each environment. The tes
 compare both with rliable, whose loop over resamples takes a hundred times as long. Two
 rules keep the numbers honest:
 
-- A run that diverged or has no return counts as the worst return of any run in its
-  environment.
+- A run that diverged or has no return counts as no more than any other run in its
+  environment; see `failed_values`.
 - Fewer than five seeds get no interval. Percentile intervals of few seeds are too
   narrow: they cover the true value less often than 95% of the time.
 
@@ -102,16 +102,16 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def returns(rows: Iterable[Row]) -> Returns:
-    """Return final returns; a failed run gets the worst return of its environment.
+    """Return final returns; a failed run gets its environment's `failed_values`.
 
-    Environments in which no run has a return are left out.
+    Environments in which every run failed are left out.
 
     References:
         Goldie et al., "Can Learned Optimization Make RL Less Difficult?", 2024: a
         member of the population whose return is NaN gets the worst fitness.
     """
     rows = list(rows)
-    floors = worst((row.environment, row.final_return) for row in rows)
+    floors = failed_values(rows)
     found: Returns = {}
     for row in rows:
         if row.environment in floors:
@@ -121,13 +121,31 @@ def returns(rows: Iterable[Row]) -> Returns:
     return found
 
 
-def worst(values: Iterable[tuple[str, float | None]]) -> dict[str, float]:
-    """Return the lowest known value of each environment."""
+def failed_values(rows: Iterable[Row]) -> dict[str, float]:
+    """Return what a failed run counts as in each environment with a successful run.
+
+    It is the lowest point of any learning curve, usually the return of an untrained
+    agent, but at least as far below the worst final return as that is from 0: at most 0
+    for positive returns, at most twice the worst for negative ones, and at most -1
+    where all are 0.
+
+    The worst final return itself would not do. Where no rule does badly, it is nearly
+    the best, and a rule whose runs diverge would look as good as the others. Failed
+    runs do not set the value, since a run that diverges may have any return.
+    """
+    finals: dict[str, list[float]] = {}
     lowest: dict[str, float] = {}
-    for name, value in values:
-        if value is not None:
-            lowest[name] = min(lowest.get(name, value), value)
-    return lowest
+    for row in rows:
+        if not row.failed and row.final_return is not None:
+            name, points = row.environment, [p for p in row.curve if p is not None]
+            finals.setdefault(name, []).append(row.final_return)
+            lowest[name] = min([*points, lowest.get(name, row.final_return)])
+    return {
+        name: min(
+            lowest[name], min(values) - (abs(min(values)) if any(values) else 1.0)
+        )
+        for name, values in finals.items()
+    }
 
 
 def scores(found: Returns) -> Scores:

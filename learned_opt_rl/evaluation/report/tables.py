@@ -18,7 +18,7 @@ def render(table: Table, style: Literal["plain", "github"]) -> str:
     """
     import tabulate
 
-    clean = _markdown if style == "github" else _one_line
+    clean = _markdown if style == "github" else one_line
     header, *lines = [[clean(cell) for cell in line] for line in table]
     return tabulate.tabulate(
         lines,
@@ -86,6 +86,13 @@ def cell(estimate: Estimate | None) -> str:
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
+def _counted(m: Measures) -> str:
+    """Return how failed runs are counted, to stand next to a number."""
+    if not m.failed or m.failed_as is None:
+        return ""
+    return f"; {m.failed} failed as {m.failed_as:.2f}"
+
+
 def title(baseline: str) -> str:
     """Return the name of a baseline in a heading; tuned Adam is called Adam."""
     return "Adam" if baseline == BASELINE else baseline
@@ -104,22 +111,22 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Replace what would break a line or control a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _markdown(text: str) -> str:
     # A pipe would end the cell, and Markdown passes HTML on.
-    return _one_line(text).replace("|", r"\|").replace("<", "&lt;")
+    return one_line(text).replace("|", r"\|").replace("<", "&lt;")
 
 
 _COLUMNS: dict[str, Column] = {
     "environment": lambda m: m.environment,
     "rule": lambda m: m.rule,
     "seeds": lambda m: str(len(m.seeds)),
-    "final return [95%]": lambda m: cell(m.final),
-    "AUC [95%]": lambda m: cell(m.auc),
+    "final return [95%]": lambda m: cell(m.final) + _counted(m),
+    "AUC [95%]": lambda m: cell(m.auc) + _counted(m),
     "dormant at the end": lambda m: _number(m.dormant, ".1%"),
     "NaN updates": lambda m: _number(m.nan_updates, "d"),
     "failed": lambda m: str(m.failed),

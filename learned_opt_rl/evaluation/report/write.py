@@ -110,7 +110,8 @@ def summary(found: Iterable[Results]) -> str:
     """Return tables and notes of the most important results, for a terminal."""
     parts = []
     for result in found:
-        parts += [result.setting.label] if result.setting.label else []
+        label = tables.one_line(result.setting.label)
+        parts += [label] if label else []
         shown = tables.environments(result.measures, result.baseline)
         parts.append(tables.render(shown, "plain"))
         if result.aggregates:
@@ -118,7 +119,7 @@ def summary(found: Iterable[Results]) -> str:
             heading = "not normalized" if method == "raw" else f"normalized by {method}"
             merged = _with_improvement(result)
             parts.append(tables.render(tables.aggregates(merged, heading), "plain"))
-        parts += [f"- {note}" for note in result.notes]
+        parts += [f"- {tables.one_line(note)}" for note in result.notes]
     return "\n\n".join(parts)
 
 
@@ -370,6 +371,7 @@ def _leaderboard(found: Iterable[Results]) -> list[dict[str, Any]]:
                     "interval": m.final and m.final.to_dict()["interval"],
                     "seeds": len(m.seeds),
                     "failed": m.failed,
+                    "failed_as": m.failed_as if m.failed else None,
                     "steps": m.steps,
                     "agent": group[0].agent,
                     "variant": result.setting.variant,

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import pathlib
+import re
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TextIO, cast
@@ -205,7 +206,8 @@ def execute(
 
     Raises:
         FolderInUseError: Another process writes to the folder.
-        ValueError: The folder's ``rows.jsonl`` holds something other than rows.
+        ValueError: The folder holds files of something else, or rows of the same rules
+            with another configuration of the agent or the environment.
         KeyboardInterrupt: All finished work is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -229,7 +231,9 @@ class _Execution:
         # Weights do not change during a comparison: each digest is looked up once.
         self._digests = {cell.rule: weights_digest(cell.rule) for cell in plan.cells}
         rows = read_rows(folder / ROWS)
-        self._done = {row.identity(self._digests.get(row.rule)) for row in rows}
+        _check_folder(folder)
+        _check_rows(plan, rows, folder / ROWS)
+        self._done = self._identities(rows)
         (folder / FAILURES).unlink(missing_ok=True)
         for place in (folder, folder / _PARTIAL):
             remove_unfinished(place)
@@ -248,7 +252,21 @@ class _Execution:
                 failures.append(self._failed(cell, error))
                 overall.failed(sum(not self._is_done(cell, g) for g in groups))
         self._tidy()
-        return failures
+        return failures + self._lost(failures)
+
+    def _lost(self, failures: list[Failure]) -> list[Failure]:
+        """Return the runs that are not in the file after all, for any reason."""
+        self._done = self._identities(read_rows(self._folder / ROWS))
+        known = {failure[:2] for failure in failures}
+        return [
+            self._failed(cell, RuntimeError(f"{ROWS} lacks rows of this run"))
+            for cell in self._plan.cells
+            if (cell.rule, cell.env.name) not in known
+            and not all(self._is_done(cell, seeds) for seeds in self._plan.groups)
+        ]
+
+    def _identities(self, rows: list[Row]) -> set[str]:
+        return {row.identity(self._digests.get(row.rule)) for row in rows}
 
     def _run(self, cell: Cell, groups: list[range], overall: Overall) -> None:
         if not groups:
@@ -338,6 +356,71 @@ class _Execution:
             )
         elif partial.is_dir() and not any(partial.iterdir()):
             partial.rmdir()
+
+
+def _check_folder(folder: pathlib.Path) -> None:
+    """Refuse a folder whose files would be replaced although they are not ours."""
+    for name, field in ((_CONFIG, "request"), (FAILURES, "message")):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+            first = json.loads(text.partition("\n")[0] if name == FAILURES else text)
+        except (ValueError, RecursionError):
+            first = None
+        if not isinstance(first, dict) or field not in first:
+            raise ValueError(
+                f"{path} is not a file of a comparison, and would be replaced; name "
+                "another folder"
+            )
+
+
+def _check_rows(plan: Plan, rows: list[Row], path: pathlib.Path) -> None:
+    """Refuse rows of the same rules that ran otherwise: they are other runs."""
+    asked = {}
+    for cell in plan.cells:
+        agent, steps = agent_of(cell.config), cell.config.total_timesteps
+        key = (cell.rule, cell.env.name, agent, steps, str(cell.variant))
+        asked[key] = (
+            json.loads(json.dumps(dataclasses.asdict(cell.config))),
+            run.details(cell.env),
+        )
+    for row in rows:
+        variant = str(dict(sorted(row.variant.items())))
+        key = (row.rule, row.environment, row.agent, row.total_timesteps, variant)
+        if key not in asked:
+            continue
+        config, details = asked[key]
+        differences = _differences(row.full_config, config)
+        if "environment_details" not in row.unrecorded:
+            differences += _differences(
+                _without_versions(row.environment_details), _without_versions(details)
+            )
+        if differences:
+            raise ValueError(
+                f"{path} holds runs of {row.rule} on {row.environment} with "
+                f"{', '.join(differences)}; name another folder for these runs"
+            )
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    return [
+        f"{name}={there.get(name)} instead of {here.get(name)}"
+        for name in sorted(there.keys() | here.keys())
+        # Old rows have all details of an environment as text.
+        if there.get(name) != here.get(name)
+        and str(there.get(name)) != str(here.get(name))
+    ]
+
+
+def _without_versions(details: dict[str, Any]) -> dict[str, Any]:
+    """Leave out versions of packages, which reports note, and the optimal return."""
+    return {
+        name: value
+        for name, value in details.items()
+        if name != "optimal_return" and not re.fullmatch(r"\d+\.[\d.]+.*", str(value))
+    }
 
 
 def _label(cell: Cell, seeds: range) -> str:

@@ -1,6 +1,7 @@
 """A row: the measurements of one run, which is a rule, an environment and a seed."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -135,9 +136,13 @@ class Row:
         stands in for a digest that was not recorded.
         """
         digest = self.weights_sha256 if self.weights_recorded else current_sha256
-        config = {**_config_defaults(self.agent), **self.config}
-        parts = [self.rule, digest, self.environment, self.seed, self.agent, config]
-        return _text(parts, self.variant)
+        parts = [self.rule, digest, self.environment, self.seed, self.agent]
+        return _text([*parts, self.full_config], self.variant)
+
+    @property
+    def full_config(self) -> dict[str, Any]:
+        """The configuration with the fields that it lacked when it was written."""
+        return _config_defaults(self.agent) | self.config
 
 
 def identity(
@@ -203,12 +208,15 @@ def _text(parts: list[Any], variant: Mapping[str, str]) -> str:
     return json.dumps([*parts, dict(variant)], sort_keys=True)
 
 
+@functools.cache
 def _config_defaults(agent: str) -> dict[str, Any]:
-    return {
+    """Return the defaults of a configuration as JSON, in which tuples are lists."""
+    found = {
         field.name: field.default
         for field in dataclasses.fields(config_type(agent))
         if field.default is not dataclasses.MISSING
     }
+    return json.loads(json.dumps(found))
 
 
 def _shown(value: Any) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TextIO
 
@@ -110,8 +111,8 @@ def train(
     """Train a group of seeds, from its checkpoint if there is one.
 
     ``on_rollout`` is called about a hundred times, and after the last rollout. The
-    state is saved now and then, and when interrupted. The checkpoint is not removed:
-    rows must be on the disk first.
+    state is saved now and then, and when interrupted; if that fails, a warning is all.
+    The checkpoint is not removed: rows must be on the disk first.
     """
     total = program.config.num_rollouts
     watched = on_rollout is not None or checkpoint is not None
@@ -173,7 +174,7 @@ def rows(
             compile_seconds=program.compile_seconds,
             wall_seconds=trained.seconds,
             steps_per_second=steps / trained.seconds,
-            environment_details=_details(env),
+            environment_details=details(env),
             variant=variant or {},
             **known,
             config=settings,
@@ -250,10 +251,14 @@ def _first(
 
 
 def _save(checkpoint: Checkpoint, now: Trained) -> None:
-    checkpoint.save(now.state, done=now.done, seconds=now.seconds)
+    try:
+        checkpoint.save(now.state, done=now.done, seconds=now.seconds)
+    except OSError as error:  # A run does not need its checkpoint to go on.
+        warnings.warn(f"{checkpoint.path} cannot be written: {error}", stacklevel=2)
 
 
-def _details(env: Environment) -> dict[str, Any]:
+def details(env: Environment) -> dict[str, Any]:
+    """Return the facts about an environment that rows record."""
     known = {} if env.optimal_return is None else {"optimal_return": env.optimal_return}
     return dict(env.details) | known
 
