@@ -7,7 +7,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from tyro.conf import Positional, arg, create_mutex_group
 
@@ -103,7 +103,8 @@ def warnings_as_lines() -> Iterator[None]:
 
     with warnings.catch_warnings():
         if sys.warnoptions:
-            warnings.filters[:] = [one for one in warnings.filters if one[0] != "error"]
+            filters = cast(list[Any], warnings.filters)
+            filters[:] = [one for one in filters if one[0] != "error"]
         warnings.showwarning = show
         yield
 

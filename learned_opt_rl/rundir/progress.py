@@ -21,7 +21,7 @@ def output(stream: TextIO | None = None) -> TextIO:
         >>> print("nobody reads this", file=output(lost))
     """
     chosen = sys.stderr if stream is None else stream
-    return chosen if isinstance(chosen, Output) else cast(TextIO, Output(chosen))
+    return cast(TextIO, chosen if isinstance(chosen, Output) else Output(chosen))
 
 
 class Output:

@@ -251,7 +251,7 @@ def _is_object(value: Any) -> bool:
 
 def _is_plain(value: Any, levels: int) -> bool:
     """Return whether a value of JSON has no infinite number and few levels."""
-    if isinstance(value, dict | list):
+    if isinstance(value, dict | list | tuple):
         inner = value.values() if isinstance(value, dict) else value
         return levels > 0 and all(_is_plain(one, levels - 1) for one in inner)
     return isinstance(value, str | bool | None) or _is_number(value)
