@@ -148,7 +148,7 @@ def test_a_run_goes_on_where_it_was_to_the_same_numbers(
     assert measured(tmp_path) == measured(unbroken[0])[:2]
     (kept,) = (tmp_path / "partial").iterdir()
     # As kills in the middle of writing a checkpoint and a row would leave them.
-    (tmp_path / "partial" / f".{kept.name}.ab12").write_bytes(b"PK")
+    (tmp_path / "partial" / f".{kept.name}.0123abcd.tmp").write_bytes(b"PK")
     (tmp_path / compare.ROWS).write_bytes(
         (tmp_path / compare.ROWS).read_bytes().splitlines(keepends=True)[0]
         + b'{"rule": "ad'
