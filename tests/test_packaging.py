@@ -95,6 +95,40 @@ def test_campaigns_are_in_the_repository_only(
     assert files(sdist.SdistBuilder, "pretrained/") == shipped | kept
 
 
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [
+        (".", (".gitattributes", "pretrained/discovered", "pyproject.toml")),
+        ("examples/plugin", (".gitattributes", "example_rl_optimizer")),
+    ],
+)
+def test_a_clone_with_crlf_keeps_files_with_digests(
+    tmp_path: pathlib.Path,
+    repository: pathlib.Path,
+    folder: str,
+    names: tuple[str, ...],
+) -> None:
+    """Git's default on Windows would change texts, whose sha256 is on a card."""
+    made, clone = tmp_path / "made", tmp_path / "clone"
+    for name in names:
+        source, target = repository / folder / name, made / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+    someone = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    crlf = ("-c", "core.autocrlf=true")
+    for arguments in (
+        ("init", "-q"),
+        ("add", "-A"),
+        ("commit", "-qm", "all"),
+        ("clone", "-q", *crlf, ".", str(clone)),
+    ):
+        subprocess.run(["git", *someone, *arguments], cwd=made, check=True)
+    texts = list(made.rglob("*.txt"))
+    assert texts
+    for text in texts:
+        assert (clone / text.relative_to(made)).read_bytes() == text.read_bytes()
+
+
 def test_version_is_that_of_the_installed_metadata() -> None:
     try:
         installed = importlib.metadata.version("learned-opt-rl")

@@ -21,6 +21,7 @@ from learned_opt_rl.training.evolution import (
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.config import differences
 from learned_opt_rl.training.evolution.evosax_strategy import STRATEGIES, EvosaxStrategy
+from learned_opt_rl.training.evolution.strategy import is_finite
 from tests.training.test_evolution_campaign import CONFIG, Cheap, plain
 
 TARGET = np.linspace(-1, 1, 6)
@@ -107,6 +108,26 @@ def test_a_campaign_resumes_bit_identically(
     ]
     assert fitness[0] == fitness[1]
     assert folders.read_campaign(tmp_path / "whole") == config
+
+
+@pytest.mark.parametrize(
+    ("name", "population", "least"), [("lm_ma_es", 12, 6), ("cr_fm_nes", 12, 5)]
+)
+def test_strategies_are_refused_below_the_size_where_they_work(name, population, least):
+    strategy = EvosaxStrategy(name, population, 0.1)
+    with pytest.raises(
+        ValueError, match=f"on {least - 1} weights: .* least {least}. U"
+    ):
+        strategy.init(jnp.zeros(least - 1), jax.random.key(0))
+    state = strategy.init(jnp.zeros(least), jax.random.key(0))
+    for _ in range(5):
+        fitness = -jnp.square(strategy.ask(state) - 1.0).sum(1)
+        state = strategy.tell(state, fitness)
+    assert is_finite(state)
+    lost = state._replace(mean=state.mean.at[0].set(jnp.nan))
+    assert not is_finite(lost)
+    step = dataclasses.replace(state.optimizer, std=jnp.float32(jnp.inf))
+    assert not is_finite(state._replace(optimizer=step))
 
 
 def test_our_own_strategy_is_implied_so_that_old_campaigns_resume():

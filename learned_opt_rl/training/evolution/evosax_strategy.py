@@ -9,6 +9,7 @@ step sizes with its defaults.
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,19 +58,21 @@ class EvosaxStrategy:
             raise ValueError(f"sigma={self.sigma} must be positive")
 
     def check_size(self, size: int) -> None:
-        """Raise ValueError if the strategy cannot search among so few weights.
+        """Raise ValueError if the strategy becomes NaN on so few weights.
 
-        evosax's LM-MA-ES averages its paths at the rate ``population / weights``, and
-        takes the root of ``rate * (2 - rate)``, which is NaN from a rate of 2 on. The
-        paper (Loshchilov et al. 2017) has it for many weights and a small population.
+        LM-MA-ES averages its paths at the rate ``population / size`` and takes the root
+        of ``rate * (2 - rate)``. CR-FM-NES moves along its path at a rate proportional
+        to ``size - 5``, and below 0 the axes of its Gaussian shrink past zero. Both are
+        meant for many weights (Loshchilov et al. 2017; Nomura and Ono 2022).
         """
-        if self.name != "lm_ma_es" or self.population <= 2 * size:
+        least = {"lm_ma_es": self.population / 2, "cr_fm_nes": 5}.get(self.name, 1)
+        if size >= least:
             return
-        smaller = f" or population={2 * size}" if size > 1 else ""
+        smaller = f" or population={2 * size}" if self.name == "lm_ma_es" else ""
         raise ValueError(
-            f"strategy='lm_ma_es' becomes NaN with population={self.population} on "
-            f"{size} weights: it needs at least {self.population // 2}. Use strategy="
-            f"'cma_es', 'snes' or 'openai_es'{smaller}"
+            f"strategy={self.name!r} with population={self.population} becomes NaN on "
+            f"{size} weights: it needs at least {math.ceil(least)}. Use strategy="
+            f"'cma_es', 'snes' or 'openai_es'{smaller if size > 1 else ''}"
         )
 
     def init(self, mean: jax.Array, key: jax.Array) -> State:
