@@ -42,9 +42,10 @@ class HorizonWarning(UserWarning):
 
 
 class RolesWarning(UserWarning):
-    """An optimizer guessed which parameters explore, because no name told it.
+    """An optimizer guessed which parameters explore, or the order of the layers.
 
-    ``features.explain(params)`` prints what it read, and ``networks=`` overrides it.
+    ``features.explain(params)`` prints what it read; ``networks=`` and ``layers=``
+    override it. A guess is warned of once for each structure of the parameters.
 
     Example:
         >>> import warnings

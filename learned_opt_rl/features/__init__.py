@@ -1,11 +1,7 @@
 """The inputs of learned rules, for each parameter, and how to capture them."""
 
-from learned_opt_rl.features._dormancy import (
-    broadcast_dormancy,
-    dormancy,
-    linen_dormancy,
-    nnx_dormancy,
-)
+from learned_opt_rl.features._capture import linen_dormancy, nnx_dormancy
+from learned_opt_rl.features._dormancy import broadcast_dormancy, dormancy
 from learned_opt_rl.features._horizon import Horizon, proportions
 from learned_opt_rl.features._networks import (
     Layers,

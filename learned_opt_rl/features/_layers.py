@@ -102,12 +102,15 @@ class Reader:
     Attributes:
         beside: Names of parts that were read as networks side by side, because they
             are alike and no output of the one fits an input of the other.
+        alphabetical: Names of modules whose order only the alphabet gives, though
+            some output does not fit the input that follows.
     """
 
     def __init__(self, leaves: Sequence[NamedLeaf]) -> None:
         """Read networks of these leaves."""
         self.all = leaves
         self.beside: list[str] = []
+        self.alphabetical: list[str] = []
 
     def steps(self, node: Node) -> list[Step]:
         """Return the steps of a module, the first to run first."""
@@ -116,7 +119,7 @@ class Reader:
         everything = self._step(node.paths().values())
         own = {name: self._step([index]) for name, index in node.leaves.items()}
         if not node.children:
-            return [everything]
+            return self._numbered(node.leaves) or [everything]
         norms = [c for c in node.children.values() if self._is_norm(c)]
         items = [
             Item(c.name, self.steps(c), frozenset(c.paths()), _kind(c))
@@ -129,10 +132,10 @@ class Reader:
         known = not _is_sorted(list(node.children))
         projections = _projections(node)
         if projections:
-            items = _attention(items, own, projections, known)
+            items = self._attention(items, own, projections, known)
         else:
             items = self._side_by_side(items)
-            items = sorted(items, key=_is_head) if known else _in_order(items)
+            items = sorted(items, key=_is_head) if known else self._in_order(items)
         order = list(node.children) if known else []
         for k, norm in enumerate(sorted(norms, key=lambda n: natural(n.name))):
             self._attach(norm, k, items, order)
@@ -140,6 +143,15 @@ class Reader:
         before = [own[name] for name in own if rank(name) < MIDDLE]
         after = [own[name] for name in own if rank(name) >= MIDDLE]
         return [*before, *(step for item in items for step in item.steps), *after]
+
+    def _numbered(self, leaves: dict[str, int]) -> list[Step]:
+        """Return a step per number of bare arrays such as w1, b1, w2 and b2."""
+        by_number: dict[str, list[int]] = {}
+        for name, index in leaves.items():
+            if not stem(name) or not (number := re.sub(r"\D", "", name)):
+                return []
+            by_number.setdefault(number, []).append(index)
+        return [self._step(by_number[number]) for number in sorted(by_number, key=int)]
 
     def _step(self, indices: Iterable[int], cell: bool = False) -> Step:
         step = Step(list(indices))
@@ -186,6 +198,60 @@ class Reader:
             for step, other in zip(twin.steps, item.steps, strict=True):
                 step.leaves += other.leaves
         return list(joined.values())
+
+    def _attention(
+        self,
+        items: list[Item],
+        own: dict[str, Step],
+        projections: set[str],
+        known: bool,
+    ) -> list[Item]:
+        """Return a module with attention in it: its projections are one position."""
+        joined = Item(min(projections), [Step([])])
+        for item in items:
+            if item.name in projections:
+                joined.steps[0].add(item.steps[0])
+        for step in own.values():  # biases of positions, and bare projections
+            joined.steps[0].leaves += step.leaves
+        own.clear()
+        outs = WORDS["projection"] | {"o", "out", "output"}
+        before, output, rest = [], [], []
+        for item in items:
+            if item.name not in projections:
+                group = output if words(item.name) <= outs else rest
+                (before if rank(item.name) < MIDDLE else group).append(item)
+        if not known:
+            before, rest = self._in_order(before), self._in_order(rest)
+        return [*before, joined, *output, *rest]
+
+    def _in_order(self, items: list[Item]) -> list[Item]:
+        """Return siblings of unknown order in the most likely one."""
+        line: list[Item] = []
+        for place in sorted({rank(item.name) for item in items}):
+            here = [item for item in items if rank(item.name) == place]
+            here = sorted(here, key=lambda item: natural(item.name))
+            line += self._merged(line[-1:], here)
+        return line
+
+    def _merged(self, before: list[Item], items: list[Item]) -> list[Item]:
+        """Merge sequences that are numbered apart, as flax numbers kinds of modules."""
+        sequences: dict[str, list[Item]] = {}
+        for item in items:
+            sequences.setdefault(stem(item.name), []).append(item)
+        # Blocks and cells are placed among the dense layers, not the other way round.
+        base = min(sequences, key=lambda name: not _are_dense(sequences[name]))
+        line = sequences.pop(base)
+        dense = len(line) if _are_dense(line) else 0
+        for sequence in sequences.values():
+            places = _places(len(line), sequence, 0 if before else dense, dense > 0)
+            lines = [[*line[:at], *sequence, *line[at:]] for at in places]
+            fits = [_fit(before + line) for line in lines]
+            line = lines[fits.index(max(fits))]  # the first of the best
+            tie = fits.count(max(fits)) > 1 and not _is_inner(sequence)
+            known = all(item.ins and item.outs for item in line)
+            if tie and known and _is_broken(line) and rank(base) == MIDDLE:
+                self.alphabetical = [item.name for item in line]
+        return line
 
     def _attach(self, norm: Node, k: int, items: list[Item], order: list[str]) -> None:
         """Put the k-th norm of a module at the position of the layer it follows."""
@@ -260,31 +326,6 @@ def _projections(node: Node) -> set[str]:
     return found if any(has(n, "key") for n in found) else set()
 
 
-def _attention(
-    items: list[Item], own: dict[str, Step], projections: set[str], known: bool
-) -> list[Item]:
-    """Return a module with attention in it: its projections are one position."""
-    joined = Item("", [Step([])])
-    for item in items:
-        if item.name in projections:
-            joined.steps[0].add(item.steps[0])
-    for step in own.values():  # biases of positions, projections that are bare arrays
-        joined.steps[0].leaves += step.leaves
-    own.clear()
-    outs = WORDS["projection"] | {"o", "out", "output"}
-    groups: list[list[Item]] = [[], [joined], [], []]  # before, qkv, output, the rest
-    for item in items:
-        if item.name not in projections:
-            is_out = words(item.name) <= outs
-            before = rank(item.name) < MIDDLE
-            groups[0 if before else 2 if is_out else 3].append(item)
-    return [
-        item
-        for group in groups
-        for item in (group if known or len(group) == 1 else _in_order(group))
-    ]
-
-
 def _share_the_last_position(items: list[Item]) -> list[Item]:
     """Put output layers, such as a mean's and a deviation's, at one position."""
     heads = [item for item in items if _is_head(item) and len(item.steps) == 1]
@@ -293,44 +334,23 @@ def _share_the_last_position(items: list[Item]) -> list[Item]:
     return [item for item in items if item not in heads[1:]]
 
 
-def _in_order(items: list[Item]) -> list[Item]:
-    """Return siblings of unknown order in the most likely one."""
-    items = sorted(items, key=lambda item: (rank(item.name), natural(item.name)))
-    before = [item for item in items if rank(item.name) < MIDDLE]
-    middle = [item for item in items if rank(item.name) == MIDDLE]
-    after = [item for item in items if rank(item.name) > MIDDLE]
-    return before + (_merged(before[-1:], middle) if middle else []) + after
-
-
-def _merged(before: list[Item], items: list[Item]) -> list[Item]:
-    """Merge sequences that are numbered apart, as flax numbers each kind of module."""
-    sequences: dict[str, list[Item]] = {}
-    for item in items:
-        sequences.setdefault(stem(item.name), []).append(item)
-    # Blocks and cells are placed among the dense layers, not the other way round.
-    base = min(sequences, key=lambda name: not _are_dense(sequences[name]))
-    line = sequences.pop(base)
-    for sequence in sequences.values():
-        places = _places(line, sequence, bool(before))
-        lines = [[*line[:at], *sequence, *line[at:]] for at in places]
-        line = max(lines, key=lambda line: _fit(before + line))  # first of the best
-    return line
-
-
-def _places(line: list[Item], sequence: list[Item], encoded: bool) -> list[int]:
+def _places(
+    size: int, sequence: list[Item], first: int, among_dense: bool
+) -> list[int]:
     """Return where a sequence may go in a line, from the most to the least likely."""
-    places = list(range(len(line), -1, -1))  # by name: after the others
-    # Cells, blocks, and layers with a name of flax's making are before the output.
-    inner = any(
-        i.kind or len(i.steps) > 1 or re.fullmatch(r"[A-Z]\w*_\d+", i.name)
-        for i in sequence
-    )
-    if _are_dense(line) and inner:
+    places = list(range(size, -1, -1))  # by name: after the others
+    # Cells, attention and flax's blocks are before the output.
+    if among_dense and _is_inner(sequence):
         places.reverse()
-        attends = any(item.kind == "attention" for item in sequence)
-        if len(line) > 1 and not encoded and not attends:
+        if first > 1 and not any(item.kind == "attention" for item in sequence):
             places[:2] = [1, 0]  # the first dense layer encodes the observation
-    return places[:1] if len(line) + len(sequence) > _WIDTHS_UP_TO else places
+    return places[:1] if size + len(sequence) > _WIDTHS_UP_TO else places
+
+
+def _is_inner(sequence: list[Item]) -> bool:
+    """Return whether these are cells, attention, or modules that flax named."""
+    named = all(re.fullmatch(r"[A-Z]\w*_\d+", item.name) for item in sequence)
+    return named or any(item.kind for item in sequence)
 
 
 def _are_dense(sequence: list[Item]) -> bool:
@@ -347,3 +367,7 @@ def _fit(line: list[Item]) -> int:
         score += 2 if item.outs & following.ins else int(flattened)
     fed = set().union(*(item.outs for item in line))
     return score + int(bool(line[0].ins) and not line[0].ins & fed)
+
+
+def _is_broken(line: list[Item]) -> bool:
+    return any(not a.outs & b.ins for a, b in itertools.pairwise(line))

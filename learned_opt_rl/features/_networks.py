@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import jax
@@ -101,7 +101,7 @@ def roles_or_warning(
 
     Warns:
         RolesWarning: The tree seems to hold several networks, and no name tells which
-            is a critic's.
+            is a critic's; or only the alphabet orders layers that do not fit together.
     """
     reading = _read(parameters, networks, layers)
     paths = tuple(role.path for role in reading.roles)
@@ -109,8 +109,8 @@ def roles_or_warning(
         _WARNED.add(paths)
         warnings.warn(
             f"{reading.guess}. features.explain(params) prints what was read; pass "
-            'networks={"actor": ..., "critic": ...} to the optimizer, or silence '
-            "errors.RolesWarning",
+            'networks={"actor": ..., "critic": ...} or layers=[...] to the optimizer, '
+            "or silence errors.RolesWarning",
             RolesWarning,
             stacklevel=3,
         )
@@ -189,13 +189,29 @@ def _read(
         LeafRole(path, network, position, not has(network, "critic"))
         for path, (network, _), position in zip(paths, named, positions, strict=True)
     ]
+    return _Reading(roles, ranks, _guess(reader, networks, members))
+
+
+def _guess(reader: Reader, networks: Any, members: Iterable[str]) -> str:
+    """Return what a reading guessed, or nothing."""
+    if networks is not None:
+        return ""
     # With a name, or one network alone, who explores is no guess.
-    guessed = networks is None and members.keys() == {"network"} and reader.beside
-    guess = (
-        f"the parameters {' and '.join(map(repr, reader.beside))} look like networks "
-        "side by side, and no name tells the actor from the critic: all explore"
-    )
-    return _Reading(roles, ranks, guess if guessed else "")
+    if reader.beside and set(members) == {"network"}:
+        return (
+            f"the parameters {_listing(reader.beside)} look like networks side by "
+            "side, and no name tells the actor from the critic: all explore"
+        )
+    if reader.alphabetical:
+        return (
+            f"the order of the layers {_listing(reader.alphabetical)} is the "
+            "alphabet's, because neither numbers nor widths give one"
+        )
+    return ""
+
+
+def _listing(names: Iterable[str]) -> str:
+    return " and ".join(map(repr, dict.fromkeys(names)))
 
 
 def _listed_steps(listed: Mapping[int, int | None]) -> list[list[int]]:
@@ -229,7 +245,8 @@ def _layers_by_override(
     names = {network for network, _ in named}
     by_network = layers if isinstance(layers, Mapping) else dict.fromkeys(names, layers)
     for network, patterns in by_network.items():
-        if isinstance(patterns, str) or not all(isinstance(p, str) for p in patterns):
+        listed = isinstance(patterns, list | tuple)
+        if not listed or not all(isinstance(pattern, str) for pattern in patterns):
             raise TypeError(
                 f"layers={layers!r} must list regular expressions, one per layer from "
                 'the first to the last, e.g. ["Dense_0/", "Dense_1/"], or map network '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 # Kind -> words. They come from flax, haiku, equinox and public agents.
@@ -37,6 +38,7 @@ _RANKS = ("first", "convolution", "", "late", "head")  # "" is any other name
 MIDDLE, HEAD = _RANKS.index(""), _RANKS.index("head")
 
 
+@functools.lru_cache(4096)
 def words(name: str) -> frozenset[str]:
     """Return the words of a name: ``"valueHead_0"`` has value and head."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
@@ -48,8 +50,11 @@ def has(name: str, kind: str) -> bool:
     return not WORDS[kind].isdisjoint(words(name))
 
 
+@functools.lru_cache(4096)
 def rank(name: str) -> int:
     """Return where a module of this name stands among its siblings, by its words."""
+    if has(name, "attention"):  # "MultiHeadAttention" is no head
+        return MIDDLE
     order = ("first", "head", "convolution", "late")  # a "value_encoder" is an encoder
     return _RANKS.index(next((kind for kind in order if has(name, kind)), ""))
 
@@ -69,7 +74,8 @@ def names_network(name: str, siblings: set[str], within_attention: bool) -> str 
     critic, actor = has(name, "critic"), has(name, "actor")
     if critic == actor:  # "ActorCritic_0" names both: the components inside decide
         return None
-    if actor or not found <= WORDS["query_key_value"] | WORDS["projection"]:
+    inner = WORDS["query_key_value"] | WORDS["projection"] | WORDS["norm"]
+    if actor or not found <= inner:
         return "actor" if actor else "critic"
     if any(has(sibling, "actor") for sibling in siblings):
         return "critic"

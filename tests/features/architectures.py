@@ -393,7 +393,7 @@ def haiku_agent(x):
     """dm-haiku: a convolution, attention, an LSTM and two heads."""
     x = jax.nn.relu(hk.Conv2D(4, 2)(x)).reshape(len(x), -1)
     x = hk.Linear(8)(x)
-    x = hk.MultiHeadAttention(2, 4, w_init_scale=1.0)(x, x, x)
+    x = hk.MultiHeadAttention(2, 4, w_init=hk.initializers.Constant(0.1))(x, x, x)
     x = hk.LayerNorm(-1, True, True)(x)
     x, _ = hk.LSTM(8)(x, hk.LSTMState(jnp.zeros((2, 8)), jnp.zeros((2, 8))))
     policy = hk.nets.MLP([8, 3], name="policy_head")(x)

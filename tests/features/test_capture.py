@@ -9,8 +9,12 @@ import pytest
 from flax import nnx
 
 from learned_opt_rl import Horizon, open_rl
-from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.features import dormancy, linen_dormancy, nnx_dormancy
+from learned_opt_rl.features import (
+    broadcast_dormancy,
+    dormancy,
+    linen_dormancy,
+    nnx_dormancy,
+)
 
 RELU = {"activation": jax.nn.relu}
 TANH = {"activation": jnp.tanh}
@@ -197,6 +201,148 @@ def test_lifted_linen_layers_leak_no_tracers(x):
         assert value.shape == () and value == 1
 
 
+class Nested(nn.Module):
+    """The call of the output layer holds that of the hidden one: it is Dense_0."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(nn.relu(nn.Dense(8)(x)))
+
+
+def test_dead_units_of_nested_calls_have_no_dormancy(x):
+    model = Nested()
+    variables = model.init(jax.random.key(0), x)
+    layer = variables["params"]["Dense_1"]
+    layer["bias"] = layer["bias"].at[:3].set(-50.0)
+    output, found = linen_dormancy(model, variables, x)
+    check(
+        found["params"]["Dense_1"]["kernel"], jax.nn.relu(jnp.asarray(dense(layer, x)))
+    )
+    assert (np.asarray(found["params"]["Dense_1"]["bias"])[:3] < 1e-6).all()
+    check(found["params"]["Dense_0"]["kernel"], output)
+
+
+class Attentive(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        attention = nn.MultiHeadDotProductAttention(2, name="attention")
+        return nn.Dense(2)(nn.relu(attention(nn.Dense(4, name="in")(x))))
+
+
+def test_attention_is_hidden_and_its_projections_are_raw(x):
+    model = Attentive()
+    variables = model.init(jax.random.key(0), x)
+    output, found = linen_dormancy(model, variables, x)
+    p, d = variables["params"], found["params"]
+    inner = jnp.asarray(dense(p["in"], x))
+    value = jnp.einsum("bi,ihd->bhd", inner, p["attention"]["value"]["kernel"])
+    check(d["attention"]["value"]["kernel"], value)
+    attention = nn.MultiHeadDotProductAttention(2)
+    hidden = attention.apply({"params": p["attention"]}, inner)
+    check(d["attention"]["out"]["bias"], jax.nn.relu(hidden))
+    check(d["Dense_0"]["kernel"], output)
+
+
+def vmapped(module, size, **options):
+    return nn.vmap(
+        module,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=None,
+        axis_size=size,
+        **options,
+    )
+
+
+class Critics(nn.Module):
+    nested: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        critics = vmapped(Nested, 3)
+        return (vmapped(critics, 2) if self.nested else critics)(name="qf")(x)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_ensemble_has_dormancy_per_member(nested, x):
+    model = Critics(nested)
+    variables = model.init(jax.random.key(0), x)
+
+    @jax.jit
+    def loss(variables):
+        output, found = linen_dormancy(model, variables, x)
+        return (output**2).sum(), (output, found)
+
+    (_, (output, found)), _ = jax.value_and_grad(loss, has_aux=True)(variables)
+    p, d = variables["params"]["qf"], found["params"]["qf"]
+    for member in np.ndindex((2, 3) if nested else (3,)):
+        hidden, last = (
+            {leaf: p[layer][leaf][member] for leaf in ("kernel", "bias")}
+            for layer in ("Dense_1", "Dense_0")
+        )
+        hidden = jax.nn.relu(jnp.asarray(dense(hidden, x)))
+        check(d["Dense_1"]["kernel"][member], hidden)
+        check(d["Dense_0"]["bias"][member], output[member])
+    spread = broadcast_dormancy(found, variables)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(variables)]
+    assert [value.shape for value in spread] == shapes
+
+
+def test_an_ensemble_with_shared_parameters_is_more_data(x):
+    class Batched(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            shared = {
+                "variable_axes": {"params": None},
+                "split_rngs": {"params": False},
+            }
+            return nn.vmap(Nested, **shared)(name="net")(x)
+
+    model = Batched()
+    variables = model.init(jax.random.key(0), x)
+    output, found = linen_dormancy(model, variables, x)
+    check(found["params"]["net"]["Dense_0"]["kernel"], output)
+
+
+def test_a_recurrent_cell_is_measured_by_what_it_gives(x):
+    class Stepping(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            _, h = nn.GRUCell(4, name="cell")(jnp.zeros((6, 4)), x)
+            return nn.Dense(2)(h), h
+
+    model = Stepping()
+    variables = model.init(jax.random.key(0), x)
+    (output, h), found = linen_dormancy(model, variables, x)
+    for gate in ("in", "hn", "hr"):
+        check(found["params"]["cell"][gate]["kernel"], h)
+    check(found["params"]["Dense_0"]["kernel"], output)
+
+
+class TwoOutputs(nn.Module):
+    """A shared torso with the actor's outputs unnamed, and twin critics."""
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.relu(nn.Dense(4, name="torso")(x))
+        q = [Nested(name=f"q{i}")(h) for i in (1, 2)]
+        return nn.Dense(2, name="action_head")(h), q
+
+
+def test_every_output_layer_is_raw(x):
+    model = TwoOutputs()
+    variables = model.init(jax.random.key(0), x)
+    (action, q), found = linen_dormancy(model, variables, x)
+    d = found["params"]
+    check(d["action_head"]["kernel"], action)
+    check(
+        d["torso"]["kernel"],
+        jax.nn.relu(jnp.asarray(dense(variables["params"]["torso"], x))),
+    )
+    for i in (0, 1):
+        check(d[f"q{i + 1}"]["Dense_0"]["kernel"], q[i])
+
+
 class Normalized(nn.Module):
     @nn.compact
     def __call__(self, x, train):
@@ -334,10 +480,62 @@ def test_nnx_without_layers_says_what_to_do_instead(x):
         nnx_dormancy(NnxScale(), x)
 
 
-def test_nnx_before_capture_existed_says_what_to_upgrade(x, monkeypatch):
-    monkeypatch.delattr(nnx, "capture")
-    with pytest.raises(MissingExtraError, match=r"flax>=0\.12\.6"):
-        nnx_dormancy(NnxTwice(), x, factor=1)
+class NnxNested(nnx.Module):
+    """Names against the order of execution, a cell in a scan, and attention."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.z = nnx.Linear(3, 4, rngs=rngs)
+        self.rnn = nnx.RNN(nnx.GRUCell(4, 4, rngs=rngs))
+        self.y = nnx.MultiHeadAttention(2, 4, decode=False, rngs=rngs)
+        self.a = nnx.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, x):
+        return self.a(nnx.relu(self.y(self.rnn(nnx.relu(self.z(x))))))
+
+
+def test_nnx_layers_are_taken_in_the_order_in_which_they_run(x):
+    model, x = NnxNested(), x[None]
+    output, found = nnx_dormancy(model, x)
+    found = nnx.to_pure_dict(found)
+    check(found["a"]["kernel"], output)
+    check(found["z"]["kernel"], jax.nn.relu(model.z(x)))
+    inner = model.rnn(jax.nn.relu(model.z(x)))
+    check(found["y"]["value"]["kernel"], model.y.value(inner))
+    check(found["y"]["out"]["kernel"], jax.nn.relu(model.y(inner)))
+    assert all(v == 1 for v in jax.tree.leaves(found["rnn"]))
+    assert nnx.graphdef(model) == nnx.graphdef(NnxNested())
+
+
+def test_nnx_ensembles_have_dormancy_per_member(x):
+    @nnx.vmap(in_axes=0, out_axes=0)
+    def critics(key):
+        return NnxCritic(nnx.Rngs(key))
+
+    class Model(nnx.Module):
+        def __init__(self):
+            self.critics = critics(jax.random.split(jax.random.key(0)))
+
+        def __call__(self, x):
+            call = nnx.vmap(lambda critic, x: critic(x), in_axes=(0, None))
+            return call(self.critics, x)
+
+    model = Model()
+    output, found = nnx_dormancy(model, x)
+    kernels = np.asarray(model.critics.z.kernel[...])
+    for member in range(2):
+        hidden = jax.nn.relu(jnp.asarray(np.asarray(x) @ kernels[member]))
+        check(found["critics"]["z"]["kernel"][...][member], hidden)
+        check(found["critics"]["a"]["bias"][...][member], output[member])
+
+
+class NnxCritic(nnx.Module):
+    def __init__(self, rngs):
+        self.z = nnx.Linear(3, 4, rngs=rngs)
+        self.a = nnx.Linear(4, 1, rngs=rngs)
+
+    def __call__(self, x):
+        return self.a(nnx.relu(self.z(x)))
 
 
 def test_nnx_in_a_jitted_loss_feeds_the_optimizer(getkey):

@@ -121,3 +121,23 @@ def test_an_array_of_the_parameters_own_shape_serves_out_in_kernels():
         jnp.broadcast_to(per_output[:, None], kernel.shape), kernel
     )
     np.testing.assert_array_equal(spread, [[0.5] * 3, [1.5] * 3])
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 5, 5, 3, 4), (2, 4), (2, 2, 3, 4)])
+def test_an_ensemble_has_values_per_member(shape):
+    members = shape[: 2 if len(shape) == 4 else 1]
+    values = jnp.arange(np.prod(members) * 4.0).reshape(*members, 4)
+    (spread,) = broadcast_dormancy(values, jnp.ones(shape))
+    assert spread.shape == shape
+    for member in np.ndindex(members):
+        for row in np.asarray(spread[member]).reshape(-1, 4):
+            np.testing.assert_array_equal(row, values[member])
+
+
+def test_vmap_over_an_ensemble_gives_what_one_update_takes(getkey):
+    kernels = jax.random.normal(getkey(), (2, 3, 4))
+    x = jax.random.normal(getkey(), (5, 3))
+    values = jax.vmap(lambda kernel: dormancy(jax.nn.relu(x @ kernel)))(kernels)
+    (spread,) = broadcast_dormancy(values, kernels)
+    expected = [loop_dormancy(np.maximum(np.asarray(x @ k), 0)) for k in kernels]
+    np.testing.assert_allclose(spread[:, 0], expected, rtol=1e-5)

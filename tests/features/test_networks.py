@@ -13,7 +13,8 @@ import optax
 import pytest
 from flax import nnx
 
-from learned_opt_rl.features import LeafRole, leaf_roles
+from learned_opt_rl.errors import RolesWarning
+from learned_opt_rl.features import LeafRole, explain, leaf_roles, roles_or_warning
 
 ONE = jnp.ones(1)
 
@@ -333,3 +334,187 @@ def test_a_head_comes_after_the_layers_its_name_sorts_before():
 def test_names_that_hold_several_words(path, network):
     ((_, found, _, explored),) = leaf_roles(tree(path))
     assert (found, explored) == (network, network != "critic")
+
+
+@pytest.mark.parametrize(
+    ("paths", "critics"),
+    [
+        ("block_0/q_proj/w block_0/k_proj/w block_0/v_proj/w block_0/o_proj/w", ""),
+        ("block_0/q_proj/lora_a block_0/v_proj/lora_a", ""),
+        ("mha/to_q/w mha/to_kv/w mha/to_out/w", ""),
+        ("layer/q layer/k layer/v", ""),
+        ("SelfAttention_0/value/kernel SelfAttention_0/query/kernel", ""),
+        ("attn/q_ln/scale attn/query/w attn/key/w attn/value/critic/w", ""),
+        ("Attention_0/c_attn/w Attention_0/key_value/w", ""),
+        ("q/w v/w pi/w", "q/w v/w"),
+        ("value_proj/w policy_proj/w", "value_proj/w"),
+        (
+            "AttentionActorCritic_0/value_head/w AttentionActorCritic_0/key/w",
+            "value_head",
+        ),
+        ("critic/attention/query/w critic/attention/key/w", "critic"),
+    ],
+)
+def test_the_names_inside_attention_name_no_critic(paths, critics):
+    roles = leaf_roles(tree(*paths.split()))
+    found = {role.path for role in roles if not role.explored}
+    assert found == {p for p in paths.split() if any(c in p for c in critics.split())}
+
+
+class Heads(NamedTuple):
+    value: jax.Array
+    policy: jax.Array
+
+
+def test_fields_called_value_keep_their_name():
+    roles = leaf_roles({"heads": Heads(ONE, ONE)})
+    assert [(r.path, r.explored) for r in roles] == [
+        ("heads/value", False),
+        ("heads/policy", True),
+    ]
+    boxed = {"Dense_0": nn.Partitioned(ONE, names=("data",)), "w": nnx.Param(ONE)}
+    assert [role.path for role in leaf_roles(boxed)] == ["Dense_0", "w"]
+
+
+def kernels(**shapes):
+    return {
+        name: {"kernel": jax.ShapeDtypeStruct(shape, jnp.float32)}
+        for name, shape in shapes.items()
+    }
+
+
+ORDERS = {  # layers in the order in which they run; a dict sorts them by name
+    "widths": kernels(zeta=(5, 8), beta=(8, 6), alpha=(6, 3)),
+    "encoder": kernels(encoder=(5, 8), backbone=(8, 8), out=(8, 3)),
+    "convolutions": kernels(Conv_0=(2, 2, 3, 4), Dense_0=(16, 8), Dense_1=(8, 3)),
+    "block": {
+        "up": kernels(fc=(5, 8)),
+        "down": kernels(fc=(8, 5)),
+        **kernels(head=(5, 3)),
+    },
+    "core": {
+        **kernels(Dense_0=(5, 8)),
+        "memory": kernels(ir=(8, 8), hr=(8, 8)),
+        **kernels(Dense_1=(8, 3)),
+    },
+    "core before the only layer": {
+        "OptimizedLSTMCell_0": kernels(ii=(5, 8), hi=(8, 8)),
+        **kernels(Dense_0=(8, 3)),
+    },
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_layers_are_in_the_order_in_which_they_run(name):
+    parameters = ORDERS[name]
+    places = {}
+    for role in leaf_roles(parameters):
+        places.setdefault(role.path.split("/")[0], set()).add(role.position)
+    expected = {key: {i / (len(places) - 1)} for i, key in enumerate(parameters)}
+    assert places == expected
+
+
+@pytest.mark.parametrize(
+    ("norm", "layer"),
+    [
+        ("Dense_1_norm", "Dense_1"),
+        ("bn_Dense_0", "Dense_0"),
+        ("LayerNorm_0", "Dense_0"),
+        ("final_norm", "Dense_1"),
+    ],
+)
+def test_a_norm_has_the_position_of_the_layer_it_follows(norm, layer):
+    scale = {norm: {"scale": ONE, "bias": ONE}}
+    parameters = tree("Dense_0/w", "Dense_1/w", "head/w") | scale
+    found = positions(parameters)
+    assert found[f"{norm}/scale"] == found[f"{layer}/w"]
+    assert list(found.values()).count(1.0) == 1  # the head
+    lists = {"layers": [{"w": ONE}, {"w": ONE}], "norms": [{"scale": ONE}] * 2}
+    assert list(positions(lists).values()) == [0.0, 1.0, 0.0, 1.0]
+
+
+def test_bare_arrays_are_layers_by_their_number():
+    parameters = {f"{leaf}{i}": ONE for i in (1, 2, 10) for leaf in "wb"}
+    found = positions({"pi": parameters, "q": {"w": ONE, "b": ONE}})
+    assert found == {
+        **{f"pi/{leaf}{i}": p for i, p in ((1, 0), (2, 0.5), (10, 1)) for leaf in "wb"},
+        **{"q/w": 0, "q/b": 0},
+    }
+
+
+def test_twin_critics_count_side_by_side():
+    parameters = tree(*(f"q{i}/Dense_{j}/kernel" for i in (1, 2) for j in range(3)))
+    assert list(positions(parameters).values()) == [0.0, 0.5, 1.0] * 2
+    assert not any(role.explored for role in leaf_roles(parameters))
+
+
+def test_layers_override_the_order():
+    parameters = tree("actor/a/w", "actor/b/w", "critic/a/w", "critic/b/w")
+    swapped = {"layers": ["/b/", "/a/"]}
+    assert [r.position for r in leaf_roles(parameters, **swapped)] == [1, 0, 1, 0]
+    swapped = {"layers": {"critic": ["/b/", "/a/"]}}
+    assert [r.position for r in leaf_roles(parameters, **swapped)] == [0, 1, 1, 0]
+    together = {"networks": {"net": ["/a/", "/b/"]}, "layers": ["/b/", "."]}
+    assert [r.position for r in leaf_roles(parameters, **together)] == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "match"),
+    [
+        (["/a/"], ValueError, "'net/b/w' matches none of .'/a/'.. Add a pattern"),
+        (["("], ValueError, "layers= has '\\(', which is not a regular expression"),
+        ({"actor": ["a"]}, ValueError, "'actor', but the parameters belong to"),
+        ("/a/", TypeError, "must list regular expressions"),
+        ([1], TypeError, "must list regular expressions"),
+        ({"network": "a"}, TypeError, "must list regular expressions"),
+        (3, TypeError, "must list regular expressions"),
+    ],
+)
+def test_layers_that_do_not_fit_are_refused(layers, error, match):
+    with pytest.raises(error, match=match):
+        leaf_roles(tree("net/a/w", "net/b/w"), layers=layers)
+
+
+def two_networks(*widths):
+    return tuple(kernels(Dense_0=(5, 8), Dense_1=(8, width)) for width in widths)
+
+
+def test_a_guess_is_warned_of_once_with_the_way_out():
+    parameters = two_networks(2, 1)
+    with pytest.warns(RolesWarning, match=r"'0' and '1'.*explain\(params\).*networks="):
+        roles = roles_or_warning(parameters, None, None)
+    assert [role.position for role in roles] == [0, 1, 0, 1]
+    roles_or_warning(parameters, None, None)  # the second time is silent
+    assert "A guess: " in explain(parameters)
+
+
+def test_an_order_that_only_the_alphabet_gives_is_a_guess():
+    parameters = kernels(joint=(11, 8), trunk=(5, 8), head=(8, 3))
+    with pytest.warns(RolesWarning, match="'joint' and 'trunk' is the alphabet's"):
+        roles_or_warning(parameters, None, None)
+    roles_or_warning(parameters, None, ["trunk", "joint", "head"])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "networks"),
+    [
+        (two_networks(3, 1), {"actor": "^0/", "critic": "^1/"}),
+        ({"actor": two_networks(3, 1)[0], "critic": two_networks(3, 1)[1]}, None),
+        ({f"Block_{i}": kernels(Dense_0=(8, 8), Dense_1=(8, 8)) for i in (0, 1)}, None),
+        (kernels(Dense_0=(5, 8), Dense_1=(8, 2), Dense_2=(5, 8), Dense_3=(8, 1)), None),
+    ],
+    ids=["networks", "names", "blocks", "purejaxrl"],
+)
+def test_what_is_no_guess_is_silent(parameters, networks):
+    roles_or_warning(parameters, networks, None)  # warnings are errors
+    assert "A guess: " not in explain(parameters, networks)
+
+
+def test_explain_prints_what_leaf_roles_reads(capsys, single_module):
+    table = explain(single_module, PATTERNS, {"critic": ["Dense_5", "."]})
+    assert capsys.readouterr().out == f"{table}\n"
+    rows = [row.split() for row in table.splitlines()]
+    assert rows[0] == ["leaf", "shape", "network", "layer", "position", "explored"]
+    assert rows[2][-5:] == ["2)", "actor", "0", "0.00", "yes"]
+    assert rows[-2][-4:] == ["critic", "0", "0.00", "no"]
+    assert len(rows) == 1 + len(leaf_roles(single_module))
