@@ -37,17 +37,15 @@ class Network(nn.Module):
 
 
 # [wiring]
-def optimizer(network, *layers):
-    """Build a rule for one network. List its layers, because heads sort first."""
-    rule = open_rl.pretrained(
-        "minatar", horizon=Horizon(STEPS), networks={network: layers}
-    )
+def optimizer(network):
+    """Build a rule for one network, whose name the paths it sees do not contain."""
+    rule = open_rl.pretrained("minatar", horizon=Horizon(STEPS), networks={network: ""})
     return optax.chain(optax.clip_by_global_norm(0.5), rule)
 
 
 optim = ActorCritic(
-    actor=optimizer("actor", "torso", "action_head"),
-    critic=optimizer("critic", "torso", "critic_head"),
+    actor=optimizer("actor"),
+    critic=optimizer("critic"),
 )
 
 
