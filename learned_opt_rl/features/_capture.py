@@ -82,9 +82,10 @@ def linen_dormancy(
     def record(run: Any, inputs: Any, options: Any, context: Any) -> Any:
         output, layer = run(*inputs, **options), context.module
         if isinstance(layer, kinds) and context.method_name == "__call__":
-            path = "/".join(layer.scope.path)
+            scope: Any = layer.scope
+            path = "/".join(scope.path)
             calls.ran(path, layer.variables.get("params", {}), output)
-            if not layer.scope.is_mutable_collection("intermediates"):
+            if not scope.is_mutable_collection("intermediates"):
                 calls.watch(path, output)
         return output
 
