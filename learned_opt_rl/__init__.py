@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from learned_opt_rl.rules import open_rl as open_rl
     from learned_opt_rl.rules import optim4rl as optim4rl
     from learned_opt_rl.rules import pretrained as pretrained
+    from learned_opt_rl.rules import reseed as reseed
 
 # Public module -> where it is in this package.
 _MODULES = {
@@ -59,7 +60,12 @@ _MODULES = {
     )
 }
 # Public class or function -> the room that holds it.
-_VALUES = {"Horizon": "features", "HorizonWarning": "errors", "pretrained": "rules"}
+_VALUES = {
+    "Horizon": "features",
+    "HorizonWarning": "errors",
+    "pretrained": "rules",
+    "reseed": "rules",
+}
 
 __all__ = ["__version__", *_MODULES, *_VALUES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from typing import TYPE_CHECKING
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from learned_opt_rl import checks
 
-if TYPE_CHECKING:
-    import jax
 
-_positive_whole = functools.partial(
-    checks.positive_int, fix="give the count of a real run", whole_floats=True
-)
+def _positive_whole(name: str, value: Any) -> int:
+    if isinstance(value, Tracer):
+        raise ValueError(
+            f"{name} is traced by jax, but a horizon is fixed when the optimizer is "
+            "built; pass a Python number, and where the length depends on traced "
+            "values pass training_proportion= to each tx.update"
+        )
+    if isinstance(value, jax.Array | np.ndarray) and value.ndim == 0:
+        value = value.item()
+    fix = "give the count of a real run"
+    return checks.positive_int(name, value, fix, whole_floats=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,9 @@ from typing import Any, Unpack
 from learned_opt_rl import artifacts
 from learned_opt_rl.rules._core.artifact import trained_horizon
 from learned_opt_rl.rules._core.options import ArtifactOptions, given, lists
+from learned_opt_rl.rules._core.reseed import reseed
 
-__all__ = ["pretrained", "trained_horizon"]
+__all__ = ["pretrained", "reseed", "trained_horizon"]
 
 
 @lists(ArtifactOptions)

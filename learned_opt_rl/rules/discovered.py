@@ -39,6 +39,7 @@ from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
     RunOptions,
     lists,
+    parted,
     read_options,
 )
 from learned_opt_rl.rules._core.transform import (
@@ -352,8 +353,7 @@ def _optimizer(
     learning_rate: Any,
     **options: Unpack[ArtifactOptions],
 ) -> optax.GradientTransformationExtraArgs:
-    horizon = options.pop("horizon", None)
-    environment = options.pop("environment", None)
+    horizon, environment, rest = parted(options)
     if learning_rate is not None and environment is not None:
         raise TypeError(
             f"learning_rate={learning_rate!r} and environment={environment!r} both set "
@@ -373,7 +373,7 @@ def _optimizer(
         constants=constants,
         learning_rate=learning_rate,
         centered=bool(card.architecture["zero_mean"]),
-        **options,
+        **rest,
     )
 
 

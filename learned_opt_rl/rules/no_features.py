@@ -39,6 +39,7 @@ from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
     RunOptions,
     lists,
+    parted,
     read_options,
 )
 from learned_opt_rl.rules._core.transform import (
@@ -149,8 +150,8 @@ def from_artifact(
         >>> tx = from_artifact(artifacts.load("no_features/minatar"))
     """
     require_algorithm(artifact, "no_features")
-    options.pop("environment", None)
-    return optimizer(artifact.weights, **options)
+    horizon, _, rest = parted(options)
+    return optimizer(artifact.weights, horizon, **rest)
 
 
 @lists(ArtifactOptions)

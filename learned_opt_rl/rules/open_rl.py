@@ -34,6 +34,7 @@ from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
     RunOptions,
     lists,
+    parted,
     read_options,
 )
 from learned_opt_rl.rules._core.transform import (
@@ -200,11 +201,10 @@ def from_artifact(
         >>> tx = from_artifact(artifact, horizon=Horizon(2000), seed=1)
     """
     require_algorithm(artifact, "open", "open_separated")
-    options.pop("environment", None)
-    horizon = options.pop("horizon", None)
+    horizon, _, rest = parted(options)
     if horizon is None:
         horizon = assumed_horizon(artifact.card, "training proportion stays 1")
-    return optimizer(artifact.weights, horizon, **options)
+    return optimizer(artifact.weights, horizon, **rest)
 
 
 @lists(ArtifactOptions)

@@ -28,6 +28,7 @@ from typing import Any, Unpack, cast
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import ArtifactError, WeightsError
@@ -51,6 +52,7 @@ from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
     RunOptions,
     lists,
+    parted,
     read_options,
 )
 from learned_opt_rl.rules._core.transform import (
@@ -234,7 +236,7 @@ def from_artifact(
         >>> tx = from_artifact(artifacts.load("optim4rl/breakout"))
     """
     require_algorithm(artifact, "optim4rl")
-    options.pop("environment", None)
+    horizon, _, rest = parted(options)
     architecture = artifact.card.architecture
     if learning_rate is None:
         learning_rate = cast(Any, architecture.get("learning_rate"))
@@ -247,9 +249,10 @@ def from_artifact(
     return optimizer(
         artifact.weights,
         learning_rate,
+        horizon,
         version=version,
         grad_clip=grad_clip,
-        **options,
+        **rest,
     )
 
 
@@ -313,7 +316,7 @@ def _version(weights: Weights) -> Version:
 def _require_clip(grad_clip: Any) -> None:
     if grad_clip is None:
         return
-    if isinstance(grad_clip, jax.core.Tracer):  # as optax.inject_hyperparams passes it
+    if isinstance(grad_clip, Tracer):  # as optax.inject_hyperparams passes it
         return
     is_number = isinstance(grad_clip, numbers.Real | jax.Array) and not isinstance(
         grad_clip, bool

@@ -21,11 +21,26 @@ def test_a_field_that_is_no_positive_whole_number_is_refused(field, value):
         Horizon(**fields)
 
 
-@pytest.mark.parametrize("value", [12, 12.0, np.int64(12), np.float32(12)])
+@pytest.mark.parametrize(
+    "value",
+    [
+        12,
+        12.0,
+        np.int64(12),
+        np.float32(12),
+        np.array(12),
+        jnp.int32(12),
+    ],
+)
 def test_whole_numbers_of_any_kind_are_kept_as_ints(value):
     horizon = Horizon(value, value, 1)
     assert horizon == Horizon(12, 12, 1)
     assert type(horizon.total_updates) is type(horizon.epochs) is int
+
+
+def test_a_traced_length_names_the_keyword_of_update():
+    with pytest.raises(ValueError, match="total_updates is traced.*training_proportio"):
+        jax.jit(lambda n: Horizon(n).total_updates)(5)
 
 
 def test_a_run_shorter_than_one_rollout_is_refused():

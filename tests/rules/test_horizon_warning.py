@@ -19,6 +19,7 @@ from learned_opt_rl import (
     open_rl,
     rules,
 )
+from learned_opt_rl.rules._core import notice
 from tests.conftest import REPOSITORY
 
 OPTIMIZERS = {n: c for n, c in artifacts.cards().items() if c.kind == "optimizer"}
@@ -93,16 +94,38 @@ def test_the_artifacts_own_horizon_can_be_passed_on_purpose():
 
 
 @pytest.mark.parametrize("name", ["minatar", "sign_mixture"])
-def test_past_the_horizon_it_prints_one_line_on_request(capsys, name):
+def test_past_the_horizon_it_logs_one_line_on_request(caplog, monkeypatch, name):
+    monkeypatch.setattr(notice, "_TOLD", set())
     tx = build(name, horizon=Horizon(3), warn_past_horizon=True)
     params = {"w": jnp.ones(2)}
     state, update = tx.init(params), jax.jit(tx.update)
     for _ in range(5):
         _, state = update(params, state, params)
     jax.effects_barrier()
-    printed = capsys.readouterr().out
-    assert printed.count("past the horizon of 3 updates") == printed.count("\n") == 1
-    assert ("every update is 0" in printed) == (name == "sign_mixture")
+    (line,) = caplog.records
+    assert line.message.startswith("past the horizon of 3 updates")
+    assert ("every update is 0" in line.message) == (name == "sign_mixture")
+
+
+@pytest.mark.parametrize("change", [lambda f: f, jax.vmap, jax.grad, jax.checkpoint])
+def test_a_state_that_resumes_past_the_horizon_is_noticed(caplog, monkeypatch, change):
+    monkeypatch.setattr(notice, "_TOLD", set())
+    text = "optimizer\ninputs g, t_p\nreturn g * (1 - t_p)"
+    tx = discovered.scale_by_expression(text, Horizon(3), warn_past_horizon=True)
+
+    def run(x):
+        state = tx.init(x)._replace(count=jnp.int32(1000))
+
+        def step(state, _):
+            updates, state = tx.update(x, state, x)
+            return state, updates.sum()
+
+        return jax.lax.scan(step, state, length=70)[1].sum()
+
+    start = jnp.ones(2) if change is jax.vmap else jnp.ones(())
+    jax.block_until_ready(jax.jit(change(run))(start))
+    jax.effects_barrier()
+    assert len(caplog.records) == 1
 
 
 def test_an_error_filter_from_the_command_line():

@@ -100,13 +100,44 @@ def test_a_state_of_the_old_layout_is_refused_with_the_way_out():
     [
         (jnp.ones(2, jnp.int32), "int32"),
         (jnp.ones(2, bool), "bool"),
-        (1.0, "float"),
+        (3, "int"),
         (jnp.ones(2, jnp.complex64), "complex64"),
+        (1j, "complex"),
     ],
 )
 def test_a_parameter_that_is_no_floating_array_is_named(leaf, kind):
     with pytest.raises(TypeError, match=f"'actor/steps' is {kind}, not a floating"):
         transform().init({"actor": {"steps": leaf, "w": jnp.ones(2)}})
+
+
+def test_a_complex_parameter_names_the_wrapper_that_splits_it():
+    params = {"w": jnp.ones(2, jnp.complex64), "b": jnp.ones(2)}
+    with pytest.raises(TypeError, match=r"optax\.contrib\.split_real_and_imaginary"):
+        transform().init(params)
+    tx = optax.contrib.split_real_and_imaginary(transform())
+    grads = {"w": jnp.full(2, 1 + 1j, jnp.complex64), "b": jnp.ones(2)}
+    updates, _ = tx.update(grads, tx.init(params), params)
+    assert updates["w"].dtype == jnp.complex64 and updates["w"].imag.any()
+
+
+def test_python_floats_are_parameters():
+    params, grads = {"w": 0.5, "b": 0.1}, {"w": 0.1, "b": -0.1}
+    tx = transform()
+    updates, _ = tx.update(grads, tx.init(params), params)
+    arrays, of_arrays = (jax.tree.map(jnp.asarray, tree) for tree in (params, grads))
+    expected, _ = tx.update(of_arrays, tx.init(arrays), arrays)
+    assert updates == expected
+    assert optax.apply_updates(params, updates)["w"].dtype == jnp.float32
+
+
+def test_a_whole_equinox_model_names_the_filter():
+    model = {"mlp": {"weight": jnp.ones(2), "activation": jax.nn.relu, "scale": 1.0}}
+    some = {"mlp": {"weight": jnp.ones(2), "activation": None, "scale": None}}
+    tx = transform()
+    with pytest.raises(ValueError, match=r"absent, needed .*eqx\.filter\(model"):
+        tx.update(some, tx.init(some), model)
+    with pytest.raises(TypeError, match=r"'mlp/activation' .*eqx\.filter"):
+        tx.init(model)
 
 
 def test_masking_keeps_an_integer_leaf_away():

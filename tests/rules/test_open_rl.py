@@ -12,6 +12,7 @@ import pytest
 import learned_opt_rl
 from learned_opt_rl import Horizon, HorizonWarning, artifacts, open_rl
 from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.rules._core import notice
 from tests.rules.open_cases import (
     FEED_FORWARD,
     HORIZON,
@@ -179,7 +180,7 @@ def descending_weights():
 
 @ARCHITECTURES
 def test_exactly_zero_gradients_give_finite_updates(architecture):
-    params, tx = agent(), transform(architecture)
+    params, tx = agent(), transform(architecture, zero_gradients="move")
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, state = jax.jit(tx.update)(zeros, tx.init(params), params)
     assert np.isfinite(flat(updates)).all() and flat(updates).std() > 0
@@ -403,19 +404,23 @@ def past_horizon(steps, **options):
     jax.effects_barrier()
 
 
-def test_past_the_horizon_one_warning_is_printed(capsys):
+def test_past_the_horizon_one_line_is_logged(caplog, monkeypatch):
+    monkeypatch.setattr(notice, "_TOLD", set())
     past_horizon(6, warn_past_horizon=True)
-    printed = capsys.readouterr().out
-    assert printed.count("past the horizon of 3 updates") == 1
-    assert printed.count("\n") == 1
+    assert [line.message.partition(";")[0] for line in caplog.records] == [
+        "past the horizon of 3 updates"
+    ]
 
 
 @pytest.mark.parametrize(
     ("steps", "options"), [(3, {"warn_past_horizon": True}), (6, {})]
 )
-def test_nothing_is_printed_within_the_horizon_or_unasked(capsys, steps, options):
+def test_nothing_is_logged_within_the_horizon_or_unasked(
+    caplog, monkeypatch, steps, options
+):
+    monkeypatch.setattr(notice, "_TOLD", set())
     past_horizon(steps, **options)
-    assert capsys.readouterr().out == ""
+    assert not caplog.records
 
 
 # Artifacts

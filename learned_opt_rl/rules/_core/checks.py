@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learned_opt_rl.features import Horizon, named_leaves
+from learned_opt_rl.rules._core.noise import typed
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -38,6 +39,10 @@ def require_seed(seed: Any, key: Any) -> None:
         raise TypeError(
             f"key={key!r} must be a jax random key; give jax.random.key(...)"
         )
+    if key is not None and typed(key).shape:
+        raise ValueError(
+            f"key has shape {typed(key).shape}; give one key, and vmap over agents"
+        )
 
 
 def require_choice(name: str, value: Any, accepted: Sequence[Any]) -> None:
@@ -48,16 +53,25 @@ def require_choice(name: str, value: Any, accepted: Sequence[Any]) -> None:
         )
 
 
+def as_arrays(tree: Any) -> Any:
+    """Return the tree with Python floats as arrays, as optax takes them."""
+    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, float) else x, tree)
+
+
 def require_floating(params: Any) -> None:
     """Raise ``TypeError`` for the first leaf that is not a floating array."""
     for path, leaf in named_leaves(params):
-        dtype = getattr(leaf, "dtype", None)
-        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(
-                f"parameter '{path}' is {dtype or type(leaf).__name__}, not "
-                "a floating array; exclude it with optax.masked "
-                "(or eqx.filter, nnx.Param)"
-            )
+        kind = getattr(leaf, "dtype", type(leaf))
+        if isinstance(kind, type):
+            name, is_complex = kind.__name__, kind is complex
+        elif jnp.issubdtype(kind, jnp.floating):
+            continue
+        else:
+            name, is_complex = str(kind), jnp.issubdtype(kind, jnp.complexfloating)
+        fix = "exclude it with optax.masked (or eqx.filter, nnx.Param)"
+        if is_complex:
+            fix = "wrap the optimizer in optax.contrib.split_real_and_imaginary"
+        raise TypeError(f"parameter '{path}' is {name}, not a floating array; {fix}")
 
 
 def require_params(params: Any) -> None:
@@ -101,9 +115,10 @@ def require_trees(
     ``memory`` has the state's trees and ``channels`` their trailing axes, by slot.
     """
     shapes = _shapes(params)
-    _compare(
-        "gradient", _shapes(updates), shapes, "Pass the gradients of these parameters"
-    )
+    fix = "Pass the gradients of these parameters"
+    if shapes.keys() - _shapes(updates).keys():
+        fix += " (of a whole Equinox model, eqx.filter(model, eqx.is_inexact_array))"
+    _compare("gradient", _shapes(updates), shapes, fix)
     if set(memory) != set(channels):
         raise ValueError(
             f"the optimizer state has the slots {sorted(memory)}, but the rule has "
@@ -136,7 +151,7 @@ def _require_slot(slot: str, found: Shapes, params: Shapes, channels: Any) -> No
 
 
 def _shapes(tree: Any) -> Shapes:
-    return {path: jnp.shape(leaf) for path, leaf in named_leaves(tree)}
+    return {leaf.path: leaf.shape for leaf in named_leaves(tree)}
 
 
 def _compare(what: str, found: Shapes, needed: Shapes, fix: str) -> None:

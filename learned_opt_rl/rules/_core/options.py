@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, TypedDict, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypedDict, TypeVar, cast, get_args
 
 import jax
 
@@ -71,6 +71,15 @@ def read_options(horizon: Any, options: Any) -> Options:
         "zero_gradients", read.zero_gradients, get_args(ZeroGradients)
     )
     return read
+
+
+def parted(
+    options: ArtifactOptions,
+) -> tuple[Horizon | None, str | None, RunOptions]:
+    """Return horizon, environment and the other options of an artifact."""
+    rest: dict[str, Any] = {**options}
+    horizon, environment = rest.pop("horizon", None), rest.pop("environment", None)
+    return horizon, environment, cast(RunOptions, rest)
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:

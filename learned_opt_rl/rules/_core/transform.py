@@ -30,6 +30,8 @@ from learned_opt_rl.features import (
 from learned_opt_rl.rules._core import checks
 from learned_opt_rl.rules._core.centering import moved_alone, whole_leaves, without_mean
 from learned_opt_rl.rules._core.network import split
+from learned_opt_rl.rules._core.noise import advance, typed
+from learned_opt_rl.rules._core.notice import notice_past
 from learned_opt_rl.rules._core.options import Options
 
 _FLAG = "had a gradient"  # a slot's name; no expression can declare it
@@ -115,6 +117,7 @@ def transformation(
     channels = {name: slot.channels for name, slot in slots.items()}
 
     def init_fn(params: optax.Params) -> RuleState:
+        params = checks.as_arrays(params)
         checks.require_floating(params)
 
         def start(slot: Slot) -> Any:
@@ -141,6 +144,7 @@ def transformation(
         before = cast(RuleState, state)
         if not jax.tree.leaves(params):  # all masked away, as in multi_transform
             return updates, before
+        params, updates = checks.as_arrays(params), checks.as_arrays(updates)
         checks.require_state(state, RuleState)
         checks.require_trees(updates, params, before.memory, channels)
         leaves, structure = jax.tree.flatten(params)
@@ -157,9 +161,9 @@ def transformation(
         if rule.context:
             inputs = _in_context(inputs, params, before.count, roles, options, **extra)
             if options.warn_past_horizon:
-                _warn_past(before.count, options.horizon, rule.past_horizon)
+                notice_past(before.count, options.horizon, rule.past_horizon)
         if rule.noise:
-            next_key, now = _split_key(before.key, options.key)
+            next_key, now = advance(before.key)
             noise = split(exploration_noise(now, leaves, roles), leaves)
             inputs = inputs._replace(noise=noise)
         values, memory = rule.step(inputs, roles)
@@ -229,17 +233,6 @@ def _in_context(
     )
 
 
-def _warn_past(count: jax.Array, horizon: Any, consequence: str) -> None:
-    def warn(past: jax.Array) -> None:
-        if past:
-            print(
-                f"learned_opt_rl: past the horizon of {horizon.total_updates} updates; "
-                f"{consequence}. Pass horizon=Horizon(...) for longer runs"
-            )
-
-    jax.debug.callback(warn, count == horizon.total_updates)
-
-
 def _init_key(params: Any, options: Options) -> jax.Array:
     """Return uint32 key data: plain arrays, which every checkpointer can store.
 
@@ -249,25 +242,12 @@ def _init_key(params: Any, options: Options) -> jax.Array:
     (integer sums do not depend on the order).
     """
     key = options.key
-    base = jax.random.key(options.seed) if key is None else _typed(key)
+    base = jax.random.key(options.seed) if key is None else typed(key)
     salt = jnp.zeros((), jnp.uint32)
     for leaf in jax.tree.leaves(params):
         bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32)
         salt += jnp.sum(bits, dtype=jnp.uint32)
     return jax.random.key_data(jax.random.fold_in(base, salt))
-
-
-def _split_key(data: jax.Array, like: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """Return key data for the next state, and a typed key of ``like``'s generator."""
-    impl = None if like is None else jax.random.key_impl(_typed(like))
-    following, now = jax.random.split(jax.random.wrap_key_data(data, impl=impl))
-    return jax.random.key_data(following), now
-
-
-def _typed(key: jax.Array) -> jax.Array:
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key
-    return jax.random.wrap_key_data(key)
 
 
 def exploration_noise(
