@@ -353,6 +353,11 @@ def _sort_header(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
+def refetch(card: Card) -> str:
+    """Return how to repair a remote artifact, the end of errors about its file."""
+    return f"run `learned-opt-rl fetch {card.name}` to fetch it again"
+
+
 def from_flat_npy(content: bytes, card: Card) -> WeightTree:
     """Read one of the released ``*_OPEN.npy`` files and check it against its card.
 
@@ -365,8 +370,7 @@ def from_flat_npy(content: bytes, card: Card) -> WeightTree:
             f"{card.name}: its weights are {card.weights.format}, not flat_npy; "
             "read them with load_safetensors"
         )
-    restore = f"run `learned-opt-rl fetch {card.name}` to fetch it again"
-    _check_sha256(content, card.weights.sha256, card.name, restore)
+    _check_sha256(content, card.weights.sha256, card.name, refetch(card))
     vector = _parse_npy(content, card.name)
     family = families.find(card.algorithm)
     shapes = family.shapes(family.read(card.architecture))

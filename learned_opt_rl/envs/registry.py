@@ -217,7 +217,9 @@ def _from_packages(
     (entry,) = offers
     try:
         built = entry.load()()
-    except Exception as error:  # Code of third parties may raise anything.
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # Code of third parties may even exit.
         raise ValueError(
             f"environment {name!r} of the package {packages[0]!r} ({entry.value}) "
             f"cannot be built, {type(error).__name__}: {error}; update or uninstall "

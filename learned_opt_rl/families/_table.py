@@ -1,6 +1,7 @@
 """The table of families: built in, registered, or offered by a plugin."""
 
 import importlib.metadata
+import warnings
 from types import ModuleType
 
 from learned_opt_rl import checks
@@ -113,12 +114,18 @@ def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
     """Return the installed entry points of a group, sorted by name and value.
 
     Two packages that offer the same, such as a package and its renamed successor, count
-    once.
+    once. There are none, with a warning, if the files of any package are damaged.
     """
-    found = {
-        (entry.name, entry.value): entry
-        for entry in importlib.metadata.entry_points(group=group)
-    }
+    try:
+        offered = importlib.metadata.entry_points(group=group)
+    except Exception as error:  # one damaged package of the whole environment
+        warnings.warn(
+            "plugins are left out, because the entry points of an installed package "
+            f"cannot be read ({type(error).__name__}: {error}); reinstall that package",
+            stacklevel=3,
+        )
+        return []
+    found = {(entry.name, entry.value): entry for entry in offered}
     return [found[key] for key in sorted(found)]
 
 

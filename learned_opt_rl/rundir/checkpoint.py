@@ -155,8 +155,8 @@ def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
     """Describe where two JSON values differ, such as ``jax 0.10.2 -> 0.10.3``."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         keys = dict.fromkeys([*found, *wanted])
-        pairs = ((key, found.get(key), wanted.get(key)) for key in keys)
-        return [text for key, *both in pairs for text in differences(*both, key)]
+        pairs = ((found.get(key), wanted.get(key), key) for key in keys)
+        return [text for pair in pairs for text in differences(*pair)]
     shown = f"{name} {_brief(found)} -> {_brief(wanted)}"
     return [] if found == wanted else [shown]
 

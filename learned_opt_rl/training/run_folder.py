@@ -61,13 +61,15 @@ def refuse_foreign(folder: pathlib.Path, names: Iterable[str]) -> None:
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Describe how versions, revision, device and block differ where both have them."""
-    old, new = (
-        made.get("versions", {})
-        | {name: made[name] for name in ("revision", "device", "block") if name in made}
-        for made in (before, now)
-    )
+
+    def known(made: Mapping[str, Any]) -> dict[str, Any]:
+        names = ("revision", "device", "block")
+        places = {name: made[name] for name in names if name in made}
+        return {**made.get("versions", {}), **places}
+
+    old, new = known(before), known(now)
     shared = [name for name in new if name in old]
-    return differences(*({name: made[name] for name in shared} for made in (old, new)))
+    return differences({n: old[n] for n in shared}, {n: new[n] for n in shared})
 
 
 def former_names(config: Mapping[str, Any]) -> dict[str, Any]:

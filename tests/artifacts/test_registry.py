@@ -282,6 +282,15 @@ class TestPlugins:
         install_plugin(site, "zoo_renamed", f"{ARTIFACTS}zoo = zoo")
         assert "zoo/tiny" in artifacts.cards()  # warnings are errors
 
+    @pytest.mark.parametrize("content", [b"[group]\nzoo\n", b"\xff\xfe"])
+    def test_damaged_files_of_any_package_hide_no_bundled_artifact(
+        self, bundled: pathlib.Path, site: pathlib.Path, content: bytes
+    ) -> None:
+        install_plugin(site, "zoo", "")
+        (site / "zoo-1.0.dist-info/entry_points.txt").write_bytes(content)
+        with pytest.warns(UserWarning, match="plugins are left out, because the entry"):
+            assert "tiny" in artifacts.cards()
+
     def test_a_plugin_whose_folder_is_gone_hides_no_other(
         self, bundled: pathlib.Path, site: pathlib.Path
     ) -> None:

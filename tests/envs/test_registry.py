@@ -40,6 +40,7 @@ def offer(monkeypatch):
             envs.adapt(probe_envs.NamedAction()), details=(("soil", "clay"),)
         )
         module.broken = broken
+        module.exiting = lambda: sys.exit("no license")
         module.number = lambda: 3
         monkeypatch.setitem(sys.modules, MODULE, module)
         monkeypatch.setattr(registry, "entry_points", lambda group: list(entries))
@@ -129,9 +130,18 @@ def test_a_package_offers_gymnax_style_environments_and_ours(offer):
 
 
 def test_a_broken_package_is_named_and_spoils_no_other(offer):
-    offer(entry("garden", "probe"), entry("weeds", "broken"), entry("gone", "nothing"))
+    offer(
+        entry("garden", "probe"),
+        entry("weeds", "broken"),
+        entry("gone", "nothing"),
+        entry("shut", "exiting"),
+    )
     assert envs.make("garden").num_actions == 2
-    for name, problem in ("weeds", "KeyError: 'seeds'"), ("gone", "AttributeError"):
+    for name, problem in (
+        ("weeds", "KeyError: 'seeds'"),
+        ("gone", "AttributeError"),
+        ("shut", "SystemExit: no license"),
+    ):
         with pytest.raises(
             ValueError, match=f"'{name}' of the package 'gardening'.*{problem}"
         ):

@@ -7,7 +7,7 @@ one generation older.
 import json
 import pathlib
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -114,8 +114,8 @@ class Folder:
         made = {"config": self._config.as_json(), "block": block}
         made |= provenance("evosax", "brax")
         path = self.path / CONFIG
-        before = self._made()
-        if before:
+        if path.exists():
+            before = read_config(self.path)
             changed = changes(before, made)
             kept = ""
             if self._newest and before.get("versions") != made["versions"]:
@@ -132,11 +132,6 @@ class Folder:
         if fresh:
             made["start_sha256"] = start_digest(self._config.start)
         write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
-
-    def _made(self) -> dict[str, Any]:
-        """Return the configuration with versions and device, as `claim` wrote it."""
-        path = self.path / CONFIG
-        return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
     def load(self, template: Standing) -> Standing | None:
         """Return the newest whole state, if any, and remove later rows from the log.
@@ -156,7 +151,7 @@ class Folder:
                 refused[state.path] = error
         reasons = "; ".join(f"{path}: {error}" for path, error in refused.items())
         if refused and not found:
-            changed = changes(self._made(), provenance("evosax", "brax"))
+            changed = changes(read_config(self.path), provenance("evosax", "brax"))
             since = f". Since then: {', '.join(changed)}" if changed else ""
             raise ValueError(
                 f"no state can be read ({reasons}); restore one of these files, or "
