@@ -25,13 +25,23 @@ LOSSES = {
     "equinox_agent": 1,
     "flax_train_state": 2,
     "haiku_agent": 1,
+    "hyperparameters": 2,
     "nnx_optimizer": 1,
     "optax_wrappers": 5,
+    "population": 1,
+    "run_length": 1,
     "stoix_style": 1,
     "without_params": 1,
 }
 RETURNS = ["purejaxrl_style", "rejax_agent"]
-PASSES_DORMANCY = LOSSES.keys() - {"stoix_style", "without_params"}
+PASSES_NONE = {
+    "hyperparameters",
+    "population",
+    "run_length",
+    "stoix_style",
+    "without_params",
+}
+PASSES_DORMANCY = LOSSES.keys() - PASSES_NONE
 
 
 @functools.cache  # a recipe is run once, however many tests look at it
@@ -154,6 +164,41 @@ def test_stoix_style_tells_the_rule_which_layer_is_first():
         for role in features.leaf_roles(params, {name: ""}):
             assert role.position == float(head in role.path)
             assert role.explored is (name == "actor")
+
+
+def test_weight_decay_after_a_rule_shrinks_the_weights():
+    recipe, *_ = run("hyperparameters")
+    params = {"actor": jnp.ones((4, 4))}
+    with_decay, without = (
+        tx.update(params, tx.init(params), params)[0]["actor"]
+        for tx in (recipe.decayed, optax.chain(recipe.clip, recipe.rule))
+    )
+    np.testing.assert_allclose(with_decay - without, -1e-4, rtol=1e-2)
+
+
+def test_the_learning_rate_is_there_to_be_logged():
+    recipe, printed, _ = run("hyperparameters")
+    assert "learning rate 0.0012" in printed
+    state = recipe.injected.init({"actor": jnp.ones(3)})
+    assert float(recipe.learning_rate(state)) == np.float32(3e-2)
+
+
+def test_progress_that_is_passed_replaces_the_count():
+    recipe, *_ = run("run_length")
+    agent = recipe.agent
+    for reset in (False, True):  # the count is another, the progress the same
+        start = recipe.reset_optimizer(agent) if reset else agent
+        start = start.replace(tx=recipe.tx)
+        late = recipe.step(start, jnp.float32(3136), jnp.float32(3))
+        early = recipe.step(start, jnp.float32(0), jnp.float32(0))
+        kernels = [a.params["params"]["kernel"] for a in (late, early)]
+        assert not np.allclose(*kernels, atol=1e-7)
+
+
+def test_members_of_a_population_keep_different_noise():
+    recipe, *_ = run("population")
+    keys = np.asarray(optax.tree.get(recipe.state, "key"))
+    assert len(np.unique(keys, axis=0)) == recipe.MEMBERS
 
 
 def test_every_recipe_is_run_here_and_shown_in_the_docs():

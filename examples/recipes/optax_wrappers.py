@@ -54,7 +54,7 @@ masked = optax.chain(
 # Horizon.ppo(..., minibatches=minibatches // 3).
 multi_steps = optax.MultiSteps(learned(STEPS // 3), every_k_schedule=3)
 # [inject_hyperparams]
-# The rule has no learning rate to inject, so scale its update by a factor.
+# OPEN has no learning rate to inject, so scale its update by a factor.
 scale = optax.inject_hyperparams(optax.scale)(step_size=optax.linear_schedule(2, 1, 99))
 injected = optax.chain(learned(), scale)
 # [apply_if_finite]
