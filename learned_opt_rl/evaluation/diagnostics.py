@@ -35,6 +35,9 @@ COMPARED = ("gradient", *(f"momentum {decay:g}" for decay in DECAYS))
 
 _RECORDS = "analysis.jsonl"
 _BY_NETWORK = ("relative_update", "relative_noise", "dormant")
+_FIELDS = {"rule": str, "environment": str, "curve": list, "cosine": dict} | (
+    dict.fromkeys(_BY_NETWORK, dict)
+)
 _TITLES = {
     "cosine": "cos(step, {})",
     "relative_update": "{}: update / parameters",
@@ -78,7 +81,15 @@ def diagnose(
 
 
 def _of(environment: str, path: pathlib.Path) -> list[Record]:
-    return [one for one in jsonl.read(path) if one["environment"] == environment]
+    records = jsonl.read(path)
+    for number, record in enumerate(records, 1):
+        for field, kind in _FIELDS.items():
+            if not isinstance(record.get(field), kind):
+                raise ValueError(
+                    f"{path}: record {number} has no valid {field!r}, so "
+                    "`diagnose` did not write it; name another folder (--out)"
+                )
+    return [one for one in records if one["environment"] == environment]
 
 
 def analyze(

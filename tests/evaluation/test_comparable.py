@@ -121,6 +121,14 @@ OLD = {"versions": {"jax": "0.4.30"}}
             "version of python (4 values).",
         ),
         (
+            [
+                recorded("a", seed, weights_sha256=digest * 64)
+                for seed, digest in enumerate("11234")
+            ]
+            + [recorded("b", weights_sha256="5" * 64)],
+            "weights of a (4 values).",
+        ),
+        (
             [recorded(f"{i}", **(OLD if i else {})) for i in range(5)],
             "version of jax 0.10.2 (0), 0.4.30 (4 rules).",
         ),

@@ -134,7 +134,8 @@ def test_rows_of_several_lengths_are_refused_before_training(
 ):
     monkeypatch.setattr(diagnostics, "analyze", lambda *_: pytest.fail("ran"))
     rows = [
-        {"rule": "adam", "environment": name, "curve": [0.0] * length}
+        {"rule": "adam", "environment": name, "curve": [0.0] * length, "cosine": {}}
+        | dict.fromkeys(("relative_update", "relative_noise", "dormant"), {})
         for name, length in (("CartPole-v1", 4), ("Catch-bsuite", 9))
     ]
     jsonl.append(tmp_path / "analysis.jsonl", rows)
@@ -142,6 +143,18 @@ def test_rows_of_several_lengths_are_refused_before_training(
     refused(["adam", "--steps", "1024"], tmp_path, problem, capsys)
     with pytest.raises(ValueError, match=problem):
         diagnostics.plot([rows[0], {**rows[0], "curve": [0.0] * 2}], tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    "record", [{"a": 1}, {"environment": "CartPole-v1", "rule": "adam", "curve": 1}]
+)
+def test_records_of_something_else_are_refused_before_training(
+    record, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(diagnostics, "analyze", lambda *_: pytest.fail("ran"))
+    jsonl.append(tmp_path / "analysis.jsonl", [record])
+    problem = "record 1 has no valid"
+    refused(["adam", "--steps", "1024"], tmp_path, problem, capsys)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ _REVISION = "revision"
 def notes(rows: Sequence[Row], baseline: str) -> list[str]:
     """Return a note on the facts that differ within an environment, if any does.
 
-    Facts are those of `comparable.facts`, except the weights, and the revision of the
-    code. A row that did not record a fact differs from no other.
+    Facts are those of `comparable.facts`, the weights of each rule on their own, and
+    the revision of the code. A row that did not record a fact differs from no other.
     """
     shown: dict[str, list[str]] = {}  # environments by text
     kinds = _kinds(rows)
@@ -45,7 +45,8 @@ def notes(rows: Sequence[Row], baseline: str) -> list[str]:
 
 def _facts(row: Row) -> dict[str, str]:
     found = facts(row)
-    found.pop("weights", None)  # Each rule has its own.
+    if "weights" in found:  # Each rule has its own.
+        found[f"weights of {row.rule}"] = found.pop("weights")
     return found | ({_REVISION: row.revision} if row.revision else {})
 
 
