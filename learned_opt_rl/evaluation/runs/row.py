@@ -210,9 +210,13 @@ def _text(parts: list[Any], variant: Mapping[str, str]) -> str:
 
 @functools.cache
 def _config_defaults(agent: str) -> dict[str, Any]:
-    """Return the defaults of a configuration as JSON, in which tuples are lists."""
+    """Return what missing fields of a configuration were, as JSON.
+
+    A field without which runs did not behave as with its default has the metadata
+    ``formerly``. Tuples are lists in JSON.
+    """
     found = {
-        field.name: field.default
+        field.name: field.metadata.get("formerly", field.default)
         for field in dataclasses.fields(config_type(agent))
         if field.default is not dataclasses.MISSING
     }
