@@ -32,9 +32,11 @@ proportion), ``lr`` and ``iteration`` (from 1). A drift may read, per sample, ``
 (probability ratio), ``log_r`` and ``A`` (advantage).
 
 **Expressions.** ``+ - * / **``, comparisons, ``and``, ``or``, ``not``, with Python's
-precedence. Per element: ``sin cos tan sinh cosh tanh arctan exp expm1 log log1p log2
-log10 sqrt rsqrt cbrt square abs sign floor ceil round relu sigmoid softplus silu elu
-gelu leaky_relu erf stop_gradient``, ``min`` and ``max`` of two or more, ``clip(x, low,
+precedence. Per element: ``sin cos tan sinh cosh tanh``, their inverses ``arcsin`` to
+``arctanh`` and ``arctan2(y, x)``, ``exp expm1 log log1p log2 log10 sqrt rsqrt cbrt
+square abs sign floor ceil round relu sigmoid softplus silu elu gelu leaky_relu erf erfc
+gamma_function stop_gradient``, ``hypot(a, b)``, ``mod(a, b)`` and ``floor_divide(a,
+b)``, which round down as in Python, ``min`` and ``max`` of two or more, ``clip(x, low,
 high)``, ``nan_to_num(x, nan, above, below)``, ``isnan``, ``isfinite``,
 ``where(condition, a, b)``. Over a whole tensor, in an optimizer: ``norm`` (Euclidean)
 ``mean sum variance std median max_all min_all size`` give one number, and

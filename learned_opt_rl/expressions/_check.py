@@ -7,13 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from learned_opt_rl.checks import suggest
+from learned_opt_rl.expressions._functions import FUNCTIONS, RESERVED
 from learned_opt_rl.expressions._language import (
     COMPARISONS,
     ELEMENTWISE,
-    FUNCTIONS,
     INPUTS,
     NOWHERE,
-    RESERVED,
     SCALAR,
     Assign,
     Binary,

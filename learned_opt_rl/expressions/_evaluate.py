@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import jax.scipy.special
 
 from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
+from learned_opt_rl.expressions._functions import FUNCTIONS
 from learned_opt_rl.expressions._language import (
     ELEMENTWISE,
-    FUNCTIONS,
     INPUTS,
     OPERATORS,
     UNARY_OPERATORS,

@@ -178,7 +178,7 @@ class Function:
 
 
 # m_0_999 and the like are momenta of decay 0.999, as in the published functions.
-_MOMENTUM = re.compile(r"m_0_([0-9]{1,8})")
+MOMENTUM = re.compile(r"m_0_([0-9]{1,8})")
 
 
 def function_of(
@@ -199,7 +199,7 @@ def function_of(
     still = [name for name in slots if name in live and name not in assigned]
     kept = [*(Assign(name, Number(0.0)) for name in still), *kept]
     read = sorted(live) if kind == "optimizer" else []
-    momenta = [found for name in read if (found := _MOMENTUM.fullmatch(name))]
+    momenta = [found for name in read if (found := MOMENTUM.fullmatch(name))]
     memory = [Memory(m[0], decay=float(f"0.{m[1]}")) for m in momenta]
     if momenta:
         live = live | {"g"}  # which they follow

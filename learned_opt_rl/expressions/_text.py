@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import Function
+from learned_opt_rl.expressions._functions import FUNCTIONS, RESERVED
 from learned_opt_rl.expressions._language import (
     DECLARATIONS,
-    FUNCTIONS,
     INPUTS,
-    RESERVED,
     SYMBOLS,
     Assign,
     Binary,
@@ -178,20 +177,25 @@ class Reader:
         """Read an operator with its operands."""
         match node:
             case ast.UnaryOp():
-                symbol = self._symbol(node.op, node)
-                return Unary(symbol, self.operand(node.operand, symbol), self.at(node))
+                return self.unary(self._symbol(node.op, node), node.operand, node)
             case ast.BinOp():
-                symbol, sides = self._symbol(node.op, node), (node.left, node.right)
-            case ast.Compare(ops=[operator], comparators=[right]):
-                symbol, sides = self._symbol(operator, node), (node.left, right)
+                symbol, left, right = self._symbol(node.op, node), node.left, node.right
+            case ast.Compare(ops=[operator], left=left, comparators=[right]):
+                symbol = self._symbol(operator, node)
             case _:
                 raise self.unknown(node, node)
-        left, right = (self.operand(side, symbol) for side in sides)
-        return Binary(symbol, left, right, self.at(node))
+        return self.binary(symbol, left, right, node)
 
-    def operand(self, node: ast.expr, symbol: str) -> Expression:
-        """Read an operand of an operator."""
-        return self.expression(node)
+    def unary(self, symbol: str, operand: ast.expr, node: ast.expr) -> Expression:
+        """Read an operator with one operand."""
+        return Unary(symbol, self.expression(operand), self.at(node))
+
+    def binary(
+        self, symbol: str, left: ast.expr, right: ast.expr, node: ast.expr
+    ) -> Expression:
+        """Read an operator with two operands."""
+        sides = self.expression(left), self.expression(right)
+        return Binary(symbol, *sides, self.at(node))
 
     def number(self, node: ast.Constant) -> Number:
         """Read a number of a magnitude within the limit."""
@@ -224,6 +228,8 @@ class SourceReader(Reader):
     ``statements`` are its statements, each after its declaring word or ``""``.
     """
 
+    unexpected = _UNEXPECTED
+
     def __init__(self, text: str) -> None:
         check_length(text)
         # What is taken off the start of each line: indentation and the declaring word.
@@ -231,7 +237,7 @@ class SourceReader(Reader):
         words, lines, depth = {}, [], 0
         for number, whole in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
             line = whole.partition("#")[0]
-            unexpected = _UNEXPECTED.search(line)
+            unexpected = self.unexpected.search(line)
             if unexpected:
                 character = unexpected.group()
                 hint = _CHARACTERS.get(character, "remove it")

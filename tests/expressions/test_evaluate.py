@@ -9,7 +9,8 @@ import pytest
 
 from learned_opt_rl import features
 from learned_opt_rl.expressions import ExpressionError, _evaluate, parse
-from learned_opt_rl.expressions._language import FUNCTIONS, OPERATORS
+from learned_opt_rl.expressions._functions import FUNCTIONS
+from learned_opt_rl.expressions._language import OPERATORS
 from tests.expressions import published
 
 X = np.array([-2.5, -1.0, -0.5, -0.0, 0.3, 0.5, 1.0, 1.5, 4.0])
@@ -39,6 +40,12 @@ FORMULAS = {
     "cosh(p)": np.cosh(X),
     "tanh(p)": np.tanh(X),
     "arctan(p)": np.arctan(X),
+    "arcsin(0.2 * p)": np.arcsin(0.2 * X),
+    "arccos(0.2 * p)": np.arccos(0.2 * X),
+    "arctan2(p, g)": np.arctan2(X, POSITIVE),
+    "arcsinh(p)": np.arcsinh(X),
+    "arccosh(1 + g)": np.arccosh(1 + POSITIVE),
+    "arctanh(0.2 * p)": np.arctanh(0.2 * X),
     "exp(p)": np.exp(X),
     "expm1(p)": np.expm1(X),
     "log(g)": np.log(POSITIVE),
@@ -62,6 +69,11 @@ FORMULAS = {
     "gelu(p)": X / 2 * (1 + np.tanh((2 / math.pi) ** 0.5 * (X + 0.044715 * X**3))),
     "leaky_relu(p)": np.where(X > 0, X, 0.01 * X),
     "erf(p)": erf(X),
+    "erfc(p)": 1 - erf(X),
+    "gamma_function(g)": np.vectorize(math.gamma)(POSITIVE),
+    "hypot(p, g)": np.hypot(X, POSITIVE),
+    "mod(p, 0.7)": np.mod(X, 0.7),
+    "floor_divide(p, 0.7)": np.floor_divide(X, 0.7),
     "stop_gradient(p)": X,
     "min(p, g, 0.4)": np.minimum(np.minimum(X, POSITIVE), 0.4),
     "max(p, 0.4)": np.maximum(X, 0.4),

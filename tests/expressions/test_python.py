@@ -220,6 +220,13 @@ def update_fn(w, g, var1, var2, t, d, t_p, b_p, l_p, key):
     )
 
 
+def test_the_old_keywords_of_clip():
+    """Older versions of jax call the bounds a_min and a_max."""
+    old = drift("return jnp.clip(ratio, a_min=1 - epsilon, a_max=None)")
+    assert old == drift("return jnp.clip(ratio, min=1 - epsilon)")
+    assert old.to_text().endswith("return max(r, 1 - eps)\n")
+
+
 def test_epsilon_default():
     f = drift("return ratio * epsilon", "ratio, advantage, epsilon: float = 0.1")
     assert f.init_constants() == {"eps": 0.1}
@@ -287,10 +294,10 @@ BODIES = [
     ("assert ratio", 2, None, "remove it"),
     ("global x", 2, None, "Python's Global is not part"),
     ("del ratio", 2, None, "Python's Delete is not part"),
-    ("import os", 2, None, "only jax, jax.numpy, jax.nn and jax.lax can be imported"),
+    ("import os", 2, None, "only jax, jax.numpy, jax.nn and jax.lax can be imported, "),
     ("from jax import random", 2, None, "can be imported"),
     ("from . import jax", 2, None, "can be imported"),
-    ("import jax.scipy", 2, None, "can be imported"),
+    ("import jax.random", 2, None, "can be imported"),
     ("return ratio\n    x = 1", 3, "structure_error", "a statement after return"),
     ("for i in range(3):\n        return ratio", 3, "structure_error", "has to end"),
     ("for i in range(65):\n        pass", 2, None, "at most 64"),
@@ -299,17 +306,14 @@ BODIES = [
     ("x, y = ratio, 1, 2", 2, None, "the right side does not have 2 values"),
     ("jnp = ratio", 2, None, "'jnp' is a module; choose another name"),
     ("ratio", 2, None, "nothing uses this value"),
-    ("x = y = ratio", 2, None, "Python's Assign is not part"),
+    ("x, *y = ratio", 2, None, "the right side does not have 2 values"),
     # Expressions.
     ("return ratio if advantage > 0 else 1", 2, None, "jnp.where(c, a, b)"),
     ("return ratio * (advantage > 0 and ratio > 1)", 2, None, "(a) & (b)"),
     ("return ratio * (not advantage)", 2, None, "write ~condition"),
     ("return ratio * (0 < ratio < 1)", 2, None, "(a < b) & (b < c)"),
     ("return [x for x in ratio]", 2, None, "a comprehension"),
-    ("return (x := ratio)", 2, None, "assign on a line of its own"),
     ("return ratio ^ 2", 2, None, "a ** b"),
-    ("return ratio // 2", 2, None, "jnp.floor(a / b)"),
-    ("return ratio % 2", 2, None, "a - b * jnp.floor(a / b)"),
     ("return ratio @ ratio", 2, None, "per element"),
     ("return ratio is advantage", 2, None, "Python's Is is not part"),
     ("return ratio & advantage", 2, None, "this is not a condition"),
@@ -362,7 +366,7 @@ BODIES = [
     ),
     ("def h(x):\n        return h(x)\n    return h(ratio)", 3, "size_error", "too dee"),
     ("h = lambda x: x\n    return h(ratio, 1)", 3, None, "the function takes (x)"),
-    ("h = lambda x=1: x\n    return h(ratio)", 3, None, "without * or defaults"),
+    ("h = lambda *x: x\n    return h(ratio)", 3, None, "without *"),
     ("return jnp.float32(1.0)", 2, "shape_error", "the result is one number"),
     ("return ratio > 1", 2, "type_error", "return needs a number"),
 ]

@@ -1,62 +1,104 @@
 """From the expressions that symbolic regression prints."""
 
+from __future__ import annotations
+
+import ast
 import bisect
 import itertools
+import numbers
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
-from learned_opt_rl.expressions._function import Function, function_of
-from learned_opt_rl.expressions._language import (
+from learned_opt_rl.expressions._function import MOMENTUM, Function, function_of
+from learned_opt_rl.expressions._functions import (
+    DERIVED,
     FUNCTIONS,
+    NOT_HERE,
+    SYMBOLIC_NUMBERS,
+)
+from learned_opt_rl.expressions._language import (
     INPUTS,
+    LOGICAL,
     NOWHERE,
-    Assign,
-    Binary,
-    Call,
+    OPERATORS,
+    SYMBOLS,
+    UNARY_OPERATORS,
     Expression,
     Kind,
+    Limits,
     Name,
     Number,
-    Position,
-    Unary,
     error,
-    walk,
+    names_in,
+    shorten,
 )
-from learned_opt_rl.expressions._text import parse_expression
+from learned_opt_rl.expressions._text import (
+    Reader,
+    SourceReader,
+    parse_expression,
+    place,
+)
+from learned_opt_rl.expressions.convert._values import Value, Values
 
-_VARIABLE = re.compile(r"x(0|[1-9][0-9]{0,3})")
-_ARITHMETIC = ("+", "-", "*", "/", "**")
-# SymPy's and Julia's names for functions that the language has under another.
-_RENAMED = {"Abs": "abs", "Min": "min", "Max": "max", "fmin": "min", "fmax": "max"}
-_RENAMED |= {"atan": "arctan", "ceiling": "ceil"}
-_KNOWN = {name: name for name, row in FUNCTIONS.items() if row.rule == "map"} | _RENAMED
-_REWRITTEN: dict[str, Callable[[Expression, Position], Expression]] = {
-    "neg": lambda x, at: Unary("-", x, at),
-    "inv": lambda x, at: Binary("/", Number(1.0, at), x, at),
-    "cube": lambda x, at: Binary("**", x, Number(3.0, at), at),
-}
+# PySR prints the columns of an array with an index below the line.
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+# Julia writes the exponent of a single-precision number with f.
+_JULIA_FLOAT = re.compile(r"\b([0-9]+\.[0-9]+)f(?=[+-]?[0-9])")
+_VARIADIC = ("+", "*", "and", "or")
+_ONE = "pass a string, a SymPy expression, or one row of model.equations_, such as "
+_ONE += "model.get_best()"
+
+
+def _functions() -> dict[str, tuple[str, str]]:
+    """Return the parameters and the formula of each function, by symbolic name."""
+    rows: dict[str, tuple[str, str]] = {}
+    for name, row in FUNCTIONS.items():
+        if row.rule in ("map", "test", "where"):
+            letters = "abcd"[: row.least]
+            entry = " ".join(letters), f"{name}({', '.join(letters)})"
+            rows |= dict.fromkeys((name, *row.symbolic), entry)
+    for symbol, operator in UNARY_OPERATORS.items():
+        rows |= dict.fromkeys(operator.symbolic.split(), ("x", f"{symbol} a"))
+    for symbol, operator in OPERATORS.items():
+        entry = "x y", f"a {symbol} b"
+        rows |= dict.fromkeys(operator.symbolic.split(), entry)
+    for derived in DERIVED:
+        entry = derived.parameters, derived.formula
+        rows |= dict.fromkeys(derived.symbolic.split(), entry)
+    return rows
+
+
+_CALLS = _functions()
 
 
 def from_pysr(
-    expression: str, variables: Sequence[str], kind: Kind = "optimizer"
+    expression: Any,
+    variables: Sequence[str] | Mapping[str, str],
+    kind: Kind = "optimizer",
 ) -> Function:
-    """Turn an expression over ``x0``, ``x1``, ... into a function.
+    """Turn an expression of PySR or SymPy over named variables into a function.
 
     The function declares only what it needs; a constant expression is spread over the
-    leaf.
+    leaf. Functions have the values of jax, so ``log(0)`` is minus infinity, where PySR
+    has NaN. A comparison counts as 1 or 0.
 
     Args:
         expression: The string that PySR (or SymPy) prints, such as
-            ``"tanh(x0 * 2.0) - x1"``; powers are ``^`` or ``**``.
+            ``"tanh(x0 * 2.0) - x1"``; powers are ``^`` or ``**``. Or an expression of
+            SymPy, or one row of PySR's ``equations_``.
         variables: The meaning of ``x0``, ``x1``, ... in order: expressions of this
-            language over the inputs of ``kind``, such as ``"r - 1"``. For an
+            language over the inputs of ``kind``, such as ``"r - 1"``. A plain name
+            also stands for itself. Or a mapping from the names of columns to their
+            meanings, with spaces as PySR prints them or as they were. For an
             optimizer, ``m_0_9`` and the like are momenta.
         kind: ``"optimizer"`` or ``"drift"``.
 
     Raises:
         ExpressionError: The expression, or a variable, cannot be converted.
+        TypeError: An argument is not of these types.
 
     References:
         Cranmer 2023, "Interpretable Machine Learning for Science with PySR and
@@ -69,18 +111,28 @@ def from_pysr(
         inputs p, g
         x1 = rms_normalize(p)
         return tanh(g * -1.5) + square(x1)
+        >>> f = from_pysr(
+        ...     "cond(ratio, -atan(edge))", {"ratio": "r - 1", "edge": "A"}, "drift"
+        ... )
+        >>> print(f.to_text(), end="")
+        drift
+        inputs r, A
+        ratio = r - 1
+        return where(ratio > 0, -arctan(A), 0)
     """
     if kind not in INPUTS:
         raise error(
             f"kind={kind!r}; pass 'optimizer' or 'drift'", NOWHERE, "call_error"
         )
+    text = _JULIA_FLOAT.sub(r"\1e", _text(expression).translate(_SUBSCRIPTS))
+    meanings = _meanings(variables, kind)
     try:
         # Julia prints ^ for a power, Python has ** only.
-        return _converted(expression.replace("^", "**"), variables, kind)
+        return _converted(text.replace("^", "**"), meanings, kind)
     except ExpressionError as problem:
-        if problem.line is None or "^" not in expression:
+        if problem.line is None or "^" not in text:
             raise
-        line = expression.split("\n")[problem.line - 1]
+        line = text.split("\n")[problem.line - 1]
         # Where each character of the line ends in the converted line.
         ends = list(itertools.accumulate(1 + (c == "^") for c in line))
         column = bisect.bisect_left(ends, problem.column or 1) + 1
@@ -88,61 +140,239 @@ def from_pysr(
         raise error(problem.problem, at, problem.category) from None
 
 
-def _converted(expression: str, variables: Sequence[str], kind: Kind) -> Function:
-    tree = parse_expression(expression)
-    bindings: dict[str, str] = {}
-    body: list[Assign] = []
-    for index in sorted(_indices(tree, len(variables))):
-        name = bindings[f"x{index}"] = f"x{index}"
+def _text(expression: Any) -> str:
+    """Return the text of one expression, from any of its forms."""
+    if isinstance(expression, str):
+        return expression
+    if type(expression).__module__.partition(".")[0] == "sympy":
+        return str(expression)
+    if isinstance(expression, numbers.Real) and not isinstance(expression, bool):
+        if expression != expression:
+            raise error(f"expression is missing (NaN); {_ONE}", NOWHERE, "call_error")
+        return repr(float(expression))
+    if hasattr(expression, "columns"):
+        problem = f"expression is a table of {len(expression)} equations; {_ONE}"
+        raise error(problem, NOWHERE, "call_error")
+    if hasattr(expression, "keys"):
+        fields = list(expression.keys())
+        for field in ("equation", "Equation", "sympy_format"):
+            if field in fields:
+                return _text(expression[field])
+        named = ", ".join(shorten(str(field)) for field in fields[:8])
+        problem = f"expression has no field 'equation' among {named}; {_ONE}"
+        raise error(problem, NOWHERE, "call_error")
+    raise TypeError(f"expression is {type(expression).__name__}; {_ONE}")
+
+
+def _meanings(
+    variables: Sequence[str] | Mapping[str, str], kind: Kind
+) -> dict[str, Expression]:
+    """Return what each name of a variable stands for."""
+    if isinstance(variables, str):
+        raise TypeError(f"variables={variables!r} is a string; pass a list of strings")
+    named = isinstance(variables, Mapping)
+    meanings: dict[str, Expression] = {}
+    for index, item in enumerate(variables.items() if named else variables):
+        name, meaning = item if named else (f"x{index}", item)
+        where = f"variables[{name if named else index!r}]"
+        if not isinstance(meaning, str):
+            problem = f"{where} is {meaning!r}; pass an expression such as 'r - 1'"
+            raise error(problem, NOWHERE, "call_error")
         try:
-            meaning = parse_expression(variables[index])
+            tree = parse_expression(meaning)
         except ExpressionError as problem:
-            message = f"variables[{index}] = {variables[index]!r}: {problem}"
+            message = f"{where} = {meaning!r}: {problem}"
             raise error(message, NOWHERE, "call_error") from None
-        if isinstance(meaning, Name):
-            bindings[name] = meaning.name
-        else:
-            body.append(Assign(name, meaning))
-    return function_of(kind, body, _convert(tree, bindings), {}, ())
+        for unknown in sorted(names_in(tree) - {*INPUTS[kind]}):
+            if kind == "drift" or not MOMENTUM.fullmatch(unknown):
+                problem = f"{where} = {meaning!r}: unknown name {unknown!r}; "
+                problem += suggest(unknown, sorted(INPUTS[kind]))
+                raise error(problem, NOWHERE, "name_error")
+        printed = str(name).replace(" ", "_").translate(_SUBSCRIPTS)
+        if not printed.isidentifier() or len(printed) > Limits.NAME:
+            problem = f"variables has the name {shorten(repr(name))}; PySR prints "
+            problem += "letters, digits and _ only, so rename the column"
+            raise error(problem, NOWHERE, "call_error")
+        if printed in meanings:
+            problem = f"variables has the name {printed!r} twice; rename a column"
+            raise error(problem, NOWHERE, "call_error")
+        meanings[printed] = tree
+    if not named:
+        own = {m.name: m for m in meanings.values() if isinstance(m, Name)}
+        meanings = own | meanings
+    return meanings
 
 
-def _indices(tree: Expression, count: int) -> set[int]:
-    """Return the indices of the variables that an expression reads."""
-    found = set()
-    for node, _ in walk(tree):
-        if not isinstance(node, Name):
-            continue
-        match = _VARIABLE.fullmatch(node.name)
-        if match is None or int(match[1]) >= count:
-            wanted = f"x0 to x{count - 1}" if count else "none"
-            problem = f"unknown variable {node.name!r}; the variables are {wanted}"
-            raise error(problem, node.at, "name_error")
-        found.add(int(match[1]))
-    return found
+def _converted(text: str, meanings: Mapping[str, Expression], kind: Kind) -> Function:
+    reader = _Printed(text, meanings, kind)
+    result = reader.values.number(reader.value(reader.tree), place(reader.tree))
+    return function_of(kind, reader.values.assignments, result, {}, ())
 
 
-def _convert(node: Expression, bindings: dict[str, str]) -> Expression:
-    match node:
-        case Name():
-            return Name(bindings[node.name], node.at)
-        case Unary(operator="-"):
-            return Unary("-", _convert(node.operand, bindings), node.at)
-        case Binary() if node.operator in _ARITHMETIC:
-            left, right = _convert(node.left, bindings), _convert(node.right, bindings)
-            return Binary(node.operator, left, right, node.at)
-        case Call():
-            return _call(node, [_convert(a, bindings) for a in node.arguments])
-        case Number():
-            return node
-    problem = f"{node.operator!r} is not an operator here; write + - * / or ^"
-    raise error(problem, node.at, "forbidden_syntax")
+class _Source(SourceReader):
+    """The text, in which names may have any letter and conditions combine with &."""
+
+    unexpected = re.compile(r"[^\w \t+\-*/(),=<>!.&|~]")
 
 
-def _call(node: Call, arguments: list[Expression]) -> Expression:
-    if node.function in _REWRITTEN and len(arguments) == 1:
-        return _REWRITTEN[node.function](arguments[0], node.at)
-    if node.function not in _KNOWN:
-        hint = suggest(node.function, sorted({*_KNOWN, *_REWRITTEN}))
-        problem = f"unknown function {node.function!r}; {hint}"
-        raise error(problem, node.at, "name_error")
-    return Call(_KNOWN[node.function], tuple(arguments), node.at)
+class _Printed(Reader):
+    """Reads what PySR and SymPy print."""
+
+    symbols = {
+        **{syntax: s for syntax, s in SYMBOLS.items() if s not in LOGICAL},
+        **{ast.BitAnd: "and", ast.BitOr: "or", ast.Invert: "not"},
+    }
+
+    def __init__(
+        self, text: str, meanings: Mapping[str, Expression], kind: Kind
+    ) -> None:
+        if "#" in text:
+            line = text.count("\n", 0, text.index("#")) + 1
+            column = text.split("\n")[line - 1].index("#") + 1
+            problem = "#1 and the like are arguments of a template expression; write "
+            problem += "the whole expression over the variables"
+            raise error(problem, (line, column))
+        self._source = _Source(text)
+        match self._source.statements:
+            case [("", ast.Expr(value=tree))]:
+                self.tree = tree
+            case [("", ast.Assign(targets=[ast.Name()], value=tree))]:
+                # PySR's table shows y = before each equation.
+                self.tree = tree
+            case _:
+                problem = "this is not one expression; write one, as in: a * b + c"
+                raise error(problem, (1, 1))
+        momenta = [
+            name
+            for meaning in meanings.values()
+            for name in names_in(meaning)
+            if MOMENTUM.fullmatch(name)
+        ]
+        self.values = Values(kind, momenta, (), "julia")
+        read = {n.id for n in ast.walk(self.tree) if isinstance(n, ast.Name)}
+        self._bound = {
+            name: self.values.assigned(name, meaning)
+            for name, meaning in meanings.items()
+            if name in read
+        }
+        self._names = list(meanings)
+
+    def at(self, node: ast.AST) -> tuple[int, int]:
+        return self._source.at(node)
+
+    def value(self, node: ast.expr) -> Value:
+        """Read an expression, which may be a condition."""
+        at = self.at(node)
+        match node:
+            case ast.Name(id=name):
+                return self._name(name, node)
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+                return self._call(name, arguments, node)
+            case ast.Constant(value=bool()):
+                raise error(f"{node.value} is for Piecewise; write 1 or 0", at)
+            case ast.Constant():
+                return self.number(node)
+            case ast.UnaryOp(op=ast.UAdd()):
+                return self.values.number(self.value(node.operand), at)
+            case ast.BinOp(
+                left=ast.Constant(value=int() as above),
+                op=ast.Div(),
+                right=ast.Constant(value=int() as below),
+            ) if below:
+                # A rational number of SymPy, of any number of digits.
+                return self.number(ast.copy_location(ast.Constant(above / below), node))
+            case ast.BoolOp() | ast.UnaryOp(op=ast.Not()):
+                shown = (
+                    "not" if isinstance(node, ast.UnaryOp) else SYMBOLS[type(node.op)]
+                )
+                problem = f"{shown!r} is not an operator here; write + - * / or ^"
+                raise error(problem, at, "forbidden_syntax")
+        return self.operation(node)
+
+    def unary(self, symbol: str, operand: ast.expr, node: ast.expr) -> Expression:
+        return self.values.unary(symbol, self.value(operand), self.at(node))
+
+    def binary(
+        self, symbol: str, left: ast.expr, right: ast.expr, node: ast.expr
+    ) -> Expression:
+        sides = self.value(left), self.value(right)
+        return self.values.binary(symbol, *sides, self.at(node))
+
+    def _name(self, name: str, node: ast.expr) -> Value:
+        if name in self._bound:
+            return self._bound[name]
+        if name in SYMBOLIC_NUMBERS:
+            return Number(SYMBOLIC_NUMBERS[name], self.at(node))
+        if name in NOT_HERE:
+            problem = f"{name!r} cannot be converted; {NOT_HERE[name]}"
+            raise error(problem, self.at(node), "name_error")
+        if name in _CALLS:
+            raise error(f"{name!r} is a function; write {name}(...)", self.at(node))
+        known = self._names
+        wanted = ", ".join(known) or "none"
+        if known[:1] == ["x0"] or (len(known) > 1 and "x0" in known):
+            last = sum(1 for one in known if re.fullmatch(r"x[0-9]+", one)) - 1
+            wanted = f"x0 to x{last}"
+        problem = (
+            f"unknown variable {name[: Limits.NAME]!r}; the variables are {wanted}"
+        )
+        raise error(problem, self.at(node), "name_error")
+
+    def _call(self, name: str, arguments: list[ast.expr], node: ast.expr) -> Value:
+        at = self.at(node)
+        if len(arguments) > Limits.ARGUMENTS:
+            problem = f"{name[: Limits.NAME]}(...) has {len(arguments)} arguments; "
+            problem += f"no function takes more than {Limits.ARGUMENTS}"
+            raise error(problem, at, "size_error")
+        if name == "Piecewise":
+            return self._piecewise(arguments, node)
+        if name in NOT_HERE:
+            problem = f"{name!r} cannot be converted; {NOT_HERE[name]}"
+            raise error(problem, at, "name_error")
+        if name not in _CALLS:
+            hint = suggest(name[: Limits.NAME], sorted(_CALLS))
+            problem = f"unknown function {shorten(name)!r}; {hint}"
+            raise error(problem, at, "name_error")
+        parameters, formula = _CALLS[name]
+        given = [self.value(argument) for argument in arguments]
+        names = parameters.split()
+        own = formula.removesuffix("(a, b)")
+        if own in FUNCTIONS and FUNCTIONS[own].most > len(names):
+            return self.values.call(own, given, at)
+        required = sum(not parameter.endswith("?") for parameter in names)
+        if len(given) > 2 == len(names) and formula.split(" ")[1] in _VARIADIC:
+            whole, *others = given
+            for other in others:
+                whole = self.values.build(
+                    parameters, formula, {"x": whole, "y": other}, at
+                )
+            return whole
+        if not required <= len(given) <= len(names):
+            wanted = " or ".join(map(str, range(required, len(names) + 1)))
+            problem = f"{name}(...) has {len(given)} arguments; give it {wanted}"
+            raise error(problem, at, "type_error")
+        bound = dict(zip(names, given, strict=False))
+        return self.values.build(parameters, formula, bound, at)
+
+    def _piecewise(self, pairs: list[ast.expr], node: ast.expr) -> Value:
+        """Convert SymPy's Piecewise, whose last condition is True."""
+        form = "write Piecewise((a, condition), (b, True))"
+        read: list[tuple[ast.expr, ast.expr]] = []
+        for pair in pairs:
+            match pair:
+                case ast.Tuple(elts=[value, condition]):
+                    read.append((value, condition))
+                case _:
+                    raise error(f"this is not a pair; {form}", self.at(pair))
+        match read:
+            case [*others, (last, ast.Constant(value=True))]:
+                result = self.value(last)
+            case _:
+                problem = "a Piecewise without a last pair for True has no value "
+                raise error(f"{problem}elsewhere; {form}", self.at(node))
+        for value, condition in reversed(others):
+            decides = self.values.condition(self.value(condition), self.at(condition))
+            result = self.values.choose(
+                decides, self.value(value), result, self.at(node)
+            )
+        return result

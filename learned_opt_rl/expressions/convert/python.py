@@ -10,7 +10,7 @@ from learned_opt_rl.expressions._function import Function, function_of
 from learned_opt_rl.expressions._language import Expression, Kind, Name
 from learned_opt_rl.expressions._text import Reader, place, python_tree
 from learned_opt_rl.expressions.convert._body import Body
-from learned_opt_rl.expressions.convert._calls import Value, refuse
+from learned_opt_rl.expressions.convert._values import Value, refuse
 
 _MOMENTA = ("m_0_1", "m_0_5", "m_0_9", "m_0_99", "m_0_999", "m_0_9999")
 _OPEN = ("p", *_MOMENTA, "l_p", "b_p", "t_p", "dorm", "g", "rand", "lr")
@@ -63,13 +63,18 @@ def from_python(source: str, kind: Kind) -> Function:
 
     The text is only parsed (``ast.parse``), never run. It holds one function of one
     of the published interfaces; ``import jax`` and the like are allowed, above the
-    function or in it. The body assigns, unpacks, loops over literal ranges and tuples,
-    calls the functions of ``jnp``, ``jax.lax`` and ``jax.nn`` that this language has,
-    and ends in ``return``. ``jnp.where``, ``lax.select`` and ``lax.cond`` become
-    ``where``: all branches are evaluated. Statements without effect on the result are
-    left out. ``epsilon`` becomes the constant ``eps``, 0.2 unless the signature says
-    otherwise; ``w``, ``d``, ``t`` become the inputs ``p``, ``dorm``, ``iteration``; the
-    six ``m_...`` are momenta; ``var``, ``var1`` and ``var2`` are memory.
+    function or in it, and so are constants and lambdas above it. The body assigns,
+    unpacks, loops over literal ranges and tuples, defines functions, calls the
+    functions of ``jnp``, ``jax.lax``, ``jax.nn`` and ``jax.scipy.special`` that this
+    language can express, and ends in ``return``. numpy counts as ``jnp``.
+    ``jnp.where``, ``lax.select`` and ``lax.cond`` become ``where``: all branches are
+    evaluated. Conditions count as in jax: a sum of conditions is true where either is.
+    Code that jax refuses, or computes in integers with another result, is refused.
+    Statements without effect on the result are left out. Further arguments need a
+    number as default, which they keep. ``epsilon`` becomes the constant ``eps``, 0.2
+    unless the signature says otherwise; ``w``, ``d``, ``t`` become the inputs ``p``,
+    ``dorm``, ``iteration``; the six ``m_...`` are momenta; ``var``, ``var1`` and
+    ``var2`` are memory.
 
     Args:
         source: At most 16384 characters.
@@ -119,65 +124,69 @@ def from_python(source: str, kind: Kind) -> Function:
 
 
 def _converted(module: ast.Module, kind: Kind) -> Function:
-    definition, imports = _definition(module)
-    interface = _interface(definition, kind)
+    definition, interface, options = _proposal(module, kind)
     body = interface.body(kind)
-    for statement in imports:
-        body.statement(statement)
+    body.module([s for s in module.body if s is not definition])
+    constants = {"eps": _DEFAULT_EPSILON} if kind == "drift" else {}
+    for name, default in options.items():
+        number = Reader().number(default)
+        if name == "epsilon":
+            constants["eps"] = number.value
+        else:
+            body.bind(ast.Name(name), body.value(default))
     result = _returned(body.run(definition), body, interface, definition.body[-1])
-    constants = {"eps": _epsilon(definition)} if kind == "drift" else {}
     return function_of(
         kind, body.values.assignments, result, constants, interface.slots
     )
 
 
-def _definition(
-    module: ast.Module,
-) -> tuple[ast.FunctionDef, list[ast.Import | ast.ImportFrom]]:
-    """Return the only function of a module, and the imports before it."""
-    imports = [s for s in module.body if isinstance(s, ast.Import | ast.ImportFrom)]
-    others = [statement for statement in module.body if statement not in imports]
-    functions = [s for s in others if isinstance(s, ast.FunctionDef)]
-    match functions, others:
-        case [definition], [_] if not definition.decorator_list:
-            return definition, imports
-        case [definition], [_]:
-            at = place(definition.decorator_list[0])
-            problem = "this is a decorator; remove it"
-        case [], _:
-            at, problem = (1, 1), "there is no function; write: def name(...):"
-        case _:
-            at = place(next(s for s in others if s is not functions[-1]))
-            problem = "only one function is allowed; move this into its body"
-    raise refuse(at, problem, "structure_error")
-
-
-def _interface(definition: ast.FunctionDef, kind: Kind) -> _Interface:
-    """Return the published interface that a signature follows."""
+def _proposal(
+    module: ast.Module, kind: Kind
+) -> tuple[ast.FunctionDef, _Interface, dict[str, ast.Constant]]:
+    """Return the function of a module that follows an interface, and its options."""
+    functions = [s for s in module.body if isinstance(s, ast.FunctionDef)]
+    if not functions:
+        problem = "there is no function; write: def name(...):"
+        raise refuse((1, 1), problem, "structure_error")
+    if len(functions) > 1:
+        problem = "only one function is allowed; move this into its body"
+        raise refuse(functions[0], problem, "structure_error")
+    definition = functions[0]
+    if definition.decorator_list:
+        at = place(definition.decorator_list[0])
+        raise refuse(at, "this is a decorator; remove it", "structure_error")
     given, at = definition.args, place(definition)
     if given.vararg or given.kwarg or given.kwonlyargs or given.posonlyargs:
         problem = "only plain arguments are allowed; drop * and /"
         raise refuse(at, problem, "signature_error")
+    interface = _interface(definition, kind)
     names = [argument.arg for argument in given.args]
-    for interface in _INTERFACES[kind]:
-        if interface.fits(names):
-            return interface
-    closest = max(_INTERFACES[kind], key=lambda i: len({*i.arguments} & {*names}))
-    wanted = f"write def {definition.name[:64]}({', '.join(closest.arguments)})"
-    problem = f"the arguments are ({', '.join(names)}); {wanted}"
-    raise refuse(at, problem, "signature_error")
+    if interface is None:
+        arguments = [i.arguments for i in _INTERFACES[kind]]
+        closest = max(arguments, key=lambda wanted: len({*wanted} & {*names}))
+        wanted = f"write def {definition.name[:64]}({', '.join(closest)})"
+        problem = f"the arguments are ({', '.join(names)}); {wanted}"
+        raise refuse(at, problem, "signature_error")
+    options: dict[str, ast.Constant] = {}
+    first = len(names) - len(given.defaults)
+    for name, default in zip(names[first:], given.defaults, strict=True):
+        number = isinstance(default, ast.Constant)
+        own = name not in interface.arguments or name == "epsilon"
+        if not own or not number or type(default.value) not in (int, float):
+            problem = "only epsilon may have a default; write a number for it"
+            raise refuse(default, problem, "signature_error")
+        options[name] = default
+    return definition, interface, options
 
 
-def _epsilon(definition: ast.FunctionDef) -> float:
-    """Return the default of the last argument, epsilon; no other may have one."""
-    match definition.args.defaults:
-        case []:
-            return _DEFAULT_EPSILON
-        case [ast.Constant(value=int() | float()) as default]:
-            return Reader().number(default).value
-    at = place(definition.args.defaults[0])
-    problem = "only epsilon may have a default; write a number for it"
-    raise refuse(at, problem, "signature_error")
+def _interface(definition: ast.FunctionDef, kind: Kind) -> _Interface | None:
+    """Return the interface of a signature, whose further arguments have defaults."""
+    names = [argument.arg for argument in definition.args.args]
+    for further in range(len(definition.args.defaults) + 1):
+        for interface in _INTERFACES[kind]:
+            if interface.fits(names[: len(names) - further]):
+                return interface
+    return None
 
 
 def _returned(

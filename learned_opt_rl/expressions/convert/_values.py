@@ -1,0 +1,419 @@
+"""The values of an import: typed expressions, and the assignments that name them."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+from collections import ChainMap, Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from learned_opt_rl.errors import ExpressionError
+from learned_opt_rl.expressions._check import infer
+from learned_opt_rl.expressions._functions import FUNCTIONS, RESERVED
+from learned_opt_rl.expressions._language import (
+    COMPARISONS,
+    ELEMENTWISE,
+    INPUTS,
+    LOGICAL,
+    SCALAR,
+    Assign,
+    Binary,
+    Call,
+    Expression,
+    Kind,
+    Limits,
+    Name,
+    Number,
+    Position,
+    Type,
+    Unary,
+    children,
+    error,
+    is_name,
+    names_in,
+    walk,
+)
+from learned_opt_rl.expressions._text import parse_expression, place
+
+# The evaluator multiplies whole exponents out up to here.
+_MAX_EXPONENT = 16
+
+
+class Whole(float):
+    """A number that Python writes without a point."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Closure:
+    """A nested function or lambda, converted anew at each call."""
+
+    definition: ast.FunctionDef | ast.Lambda
+    scope: ChainMap[str, Value]
+    # The defaults of its last parameters.
+    defaults: tuple[Value, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """A function of jax that is passed around, such as ``jnp.tanh``."""
+
+    path: str
+
+
+Value: TypeAlias = "Expression | tuple[Value, ...] | Closure | Path | None"
+Builder: TypeAlias = "Callable[[Values, Mapping[str, Value], Position], Value]"
+
+# What jax makes of functions of conditions: a condition again, or an error. The other
+# functions take them as 1 and 0.
+_SAME_OF_CONDITIONS = ("abs", "floor", "ceil", "stop_gradient", "nan_to_num")
+_LOGIC_OF_CONDITIONS = {"max": "or", "min": "and", "+": "or", "*": "and"}
+_NOT_OF_CONDITIONS = ("-", "sign", "round", "sigmoid", "silu", "rsqrt")
+# jax computes these in integers where all arguments are integers.
+_WHOLE = ("square", "relu", "clip", "max", "min", "sign", "where", "sum", "size", "mod")
+_WHOLE += (*_SAME_OF_CONDITIONS, "floor_divide", "max_all", "min_all")
+_DIFFERS_IN_INTEGERS = ("**", "mod", "floor_divide")
+_DIVISIONS = ("/", "mod", "floor_divide")
+
+
+def refuse(
+    at: ast.AST | Position, problem: str, category: str = "forbidden_syntax"
+) -> ExpressionError:
+    """Build the error for a construct that the language does not have."""
+    return error(problem, at if isinstance(at, tuple) else place(at), category)
+
+
+class Values:
+    """The types of converted values, and the assignments that give them names.
+
+    ``arithmetic`` is how conditions count: in ``"jax"`` a sum of conditions is a
+    condition, and a number is true where it is not 0; in ``"julia"`` conditions are 1
+    and 0, and a number is true where it is positive.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        read: Sequence[str],
+        slots: Sequence[str],
+        arithmetic: Literal["jax", "julia"],
+    ) -> None:
+        self.slots = frozenset(slots)
+        self.assignments: list[Assign] = []
+        self._types: dict[str, Type] = dict.fromkeys(read, ELEMENTWISE) | INPUTS[kind]
+        self._types |= {"eps": SCALAR} if kind == "drift" else {}
+        self._drift = kind == "drift"
+        self._jax = arithmetic == "jax"
+        # Names that stand for a number of Python, and for integers of jax.
+        self._static = {"eps"}
+        self._whole: set[str] = set()
+        self._found: dict[int, tuple[Expression, Type]] = {}
+        self._taken = {*self._types, *RESERVED}
+        self._counts: Counter[str] = Counter()
+        self._nodes = 0
+
+    # ----------------------------------------------------------------------- types
+
+    def type_of(self, value: Expression) -> Type:
+        """Return the type of an expression."""
+        return infer(value, self._types, drift=self._drift, found=self._found)
+
+    def is_condition(self, value: Value) -> bool:
+        """Return whether a value is a condition."""
+        return isinstance(value, Expression) and self.type_of(value).boolean
+
+    def is_static(self, value: Value) -> bool:
+        """Return whether a value is a number of Python rather than an array."""
+        if not isinstance(value, Expression) or names_in(value) - self._static:
+            return False
+        return not any(isinstance(node, Call) for node, _ in walk(value))
+
+    def is_whole(self, value: Expression) -> bool:
+        """Return whether jax computes a value in integers."""
+        match value:
+            case Number(value=written):
+                return isinstance(written, Whole)
+            case Name(name=name):
+                return name in self._whole
+            case Binary(operator="/"):
+                return False
+            case Binary(operator=operator) if operator in COMPARISONS:
+                return True
+            case Call(function=name) if name not in _WHOLE:
+                return FUNCTIONS[name].rule == "test"
+        return all(self.is_whole(child) for child in children(value))
+
+    def number(self, value: Value, at: Position) -> Expression:
+        """Return a value as a number; a condition becomes 1 or 0, as in Python."""
+        if not isinstance(value, Expression):
+            shown = "several values" if isinstance(value, tuple) else "not a number"
+            raise refuse(at, f"this is {shown}; write one number here")
+        if not self.type_of(value).boolean:
+            return value
+        return Call("where", (value, Number(Whole(1)), Number(Whole(0))), value.at)
+
+    def floating(self, value: Value, at: Position) -> Expression:
+        """Return a value as a number that is not an integer of jax."""
+        match value:
+            case Number():
+                return Number(float(value.value), at)
+            case Call() | Name() | Binary() | Unary() if self.is_condition(value):
+                return Call("where", (value, Number(1.0), Number(0.0)), at)
+        return self.number(value, at)
+
+    def condition(self, value: Value, at: Position) -> Expression:
+        """Return a value that is a condition."""
+        if isinstance(value, Expression) and self.type_of(value).boolean:
+            return value
+        raise refuse(at, "this is not a condition; write a comparison here")
+
+    def truth(self, value: Value, at: Position) -> Expression:
+        """Return a condition; a number counts as whether it is true."""
+        if isinstance(value, Expression) and not self.type_of(value).boolean:
+            return Binary("!=" if self._jax else ">", value, Number(0.0), at)
+        return self.condition(value, at)
+
+    # ------------------------------------------------------------------ operations
+
+    def unary(self, symbol: str, operand: Value, at: Position) -> Expression:
+        """Apply an operator to a value."""
+        if symbol != "not":
+            if self._jax and self.is_condition(operand):
+                raise self._no_conditions("-", at)
+            return Unary(symbol, self.number(operand, at), at)
+        if self._jax and self.is_static(operand):
+            problem = "~ of one Python condition is a number; write the opposite "
+            raise refuse(at, f"{problem}comparison")
+        return Unary(symbol, self.condition(operand, at), at)
+
+    def binary(
+        self,
+        symbol: str,
+        left: Value,
+        right: Value,
+        at: Position,
+        *,
+        python: bool = True,
+    ) -> Expression:
+        """Apply an operator, or a function of two arguments that has a sign.
+
+        ``python`` says that Python computes it where both sides are its numbers.
+        """
+        if symbol in FUNCTIONS:
+            return self.call(symbol, (left, right), at, python=python)
+        sides = (left, right)
+        if symbol in LOGICAL:
+            first, second = (self.condition(side, at) for side in sides)
+            return Binary(symbol, first, second, at)
+        if symbol in ("+", "-", "*") and all(map(self.is_condition, sides)):
+            combined = self._combined(symbol, sides, at) if self._jax else None
+            if combined is not None:
+                return combined
+        first, second = (self.number(side, at) for side in sides)
+        self._check_integers(symbol, (first, second), at, python)
+        whole = Binary(symbol, first, second, at)
+        return _check_power(whole) if self._jax else whole
+
+    def call(
+        self,
+        name: str,
+        arguments: Sequence[Value],
+        at: Position,
+        *,
+        python: bool = False,
+    ) -> Expression:
+        """Apply a function of the language."""
+        if name == "where" and len(arguments) == 3:
+            return self.choose(arguments[0], arguments[1], arguments[2], at)
+        if self._jax and arguments and all(map(self.is_condition, arguments)):
+            combined = self._combined(name, arguments, at)
+            if combined is not None:
+                return combined
+        numbers = [self.number(argument, at) for argument in arguments]
+        self._check_integers(name, numbers, at, python)
+        return Call(name, tuple(numbers), at)
+
+    def choose(
+        self, condition: Value, left: Value, right: Value, at: Position
+    ) -> Expression:
+        """Build ``where``; between conditions, it is a condition."""
+        decides = self.truth(condition, at)
+        if not (self._jax and self.is_condition(left) and self.is_condition(right)):
+            sides = [self.number(side, at) for side in (left, right)]
+            return Call("where", (decides, *sides), at)
+        decides = self.assigned("condition", decides)
+        yes = self.binary("and", decides, left, at)
+        no = self.binary("and", Unary("not", decides, at), right, at)
+        return Binary("or", yes, no, at)
+
+    def _combined(
+        self, name: str, conditions: Sequence[Value], at: Position
+    ) -> Expression | None:
+        """Combine conditions as jax does, or return None where they count as 1, 0."""
+        if name in _NOT_OF_CONDITIONS or all(map(self.is_static, conditions)):
+            raise self._no_conditions(name, at)
+        whole, *others = [self.condition(condition, at) for condition in conditions]
+        if name in _SAME_OF_CONDITIONS:
+            return whole
+        if name not in _LOGIC_OF_CONDITIONS:
+            return None
+        for other in others:
+            whole = Binary(_LOGIC_OF_CONDITIONS[name], whole, other, at)
+        return whole
+
+    def _no_conditions(self, name: str, at: Position) -> ExpressionError:
+        problem = f"{name} of conditions is not what it is of numbers; write "
+        return refuse(at, f"{problem}jnp.where(condition, 1.0, 0.0)", "type_error")
+
+    def _check_integers(
+        self, name: str, numbers: Sequence[Expression], at: Position, python: bool
+    ) -> None:
+        """Raise where jax gives another value for integers, or Python an error."""
+        if not self._jax or len(numbers) != 2:
+            return
+        left, right = numbers
+        if python and self.is_static(left) and self.is_static(right):
+            if name in _DIVISIONS and right == Number(0.0):
+                raise refuse(at, "Python does not divide by 0; write another number")
+            return
+        positive = isinstance(right, Number) and right.value >= (name != "**")
+        if name not in _DIFFERS_IN_INTEGERS or positive:
+            return
+        if self.is_whole(left) and self.is_whole(right):
+            problem = "jax computes this in integers, with another result; write "
+            raise refuse(at, f"{problem}numbers with a point, as in 2.0", "type_error")
+
+    # ------------------------------------------------------------------- templates
+
+    def build(
+        self,
+        parameters: str,
+        builder: str | Builder,
+        arguments: Mapping[str, Value],
+        at: Position,
+    ) -> Value:
+        """Convert a call with converted arguments."""
+        if not isinstance(builder, str):
+            return builder(self, arguments, at)
+        required = sum(not name.endswith("?") for name in parameters.split())
+        formula = _template(builder.split(" | ")[len(arguments) - required])
+        counts = Counter(n.name for n, _ in walk(formula) if isinstance(n, Name))
+        given: dict[str, Value] = {}
+        for letter, (name, value) in zip("abcd", arguments.items(), strict=False):
+            # What the formula reads twice is computed once.
+            given[letter] = self.keep(value, name) if counts[letter] > 1 else value
+        return self._fill(formula, given, at)
+
+    def _fill(
+        self, node: Expression, given: Mapping[str, Value], at: Position
+    ) -> Value:
+        """Build a template with values in the place of its names."""
+        match node:
+            case Name():
+                return given[node.name]
+            case Number():
+                return Number(node.value, at)
+        operands = [self._fill(child, given, at) for child in children(node)]
+        match node:
+            case Call():
+                return self.call(node.function, operands, at)
+            case Unary() if node.operator == "not":
+                return Unary("not", self.truth(operands[0], at), at)
+            case Unary():
+                return self.unary(node.operator, operands[0], at)
+            case Binary() if node.operator in LOGICAL:
+                operands = [self.truth(operand, at) for operand in operands]
+        left, right = operands
+        return self.binary(node.operator, left, right, at, python=False)
+
+    # ----------------------------------------------------------------- assignments
+
+    def numbers(self, values: Value, at: Position) -> list[Expression]:
+        """Return a tuple of numbers."""
+        if not isinstance(values, tuple) or not values:
+            raise refuse(at, "this is not a tuple of numbers; write one here")
+        if len(values) > Limits.DEPTH:
+            problem = f"{len(values)} values are too many; write at most {Limits.DEPTH}"
+            raise refuse(at, problem, "size_error")
+        return [self.number(value, at) for value in values]
+
+    def total(self, values: Value, at: Position) -> Expression:
+        """Return the sum of a tuple of numbers."""
+        total, *others = self.numbers(values, at)
+        for other in others:
+            total = Binary("+", total, other, at)
+        return total
+
+    def keep(self, value: Value, hint: str = "part") -> Value:
+        """Return a value that no later assignment changes."""
+        if not isinstance(value, Expression) or isinstance(value, Number):
+            return value
+        return self.assigned(hint, value)
+
+    def assigned(self, hint: str, value: Expression) -> Name:
+        """Assign a value to a new name like ``hint``, unless a name stands for it."""
+        if isinstance(value, Name) and value.name not in self.slots:
+            return value
+        target = self._fresh(hint)
+        self.emit(target, value)
+        return Name(target, value.at)
+
+    def finish(self, result: Expression, slots: Mapping[str, Expression]) -> Expression:
+        """Emit the last assignments to memory and return the result, still valid."""
+        pending = {
+            name: self.number(value, value.at)
+            for name, value in slots.items()
+            if value != Name(name)
+        }
+        result = self._outlive(result, set(pending), "update")
+        for name, value in pending.items():
+            pending[name] = self._outlive(value, set(pending) - {name}, f"{name}_new")
+        for name, value in pending.items():
+            self.emit(name, value)
+        return result
+
+    def _outlive(self, value: Expression, changed: set[str], hint: str) -> Expression:
+        return self.assigned(hint, value) if names_in(value) & changed else value
+
+    def emit(self, target: str, value: Expression) -> None:
+        self._nodes += sum(1 for _ in walk(value))
+        if self._nodes > Limits.NODES:
+            problem = (
+                f"the function has more than {Limits.NODES} operations and operands"
+            )
+            raise error(f"{problem}; write a shorter one", value.at, "size_error")
+        found = self.type_of(value)
+        self._types[target] = ELEMENTWISE if target in self.slots else found
+        for names, belongs in (
+            (self._static, self.is_static(value)),
+            (self._whole, self.is_whole(value) and target not in self.slots),
+        ):
+            (names.add if belongs else names.discard)(target)
+        self.assignments.append(Assign(target, value, value.at))
+
+    def _fresh(self, hint: str) -> str:
+        base = hint.strip("_")[: Limits.NAME - 8]
+        base = base if is_name(base) else "part"
+        name = base
+        while name in self._taken:
+            self._counts[base] += 1
+            name = f"{base}_{self._counts[base] + 1}"
+        self._taken.add(name)
+        return name
+
+
+@functools.cache
+def _template(text: str) -> Expression:
+    return parse_expression(text)
+
+
+def _check_power(value: Binary) -> Binary:
+    """Return a value unless it is a power with a large written exponent."""
+    if value.operator == "**":
+        exponent = value.right
+        exponent = exponent.operand if isinstance(exponent, Unary) else exponent
+        if isinstance(exponent, Number) and exponent.value > _MAX_EXPONENT:
+            problem = f"an exponent is above {_MAX_EXPONENT}; write a smaller one"
+            raise refuse(value.at, problem)
+    return value
