@@ -11,3 +11,4 @@ from learned_opt_rl.agents.presets import LPGArms as LPGArms
 from learned_opt_rl.agents.presets import lpg_arms as lpg_arms
 from learned_opt_rl.agents.presets import lpg_optimizer as lpg_optimizer
 from learned_opt_rl.agents.presets import preset as preset
+from learned_opt_rl.agents.rollouts import act as act

@@ -69,7 +69,7 @@ class Runner(NamedTuple):
     @property
     def mean_return(self) -> jax.Array:
         """Mean return of each environment's last finished episode; NaN before one."""
-        return mean_return(self.env_state)
+        return mean_return(self.env_state).value
 
 
 def init_params(
@@ -97,15 +97,20 @@ def gae(
     last_value: jax.Array,
     gamma: float,
     gae_lambda: float,
+    truncated: jax.Array | None = None,
+    final_value: jax.Array | None = None,
 ) -> jax.Array:
     """Estimate advantages ``[T, N]`` by GAE, backwards over a rollout.
 
     Arrays are ``[T, N]``, and ``last_value``, of the observation after the last step,
-    is ``[N]``. An episode that is done has no value after it.
+    is ``[N]``. No value follows an episode that is done, except ``final_value``, of its
+    final observation, where ``truncated`` says that a time limit cut it. No advantage
+    passes the end of an episode in either case.
 
     References:
         Schulman et al., "High-Dimensional Continuous Control Using Generalized
         Advantage Estimation", 2016, equation 16.
+        Pardo et al., "Time Limits in Reinforcement Learning", 2018.
 
     Example:
         >>> import jax.numpy as jnp
@@ -114,9 +119,12 @@ def gae(
         [1.5, 1.0]
     """
     next_value = jnp.concatenate([value[1:], last_value[None]])
-    # Truncation counts as an end as well, as in the published runs.
     alive = 1.0 - done
-    delta = reward + gamma * next_value * alive - value
+    followed = alive
+    if truncated is not None and final_value is not None:
+        next_value = jnp.where(truncated, final_value, next_value)
+        followed = jnp.where(truncated, 1.0, alive)
+    delta = reward + gamma * next_value * followed - value
 
     def backwards(advantage: jax.Array, x: tuple[jax.Array, jax.Array]):
         delta, decay = x
@@ -137,14 +145,29 @@ def experience(
 ) -> tuple[World, Batch]:
     """Play a rollout and estimate advantages; return the next world and the batch."""
     world, played = collect(config, env, params["actor"], world, key)
-    observations, action, log_prob, reward, done = played
+
+    def judge(observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = prepare(observation, env.observation_shape, config)
+        return x, apply_network(params["critic"], x, config)[0][..., 0]
+
     # Evaluating the critic once for the whole rollout is much cheaper than once per
     # step and gives the same values, since its parameters have not changed.
-    observations = jnp.concatenate([observations, shown(world)[None]])
-    x = prepare(observations, env.observation_shape, config)
-    value, _ = apply_network(params["critic"], x, config)
-    value, last_value = value[:-1, :, 0], value[-1, :, 0]
-    advantage = gae(reward, done, value, last_value, config.gamma, config.gae_lambda)
+    x, value = judge(jnp.concatenate([played.observation, shown(world)[None]]))
+    value, last_value = value[:-1], value[-1]
+    final_value = None
+    if played.final_observation is not None:
+        final_value = judge(played.final_observation)[1]
+    advantage = gae(
+        played.reward,
+        played.done,
+        value,
+        last_value,
+        config.gamma,
+        config.gae_lambda,
+        played.truncated,
+        final_value,
+    )
+    action, log_prob = played.action, played.log_prob
     batch = Batch(x[:-1], action, log_prob, value, advantage, advantage + value)
     return world, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 

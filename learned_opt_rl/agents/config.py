@@ -24,6 +24,14 @@ Activation = Literal["relu", "tanh"]
 ConvLayer = tuple[int, int, int]
 """``(filters, kernel, stride)``, with a square kernel and without padding."""
 
+Truncation = Literal["bootstrap", "terminate"]
+"""How an agent treats an episode that a time limit cut."""
+
+
+def _truncation(default: Truncation) -> Any:
+    # Runs of versions without this field treated every end as a termination.
+    return dataclasses.field(default=default, metadata={"formerly": "terminate"})
+
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
@@ -42,9 +50,17 @@ class RunConfig:
         conv: Convolutions before the hidden layers, ``(filters, kernel, stride)`` each,
             for observations that are images. ``()`` flattens images.
         input_divisor: Divisor of observations, for example 255 for pixels.
+        truncation: What follows an episode that a time limit cut. ``"bootstrap"`` takes
+            the value of its final observation, where the environment gives that
+            observation (see `envs.Step`). ``"terminate"`` takes no value, as after any
+            other end; the published runs did so, and `preset` has it for every
+            environment with published settings.
 
     Raises:
         ValueError: A value is out of range, or the sizes do not fit together.
+
+    References:
+        Pardo et al., "Time Limits in Reinforcement Learning", 2018 (bootstrapping).
     """
 
     total_timesteps: int = 10_000_000
@@ -56,6 +72,7 @@ class RunConfig:
     activation: Activation = "relu"
     conv: tuple[ConvLayer, ...] = ()
     input_divisor: float = 1.0
+    truncation: Truncation = _truncation("bootstrap")
 
     def __post_init__(self) -> None:
         _to_whole(self, "total_timesteps", "num_envs", "num_steps")
@@ -64,6 +81,10 @@ class RunConfig:
         _put(self, "conv", tuple(map(_conv_layer, self.conv)))
         if self.activation not in ("relu", "tanh"):
             raise ValueError(f'activation={self.activation!r} must be "relu" or "tanh"')
+        if self.truncation not in ("bootstrap", "terminate"):
+            raise ValueError(
+                f'truncation={self.truncation!r} must be "bootstrap" or "terminate"'
+            )
         _check_positive(self, "input_divisor")
         _check_share(self, "gamma")
         if self.total_timesteps < self.batch_size:
@@ -198,6 +219,8 @@ class LPGConfig(RunConfig):
             no bound.
         lifetime: Updates after which the agent no longer changes; ``None`` for never. A
             rule with lifetime inputs gets this number, or else ``num_updates``.
+        truncation: Only ``"terminate"``: a rule decides itself what follows the end of
+            an episode, and the published rules know one kind of end.
 
     Raises:
         ValueError: A value is out of range, or the sizes do not fit together.
@@ -213,9 +236,15 @@ class LPGConfig(RunConfig):
 
     alpha_y: float = 0.5
     lifetime: int | None = None
+    truncation: Truncation = _truncation("terminate")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.truncation != "terminate":
+            raise ValueError(
+                f'truncation={self.truncation!r} must be "terminate" for an LPG agent, '
+                "whose rule has no value to bootstrap from"
+            )
         if self.lifetime is not None:
             _to_whole(self, "lifetime")
         if not isinstance(self.alpha_y, Tracer) and not self.alpha_y >= 0:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt_rl.agents._normalization import Normalizers
 from learned_opt_rl.agents.config import LPGConfig as LPGConfig
 from learned_opt_rl.agents.networks import (
     Network,
@@ -119,9 +120,14 @@ class Runner(NamedTuple):
         return self.agent.opt_state
 
     @property
+    def normalizers(self) -> Normalizers:
+        """No statistics: an LPG agent sees raw observations."""
+        return Normalizers()
+
+    @property
     def mean_return(self) -> jax.Array:
         """Mean return of each environment's last finished episode; NaN before one."""
-        return mean_return(self.env_state)
+        return mean_return(self.env_state).value
 
 
 def init_agent(params: Params, optimizer: optax.GradientTransformation) -> AgentState:

@@ -196,6 +196,10 @@ class Categorical(NamedTuple):
         """Draw actions, int32 ``[...]``."""
         return jax.random.categorical(key, self.logits)
 
+    def mode(self) -> jax.Array:
+        """Return the most probable actions, int32 ``[...]``."""
+        return self.logits.argmax(-1).astype(jnp.int32)
+
     def log_prob(self, action: jax.Array) -> jax.Array:
         """Return the log-probabilities of actions, float32 ``[...]``."""
         return select(self.log_probs, action)
@@ -212,9 +216,13 @@ class Gaussian(NamedTuple):
     log_std: jax.Array
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """Draw actions, float32 ``[..., num_actions]``; the environment clips them."""
+        """Draw actions, float32 ``[..., num_actions]``; `to_actions` bounds them."""
         noise = jax.random.normal(key, self.mean.shape)
         return self.mean + jnp.exp(self.log_std) * noise
+
+    def mode(self) -> jax.Array:
+        """Return the most probable actions, float32 ``[..., num_actions]``."""
+        return self.mean
 
     def log_prob(self, action: jax.Array) -> jax.Array:
         """Return the log-densities of actions, float32 ``[...]``."""

@@ -3,7 +3,8 @@
 The file holds, per agent, columns of settings and the column of each environment. An
 environment takes the column of its exact name, else that of the longest beginning of
 its name in the table (``"gridworld/"``), else the default column. An unknown
-environment therefore runs, with settings that nobody tuned for it.
+environment therefore runs, with settings that nobody tuned for it, and it bootstraps
+where a time limit cuts an episode; the published loops did not.
 
 LPG columns without ``total_timesteps`` are for one lifetime, as long as the mode of the
 grid world or chain defines.
@@ -169,9 +170,10 @@ def _settings(environment: str, agent: str, column: str | None) -> dict[str, Any
     entry = column or table["environments"].get(environment)
     if entry is None:
         families = [name for name in table["families"] if environment.startswith(name)]
-        entry = table["families"].get(max(families, key=len, default=""))
+        longest = max(families, key=len, default="")
+        entry = table["families"].get(longest, table["default"])
     changes = dict(entry) if isinstance(entry, dict) else {"column": entry}
-    name = changes.pop("column") or table["default"]
+    name = changes.pop("column")
     if name not in table["columns"]:
         raise ValueError(
             f"column={name!r} is not one of agent {agent!r}: "

@@ -39,6 +39,7 @@ def make(name: str) -> Environment:
         with contextlib.redirect_stdout(io.StringIO()):  # "Failed to import warp"
             brax = require("brax.envs", "brax")
         env = brax.create(head, episode_length=EPISODE_LENGTH, backend=backend)
+        env.env = _KeepsLast(env.env)  # Inside the AutoResetWrapper.
         return dataclasses.replace(
             from_brax(env, name),
             details=(
@@ -53,6 +54,29 @@ def make(name: str) -> Environment:
 def from_brax(env: Any, name: str) -> Environment:
     """Wrap an environment of ``brax.envs.create``, which resets itself."""
     return adapt(_Gymnax(env), name=name)
+
+
+class _KeepsLast:
+    """A brax environment that also puts its observation into ``info``.
+
+    The AutoResetWrapper around it replaces the last observation of an episode, but
+    leaves ``info`` alone.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self._env = env
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+    def reset(self, rng: jax.Array) -> Any:
+        return self._keep(self._env.reset(rng))
+
+    def step(self, state: Any, action: jax.Array) -> Any:
+        return self._keep(self._env.step(state, action))
+
+    def _keep(self, state: Any) -> Any:
+        return state.replace(info={**state.info, "final_observation": state.obs})
 
 
 class _Box(NamedTuple):
@@ -80,7 +104,7 @@ class _Gymnax:
         state = state.replace(info=dict(state.info))
         with _quiet():
             state = self._env.step(state, action)
-        return state.obs, state, state.reward, state.done > 0.5, {}
+        return state.obs, state, state.reward, state.done > 0.5, state.info
 
 
 @contextlib.contextmanager

@@ -71,26 +71,5 @@ def with_shared_resets(env: Any, params: Any, name: str) -> Environment:
         reward = jnp.asarray(reward, jnp.float32)
         return Step(observation, account(states, inner, reward, done), reward, done)
 
-    one = adapt(_SelfResetting(env), params, name=name)
+    one = adapt(env, params, name=name, resets=False)
     return dataclasses.replace(one, batched_step=batched_step)
-
-
-class _SelfResetting:
-    """A single environment, which draws a start only when an episode ends."""
-
-    def __init__(self, env: Any) -> None:
-        self._env = env
-        self.action_space = env.action_space
-
-    def reset(self, key: jax.Array, params: Any) -> Any:
-        return self._env.reset(key, params)
-
-    def step(self, key: jax.Array, state: Any, action: Any, params: Any) -> Any:
-        step_key, reset_key = jax.random.split(key)
-        *after, reward, done, info = self._env.step(step_key, state, action, params)
-        observation, state = jax.lax.cond(
-            done,
-            lambda: self._env.reset(reset_key, params),
-            lambda: tuple(after),
-        )
-        return observation, state, reward, done, info

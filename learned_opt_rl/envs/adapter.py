@@ -6,16 +6,17 @@ environments. It returns six in gymnax 1.0, which separates termination from tru
 """
 
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.envs import checks
+from learned_opt_rl.envs import interface, spaces
 from learned_opt_rl.errors import MissingExtraError
 
 
@@ -46,12 +47,19 @@ class Step(NamedTuple):
         state: The next state.
         reward: float32 scalar.
         done: bool scalar, terminated or truncated.
+        truncated: bool scalar, whether a time limit ended the episode, which would
+            have gone on. ``None``, as the next field, if the environment does not say
+            so or does not give the final observation.
+        final_observation: The observation after the step and before the reset. The
+            values of a step that is not truncated are not used.
     """
 
     observation: jax.Array
     state: EpisodeState
     reward: jax.Array
     done: jax.Array
+    truncated: jax.Array | None = None
+    final_observation: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Environment:
         name: The name in result rows.
         reset: ``key -> (observation, state)``.
         step: ``(key, state, action) -> Step``; resets itself when an episode ends.
-            Continuous actions are clipped to their bounds here and nowhere else.
+            Continuous actions are clipped to their bounds.
         observation_shape: Shape of one observation.
         num_actions: Number of discrete actions, or length of a continuous action.
         continuous: Whether an action is a float32 ``[num_actions]``, not an integer.
@@ -70,6 +78,8 @@ class Environment:
             whose members share a draw (the level of a grid world).
         batched_step: ``(keys, states, actions) -> Step`` for a batch, where that is
             cheaper than ``vmap`` of ``step``.
+        from_policy: Maps a policy's outputs, indices from 0 or ``[..., num_actions]``
+            numbers around 0, to actions; ``None`` where they are the same.
         details: Further facts that results depend on, such as the physics backend and
             package versions, as pairs; result rows keep them.
         optimal_return: Expected undiscounted return per episode of the best policy, if
@@ -95,6 +105,7 @@ class Environment:
         None
     )
     batched_step: Callable[[jax.Array, EpisodeState, Any], Step] | None = None
+    from_policy: Callable[[jax.Array], jax.Array] | None = None
     details: tuple[tuple[str, str], ...] = ()
     optimal_return: float | None = None
 
@@ -116,32 +127,60 @@ class Environment:
         step = self.batched_step or jax.vmap(self.step)
         return step(keys, states, actions)
 
+    def to_actions(self, outputs: jax.Array) -> jax.Array:
+        """Map a policy's outputs to actions.
+
+        Indices begin at 0, and an action space may begin elsewhere. Numbers of -1 to 1
+        are stretched to finite bounds, except to symmetric ones of 1 to 2, which a
+        policy fills as it is and where the published runs clip it. All numbers are
+        clipped to the bounds.
+        """
+        return outputs if self.from_policy is None else self.from_policy(outputs)
+
     def random_actions(self, key: jax.Array, num: int) -> jax.Array:
         """Draw actions as an untrained agent does.
 
-        They are uniform int32 ``[num]``, or normal float32 ``[num, num_actions]``.
+        Its outputs are uniform int32 ``[num]``, or normal float32
+        ``[num, num_actions]``.
         """
         if self.continuous:
-            return jax.random.normal(key, (num, self.num_actions))
-        return jax.random.randint(key, (num,), 0, self.num_actions)
+            outputs = jax.random.normal(key, (num, self.num_actions), jnp.float32)
+        else:
+            outputs = jax.random.randint(key, (num,), 0, self.num_actions, jnp.int32)
+        return self.to_actions(outputs)
 
 
-def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environment:
+def adapt(
+    env: Any,
+    params: Any = None,
+    *,
+    name: str | None = None,
+    resets: bool = True,
+    observe: Callable[[Any], Any] = lambda observation: observation,
+) -> Environment:
     """Wrap an object with gymnax's methods as an `Environment`.
 
+    Agents bootstrap where a time limit cuts an episode, if the environment says so and
+    gives the final observation: six values of ``step``, or ``info["truncated"]`` or
+    ``info["truncation"]``; and ``info["final_observation"]`` or ``info["final_obs"]``,
+    or ``resets=False``.
+
     Args:
-        env: Has ``reset(key, params)`` and ``step(key, state, action, params)``. The
-            latter returns ``(obs, state, reward, done, info)`` or
-            ``(obs, state, reward, terminated, truncated, info)`` and resets itself at
-            the end of an episode.
+        env: Has ``reset(key, params)``, ``step(key, state, action, params)`` and
+            ``action_space(params)``, all with or without ``params``; the last may be
+            an attribute. ``step`` returns ``(obs, state, reward, done, info)`` or
+            ``(obs, state, reward, terminated, truncated, info)``.
         params: Environment parameters; by default ``env.default_params``.
         name: Name of the result; by default ``env.name`` or the class's name.
+        resets: Whether ``step`` starts the next episode itself. With False, it is
+            started here. `check` notices a wrong value.
+        observe: Applied to every observation, for example to flatten a dictionary.
 
     Raises:
-        TypeError: The object does not have this interface, the observation is not a
-            single array, a structure, shape or dtype changes from ``reset`` to
-            ``step``, or actions are neither discrete nor one bounded vector. `check`
-            also looks at values.
+        TypeError: The object does not have this interface, one of its methods fails,
+            the observation is not a single array, a structure, shape or dtype changes
+            from ``reset`` to ``step``, or actions are neither discrete nor one bounded
+            array. `check` also looks at values.
 
     Example:
         >>> import gymnax
@@ -152,33 +191,55 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
         params = getattr(env, "default_params", None)
     if name is None:
         name = str(getattr(env, "name", type(env).__name__))
-    checks.check_methods(name, env)
-    key = checks.key_shape()
-    first = jax.eval_shape(lambda key: env.reset(key, params), key)
-    checks.check_reset(name, first)
-    actions = checks.actions_of(name, env, params)
-    stepped = jax.eval_shape(
-        lambda *args: env.step(*args, params), key, first[1], actions.example
+    interface.check_methods(name, env)
+    restart, move, space = (
+        interface.with_params(getattr(env, method), params)
+        if callable(getattr(env, method))
+        else lambda: env.action_space
+        for method in ("reset", "step", "action_space")
     )
-    has_truncation = checks.has_truncation(name, stepped)
-    checks.check_step(name, first, stepped)
+
+    def begin(key: jax.Array) -> tuple[Any, Any]:
+        observation, state = restart(key)
+        return observe(observation), state
+
+    def shapes(method: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        call = functools.partial(jax.eval_shape, function, *arguments)
+        return interface.attempt(name, method, call, env)
+
+    key = interface.key_shape()
+    interface.check_pair(name, shapes("reset", restart, key), env)
+    first = shapes("observe", begin, key)
+    interface.check_observation(name, first[0], env)
+    actions = spaces.read(name, interface.attempt(name, "action_space", space, env))
+    stepped = shapes("step", move, key, first[1], actions.example)
+    interface.check_count(name, stepped)
+    endings = _endings(stepped, resets)
+    stepped = (shapes("observe", observe, stepped[0]), *stepped[1:])
+    interface.check_step(name, first, stepped)
 
     def reset(key: jax.Array) -> tuple[jax.Array, EpisodeState]:
-        observation, state = env.reset(key, params)
+        observation, state = begin(key)
         return observation, _start_account(state)
 
     def step(key: jax.Array, state: EpisodeState, action: Any) -> Step:
         if actions.bounds is not None:
             action = jnp.reshape(action, actions.example.shape)
             action = jnp.clip(action, *actions.bounds)
-        observation, inner, reward, done, *rest = env.step(
-            key, state.env, action, params
-        )
-        done = jnp.asarray(done, bool)
-        if has_truncation:
-            done = done | jnp.asarray(rest[0], bool)
+        if not resets:
+            key, reset_key = jax.random.split(key)
+        shown, inner, reward, *rest = move(key, state.env, action)
+        done, truncated, final = endings(shown, *rest)
+        observation = observe(shown)
+        if not resets:
+            observation, inner = jax.lax.cond(
+                done, lambda: begin(reset_key), lambda: (observation, inner)
+            )
         reward = jnp.asarray(reward, jnp.float32)
-        return Step(observation, account(state, inner, reward, done), reward, done)
+        accounted = account(state, inner, reward, done)
+        if truncated is not None:
+            final = observe(final)
+        return Step(observation, accounted, reward, done, truncated, final)
 
     return Environment(
         name,
@@ -187,7 +248,43 @@ def adapt(env: Any, params: Any = None, *, name: str | None = None) -> Environme
         tuple(first[0].shape),
         actions.number,
         continuous=actions.bounds is not None,
+        from_policy=actions.from_policy,
+        details=(("actions", "stretched to their bounds"),) * actions.stretched,
     )
+
+
+# Where environments put these in a step's `info`: gymnax and private environments, then
+# brax; gymnax and older gymnasium, then gymnasium since 1.0.
+_TRUNCATED = ("truncated", "truncation")
+_FINAL = ("final_observation", "final_obs")
+
+
+def _endings(stepped: tuple[Any, ...], resets: bool) -> Callable[..., Any]:
+    """Return ``(observation, *ends, info) -> (done, truncated, final observation)``.
+
+    ``stepped`` has the shapes of a step's result. The last two are None if the
+    environment does not give both.
+    """
+    observation, *_, info = stepped
+    info = info if isinstance(info, Mapping) else {}
+
+    def kind(tree: Any) -> Any:
+        return jax.tree.map(interface.kind, tree)
+
+    flags = [key for key in _TRUNCATED if key in info and jnp.shape(info[key]) == ()]
+    finals = [key for key in _FINAL if kind(info.get(key)) == kind(observation)]
+    separate = len(stepped) == 6
+
+    def read(observation: Any, *rest: Any) -> tuple[Any, Any, Any]:
+        *ends, info = rest
+        ends = [jnp.asarray(end, bool) for end in ends]
+        done = ends[0] | ends[1] if separate else ends[0]
+        if (resets and not finals) or not (separate or flags):
+            return done, None, None
+        truncated = ~ends[0] if separate else jnp.asarray(info[flags[0]], bool)
+        return done, done & truncated, info[finals[0]] if resets else observation
+
+    return read
 
 
 def sharing_draws(

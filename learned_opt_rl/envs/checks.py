@@ -1,61 +1,116 @@
-"""Checks of environments: of shapes, with ``jax.eval_shape``, and of values."""
+"""A check of an environment before a long run: shapes, values and restarts."""
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from learned_opt_rl.checks import positive_int
+from learned_opt_rl.envs.interface import check_step, key_shape
 
 if TYPE_CHECKING:
     from learned_opt_rl.envs.adapter import Environment
 
 NUM_ENVS = 4  # More than one, to exercise the batched methods.
+_STEPS, _MOST_STEPS = 100, 1000
+_PAST_END = 5  # Steps after an end: nobody's episodes are that often one step long.
+_FEW_ENDS = 3
+_STARTS = 16  # Batches of first observations to compare later ones with.
 
 
-def check(env: "Environment", steps: int = 100, key: jax.Array | None = None) -> None:
+def check(
+    env: "Environment", steps: int | None = None, key: jax.Array | None = None
+) -> None:
     """Play a few environments with random actions and check their results.
 
     This takes about as long as compiling the environment's ``reset`` and ``step``.
 
     Args:
         env: The environment.
-        steps: Steps to play, 1 or more.
+        steps: Steps to play, 1 or more. By default 100, and up to 1000 until episodes
+            have ended, to see the next ones begin.
         key: A PRNG key for the environments and the actions; by default ``key(0)``.
 
     Raises:
         TypeError: A step's observation, state, reward or done has the wrong structure,
             shape or dtype.
-        ValueError: An observation or a reward is NaN or infinite, or ``steps`` is not
-            positive.
+        ValueError: An observation or a reward is NaN or infinite, no new episode begins
+            after an end, or ``steps`` is not positive.
+
+    Warns:
+        UserWarning: The observations after the ends of episodes are unlike any first
+            observation, as if no new episode began.
 
     Example:
         >>> from learned_opt_rl import envs
         >>> check(envs.make("CartPole-v1"))
     """
-    positive_int("steps", steps)
+    number = _STEPS if steps is None else positive_int("steps", steps)
     _check_shapes(env)
     key = jax.random.key(0) if key is None else key
-    first, observed, rewards = jax.jit(_play, static_argnums=(0, 1))(env, steps, key)
-    if not first:
+    start, play = (jax.jit(f, static_argnums=0) for f in (_start, _play))
+    starts, state = start(env, key)
+    if not np.isfinite(starts[:NUM_ENVS]).all():
         raise ValueError(
             f"reset of environment {env.name!r} returned an observation with NaN or "
             "infinite entries"
         )
-    for i in range(steps):
-        if not observed[i]:
+    done = odd = np.zeros((0, NUM_ENVS), bool)
+    while len(done) < (_MOST_STEPS if steps is None else number):
+        keys = jax.random.split(jax.random.fold_in(key, len(done)), number)
+        state, (observed, rewards, *ends) = play(env, state, starts, keys)
+        _check_values(env.name, len(done), np.asarray(observed), np.asarray(rewards))
+        done, odd = (
+            np.concatenate([x, y]) for x, y in zip((done, odd), ends, strict=True)
+        )
+        if done.sum() >= _FEW_ENDS and done[:-_PAST_END].any():
+            break
+    _check_restarts(env.name, done, odd)
+
+
+def _check_values(
+    name: str, before: int, observed: np.ndarray, rewards: np.ndarray
+) -> None:
+    """Raise unless all observations and rewards are finite; name the step."""
+    for i, (seen, reward) in enumerate(zip(observed, rewards, strict=True), before + 1):
+        if not seen:
             raise ValueError(
-                f"environment {env.name!r} returned an observation with NaN or "
-                f"infinite entries at step {i + 1} of random play"
+                f"environment {name!r} returned an observation with NaN or infinite "
+                f"entries at step {i} of random play"
             )
-        if not np.isfinite(rewards[i]).all():
-            bad = rewards[i][~np.isfinite(rewards[i])][0]
+        if not np.isfinite(reward).all():
+            bad = reward[~np.isfinite(reward)][0]
             raise ValueError(
-                f"environment {env.name!r} returned a reward of {bad} at step {i + 1} "
-                "of random play; rewards must be finite"
+                f"environment {name!r} returned a reward of {bad} at step {i} of "
+                "random play; rewards must be finite"
             )
+
+
+def _check_restarts(name: str, done: np.ndarray, odd: np.ndarray) -> None:
+    """Raise or warn if no new episode begins after an end; arrays are ``[T, N]``."""
+    way_out = (
+        "Returns would be wrong. If its step does not start the next episode itself, "
+        "adapt(env, resets=False) does"
+    )
+    later = [
+        column[first + 1 :]
+        for column in done.T
+        if 0 < (first := int(column.argmax())) < len(column) - _PAST_END
+    ]
+    if later and all(column.all() for column in later):
+        raise ValueError(
+            f"environment {name!r} does not reset itself: after the end of its first "
+            f"episode, every step is done. {way_out}"
+        )
+    if done.sum() >= _FEW_ENDS and odd[done].all():
+        warnings.warn(
+            f"environment {name!r} seems not to reset itself: after every end of an "
+            f"episode its observation is unlike those that reset returns. {way_out}",
+            stacklevel=3,
+        )
 
 
 def _check_shapes(env: "Environment") -> None:
@@ -80,130 +135,48 @@ def _check_shapes(env: "Environment") -> None:
             )
 
 
-def _play(env: "Environment", steps: int, key: jax.Array) -> Any:
-    """Return whether the first and each later observation is finite, and rewards."""
-    reset_key, key = jax.random.split(key)
-    observation, state = env.reset_many(reset_key, NUM_ENVS)
+def _start(env: "Environment", key: jax.Array) -> Any:
+    """Return many first observations, float32 ``[n, features]``, and first states.
+
+    The states are of the first batch.
+    """
+    keys = jax.random.split(key, _STARTS)
+    observations, states = jax.lax.map(lambda k: env.reset_many(k, NUM_ENVS), keys)
+    return _rows(observations, 2), jax.tree.map(lambda x: x[0], states)
+
+
+def _play(env: "Environment", state: Any, starts: jax.Array, keys: jax.Array) -> Any:
+    """Play on; return the states and values of each step.
+
+    These are whether all observations are finite, the rewards and dones ``[N]``, and
+    whether an observation is unlike the first ones, which is False throughout where
+    the first ones are too unlike each other to tell.
+    """
+    known, others = starts[: -4 * NUM_ENVS], starts[-4 * NUM_ENVS :]
+
+    def is_odd(rows: jax.Array) -> jax.Array:
+        low, high = known.min(0), known.max(0)
+        low, high = low - (high - low), high + (high - low)
+        low, high = (jnp.broadcast_to(x, rows.shape) for x in (low, high))
+        return ((rows < low) | (rows > high)).any(-1)
+
+    can_tell = ~is_odd(others).any()
 
     def step(state: Any, key: jax.Array) -> Any:
         action_key, key = jax.random.split(key)
         stepped = env.step_many(key, state, env.random_actions(action_key, NUM_ENVS))
-        return stepped.state, (_is_finite(stepped.observation), stepped.reward)
-
-    keys = jax.random.split(key, steps)
-    return _is_finite(observation), *jax.lax.scan(step, state, keys)[1]
-
-
-def _is_finite(x: jax.Array) -> jax.Array:
-    return jnp.isfinite(x.astype(jnp.float32)).all()
-
-
-class Actions(NamedTuple):
-    """The actions of an environment; only continuous ones have bounds."""
-
-    number: int
-    example: jax.ShapeDtypeStruct
-    bounds: tuple[Any, Any] | None
-
-
-def key_shape() -> Any:
-    """Return the shape and dtype of a PRNG key."""
-    return jax.eval_shape(lambda: jax.random.key(0))
-
-
-def check_methods(name: str, env: Any) -> None:
-    """Raise unless the object has the methods of a gymnax environment."""
-    missing = [
-        method
-        for method in ("reset", "step", "action_space")
-        if not callable(getattr(env, method, None))
-    ]
-    if missing:
-        raise TypeError(
-            f"environment {name!r} is a {type(env).__name__} without "
-            f"{', '.join(missing)}; adapt() accepts objects with gymnax's methods "
-            "reset(key, params), step(key, state, action, params) and "
-            "action_space(params)"
+        rows = _rows(stepped.observation, 1)
+        odd = is_odd(rows) & can_tell
+        return stepped.state, (
+            jnp.isfinite(rows).all(),
+            stepped.reward,
+            stepped.done,
+            odd,
         )
 
-
-def check_reset(name: str, first: Any) -> None:
-    """Raise unless ``reset`` returned one observation array and a state."""
-    if not isinstance(first, tuple) or len(first) != 2:
-        raise TypeError(
-            f"reset of environment {name!r} must return (observation, state), "
-            f"got {type(first).__name__}"
-        )
-    if not hasattr(first[0], "shape"):
-        raise TypeError(
-            f"environment {name!r} observes a {type(first[0]).__name__}, not one "
-            "array; wrap it (gymnax.wrappers.FlattenObservationWrapper) first"
-        )
+    return jax.lax.scan(step, state, keys)
 
 
-def actions_of(name: str, env: Any, params: Any) -> Actions:
-    """Read the action space, which must be of a supported kind."""
-    space = env.action_space(params)
-    if hasattr(space, "n"):
-        return Actions(int(space.n), jax.ShapeDtypeStruct((), jnp.int32), None)
-    shape = getattr(space, "shape", None)
-    if shape is None or len(shape) > 1 or not hasattr(space, "low"):
-        raise TypeError(
-            f"environment {name!r} has actions of type {type(space).__name__}; only "
-            "discrete actions (an action space with an attribute `n`) and bounded "
-            "vectors (attributes `shape`, `low` and `high`) are supported"
-        )
-    example = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return Actions(math.prod(shape), example, (space.low, space.high))
-
-
-def has_truncation(name: str, stepped: Any) -> bool:
-    """Whether ``step`` separates termination from truncation (gymnax >= 1.0)."""
-    count = len(stepped) if isinstance(stepped, tuple) else 1
-    if count not in (5, 6):
-        raise TypeError(
-            f"step of environment {name!r} returns {count} value(s); adapt() accepts "
-            "(obs, state, reward, done, info) and "
-            "(obs, state, reward, terminated, truncated, info)"
-        )
-    return count == 6
-
-
-def check_step(
-    name: str,
-    first: tuple[Any, Any],
-    stepped: tuple[Any, ...],
-    batch: tuple[int, ...] = (),
-) -> None:
-    """Raise unless ``step`` returned what ``reset`` did, one reward and one done."""
-    _check_unchanged(name, "observation", first[0], stepped[0])
-    _check_unchanged(name, "state", first[1], stepped[1])
-    for what, value in ("reward", stepped[2]), *(("done", x) for x in stepped[3:-1]):
-        if jnp.shape(value) != batch:
-            raise TypeError(
-                f"step of environment {name!r} returns a {what} of shape "
-                f"{jnp.shape(value)}; it must be {batch or 'a scalar, ()'}"
-            )
-
-
-def _check_unchanged(name: str, what: str, before: Any, after: Any) -> None:
-    """Raise if a step changes a structure, a shape or a dtype; name the leaf."""
-    structures = jax.tree.structure(before), jax.tree.structure(after)
-    if structures[0] != structures[1]:
-        raise TypeError(
-            f"step of environment {name!r} returns the {what} with structure "
-            f"{structures[1]}, its reset with {structures[0]}; they must be the same"
-        )
-    leaves = zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True)
-    for (path, old), new in leaves:
-        if _kind(old) != _kind(new):
-            place = what + jax.tree_util.keystr(path)
-            raise TypeError(
-                f"step of environment {name!r} returns the {place} as {_kind(new)}, "
-                f"its reset as {_kind(old)}; they must be the same"
-            )
-
-
-def _kind(leaf: Any) -> str:
-    """Dtype and shape, for example ``float32(10, 10, 4)``."""
-    return f"{leaf.dtype}{tuple(leaf.shape)}"
+def _rows(observations: jax.Array, batch_axes: int) -> jax.Array:
+    size = math.prod(observations.shape[:batch_axes])
+    return observations.astype(jnp.float32).reshape(size, -1)
