@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 
-def gae(reward, done, value, last_value, gamma, gae_lambda) -> np.ndarray:
+def gae(
+    reward, done, value, last_value, gamma, gae_lambda, truncated=None, final=None
+) -> np.ndarray:
     steps, num_envs = reward.shape
     advantage = np.zeros((steps, num_envs))
     for n in range(num_envs):
@@ -19,7 +21,8 @@ def gae(reward, done, value, last_value, gamma, gae_lambda) -> np.ndarray:
             for k in range(t, steps):
                 following = last_value[n] if k == steps - 1 else value[k + 1, n]
                 if done[k, n]:
-                    following = 0.0
+                    cut = truncated is not None and truncated[k, n]
+                    following = final[k, n] if cut else 0.0
                 delta = reward[k, n] + gamma * following - value[k, n]
                 advantage[t, n] += weight * delta
                 if done[k, n]:

@@ -127,6 +127,21 @@ class Truncated(DelayedReward):
         return observation, state, reward, jnp.bool_(False), done, {}
 
 
+class Endless(ConstantReward):
+    """Pays 1 in each step without an end; a time limit cuts it after two steps."""
+
+    length = 2
+
+    def draw(self, key: jax.Array) -> jax.Array:
+        return jnp.zeros(1)
+
+    def step(self, key: jax.Array, state: ProbeState, action: jax.Array, params: Any):
+        last = self.draw(key) + state.time + 1
+        observation, state, reward, cut = self.transition(key, state, action)
+        info = {"final_observation": last}
+        return observation, state, reward, jnp.bool_(False), cut, info
+
+
 class FiveValues(DelayedReward):
     """gymnax up to 0.0.9: one ``done``."""
 

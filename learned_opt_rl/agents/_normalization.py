@@ -41,7 +41,7 @@ def start(config: ActorCriticConfig, observation: jax.Array) -> Normalizers:
         seen = update(_nothing(shape), observation)
         result = result._replace(observation=seen)
     if config.normalize_rewards:
-        zeros = jnp.zeros(observation.shape[:1])
+        zeros = jnp.zeros(observation.shape[:1], jnp.float32)
         result = result._replace(reward=_nothing(()), discounted=zeros)
     return result
 
@@ -75,6 +75,7 @@ def normalize(normalizers: Normalizers, observation: jax.Array) -> jax.Array:
     seen = normalizers.observation
     if seen is None:
         return observation
+    observation = observation.astype(jnp.float32)
     mean, var = (jnp.broadcast_to(x, observation.shape) for x in (seen.mean, seen.var))
     return (observation - mean) / jnp.sqrt(var + EPS)
 
@@ -85,7 +86,7 @@ def update(seen: Statistics, batch: jax.Array) -> Statistics:
     References:
         Chan, Golub and LeVeque, 1979: parallel algorithm for the variance.
     """
-    size = batch.shape[0]
+    size, batch = batch.shape[0], batch.astype(jnp.float32)
     delta = batch.mean(0) - seen.mean
     total = seen.weight + size
     squares = seen.var * seen.weight + batch.var(0) * size
@@ -94,4 +95,5 @@ def update(seen: Statistics, batch: jax.Array) -> Statistics:
 
 
 def _nothing(shape: tuple[int, ...]) -> Statistics:
-    return Statistics(jnp.zeros(shape), jnp.ones(shape), jnp.float32(_FIRST_WEIGHT))
+    mean, var = jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32)
+    return Statistics(mean, var, jnp.float32(_FIRST_WEIGHT))

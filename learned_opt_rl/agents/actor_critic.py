@@ -86,7 +86,7 @@ def init_params(
     actor = init_network(actor_key, config, shape, env.num_actions, 0.01, **bias_)
     critic = init_network(critic_key, config, shape, 1, 1.0, **bias_)
     if env.continuous:
-        actor["log_std"] = jnp.zeros(env.num_actions)
+        actor["log_std"] = jnp.zeros(env.num_actions, jnp.float32)
     return {"actor": actor, "critic": critic}
 
 
@@ -182,7 +182,7 @@ def evaluate(
     dormancies = jax.tree.map(dormancy, jax.lax.stop_gradient(layers))
     if "log_std" in params["actor"]:
         # The published optimizers saw a layer of one neuron, mean(exp(log_std)).
-        dormancies["actor"]["log_std"] = jnp.ones(())
+        dormancies["actor"]["log_std"] = jnp.float32(1)
     return acting, value[:, 0], dormancies
 
 

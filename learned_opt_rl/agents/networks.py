@@ -52,7 +52,7 @@ def init_network(
         matrix = orthogonal(layer_key, (math.prod(shape[:3]), filters))
         convolutions[f"Conv_{i}"] = {
             "kernel": 2**0.5 * matrix.reshape(shape),
-            **({"bias": jnp.zeros(filters)} if bias else {}),
+            **({"bias": jnp.zeros(filters, jnp.float32)} if bias else {}),
         }
     sizes = (math.prod(shapes[-1]), *config.hidden, outputs)
     return {**convolutions, **init_mlp(dense_key, sizes, head_gain, bias=bias)}
@@ -137,7 +137,7 @@ def init_mlp(
     return {
         f"Dense_{i}": {
             "kernel": gain * orthogonal(layer_key, shape),
-            **({"bias": jnp.zeros(shape[1])} if bias else {}),
+            **({"bias": jnp.zeros(shape[1], jnp.float32)} if bias else {}),
         }
         for i, (layer_key, gain, shape) in enumerate(
             zip(keys, gains, itertools.pairwise(sizes), strict=True)
@@ -153,7 +153,7 @@ def orthogonal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
     pool while it waits for other threads. A program with several of them under
     ``vmap``, as for agents over seeds, then deadlocks on a machine with few cores.
     """
-    normal = jax.random.normal(key, (max(shape), min(shape)))
+    normal = jax.random.normal(key, (max(shape), min(shape)), jnp.float32)
 
     def add(basis: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
         column = normal[:, i]
@@ -194,7 +194,7 @@ class Categorical(NamedTuple):
 
     def sample(self, key: jax.Array) -> jax.Array:
         """Draw actions, int32 ``[...]``."""
-        return jax.random.categorical(key, self.logits)
+        return jax.random.categorical(key, self.logits).astype(jnp.int32)
 
     def mode(self) -> jax.Array:
         """Return the most probable actions, int32 ``[...]``."""
@@ -217,7 +217,7 @@ class Gaussian(NamedTuple):
 
     def sample(self, key: jax.Array) -> jax.Array:
         """Draw actions, float32 ``[..., num_actions]``; `to_actions` bounds them."""
-        noise = jax.random.normal(key, self.mean.shape)
+        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
         return self.mean + jnp.exp(self.log_std) * noise
 
     def mode(self) -> jax.Array:
@@ -249,4 +249,5 @@ def policy(
 
 def select(values: jax.Array, index: jax.Array) -> jax.Array:
     """Return ``values[..., index]``, by a mask: its gradient needs no scatter."""
-    return (values * jax.nn.one_hot(index, values.shape[-1])).sum(-1)
+    chosen = jax.nn.one_hot(index, values.shape[-1], dtype=values.dtype)
+    return (values * chosen).sum(-1)

@@ -14,7 +14,13 @@ from typing import Any, NamedTuple
 
 import jax
 
-from learned_opt_rl.envs.adapter import Environment, adapt, require, versions
+from learned_opt_rl.envs.adapter import (
+    Environment,
+    adapt,
+    in_32_bits,
+    require,
+    versions,
+)
 
 ENVIRONMENTS = ("ant", "humanoid", "hopper", "walker2d")
 BACKENDS = ("positional", "generalized", "mjx", "spring")
@@ -26,6 +32,7 @@ NAMES = ENVIRONMENTS + tuple(
 )
 
 
+@in_32_bits
 def make(name: str) -> Environment:
     """Build ``"ant"``, or with another physics backend ``"ant/spring"``."""
     head, slash, backend = name.partition("/")

@@ -18,6 +18,7 @@ from learned_opt_rl.envs.adapter import (
     Step,
     account,
     adapt,
+    in_32_bits,
     require,
     versions,
 )
@@ -28,6 +29,7 @@ NAMES = ("Craftax-Classic-Symbolic-v1", "Craftax-Symbolic-v1")
 RATIO = 16
 
 
+@in_32_bits
 def make(name: str) -> Environment:
     """Build an environment whose batches share the worlds they reset to."""
     if name not in NAMES:

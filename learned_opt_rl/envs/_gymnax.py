@@ -3,7 +3,13 @@
 import dataclasses
 import sys
 
-from learned_opt_rl.envs.adapter import Environment, adapt, require, versions
+from learned_opt_rl.envs.adapter import (
+    Environment,
+    adapt,
+    in_32_bits,
+    require,
+    versions,
+)
 
 DEEP_SEA = "DeepSea-bsuite"
 DEEP_SEA_SIZES = range(4, 51)  # From OPEN's least size to its largest (F.5).
@@ -43,6 +49,7 @@ NAMES = (*ENVIRONMENTS, *(f"{DEEP_SEA}/{size}" for size in DEEP_SEA_SIZES))
 OPTIMAL_RETURNS = {"CartPole-v1": 500.0, DEEP_SEA: 0.99}
 
 
+@in_32_bits
 def make(name: str) -> Environment:
     """Build an environment with gymnax's default parameters."""
     head, slash, size = name.partition("/")

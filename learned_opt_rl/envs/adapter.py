@@ -287,6 +287,39 @@ def _endings(stepped: tuple[Any, ...], resets: bool) -> Callable[..., Any]:
     return read
 
 
+def in_32_bits(make: Callable[..., Environment]) -> Callable[..., Environment]:
+    """Decorate a maker: its environments are built and played in 32 bits.
+
+    gymnax, for example, mixes both widths under ``jax_enable_x64`` and then fails.
+    """
+
+    def narrow(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def called(*arguments: Any, **options: Any) -> Any:
+            with _without_x64():
+                return function(*arguments, **options)
+
+        return called
+
+    @functools.wraps(make)
+    def made(*arguments: Any, **options: Any) -> Environment:
+        env = narrow(make)(*arguments, **options)
+        methods = ("reset", "step", "batched_reset", "batched_step")
+        present = {x: getattr(env, x) for x in methods if getattr(env, x) is not None}
+        return dataclasses.replace(env, **{x: narrow(f) for x, f in present.items()})
+
+    return made
+
+
+def _without_x64() -> Any:
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(False)
+    from jax.experimental import disable_x64  # jax < 0.8  # pyright: ignore
+
+    return disable_x64()
+
+
+@in_32_bits
 def sharing_draws(
     name: str,
     draw: Callable[[jax.Array], Any],

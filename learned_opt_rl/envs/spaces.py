@@ -85,8 +85,9 @@ def _bounded(name: str, shape: tuple[int, ...], low: Any, high: Any) -> Actions:
         )
     filled = (low == -high) & (high >= _FILLED[0]) & (high <= _FILLED[1])
     stretched = finite & ~filled
-    half = np.where(stretched, high / 2 - low / 2, np.float32(1))
-    middle = np.where(stretched, high / 2 + low / 2, np.float32(0))
+    nearest, farthest = (np.where(stretched, x, np.float32(0)) for x in (low, high))
+    half = np.where(stretched, farthest / 2 - nearest / 2, np.float32(1))
+    middle = farthest / 2 + nearest / 2
 
     def from_policy(action: jax.Array) -> jax.Array:
         lowest, highest, scale, shift = (

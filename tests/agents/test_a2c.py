@@ -46,6 +46,20 @@ def test_discounts_and_does_not_look_past_the_end():
     np.testing.assert_allclose(values(result, 0, 1), [0.5, 1], atol=0.1)
 
 
+@pytest.mark.parametrize(
+    ("truncation", "expected"),
+    [
+        ("bootstrap", [2, 2]),  # 1 / (1 - 0.5), as if nothing cut the episode
+        # The published loop: nothing follows the second step.
+        pytest.param("terminate", [1.5, 1], marks=pytest.mark.slow),
+    ],
+)
+def test_what_follows_a_time_limit(truncation, expected):
+    config = dataclasses.replace(CONFIG, truncation=truncation)
+    result = train(probe_envs.Endless(), config=config)
+    np.testing.assert_allclose(values(result, 0, 1), expected, atol=0.1)
+
+
 @pytest.mark.slow
 def test_learns_a_policy():
     result = train(probe_envs.RewardedAction())

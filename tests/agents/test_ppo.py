@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +99,30 @@ def test_learns_a_continuous_policy():
     assert result.final_return > 0.9
 
 
+class Far(probe_envs.NamedAction):
+    """Indices from 5, and numbers within [100, 200]: the middle is best."""
+
+    name = "Far"
+
+    def __init__(self, **space):
+        self._space = types.SimpleNamespace(**space)
+
+    def action_space(self, params):
+        return self._space
+
+    def reward(self, state, action):
+        if hasattr(self._space, "n"):
+            return (2.0 * (action - 5) - 1.0) * state.observation[0]
+        return 1 - jnp.abs(action[0] - (150 + 30 * state.observation[0])) / 50
+
+
+def test_learns_actions_that_lie_far_from_the_policys_own():
+    result = train(Far(low=100, high=[200], shape=(1,)), config=CONTINUOUS)
+    np.testing.assert_allclose(mean_action(result, -1, 1), [[-0.6], [0.6]], atol=0.2)
+    assert result.final_return > 0.85
+    assert train(Far(n=2, start=5)).final_return > 0.9
+
+
 def test_learns_a_continuous_policy_told_by_the_observation():
     result = train(probe_envs.NamedVector(), config=CONTINUOUS)
     np.testing.assert_allclose(mean_action(result, -1, 1), [[-0.5], [0.5]], atol=0.15)
@@ -119,6 +144,18 @@ def test_gae_matches_the_oracle():
     rollout = random_rollout()
     ours = ppo.gae(*map(jnp.float32, rollout), 0.9, 0.8)
     theirs = oracle_ppo.gae(*rollout, 0.9, 0.8)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_cut_episode_is_followed_by_its_own_last_value():
+    reward, done, value, last_value = random_rollout()
+    truncated = done & (np.arange(done.size).reshape(done.shape) % 2 == 0)
+    assert truncated.any() and (done & ~truncated).any() and truncated[-1].any()
+    final = np.random.default_rng(1).normal(size=done.shape)
+    rest = 0.9, 0.8, truncated, np.where(truncated, final, np.inf)
+    rollout = reward, done, value, last_value
+    ours = ppo.gae(*map(jnp.float32, rollout), *rest)
+    theirs = oracle_ppo.gae(*rollout, *rest)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
@@ -384,6 +421,7 @@ def test_config_counts():
         ({"conv": (16, 3)}, "conv=16 must be layers of"),
         ({"conv": ((16, 3, 0),)}, "conv=0 must be a positive whole number"),
         ({"input_divisor": 0}, "input_divisor=0 must be positive"),
+        ({"truncation": "cut"}, 'truncation=.cut. must be "bootstrap" or "terminate"'),
     ],
 )
 def test_config_errors_name_the_field_and_value(change, message):

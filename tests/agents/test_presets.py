@@ -58,11 +58,27 @@ def test_the_columns_of_ppo_are_the_published_ones():
 
 
 def test_settings_that_ran_before_are_the_same():
-    cartpole = PPOConfig(5e5, num_envs=4, minibatches=4, activation="tanh")
+    ends = {"truncation": "terminate"}
+    cartpole = PPOConfig(5e5, num_envs=4, minibatches=4, activation="tanh", **ends)
     assert preset("CartPole-v1") == cartpole
-    assert preset("Breakout-MinAtar", 5e5) == PPOConfig(5e5)
+    assert preset("Breakout-MinAtar", 5e5) == PPOConfig(5e5, **ends)
     assert preset("unheard-of") == PPOConfig()
     assert not preset("Breakout-MinAtar").normalize_rewards
+
+
+@pytest.mark.parametrize("agent", ["ppo", "a2c"])
+def test_published_settings_end_where_a_time_limit_cuts(agent):
+    published = [*envs.suite("minatar5"), *envs.suite("brax"), "CartPole-v1"]
+    for name in [*published, *envs.suite("deepsea"), "gridworld/dense", "ant/spring"]:
+        assert preset(name, agent=agent).truncation == "terminate", name
+    assert preset("ant", agent=agent, column="minatar").truncation == "terminate"
+    assert preset("unheard-of", agent=agent).truncation == "bootstrap"
+    assert preset("ant", agent=agent, truncation="bootstrap").truncation == "bootstrap"
+    assert preset("unheard-of", agent="lpg").truncation == "terminate"
+    with pytest.raises(
+        ValueError, match="truncation='bootstrap' must be \"terminate\""
+    ):
+        preset("unheard-of", agent="lpg", truncation="bootstrap")
 
 
 def test_lpg_agents():

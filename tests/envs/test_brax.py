@@ -28,22 +28,41 @@ class State(NamedTuple):
         return self._replace(**changes)
 
 
-class Walker:
-    """brax's interface: moves by the action, and ends after three steps."""
+class Limited:
+    """brax's interface: moves by the action, and is cut after three steps."""
 
     action_size = 2
 
     def reset(self, rng):
         start = jax.random.uniform(rng, (2,))
         zero = jnp.float32(0)
-        return State(start, zero, zero, {"steps": zero, "first_obs": start})
+        return State(start, zero, zero, {"steps": zero, "truncation": zero})
 
     def step(self, state, action):
         # Like brax's wrappers, writes into the dictionary it is given.
         state.info["steps"] = jnp.where(state.done > 0.5, 0, state.info["steps"]) + 1
         done = (state.info["steps"] >= 3).astype(jnp.float32)
-        obs = jnp.where(done > 0.5, state.info["first_obs"], state.obs + action)
-        return State(obs, action.sum(), done, state.info)
+        state.info["truncation"] = done
+        return State(state.obs + action, action.sum(), done, state.info)
+
+
+class Walker:
+    """brax's AutoResetWrapper around it."""
+
+    action_size = 2
+
+    def __init__(self):
+        self.env = Limited()
+
+    def reset(self, rng):
+        state = self.env.reset(rng)
+        state.info["first_obs"] = state.obs
+        return state
+
+    def step(self, state, action):
+        state = self.env.step(state, action)
+        obs = jnp.where(state.done > 0.5, state.info["first_obs"], state.obs)
+        return state.replace(obs=obs)
 
 
 def test_actions_are_clipped_to_one_and_episodes_accounted_for():
@@ -88,6 +107,15 @@ def test_names_choose_the_backend_which_is_filed(monkeypatch):
         ("hopper", {"episode_length": 1000, "backend": "spring"}),
     ]
     assert (plain.name, other.name) == ("ant", "hopper/spring")
+    _, state = plain.reset(jax.random.key(0))
+    ended = []
+    for _ in range(3):
+        stepped = plain.step(jax.random.key(0), state, jnp.ones(2))
+        ended.append((bool(stepped.done), bool(stepped.truncated)))
+        state = stepped.state
+    assert ended == [(False, False), (False, False), (True, True)]
+    # The walker has walked for three steps, and begins again.
+    np.testing.assert_allclose(stepped.final_observation, stepped.observation + 3)
     details = dict(other.details)
     assert (details["backend"], details["brax"]) == ("spring", "0.14")
     assert "first state" in details["reset"]

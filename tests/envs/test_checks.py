@@ -62,6 +62,43 @@ def test_what_lies_beyond_the_steps_is_not_seen():
     envs.check(envs.adapt(Late()), steps=2)
 
 
+class Counter(probe_envs.NamedAction):
+    """Never begins again; ``ends`` decides which steps are done."""
+
+    shown = 1.0
+
+    def __init__(self, ends):
+        self.ends = ends
+
+    def transition(self, key, state, action):
+        time = state.time + 1
+        observation = self.shown * time * jnp.ones(1)
+        state = probe_envs.ProbeState(time, observation)
+        return observation, state, jnp.float32(1), self.ends(time)
+
+    def reset(self, key, params):
+        return jnp.zeros(1), probe_envs.ProbeState(jnp.int32(0), jnp.zeros(1))
+
+
+def test_an_environment_that_stays_done_is_refused_and_the_advice_works():
+    for length in (5, 150):  # Some ends come after the first hundred steps.
+        probe = Counter(lambda time, length=length: time >= length)
+        with pytest.raises(ValueError, match="'Counter' does not reset itself.*=False"):
+            envs.check(envs.adapt(probe))
+        envs.check(envs.adapt(probe, resets=False))
+
+
+def test_an_environment_that_goes_on_after_an_end_is_warned_about(recwarn):
+    probe = Counter(lambda time: time % 7 == 5)
+    with pytest.warns(UserWarning, match="'Counter' seems not to reset itself"):
+        envs.check(envs.adapt(probe))
+    recwarn.clear()
+    envs.check(envs.adapt(probe, resets=False))
+    for name in ("CartPole-v1", "gridworld/rand_tiny", "Catch-bsuite"):
+        envs.check(envs.make(name))
+    assert not recwarn.list
+
+
 def misbehaving(**changes):
     env = envs.adapt(probe_envs.NamedAction())
     return env, {name: change(env) for name, change in changes.items()}
