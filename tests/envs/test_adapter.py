@@ -1,3 +1,4 @@
+import re
 import types
 from typing import NamedTuple
 
@@ -9,14 +10,16 @@ import pytest
 
 from learned_opt_rl import envs
 from tests import probe_envs
+from tests.conftest import REPOSITORY
+from tests.envs.test_brax import Limited
 
 
-def play(env, steps, key=None):
+def play(env, steps, key=None, action=0):
     key = jax.random.key(0) if key is None else key
     observation, state = env.reset(key)
     taken = []
     for i in range(steps):
-        taken.append(env.step(jax.random.fold_in(key, i), state, 0))
+        taken.append(env.step(jax.random.fold_in(key, i), state, action))
         state = taken[-1].state
     return observation, taken
 
@@ -275,6 +278,45 @@ def test_refusals_name_the_environment_and_the_way_out(env, message):
     with pytest.raises(TypeError, match=message) as caught:
         envs.adapt(env)
     assert "environment" in str(caught.value)
+
+
+class Walker(Limited):
+    """brax's interface, without the reset."""
+
+
+class Timed(NamedTuple):
+    """navix's: ends after two steps, by the time limit."""
+
+    observation: jax.Array
+    reward: jax.Array
+
+    def is_termination(self):
+        return jnp.bool_(False)
+
+    def is_truncation(self):
+        return self.observation[0] >= 2
+
+
+class TimedEnvironment(Navix):
+    def reset(self, key):
+        return Timed(jnp.zeros(1), jnp.float32(0))
+
+    def step(self, timestep, action):
+        return Timed(timestep.observation + 1, jnp.float32(1))
+
+
+@pytest.mark.parametrize(("env", "length"), [(Walker(), 3), (TimedEnvironment(), 2)])
+def test_the_wrappers_of_the_documentation_work(env, length):
+    text = (REPOSITORY / "docs/environments.md").read_text(encoding="utf-8")
+    wrapper = "FromBrax" if isinstance(env, Walker) else "FromTimeSteps"
+    (code,) = re.findall(rf"```python\n(class {wrapper}:.*?)```", text, re.DOTALL)
+    action = jnp.zeros(2) if isinstance(env, Walker) else 0
+    names = {"types": types, "envs": envs, "my_env": env}
+    exec(code, names)
+    envs.check(names["env"], steps=8)
+    _, taken = play(names["env"], 2 * length, action=action)
+    ends = [bool(step.truncated) for step in taken]
+    assert ends == ([False] * (length - 1) + [True]) * 2
 
 
 class WithoutParams(probe_envs.DelayedReward):
