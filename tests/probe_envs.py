@@ -38,7 +38,7 @@ class Probe:
     def name(self) -> str:
         return type(self).__name__
 
-    def action_space(self, params: Any) -> _Discrete:
+    def action_space(self, params: Any) -> Any:
         return _Discrete(self.num_actions)
 
     def draw(self, key: jax.Array) -> jax.Array:
@@ -47,7 +47,7 @@ class Probe:
     def reward(self, state: ProbeState, action: jax.Array) -> jax.Array:
         raise NotImplementedError
 
-    def reset(self, key: jax.Array, params: Any) -> tuple[jax.Array, ProbeState]:
+    def reset(self, key: jax.Array, params: Any) -> Any:
         observation = self.draw(key)
         return observation, ProbeState(jnp.int32(0), observation)
 
@@ -58,7 +58,9 @@ class Probe:
         observation = self.draw(key) + time
         return observation, ProbeState(time, observation), reward, done
 
-    def step(self, key: jax.Array, state: ProbeState, action: jax.Array, params: Any):
+    def step(
+        self, key: jax.Array, state: ProbeState, action: jax.Array, params: Any
+    ) -> Any:
         observation, state, reward, done = self.transition(key, state, action)
         return observation, state, reward, done, jnp.bool_(False), {}
 
@@ -102,7 +104,7 @@ class NamedAction(ObservedReward):
 class RewardedVector(Probe):
     """Pays most for the action (0.5, -0.5), or for one that is clipped to that."""
 
-    def action_space(self, params: Any) -> _Box:
+    def action_space(self, params: Any) -> Any:
         return _Box(2)
 
     def reward(self, state: ProbeState, action: jax.Array) -> jax.Array:
@@ -112,7 +114,7 @@ class RewardedVector(Probe):
 class NamedVector(ObservedReward):
     """Pays most for an action of half of what is observed."""
 
-    def action_space(self, params: Any) -> _Box:
+    def action_space(self, params: Any) -> Any:
         return _Box(1)
 
     def reward(self, state: ProbeState, action: jax.Array) -> jax.Array:
@@ -122,7 +124,9 @@ class NamedVector(ObservedReward):
 class Truncated(DelayedReward):
     """Six values, every episode ended by ``truncated`` instead."""
 
-    def step(self, key: jax.Array, state: ProbeState, action: jax.Array, params: Any):
+    def step(
+        self, key: jax.Array, state: ProbeState, action: jax.Array, params: Any
+    ) -> Any:
         observation, state, reward, done = self.transition(key, state, action)
         return observation, state, reward, jnp.bool_(False), done, {}
 
@@ -135,7 +139,9 @@ class Endless(ConstantReward):
     def draw(self, key: jax.Array) -> jax.Array:
         return jnp.zeros(1)
 
-    def step(self, key: jax.Array, state: ProbeState, action: jax.Array, params: Any):
+    def step(
+        self, key: jax.Array, state: ProbeState, action: jax.Array, params: Any
+    ) -> Any:
         last = self.draw(key) + state.time + 1
         observation, state, reward, cut = self.transition(key, state, action)
         info = {"final_observation": last}
@@ -145,5 +151,7 @@ class Endless(ConstantReward):
 class FiveValues(DelayedReward):
     """gymnax up to 0.0.9: one ``done``."""
 
-    def step(self, key: jax.Array, state: ProbeState, action: jax.Array, params: Any):
+    def step(
+        self, key: jax.Array, state: ProbeState, action: jax.Array, params: Any
+    ) -> Any:
         return *self.transition(key, state, action), {}

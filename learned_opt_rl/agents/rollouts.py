@@ -112,7 +112,7 @@ def collect(
             stepped.done,
         )
         played = Played(observation, action, log_prob, reward, stepped.done)
-        if bootstraps and stepped.truncated is not None:
+        if bootstraps and stepped.final_observation is not None:
             final = normalization.normalize(normalizers, stepped.final_observation)
             played = played._replace(
                 truncated=stepped.truncated, final_observation=final

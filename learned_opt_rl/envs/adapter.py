@@ -194,8 +194,6 @@ def adapt(
     interface.check_methods(name, env)
     restart, move, space = (
         interface.with_params(getattr(env, method), params)
-        if callable(getattr(env, method))
-        else lambda: env.action_space
         for method in ("reset", "step", "action_space")
     )
 
@@ -226,8 +224,7 @@ def adapt(
         if actions.bounds is not None:
             action = jnp.reshape(action, actions.example.shape)
             action = jnp.clip(action, *actions.bounds)
-        if not resets:
-            key, reset_key = jax.random.split(key)
+        key, reset_key = (key, key) if resets else jax.random.split(key)
         shown, inner, reward, *rest = move(key, state.env, action)
         done, truncated, final = endings(shown, *rest)
         observation = observe(shown)

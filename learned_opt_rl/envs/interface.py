@@ -43,8 +43,13 @@ _OTHERS = (
 _METHODS = "reset(key, params), step(key, state, action, params)"
 
 
-def with_params(method: Callable[..., Any], params: Any) -> Callable[..., Any]:
-    """Return a method that gets ``params`` as its last argument, if it takes them."""
+def with_params(method: Any, params: Any) -> Callable[..., Any]:
+    """Return a method that gets ``params`` as its last argument, if it takes them.
+
+    A value that cannot be called, such as a space, is returned by a function.
+    """
+    if not callable(method):
+        return lambda: method
     try:
         signature = inspect.signature(method)
     except (TypeError, ValueError):  # Builtins and some wrappers have none.

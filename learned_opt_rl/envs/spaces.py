@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 # gymnasium writes the largest float32 for "no bound".
 _NO_BOUND = float(np.finfo(np.float32).max) * 0.99
@@ -61,7 +62,7 @@ def _discrete(number: int, start: int) -> Actions:
 
 def _bounded(name: str, shape: tuple[int, ...], low: Any, high: Any) -> Actions:
     number, example = math.prod(shape), jax.ShapeDtypeStruct(shape, jnp.float32)
-    if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
+    if isinstance(low, Tracer) or isinstance(high, Tracer):
         # Parameters of the environment that vary within a program are not read here.
         return Actions(number, example, (low, high))
     try:

@@ -18,7 +18,7 @@ from learned_opt_rl import agents, envs
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.agents.ppo import make_loop
 from learned_opt_rl.evaluation.pictures import figures
-from learned_opt_rl.evaluation.runs.program import dormant_share
+from learned_opt_rl.evaluation.runs.program import dormant_share, without_nan
 from learned_opt_rl.evaluation.runs.rules import resolve
 from learned_opt_rl.evaluation.runs.run import Overall
 from learned_opt_rl.features import DECAYS, init_momenta, update_momenta
@@ -119,7 +119,7 @@ def analyze(
 
         def step(runner: Any, _: None) -> Any:
             runner = iterate(runner)
-            return runner, (runner.mean_return, runner.opt_state.last)
+            return runner, (without_nan(runner.mean_return), runner.opt_state.last)
 
         runner = start(train_key)
         return jax.lax.scan(step, runner, length=config.num_rollouts)[1]

@@ -57,7 +57,8 @@ def test_discounts_and_does_not_look_past_the_end():
 def test_what_follows_a_time_limit(truncation, expected):
     config = dataclasses.replace(CONFIG, truncation=truncation)
     result = train(probe_envs.Endless(), config=config)
-    np.testing.assert_allclose(values(result, 0, 1), expected, atol=0.1)
+    # The value of the second step rests on an observation never acted on.
+    np.testing.assert_allclose(values(result, 0, 1), expected, atol=0.25)
 
 
 @pytest.mark.slow

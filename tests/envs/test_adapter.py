@@ -1,6 +1,6 @@
 import re
 import types
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.flatten_util
@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 from tests.envs.test_brax import Limited
 
 
-def play(env, steps, key=None, action=0):
+def play(env, steps, key=None, action: Any = 0):
     key = jax.random.key(0) if key is None else key
     observation, state = env.reset(key)
     taken = []
@@ -211,10 +211,10 @@ class TimeStep(NamedTuple):
 class Navix:
     action_space = types.SimpleNamespace(n=2, shape=())
 
-    def reset(self, key):
+    def reset(self, key) -> Any:
         return TimeStep(jnp.zeros(2), jnp.float32(0), jnp.float32(1))
 
-    def step(self, timestep, action):
+    def step(self, timestep, action) -> Any:
         return timestep
 
 
@@ -319,16 +319,17 @@ def test_the_wrappers_of_the_documentation_work(env, length):
     assert ends == ([False] * (length - 1) + [True]) * 2
 
 
-class WithoutParams(probe_envs.DelayedReward):
+class WithoutParams:
     """Everything without ``params``, and an attribute for the actions."""
 
     action_space = types.SimpleNamespace(n=1, shape=())
+    probe = probe_envs.DelayedReward()
 
     def reset(self, key):
-        return super().reset(key, None)
+        return self.probe.reset(key, None)
 
     def step(self, key, state, action):
-        return super().step(key, state, action, None)
+        return self.probe.step(key, state, action, None)
 
 
 def test_parameters_may_be_left_out_and_the_space_be_an_attribute():

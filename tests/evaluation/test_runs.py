@@ -150,7 +150,8 @@ def test_there_is_no_return_before_an_episode_ends():
     assert (row.auc, row.final_return, row.diverged) == (-80, -80, False)
     np.testing.assert_array_equal(reported, [np.nan, np.nan, -80])
     config = dataclasses.replace(CONFIG, total_timesteps=128)
-    (row,) = run.run("sgd:0.1", env, config, [0])
+    with jax.debug_nans(True):
+        (row,) = run.run("sgd:0.1", env, config, [0])
     assert (row.curve, row.auc, row.final_return) == ([None], None, None)
     json.dumps(row.to_json(), allow_nan=False)
 

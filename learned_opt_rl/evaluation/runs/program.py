@@ -28,10 +28,10 @@ class State(NamedTuple):
     """A group between two rollouts; every array has a leading axis of seeds."""
 
     runner: Any  # the agents' own state
-    # Float32 [seeds, num_rollouts], mean return after each rollout, NaN before an
-    # episode has ended.
+    # Float32 [seeds, num_rollouts]: mean return after each rollout, and the share of
+    # dormant neurons; see `without_nan`.
     curve: jax.Array
-    dormant: jax.Array  # float32 [seeds, num_rollouts], share of dormant neurons
+    dormant: jax.Array
 
 
 class Program:
@@ -101,7 +101,7 @@ class Program:
             runner = iterate(state.runner)
             return State(
                 runner,
-                state.curve.at[i].set(runner.mean_return),
+                state.curve.at[i].set(without_nan(runner.mean_return)),
                 state.dormant.at[i].set(runner.opt_state.dormant),
             )
 
@@ -172,7 +172,7 @@ class ObserveState(NamedTuple):
 
     inner: Any
     nan_updates: jax.Array  # int32, updates with an entry that is not finite
-    # float32 share at the last update; NaN if no dormancies are given
+    # float32 share at the last update; -inf if no dormancies are given
     dormant: jax.Array
 
 
@@ -187,17 +187,26 @@ def observe(
     optimizer = optax.with_extra_args_support(optimizer)
 
     def init(params: optax.Params) -> ObserveState:
-        return ObserveState(optimizer.init(params), jnp.int32(0), jnp.float32(jnp.nan))
+        return ObserveState(optimizer.init(params), jnp.int32(0), jnp.float32(-jnp.inf))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         observed = cast(ObserveState, state)
         updates, inner = optimizer.update(updates, observed.inner, params, **extra)
         finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(updates)]
         bad = ~jnp.stack(finite).all() if finite else jnp.bool_(False)
-        share = dormant_share(extra.get("dormancy"))
+        share = without_nan(dormant_share(extra.get("dormancy")))
         return updates, ObserveState(inner, observed.nan_updates + bad, share)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def without_nan(values: jax.Array) -> jax.Array:
+    """Write NaN, which stands for "none", as -inf.
+
+    ``jax_debug_nans`` makes a NaN in the results of a program an error. Rows have None
+    for either.
+    """
+    return jnp.where(jnp.isnan(values), -jnp.inf, values)
 
 
 def dormant_share(dormancy: Any) -> jax.Array:

@@ -265,7 +265,7 @@ def details(env: Environment) -> dict[str, Any]:
 
 def _thinned(values: np.ndarray) -> list[float | None]:
     """Return at most 200 of the values, evenly spaced up to the last."""
-    if np.isnan(values).all():
+    if not np.isfinite(values).any():
         return []
     every = math.ceil(len(values) / _DORMANT_POINTS)
     return jsonl.numbers(values[::-1][::every][::-1])
