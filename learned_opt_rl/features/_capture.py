@@ -104,8 +104,9 @@ def linen_dormancy(
     state: dict[str, Any] = {**collections}
     captured: Any = traverse_util.flatten_dict(state.pop("intermediates", {}))
     for path, values in captured.items():
-        if path[-1] == "__call__":
-            calls.layers["/".join(path[:-1])].outputs = [_activity(v) for v in values]
+        layer = calls.layers.get("/".join(path[:-1]))
+        if layer is not None and path[-1] == "__call__":
+            layer.outputs = [_activity(value) for value in values]
     output = output if mutable is False else (output, state)
     return output, _tree(variables, calls.layers, activation, networks)
 

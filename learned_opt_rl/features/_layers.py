@@ -319,7 +319,7 @@ def _are_twins(item: Item, other: Item) -> bool:
 
 
 def _projections(node: Node) -> set[str]:
-    """Return the names of attention's query, key and value, or of one that is all."""
+    """Return the names of the query, key and value projections of attention."""
     allowed = WORDS["query_key_value"] | WORDS["projection"]
     found = {n for n in node.names() if has(n, "query_key_value")}
     found = {n for n in found if words(n) <= allowed}

@@ -55,8 +55,8 @@ def leaf_roles(
     Without ``networks`` the outermost path component that names one kind decides.
     The words critic, value, vf, v, qf, q and baseline (``"QNetwork"``, ``"q1"``) name a
     critic; actor, policy and pi name an actor. A component that names both, such as
-    ``"ActorCritic_0"``, is skipped, and the query, key and value of attention are no
-    networks. Leaves without either form a third network.
+    ``"ActorCritic_0"``, is skipped. The query, key and value of attention do not name
+    a network. Leaves without either word form a third network.
 
     Without ``layers`` the modules that hold the leaves are the layers, in the order of
     their definition where the tree keeps it, else by numbers (``Dense_2`` before

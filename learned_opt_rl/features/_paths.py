@@ -27,14 +27,14 @@ class NamedLeaf(NamedTuple):
 
     @property
     def parts(self) -> list[str]:
-        """Names on the path. Haiku's "~", which marks a method, is none."""
+        """Names on the path, without the "~" with which haiku marks methods."""
         return [part for part in self.path.split("/") if part not in ("", "~")]
 
 
 def named_leaves(tree: Any) -> list[NamedLeaf]:
     """Return the leaves of a pytree with their slash-separated paths, in leaf order."""
-    # Flax's variables and boxes are pytree nodes around the array, in an attribute
-    # called "value". It is no name of the parameter's, unlike a field called "value".
+    # Flax's variables and boxes are pytree nodes that hold the array in an attribute
+    # called "value". It is not part of the name, unlike a field called "value".
     found = []
     for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box):
         name = jax.tree_util.keystr(path, simple=True, separator="/")

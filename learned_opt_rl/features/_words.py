@@ -53,7 +53,7 @@ def has(name: str, kind: str) -> bool:
 @functools.lru_cache(4096)
 def rank(name: str) -> int:
     """Return where a module of this name stands among its siblings, by its words."""
-    if has(name, "attention"):  # "MultiHeadAttention" is no head
+    if has(name, "attention"):  # "MultiHeadAttention" is not a head
         return MIDDLE
     order = ("first", "head", "convolution", "late")  # a "value_encoder" is an encoder
     return _RANKS.index(next((kind for kind in order if has(name, kind)), ""))
