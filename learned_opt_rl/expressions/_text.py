@@ -117,6 +117,7 @@ _CHARACTERS = {
     "&": "write and",
     "|": "write or, or abs(x) for a magnitude",
     "~": "write not",
+    "%": "write mod(a, b)",
     "[": "write ( and ); there is no indexing",
     ";": "put each statement on its own line",
     "'": "there are no strings",

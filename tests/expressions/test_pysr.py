@@ -142,6 +142,8 @@ def test_a_constant_has_the_shape_of_the_leaf():
         ("log(x0, 2, 3)", ("g",), "log(...) has 3 arguments; give it 1 or 2"),
         ("x0 ^ foo(x0)", ("g",), "line 1, column 6: unknown function 'foo'"),
         ("x2", ("g", "p"), "the variables are x0 to x1"),
+        ("x1 - x2", ("g", "p"), "x0 to x1; if they count from x1, as in Julia, pass"),
+        ("x0 % 2", ("g",), "unexpected character '%'; write mod(a, b)"),
         ("neg(x0, x0)", ("g",), "neg(...) has 2 arguments; give it 1"),
         ("__import__('os')", ("g",), "there are no strings"),
         ("", ("g",), "this is not one expression"),

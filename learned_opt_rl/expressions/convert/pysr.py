@@ -310,13 +310,15 @@ class _Printed(Reader):
             raise error(f"{name!r} is a function; write {name}(...)", self.at(node))
         known = self._names
         wanted = ", ".join(known) or "none"
-        if known[:1] == ["x0"] or (len(known) > 1 and "x0" in known):
-            last = sum(1 for one in known if re.fullmatch(r"x[0-9]+", one)) - 1
-            wanted = f"x0 to x{last}"
-        problem = (
-            f"unknown variable {name[: Limits.NAME]!r}; the variables are {wanted}"
-        )
-        raise error(problem, self.at(node), "name_error")
+        columns = sum(re.fullmatch(r"x[0-9]+", one) is not None for one in known)
+        if "x0" in known:
+            wanted = f"x0 to x{columns - 1}"
+        if "x0" in known and name == f"x{columns}" and "x0" not in self._bound:
+            wanted += (
+                "; if they count from x1, as in Julia, pass {'x1': ..., 'x2': ...}"
+            )
+        problem = f"unknown variable {name[: Limits.NAME]!r}; the variables are "
+        raise error(problem + wanted, self.at(node), "name_error")
 
     def _call(self, name: str, arguments: list[ast.expr], node: ast.expr) -> Value:
         at = self.at(node)
