@@ -17,6 +17,7 @@ from learned_opt_rl.features._signals import (
     init_momenta,
     log_magnitude,
     rms_normalize,
+    rms_scale,
     update_momenta,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "proportions",
     "rms_normalize",
     "roles_or_warning",
+    "rms_scale",
     "update_momenta",
 ]
 

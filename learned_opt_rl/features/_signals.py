@@ -76,5 +76,14 @@ def rms_normalize(x: Float[Array, "channels n"]) -> Float[Array, "channels n"]:
         >>> [round(v, 3) for v in y[0].tolist()]
         [1.0, -1.0]
     """
-    mean_square = jnp.mean(x * x, axis=1, keepdims=True)
-    return x * jax.lax.rsqrt(_RMS_EPSILON + mean_square)
+    return x * rms_scale(x, axis=1)[:, None]
+
+
+def rms_scale(x: jax.Array, axis: int) -> jax.Array:
+    """Return the factors ``rsqrt(1e-5 + mean(x**2, axis))`` of ``rms_normalize``.
+
+    Example:
+        >>> round(float(rms_scale(jnp.array([3.0, -3.0]), axis=0)), 3)
+        0.333
+    """
+    return jax.lax.rsqrt(_RMS_EPSILON + jnp.mean(x * x, axis=axis))

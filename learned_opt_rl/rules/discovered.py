@@ -21,7 +21,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
@@ -35,6 +35,7 @@ from learned_opt_rl.families.expression import Form
 from learned_opt_rl.features import Horizon, LeafRole
 from learned_opt_rl.rules import drifts
 from learned_opt_rl.rules._core.artifact import assumed_horizon, require_algorithm
+from learned_opt_rl.rules._core.network import join, loops, split, tables
 from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
     RunOptions,
@@ -48,6 +49,7 @@ from learned_opt_rl.rules._core.transform import (
     Rule,
     RuleState,
     Slot,
+    in_parts,
     transformation,
 )
 from learned_opt_rl.rules.drifts import SMALLEST_RATIO
@@ -128,13 +130,14 @@ def scale_by_expression(
     """
     body = _function(function, "optimizer", constants)
 
-    def step(inputs: Inputs, roles: list[LeafRole]) -> Outputs:
+    def step(given: Any, inputs: Inputs, roles: list[LeafRole]) -> Outputs:
         del roles
-        return _step(body, constants, learning_rate, inputs)
+        return _step(body, *given, inputs)
 
     rule = Rule(
         slots={slot.name: Slot(start=slot.initial) for slot in body.memory},
         step=step,
+        weights=(constants, learning_rate),
         context=True,
         noise="rand" in body.inputs,
         zero_mean=centered,
@@ -393,7 +396,7 @@ def _step(
     learning_rate: Any,
     inputs: Inputs,
 ) -> Outputs:
-    """Evaluate the function once per leaf."""
+    """Evaluate the function once per leaf, side by side on leaves of one shape."""
     t_p = inputs.training_proportion
     shared = {
         "t_p": jnp.asarray(t_p, jnp.float32),
@@ -401,22 +404,48 @@ def _step(
         "lr": jnp.asarray(learning_rate, jnp.float32) * (1 - t_p),
         "iteration": jnp.asarray(inputs.count, jnp.float32) + 1,
     }
-    values, memory = [], {name: [] for name in inputs.memory}
-    for i, parameter in enumerate(inputs.params):
-        available = {
-            "p": parameter.astype(jnp.float32),
-            "g": inputs.gradients[i].astype(jnp.float32),
-            "dorm": inputs.dormancy[i],
-            "l_p": jnp.float32(inputs.positions[i]),
-            **({"rand": inputs.noise[i]} if inputs.noise else {}),
-            **shared,
+
+    def one(mine: dict[str, jax.Array], before: dict[str, jax.Array]) -> Any:
+        return function.evaluate(mine | shared, before, constants)
+
+    def run(_: int, part: Inputs) -> Outputs:
+        mine = {
+            "p": part.params,
+            "g": part.gradients,
+            "dorm": part.dormancy,
+            "l_p": part.positions,
+            **({"rand": part.noise} if part.noise else {}),
         }
-        before = {name: leaves[i] for name, leaves in inputs.memory.items()}
-        value, after = function.evaluate(available, before, constants)
-        values.append(value)
-        for name, leaf in after.items():
-            memory[name].append(leaf)
-    return values, memory
+        if len(part.params) == 1:
+            single = {name: jnp.float32(x) for name, (x,) in mine.items()}
+            value, after = one(single, {name: x for name, (x,) in part.memory.items()})
+            return [value], {name: [x] for name, x in after.items()}
+        stacked = {name: _stack(leaves) for name, leaves in mine.items()}
+        before = {name: _stack(leaves) for name, leaves in part.memory.items()}
+        count = len(part.params)
+        batch = -(-count // loops(len(inputs.params)))
+        found = jax.lax.map(lambda x: one(*x), (stacked, before), batch_size=batch)
+        values, after = jax.tree.map(lambda x: split(x.ravel(), part.params), found)
+        return values, after
+
+    return in_parts(inputs, _alike(inputs), run)
+
+
+def _stack(leaves: Sequence[Any]) -> jax.Array:
+    arrays = [jnp.asarray(leaf, jnp.float32) for leaf in leaves]
+    return join(arrays).reshape(len(arrays), *arrays[0].shape)
+
+
+def _alike(inputs: Inputs) -> list[list[int]]:
+    """Return the indices of leaves of one shape, which make tables."""
+    shapes: dict[Any, list[int]] = {}
+    for i, (p, dormancy) in enumerate(zip(inputs.params, inputs.dormancy, strict=True)):
+        shapes.setdefault((p.shape, dormancy.shape), []).append(i)
+    return [
+        [alike[place] for place in chosen]
+        for alike in shapes.values()
+        for chosen in tables([inputs.params[i] for i in alike])
+    ]
 
 
 def _past_horizon(function: Function) -> str:

@@ -106,11 +106,12 @@ def scale_by_no_features(
     units = architecture_of(weights, NO_FEATURES).carry
     weights = as_float32(weights)
 
-    def step(inputs: Inputs, roles: list[LeafRole]) -> Outputs:
+    def step(weights: Weights, inputs: Inputs, roles: list[LeafRole]) -> Outputs:
         del roles
         return no_features_step(weights, inputs)
 
-    return transformation(Rule(slots(units), step), read_options(horizon, options))
+    rule = Rule(slots(units), step, weights)
+    return transformation(rule, read_options(horizon, options))
 
 
 @lists(RunOptions)

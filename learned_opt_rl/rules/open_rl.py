@@ -153,13 +153,13 @@ def scale_by_open(
     architecture = _separated(weights) if separated else architecture_of(weights, OPEN)
     weights = as_float32(weights)
 
-    def step(inputs: Inputs, roles: list[LeafRole]) -> Outputs:
+    def step(weights: Any, inputs: Inputs, roles: list[LeafRole]) -> Outputs:
         if not separated:
             return open_step(weights, inputs)
         owners = ["actor" if role.explored else "critic" for role in roles]
         return separated_step(weights, inputs, owners)
 
-    rule = Rule(slots(architecture.carry), step, context=True, noise=True)
+    rule = Rule(slots(architecture.carry), step, weights, context=True, noise=True)
     return transformation(rule, read_options(horizon, options))
 
 

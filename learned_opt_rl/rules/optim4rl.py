@@ -41,12 +41,15 @@ from learned_opt_rl.families.optim4rl import (
 from learned_opt_rl.features import Horizon, LeafRole
 from learned_opt_rl.rules._core.artifact import require_algorithm
 from learned_opt_rl.rules._core.network import (
+    Cut,
+    as_rows,
     dot,
     gru,
     in_blocks,
+    join,
     one_agent_at_a_time,
-    side_by_side,
     split,
+    tables,
 )
 from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
@@ -61,6 +64,7 @@ from learned_opt_rl.rules._core.transform import (
     Rule,
     RuleState,
     Slot,
+    in_parts,
     transformation,
 )
 from learned_opt_rl.rules._core.weights import (
@@ -161,16 +165,19 @@ def scale_by_optim4rl(
     _require_clip(grad_clip)
     weights = as_float32(weights)
 
-    def step(inputs: Inputs, roles: list[LeafRole]) -> Outputs:
+    def step(given: Any, inputs: Inputs, roles: list[LeafRole]) -> Outputs:
         del roles
+        weights, grad_clip, rate = given
         if grad_clip is not None:
             clipped = [jnp.clip(g, -grad_clip, grad_clip) for g in inputs.gradients]
             inputs = inputs._replace(gradients=clipped)
         values, memory = _step(weights, inputs)
-        now = learning_rate(inputs.count) if callable(learning_rate) else learning_rate
+        now = learning_rate(inputs.count) if callable(learning_rate) else rate
         return [jnp.asarray(now, jnp.float32) * value for value in values], memory
 
-    rule = Rule({"carry": Slot((units,))}, step, zero_mean=False, seen="gradient")
+    slots = {"carry": Slot((units,))}
+    given = weights, grad_clip, None if callable(learning_rate) else learning_rate
+    rule = Rule(slots, step, given, zero_mean=False, seen="gradient")
     return transformation(rule, read_options(horizon, options))
 
 
@@ -331,17 +338,24 @@ def _require_clip(grad_clip: Any) -> None:
 @one_agent_at_a_time
 def _step(weights: Weights, inputs: Inputs) -> Outputs:
     """Run Optim4RL on all leaves, whose gradients are already clipped."""
+    chosen = tables(inputs.params)
+    return in_parts(inputs, chosen, lambda _, part: _table(weights, part))
+
+
+def _table(weights: Weights, inputs: Inputs) -> Outputs:
     rows_of, ratio_of = _VERSIONS[_version(weights)]
-    units = inputs.memory["carry"][0].shape[-1]
     # Meta-gradients pass through the towers, not through the towers' inputs.
-    gradient = jax.lax.stop_gradient(side_by_side(inputs.gradients))
-    carry = side_by_side(inputs.memory["carry"], units)
-    (x_1, x_2), (h_1, h_2) = rows_of(gradient), jnp.split(carry, 2)
-    table = jnp.concatenate([x_1, h_1, x_2, h_2])
-    outputs, carry = in_blocks(_towers, weights, table)
-    ratio = ratio_of(jnp.sign(gradient[0]), outputs)
-    memory = {"carry": split(carry, inputs.params)}
-    return split(ratio, inputs.params), memory
+    gradient = jax.lax.stop_gradient(join(inputs.gradients))
+    carry = join(inputs.memory["carry"], 1)
+
+    def block(cut: Cut) -> tuple[jax.Array, jax.Array]:
+        g = as_rows(cut(gradient))
+        (x_1, x_2), (h_1, h_2) = rows_of(g), jnp.split(as_rows(cut(carry)), 2)
+        outputs, after = _towers(weights, jnp.concatenate([x_1, h_1, x_2, h_2]))
+        return ratio_of(jnp.sign(g[0]), outputs), after.T
+
+    ratio, after = in_blocks(block, (gradient, carry), len(inputs.params))
+    return split(ratio, inputs.params), {"carry": split(after, inputs.params)}
 
 
 def _towers(weights: Weights, table: jax.Array) -> tuple[jax.Array, jax.Array]:

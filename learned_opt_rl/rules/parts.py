@@ -6,7 +6,8 @@ use the parts directly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -19,18 +20,22 @@ from learned_opt_rl.features import (
     DECAYS,
     log_magnitude,
     rms_normalize,
+    rms_scale,
     update_momenta,
 )
 from learned_opt_rl.rules._core.network import (
+    Cut,
     as_rows,
     dot,
     gru,
     in_blocks,
+    is_one_block,
+    join,
     one_agent_at_a_time,
-    side_by_side,
     split,
+    tables,
 )
-from learned_opt_rl.rules._core.transform import Inputs, Outputs, Slot
+from learned_opt_rl.rules._core.transform import Inputs, Outputs, Slot, in_parts
 from learned_opt_rl.rules._core.weights import Weights, require_shapes
 
 if TYPE_CHECKING:
@@ -54,37 +59,22 @@ SCALE = 1e-3
 
 _LAYER_NORM_EPSILON = 1e-6  # Flax's default, which the authors' networks had
 
-Memory = dict[str, list[jax.Array]]
+Encode = Callable[[jax.Array, jax.Array, jax.Array], list[jax.Array]]
+"""Features of parameters, gradients and momenta, elementwise and not normalized."""
 
 
 @one_agent_at_a_time
 def open_step(weights: Weights, inputs: Inputs) -> Outputs:
     """Run OPEN on all leaves: equation 7, without the mean."""
-    momenta = _momenta(inputs)
-    t_p, b_p = inputs.training_proportion, inputs.batch_proportion
-    leaves = zip(
-        inputs.params,
-        inputs.gradients,
-        momenta,
-        inputs.positions,
-        inputs.dormancy,
-        strict=True,
-    )
-    columns = [open_features(p, g, m, (t_p, l_p, b_p), d) for p, g, m, l_p, d in leaves]
-    outputs, memory = _run(weights, inputs, momenta, columns)
-    noise = side_by_side(inputs.noise)[0]
-    direction = deterministic_update(outputs) + SCALE * outputs[2] * noise
-    return split(direction, inputs.params), memory
+    chosen = tables(inputs.params)
+    return in_parts(inputs, chosen, lambda _, part: _open_table(weights, part))
 
 
 @one_agent_at_a_time
 def no_features_step(weights: Weights, inputs: Inputs) -> Outputs:
     """Run No Features on all leaves."""
-    momenta, recurrent = _momenta(inputs), "carry" in inputs.memory
-    leaves = zip(inputs.params, inputs.gradients, momenta, strict=True)
-    columns = [no_features_features(p, g, m, recurrent) for p, g, m in leaves]
-    outputs, memory = _run(weights, inputs, momenta, columns)
-    return split(deterministic_update(outputs), inputs.params), memory
+    chosen = tables(inputs.params)
+    return in_parts(inputs, chosen, lambda _, part: _no_features_table(weights, part))
 
 
 def separated_step(
@@ -94,54 +84,98 @@ def separated_step(
 
     ``owners`` names each leaf's network, a key of ``weights``.
     """
-    values: list[Any] = [None] * len(owners)
-    memory: dict[str, list[Any]] = {name: [*values] for name in inputs.memory}
-    for name in sorted(set(owners)):
-        mine = [i for i, owner in enumerate(owners) if owner == name]
-        directions, after = open_step(weights[name], _pick(inputs, mine))
-        for place, i in enumerate(mine):
-            values[i] = directions[place]
-            for slot, leaves in after.items():
-                memory[slot][i] = leaves[place]
-    return values, memory
+    names = sorted(set(owners))
+    parts = [[i for i, owner in enumerate(owners) if owner == name] for name in names]
+    return in_parts(inputs, parts, lambda i, part: open_step(weights[names[i]], part))
 
 
-def _pick(inputs: Inputs, chosen: list[int]) -> Inputs:
-    """Return the inputs of some leaves."""
+def _open_table(weights: Weights, inputs: Inputs) -> Outputs:
+    columns = [
+        inputs.training_proportion,
+        _by_column(inputs.positions, inputs.params),
+        inputs.batch_proportion,
+        _by_column(inputs.dormancy, inputs.params),
+    ]
+    noise = join(inputs.noise)
 
-    def of(field: Any) -> list[Any]:
-        return [field[i] for i in chosen]
+    def direction(outputs: jax.Array, cut: Cut) -> jax.Array:
+        return deterministic_update(outputs) + SCALE * outputs[2] * cut(noise)
 
-    return inputs._replace(
-        params=of(inputs.params),
-        gradients=of(inputs.gradients),
-        memory={name: of(leaves) for name, leaves in inputs.memory.items()},
-        positions=of(inputs.positions),
-        dormancy=of(inputs.dormancy),
-        noise=of(inputs.noise),
-    )
+    return _run(weights, inputs, _open_encode, columns, direction)
 
 
-def _momenta(inputs: Inputs) -> list[jax.Array]:
-    pairs = zip(inputs.memory["momenta"], inputs.gradients, strict=True)
-    return [update_momenta(m, g) for m, g in pairs]
+def _no_features_table(weights: Weights, inputs: Inputs) -> Outputs:
+    encode = _encode if "carry" in inputs.memory else _plain_encode
+    return _run(weights, inputs, encode, [], lambda o, _: deterministic_update(o))
+
+
+def _by_column(values: Sequence[Any], leaves: Sequence[jax.Array]) -> jax.Array:
+    """Return a value per leaf, or per last axis, as ``[n]``; one scalar stays one."""
+    arrays = [jnp.asarray(value, jnp.float32) for value in values]
+    if len(arrays) == 1 and not arrays[0].ndim:
+        return arrays[0]
+    pairs = zip(arrays, leaves, strict=True)
+    return join([_spread(value, leaf.shape) for value, leaf in pairs])
+
+
+def _spread(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    aligned = value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
+    return jnp.broadcast_to(aligned, shape)
 
 
 def _run(
     weights: Weights,
     inputs: Inputs,
-    momenta: list[jax.Array],
-    columns: list[list[jax.Array]],
-) -> tuple[jax.Array, Memory]:
-    """Run the network on each leaf's rows of features, with its carry below them."""
-    for rows, carry in zip(columns, inputs.memory.get("carry", ()), strict=False):
-        rows.append(as_rows(carry, carry.shape[-1]))
-    table = jnp.concatenate([jnp.concatenate(rows) for rows in columns], axis=1)
-    outputs, carry = in_blocks(apply, weights, table)
-    memory = {"momenta": momenta}
-    if carry is not None:
-        memory["carry"] = split(carry, inputs.params)
-    return outputs, memory
+    encode: Encode,
+    columns: Sequence[Any],
+    direction: Callable[[jax.Array, Cut], jax.Array],
+) -> Outputs:
+    """Run the network on one table: features, values of the columns, and the carry."""
+    p, g = join(inputs.params), join(inputs.gradients)
+    m = update_momenta(join(inputs.memory["momenta"], 1), g)
+    carry = [join(inputs.memory["carry"], 1)] if "carry" in inputs.memory else []
+    features = _features_of(encode, (p, g, m), [leaf.size for leaf in inputs.params])
+
+    def block(cut: Cut) -> Any:
+        rows = features(cut)
+        table = [rows]
+        for value in columns:
+            part = jnp.asarray(cut(jnp.asarray(value, jnp.float32)))
+            table.append(jnp.broadcast_to(part, rows[:1].shape))
+        table += [as_rows(cut(h)) for h in carry]
+        outputs, after = apply(weights, jnp.concatenate(table))
+        return direction(outputs, cut), [] if after is None else [after.T]
+
+    moved, after = in_blocks(block, (p, carry), len(inputs.params))
+    joined = zip(("momenta", "carry"), [m, *after], strict=False)
+    memory = {name: split(x, inputs.params) for name, x in joined}
+    return split(moved, inputs.params), memory
+
+
+def _features_of(
+    encode: Encode, joined: Sequence[jax.Array], sizes: Sequence[int]
+) -> Callable[[Cut], jax.Array]:
+    """Return a function from a cut to rows of features, normalized leaf by leaf."""
+    if len(sizes) == 1 and not is_one_block(*sizes):
+        # The features of a large leaf are never in memory as a whole.
+        scales = [rms_scale(x, 0) for x in encode(*joined)]
+
+        def block(cut: Cut) -> jax.Array:
+            rows = encode(*(as_rows(cut(x)) for x in joined))
+            pairs = zip(rows, scales, strict=True)
+            return jnp.concatenate([x * s.reshape(-1, 1) for x, s in pairs])
+
+        return block
+    rows = jnp.concatenate(encode(*map(as_rows, joined)))
+    pieces, start = [], 0
+    for size, group in itertools.groupby(sizes):
+        width = size * len(list(group))
+        piece = rows[:, start : start + width]
+        each = piece.reshape(piece.size // max(size, 1), size)  # a row for each leaf
+        pieces.append(rms_normalize(each).reshape(piece.shape))
+        start += width
+    normalized = jnp.concatenate(pieces, axis=1)
+    return lambda cut: cut(normalized, 1)
 
 
 def deterministic_update(outputs: jax.Array) -> jax.Array:
@@ -173,13 +207,13 @@ def open_features(
     References:
         Goldie et al. 2024, section 5.3 and appendix B.
     """
-    shape, row = parameter.shape, (1, parameter.size)
-    aligned = dormancy.reshape((1,) * (len(shape) - dormancy.ndim) + dormancy.shape)
+    row = (1, parameter.size)
+    joined = join([parameter]), join([gradient]), join([momenta], 1)
+    encoded = _open_encode(*map(as_rows, joined))
     return [
-        rms_normalize(as_rows(parameter)),
-        *_signs_and_logs(momenta, gradient),
+        *map(rms_normalize, encoded),
         *(jnp.full(row, value, jnp.float32) for value in proportions),
-        jnp.broadcast_to(aligned, shape).reshape(row),
+        _spread(dormancy, parameter.shape).reshape(row),
     ]
 
 
@@ -199,17 +233,23 @@ def no_features_features(
         Goldie et al. 2024, B.4 (recurrent); Goldie et al. 2025, Table 8
         (feed-forward).
     """
-    if recurrent:
-        return _signs_and_logs(momenta, gradient)
-    plain = as_rows(parameter), as_rows(momenta, momenta.shape[-1]), as_rows(gradient)
-    return [rms_normalize(rows) for rows in plain]
+    joined = join([parameter]), join([gradient]), join([momenta], 1)
+    encode = _encode if recurrent else _plain_encode
+    return list(map(rms_normalize, encode(*map(as_rows, joined))))
 
 
-def _signs_and_logs(momenta: jax.Array, gradient: jax.Array) -> list[jax.Array]:
+def _encode(p: jax.Array, g: jax.Array, m: jax.Array) -> list[jax.Array]:
     """Return sign and logarithm of momenta and gradient; Goldie et al. 2024, B.2."""
-    m, g = as_rows(momenta, momenta.shape[-1]), as_rows(gradient)
-    encoded = jnp.sign(m), log_magnitude(m), jnp.sign(g), log_magnitude(g)
-    return [rms_normalize(rows) for rows in encoded]
+    del p
+    return [jnp.sign(m), log_magnitude(m), jnp.sign(g), log_magnitude(g)]
+
+
+def _open_encode(p: jax.Array, g: jax.Array, m: jax.Array) -> list[jax.Array]:
+    return [p, *_encode(p, g, m)]
+
+
+def _plain_encode(p: jax.Array, g: jax.Array, m: jax.Array) -> list[jax.Array]:
+    return [p, m, g]
 
 
 def apply(

@@ -70,9 +70,10 @@ def without_mean(
             for value, m in zip(values, moved, strict=True)
         ]
     total = sum((value.sum() for value in values), jnp.zeros(()))
-    mean = total / jnp.maximum(sum(counts), 1)
     if roles is not None:
-        mean = jnp.where(_has_hidden_layer(values, counts, roles), mean, 0)
+        total = jnp.where(_has_hidden_layer(values, counts, roles), total, 0)
+    # XLA does not copy a division, nor the sums before it, into every leaf's program.
+    mean = total / jnp.maximum(sum(counts), 1)
     values = [value - mean for value in values]
     return values if moved is None else moved_alone(values, moved)
 

@@ -21,31 +21,70 @@ Result = TypeVar("Result")
 # weights; on a CPU this changes nothing.
 _PRECISION = jax.lax.Precision.HIGHEST
 
-# Columns per pass on a CPU: the layers of so many parameters fit its last-level cache.
-_BLOCK = 2**16
+# Columns per pass: on a CPU the layers of so many parameters fit its last-level cache;
+# elsewhere they take about 400 MB.
+_BLOCK = {"cpu": 2**16}
+_LARGE_BLOCK = 2**20
+
+# A table of several leaves copies their state. With tables of a sixteenth of the
+# parameters these copies are small beside the state, and few networks are compiled.
+_TABLE = 2**18
+_TABLES = 16
+
+_MANY = 32  # leaves; an agent of two small networks has fewer, and runs without loops
 
 _TILE = 64  # rows of a tile: with 16 channels, 4 KiB, which a CPU's first cache holds
 
-
-def as_rows(leaf: jax.Array, channels: int = 1) -> jax.Array:
-    """Return ``[*shape]``, or ``[*shape, channels]``, as float32 ``[channels, n]``."""
-    return _transposed(leaf.astype(jnp.float32).reshape(-1, channels))
+Cut = Callable[..., jax.Array]
+"""``cut(x, axis=0)`` returns a block's part of an array; scalars stay."""
 
 
-def side_by_side(leaves: Sequence[jax.Array], channels: int = 1) -> jax.Array:
-    """Return the leaves as one float32 table ``[channels, n]``, in leaf order."""
-    return jnp.concatenate([as_rows(leaf, channels) for leaf in leaves], axis=1)
+def tables(leaves: Sequence[jax.Array]) -> list[list[int]]:
+    """Return the indices of the leaves of each table, in order of size.
+
+    A leaf that is larger than a table is alone in its own.
+    """
+    limit = max(_TABLE, sum(leaf.size for leaf in leaves) // _TABLES)
+    chosen, filled = [], limit
+    for i in by_size(leaves):
+        filled += leaves[i].size
+        if filled > limit:
+            chosen.append([])
+            filled = leaves[i].size
+        chosen[-1].append(i)
+    return chosen
 
 
-def split(table: jax.Array, like: Sequence[jax.Array]) -> list[jax.Array]:
-    """Cut ``[n]`` into leaves ``[*shape]``, ``[channels, n]`` into ``[*shape, c]``."""
-    columns = table.T  # [n, channels]
+def by_size(leaves: Sequence[jax.Array]) -> list[int]:
+    """Return the indices of the leaves in order of size."""
+    return sorted(range(len(leaves)), key=lambda i: leaves[i].size)
+
+
+def join(leaves: Sequence[jax.Array], channels: int = 0) -> jax.Array:
+    """Return leaves ``[*shape, *c]``, with ``channels`` axes c, as float32 ``[n, *c]``.
+
+    One leaf is not copied.
+    """
+    flat = [
+        leaf.astype(jnp.float32).reshape(-1, *leaf.shape[leaf.ndim - channels :])
+        for leaf in leaves
+    ]
+    return flat[0] if len(flat) == 1 else jnp.concatenate(flat)
+
+
+def split(joined: jax.Array, like: Sequence[jax.Array]) -> list[jax.Array]:
+    """Cut ``[n, *c]`` into leaves ``[*shape, *c]`` of the shapes of ``like``."""
     pieces, start = [], 0
     for leaf in like:
-        piece = columns[start : start + leaf.size]
-        pieces.append(piece.reshape(*leaf.shape, *columns.shape[1:]))
+        piece = joined[start : start + leaf.size]
+        pieces.append(piece.reshape(*leaf.shape, *joined.shape[1:]))
         start += leaf.size
     return pieces
+
+
+def as_rows(x: jax.Array) -> jax.Array:
+    """Return ``[n]`` or ``[n, channels]`` as a table ``[channels, n]``."""
+    return x[None] if x.ndim == 1 else _transposed(x)
 
 
 def _transposed(x: jax.Array) -> jax.Array:
@@ -97,33 +136,51 @@ def gru_kernel(weights: Weights) -> tuple[jax.Array, jax.Array]:
 
 
 def in_blocks(
-    network: Callable[[Weights, jax.Array], Any],
-    weights: Weights,
-    table: jax.Array,
-    columns: int | None = None,
+    run: Callable[[Cut], Any], like: Any, leaves: int = 1, columns: int | None = None
 ) -> Any:
-    """Run ``network(weights, table)`` on a block of columns at a time.
+    """Compute arrays of the shapes ``[n, ...]`` of ``like``, a block of n at a time.
 
-    The layers' outputs are ten times the table: in blocks, they stay in a CPU's cache.
-    By default a CPU gets blocks, and other platforms get all columns at once.
+    ``run(cut)`` returns a block of every array from the parts that ``cut`` returns. The
+    layers' outputs are ten times their inputs: in blocks, they stay in a CPU's cache,
+    and no platform has to hold them all. A small n of a few leaves is one block.
     """
-    size = table.shape[1]
-    if columns is None:
-        columns = _BLOCK if jax.default_backend() == "cpu" else size
-    count = -(-size // max(columns, 1))
-    if count <= 1:
-        return network(weights, table)
+    size = jax.tree.leaves(like)[0].shape[0]
+    columns = columns or _BLOCK.get(jax.default_backend(), _LARGE_BLOCK)
+    count = max(-(-size // columns), loops(leaves))
+    if min(count, size) <= 1:
+        return run(lambda x, axis=0: x)
     width = -(-size // count)
-    padded = jnp.pad(table, ((0, 0), (0, count * width - size)))
 
-    def block(start: jax.Array) -> Any:
-        part = jax.lax.dynamic_slice_in_dim(padded, start, width, axis=1)
-        return network(weights, part)
+    def block(i: jax.Array, outputs: Any) -> Any:
+        # The last block overlaps the one before it, which nothing reads again.
+        start = jnp.minimum(i * width, size - width)
 
-    blocks = jax.lax.map(block, width * jnp.arange(count))
-    return jax.tree.map(
-        lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :size], blocks
-    )
+        def cut(x: jax.Array, axis: int = 0) -> jax.Array:
+            if not x.ndim:
+                return x
+            return jax.lax.dynamic_slice_in_dim(x, start, width, axis)
+
+        return jax.tree.map(
+            lambda x, part: jax.lax.dynamic_update_slice_in_dim(x, part, start, 0),
+            outputs,
+            run(cut),
+        )
+
+    return jax.lax.fori_loop(0, count, block, like)
+
+
+def loops(leaves: int) -> int:
+    """Return in how many passes at least to compute what is split into so many leaves.
+
+    XLA fuses all that comes before a split into each of the pieces, and compiles for
+    minutes where there are hundreds. It fuses nothing into or out of a loop.
+    """
+    return 2 if leaves > _MANY else 1
+
+
+def is_one_block(n: int) -> bool:
+    """Return whether ``in_blocks`` takes n columns in one pass."""
+    return n <= _BLOCK.get(jax.default_backend(), _LARGE_BLOCK)
 
 
 def one_agent_at_a_time(step: Callable[..., Result]) -> Callable[..., Result]:
@@ -134,7 +191,27 @@ def one_agent_at_a_time(step: Callable[..., Result]) -> Callable[..., Result]:
     differentiation, the step is mapped as usual. Decorate a function of a module, once:
     jax caches compilations by the function.
     """
-    in_turn = jax.custom_batching.sequential_vmap(step)
+    in_turn = jax.custom_batching.custom_vmap(step)
+
+    @in_turn.def_vmap
+    def _(agents: int, batched: Any, *arguments: Any) -> Any:
+        del agents
+        leaves, structure = jax.tree.flatten(arguments)
+        flags = jax.tree.leaves(batched)
+        mapped = [x for x, flag in zip(leaves, flags, strict=True) if flag]
+
+        def one(mine: list[jax.Array]) -> Result:
+            rest = iter(mine)
+            own = [next(rest) if f else x for x, f in zip(leaves, flags, strict=True)]
+            return in_turn(*jax.tree.unflatten(structure, own))
+
+        if any(jax.typeof(x).sharding.spec[0] for x in mapped):
+            # No loop can run over agents that are sharded over devices.
+            axes = jax.tree.map(lambda flag: 0 if flag else None, batched)
+            outputs = jax.vmap(step, tuple(axes))(*arguments)
+        else:
+            outputs = jax.lax.map(one, mapped)
+        return outputs, jax.tree.map(lambda _: True, outputs)
 
     @jax.custom_jvp
     @functools.wraps(step)

@@ -29,10 +29,16 @@ from learned_opt_rl.features import (
 )
 from learned_opt_rl.rules._core import checks
 from learned_opt_rl.rules._core.centering import moved_alone, whole_leaves, without_mean
-from learned_opt_rl.rules._core.network import split
+from learned_opt_rl.rules._core.network import by_size, split
 from learned_opt_rl.rules._core.noise import advance, typed
 from learned_opt_rl.rules._core.notice import notice_past
 from learned_opt_rl.rules._core.options import Options
+from learned_opt_rl.rules._core.sharding import (
+    beside,
+    follow,
+    start_like,
+    with_auto_axes,
+)
 
 _FLAG = "had a gradient"  # a slot's name; no expression can declare it
 
@@ -88,7 +94,10 @@ class Rule(NamedTuple):
     """A family at given weights."""
 
     slots: Mapping[str, Slot]
-    step: Callable[[Inputs, list[LeafRole]], Outputs]
+    # The step gets the weights, or other arrays, as an argument and does not close over
+    # them: a mesh may then change around it.
+    step: Callable[[Any, Inputs, list[LeafRole]], Outputs]
+    weights: Any = None
     context: bool = False  # whether it reads more than parameters, gradients, memory
     noise: bool = False
     zero_mean: bool = True  # whether the mean over all parameters is removed
@@ -122,16 +131,14 @@ def transformation(
 
         def start(slot: Slot) -> Any:
             return jax.tree.map(
-                lambda leaf: jnp.full(
-                    (*leaf.shape, *slot.channels), slot.start, slot.dtype
-                ),
+                lambda leaf: start_like(leaf, slot.channels, slot.start, slot.dtype),
                 params,
             )
 
         return RuleState(
-            count=jnp.zeros((), jnp.int32),
+            count=beside(params, jnp.zeros((), jnp.int32)),
             memory={name: start(slot) for name, slot in slots.items()},
-            key=_init_key(params, options) if rule.noise else (),
+            key=beside(params, _init_key(params, options)) if rule.noise else (),
         )
 
     def update_fn(
@@ -162,24 +169,36 @@ def transformation(
             inputs = _in_context(inputs, params, before.count, roles, options, **extra)
             if options.warn_past_horizon:
                 notice_past(before.count, options.horizon, rule.past_horizon)
+        now = None
         if rule.noise:
             next_key, now = advance(before.key)
-            noise = split(exploration_noise(now, leaves, roles), leaves)
-            inputs = inputs._replace(noise=noise)
-        values, memory = rule.step(inputs, roles)
-        moved = None
-        if stay:
-            moved = _had_gradient(rule, inputs, before, memory)
-            if _FLAG in slots:
-                memory[_FLAG] = moved
-            if options.zero_gradients == "leaf":
-                moved = whole_leaves(moved, params)
-        if options.zero_mean or (rule.zero_mean and options.zero_mean is None):
-            values = without_mean(values, moved, None if options.zero_mean else roles)
-        elif moved is not None:
-            values = moved_alone(values, moved)
-        cast_values = [v.astype(p.dtype) for v, p in zip(values, leaves, strict=True)]
-        return jax.tree.unflatten(structure, cast_values), RuleState(
+        memory = {n: jax.tree.leaves(before.memory[n]) for n in slots}
+
+        # Arrays of the update come in as arguments: with_auto_axes changes their mesh.
+        def step(weights: Any, inputs: Inputs, memory: Any, key: Any) -> Outputs:
+            if key is not None:
+                noise = exploration_noise(key, inputs.params, roles)
+                inputs = inputs._replace(noise=noise)
+            values, after = rule.step(weights, inputs, roles)
+            moved = None
+            if stay:
+                moved = _had_gradient(rule, inputs, memory.get(_FLAG), after)
+                if _FLAG in slots:
+                    after[_FLAG] = moved
+                if options.zero_gradients == "leaf":
+                    moved = whole_leaves(moved, params)
+            if options.zero_mean or (rule.zero_mean and options.zero_mean is None):
+                where = None if options.zero_mean else roles
+                values = without_mean(values, moved, where)
+            elif moved is not None:
+                values = moved_alone(values, moved)
+            pairs = zip(values, inputs.params, strict=True)
+            kept = {n: list(map(follow, after[n], old)) for n, old in memory.items()}
+            return [follow(v, p).astype(p.dtype) for v, p in pairs], kept
+
+        given = rule.weights, inputs, memory, now
+        values, memory = with_auto_axes(step, (leaves, memory), *given)
+        return jax.tree.unflatten(structure, values), RuleState(
             count=jnp.asarray(optax.safe_increment(before.count)),
             memory={n: jax.tree.unflatten(structure, m) for n, m in memory.items()},
             key=next_key,
@@ -193,7 +212,7 @@ def transformation(
 def _had_gradient(
     rule: Rule,
     inputs: Inputs,
-    before: RuleState,
+    flags: Any,
     after: Mapping[str, Sequence[jax.Array]],
 ) -> list[jax.Array]:
     """Return where there was any gradient since the start, leaf by leaf."""
@@ -203,8 +222,40 @@ def _had_gradient(
     now = [gradient != 0 for gradient in inputs.gradients]
     if rule.seen == "gradient":
         return now
-    flags = jax.tree.leaves(before.memory[_FLAG])
     return [flag | here for flag, here in zip(flags, now, strict=True)]
+
+
+def in_parts(
+    inputs: Inputs,
+    parts: Sequence[Sequence[int]],
+    run: Callable[[int, Inputs], Outputs],
+) -> Outputs:
+    """Run a step on some leaves at a time: ``run(i, the inputs of parts[i])``."""
+    values: list[Any] = [None] * len(inputs.params)
+    memory: dict[str, list[Any]] = {name: [*values] for name in inputs.memory}
+    for number, chosen in enumerate(parts):
+        directions, after = run(number, _pick(inputs, chosen))
+        for place, i in enumerate(chosen):
+            values[i] = directions[place]
+            for slot, leaves in after.items():
+                memory[slot][i] = leaves[place]
+    return values, memory
+
+
+def _pick(inputs: Inputs, chosen: Sequence[int]) -> Inputs:
+    """Return the inputs of some leaves."""
+
+    def of(field: Any) -> list[Any]:
+        return [field[i] for i in chosen] if len(field) else []
+
+    return inputs._replace(
+        params=of(inputs.params),
+        gradients=of(inputs.gradients),
+        memory={name: of(leaves) for name, leaves in inputs.memory.items()},
+        positions=of(inputs.positions),
+        dormancy=of(inputs.dormancy),
+        noise=of(inputs.noise),
+    )
 
 
 def _in_context(
@@ -245,6 +296,8 @@ def _init_key(params: Any, options: Options) -> jax.Array:
     base = jax.random.key(options.seed) if key is None else typed(key)
     salt = jnp.zeros((), jnp.uint32)
     for leaf in jax.tree.leaves(params):
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            continue
         bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32)
         salt += jnp.sum(bits, dtype=jnp.uint32)
     return jax.random.key_data(jax.random.fold_in(base, salt))
@@ -252,14 +305,17 @@ def _init_key(params: Any, options: Options) -> jax.Array:
 
 def exploration_noise(
     key: jax.Array, leaves: Sequence[jax.Array], roles: Sequence[LeafRole]
-) -> jax.Array:
-    """Draw float32 ``[n]``: standard normal for the actor, zeros for the critic."""
-    sizes = [leaf.size for leaf in leaves]
-    explored = [role.explored for role in roles]
-    count = sum(n for n, flag in zip(sizes, explored, strict=True) if flag)
-    drawn, pieces = jax.random.normal(key, (count,), jnp.float32), []
-    start = 0
-    for n, flag in zip(sizes, explored, strict=True):
-        pieces.append(drawn[start : start + n] if flag else jnp.zeros(n, jnp.float32))
-        start += n if flag else 0
-    return jnp.concatenate(pieces)
+) -> list[jax.Array]:
+    """Draw float32 ``[*shape]``: standard normal for the actor, zeros for the critic.
+
+    Leaves are drawn in the order of the tables. XLA then puts their noise into a table
+    in one piece, and not leaf by leaf.
+    """
+    explored = [i for i in by_size(leaves) if roles[i].explored]
+    count = sum(leaves[i].size for i in explored)
+    drawn = jax.random.normal(key, (count,), jnp.float32)
+    noise = [jnp.zeros(leaf.shape, jnp.float32) for leaf in leaves]
+    pieces = split(drawn, [leaves[i] for i in explored])
+    for i, piece in zip(explored, pieces, strict=True):
+        noise[i] = piece
+    return noise
