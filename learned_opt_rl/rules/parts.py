@@ -169,10 +169,11 @@ def _features_of(
     rows = jnp.concatenate(encode(*map(as_rows, joined)))
     pieces, start = [], 0
     for size, group in itertools.groupby(sizes):
-        width = size * len(list(group))
-        piece = rows[:, start : start + width]
-        each = piece.reshape(piece.size // max(size, 1), size)  # a row for each leaf
-        pieces.append(rms_normalize(each).reshape(piece.shape))
+        count = len(list(group))
+        width = size * count
+        piece = rows[:, start : start + width].reshape(len(rows), count, size)
+        scaled = piece * rms_scale(piece, axis=2)[..., None]
+        pieces.append(scaled.reshape(len(rows), width))
         start += width
     normalized = jnp.concatenate(pieces, axis=1)
     return lambda cut: cut(normalized, 1)
