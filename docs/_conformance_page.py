@@ -123,8 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # Read when jax starts its backend: the check of sharding needs two devices.
-    flag = "--xla_force_host_platform_device_count=2"
+    # Read when jax starts its backend: the checks of sharding need several devices.
+    flag = "--xla_force_host_platform_device_count=4"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
     # Nearly all of the time is compilation, and speed is not what is checked.
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"

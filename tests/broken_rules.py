@@ -19,7 +19,7 @@ class State(NamedTuple):
 
 
 def mean_of(params):
-    return jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+    return jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), params)
 
 
 def init(params):
@@ -27,6 +27,7 @@ def init(params):
 
 
 def update(updates, state, params=None, **unused):
+    updates = jax.tree.map(jnp.asarray, updates)
     mean = jax.tree.map(
         lambda m, g: 0.9 * m + 0.1 * g.astype(jnp.float32), state.mean, updates
     )
@@ -145,7 +146,7 @@ def divides_by_the_proportion():
 @breaks("missing_params", words="its ValueError does not say 'not passing `params`'")
 def fails_obscurely_without_params():
     def decaying(updates, state, params=None, **unused):
-        decayed = jax.tree.map(lambda g, p: g + 0.01 * p, updates, params)
+        decayed = jax.tree.map(lambda g, p: g + 0 * p, updates, params)
         return update(decayed, state)
 
     return rule(decaying)
@@ -171,6 +172,27 @@ def makes_up_missing_gradients():
         return update(updates, state)
 
     return rule(generous)
+
+
+@breaks("inject_hyperparams", words="its factory takes **unused, which")
+def hides_its_options(**unused):
+    return rule()
+
+
+@breaks("inject_hyperparams", words="ConcretizationTypeError")
+def wants_a_python_rate(learning_rate=0.1):
+    factor = float(learning_rate)
+    return of_steps(lambda s, _: (factor * s).astype(s.dtype))
+
+
+@breaks("inject_hyperparams", words="the update at a learning rate set in the state")
+def stores_its_rate_in_the_state(learning_rate=0.1):
+    def stored(updates, state, params=None, **unused):
+        steps, new = update(updates, state)
+        return jax.tree.map(lambda s: (state.extra * s).astype(s.dtype), steps), new
+
+    start = jnp.asarray(learning_rate, jnp.float32)
+    return rule(stored, lambda params: State(mean_of(params), start))
 
 
 @breaks("any_pytree", words="kind 'bfloat16'['kernel'] is float32[2,3], that of these")
@@ -209,7 +231,60 @@ def needs_a_parameter():
     return rule(nonempty)
 
 
-@breaks("moves", words="three updates in a row were 0 for every parameter")
+@breaks("python_floats", words="'float' object has no attribute 'dtype'")
+def asks_parameters_for_their_dtype():
+    def typed(params):
+        assert all(p.dtype != bool for p in jax.tree.leaves(params))
+        return init(params)
+
+    return rule(init=typed)
+
+
+@breaks("state_from_shapes", words="it raised TypeError")
+def seeds_its_state_with_the_parameters():
+    return rule(init=lambda params: State(mean_of(params), 0 * norm_of(params)))
+
+
+@breaks("zero_gradients", words="step 1 moves a target network by")
+def decays_weights():
+    def decaying(updates, state, params=None, **unused):
+        steps, new = update(updates, state)
+        if params is not None:
+            steps = jax.tree.map(
+                lambda s, p: (s - 1e-3 * p).astype(s.dtype), steps, params
+            )
+        return steps, new
+
+    return rule(decaying)
+
+
+@breaks("lone_head", words="the sum of a temperature has changed by")
+def removes_the_mean():
+    def centered(updates, state, params=None, **unused):
+        steps, new = update(updates, state)
+        leaves = jax.tree.leaves(steps)
+        count = max(sum(leaf.size for leaf in leaves), 1)
+        mean = sum((leaf.sum() for leaf in leaves), 0.0) / count
+
+        def shift(s):  # not what has no gradient: that is another fault
+            return jnp.where(s == 0, 0, s - mean).astype(s.dtype)
+
+        return jax.tree.map(shift, steps), new
+
+    return rule(centered)
+
+
+@breaks("many_leaves", words="each further leaf of a shape adds")
+def takes_many_operations_a_leaf():
+    def step_by_step(s, _):
+        for _ in range(40):
+            s = 1.01 * s
+        return s
+
+    return of_steps(step_by_step)
+
+
+@breaks("moves", "lone_head", words="three updates in a row were 0 for every parameter")
 def never_moves():
     return of_steps(lambda s, _: 0 * s)
 
@@ -218,7 +293,7 @@ def never_moves():
 def divides_by_the_gradient_norm():
     def normalizing(updates, state, params=None, **unused):
         norm = norm_of(updates)
-        unit = jax.tree.map(lambda g: (g / norm).astype(g.dtype), updates)
+        unit = jax.tree.map(lambda g: g / norm.astype(jnp.result_type(g)), updates)
         return update(unit, state)
 
     return rule(normalizing)
@@ -255,7 +330,7 @@ def widens_its_state():
     "one_compilation",
     "scan",
     "cond",
-    "sharding",
+    "lone_head",
     "bounded_run",
     "partition",
     words="state.extra is float32[], that of tx.init is int32[]",
@@ -289,7 +364,7 @@ jax.tree_util.register_pytree_node(
 )
 
 
-@breaks("npz_round_trip", "scan", "sharding", words="updates from the restored state")
+@breaks("npz_round_trip", "scan", words="updates from the restored state")
 def keeps_python_attributes_in_its_state():
     def annealing(updates, state, params=None, **unused):
         steps, new = update(updates, state)
@@ -309,6 +384,8 @@ def keeps_python_attributes_in_its_state():
     "scan",
     "vmap",
     "sharding",
+    "state_sharding",
+    "sharded_agents",
     "chain",
     "multi_steps",
     words="the same call, later: (update, state)",
@@ -327,7 +404,7 @@ def counts_calls_in_python():
 BUILT = itertools.count(1)
 
 
-@breaks("same_seed", words="a second run with options {}")
+@breaks("same_seed", "inject_hyperparams", words="a second run with options {}")
 def differs_from_build_to_build():
     rate = 1 + 1 / next(BUILT)
     return of_steps(lambda s, _: (rate * s).astype(s.dtype))
@@ -335,11 +412,18 @@ def differs_from_build_to_build():
 
 @breaks("same_seed", words="options {'seed': 7}", options={"seed": 7})
 def ignores_a_seed_that_is_given(seed=0):
-    rate = 1.0 if seed == 0 else 1 + 1 / next(BUILT)
+    rate = jnp.where(seed == 0, 1.0, 1 + 1 / next(BUILT))
     return of_steps(lambda s, _: (rate * s).astype(s.dtype))
 
 
-@breaks("jit", "scan", "vmap", "sharding", "multi_steps", words="the jitted update")
+@breaks(
+    "jit",
+    "scan",
+    "vmap",
+    "inject_hyperparams",
+    "multi_steps",
+    words="the jitted update",
+)
 def behaves_otherwise_when_traced():
     return of_steps(lambda s, _: 2 * s if is_traced(s) else s)
 
@@ -366,10 +450,59 @@ def has_a_derivative_that_is_nan():
     return of_steps(lambda s, g: s + 0 * jnp.sqrt(g - g))
 
 
-@breaks("sharding", words="it raised ValueError")
+@breaks("sharding", "state_sharding", "sharded_agents", words="it raised ValueError")
 def insists_on_the_first_device():
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return of_steps(lambda s, _: jax.lax.with_sharding_constraint(s, first))
+
+
+@breaks("sharding", words="on a mesh with Explicit axes, the update of shape")
+def gathers_its_updates():
+    def gathered(s, _):
+        # Only a mesh with Explicit axes is known while tracing.
+        mesh = jax.typeof(s).sharding.mesh
+        if mesh.empty or not mesh.are_all_axes_explicit:
+            return s
+        return jax.sharding.reshard(s, jax.P())
+
+    return of_steps(gathered)
+
+
+@breaks("sharding", words="tx.init(params): a state leaf of shape")
+def starts_on_one_device():
+    def host(params):
+        return State(jax.tree.map(lambda p: jnp.zeros(jnp.shape(p)), params))
+
+    return rule(init=host)
+
+
+@breaks("sharding", "state_sharding", words="(2, 4), which does not begin with its")
+def puts_its_axis_first():
+    def doubled(mean):
+        return jax.tree.map(lambda m: jnp.stack([m, m]), mean)
+
+    def two(updates, state, params=None, **unused):
+        steps, new = update(updates, state)
+        return steps, State(new.mean, doubled(new.mean))
+
+    return rule(two, lambda params: State(mean_of(params), doubled(mean_of(params))))
+
+
+@breaks("sharded_agents", words="0th dimension of all xs should be replicated")
+def takes_agents_one_by_one():
+    @jax.custom_batching.custom_vmap
+    def alone(x):
+        return x
+
+    @alone.def_vmap
+    def _(size, batched, x):
+        return jax.lax.map(lambda one: 1 * one, x), batched[0]
+
+    def through(s, _):
+        fixed = jax.lax.stop_gradient(s)  # else it would have no derivative either
+        return s - fixed + alone(fixed)
+
+    return of_steps(through)
 
 
 @breaks("chain", words="too small")
@@ -393,7 +526,7 @@ def refuses_masked_trees():
     return rule(blind)
 
 
-@breaks("map_params", words="it raised ValueError")
+@breaks("map_params", "sharding", "state_sharding", words="it raised ValueError")
 def keeps_a_list_of_leaves():
     def listing(updates, state, params=None, **unused):
         leaves, structure = jax.tree.flatten(updates)

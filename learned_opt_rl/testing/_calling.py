@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from learned_opt_rl.testing import _expect as expect
 from learned_opt_rl.testing._candidate import Factory, Run, options_of
 
 _OPTAX_MESSAGE = "not passing `params`"
+_RATE = 1e-2  # any learning rate that is nobody's default
 
 
 def builds(make: Factory) -> None:
@@ -46,6 +48,31 @@ def plain_update(make: Factory) -> None:
     run = Run(make)
     updates, _ = run.update()
     expect.same_types(updates, run.params, "the update", "the parameters")
+
+
+def inject_hyperparams(make: Factory) -> None:
+    """``optax.inject_hyperparams`` builds it, and sets its learning rate as it runs."""
+    arguments = inspect.signature(make).parameters
+    for name, argument in arguments.items():
+        if argument.kind is inspect.Parameter.VAR_KEYWORD:
+            expect.fail(
+                f"its factory takes **{name}, which optax.inject_hyperparams cannot "
+                "pass on; name every option in the signature"
+            )
+    build = optax.inject_hyperparams(make)
+    if "learning_rate" not in arguments:
+        expect.close(_jitted(Run(build)), Run(make).update()[0], "the injected update")
+        return
+    wanted, _ = Run(make, learning_rate=_RATE).update()
+    run = Run(build, learning_rate=_RATE / 2)
+    run.state.hyperparams["learning_rate"] = jnp.asarray(_RATE)
+    expect.close(_jitted(run), wanted, "the update at a learning rate set in the state")
+    scheduled = Run(build, learning_rate=optax.constant_schedule(_RATE))
+    expect.close(_jitted(scheduled), wanted, "the update with a schedule")
+
+
+def _jitted(run: Run) -> Any:
+    return jax.jit(run.tx.update)(run.grads, run.state, run.params)[0]
 
 
 def unknown_keywords(make: Factory) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,6 +39,7 @@ class Maker:
 
     def __init__(self, make: Callable[..., Any], options: Mapping[str, Any]) -> None:
         self._make = make
+        self.__signature__ = inspect.signature(make)
         self.options = dict(options)
 
     def __call__(self, **options: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 
 @jax.tree_util.register_dataclass
@@ -26,6 +27,59 @@ def agent() -> dict[str, Any]:
     return {
         "actor": {"Dense_0": {"kernel": _array(3, 4), "bias": _array(4)}},
         "critic": {"Dense_0": {"kernel": _array(3, 2)}},
+    }
+
+
+def divisible() -> dict[str, Any]:
+    """Parameters of a kind for each way to shard, with axes that four divides.
+
+    `layout` splits the actor along outputs (tensor parallel) and the critic along
+    inputs (FSDP), as ``PartitionSpec``s over one axis of a mesh.
+    """
+    return {
+        "actor": {
+            "Conv_0": {"kernel": _array(3, 1, 2, 4), "bias": _array(4)},
+            "Dense_0": {"kernel": _array(4, 8), "bias": _array(8)},
+        },
+        "critic": {
+            "Dense_0": {"kernel": _array(8, 4), "bias": _array(4)},
+            "Dense_1": {"kernel": _array(4, 1), "bias": _array(1)},
+        },
+        "log_std": _array(3),
+    }
+
+
+def layout(axis: str) -> dict[str, Any]:
+    """Return ``PartitionSpec``s for `divisible`, over an axis of a mesh."""
+    tensor = {"kernel": P(None, axis), "bias": P(axis)}
+    return {
+        "actor": {
+            "Conv_0": {"kernel": P(None, None, None, axis), "bias": P(axis)},
+            "Dense_0": tensor,
+        },
+        "critic": {
+            "Dense_0": {"kernel": P(axis), "bias": P(axis)},
+            "Dense_1": {"kernel": P(axis), "bias": P()},
+        },
+        "log_std": P(),
+    }
+
+
+def partly_unused() -> dict[str, Any]:
+    """Parameters that often have no gradient: a target network, rows of a table."""
+    return {"target": {"kernel": _array(3, 4)}, "embedding": _array(5, 3)}
+
+
+def heads() -> dict[str, Any]:
+    """Groups of parameters without hidden layers, as they get optimizers of their own.
+
+    They are, by their names in a message: an output layer, standard deviations, a
+    temperature.
+    """
+    return {
+        "a value head": {"critic": {"kernel": _array(4, 1), "bias": _array(1)}},
+        "six log_std": {"log_std": _array(6)},
+        "a temperature": {"log_alpha": _array()},
     }
 
 

@@ -9,7 +9,14 @@ import unittest
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
-from learned_opt_rl.testing import _calling, _other_kinds, _transforms, _updates
+from learned_opt_rl.testing import (
+    _calling,
+    _other_kinds,
+    _parameters,
+    _sharding,
+    _transforms,
+    _updates,
+)
 from learned_opt_rl.testing._candidate import Candidate, as_maker, kind_of
 from learned_opt_rl.testing._expect import ConformanceError
 from learned_opt_rl.testing._transforms import MakeRule
@@ -31,7 +38,13 @@ CHECKS = _by_name(
     _calling.proportions,
     _calling.missing_params,
     _calling.mismatched_gradients,
-    _updates.any_pytree,
+    _calling.inject_hyperparams,
+    _parameters.any_pytree,
+    _parameters.python_floats,
+    _parameters.state_from_shapes,
+    _parameters.zero_gradients,
+    _parameters.lone_head,
+    _parameters.many_leaves,
     _updates.moves,
     _updates.finite_updates,
     _updates.bounded_run,
@@ -46,7 +59,9 @@ CHECKS = _by_name(
     _transforms.cond,
     _transforms.vmap,
     _transforms.grad,
-    _transforms.sharding,
+    _sharding.sharding,
+    _sharding.state_sharding,
+    _sharding.sharded_agents,
     _calling.chain,
     _calling.partition,
     _calling.masked,

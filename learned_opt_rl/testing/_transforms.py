@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unittest
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from learned_opt_rl.testing import _expect as expect
 from learned_opt_rl.testing import _probes as probes
 from learned_opt_rl.testing._candidate import Factory, Run
+from learned_opt_rl.testing._sharding import stack
 
 MakeRule = Callable[[Any], optax.GradientTransformationExtraArgs]
 """Weights (a pytree, perhaps of traced arrays) -> transformation."""
@@ -37,7 +36,7 @@ def scan(make: Factory) -> None:
 
     _, scanned = jax.lax.scan(step, run.state, jnp.arange(3.0))
     looped, _ = run.steps(3)
-    expect.close(scanned, _stack(looped), "the scanned updates")
+    expect.close(scanned, stack(looped), "the scanned updates")
 
 
 def cond(make: Factory) -> None:
@@ -63,9 +62,9 @@ def vmap(make: Factory) -> None:
     def first_update(grads: Any, params: Any) -> Any:
         return tx.update(grads, tx.init(params), params)[0]
 
-    together = jax.jit(jax.vmap(first_update))(_stack(grads), _stack(agents))
+    together = jax.jit(jax.vmap(first_update))(stack(grads), stack(agents))
     alone = [first_update(g, p) for g, p in zip(grads, agents, strict=True)]
-    expect.close(together, _stack(alone), "the updates of agents side by side")
+    expect.close(together, stack(alone), "the updates of agents side by side")
 
 
 def grad(make: Factory) -> None:
@@ -79,35 +78,6 @@ def grad(make: Factory) -> None:
     expect.finite(jax.jit(jax.grad(total))(run.grads), "the derivative by grads")
 
 
-def sharding(make: Factory) -> None:
-    """Parameters split over two devices get the updates they have on one."""
-    devices = jax.devices()
-    if len(devices) < 2:
-        raise unittest.SkipTest(
-            "needs two devices; on a CPU set "
-            "XLA_FLAGS=--xla_force_host_platform_device_count=2"
-        )
-    run = Run(make)
-    mesh = Mesh(np.array(devices[:2]), ("device",))
-
-    def split(leaf: jax.Array) -> jax.Array:
-        spec = PartitionSpec(*(None,) * (leaf.ndim - 1), "device")
-        return jax.device_put(leaf, NamedSharding(mesh, spec))
-
-    @jax.jit
-    def two_steps(grads: Any, params: Any) -> Any:
-        def step(state: Any, _: None) -> tuple[Any, Any]:
-            updates, state = run.tx.update(grads, state, params)
-            return state, updates
-
-        return jax.lax.scan(step, run.tx.init(params), length=2)[1]
-
-    placed = jax.tree.map(split, (run.grads, run.params))
-    first, state = run.update()
-    second, _ = run.tx.update(run.grads, state, run.params)
-    expect.close(two_steps(*placed), _stack([first, second]), "the sharded updates")
-
-
 def population(make_tx: MakeRule, weights: Any) -> None:
     """``jax.vmap`` over a population of weights gives each member's own updates."""
 
@@ -118,7 +88,7 @@ def population(make_tx: MakeRule, weights: Any) -> None:
         jax.tree.map(lambda w, s=scale: jnp.asarray(w) * s, weights)
         for scale in (1.0, 0.9)
     ]
-    together = jax.jit(jax.vmap(first_update))(_stack(members))
+    together = jax.jit(jax.vmap(first_update))(stack(members))
     for index, member in enumerate(members):
         mine = jax.tree.map(lambda u, i=index: u[i], together)
         expect.close(mine, first_update(member), f"member {index} of the population:")
@@ -137,7 +107,3 @@ def weights_gradient(make_tx: MakeRule, weights: Any) -> None:
     expect.finite(gradient, "the gradient by weights")
     if not any(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(gradient)):
         expect.fail("the gradient by every weight is 0: the update ignores its weights")
-
-
-def _stack(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

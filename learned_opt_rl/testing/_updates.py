@@ -18,19 +18,6 @@ _STEPS = 200
 _BOUND = 1e3
 
 
-def any_pytree(make: Factory) -> None:
-    """For any pytree of parameters, updates have its structure, shapes and dtypes."""
-    tx = make()
-    for kind, params in probes.trees().items():
-        grads = probes.gradients(params)
-        updates, _ = jax.eval_shape(
-            lambda g, p: tx.update(g, tx.init(p), p), grads, params
-        )
-        expect.same_types(
-            updates, params, f"the update of parameters of kind '{kind}'", "these"
-        )
-
-
 def moves(make: Factory) -> None:
     """Three steps with gradients change some parameter."""
     run = Run(make)

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from learned_opt_rl import artifacts, testing
-from learned_opt_rl.testing import ConformanceError, _transforms
+from learned_opt_rl.testing import ConformanceError, _sharding
 from tests import broken_rules
 from tests.testing.subjects import OPTIMIZERS, Subject, has_weights, marked
 
@@ -144,7 +144,7 @@ class TestReport:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         one = jax.devices()[:1]
-        monkeypatch.setattr(_transforms.jax, "devices", lambda: one)
+        monkeypatch.setattr(_sharding.jax, "devices", lambda: one)
         tx = optax.sgd(0.1)
         with pytest.raises(unittest.SkipTest, match="sharding: needs two devices"):
             testing.check_artifact(tx, only="sharding")
