@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt_rl.rules.open_rl import RuleState
+
 
 class State(NamedTuple):
     mean: Any
@@ -414,6 +416,26 @@ def differs_from_build_to_build():
 def ignores_a_seed_that_is_given(seed=0):
     rate = jnp.where(seed == 0, 1.0, 1 + 1 / next(BUILT))
     return of_steps(lambda s, _: (rate * s).astype(s.dtype))
+
+
+@breaks("noise_key", words="a run resumed without key=", options={"key": None})
+def keeps_its_key_outside_of_its_state(key=None):
+    factor = 1.0 if key is None else 2.0
+    return of_steps(lambda s, _: (factor * s).astype(s.dtype))
+
+
+@breaks("reseeding", words="but reseed does not", options={"seed": 7})
+def draws_noise_from_its_seed_alone(seed=0):
+    def start(params):
+        return RuleState(jnp.zeros((), int), mean_of(params), jnp.zeros(2, jnp.uint32))
+
+    def noisy(updates, state, params=None, **unused):
+        steps, new = update(updates, State(state.memory))
+        rate = 1 + jax.random.uniform(jax.random.key(seed))
+        steps = jax.tree.map(lambda s: (rate * s).astype(s.dtype), steps)
+        return steps, state._replace(memory=new.mean)
+
+    return rule(noisy, start)
 
 
 @breaks(

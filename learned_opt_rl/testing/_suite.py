@@ -54,6 +54,8 @@ CHECKS = _by_name(
     _updates.npz_round_trip,
     _updates.no_hidden_state,
     _updates.same_seed,
+    _updates.noise_key,
+    _updates.reseeding,
     _transforms.jit,
     _transforms.scan,
     _transforms.cond,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unittest
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from learned_opt_rl.rules import reseed
+from learned_opt_rl.rules.open_rl import RuleState
 from learned_opt_rl.testing import _expect as expect
 from learned_opt_rl.testing import _probes as probes
 from learned_opt_rl.testing._candidate import Factory, Run, options_of
@@ -160,6 +163,46 @@ def same_seed(make: Factory) -> None:
     for chosen in options:
         first, again = (Run(make, **chosen).steps(2)[0] for _ in range(2))
         expect.identical(again, first, f"a second run with options {chosen}: updates")
+
+
+def noise_key(make: Factory) -> None:
+    """A state carries its key's generator: a run that resumes needs no ``key=``."""
+    _require_noise(make, "key")
+    run = Run(make, key=jax.random.key(3, impl="rbg"))
+    _, state = run.update()
+    expect.same_types(state, run.state, "the updated state", "tx.init")
+    expected, _ = run.steps(1, state)
+    resumed, _ = Run(make).steps(1, state)
+    expect.identical(resumed, expected, "updates of a run resumed without key=")
+
+
+def reseeding(make: Factory) -> None:
+    """``reseed`` gives a copied state other noise, and changes nothing else."""
+    _require_noise(make, "seed")
+    run = Run(make)
+    if not any(isinstance(node, RuleState) for node in _nodes(run.state)):
+        raise unittest.SkipTest("its state is no RuleState, which reseed looks for")
+    states = [reseed(run.state, jax.random.key(word)) for word in (1, 2, 2)]
+    expect.same_types(states[0], run.state, "the state after reseed", "tx.init")
+    one, other, again = (run.steps(1, state)[0] for state in states)
+    expect.identical(again, other, "updates after reseed by the same key")
+    seeds = [Run(make, seed=seed).update()[0] for seed in (7, 8)]
+    if _differ(*seeds) and not _differ(one, other):
+        expect.fail("its seed changes the noise, but reseed does not")
+
+
+def _require_noise(make: Factory, option: str) -> None:
+    if option not in options_of(make):
+        raise unittest.SkipTest(f"it takes no {option}=, so that it has no noise")
+
+
+def _nodes(state: Any) -> list[Any]:
+    return jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, RuleState))
+
+
+def _differ(one: Any, other: Any) -> bool:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return any(np.any(np.asarray(a) != np.asarray(b)) for a, b in pairs)
 
 
 def _first_change(before: Any, after: Any) -> str:

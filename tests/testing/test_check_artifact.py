@@ -30,12 +30,15 @@ def test_contract_of_the_rule(subject: Subject, check: str) -> None:
     testing.check_rule(subject.make_tx, subject.weights, only=check)
 
 
+OF_NOISE = {"noise_key", "reseeding"}
+
+
 # What the contract asks is nothing a good optimizer of optax's own would miss.
 @pytest.mark.parametrize("tx", [optax.adam(1e-3), optax.sgd(0.1)], ids=["adam", "sgd"])
 def test_optax_keeps_the_contract(tx: optax.GradientTransformationExtraArgs) -> None:
     results = testing.check_artifact(tx)
     assert [(result.name, result.outcome) for result in results] == [
-        (name, "passed") for name in testing.CHECKS
+        (name, "skipped" if name in OF_NOISE else "passed") for name in testing.CHECKS
     ]
 
 
