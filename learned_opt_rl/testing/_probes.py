@@ -38,29 +38,22 @@ def divisible() -> dict[str, Any]:
     """
     return {
         "actor": {
-            "Conv_0": {"kernel": _array(3, 1, 2, 4), "bias": _array(4)},
+            "Conv_0": {"kernel": _array(3, 1, 2, 4)},
             "Dense_0": {"kernel": _array(4, 8), "bias": _array(8)},
         },
-        "critic": {
-            "Dense_0": {"kernel": _array(8, 4), "bias": _array(4)},
-            "Dense_1": {"kernel": _array(4, 1), "bias": _array(1)},
-        },
+        "critic": {"Dense_0": {"kernel": _array(8, 2)}},
         "log_std": _array(3),
     }
 
 
 def layout(axis: str) -> dict[str, Any]:
     """Return ``PartitionSpec``s for `divisible`, over an axis of a mesh."""
-    tensor = {"kernel": P(None, axis), "bias": P(axis)}
     return {
         "actor": {
-            "Conv_0": {"kernel": P(None, None, None, axis), "bias": P(axis)},
-            "Dense_0": tensor,
+            "Conv_0": {"kernel": P(None, None, None, axis)},
+            "Dense_0": {"kernel": P(None, axis), "bias": P(axis)},
         },
-        "critic": {
-            "Dense_0": {"kernel": P(axis), "bias": P(axis)},
-            "Dense_1": {"kernel": P(axis), "bias": P()},
-        },
+        "critic": {"Dense_0": {"kernel": P(axis)}},
         "log_std": P(),
     }
 

@@ -103,6 +103,34 @@ def has_weights(name: str) -> bool:
     return name in INITIAL or artifacts.card(name).weights.parameters > 0
 
 
+# One of each family runs the checks that compile most.
+ONE_OF_A_FAMILY = {
+    "minatar",
+    "discovered/open_symbolic_minatar",
+    "initial no features 8x16",
+    "initial optim4rl arxiv2023",
+}
+LONG_CHECKS = {
+    "inject_hyperparams",
+    "lone_head",
+    "many_leaves",
+    "sharded_agents",
+    "sharding",
+    "state_sharding",
+}
+
+
+def with_checks(names: Iterable[str], checks: Iterable[str]) -> list[Any]:
+    """Return names with each check; unusual names are slow, and most long checks."""
+    checks = list(checks)
+    return [
+        pytest.param(name, check, marks=[] if fast else pytest.mark.slow)
+        for name in names
+        for check in checks
+        for fast in [name in (ONE_OF_A_FAMILY if check in LONG_CHECKS else USUAL)]
+    ]
+
+
 def marked(names: Iterable[str]) -> list[Any]:
     """Return the names as parameters of a test; the unusual ones are slow."""
     return [

@@ -13,11 +13,12 @@ import pytest
 from learned_opt_rl import artifacts, testing
 from learned_opt_rl.testing import ConformanceError, _sharding
 from tests import broken_rules
-from tests.testing.subjects import OPTIMIZERS, Subject, has_weights, marked
+from tests.testing.subjects import OPTIMIZERS, Subject, has_weights, marked, with_checks
 
 
-@pytest.mark.parametrize("check", testing.CHECKS)
-@pytest.mark.parametrize("subject", marked(OPTIMIZERS), indirect=True)
+@pytest.mark.parametrize(
+    ("subject", "check"), with_checks(OPTIMIZERS, testing.CHECKS), indirect=["subject"]
+)
 def test_contract(subject: Subject, check: str) -> None:
     testing.check_artifact(subject.make, only=check)
 
