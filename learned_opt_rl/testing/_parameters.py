@@ -95,7 +95,7 @@ def lone_head(make: Factory) -> None:
 
 
 def many_leaves(make: Factory) -> None:
-    """Each further leaf adds at most three times the operations that it adds to Adam."""
+    """Each further leaf adds at most three times as many operations as to Adam."""
     added = _operations_per_leaf(make())
     limit = _TIMES_ADAM * _operations_per_leaf(optax.adam(1e-3))
     if not added <= limit:
