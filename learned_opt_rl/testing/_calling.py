@@ -52,16 +52,11 @@ def plain_update(make: Factory) -> None:
 
 def inject_hyperparams(make: Factory) -> None:
     """``optax.inject_hyperparams`` builds it, and sets its learning rate as it runs."""
-    arguments = inspect.signature(make).parameters
-    for name, argument in arguments.items():
-        if argument.kind is inspect.Parameter.VAR_KEYWORD:
-            expect.fail(
-                f"its factory takes **{name}, which optax.inject_hyperparams cannot "
-                "pass on; name every option in the signature"
-            )
-    build = optax.inject_hyperparams(make)
-    if "learning_rate" not in arguments:
-        expect.close(_jitted(Run(build)), Run(make).update()[0], "the injected update")
+    build, options = optax.inject_hyperparams(make), options_of(make)
+    # Options that a signature does not name get lost: **options, for example.
+    wanted, _ = Run(make, **options).update()
+    expect.close(_jitted(Run(build, **options)), wanted, "the injected update")
+    if "learning_rate" not in inspect.signature(make).parameters:
         return
     wanted, _ = Run(make, learning_rate=_RATE).update()
     run = Run(build, learning_rate=_RATE / 2)

@@ -48,7 +48,8 @@ def from_artifact(artifact, *, horizon=None, key=None, **unused):
 
     def update(updates, params=None):
         return jax.tree.map(
-            lambda g: -(gradient * g + sign * jnp.sign(g)).astype(g.dtype), updates
+            lambda g: -(gradient * g + sign * jnp.sign(g)).astype(jnp.result_type(g)),
+            updates,
         )
 
     return optax.with_extra_args_support(optax.stateless(update))

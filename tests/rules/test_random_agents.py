@@ -145,6 +145,7 @@ def _quickly(quick_compilation: None) -> None:
     """Each agent is compiled for."""
 
 
+@pytest.mark.slow
 @hypothesis.settings(RANDOMLY, max_examples=40, derandomize=True)
 @hypothesis.given(lives(FLOATS))
 def test_random_agents(life: tuple[Any, ...]) -> None:

@@ -28,7 +28,7 @@ def sign_momentum(weights: Any) -> optax.GradientTransformationExtraArgs:
 
     def init(params: Any) -> SignMomentumState:
         return SignMomentumState(
-            jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.float32), params)
+            jax.tree.map(lambda leaf: jnp.zeros_like(leaf, jnp.float32), params)
         )
 
     def update(
@@ -37,10 +37,10 @@ def sign_momentum(weights: Any) -> optax.GradientTransformationExtraArgs:
         del extra_args
 
         def average(old: jax.Array, gradient: jax.Array) -> jax.Array:
-            return decay * old + (1 - decay) * gradient.astype(jnp.float32)
+            return decay * old + (1 - decay) * jnp.asarray(gradient, jnp.float32)
 
         def step(mean: jax.Array, leaf: jax.Array) -> jax.Array:
-            return (-step_size * jnp.sign(mean)).astype(leaf.dtype)
+            return (-step_size * jnp.sign(mean)).astype(jnp.result_type(leaf))
 
         momentum = jax.tree.map(average, state.momentum, updates)
         steps = jax.tree.map(step, momentum, updates if params is None else params)

@@ -45,10 +45,10 @@ def tables(leaves: Sequence[jax.Array]) -> list[list[int]]:
     A leaf that is larger than a table is alone in its own.
     """
     limit = max(_TABLE, sum(leaf.size for leaf in leaves) // _TABLES)
-    chosen, filled = [], limit
+    chosen, filled = [[]], 0
     for i in by_size(leaves):
         filled += leaves[i].size
-        if filled > limit:
+        if chosen[-1] and filled > limit:
             chosen.append([])
             filled = leaves[i].size
         chosen[-1].append(i)
