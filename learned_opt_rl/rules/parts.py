@@ -131,8 +131,11 @@ def _run(
     direction: Callable[[jax.Array, Cut], jax.Array],
 ) -> Outputs:
     """Run the network on one table: features, values of the columns, and the carry."""
-    p, g = join(inputs.params), join(inputs.gradients)
-    m = update_momenta(join(inputs.memory["momenta"], 1), g)
+    # Leaf by leaf: XLA compiles one program for leaves of one shape, but one for each
+    # leaf that it cuts out of a table.
+    pairs = zip(inputs.memory["momenta"], inputs.gradients, strict=True)
+    momenta = [update_momenta(m, g) for m, g in pairs]
+    p, g, m = join(inputs.params), join(inputs.gradients), join(momenta, 1)
     carry = [join(inputs.memory["carry"], 1)] if "carry" in inputs.memory else []
     features = _features_of(encode, (p, g, m), [leaf.size for leaf in inputs.params])
 
@@ -147,8 +150,9 @@ def _run(
         return direction(outputs, cut), [] if after is None else [after.T]
 
     moved, after = in_blocks(block, (p, carry), len(inputs.params))
-    joined = zip(("momenta", "carry"), [m, *after], strict=False)
-    memory = {name: split(x, inputs.params) for name, x in joined}
+    memory = {"momenta": momenta}
+    if after:
+        memory["carry"] = split(after[0], inputs.params)
     return split(moved, inputs.params), memory
 
 

@@ -8,19 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_opt_rl.features import LeafRole, named_leaves
+from learned_opt_rl.rules._core.network import join, split
 
 
-def whole_leaves(entries: Sequence[jax.Array], params: Any) -> list[jax.Array]:
-    """Return flags of leaves, or of an embedding's rows, of which any entry is set."""
-    return [
-        flags.any(axis=-1, keepdims=True) if table else flags.any()
-        for flags, table in zip(entries, _are_tables(params), strict=True)
-    ]
-
-
-def _are_tables(params: Any) -> list[bool]:
+def are_tables(params: Any) -> list[bool]:
     """Return whether each leaf is the table of an embedding, by name or by class."""
 
     def is_embedding(node: Any) -> bool:  # of Equinox, whose leaf is a "weight"
@@ -43,54 +37,105 @@ def _are_tables(params: Any) -> list[bool]:
     ]
 
 
-def moved_alone(
-    values: Sequence[jax.Array], moved: Sequence[jax.Array]
-) -> list[jax.Array]:
-    """Return the values, with 0 where an entry does not move."""
-    return [jnp.where(m, v, 0) for v, m in zip(values, moved, strict=True)]
-
-
-def without_mean(
+def settled(
     values: Sequence[jax.Array],
-    moved: Sequence[jax.Array] | None = None,
-    roles: Sequence[LeafRole] | None = None,
+    moved: Sequence[jax.Array] | None,
+    tables: Sequence[bool] | None,
+    zero_mean: bool,
+    roles: Sequence[LeafRole] | None,
 ) -> list[jax.Array]:
-    """Return the values minus their mean over all entries of all leaves.
+    """Return the values of entries that move, and 0 elsewhere, perhaps without mean.
 
-    Entries that do not move are left out and stay 0. With ``roles``, nothing is removed
-    where what moves has no hidden layer: a value head or six ``log_std`` alone could
-    otherwise never change their sum.
+    Args:
+        values: float32 ``[*shape]``, leaf by leaf.
+        moved: Not 0 where entries move, ``[*shape]``; everywhere by default.
+        tables: Given, a leaf moves as a whole where any entry does, and where its flag
+            is set, row by row.
+        zero_mean: Subtract the mean over all entries that move, of all leaves.
+        roles: Given, no mean is removed where what moves has no hidden layer: a value
+            head or six ``log_std`` alone could otherwise never change their sum.
     """
-    # A sum of sums: leaves that are sharded differently need not be concatenated.
-    counts: list[jax.Array | int] = [value.size for value in values]
+    kinds: dict[Any, list[int]] = {}
+    for i, value in enumerate(values):
+        kinds.setdefault((value.shape, tables is not None and tables[i]), []).append(i)
+    # Side by side: XLA compiles some programs for each shape and not for each leaf.
+    parts = list(kinds.values())
+    stacks = [
+        join([values[i] for i in part]).reshape(len(part), *values[part[0]].shape)
+        for part in parts
+    ]
+    sizes = [values[part[0]].size for part in parts]
+    counts: list[Any] = [
+        [size] * len(part) for part, size in zip(parts, sizes, strict=True)
+    ]
+    flags = None
     if moved is not None:
-        values = moved_alone(values, moved)
+        pairs = zip(parts, stacks, strict=True)
+        flags = [join([moved[i] for i in p]).reshape(x.shape) != 0 for p, x in pairs]
+        if tables is not None:
+            rows = [row_wise for _, row_wise in kinds]
+            flags = [_any(x, row_wise) for x, row_wise in zip(flags, rows, strict=True)]
+        stacks = _masked(stacks, flags)
         counts = [
-            m.sum() * (value.size // max(m.size, 1))
-            for value, m in zip(values, moved, strict=True)
+            x.sum(axis=range(1, x.ndim)) * (size * len(x) // max(x.size, 1))
+            for x, size in zip(flags, sizes, strict=True)
         ]
-    total = sum((value.sum() for value in values), jnp.zeros(()))
+    if zero_mean:
+        mean = _mean(stacks, counts, parts, roles)
+        stacks = [x - mean for x in stacks]
+        stacks = stacks if flags is None else _masked(stacks, flags)
+    found = list(values)
+    for part, stack in zip(parts, stacks, strict=True):
+        leaves = split(stack.reshape(-1), [values[i] for i in part])
+        for i, leaf in zip(part, leaves, strict=True):
+            found[i] = leaf
+    return found
+
+
+def _any(flags: jax.Array, row_wise: bool) -> jax.Array:
+    axes = (flags.ndim - 1,) if row_wise else tuple(range(1, flags.ndim))
+    return flags.any(axis=axes, keepdims=True)
+
+
+def _masked(stacks: Sequence[jax.Array], flags: Sequence[jax.Array]) -> list[jax.Array]:
+    return [jnp.where(f, x, 0) for x, f in zip(stacks, flags, strict=True)]
+
+
+def _mean(
+    stacks: Sequence[jax.Array],
+    counts: Sequence[Any],
+    parts: Sequence[Sequence[int]],
+    roles: Sequence[LeafRole] | None,
+) -> jax.Array:
+    total = sum((x.sum() for x in stacks), jnp.zeros(()))
     if roles is not None:
-        total = jnp.where(_has_hidden_layer(values, counts, roles), total, 0)
+        kernels = [
+            part if x.ndim > 2 else [] for part, x in zip(parts, stacks, strict=True)
+        ]
+        total = jnp.where(_has_hidden_layer(kernels, counts, roles), total, 0)
     # XLA does not copy a division, nor the sums before it, into every leaf's program.
-    mean = total / jnp.maximum(sum(counts), 1)
-    values = [value - mean for value in values]
-    return values if moved is None else moved_alone(values, moved)
+    return total / jnp.maximum(sum(jnp.sum(jnp.asarray(x)) for x in counts), 1)
 
 
 def _has_hidden_layer(
-    values: Sequence[jax.Array],
-    counts: Sequence[jax.Array | int],
-    roles: Sequence[LeafRole],
-) -> jax.Array | bool:
-    """Return whether some network moves kernels of two or more layers."""
-    networks: dict[str, dict[float, jax.Array | int]] = {}
-    for value, count, role in zip(values, counts, roles, strict=True):
-        if value.ndim >= 2:
-            layers = networks.setdefault(role.network, {})
-            layers[role.position] = layers.get(role.position, 0) + count
-    flags = [
-        sum((jnp.minimum(count, 1) for count in layers.values()), jnp.zeros(())) >= 2
-        for layers in networks.values()
-    ]
-    return jnp.any(jnp.array(flags)) if flags else False
+    kernels: Sequence[Sequence[int]], counts: Sequence[Any], roles: Sequence[LeafRole]
+) -> Any:
+    """Return whether some network moves kernels of two or more layers.
+
+    ``counts`` are how many entries of each leaf move; ``kernels`` are the leaves.
+    """
+    layer_of = [(role.network, role.position) for role in roles]
+    layers = sorted({layer_of[i] for part in kernels for i in part})
+    networks = sorted({network for network, _ in layers})
+    place = {layer: number for number, layer in enumerate(layers)}
+    moving = jnp.zeros(len(layers))
+    for part, count in zip(kernels, counts, strict=True):
+        if part:  # a product: XLA compiles no program for each leaf
+            member = np.zeros((len(part), len(layers)), np.float32)
+            member[range(len(part)), [place[layer_of[i]] for i in part]] = 1
+            moving += (jnp.asarray(count) > 0).astype(jnp.float32) @ member
+    owner = np.array([[n == network for network in networks] for n, _ in layers])
+    if not layers:
+        return False
+    some = (moving > 0).astype(jnp.float32)
+    return jnp.any(some @ owner.astype(np.float32) >= 2)

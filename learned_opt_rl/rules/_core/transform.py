@@ -28,7 +28,7 @@ from learned_opt_rl.features import (
     roles_or_warning,
 )
 from learned_opt_rl.rules._core import checks
-from learned_opt_rl.rules._core.centering import moved_alone, whole_leaves, without_mean
+from learned_opt_rl.rules._core.centering import are_tables, settled
 from learned_opt_rl.rules._core.network import by_size, split
 from learned_opt_rl.rules._core.noise import advance, typed
 from learned_opt_rl.rules._core.notice import notice_past
@@ -173,6 +173,7 @@ def transformation(
         if rule.noise:
             next_key, now = advance(before.key)
         memory = {n: jax.tree.leaves(before.memory[n]) for n in slots}
+        tables = are_tables(params) if options.zero_gradients == "leaf" else None
 
         # Arrays of the update come in as arguments: with_auto_axes changes their mesh.
         def step(weights: Any, inputs: Inputs, memory: Any, key: Any) -> Outputs:
@@ -185,13 +186,12 @@ def transformation(
                 moved = _had_gradient(rule, inputs, memory.get(_FLAG), after)
                 if _FLAG in slots:
                     after[_FLAG] = moved
-                if options.zero_gradients == "leaf":
-                    moved = whole_leaves(moved, params)
-            if options.zero_mean or (rule.zero_mean and options.zero_mean is None):
-                where = None if options.zero_mean else roles
-                values = without_mean(values, moved, where)
-            elif moved is not None:
-                values = moved_alone(values, moved)
+            centered = options.zero_mean or (
+                rule.zero_mean and options.zero_mean is None
+            )
+            where = None if options.zero_mean else roles
+            if centered or stay:
+                values = settled(values, moved, tables, centered, where)
             pairs = zip(values, inputs.params, strict=True)
             kept = {n: list(map(follow, after[n], old)) for n, old in memory.items()}
             return [follow(v, p).astype(p.dtype) for v, p in pairs], kept
@@ -215,13 +215,13 @@ def _had_gradient(
     flags: Any,
     after: Mapping[str, Sequence[jax.Array]],
 ) -> list[jax.Array]:
-    """Return where there was any gradient since the start, leaf by leaf."""
+    """Return arrays that are not 0 where there was any gradient since the start."""
     if rule.seen == "momenta":
         # The slowest starts at 0; after a gradient it is not 0 again for 8e5 steps.
-        return [m[..., -1] != 0 for m in after["momenta"]]
-    now = [gradient != 0 for gradient in inputs.gradients]
+        return [m[..., -1] for m in after["momenta"]]
     if rule.seen == "gradient":
-        return now
+        return list(inputs.gradients)
+    now = [gradient != 0 for gradient in inputs.gradients]
     return [flag | here for flag, here in zip(flags, now, strict=True)]
 
 
