@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt_rl import Horizon, envs, open_rl
+from learned_opt_rl import Horizon, envs, open_rl, pretrained
 from learned_opt_rl.agents.ppo import PPOConfig, make_train
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.provenance import provenance
@@ -48,9 +48,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--steps", type=float, default=2e5, help="of each PPO run")
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--leaves", type=int, nargs="*", default=[10, 100, 500])
     arguments = parser.parse_args(argv)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     updates, ppo = [], []
+    report: dict[str, Any] = dict(provenance())
     cases = [(n, a) for a in arguments.agents for n in ("PPO", *arguments.networks)]
     for network, agents in cases:
         if network == "PPO":
@@ -61,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         asked = {key: str(value) for key, value in vars(arguments).items()}
         report = {**provenance(), "asked": asked, "updates": updates, "ppo": ppo}
         write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
+    if arguments.leaves:
+        report["sizes"] = measure_sizes(arguments.leaves)
+        write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
+        print_table("Compilation and temporaries", report["sizes"])
     print_table("One optimizer update", updates)
     print_table("PPO on Breakout-MinAtar, end to end", ppo)
 
@@ -131,6 +137,39 @@ def measure_ppo(agents: int, steps: int, repetitions: int) -> list[dict]:
             "steps_per_second": round(played / seconds),
         }
     return with_ratios(list(rows.values()), "seconds")
+
+
+def measure_sizes(leaf_counts: Sequence[int]) -> list[dict]:
+    """Measure the compilation of many leaves, and temporaries at 10 million parameters.
+
+    The seconds are of the processor, of tracing and compiling one update behind
+    ``clip_by_global_norm``. ``temporary_mib`` is what XLA reserves beside arguments and
+    results for one leaf of 10 million parameters.
+    """
+    names = ("minatar", "distilled/recurrent_short", "no_features/minatar")
+    rules = {name: pretrained(name) for name in (*names, "sign_mixture")}
+    rules = {"Adam": optax.adam(1e-3)} | rules
+    large = {"actor": {"kernel": jax.ShapeDtypeStruct((2500, 4000), jnp.float32)}}
+    rows = []
+    for name, rule in rules.items():
+        tx = optax.chain(optax.clip_by_global_norm(0.5), rule)
+        row: dict[str, Any] = {"optimizer": name}
+        for count in leaf_counts:
+            params = {
+                f"actor_{i}": {"kernel": jnp.ones((8, 8)), "bias": jnp.ones(8)}
+                for i in range(count // 2)
+            }
+            row[f"seconds_{count}_leaves"] = round(_compile_update(tx, params)[1], 2)
+        memory = _compile_update(tx, large)[0].memory_analysis()
+        rows.append(row | {"temporary_mib": memory.temp_size_in_bytes >> 20})
+    return rows
+
+
+def _compile_update(tx: Any, params: Any) -> tuple[Any, float]:
+    state = jax.eval_shape(tx.init, params)
+    start = time.process_time()
+    program = jax.jit(tx.update).lower(params, state, params).compile()
+    return program, time.process_time() - start
 
 
 def optimizers(horizon: Horizon) -> Optimizers:
