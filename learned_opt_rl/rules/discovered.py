@@ -132,7 +132,8 @@ def scale_by_expression(
 
     def step(given: Any, inputs: Inputs, roles: list[LeafRole]) -> Outputs:
         del roles
-        return _step(body, *given, inputs)
+        values, rate = given
+        return _step(body, values, rate, inputs)
 
     rule = Rule(
         slots={slot.name: Slot(start=slot.initial) for slot in body.memory},

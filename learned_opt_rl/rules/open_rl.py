@@ -153,7 +153,7 @@ def scale_by_open(
     architecture = _separated(weights) if separated else architecture_of(weights, OPEN)
     weights = as_float32(weights)
 
-    def step(weights: Any, inputs: Inputs, roles: list[LeafRole]) -> Outputs:
+    def step(weights: Weights, inputs: Inputs, roles: list[LeafRole]) -> Outputs:
         if not separated:
             return open_step(weights, inputs)
         owners = ["actor" if role.explored else "critic" for role in roles]
