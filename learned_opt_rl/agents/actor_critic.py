@@ -103,9 +103,9 @@ def gae(
     """Estimate advantages ``[T, N]`` by GAE, backwards over a rollout.
 
     Arrays are ``[T, N]``, and ``last_value``, of the observation after the last step,
-    is ``[N]``. No value follows an episode that is done, except ``final_value``, of its
-    final observation, where ``truncated`` says that a time limit cut it. No advantage
-    passes the end of an episode in either case.
+    is ``[N]``. No value follows a termination. Where ``truncated`` is True, a time
+    limit cut the episode, and the value of its final observation, ``final_value``,
+    follows. Neither end passes on the advantage of the next episode.
 
     References:
         Schulman et al., "High-Dimensional Continuous Control Using Generalized
@@ -117,6 +117,9 @@ def gae(
         >>> one, no = jnp.ones((2, 1)), jnp.zeros((2, 1), bool)
         >>> gae(one, no, 0 * one, jnp.zeros(1), 0.5, 1.0).ravel().tolist()
         [1.5, 1.0]
+        >>> cut = jnp.array([[True], [False]])  # a value of 10 follows the first step
+        >>> gae(one, cut, 0 * one, jnp.zeros(1), 0.5, 1.0, cut, 10 * one).tolist()
+        [[6.0], [1.0]]
     """
     next_value = jnp.concatenate([value[1:], last_value[None]])
     alive = 1.0 - done

@@ -3,8 +3,10 @@
 The file holds, per agent, columns of settings and the column of each environment. An
 environment takes the column of its exact name, else that of the longest beginning of
 its name in the table (``"gridworld/"``), else the default column. An unknown
-environment therefore runs, with settings that nobody tuned for it, and it bootstraps
-where a time limit cuts an episode; the published loops did not.
+environment therefore runs, with settings that nobody tuned for it.
+
+The published loops treated a time limit as a termination, so every column does. Only
+the default columns of PPO and A2C bootstrap.
 
 LPG columns without ``total_timesteps`` are for one lifetime, as long as the mode of the
 grid world or chain defines.
@@ -179,7 +181,7 @@ def _settings(environment: str, agent: str, column: str | None) -> dict[str, Any
             f"column={name!r} is not one of agent {agent!r}: "
             f"{', '.join(table['columns'])}"
         )
-    return {**table["columns"][name], **changes}
+    return {"truncation": "terminate", **table["columns"][name], **changes}
 
 
 def _lifetime(environment: str) -> int | None:

@@ -142,8 +142,11 @@ def act(
             action of each observation.
 
     Returns:
-        int32 actions, or float32 ``[..., num_actions]`` within the bounds. Both
-        ``env.step`` and the environment inside it take them as they are.
+        int32 actions, or float32 ``[..., num_actions]`` within the bounds, as
+        ``env.step`` takes them.
+
+    Raises:
+        ValueError: The observations do not end in ``env.observation_shape``.
 
     Example:
         >>> import jax, optax

@@ -47,9 +47,9 @@ class Step(NamedTuple):
         state: The next state.
         reward: float32 scalar.
         done: bool scalar, terminated or truncated.
-        truncated: bool scalar, whether a time limit ended the episode, which would
-            have gone on. ``None``, as the next field, if the environment does not say
-            so or does not give the final observation.
+        truncated: bool scalar, whether a time limit ended the episode rather than a
+            termination. This field and the next are ``None`` unless the environment
+            gives both.
         final_observation: The observation after the step and before the reset. The
             values of a step that is not truncated are not used.
     """
@@ -130,10 +130,10 @@ class Environment:
     def to_actions(self, outputs: jax.Array) -> jax.Array:
         """Map a policy's outputs to actions.
 
-        Indices begin at 0, and an action space may begin elsewhere. Numbers of -1 to 1
-        are stretched to finite bounds, except to symmetric ones of 1 to 2, which a
-        policy fills as it is and where the published runs clip it. All numbers are
-        clipped to the bounds.
+        Indices from 0 are shifted to the start of the action space. Numbers are
+        stretched from [-1, 1] to finite bounds and clipped to them. To symmetric bounds
+        from [-1, 1] to [-2, 2] they are only clipped: a policy fills such bounds
+        without stretching, and the published runs clip there.
         """
         return outputs if self.from_policy is None else self.from_policy(outputs)
 
@@ -160,10 +160,11 @@ def adapt(
 ) -> Environment:
     """Wrap an object with gymnax's methods as an `Environment`.
 
-    Agents bootstrap where a time limit cuts an episode, if the environment says so and
-    gives the final observation: six values of ``step``, or ``info["truncated"]`` or
-    ``info["truncation"]``; and ``info["final_observation"]`` or ``info["final_obs"]``,
-    or ``resets=False``.
+    Agents bootstrap where a time limit cuts an episode, if the environment reports the
+    truncation and gives the final observation. It reports the truncation by six values
+    of ``step``, ``info["truncated"]`` or ``info["truncation"]``. It gives the final
+    observation in ``info["final_observation"]`` or ``info["final_obs"]``, or with
+    ``resets=False``.
 
     Args:
         env: Has ``reset(key, params)``, ``step(key, state, action, params)`` and
@@ -172,8 +173,9 @@ def adapt(
             ``(obs, state, reward, terminated, truncated, info)``.
         params: Environment parameters; by default ``env.default_params``.
         name: Name of the result; by default ``env.name`` or the class's name.
-        resets: Whether ``step`` starts the next episode itself. With False, it is
-            started here. `check` notices a wrong value.
+        resets: Whether ``step`` starts the next episode itself. With False, the
+            adapter starts it, and ``step`` must return the final observation of an
+            episode. `check` notices a wrong True.
         observe: Applied to every observation, for example to flatten a dictionary.
 
     Raises:

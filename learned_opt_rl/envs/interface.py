@@ -11,6 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+_TIME_STEPS = (
+    "It has an interface of TimeSteps; wrap it as in the documentation's section on "
+    "jumanji and navix"
+)
 # What environments with other interfaces have, and the way to this one.
 _OTHERS = (
     (
@@ -30,8 +34,7 @@ _OTHERS = (
     ),
     (
         ("action_spec", "observation_spec", "reward_spec"),
-        "It has an interface of TimeSteps; wrap it as in the documentation's section "
-        "on jumanji and navix",
+        _TIME_STEPS,
     ),
     (
         ("unwrapped", "metadata", "render_mode"),
@@ -70,8 +73,10 @@ def attempt(name: str, method: str, call: Callable[[], Any], env: Any) -> Any:
     try:
         return call()
     except Exception as error:  # Code of third parties may raise anything.
-        first_line = str(error).strip().partition("\n")[0]
-        hint = _hint(env) or "jax must be able to trace it, for a single environment"
+        first_line = str(error).strip().partition("\n")[0].rstrip(".")
+        hint = _hint(env) or (
+            "jax must be able to trace these methods for a single environment"
+        )
         raise TypeError(
             f"{method} of environment {name!r} failed, {type(error).__name__}: "
             f"{first_line}. adapt() calls {_METHODS} and action_space(params). {hint}"
@@ -108,12 +113,8 @@ def check_pair(name: str, first: Any, env: Any) -> None:
     """Raise unless ``reset`` returned an observation and a state."""
     if isinstance(first, tuple) and len(first) == 2:
         return
-    hint = _hint(env)
-    if not hint and any(hasattr(first, x) for x in ("obs", "observation")):
-        hint = (
-            "It has an interface of TimeSteps; wrap it as in the documentation's "
-            "section on jumanji and navix"
-        )
+    shows = any(hasattr(first, x) for x in ("obs", "observation"))
+    hint = _hint(env) or (_TIME_STEPS if shows else "")
     raise TypeError(
         f"reset of environment {name!r} must return (observation, state), "
         f"got {type(first).__name__}" + (f". {hint}" if hint else "")
@@ -124,14 +125,12 @@ def check_observation(name: str, observation: Any, env: Any) -> None:
     """Raise unless an observation is one array."""
     if hasattr(observation, "shape"):
         return
+    hint = _hint(env) or (
+        "flatten it: adapt(env, observe=lambda x: jax.flatten_util.ravel_pytree(x)[0])"
+    )
     raise TypeError(
         f"environment {name!r} observes a {type(observation).__name__}, not one "
-        "array; "
-        + (
-            _hint(env)
-            or "flatten it: adapt(env, observe=lambda x: "
-            "jax.flatten_util.ravel_pytree(x)[0])"
-        )
+        f"array; {hint}"
     )
 
 

@@ -9,7 +9,6 @@ import io
 import json
 import os
 import pathlib
-import textwrap
 import time
 import warnings
 from collections.abc import Iterable
@@ -162,7 +161,8 @@ def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
 
 
 def _brief(value: Any) -> str:
-    return textwrap.shorten(str(value), 60, placeholder="...")
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _restore(template: Any, arrays: dict[str, np.ndarray]) -> Any:

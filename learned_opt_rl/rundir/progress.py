@@ -51,6 +51,11 @@ class Output:
             except (OSError, ValueError) as error:
                 self.error = error
 
+    @property
+    def encoding(self) -> str:
+        """The encoding of the stream; libraries ask for it even if there is none."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
     def isatty(self) -> bool:
         """Return whether the stream is a terminal."""
         try:

@@ -257,7 +257,7 @@ SEVERAL = "jnp.unravel_index"
     [
         (Batch(), "reset of environment 'Batch' failed.*batch of environments"),
         (BatchOfResults(), r"float32\(1,\), its reset as float32\(4, 1\)"),
-        (Branching(), "step of environment 'Branching' failed, TracerBool"),
+        (Branching(), r"TracerBool.* int32\[\]\. adapt\(\) calls.* trace these"),
         (Brax(), "'Brax' is a Brax without step, action_space.*brax's interface"),
         (Navix(), r"return \(observation, state\), got TimeStep.*TimeSteps; wrap"),
         (Jumanji(), "without action_space.*TimeSteps; wrap"),
@@ -416,7 +416,7 @@ class NeverResets(probe_envs.Endless):
 
 
 @pytest.mark.parametrize("probe", [probe_envs.Endless, Flagged, NeverResets])
-def test_a_time_limit_is_told_with_the_last_observation(probe):
+def test_a_truncated_step_has_the_final_observation(probe):
     resets = probe is not NeverResets
     _, taken = play(envs.adapt(probe(), resets=resets), 4)
     assert [bool(step.done) for step in taken] == [False, True, False, True]
@@ -432,7 +432,7 @@ def test_a_termination_at_the_time_limit_is_a_termination():
 
 
 @pytest.mark.parametrize("probe", [Unflagged, Unfinal, probe_envs.Truncated])
-def test_nothing_is_told_unless_both_are_known(probe):
+def test_both_fields_are_none_unless_both_are_known(probe):
     _, taken = play(envs.adapt(probe()), 2)
     assert bool(taken[1].done)
     assert taken[1].truncated is taken[1].final_observation is None

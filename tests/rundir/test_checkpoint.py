@@ -98,6 +98,11 @@ def test_another_runs_file_is_refused(kept, monkeypatch):
     refused(kept, {"x": jnp.arange(3)}, "its format is 1, but this version reads 2")
 
 
+def test_a_long_value_is_shown_by_its_start():
+    (text,) = checkpoint.differences({"sha256": "0" * 64}, {"sha256": "1" * 64})
+    assert text == f"sha256 {'0' * 57}... -> {'1' * 57}..."
+
+
 def test_the_state_of_another_version_waits_for_that_version(tmp_path):
     before, after = (
         Checkpoint(tmp_path / "run.npz", IDENTITY | {"versions": {"jax": version}})

@@ -259,7 +259,7 @@ class _Execution:
         self._done = self._identities(read_rows(self._folder / ROWS))
         known = {failure[:2] for failure in failures}
         return [
-            self._failed(cell, RuntimeError(f"{ROWS} lacks rows of this run"))
+            self._failed(cell, RuntimeError(f"{ROWS} lacks its rows; run it again"))
             for cell in self._plan.cells
             if (cell.rule, cell.env.name) not in known
             and not all(self._is_done(cell, seeds) for seeds in self._plan.groups)
@@ -419,7 +419,8 @@ def _without_versions(details: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in details.items()
-        if name != "optimal_return" and not re.fullmatch(r"\d+\.[\d.]+.*", str(value))
+        # Three numbers, so that a detail such as gravity=9.81 is not a version.
+        if name != "optimal_return" and not re.match(r"\d+\.\d+\.\d", str(value))
     }
 
 

@@ -111,8 +111,8 @@ def train(
     """Train a group of seeds, from its checkpoint if there is one.
 
     ``on_rollout`` is called about a hundred times, and after the last rollout. The
-    state is saved now and then, and when interrupted; if that fails, a warning is all.
-    The checkpoint is not removed: rows must be on the disk first.
+    state is saved now and then, and when interrupted. A checkpoint that cannot be
+    written is only a warning. It is not removed: rows must be on the disk first.
     """
     total = program.config.num_rollouts
     watched = on_rollout is not None or checkpoint is not None
@@ -254,7 +254,11 @@ def _save(checkpoint: Checkpoint, now: Trained) -> None:
     try:
         checkpoint.save(now.state, done=now.done, seconds=now.seconds)
     except OSError as error:  # A run does not need its checkpoint to go on.
-        warnings.warn(f"{checkpoint.path} cannot be written: {error}", stacklevel=2)
+        warnings.warn(
+            f"{checkpoint.path} cannot be written ({error}); the run continues without "
+            "this checkpoint",
+            stacklevel=2,
+        )
 
 
 def details(env: Environment) -> dict[str, Any]:
