@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from learned_opt_rl.artifacts.card import Card, RemoteWeights
-from learned_opt_rl.artifacts.weights import read_limited
+from learned_opt_rl.artifacts.weights import read_limited, refetch
 from learned_opt_rl.errors import FetchError, MissingExtraError, WeightsError
 from learned_opt_rl.rundir.atomic import write_atomically
 
@@ -90,9 +90,7 @@ def read(card: Card, *, fetch: bool = False) -> bytes:
             f"with `learned-opt-rl fetch {card.name}` or "
             f"pretrained({card.name!r}, fetch=True)"
         )
-    return read_limited(
-        path, f"run `learned-opt-rl fetch {card.name}` to fetch it again"
-    )
+    return read_limited(path, refetch(card))
 
 
 def _is_intact(path: pathlib.Path, card: Card) -> bool:

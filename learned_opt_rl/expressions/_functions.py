@@ -189,7 +189,8 @@ class Derived(NamedTuple):
 
 
 _HARD_SIGMOID = "min(max(a + 3, 0), 6) / 6"
-_LARGER = "max(a, b) + log1p(exp(-abs(a - b)))"
+# The sum is infinite where the difference of two infinities is NaN.
+_LOGADDEXP = "where(isnan(a - b), a + b, max(a, b) + log1p(exp(-abs(a - b))))"
 DERIVED: tuple[Derived, ...] = (
     Derived("x", "a", "numpy.positive", "Integer Float S"),
     Derived("p q", "a / b", "numpy.true_divide", "Rational"),
@@ -199,7 +200,7 @@ DERIVED: tuple[Derived, ...] = (
     Derived("x", "2**a", "numpy.exp2 lax.exp2", "exp2"),
     Derived("x", "10**a", "", "exp10"),
     Derived("x base?", "log(a) | log(a) / log(b)", "", "log"),
-    Derived("x y", _LARGER, "numpy.logaddexp"),
+    Derived("x y", _LOGADDEXP, "numpy.logaddexp"),
     # The protected functions of PySR before version 1 and of Operon.
     Derived("x y", "abs(a)**b", "", "pow_abs powabs"),
     Derived("x", "sqrt(abs(a))", "", "sqrt_abs sqrtabs"),
@@ -275,7 +276,7 @@ SYMBOLIC_NUMBERS = {
 
 _COMPLEX = "complex numbers are not part of the language; search over real functions"
 _INFINITE = "this is not a finite number; the expression has no value where it occurs"
-_SPECIAL = "jax has no such function; replace it in the search, for example by erf"
+_SPECIAL = "the language has no such function; leave it out of the search"
 NOT_HERE: dict[str, str] = {
     **dict.fromkeys(("I", "re", "im", "arg", "conj", "conjugate", "complex"), _COMPLEX),
     **dict.fromkeys(("nan", "NaN", "oo", "zoo", "inf", "Inf"), _INFINITE),

@@ -114,7 +114,7 @@ def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
     """Return the installed entry points of a group, sorted by name and value.
 
     Two packages that offer the same, such as a package and its renamed successor, count
-    once. There are none, with a warning, if the files of any package are damaged.
+    once. If the files of any installed package are damaged, warn and return none.
     """
     try:
         offered = importlib.metadata.entry_points(group=group)

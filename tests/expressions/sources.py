@@ -23,7 +23,7 @@ jnp.reciprocal jnp.negative jnp.exp2 jnp.trunc jnp.positive jnp.logical_not jnp.
 jnp.zeros_like jnp.ones_like jax.nn.sigmoid jax.nn.softplus jax.nn.log_sigmoid
 jax.nn.relu jax.nn.silu jax.nn.gelu jax.nn.elu jax.nn.leaky_relu jax.nn.relu6
 jax.nn.hard_tanh jax.nn.soft_sign jax.nn.mish jax.nn.hard_sigmoid jax.nn.hard_silu
-jax.lax.stop_gradient jax.scipy.special.erf np.exp jax.scipy.special.expit abs
+jax.lax.stop_gradient jax.scipy.special.erf np.abs jax.scipy.special.expit abs
 lax.rsqrt jnp.asarray jnp.array nn.tanh exp helper square
 """
 )
@@ -141,6 +141,7 @@ jnp.sign(ratio > 1) -> sign of conditions
 jnp.where(ratio > 1, 2, 1) ** -1 -> in integers
 2 ** -jnp.where(ratio > 1, 2, 1) -> in integers
 jnp.power(2, -1) -> in integers
+jax.lax.div(jnp.where(ratio > 1, 3, 1), 2) -> in integers
 (ratio > 1) // (advantage > 0) -> in integers
 jnp.zeros_like(ratio > 1) -> the dtype of a condition
 ratio.astype(int) -> write astype(jnp.float32)

@@ -140,6 +140,8 @@ def test_a_constant_has_the_shape_of_the_leaf():
         ("sin", ("g",), "'sin' is a function; write sin(...)"),
         ("cond(x0)", ("g",), "cond(...) has 1 arguments; give it 2"),
         ("log(x0, 2, 3)", ("g",), "log(...) has 3 arguments; give it 1 or 2"),
+        ("pow_abs(x0, x0, x0)", ("g",), "pow_abs(...) has 3 arguments; give it 2"),
+        ("rem(x0, x0, x0)", ("g",), "rem(...) has 3 arguments; give it 2"),
         ("x0 ^ foo(x0)", ("g",), "line 1, column 6: unknown function 'foo'"),
         ("x2", ("g", "p"), "the variables are x0 to x1"),
         ("x1 - x2", ("g", "p"), "x0 to x1; if they count from x1, as in Julia, pass"),

@@ -118,6 +118,13 @@ def _filled(number: float | None) -> Builder:
     return build
 
 
+def _divide(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
+    """Convert ``lax.div``, which of integers gives an integer."""
+    sides = [values.number(arguments[name], at) for name in ("x", "y")]
+    values.refuse_integers(sides, at)
+    return values.binary("/", *sides, at, python=False)
+
+
 def _float(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
     return values.floating(arguments["x"], at)
 
@@ -127,6 +134,7 @@ REDUCTION = "a axis? keepdims?"
 _OTHER: dict[str, tuple[str, str | Builder]] = {
     "numpy.clip": ("arr min? max?", _clip),
     "lax.clamp": ("min x max", "clip(b, a, c)"),
+    "lax.div": ("x y", _divide),
     "numpy.nan_to_num": ("x copy? nan posinf neginf", "nan_to_num(a, b, c, d)"),
     "numpy.linalg.norm": ("a", "norm(a)"),
     "numpy.array": ("x dtype?", "a"),

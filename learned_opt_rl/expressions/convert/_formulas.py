@@ -30,6 +30,7 @@ from learned_opt_rl.expressions.convert._values import (
     Value,
     Values,
     Whole,
+    arity,
     refuse,
 )
 
@@ -384,8 +385,7 @@ class Formulas(Reader):
             raise refuse(node, problem)
         parameters, builder = CALLS[function.path]
         names = parameters.replace("?", "").split()
-        required = sum(not name.endswith("?") for name in parameters.split())
-        if not required <= len(positional) <= len(names):
+        if len(positional) not in arity(parameters):
             raise refuse(node, f"this call takes ({', '.join(names)})")
         given = dict(zip(names, positional, strict=False))
         return self.values.build(parameters, builder, given, place(node))

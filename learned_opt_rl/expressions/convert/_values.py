@@ -77,6 +77,12 @@ _DIFFERS_IN_INTEGERS = ("**", "mod", "floor_divide")
 _DIVISIONS = ("/", "mod", "floor_divide")
 
 
+def arity(parameters: str) -> range:
+    """Return the numbers of arguments that fit; ``"x y?"`` takes one or two."""
+    names = parameters.split()
+    return range(sum(not name.endswith("?") for name in names), len(names) + 1)
+
+
 def refuse(
     at: ast.AST | Position, problem: str, category: str = "forbidden_syntax"
 ) -> ExpressionError:
@@ -280,7 +286,11 @@ class Values:
         positive = isinstance(right, Number) and right.value >= (name != "**")
         if name not in _DIFFERS_IN_INTEGERS or positive:
             return
-        if self.is_whole(left) and self.is_whole(right):
+        self.refuse_integers(numbers, at)
+
+    def refuse_integers(self, numbers: Sequence[Expression], at: Position) -> None:
+        """Raise where jax computes in integers, with another result than here."""
+        if all(map(self.is_whole, numbers)):
             problem = "jax computes this in integers, with another result; write "
             raise refuse(at, f"{problem}numbers with a point, as in 2.0", "type_error")
 
@@ -296,8 +306,8 @@ class Values:
         """Convert a call with converted arguments."""
         if not isinstance(builder, str):
             return builder(self, arguments, at)
-        required = sum(not name.endswith("?") for name in parameters.split())
-        formula = _template(builder.split(" | ")[len(arguments) - required])
+        optional = len(arguments) - arity(parameters).start
+        formula = _template(builder.split(" | ")[optional])
         counts = Counter(n.name for n, _ in walk(formula) if isinstance(n, Name))
         given: dict[str, Value] = {}
         for letter, (name, value) in zip("abcd", arguments.items(), strict=False):

@@ -41,13 +41,14 @@ from learned_opt_rl.expressions._text import (
     parse_expression,
     place,
 )
-from learned_opt_rl.expressions.convert._values import Value, Values
+from learned_opt_rl.expressions.convert._values import Value, Values, arity
 
 # PySR prints the columns of an array with an index below the line.
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 # Julia writes the exponent of a single-precision number with f.
 _JULIA_FLOAT = re.compile(r"\b([0-9]+\.[0-9]+)f(?=[+-]?[0-9])")
-_VARIADIC = ("+", "*", "and", "or")
+# These take more than two arguments in SymPy.
+_VARIADIC = ("a + b", "a * b", "a and b", "a or b")
 _ONE = "pass a string, a SymPy expression, or one row of model.equations_, such as "
 _ONE += "model.get_best()"
 
@@ -341,16 +342,15 @@ class _Printed(Reader):
         own = formula.removesuffix("(a, b)")
         if own in FUNCTIONS and FUNCTIONS[own].most > len(names):
             return self.values.call(own, given, at)
-        required = sum(not parameter.endswith("?") for parameter in names)
-        if len(given) > 2 == len(names) and formula.split(" ")[1] in _VARIADIC:
+        if len(given) > 2 and formula in _VARIADIC:
             whole, *others = given
             for other in others:
                 whole = self.values.build(
                     parameters, formula, {"x": whole, "y": other}, at
                 )
             return whole
-        if not required <= len(given) <= len(names):
-            wanted = " or ".join(map(str, range(required, len(names) + 1)))
+        if len(given) not in arity(parameters):
+            wanted = " or ".join(map(str, arity(parameters)))
             problem = f"{name}(...) has {len(given)} arguments; give it {wanted}"
             raise error(problem, at, "type_error")
         bound = dict(zip(names, given, strict=False))

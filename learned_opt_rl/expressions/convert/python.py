@@ -66,7 +66,8 @@ def from_python(source: str, kind: Kind) -> Function:
     function or in it, and so are constants and lambdas above it. The body assigns,
     unpacks, loops over literal ranges and tuples, defines functions, calls the
     functions of ``jnp``, ``jax.lax``, ``jax.nn`` and ``jax.scipy.special`` that this
-    language can express, and ends in ``return``. numpy counts as ``jnp``.
+    language can express, and ends in ``return``. numpy is read as ``jnp``, also where
+    numpy computes a function of a condition in float16.
     ``jnp.where``, ``lax.select`` and ``lax.cond`` become ``where``: all branches are
     evaluated. Conditions count as in jax: a sum of conditions is true where either is.
     Code that jax refuses, or computes in integers with another result, is refused.
