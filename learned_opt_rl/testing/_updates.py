@@ -181,7 +181,7 @@ def reseeding(make: Factory) -> None:
     _require_noise(make, "seed")
     run = Run(make)
     if not any(isinstance(node, RuleState) for node in _nodes(run.state)):
-        raise unittest.SkipTest("its state is no RuleState, which reseed looks for")
+        raise unittest.SkipTest("its state holds no RuleState, which reseed needs")
     states = [reseed(run.state, jax.random.key(word)) for word in (1, 2, 2)]
     expect.same_types(states[0], run.state, "the state after reseed", "tx.init")
     one, other, again = (run.steps(1, state)[0] for state in states)
@@ -193,7 +193,7 @@ def reseeding(make: Factory) -> None:
 
 def _require_noise(make: Factory, option: str) -> None:
     if option not in options_of(make):
-        raise unittest.SkipTest(f"it takes no {option}=, so that it has no noise")
+        raise unittest.SkipTest(f"it takes no {option}=, so it has no noise")
 
 
 def _nodes(state: Any) -> list[Any]:

@@ -95,7 +95,7 @@ def test_the_artifacts_own_horizon_can_be_passed_on_purpose():
 
 @pytest.mark.parametrize("name", ["minatar", "sign_mixture"])
 def test_past_the_horizon_it_logs_one_line_on_request(caplog, monkeypatch, name):
-    monkeypatch.setattr(notice, "_TOLD", set())
+    monkeypatch.setattr(notice, "_LOGGED", set())
     tx = build(name, horizon=Horizon(3), warn_past_horizon=True)
     params = {"w": jnp.ones(2)}
     state, update = tx.init(params), jax.jit(tx.update)
@@ -109,7 +109,7 @@ def test_past_the_horizon_it_logs_one_line_on_request(caplog, monkeypatch, name)
 
 @pytest.mark.parametrize("change", [lambda f: f, jax.vmap, jax.grad, jax.checkpoint])
 def test_a_state_that_resumes_past_the_horizon_is_noticed(caplog, monkeypatch, change):
-    monkeypatch.setattr(notice, "_TOLD", set())
+    monkeypatch.setattr(notice, "_LOGGED", set())
     text = "optimizer\ninputs g, t_p\nreturn g * (1 - t_p)"
     tx = discovered.scale_by_expression(text, Horizon(3), warn_past_horizon=True)
 

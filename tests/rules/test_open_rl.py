@@ -405,7 +405,7 @@ def past_horizon(steps, **options):
 
 
 def test_past_the_horizon_one_line_is_logged(caplog, monkeypatch):
-    monkeypatch.setattr(notice, "_TOLD", set())
+    monkeypatch.setattr(notice, "_LOGGED", set())
     past_horizon(6, warn_past_horizon=True)
     assert [line.message.partition(";")[0] for line in caplog.records] == [
         "past the horizon of 3 updates"
@@ -418,7 +418,7 @@ def test_past_the_horizon_one_line_is_logged(caplog, monkeypatch):
 def test_nothing_is_logged_within_the_horizon_or_unasked(
     caplog, monkeypatch, steps, options
 ):
-    monkeypatch.setattr(notice, "_TOLD", set())
+    monkeypatch.setattr(notice, "_LOGGED", set())
     past_horizon(steps, **options)
     assert not caplog.records
 

@@ -136,6 +136,8 @@ def test_reseed_refuses_what_it_cannot_do():
         reseed(optax.adam(1e-3).init(PARAMS), key)
     with pytest.raises(ValueError, match=r"key has shape \(3,\), .* agents \(\)"):
         reseed(rule().init(PARAMS), jax.random.split(key, 3))
+    with pytest.raises(TypeError, match=r"key=0 must be .* jax\.random\.key"):
+        reseed(rule().init(PARAMS), 0)
 
 
 def test_a_rule_without_noise_keeps_its_state():

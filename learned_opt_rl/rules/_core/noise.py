@@ -12,16 +12,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# unsafe_rbg has four words as well and draws rbg's numbers: it goes on as rbg.
+# unsafe_rbg has four words as well and draws rbg's numbers, so it resumes as rbg.
 _GENERATORS = {2: "threefry2x32", 4: "rbg"}
 
 
 def typed(key: Any) -> jax.Array:
-    """Return typed jax keys; raw uint32 words are read by their number.
+    """Return typed jax keys; the number of raw uint32 words names the generator.
 
     Raises:
-        ValueError: The words are of no generator that jax has.
+        TypeError: ``key`` is not an array.
+        ValueError: The words belong to no generator that jax has.
     """
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise TypeError(
+            f"key={key!r} must be a jax random key; give jax.random.key(...)"
+        )
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
     words = np.shape(key)[-1] if np.ndim(key) else 0

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 _LOG = logging.getLogger("learned_opt_rl")
 
 _EVERY = 64
-"""Updates between two looks past the horizon: a run that resumes there is noticed
-soon, and calls of the host cost nothing measurable."""
+"""Updates between two checks past the horizon: a run that resumes there is noticed
+soon, and the calls to the host cost nothing measurable."""
 
-_TOLD: set[str] = set()  # messages of this process
+_LOGGED: set[str] = set()  # messages of this process
 
 # Where jax can call the host from compiled code.
 _PLATFORMS = ("cpu", "gpu", "tpu")
@@ -33,14 +33,14 @@ def notice_past(count: jax.Array, horizon: Any, consequence: str) -> None:
         "horizon=Horizon(...) for longer runs"
     )
 
-    def tell() -> None:
-        if message not in _TOLD:
-            _TOLD.add(message)
+    def log_once() -> None:
+        if message not in _LOGGED:
+            _LOGGED.add(message)
             _LOG.warning(message)
 
     past = count - horizon.total_updates
     now = _any_agent((past >= 0) & (past % _EVERY == 0))
-    jax.lax.cond(now, lambda: jax.debug.callback(tell), lambda: None)
+    jax.lax.cond(now, lambda: jax.debug.callback(log_once), lambda: None)
 
 
 @jax.custom_batching.custom_vmap

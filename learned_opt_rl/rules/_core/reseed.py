@@ -18,20 +18,21 @@ State = TypeVar("State")
 def reseed(state: State, key: jax.Array) -> State:
     """Return an optimizer state whose exploration noise continues from a new key.
 
-    Everything else stays. Use it where a copy shall not explore like its original: for
-    the members that population-based training replaces, or for a run that resumes as
-    another seed. Rules without noise keep their state.
+    Everything else stays. Use it where a copy must explore differently from its
+    original: for the members that population-based training replaces, or for a run that
+    resumes as another seed. Rules without noise keep their state.
 
     Args:
         state: Any optax state that holds the state of learned optimizers, at any depth
             of ``chain``, ``multi_transform``, ``MultiSteps`` and other wrappers; also
             the stacked states of a population.
         key: jax random key; for a population, one key or a batch of keys. The state
-            keeps its own generator, whichever the key is of.
+            keeps its own generator, whatever the generator of ``key``.
 
     Raises:
-        ValueError: The state has no learned optimizer, or the keys are not one for
-            each agent.
+        TypeError: ``key`` is not a jax random key.
+        ValueError: The state holds no state of a learned optimizer, or the number of
+            keys is not that of the agents.
 
     Example:
         >>> import jax, jax.numpy as jnp
