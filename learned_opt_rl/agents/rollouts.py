@@ -152,8 +152,8 @@ def act(
         >>> import jax, optax
         >>> from learned_opt_rl import agents, envs
         >>> env = envs.make("CartPole-v1")
-        >>> config = agents.A2CConfig(800, num_envs=4, hidden=(16,))
-        >>> train = agents.a2c.make_train(config, env, optax.adam(1e-3))
+        >>> config = agents.PPOConfig(64, num_envs=4, num_steps=8)
+        >>> train = agents.make_train(config, env, optax.adam(1e-3))
         >>> observation, state = env.reset(jax.random.key(1))
         >>> int(act(train(jax.random.key(0)), config, env, observation)) in (0, 1)
         True

@@ -94,8 +94,7 @@ def stopping(advice: str) -> Iterator[None]:
 def warnings_as_lines() -> Iterator[None]:
     """Print warnings as single lines, without the source line that raised them.
 
-    A user's PYTHONWARNINGS=error does not turn them into errors, which would end the
-    work of hours.
+    PYTHONWARNINGS=error does not turn them into errors, which would end long runs.
     """
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 NUM_ENVS = 4  # More than one, to exercise the batched methods.
 _STEPS, _MOST_STEPS = 100, 1000
-_PAST_END = 5  # Steps after an end: nobody's episodes are that often one step long.
+# Steps after an end. If all are done, no episode has begun: five episodes of one step
+# in a row are very unlikely.
+_PAST_END = 5
 _FEW_ENDS = 3
 _STARTS = 16  # Batches of first observations to compare later ones with.
 
@@ -92,8 +94,8 @@ def _check_values(
 def _check_restarts(name: str, done: np.ndarray, odd: np.ndarray) -> None:
     """Raise or warn if no new episode begins after an end; arrays are ``[T, N]``."""
     way_out = (
-        "Returns would be wrong. If its step does not start the next episode itself, "
-        "adapt(env, resets=False) does"
+        "Its returns would be wrong. If its step does not start the next episode, use "
+        "adapt(env, resets=False)"
     )
     later = [
         column[first + 1 :]
@@ -146,11 +148,11 @@ def _start(env: "Environment", key: jax.Array) -> Any:
 
 
 def _play(env: "Environment", state: Any, starts: jax.Array, keys: jax.Array) -> Any:
-    """Play on; return the states and values of each step.
+    """Play on; return the last states and four values for each step.
 
-    These are whether all observations are finite, the rewards and dones ``[N]``, and
-    whether an observation is unlike the first ones, which is False throughout where
-    the first ones are too unlike each other to tell.
+    The values are whether all observations are finite, the rewards ``[N]``, the dones
+    ``[N]``, and whether each observation is unlike the first ones ``[N]``. The last is
+    always False if the first observations differ too much from each other.
     """
     known, others = starts[: -4 * NUM_ENVS], starts[-4 * NUM_ENVS :]
 

@@ -137,10 +137,8 @@ def _torn(last: bytes) -> int:
     line = last.rstrip(b"\0")
     unfinished = any(not end for end in _STRING.findall(line))
     brackets = _STRING.sub(b"", line)
-    depth = sum(map(brackets.count, (b"{", b"["))) - sum(
-        map(brackets.count, (b"}", b"]"))
-    )
-    is_start = line.lstrip().startswith(b"{") and (unfinished or depth > 0)
+    opened, closed = (len(re.findall(p, brackets)) for p in (rb"[{[]", rb"[]}]"))
+    is_start = line.lstrip().startswith(b"{") and (unfinished or opened > closed)
     return len(last) if last and (is_start or not line) else 0
 
 

@@ -124,10 +124,10 @@ def returns(rows: Iterable[Row]) -> Returns:
 def failed_values(rows: Iterable[Row]) -> dict[str, float]:
     """Return what a failed run counts as in each environment with a successful run.
 
-    It is the lowest point of any learning curve, usually the return of an untrained
-    agent, but at least as far below the worst final return as that is from 0: at most 0
-    for positive returns, at most twice the worst for negative ones, and at most -1
-    where all are 0.
+    It is the smaller of two numbers. One is the lowest point of any learning curve,
+    usually the return of an untrained agent. The other is ``w - abs(w)`` for the worst
+    final return ``w``, which is 0 for positive returns and twice the worst for negative
+    ones; it is -1 where all returns are 0.
 
     The worst final return itself would not do. Where no rule does badly, it is nearly
     the best, and a rule whose runs diverge would look as good as the others. Failed
