@@ -201,7 +201,7 @@ def _recorded(classes: set[type], record: Callable[[Any, Any], None]) -> Iterato
 
 @dataclasses.dataclass
 class _Layer:
-    """A layer that ran: the axes of its parameters in the call, and what it gave."""
+    """A layer that ran: the axes of its parameters in the call, and its outputs."""
 
     axes: dict[str, int]
     is_cell: bool
@@ -314,7 +314,7 @@ def _raw_positions(
         end = max(position for _, position, _ in ran)
         if not (several and network in _TORSOS):
             found.add((network, max(ran)[1]))
-        # A torso may have an output layer as well: its name tells.
+        # A torso may have an output layer as well, which only its name shows.
         elif any(
             position == end and any(rank(part) == HEAD for part in owner.split("/"))
             for _, position, owner in ran

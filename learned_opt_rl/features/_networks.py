@@ -97,7 +97,7 @@ def leaf_roles(
 def roles_or_warning(
     parameters: Any, networks: Networks | None, layers: Layers | None
 ) -> list[LeafRole]:
-    """Return ``leaf_roles``, and warn once of a reading that is a guess.
+    """Return ``leaf_roles``, and warn once if the roles are a guess.
 
     Warns:
         RolesWarning: The tree seems to hold several networks, and no name tells which
@@ -117,7 +117,7 @@ def roles_or_warning(
     return reading.roles
 
 
-_WARNED: set[tuple[str, ...]] = set()  # paths of the trees already warned of
+_WARNED: set[tuple[str, ...]] = set()  # paths of the trees that had their warning
 
 
 def explain(

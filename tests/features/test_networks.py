@@ -343,6 +343,7 @@ def test_names_that_hold_several_words(path, network):
         ("block_0/q_proj/lora_a block_0/v_proj/lora_a", ""),
         ("mha/to_q/w mha/to_kv/w mha/to_out/w", ""),
         ("layer/q layer/k layer/v", ""),
+        ("SelfAttention_0/value/lora_a", ""),
         ("SelfAttention_0/value/kernel SelfAttention_0/query/kernel", ""),
         ("attn/q_ln/scale attn/query/w attn/key/w attn/value/critic/w", ""),
         ("Attention_0/c_attn/w Attention_0/key_value/w", ""),
@@ -431,6 +432,22 @@ def test_a_norm_has_the_position_of_the_layer_it_follows(norm, layer):
     assert list(found.values()).count(1.0) == 1  # the head
     lists = {"layers": [{"w": ONE}, {"w": ONE}], "norms": [{"scale": ONE}] * 2}
     assert list(positions(lists).values()) == [0.0, 1.0, 0.0, 1.0]
+
+
+class HeadFirst(NamedTuple):
+    head: dict
+    zeta: dict
+    alpha: dict
+
+
+def test_fields_keep_their_order_but_a_head_is_last():
+    parameters = HeadFirst(*({"w": ONE} for _ in HeadFirst._fields))
+    assert list(positions(parameters).values()) == [1.0, 0.0, 0.5]
+
+
+def test_a_norm_without_a_scale_is_known_by_its_name():
+    found = positions(tree("Dense_0/w", "Dense_1/w", "LayerNorm_0/bias"))
+    assert found["LayerNorm_0/bias"] == found["Dense_0/w"] == 0.0
 
 
 def test_bare_arrays_are_layers_by_their_number():
