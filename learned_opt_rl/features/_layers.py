@@ -2,8 +2,8 @@
 
 Trees of dicts are sorted by name, so the order of definition is lost. Numbers, the
 words of `_words` and widths (an output feeds an input of its width) stand in for it.
-Siblings that are not sorted, such as the fields of a dataclass, keep their order, except
-that heads are last.
+Siblings that are not sorted, such as the fields of a dataclass, keep their order,
+except that heads are last.
 """
 
 from __future__ import annotations

@@ -180,7 +180,8 @@ def reseeding(make: Factory) -> None:
     """``reseed`` gives a copied state other noise, and changes nothing else."""
     _require_noise(make, "seed")
     run = Run(make)
-    if not any(isinstance(node, RuleState) for node in _nodes(run.state)):
+    nodes = jax.tree.leaves(run.state, is_leaf=lambda n: isinstance(n, RuleState))
+    if not any(isinstance(node, RuleState) for node in nodes):
         raise unittest.SkipTest("its state holds no RuleState, which reseed needs")
     states = [reseed(run.state, jax.random.key(word)) for word in (1, 2, 2)]
     expect.same_types(states[0], run.state, "the state after reseed", "tx.init")
@@ -194,10 +195,6 @@ def reseeding(make: Factory) -> None:
 def _require_noise(make: Factory, option: str) -> None:
     if option not in options_of(make):
         raise unittest.SkipTest(f"it takes no {option}=, so it has no noise")
-
-
-def _nodes(state: Any) -> list[Any]:
-    return jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, RuleState))
 
 
 def _differ(one: Any, other: Any) -> bool:
