@@ -120,9 +120,9 @@ def _filled(number: float | None) -> Builder:
 
 def _divide(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
     """Convert ``lax.div``, which of integers gives an integer."""
-    sides = [values.number(arguments[name], at) for name in ("x", "y")]
-    values.refuse_integers(sides, at)
-    return values.binary("/", *sides, at, python=False)
+    left, right = (values.number(arguments[name], at) for name in ("x", "y"))
+    values.refuse_integers((left, right), at)
+    return values.binary("/", left, right, at, python=False)
 
 
 def _float(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
@@ -149,7 +149,7 @@ _OTHER: dict[str, tuple[str, str | Builder]] = {
 
 
 def _rows() -> dict[str, tuple[str, str | Builder]]:
-    """Return what the tables of the vocabulary say of jax's functions."""
+    """Return the parameters and the formula of each function, by its path in jax."""
     rows: dict[str, tuple[str, str | Builder]] = {}
     for name, row in FUNCTIONS.items():
         entry = ("x", f"{name}(a)") if row.least == 1 else ("x y", f"{name}(a, b)")

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from collections import ChainMap, Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeGuard
 
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._check import infer
@@ -65,8 +65,8 @@ class Path:
 Value: TypeAlias = "Expression | tuple[Value, ...] | Closure | Path | None"
 Builder: TypeAlias = "Callable[[Values, Mapping[str, Value], Position], Value]"
 
-# What jax makes of functions of conditions: a condition again, or an error. The other
-# functions take them as 1 and 0.
+# Of conditions, jax makes a condition with these functions and raises with the last
+# group. All other functions read conditions as 1 and 0.
 _SAME_OF_CONDITIONS = ("abs", "floor", "ceil", "stop_gradient", "nan_to_num")
 _LOGIC_OF_CONDITIONS = {"max": "or", "min": "and", "+": "or", "*": "and"}
 _NOT_OF_CONDITIONS = ("-", "sign", "round", "sigmoid", "silu", "rsqrt")
@@ -125,7 +125,7 @@ class Values:
         """Return the type of an expression."""
         return infer(value, self._types, drift=self._drift, found=self._found)
 
-    def is_condition(self, value: Value) -> bool:
+    def is_condition(self, value: Value) -> TypeGuard[Expression]:
         """Return whether a value is a condition."""
         return isinstance(value, Expression) and self.type_of(value).boolean
 
@@ -152,31 +152,30 @@ class Values:
 
     def number(self, value: Value, at: Position) -> Expression:
         """Return a value as a number; a condition becomes 1 or 0, as in Python."""
-        if not isinstance(value, Expression):
-            shown = "several values" if isinstance(value, tuple) else "not a number"
-            raise refuse(at, f"this is {shown}; write one number here")
-        if not self.type_of(value).boolean:
+        if self.is_condition(value):
+            return Call("where", (value, Number(Whole(1)), Number(Whole(0))), value.at)
+        if isinstance(value, Expression):
             return value
-        return Call("where", (value, Number(Whole(1)), Number(Whole(0))), value.at)
+        shown = "several values" if isinstance(value, tuple) else "not a number"
+        raise refuse(at, f"this is {shown}; write one number here")
 
     def floating(self, value: Value, at: Position) -> Expression:
         """Return a value as a number that is not an integer of jax."""
-        match value:
-            case Number():
-                return Number(float(value.value), at)
-            case Call() | Name() | Binary() | Unary() if self.is_condition(value):
-                return Call("where", (value, Number(1.0), Number(0.0)), at)
+        if isinstance(value, Number):
+            return Number(float(value.value), at)
+        if self.is_condition(value):
+            return Call("where", (value, Number(1.0), Number(0.0)), at)
         return self.number(value, at)
 
     def condition(self, value: Value, at: Position) -> Expression:
         """Return a value that is a condition."""
-        if isinstance(value, Expression) and self.type_of(value).boolean:
+        if self.is_condition(value):
             return value
         raise refuse(at, "this is not a condition; write a comparison here")
 
     def truth(self, value: Value, at: Position) -> Expression:
         """Return a condition; a number counts as whether it is true."""
-        if isinstance(value, Expression) and not self.type_of(value).boolean:
+        if isinstance(value, Expression) and not self.is_condition(value):
             return Binary("!=" if self._jax else ">", value, Number(0.0), at)
         return self.condition(value, at)
 
@@ -413,9 +412,7 @@ class Values:
         return name
 
 
-@functools.cache
-def _template(text: str) -> Expression:
-    return parse_expression(text)
+_template = functools.cache(parse_expression)
 
 
 def _check_power(value: Binary) -> Binary:

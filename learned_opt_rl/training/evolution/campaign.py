@@ -66,7 +66,7 @@ class Execution:
 
 
 class SearchFailedError(ValueError):
-    """A search has no finite number to go on with; the message says what to try."""
+    """A search lost its finite numbers; the message names what to change."""
 
 
 class Campaign:
@@ -231,7 +231,7 @@ class Campaign:
     def _check_finite(
         self, generation: int, fitness: np.ndarray, search: State
     ) -> None:
-        """Raise SearchFailedError before anything of a lost generation is saved."""
+        """Raise SearchFailedError before a generation that is not finite is saved."""
         config = self.config
         if not np.isfinite(fitness).any():
             problem = (

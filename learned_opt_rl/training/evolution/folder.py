@@ -108,8 +108,8 @@ class Folder:
     def claim(self, fresh: bool, block: int) -> None:
         """Write the configuration, with a warning if last digits will differ.
 
-        ``fresh`` campaigns start now, without a state. Other versions go on with a
-        copy: what the former ones wrote is kept.
+        ``fresh`` campaigns start now, without a state. Before other versions resume a
+        campaign, the configuration and the newest state are copied.
         """
         made = {"config": self._config.as_json(), "block": block}
         made |= provenance("evosax", "brax")

@@ -196,8 +196,8 @@ class TensorBoard:
 class Watchers:
     """Pass rows of the log to the curve and the events of a campaign.
 
-    Whatever only watches cannot stop a campaign, for example when the disk is full or a
-    package fails: a watcher that raises is dropped, with a line on the stream.
+    A watcher that raises, for example because the disk is full, cannot stop a campaign:
+    it is dropped, with a line on the stream.
     """
 
     def __init__(self, stream: TextIO) -> None:

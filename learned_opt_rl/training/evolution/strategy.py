@@ -130,7 +130,7 @@ class OpenAIES(SearchSettings):
 
 
 def is_finite(state: State) -> bool:
-    """Return whether a search can go on: no number that it moves by is NaN or inf."""
+    """Return whether all numbers that move a search are finite."""
     # evosax's record of the best member is infinite until a member has a fitness.
     paths = jax.tree_util.tree_leaves_with_path((state.mean, state.optimizer))
     moving = [
