@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.families import Family
@@ -31,6 +32,7 @@ from learned_opt_rl.rules._core.network import (
     in_blocks,
     is_one_block,
     join,
+    loops,
     one_agent_at_a_time,
     split,
     tables,
@@ -114,6 +116,9 @@ def _by_column(values: Sequence[Any], leaves: Sequence[jax.Array]) -> jax.Array:
     arrays = [jnp.asarray(value, jnp.float32) for value in values]
     if len(arrays) == 1 and not arrays[0].ndim:
         return arrays[0]
+    if loops(len(leaves)) > 1 and not any(array.ndim for array in arrays):
+        owner = np.repeat(np.arange(len(arrays)), [leaf.size for leaf in leaves])
+        return jnp.stack(arrays)[owner]
     pairs = zip(arrays, leaves, strict=True)
     return join([_spread(value, leaf.shape) for value, leaf in pairs])
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_opt_rl.rules._core.weights import Weights
 
@@ -74,12 +75,30 @@ def join(leaves: Sequence[jax.Array], channels: int = 0) -> jax.Array:
 
 def split(joined: jax.Array, like: Sequence[jax.Array]) -> list[jax.Array]:
     """Cut ``[n, *c]`` into leaves ``[*shape, *c]`` of the shapes of ``like``."""
-    pieces, start = [], 0
-    for leaf in like:
-        piece = joined[start : start + leaf.size]
-        pieces.append(piece.reshape(*leaf.shape, *joined.shape[1:]))
-        start += leaf.size
-    return pieces
+    sizes = [leaf.size for leaf in like]
+    starts = _starts(tuple(np.cumsum([0, *sizes])[:-1].tolist()), joined)
+    return [
+        jax.lax.dynamic_slice_in_dim(joined, start, leaf.size).reshape(
+            *leaf.shape, *joined.shape[1:]
+        )
+        for start, leaf in zip(starts, like, strict=True)
+    ]
+
+
+def _starts(starts: tuple[int, ...], joined: jax.Array) -> Sequence[Any]:
+    """Return many starts as scalars that XLA on a CPU does not know.
+
+    It would compile one program for each constant start, but compiles only one for
+    all pieces of one size whose starts it cannot tell.
+    """
+    if len(starts) <= _MANY or jax.default_backend() != "cpu":
+        return starts
+
+    def branch() -> tuple[np.int32, ...]:
+        return tuple(map(np.int32, starts))
+
+    # Both branches are the same, which XLA does not notice.
+    return jax.lax.cond(joined.reshape(-1)[0] < 0, branch, branch)
 
 
 def as_rows(x: jax.Array) -> jax.Array:
