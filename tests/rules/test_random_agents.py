@@ -197,7 +197,7 @@ def _quickly(quick_compilation: None) -> None:
     """Most of the time of an agent that runs is compilation."""
 
 
-@hypothesis.settings(SETTINGS, max_examples=40, derandomize=True)
+@hypothesis.settings(SETTINGS, max_examples=30, derandomize=True)
 @hypothesis.given(lives(FLOATS))
 def test_random_agents(life: tuple[Any, ...]) -> None:
     live_through(*life)

@@ -105,8 +105,8 @@ def has_weights(name: str) -> bool:
 
 # One of each family runs the checks that compile most.
 ONE_OF_A_FAMILY = {
-    "minatar",
-    "discovered/open_symbolic_minatar",
+    "initial 8x16",
+    "discovered/archive_relative",  # an expression that is soon compiled
     "initial no features 8x16",
     "initial optim4rl arxiv2023",
 }
@@ -117,6 +117,7 @@ LONG_CHECKS = {
     "sharded_agents",
     "sharding",
     "state_sharding",
+    "zero_gradients",
 }
 
 
