@@ -60,7 +60,7 @@ def inject_hyperparams(make: Factory) -> None:
         return
     wanted, _ = Run(make, learning_rate=_RATE).update()
     run = Run(build, learning_rate=_RATE / 2)
-    run.state.hyperparams["learning_rate"] = jnp.asarray(_RATE)
+    run.state = optax.tree.set(run.state, learning_rate=jnp.asarray(_RATE))
     expect.close(_jitted(run), wanted, "the update at a learning rate set in the state")
     scheduled = Run(build, learning_rate=optax.constant_schedule(_RATE))
     expect.close(_jitted(scheduled), wanted, "the update with a schedule")
