@@ -28,7 +28,7 @@ def typed(key: Any) -> jax.Array:
             f"key={key!r} must be a jax random key; give jax.random.key(...)"
         )
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key
+        return jnp.asarray(key)
     words = np.shape(key)[-1] if np.ndim(key) else 0
     if words not in _GENERATORS or key.dtype != jnp.uint32:
         raise ValueError(
