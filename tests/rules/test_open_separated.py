@@ -50,10 +50,15 @@ def test_the_same_weights_twice_are_open():
     assert_close(run(separated(critic=0), params), run(transform(), params), atol=1e-6)
 
 
+def centered(weights):
+    """Return a rule that removes the mean although there is no hidden layer."""
+    return open_rl.optimizer(weights, HORIZON, zero_mean=True)
+
+
 def test_each_network_is_moved_by_its_weights_up_to_the_common_mean():
-    updates, state = run(separated(), SMALL)
+    updates, state = run(centered(pair()), SMALL)
     for network, seed in (("actor", 0), ("critic", 5)):
-        alone, memory = run(open_rl.optimizer(weights(seed=seed), HORIZON), SMALL)
+        alone, memory = run(centered(weights(seed=seed)), SMALL)
         shift = flat(updates[network]) - flat(alone[network])
         np.testing.assert_allclose(shift, shift[0], atol=2e-7)
         assert_close(
@@ -68,7 +73,7 @@ def test_each_network_is_moved_by_its_weights_up_to_the_common_mean():
 def test_the_mean_is_that_of_both_networks_together():
     """Equation 9 takes it over the agent; a mean per network would give zeros."""
     sets = {"actor": constant_weights(1, 0, 0), "critic": constant_weights(3, 0, 0)}
-    tx = open_rl.optimizer(sets, HORIZON)
+    tx = centered(sets)
     params = {"actor": jnp.ones(30), "critic": jnp.ones(10)}
     updates, _ = run(tx, params, 1)
     # What is subtracted: 1e-3 and 3e-3, minus their mean over 40 parameters, 1.5e-3.
