@@ -128,7 +128,7 @@ def test_takes_an_environment_of_images(conv, runs):
     env = envs.make("Breakout-MinAtar")
     run, key = make_train(config, env, rule, optax.adam(1e-3)), jax.random.key(0)
     result = jax.jit(run)(key) if runs else jax.eval_shape(run, key)
-    assert result.returns.shape == (config.num_updates,) == (6,)
+    assert result.curve.mean.shape == (config.num_updates,) == (6,)
     before = jax.eval_shape(lambda key: init_params(key, config, env, 3), key)
     assert jax.tree.map(jnp.shape, before) == jax.tree.map(jnp.shape, result.params)
     for leaf in jax.tree.leaves(result.params if runs else ()):

@@ -57,9 +57,12 @@ def is_shape(node):
     return isinstance(node, tuple) and all(isinstance(n, int) for n in node)
 
 
+PUBLISHED = {"zero_mean": True, "zero_gradients": "move"}
+
+
 @jax.jit
 def library_step(w, grads, state, params, dormancy):
-    tx = open_rl.optimizer(w, HORIZON, networks=SILENT)
+    tx = open_rl.optimizer(w, HORIZON, networks=SILENT, **PUBLISHED)
     return tx.update(grads, state, params, dormancy=dormancy)
 
 
@@ -145,7 +148,7 @@ def test_the_meta_gradient_equals_a_finite_difference_of_the_oracle(architecture
     goal = np.asarray(target["actor"]["kernel"])
 
     def library(w):
-        tx = open_rl.optimizer(w, HORIZON, networks=SILENT)
+        tx = open_rl.optimizer(w, HORIZON, networks=SILENT, **PUBLISHED)
         updates, _ = tx.update(grads, tx.init(params), params)
         return 1e3 * jnp.vdot(updates["actor"]["kernel"], goal)
 

@@ -72,9 +72,9 @@ def test_a_network_over_a_sequence_is_its_transformation_step_by_step(
 ):
     weights = rule.init(getkey(), rule.Architecture(carry, 8))
     if rule is open_rl:
-        tx, name = open_rl.optimizer(weights, Horizon(100)), "open"
+        tx, name = open_rl.optimizer(weights, Horizon(100), zero_mean=True), "open"
     else:
-        tx, name = no_features.optimizer(weights), "no_features"
+        tx, name = no_features.optimizer(weights, zero_mean=True), "no_features"
     unrolled = network_rule(name, carry)
     assert unrolled.noisy == (rule is open_rl)
     assert unrolled.stateful == (carry is not None)
