@@ -79,7 +79,12 @@ def breaks(*checks, words="", options=None):
     return register
 
 
-@breaks("common_options", words="networks=None is refused", options={"networks": None})
+@breaks(
+    "common_options",
+    "inject_hyperparams",
+    words="networks=None is refused",
+    options={"networks": None},
+)
 def takes_no_options(*, horizon=None):
     return rule()
 

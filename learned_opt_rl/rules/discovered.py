@@ -441,7 +441,8 @@ def _alike(inputs: Inputs) -> list[list[int]]:
     """Return the indices of leaves of one shape, which make tables."""
     shapes: dict[Any, list[int]] = {}
     for i, (p, dormancy) in enumerate(zip(inputs.params, inputs.dormancy, strict=True)):
-        shapes.setdefault((p.shape, dormancy.shape), []).append(i)
+        alone = i if p.size == 0 else None  # jax.lax.map cannot batch empty leaves
+        shapes.setdefault((p.shape, dormancy.shape, alone), []).append(i)
     return [
         [alike[place] for place in chosen]
         for alike in shapes.values()

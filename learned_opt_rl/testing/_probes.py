@@ -99,6 +99,7 @@ def trees() -> dict[str, Any]:
         "single leaf": _array(3),
         "empty": {},
         "zero-size": {"kernel": _array(0, 3), "bias": _array(0)},
+        "two of zero size": [_array(0, 3), _array(0, 3), _array(2)],
     }
     if importlib.util.find_spec("flax") is not None:
         frozen = importlib.import_module("flax.core").freeze
