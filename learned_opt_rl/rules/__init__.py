@@ -34,8 +34,8 @@ def pretrained(
       ``features.leaf_roles``.
     - ``seed``: Seed of the exploration noise.
     - ``key``: jax random key, in place of ``seed``.
-    - ``warn_past_horizon``: Print one line when the run outlasts ``horizon``; agents
-      under ``vmap`` print one each.
+    - ``warn_past_horizon``: Log one warning, to the logger ``learned_opt_rl``, when a
+      run outlasts ``horizon``; once per process, for all agents together.
     - ``environment``: Name of the environment, for rules with a published learning rate
       for each.
     - ``zero_gradients``: What stays put, because its gradient was exactly zero since

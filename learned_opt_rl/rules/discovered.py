@@ -438,7 +438,12 @@ def _stack(leaves: Sequence[Any]) -> jax.Array:
 
 
 def _alike(inputs: Inputs) -> list[list[int]]:
-    """Return the indices of leaves of one shape, which make tables."""
+    """Return the indices of leaves of one shape, which make tables, if there are many.
+
+    A few leaves are each alone: nothing is copied into a table.
+    """
+    if loops(len(inputs.params)) == 1:
+        return [[i] for i in range(len(inputs.params))]
     shapes: dict[Any, list[int]] = {}
     for i, (p, dormancy) in enumerate(zip(inputs.params, inputs.dormancy, strict=True)):
         alone = i if p.size == 0 else None  # jax.lax.map cannot batch empty leaves

@@ -48,6 +48,7 @@ from learned_opt_rl.rules._core.network import (
     in_blocks,
     join,
     one_agent_at_a_time,
+    rows_of,
     split,
     tables,
 )
@@ -343,18 +344,19 @@ def _step(weights: Weights, inputs: Inputs) -> Outputs:
 
 
 def _table(weights: Weights, inputs: Inputs) -> Outputs:
-    rows_of, ratio_of = _VERSIONS[_version(weights)]
+    encode, ratio_of = _VERSIONS[_version(weights)]
     # Meta-gradients pass through the towers, not through the towers' inputs.
     gradient = jax.lax.stop_gradient(join(inputs.gradients))
-    carry = join(inputs.memory["carry"], 1)
+    carry_of = rows_of(inputs.memory["carry"], 1)
 
     def block(cut: Cut) -> tuple[jax.Array, jax.Array]:
         g = as_rows(cut(gradient))
-        (x_1, x_2), (h_1, h_2) = rows_of(g), jnp.split(as_rows(cut(carry)), 2)
+        (x_1, x_2), (h_1, h_2) = encode(g), jnp.split(carry_of(cut), 2)
         outputs, after = _towers(weights, jnp.concatenate([x_1, h_1, x_2, h_2]))
         return ratio_of(jnp.sign(g[0]), outputs), after.T
 
-    ratio, after = in_blocks(block, (gradient, carry), len(inputs.params))
+    like = gradient, join(inputs.memory["carry"], 1)
+    ratio, after = in_blocks(block, like, len(inputs.params))
     return split(ratio, inputs.params), {"carry": split(after, inputs.params)}
 
 

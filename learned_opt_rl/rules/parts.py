@@ -30,14 +30,14 @@ from learned_opt_rl.rules._core.network import (
     dot,
     gru,
     in_blocks,
-    is_one_block,
+    is_small,
     join,
-    loops,
     one_agent_at_a_time,
     split,
     tables,
+    whole,
 )
-from learned_opt_rl.rules._core.transform import Inputs, Outputs, Slot, in_parts
+from learned_opt_rl.rules._core.transform import Inputs, Outputs, Slot, in_parts, pick
 from learned_opt_rl.rules._core.weights import Weights, require_shapes
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ _LAYER_NORM_EPSILON = 1e-6  # Flax's default, which the authors' networks had
 
 Encode = Callable[[jax.Array, jax.Array, jax.Array], list[jax.Array]]
 """Features of parameters, gradients and momenta, elementwise and not normalized."""
+
+Columns = Callable[[Inputs], list[jax.Array]]
+"""The inputs of the network that are not normalized: scalars and ``[n]``."""
 
 
 @one_agent_at_a_time
@@ -92,23 +95,31 @@ def separated_step(
 
 
 def _open_table(weights: Weights, inputs: Inputs) -> Outputs:
-    columns = [
-        inputs.training_proportion,
-        _by_column(inputs.positions, inputs.params),
-        inputs.batch_proportion,
-        _by_column(inputs.dormancy, inputs.params),
-    ]
     noise = join(inputs.noise)
 
     def direction(outputs: jax.Array, cut: Cut) -> jax.Array:
         return deterministic_update(outputs) + SCALE * outputs[2] * cut(noise)
 
-    return _run(weights, inputs, _open_encode, columns, direction)
+    return _run(weights, inputs, _open_encode, _open_columns, direction)
 
 
 def _no_features_table(weights: Weights, inputs: Inputs) -> Outputs:
     encode = _encode if "carry" in inputs.memory else _plain_encode
-    return _run(weights, inputs, encode, [], lambda o, _: deterministic_update(o))
+    return _run(weights, inputs, encode, lambda _: [], _no_features_direction)
+
+
+def _no_features_direction(outputs: jax.Array, cut: Cut) -> jax.Array:
+    del cut
+    return deterministic_update(outputs)
+
+
+def _open_columns(inputs: Inputs) -> list[jax.Array]:
+    return [
+        jnp.asarray(inputs.training_proportion, jnp.float32),
+        _by_column(inputs.positions, inputs.params),
+        jnp.asarray(inputs.batch_proportion, jnp.float32),
+        _by_column(inputs.dormancy, inputs.params),
+    ]
 
 
 def _by_column(values: Sequence[Any], leaves: Sequence[jax.Array]) -> jax.Array:
@@ -116,7 +127,7 @@ def _by_column(values: Sequence[Any], leaves: Sequence[jax.Array]) -> jax.Array:
     arrays = [jnp.asarray(value, jnp.float32) for value in values]
     if len(arrays) == 1 and not arrays[0].ndim:
         return arrays[0]
-    if loops(len(leaves)) > 1 and not any(array.ndim for array in arrays):
+    if not is_small(leaves) and not any(array.ndim for array in arrays):
         owner = np.repeat(np.arange(len(arrays)), [leaf.size for leaf in leaves])
         return jnp.stack(arrays)[owner]
     pairs = zip(arrays, leaves, strict=True)
@@ -132,47 +143,65 @@ def _run(
     weights: Weights,
     inputs: Inputs,
     encode: Encode,
-    columns: Sequence[Any],
+    columns: Columns,
     direction: Callable[[jax.Array, Cut], jax.Array],
 ) -> Outputs:
-    """Run the network on one table: features, values of the columns, and the carry."""
+    """Run the network on one table."""
     # Leaf by leaf: XLA compiles one program for leaves of one shape, but one for each
     # leaf that it cuts out of a table.
     pairs = zip(inputs.memory["momenta"], inputs.gradients, strict=True)
-    momenta = [update_momenta(m, g) for m, g in pairs]
-    p, g, m = join(inputs.params), join(inputs.gradients), join(momenta, 1)
-    carry = [join(inputs.memory["carry"], 1)] if "carry" in inputs.memory else []
-    features = _features_of(encode, (p, g, m), [leaf.size for leaf in inputs.params])
+    memory = {**inputs.memory, "momenta": [update_momenta(m, g) for m, g in pairs]}
+    table_of = _table_of(encode, columns, inputs._replace(memory=memory))
 
     def block(cut: Cut) -> Any:
-        rows = features(cut)
-        table = [rows]
-        for value in columns:
-            part = jnp.asarray(cut(jnp.asarray(value, jnp.float32)))
-            table.append(jnp.broadcast_to(part, rows[:1].shape))
-        table += [as_rows(cut(h)) for h in carry]
-        outputs, after = apply(weights, jnp.concatenate(table))
+        outputs, after = apply(weights, table_of(cut))
         return direction(outputs, cut), [] if after is None else [after.T]
 
-    moved, after = in_blocks(block, (p, carry), len(inputs.params))
-    memory = {"momenta": momenta}
+    carries = inputs.memory.get("carry", ())
+    like = join(inputs.params), [join(carries, 1)] if carries else []
+    moved, after = in_blocks(block, like, len(inputs.params))
     if after:
         memory["carry"] = split(after[0], inputs.params)
     return split(moved, inputs.params), memory
 
 
-def _features_of(
-    encode: Encode, joined: Sequence[jax.Array], sizes: Sequence[int]
+def _table_of(
+    encode: Encode, columns: Columns, inputs: Inputs
 ) -> Callable[[Cut], jax.Array]:
-    """Return a function from a cut to rows of features, normalized leaf by leaf."""
-    if len(sizes) == 1 and not is_one_block(*sizes):
-        # The features of a large leaf are never in memory as a whole.
-        scales = [rms_scale(x, 0) for x in encode(*joined)]
+    """Return a function from a cut to the network's inputs, and below them the carry.
 
-        def block(cut: Cut) -> jax.Array:
+    The momenta of ``inputs`` include this step's gradient.
+    """
+    leaves = range(len(inputs.params))
+    if len(leaves) > 1 and is_small(inputs.params):
+        # Each leaf's part is computed right where it ends up.
+        parts = [_table_of(encode, columns, pick(inputs, [i])) for i in leaves]
+        small = jnp.concatenate([part(whole) for part in parts], axis=1)
+        return lambda cut: cut(small, 1)
+    features, values = _features_of(encode, inputs), columns(inputs)
+    carry = [join(leaves, 1) for leaves in [inputs.memory.get("carry", ())] if leaves]
+
+    def block(cut: Cut) -> jax.Array:
+        rows = features(cut)
+        shape = (1, rows[0].shape[1])
+        rows += [jnp.broadcast_to(jnp.asarray(cut(x)), shape) for x in values]
+        return jnp.concatenate(rows + [as_rows(cut(x)) for x in carry])
+
+    return block
+
+
+def _features_of(encode: Encode, inputs: Inputs) -> Callable[[Cut], list[jax.Array]]:
+    """Return a function from a cut to rows of features, normalized leaf by leaf."""
+    sizes = [leaf.size for leaf in inputs.params]
+    momenta = join(inputs.memory["momenta"], 1)
+    joined = join(inputs.params), join(inputs.gradients), momenta
+    if len(sizes) == 1:
+        # The features of a large leaf are never in memory as a whole.
+        scales = [rms_scale(x, 0).reshape(-1, 1) for x in encode(*joined)]
+
+        def block(cut: Cut) -> list[jax.Array]:
             rows = encode(*(as_rows(cut(x)) for x in joined))
-            pairs = zip(rows, scales, strict=True)
-            return jnp.concatenate([x * s.reshape(-1, 1) for x, s in pairs])
+            return [x * scale for x, scale in zip(rows, scales, strict=True)]
 
         return block
     rows = jnp.concatenate(encode(*map(as_rows, joined)))
@@ -185,7 +214,7 @@ def _features_of(
         pieces.append(scaled.reshape(len(rows), width))
         start += width
     normalized = jnp.concatenate(pieces, axis=1)
-    return lambda cut: cut(normalized, 1)
+    return lambda cut: [cut(normalized, 1)]
 
 
 def deterministic_update(outputs: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,7 +101,8 @@ def test_where_everything_has_a_gradient_the_default_is_the_published_update(nam
         steps(make(), params, grads)
         for make in (MAKERS[name], lambda: MAKERS[name](zero_gradients="move"))
     )
-    jax.tree.map(np.testing.assert_array_equal, found, published)
+    # The masks make another program, which may round the last digit differently.
+    chex.assert_trees_all_close(found, published, rtol=1e-5, atol=1e-10)
 
 
 @EVERY

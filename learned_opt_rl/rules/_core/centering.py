@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learned_opt_rl.features import LeafRole, named_leaves
-from learned_opt_rl.rules._core.network import join, split
+from learned_opt_rl.rules._core.network import join, loops, split
 
 
 def are_tables(params: Any) -> list[bool]:
@@ -57,8 +57,11 @@ def settled(
     """
     kinds: dict[Any, list[int]] = {}
     for i, value in enumerate(values):
-        kinds.setdefault((value.shape, tables is not None and tables[i]), []).append(i)
-    # Side by side: XLA compiles some programs for each shape and not for each leaf.
+        row_wise = tables is not None and tables[i]
+        alone = i if loops(len(values)) == 1 else None
+        kinds.setdefault((value.shape, row_wise, alone), []).append(i)
+    # Many leaves stand side by side: XLA compiles some programs for each shape and not
+    # for each leaf. A few are not copied.
     parts = list(kinds.values())
     stacks = [
         join([values[i] for i in part]).reshape(len(part), *values[part[0]].shape)
@@ -73,7 +76,7 @@ def settled(
         pairs = zip(parts, stacks, strict=True)
         flags = [join([moved[i] for i in p]).reshape(x.shape) != 0 for p, x in pairs]
         if tables is not None:
-            rows = [row_wise for _, row_wise in kinds]
+            rows = [row_wise for _, row_wise, _ in kinds]
             flags = [_any(x, row_wise) for x, row_wise in zip(flags, rows, strict=True)]
         stacks = _masked(stacks, flags)
         counts = [

@@ -40,6 +40,12 @@ Cut = Callable[..., jax.Array]
 """``cut(x, axis=0)`` returns a block's part of an array; scalars stay."""
 
 
+def whole(x: jax.Array, axis: int = 0) -> jax.Array:
+    """Cut nothing off."""
+    del axis
+    return x
+
+
 def tables(leaves: Sequence[jax.Array]) -> list[list[int]]:
     """Return the indices of the leaves of each table, in order of size.
 
@@ -106,6 +112,20 @@ def as_rows(x: jax.Array) -> jax.Array:
     return x[None] if x.ndim == 1 else _transposed(x)
 
 
+def rows_of(leaves: Sequence[jax.Array], channels: int = 0) -> Callable[[Cut], Any]:
+    """Return a function from a cut to that part of the leaves as ``[channels, n]``."""
+    entries = [
+        jax.ShapeDtypeStruct(x.shape[: x.ndim - channels], x.dtype) for x in leaves
+    ]
+    if is_small(entries):
+        # Nothing is copied before the transposition of each leaf.
+        rows = [as_rows(join([leaf], channels)) for leaf in leaves]
+        table = jnp.concatenate(rows, axis=1)
+        return lambda cut: cut(table, 1)
+    joined = join(leaves, channels)
+    return lambda cut: as_rows(cut(joined))
+
+
 def _transposed(x: jax.Array) -> jax.Array:
     """Transpose ``[n, channels]``, on a CPU tile by tile."""
     whole = x.shape[0] - x.shape[0] % _TILE
@@ -167,7 +187,7 @@ def in_blocks(
     columns = columns or _BLOCK.get(jax.default_backend(), _LARGE_BLOCK)
     count = max(-(-size // columns), loops(leaves))
     if min(count, size) <= 1:
-        return run(lambda x, axis=0: x)
+        return run(whole)
     width = -(-size // count)
 
     def block(i: jax.Array, outputs: Any) -> Any:
@@ -197,9 +217,11 @@ def loops(leaves: int) -> int:
     return 2 if leaves > _MANY else 1
 
 
-def is_one_block(n: int) -> bool:
-    """Return whether ``in_blocks`` takes n columns in one pass."""
-    return n <= _BLOCK.get(jax.default_backend(), _LARGE_BLOCK)
+def is_small(leaves: Sequence[Any]) -> bool:
+    """Return whether ``in_blocks`` takes these leaves in one pass, without a loop."""
+    size = sum(leaf.size for leaf in leaves)
+    limit = _BLOCK.get(jax.default_backend(), _LARGE_BLOCK)
+    return size <= limit and loops(len(leaves)) == 1
 
 
 def one_agent_at_a_time(step: Callable[..., Result]) -> Callable[..., Result]:

@@ -234,7 +234,7 @@ def in_parts(
     values: list[Any] = [None] * len(inputs.params)
     memory: dict[str, list[Any]] = {name: [*values] for name in inputs.memory}
     for number, chosen in enumerate(parts):
-        directions, after = run(number, _pick(inputs, chosen))
+        directions, after = run(number, pick(inputs, chosen))
         for place, i in enumerate(chosen):
             values[i] = directions[place]
             for slot, leaves in after.items():
@@ -242,7 +242,7 @@ def in_parts(
     return values, memory
 
 
-def _pick(inputs: Inputs, chosen: Sequence[int]) -> Inputs:
+def pick(inputs: Inputs, chosen: Sequence[int]) -> Inputs:
     """Return the inputs of some leaves."""
 
     def of(field: Any) -> list[Any]:
