@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run every case, print tables, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, default="bench/overhead.json")
-    parser.add_argument("--agents", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--agents", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--steps", type=float, default=2e5, help="of each PPO run")
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
