@@ -55,36 +55,18 @@ def settled(
         roles: Given, no mean is removed where what moves has no hidden layer: a value
             head or six ``log_std`` alone could otherwise never change their sum.
     """
-    kinds: dict[Any, list[int]] = {}
-    for i, value in enumerate(values):
-        row_wise = tables is not None and tables[i]
-        alone = i if loops(len(values)) == 1 else None
-        kinds.setdefault((value.shape, row_wise, alone), []).append(i)
-    # Many leaves stand side by side: XLA compiles some programs for each shape and not
-    # for each leaf. A few are not copied.
-    parts = list(kinds.values())
-    stacks = [
-        join([values[i] for i in part]).reshape(len(part), *values[part[0]].shape)
-        for part in parts
-    ]
-    sizes = [values[part[0]].size for part in parts]
-    counts: list[Any] = [
-        [size] * len(part) for part, size in zip(parts, sizes, strict=True)
-    ]
+    row_wise = tables or [False] * len(values)
+    parts = _alike(values, row_wise)
+    stacks = [_stack(values, part) for part in parts]
     flags = None
     if moved is not None:
-        pairs = zip(parts, stacks, strict=True)
-        flags = [join([moved[i] for i in p]).reshape(x.shape) != 0 for p, x in pairs]
+        flags = [_stack(moved, part) != 0 for part in parts]
         if tables is not None:
-            rows = [row_wise for _, row_wise, _ in kinds]
-            flags = [_any(x, row_wise) for x, row_wise in zip(flags, rows, strict=True)]
+            pairs = zip(flags, parts, strict=True)
+            flags = [_any(x, row_wise[part[0]]) for x, part in pairs]
         stacks = _masked(stacks, flags)
-        counts = [
-            x.sum(axis=range(1, x.ndim)) * (size * len(x) // max(x.size, 1))
-            for x, size in zip(flags, sizes, strict=True)
-        ]
     if zero_mean:
-        mean = _mean(stacks, counts, parts, roles)
+        mean = _mean(stacks, _counts(stacks, flags), parts, roles)
         stacks = [x - mean for x in stacks]
         stacks = stacks if flags is None else _masked(stacks, flags)
     found = list(values)
@@ -95,9 +77,41 @@ def settled(
     return found
 
 
+def _alike(values: Sequence[jax.Array], row_wise: Sequence[bool]) -> list[list[int]]:
+    """Return the indices of leaves that are computed side by side.
+
+    They are those of one shape where there are many leaves: XLA then compiles some
+    programs for each shape and not for each leaf. A few leaves are not copied.
+    """
+    kinds: dict[Any, list[int]] = {}
+    for i, value in enumerate(values):
+        alone = i if loops(len(values)) == 1 else None
+        kinds.setdefault((value.shape, row_wise[i], alone), []).append(i)
+    return list(kinds.values())
+
+
+def _stack(leaves: Sequence[jax.Array], part: Sequence[int]) -> jax.Array:
+    """Return ``[leaves of the part, *shape]``."""
+    joined = join([leaves[i] for i in part])
+    return joined.reshape(len(part), *leaves[part[0]].shape)
+
+
 def _any(flags: jax.Array, row_wise: bool) -> jax.Array:
     axes = (flags.ndim - 1,) if row_wise else tuple(range(1, flags.ndim))
     return flags.any(axis=axes, keepdims=True)
+
+
+def _counts(
+    stacks: Sequence[jax.Array], flags: Sequence[jax.Array] | None
+) -> list[Any]:
+    """Return how many entries of each leaf move, part by part."""
+    sizes = [x.size // len(x) for x in stacks]
+    if flags is None:
+        return [[size] * len(x) for x, size in zip(stacks, sizes, strict=True)]
+    return [
+        x.sum(axis=range(1, x.ndim)) * (size * len(x) // max(x.size, 1))
+        for x, size in zip(flags, sizes, strict=True)
+    ]
 
 
 def _masked(stacks: Sequence[jax.Array], flags: Sequence[jax.Array]) -> list[jax.Array]:

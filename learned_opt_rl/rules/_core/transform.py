@@ -119,9 +119,8 @@ def transformation(
         checks.require_horizon(options.horizon)
     if rule.noise:
         checks.require_seed(options.seed, options.key)
-    stay = options.zero_gradients != "move"
     slots = dict(rule.slots)
-    if stay and rule.seen == "flag":
+    if options.zero_gradients != "move" and rule.seen == "flag":
         slots[_FLAG] = Slot(start=False, dtype=bool)
     channels = {name: slot.channels for name, slot in slots.items()}
 
@@ -181,17 +180,8 @@ def transformation(
                 noise = exploration_noise(key, inputs.params, roles)
                 inputs = inputs._replace(noise=noise)
             values, after = rule.step(weights, inputs, roles)
-            moved = None
-            if stay:
-                moved = _had_gradient(rule, inputs, memory.get(_FLAG), after)
-                if _FLAG in slots:
-                    after[_FLAG] = moved
-            centered = options.zero_mean or (
-                rule.zero_mean and options.zero_mean is None
-            )
-            where = None if options.zero_mean else roles
-            if centered or stay:
-                values = settled(values, moved, tables, centered, where)
+            flags = memory.get(_FLAG)
+            values = _settle(rule, options, inputs, roles, tables, flags, values, after)
             pairs = zip(values, inputs.params, strict=True)
             kept = {n: list(map(follow, after[n], old)) for n, old in memory.items()}
             return [follow(v, p).astype(p.dtype) for v, p in pairs], kept
@@ -207,6 +197,32 @@ def transformation(
     return optax.GradientTransformationExtraArgs(
         init_fn, cast("Callable[..., Any]", update_fn)
     )
+
+
+def _settle(
+    rule: Rule,
+    options: Options,
+    inputs: Inputs,
+    roles: list[LeafRole],
+    tables: list[bool] | None,
+    flags: Any,
+    values: list[jax.Array],
+    after: dict[str, list[jax.Array]],
+) -> list[jax.Array]:
+    """Keep what never had a gradient in place, and remove the mean of the rest.
+
+    Where the rule keeps flags, those after the step are added to ``after``.
+    """
+    moved = None
+    if options.zero_gradients != "move":
+        moved = _had_gradient(rule, inputs, flags, after)
+        if rule.seen == "flag":
+            after[_FLAG] = moved
+    zero_mean = rule.zero_mean if options.zero_mean is None else options.zero_mean
+    if moved is None and not zero_mean:
+        return values
+    where = None if options.zero_mean else roles
+    return settled(values, moved, tables, zero_mean, where)
 
 
 def _had_gradient(
