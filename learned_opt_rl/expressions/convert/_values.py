@@ -181,8 +181,35 @@ class Values:
 
     # ------------------------------------------------------------------ operations
 
-    def unary(self, symbol: str, operand: Value, at: Position) -> Expression:
-        """Apply an operator to a value."""
+    def apply(
+        self,
+        symbol: str,
+        operands: Sequence[Value],
+        at: Position,
+        *,
+        python: bool = True,
+    ) -> Expression:
+        """Apply an operator to its one or two operands.
+
+        With ``python``, Python computes the result where all operands are its numbers.
+        """
+        if symbol in FUNCTIONS:  # mod and floor_divide, which Python writes % and //
+            return self.call(symbol, operands, at, python=python)
+        if len(operands) == 1:
+            return self._unary(symbol, operands[0], at)
+        if symbol in LOGICAL:
+            first, second = (self.condition(side, at) for side in operands)
+            return Binary(symbol, first, second, at)
+        if symbol in ("+", "-", "*") and all(map(self.is_condition, operands)):
+            combined = self._combined(symbol, operands, at) if self._jax else None
+            if combined is not None:
+                return combined
+        first, second = (self.number(side, at) for side in operands)
+        self._check_integers(symbol, (first, second), at, python)
+        whole = Binary(symbol, first, second, at)
+        return _check_power(whole) if self._jax else whole
+
+    def _unary(self, symbol: str, operand: Value, at: Position) -> Expression:
         if symbol != "not":
             if self._jax and self.is_condition(operand):
                 raise self._no_conditions("-", at)
@@ -191,34 +218,6 @@ class Values:
             problem = "~ of one Python condition is a number; write the opposite "
             raise refuse(at, f"{problem}comparison")
         return Unary(symbol, self.condition(operand, at), at)
-
-    def binary(
-        self,
-        symbol: str,
-        left: Value,
-        right: Value,
-        at: Position,
-        *,
-        python: bool = True,
-    ) -> Expression:
-        """Apply an operator, or a function of two arguments that has a sign.
-
-        ``python`` says that Python computes it where both sides are its numbers.
-        """
-        if symbol in FUNCTIONS:
-            return self.call(symbol, (left, right), at, python=python)
-        sides = (left, right)
-        if symbol in LOGICAL:
-            first, second = (self.condition(side, at) for side in sides)
-            return Binary(symbol, first, second, at)
-        if symbol in ("+", "-", "*") and all(map(self.is_condition, sides)):
-            combined = self._combined(symbol, sides, at) if self._jax else None
-            if combined is not None:
-                return combined
-        first, second = (self.number(side, at) for side in sides)
-        self._check_integers(symbol, (first, second), at, python)
-        whole = Binary(symbol, first, second, at)
-        return _check_power(whole) if self._jax else whole
 
     def call(
         self,
@@ -248,8 +247,8 @@ class Values:
             sides = [self.number(side, at) for side in (left, right)]
             return Call("where", (decides, *sides), at)
         decides = self.assigned("condition", decides)
-        yes = self.binary("and", decides, left, at)
-        no = self.binary("and", Unary("not", decides, at), right, at)
+        yes = Binary("and", decides, left, at)
+        no = Binary("and", Unary("not", decides, at), right, at)
         return Binary("or", yes, no, at)
 
     def _combined(
@@ -329,27 +328,20 @@ class Values:
                 return self.call(node.function, operands, at)
             case Unary() if node.operator == "not":
                 return Unary("not", self.truth(operands[0], at), at)
-            case Unary():
-                return self.unary(node.operator, operands[0], at)
             case Binary() if node.operator in LOGICAL:
                 operands = [self.truth(operand, at) for operand in operands]
-        left, right = operands
-        return self.binary(node.operator, left, right, at, python=False)
+        return self.apply(node.operator, operands, at, python=False)
 
     # ----------------------------------------------------------------- assignments
 
-    def numbers(self, values: Value, at: Position) -> list[Expression]:
-        """Return a tuple of numbers."""
+    def total(self, values: Value, at: Position) -> Expression:
+        """Return the sum of a tuple of numbers."""
         if not isinstance(values, tuple) or not values:
             raise refuse(at, "this is not a tuple of numbers; write one here")
         if len(values) > Limits.DEPTH:
             problem = f"{len(values)} values are too many; write at most {Limits.DEPTH}"
             raise refuse(at, problem, "size_error")
-        return [self.number(value, at) for value in values]
-
-    def total(self, values: Value, at: Position) -> Expression:
-        """Return the sum of a tuple of numbers."""
-        total, *others = self.numbers(values, at)
+        total, *others = [self.number(value, at) for value in values]
         for other in others:
             total = Binary("+", total, other, at)
         return total

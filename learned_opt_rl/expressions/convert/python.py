@@ -8,7 +8,7 @@ import dataclasses
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import Function, function_of
 from learned_opt_rl.expressions._language import Expression, Kind, Name
-from learned_opt_rl.expressions._text import Reader, place, python_tree
+from learned_opt_rl.expressions._text import place, python_tree
 from learned_opt_rl.expressions.convert._body import Body
 from learned_opt_rl.expressions.convert._values import Value, refuse
 
@@ -130,9 +130,8 @@ def _converted(module: ast.Module, kind: Kind) -> Function:
     body.module([s for s in module.body if s is not definition])
     constants = {"eps": _DEFAULT_EPSILON} if kind == "drift" else {}
     for name, default in options.items():
-        number = Reader().number(default)
         if name == "epsilon":
-            constants["eps"] = number.value
+            constants["eps"] = body.number(default).value
         else:
             body.bind(ast.Name(name), body.value(default))
     result = _returned(body.run(definition), body, interface, definition.body[-1])
