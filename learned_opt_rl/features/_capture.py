@@ -75,8 +75,8 @@ def linen_dormancy(
     """
     from flax import core, linen, traverse_util
 
-    kinds = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose)
-    kinds = (*kinds, linen.RNNCellBase)
+    layers = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose)
+    kinds = (*layers, linen.RNNCellBase)
     calls = _Calls()
 
     def record(run: Any, inputs: Any, options: Any, context: Any) -> Any:

@@ -115,12 +115,12 @@ class Reader:
 
     def steps(self, node: Node) -> list[Step]:
         """Return the steps of a module, the first to run first."""
+        everything = [self._step(node.paths().values(), cell=_is_cell(node))]
         if _is_cell(node):
-            return [self._step(node.paths().values(), cell=True)]
-        everything = self._step(node.paths().values())
-        own = {name: self._step([index]) for name, index in node.leaves.items()}
+            return everything
         if not node.children:
-            return self._numbered(node.leaves) or [everything]
+            return self._numbered(node.leaves) or everything
+        own = {name: self._step([index]) for name, index in node.leaves.items()}
         norms = [c for c in node.children.values() if self._is_norm(c)]
         items = [
             Item(c.name, self.steps(c), frozenset(c.paths()), _kind(c))
@@ -129,7 +129,7 @@ class Reader:
         ]
         if not items:
             alone = [step for norm in norms for step in self._norm_steps(norm)]
-            return [everything] if own else alone
+            return everything if own else alone
         known = not _is_sorted(list(node.children))
         projections = _projections(node)
         if projections:
@@ -141,8 +141,8 @@ class Reader:
         for k, norm in enumerate(sorted(norms, key=lambda n: natural(n.name))):
             self._attach(norm, k, items, order)
         items = _share_the_last_position(items)
-        before = [own[name] for name in own if rank(name) < MIDDLE]
-        after = [own[name] for name in own if rank(name) >= MIDDLE]
+        before = [step for name, step in own.items() if rank(name) < MIDDLE]
+        after = [step for name, step in own.items() if rank(name) >= MIDDLE]
         return [*before, *(step for item in items for step in item.steps), *after]
 
     def _numbered(self, leaves: dict[str, int]) -> list[Step]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from learned_opt_rl.errors import RolesWarning
 from learned_opt_rl.features._layers import Node, Reader, tree_of
-from learned_opt_rl.features._paths import NamedLeaf, named_leaves
+from learned_opt_rl.features._paths import named_leaves
 from learned_opt_rl.features._words import has, names_network
 
 Networks = Mapping[str, str | Sequence[str] | Callable[[Any], Any] | Any]
@@ -167,7 +167,10 @@ def _read(
     leaves = named_leaves(parameters)
     paths = [leaf.path for leaf in leaves]
     if networks is None:
-        named: list[_Assignment] = [(name, None) for name in _networks_by_name(leaves)]
+        root = tree_of(enumerate(leaves))
+        named: list[_Assignment] = [
+            (_network(leaf.parts, root), None) for leaf in leaves
+        ]
     else:
         named = _networks_by_override(paths, parameters, networks)
     if layers is not None:
@@ -223,12 +226,8 @@ def _listed_steps(listed: Mapping[int, int | None]) -> list[list[int]]:
     return [steps[layer] for layer in sorted(steps)]
 
 
-def _networks_by_name(leaves: Sequence[NamedLeaf]) -> list[str]:
-    root = tree_of(enumerate(leaves))
-    return [_network_by_name(leaf.parts, root) for leaf in leaves]
-
-
-def _network_by_name(parts: Sequence[str], node: Node) -> str:
+def _network(parts: Sequence[str], node: Node) -> str:
+    """Return the network of a leaf at a path below a node, by the names alone."""
     within_attention = False
     for part in parts:
         within_attention |= has(node.name, "attention")

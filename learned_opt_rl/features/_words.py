@@ -81,7 +81,7 @@ def names_network(name: str, siblings: set[str], within_attention: bool) -> str 
         return "critic"
     inside = (
         within_attention
-        or bool(found & (WORDS["certain_projection"] | WORDS["key"] - {"q"}))
+        or bool(found & (WORDS["certain_projection"] | WORDS["key"]))
         or any(has(sibling, "key") for sibling in siblings)
     )
     return "layer" if inside else "critic"
