@@ -103,10 +103,14 @@ def linen_dormancy(
         )
     state: dict[str, Any] = {**collections}
     captured: Any = traverse_util.flatten_dict(state.pop("intermediates", {}))
-    for path, values in captured.items():
-        layer = calls.layers.get("/".join(path[:-1]))
-        if layer is not None and path[-1] == "__call__":
-            layer.outputs = [_activity(value) for value in values]
+    for path in [path for path in captured if path[-1] == "__call__"]:
+        values = captured.pop(path)
+        # linen.jit runs modules that are alike once, so only one of them was recorded.
+        unseen = _Layer({}, isinstance(values[0], tuple))
+        layer = calls.layers.setdefault("/".join(path[:-1]), unseen)
+        layer.outputs = [_activity(value) for value in values]
+    if captured and core.scope.in_filter(mutable, "intermediates"):
+        state["intermediates"] = traverse_util.unflatten_dict(captured)
     output = output if mutable is False else (output, state)
     return output, _tree(variables, calls.layers, activation, networks)
 
@@ -205,6 +209,7 @@ class _Layer:
 
     axes: dict[str, int]
     is_cell: bool
+    turn: int = -1  # how many layers ran first; -1 where this is unknown
     outputs: list[jax.Array] = dataclasses.field(default_factory=list)
 
 
@@ -220,7 +225,7 @@ class _Calls:
         """Note that a layer ran; ``params`` are those that it saw."""
         axes = {name: jnp.ndim(leaf) for name, leaf in named_leaves(params)}
         is_cell = isinstance(output, tuple)
-        self.layers.setdefault(path, _Layer(axes, is_cell))
+        self.layers.setdefault(path, _Layer(axes, is_cell, len(self.layers)))
 
     def watch(self, path: str, output: Any) -> None:
         """Keep the output of a call, unless it belongs to a scan, remat or jit.
@@ -272,7 +277,7 @@ def _tree(
     roles = leaf_roles(variables, networks)
     paths = [role.path.removeprefix("params/") for role in roles]
     owners = [_owner(path, layers) for path in paths]
-    raw = _raw_positions(roles, owners, list(layers))
+    raw = _raw_positions(roles, owners, layers)
     values = []
     for leaf, role, path, owner in zip(
         named_leaves(variables), roles, paths, owners, strict=True
@@ -298,14 +303,14 @@ def _owner(path: str, layers: Mapping[str, _Layer]) -> str | None:
 
 
 def _raw_positions(
-    roles: list[LeafRole], owners: list[str | None], order: list[str]
+    roles: list[LeafRole], owners: list[str | None], layers: Mapping[str, _Layer]
 ) -> set[tuple[str, float]]:
     """Return network and position of the layers that no nonlinearity follows."""
     several = len({role.network for role in roles}) > 1
     found = set()
     for network in {role.network for role in roles}:
         ran = [
-            (order.index(owner), role.position, owner)
+            (layers[owner].turn, role.position, owner)
             for role, owner in zip(roles, owners, strict=True)
             if owner is not None and role.network == network
         ]
