@@ -651,6 +651,7 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
     ("arguments", "redirections", "status"),
     [
         ("list", "> /dev/full", 2),
+        ("--help", "> /dev/full", 2),
         ("list", ">&-", 0),
         ("show zzz", "2> /dev/full", 2),
         ("show --no-such-option", ">&- 2>&-", 2),

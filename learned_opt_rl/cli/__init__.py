@@ -39,14 +39,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main(["show", "goldie2024/antt"])  # the error goes to standard error
         2
     """
+    status, after_help = 0, None
     with _streams() as out:
-        status = _run(argv)
+        try:
+            status = _run(argv)
+        except SystemExit as error:
+            if error.code:
+                raise
+            after_help = error
     lost = out.error
     # A reader such as `| head` that has seen enough is not an error.
     if lost is not None and not isinstance(lost, BrokenPipeError):
         message = f"error: standard output cannot be written: {lost}\n"
         Output(sys.stderr).write(message)
         return status or 2
+    if after_help is not None:
+        raise after_help
     return status
 
 
