@@ -83,8 +83,8 @@ def _streams() -> Iterator[Output]:
 
     Either stream may be closed, a pipe without a reader, or on a full disk.
     """
-    # A file opened later must not take the number of a closed stream: what libraries
-    # in C print to standard error would end up in it.
+    # A file opened later must not take the number of a closed stream. Otherwise the
+    # errors that libraries in C print would be written into that file.
     while (free := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         pass
     os.close(free)
@@ -100,6 +100,6 @@ def _streams() -> Iterator[Output]:
 
 
 def _silence(stream: Output) -> None:
-    """Redirect a stream that cannot be written, which Python flushes at its exit."""
+    """Redirect a stream that cannot be written: Python flushes it at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

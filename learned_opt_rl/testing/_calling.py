@@ -13,7 +13,7 @@ from learned_opt_rl.testing import _expect as expect
 from learned_opt_rl.testing._candidate import Factory, Run, options_of
 
 _OPTAX_MESSAGE = "not passing `params`"
-_RATE = 1e-2  # any learning rate that is nobody's default
+_RATE = 1e-2  # not the default of any rule
 
 
 def builds(make: Factory) -> None:
