@@ -1,6 +1,6 @@
 """The command line.
 
-Commands about artifacts answer without importing jax. Commands that train agents
+Commands about artifacts do not import jax. Commands that train agents
 (``compare``, ``evaluate``, ``generalize``, ``train``), ``report`` and ``plot`` import
 it. An error is one line on standard error and exit status 2; ``verify`` exits with 1
 when it finds damage, and commands that train exit with 1 when a run failed.

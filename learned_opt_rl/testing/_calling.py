@@ -73,9 +73,9 @@ def _jitted(run: Run) -> Any:
 def unknown_keywords(make: Factory) -> None:
     """Keywords of ``update`` that it does not know are ignored."""
     run = Run(make)
-    told, _ = run.update(no_optimizer_knows_this=jnp.ones(3), nor_this="text")
+    found, _ = run.update(no_optimizer_knows_this=jnp.ones(3), nor_this="text")
     plain, _ = run.update()
-    expect.identical(told, plain, "the update with unknown keywords")
+    expect.identical(found, plain, "the update with unknown keywords")
 
 
 def dormancy(make: Factory) -> None:

@@ -1,4 +1,4 @@
-"""What optax and jax look into: signatures, injected hyperparameters, derivatives."""
+"""Signatures, injected hyperparameters and derivatives of the rules."""
 
 import functools
 import importlib

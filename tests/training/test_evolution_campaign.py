@@ -388,7 +388,7 @@ def test_progress_is_a_line_per_generation(tmp_path):
 
 
 class Flat(Cheap):
-    """The same return for all, and NaN after ``finite`` calls."""
+    """Gives every agent one return; after ``finite`` calls, NaN."""
 
     finite, calls = 10, 0
 
