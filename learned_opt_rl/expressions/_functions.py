@@ -269,9 +269,9 @@ argument that a formula reads more than once gets a name first."""
 
 
 def templates() -> Iterator[Derived]:
-    """Yield what importers convert, also functions and operators of the language.
+    """Yield every function and operator that importers convert, as a formula.
 
-    A later row of the same name replaces an earlier one. Reductions are left out.
+    A later row replaces an earlier one of the same name. Reductions are left out.
     """
     for name, row in FUNCTIONS.items():
         if row.rule in ("map", "test", "where"):

@@ -118,10 +118,9 @@ _CHARACTERS = {
     "|": "write or, or abs(x) for a magnitude",
     "~": "write not",
     "%": "write mod(a, b)",
-    "[": "write ( and ); there is no indexing",
+    "[": "write ( and ); the language has no indexing",
     ";": "put each statement on its own line",
-    "'": "there are no strings",
-    '"': "there are no strings",
+    **dict.fromkeys("'\"", "remove it; the language has no strings"),
 }
 INSTEAD: dict[type[ast.AST], str] = {
     ast.Compare: "comparisons do not chain; write a < b and b < c",

@@ -71,8 +71,8 @@ def leaf_roles(
     ``Dense_10``), a sequence of expressions (one per layer, in order), a mask pytree of
     bools or a callable that returns one. A network with a critic's name does not
     explore. ``layers``, e.g. ``["Dense_0/", "GRUCell_0/", "Dense_1/"]``, lists
-    expressions in order for all networks, or for each network by its name; of several
-    that match a leaf the first counts.
+    expressions in order for all networks, or for each network by its name. The first
+    expression that matches a leaf counts.
 
     Returns:
         One ``LeafRole`` per leaf, in leaf order.
@@ -80,7 +80,7 @@ def leaf_roles(
     Raises:
         ValueError: A leaf matches no network or no layer, or more than one network; an
             expression or a mask is malformed; ``layers`` has an unknown network.
-        TypeError: ``networks`` is not a mapping, or ``layers`` no expressions.
+        TypeError: ``networks`` is not a mapping, or ``layers`` has no lists of strings.
 
     References:
         Goldie et al. 2024, section 5.3 (layer proportion, exploration).
@@ -100,8 +100,9 @@ def roles_or_warning(
     """Return ``leaf_roles``, and warn once if the roles are a guess.
 
     Warns:
-        RolesWarning: The tree seems to hold several networks, and no name tells which
-            is a critic's; or only the alphabet orders layers that do not fit together.
+        RolesWarning: The tree seems to hold several networks, and their names do not
+            mark the critic. Or layers that do not fit together are in alphabetical
+            order.
     """
     reading = _read(parameters, networks, layers)
     paths = tuple(role.path for role in reading.roles)
@@ -199,16 +200,16 @@ def _guess(reader: Reader, networks: Any, members: Iterable[str]) -> str:
     """Return what a reading guessed, or nothing."""
     if networks is not None:
         return ""
-    # With a name, or one network alone, who explores is no guess.
+    # Which leaves explore is certain if a network has a name or is alone.
     if reader.beside and set(members) == {"network"}:
         return (
             f"the parameters {_listing(reader.beside)} look like networks side by "
-            "side, and no name tells the actor from the critic: all explore"
+            "side, and their names do not mark the critic, so all of them explore"
         )
     if reader.alphabetical:
         return (
-            f"the order of the layers {_listing(reader.alphabetical)} is the "
-            "alphabet's, because neither numbers nor widths give one"
+            f"the layers {_listing(reader.alphabetical)} are in alphabetical order, "
+            "because neither numbers nor widths give another one"
         )
     return ""
 
@@ -328,6 +329,6 @@ def _selected(
 
 
 def _is_function(selector: Any) -> TypeGuard[Callable[[Any], Any]]:
-    """Return whether to call it: masks of equinox modules are callable as well."""
+    """Return whether a selector is a function. Masks of equinox are callable too."""
     leaves = jax.tree.leaves(selector)
     return bool(leaves) and all(callable(leaf) for leaf in leaves)

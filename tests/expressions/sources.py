@@ -123,7 +123,7 @@ return jnp.logical_and(ratio, advantage > 0).astype(ratio.dtype) * ratio
 # Code that Python or jax does not run, or that means something else there.
 MISTAKES = _lines(
     """
-(ratio > 1) - (advantage > 0) -> of conditions is not what it is of numbers
+(ratio > 1) - (advantage > 0) -> of conditions differs from - of numbers
 -(ratio > 1) -> - of conditions
 jnp.sign(ratio > 1) -> sign of conditions
 (epsilon > 0.1) + (epsilon < 0.3) -> + of conditions

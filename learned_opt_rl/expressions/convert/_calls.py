@@ -111,7 +111,7 @@ def _filled(number: float | None) -> Builder:
 
 
 def _divide(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
-    """Convert ``lax.div``, which of integers gives an integer."""
+    """Convert ``lax.div``, but not of integers, where it rounds."""
     left, right = (values.number(arguments[name], at) for name in ("x", "y"))
     values.refuse_integers((left, right), at)
     return values.apply("/", [left, right], at, python=False)
@@ -122,7 +122,7 @@ def _float(values: Values, arguments: Mapping[str, Value], at: Position) -> Valu
 
 
 REDUCTION = "a axis? keepdims?"
-# Paths whose parameters are not those of their row's rule.
+# Functions of jax with parameters or a conversion of their own.
 _OTHER: dict[str, tuple[str, str | Builder]] = {
     "numpy.clip": ("arr min? max?", _clip),
     "lax.clamp": ("min x max", "clip(b, a, c)"),

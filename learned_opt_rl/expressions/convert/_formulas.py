@@ -58,7 +58,7 @@ _INSTEAD: dict[type[ast.AST], str] = {
 }
 CONSTANTS = {f"jax.numpy.{name}": value for name, value in NUMBERS.items()}
 CONSTANTS |= {"math.pi": math.pi, "math.e": math.e}
-# What Python's math computes as jax does, but only of Python's numbers.
+# Functions of Python's math. They take Python's numbers only.
 _OF_NUMBERS = "sqrt exp log log2 log10 log1p expm1 pow sin cos tan tanh sinh cosh atan"
 MATH = {f"math.{name}": f"jax.numpy.{name}" for name in _OF_NUMBERS.split()}
 DTYPES = {
@@ -75,7 +75,7 @@ _IGNORED = ("copy", "keepdims", "dtype")
 
 
 class Formulas(Reader):
-    """Converts the expressions of a proposal; its names stand for ``scope``."""
+    """Converts the expressions of a proposal. ``scope`` has the values of its names."""
 
     # The logic of arrays is written with & | ~ in place of and, or, not.
     symbols = {
@@ -99,7 +99,7 @@ class Formulas(Reader):
         self.steps = self.inlining = 0
 
     def count(self, node: ast.AST) -> None:
-        """Count a step, of which there is a limit."""
+        """Count a step, and raise above the limit."""
         self.steps += 1
         if self.steps > _MAX_STEPS:
             problem = "loops and calls unroll to too many steps; write fewer"

@@ -37,7 +37,7 @@ from learned_opt_rl.expressions._language import (
 )
 from learned_opt_rl.expressions._text import parse_expression, place
 
-# The evaluator multiplies whole exponents out up to here.
+# The largest whole exponent that the evaluator multiplies out.
 _MAX_EXPONENT = 16
 
 
@@ -65,8 +65,8 @@ class Path:
 Value: TypeAlias = "Expression | tuple[Value, ...] | Closure | Path | None"
 Builder: TypeAlias = "Callable[[Values, Mapping[str, Value], Position], Value]"
 
-# Of conditions, jax makes a condition with these functions and raises with the last
-# group. All other functions read conditions as 1 and 0.
+# Given conditions only, jax returns a condition for the first two groups and raises for
+# the third. All other functions read conditions as 1 and 0.
 _SAME_OF_CONDITIONS = ("abs", "floor", "ceil", "stop_gradient", "nan_to_num")
 _LOGIC_OF_CONDITIONS = {"max": "or", "min": "and", "+": "or", "*": "and"}
 _NOT_OF_CONDITIONS = ("-", "sign", "round", "sigmoid", "silu", "rsqrt")
@@ -93,8 +93,8 @@ def refuse(
 class Values:
     """The types of converted values, and the assignments that give them names.
 
-    ``arithmetic`` is how conditions count: in ``"jax"`` a sum of conditions is a
-    condition, and a number is true where it is not 0; in ``"julia"`` conditions are 1
+    ``arithmetic`` decides how conditions count. In ``"jax"`` a sum of conditions is a
+    condition, and a number is true where it is not 0. In ``"julia"`` conditions are 1
     and 0, and a number is true where it is positive.
     """
 
@@ -111,9 +111,8 @@ class Values:
         self._types |= {"eps": SCALAR} if kind == "drift" else {}
         self._drift = kind == "drift"
         self._jax = arithmetic == "jax"
-        # Names that stand for a number of Python, and for integers of jax.
-        self._static = {"eps"}
-        self._whole: set[str] = set()
+        self._static = {"eps"}  # names of Python's numbers
+        self._whole: set[str] = set()  # names of values that jax computes in integers
         self._found: dict[int, tuple[Expression, Type]] = {}
         self._taken = {*self._types, *RESERVED}
         self._counts: Counter[str] = Counter()
@@ -168,13 +167,13 @@ class Values:
         return self.number(value, at)
 
     def condition(self, value: Value, at: Position) -> Expression:
-        """Return a value that is a condition."""
+        """Return a condition, and raise for any other value."""
         if self.is_condition(value):
             return value
         raise refuse(at, "this is not a condition; write a comparison here")
 
     def truth(self, value: Value, at: Position) -> Expression:
-        """Return a condition; a number counts as whether it is true."""
+        """Return the truth of a value as a condition."""
         if isinstance(value, Expression) and not self.is_condition(value):
             return Binary("!=" if self._jax else ">", value, Number(0.0), at)
         return self.condition(value, at)
@@ -267,13 +266,13 @@ class Values:
         return whole
 
     def _no_conditions(self, name: str, at: Position) -> ExpressionError:
-        problem = f"{name} of conditions is not what it is of numbers; write "
+        problem = f"{name} of conditions differs from {name} of numbers; write "
         return refuse(at, f"{problem}jnp.where(condition, 1.0, 0.0)", "type_error")
 
     def _check_integers(
         self, name: str, numbers: Sequence[Expression], at: Position, python: bool
     ) -> None:
-        """Raise where jax gives another value for integers, or Python an error."""
+        """Raise where jax computes another value in integers, or Python raises."""
         if not self._jax or len(numbers) != 2:
             return
         left, right = numbers

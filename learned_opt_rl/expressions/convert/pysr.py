@@ -195,7 +195,7 @@ def _converted(text: str, meanings: Mapping[str, Expression], kind: Kind) -> Fun
 
 
 class _Source(SourceReader):
-    """The text, in which names may have any letter and conditions combine with &."""
+    """Text of PySR or SymPy: names have any letter, and & | ~ combine conditions."""
 
     unexpected = re.compile(r"[^\w \t+\-*/(),=<>!.&|~]")
 

@@ -40,7 +40,7 @@ class _Interface:
             fix = "use the argument rand, which is standard normal noise"
         elif "key" in self.arguments:
             fix += " and leave key unused"
-        # The language has no random keys, so key stands for nothing.
+        # The language has no random keys, so the body cannot read key.
         given = [name for name in self.arguments if name != "key"]
         renamed = {name: Name(_RENAMED.get(name, name)) for name in given}
         return Body(kind, renamed, self.slots, fix)
@@ -146,7 +146,7 @@ def _proposal(
     """Return the function of a module that follows an interface, and its options."""
     functions = [s for s in module.body if isinstance(s, ast.FunctionDef)]
     if not functions:
-        problem = "there is no function; write: def name(...):"
+        problem = "the source has no function; write: def name(...):"
         raise refuse((1, 1), problem, "structure_error")
     if len(functions) > 1:
         problem = "only one function is allowed; move this into its body"
