@@ -76,7 +76,7 @@ napoleon_use_ivar = True
 # projects resolve only with their inventories.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!learned_opt_rl\b).*"),
-    # What nobody builds by hand: the parts of a checked function, plans of comparisons.
+    # Users do not build these: parts of a checked function, plans of comparisons.
     (r"py:class", r"learned_opt_rl\.(expressions|agents|evaluation)\._.*"),
     (r"py:class", r"learned_opt_rl\.agents\.config\._.*"),
 ]

@@ -44,8 +44,8 @@ class HorizonWarning(UserWarning):
 class RolesWarning(UserWarning):
     """An optimizer guessed which parameters explore, or the order of the layers.
 
-    ``features.explain(params)`` prints what it read; ``networks=`` and ``layers=``
-    override it. A guess is warned of once for each structure of the parameters.
+    ``features.explain(params)`` prints the guess; ``networks=`` and ``layers=``
+    override it. The warning appears once for each structure of the parameters.
 
     Example:
         >>> import warnings

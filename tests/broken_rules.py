@@ -51,6 +51,16 @@ def of_steps(change):
     return rule(changed)
 
 
+def of_steps_through(function):
+    """The rule with updates that pass through a function without a derivative."""
+
+    def through(s, _):
+        fixed = jax.lax.stop_gradient(s)
+        return s - fixed + function(fixed)
+
+    return of_steps(through)
+
+
 def norm_of(tree):
     return jnp.sqrt(sum((jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)), 0.0))
 
@@ -466,11 +476,7 @@ def has_a_wrong_batching_rule():
     def _(size, batched, x):
         return 2 * x, batched[0]
 
-    def through(s, _):
-        fixed = jax.lax.stop_gradient(s)  # else it would have no derivative either
-        return s - fixed + identity(fixed)
-
-    return of_steps(through)
+    return of_steps_through(identity)
 
 
 @breaks("grad", words="the derivative by grads['actor']")
@@ -526,11 +532,7 @@ def takes_agents_one_by_one():
     def _(size, batched, x):
         return jax.lax.map(lambda one: 1 * one, x), batched[0]
 
-    def through(s, _):
-        fixed = jax.lax.stop_gradient(s)  # else it would have no derivative either
-        return s - fixed + alone(fixed)
-
-    return of_steps(through)
+    return of_steps_through(alone)
 
 
 @breaks("chain", words="too small")

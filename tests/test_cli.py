@@ -651,6 +651,7 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
     ("arguments", "redirections", "status"),
     [
         ("list", "> /dev/full", 2),
+        ("--help", "> /dev/full", 2),
         ("list", ">&-", 0),
         ("show zzz", "2> /dev/full", 2),
         ("show --no-such-option", ">&- 2>&-", 2),
@@ -663,7 +664,7 @@ def test_lost_streams_change_no_exit_status(
     if not pathlib.Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     command = f"'{sys.executable}' -m learned_opt_rl {arguments}"
-    # Of a pipeline, `sh` knows only the last status, so the first writes its own.
+    # A pipeline has the status of its last command, so the first prints its own.
     script = f"{{ {command}; echo $? >&3; }} {redirections}"
     result = subprocess.run(
         ["bash", "-c", f"exec 3>&1; {script}"], capture_output=True, text=True

@@ -108,7 +108,7 @@ def test_a_clone_with_crlf_keeps_files_with_digests(
     folder: str,
     names: tuple[str, ...],
 ) -> None:
-    """Git's default on Windows would change texts, whose sha256 is on a card."""
+    """Git's default on Windows would change texts, and so their sha256."""
     made, clone = tmp_path / "made", tmp_path / "clone"
     for name in names:
         source, target = repository / folder / name, made / name

@@ -45,7 +45,7 @@ class MeanReturn(NamedTuple):
 
     Attributes:
         finished: int32, environments that have finished an episode.
-        mean: float32, the mean over those; 0 where there are none.
+        mean: float32, the mean over those; 0 if none has finished one.
     """
 
     finished: jax.Array
@@ -69,9 +69,9 @@ class TrainResult(NamedTuple):
             ``{"actor": ..., "predictor": ...}`` for an LPG agent.
         opt_state: The optimizer's state at the end.
         curve: The mean return at the end of each rollout, ``[num_rollouts]``.
-        normalizers: Statistics of the normalization at the end, without which an agent
-            trained on normalized observations cannot act; no arrays if the run does
-            not normalize.
+        normalizers: Statistics of the normalization at the end. `agents.act` needs them
+            for an agent that was trained on normalized observations. They hold no
+            arrays if the run does not normalize.
     """
 
     params: Any

@@ -277,7 +277,7 @@ _SCHEMA = 1
 
 
 def _check_schema(data: Any, source: str) -> None:
-    """Refuse a card of a later schema as such, not by the first field it added."""
+    """Refuse a card of a later schema, before its new fields raise other errors."""
     found = data.get("schema") if isinstance(data, Mapping) else None
     if type(found) is int and found > _SCHEMA:
         raise CardError(

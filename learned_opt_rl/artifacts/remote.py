@@ -37,7 +37,7 @@ def cache_dir() -> pathlib.Path:
     """Return the folder of fetched weights, absolute; it need not exist yet.
 
     Raises:
-        FetchError: The user has no home folder and no variable names another.
+        FetchError: The user has no home folder, and no variable names another folder.
     """
     chosen = os.environ.get("LEARNED_OPT_RL_CACHE")
     # The XDG specification says to ignore a relative path.
@@ -47,7 +47,7 @@ def cache_dir() -> pathlib.Path:
     path = os.path.expanduser(chosen or os.path.join(base, "learned-opt-rl"))
     if path.startswith("~"):
         raise FetchError(
-            f"the cache folder {path} has no place, because there is no home folder; "
+            f"the cache folder {path} needs a home folder, but this user has none; "
             "set LEARNED_OPT_RL_CACHE to a writable folder"
         )
     return pathlib.Path(path).absolute()
@@ -202,7 +202,7 @@ class _Received(io.BytesIO):
 
 
 def _download(url: str, received: _Received, silence: float) -> bytes:
-    pooch = _import_pooch()  # first: it brings requests
+    pooch = _import_pooch()  # first, since it installs requests
     import requests
 
     fetch = pooch.HTTPDownloader(

@@ -354,7 +354,7 @@ def _sort_header(content: bytes) -> bytes:
 
 
 def refetch(card: Card) -> str:
-    """Return how to repair a remote artifact, the end of errors about its file."""
+    """Return the fix for a damaged remote file, for the end of an error message."""
     return f"run `learned-opt-rl fetch {card.name}` to fetch it again"
 
 

@@ -1,6 +1,6 @@
 """The command line.
 
-Commands about artifacts answer without importing jax. Commands that train agents
+Commands about artifacts do not import jax. Commands that train agents
 (``compare``, ``evaluate``, ``generalize``, ``train``), ``report`` and ``plot`` import
 it. An error is one line on standard error and exit status 2; ``verify`` exits with 1
 when it finds damage, and commands that train exit with 1 when a run failed.
@@ -39,14 +39,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main(["show", "goldie2024/antt"])  # the error goes to standard error
         2
     """
+    status, after_help = 0, None
     with _streams() as out:
-        status = _run(argv)
+        try:
+            status = _run(argv)
+        except SystemExit as error:
+            if error.code:
+                raise
+            after_help = error
     lost = out.error
     # A reader such as `| head` that has seen enough is not an error.
     if lost is not None and not isinstance(lost, BrokenPipeError):
         message = f"error: standard output cannot be written: {lost}\n"
         Output(sys.stderr).write(message)
         return status or 2
+    if after_help is not None:
+        raise after_help
     return status
 
 
@@ -75,8 +83,8 @@ def _streams() -> Iterator[Output]:
 
     Either stream may be closed, a pipe without a reader, or on a full disk.
     """
-    # A file opened later must not take the number of a closed stream: what libraries
-    # in C print to standard error would end up in it.
+    # A file opened later must not take the number of a closed stream. Otherwise the
+    # errors that libraries in C print would be written into that file.
     while (free := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         pass
     os.close(free)
@@ -92,6 +100,6 @@ def _streams() -> Iterator[Output]:
 
 
 def _silence(stream: Output) -> None:
-    """Redirect a stream that cannot be written, which Python flushes at its exit."""
+    """Redirect a stream that cannot be written: Python flushes it at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -49,7 +49,7 @@ class RunOptions:
     seeds: int = 16
     """Number of seeds."""
     first_seed: int = 0
-    """Seeds are numbered from this one."""
+    """The first seed."""
     total_timesteps: Annotated[float, arg(name="steps")] = 1e7
     """Environment steps of each run."""
     settings: Settings = ()
@@ -57,7 +57,7 @@ class RunOptions:
     at_once: Annotated[int | None, optional("SEEDS")] = None
     """Seeds trained together. The default is all seeds, or one per device on a CPU."""
     devices: int = 1
-    """Devices that share the seeds of a group."""
+    """Number of devices that share the seeds trained together."""
 
     def comparison(self, rules: tuple[str, ...]) -> "Comparison":
         """Return the comparison of rules that the options describe."""
@@ -94,7 +94,8 @@ def stopping(advice: str) -> Iterator[None]:
 def warnings_as_lines() -> Iterator[None]:
     """Print warnings as single lines, without the source line that raised them.
 
-    PYTHONWARNINGS=error does not turn them into errors, which would end long runs.
+    Filters such as PYTHONWARNINGS=error are ignored, because an error would end a long
+    run.
     """
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -54,7 +54,7 @@ class _Options(_ReportOptions, RunOptions):
         try:
             if not failures or (out / compare.ROWS).exists():
                 self.print_report(out)
-        finally:  # A report that fails must not hide the runs that did.
+        finally:  # An error in the report must not hide the failed runs.
             print_failures(failures)
             if failures:
                 print(f"see {out / compare.FAILURES}", file=sys.stderr)

@@ -28,6 +28,7 @@ from learned_opt_rl.cli._common import (
 
 if TYPE_CHECKING:
     from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
+    from learned_opt_rl.training.evolution.folder import Standing
     from learned_opt_rl.training.promotion import Promotion
 
 _WHERE = create_mutex_group(required=False)
@@ -326,17 +327,21 @@ def _evolve(
         raise OSError(
             f"{error}; {folder} keeps every finished generation, resume with {resume}"
         ) from error
-    if int(standing.best_generation) < 0:
-        raise ValueError(
-            f"no validation of {folder} is finite, so there are no best weights: no "
-            "episode ended, or agents diverged; raise horizons in another folder"
-        )
-    print(
-        f"{int(standing.search.generation)} generations done; the best mean, of "
-        f"generation {int(standing.best_generation)}, has a validation of "
-        f"{float(standing.best_validation):.4g}"
-    )
+    print(_outcome(standing, folder))
     return 0
+
+
+def _outcome(standing: "Standing", folder: pathlib.Path) -> str:
+    best = int(standing.best_generation)
+    if best < 0:
+        raise ValueError(
+            f"{folder} has no best weights, because no validation was finite: no "
+            "episode ended, or the agents diverged. Raise horizons in another folder"
+        )
+    return (
+        f"{int(standing.search.generation)} generations done; the best mean, of "
+        f"generation {best}, has a validation of {float(standing.best_validation):.4g}"
+    )
 
 
 def _estimate(campaign: "Campaign", only: bool) -> None:

@@ -50,8 +50,8 @@ class Step(NamedTuple):
         truncated: bool scalar, whether a time limit ended the episode rather than a
             termination. This field and the next are ``None`` unless the environment
             gives both.
-        final_observation: The observation after the step and before the reset. The
-            values of a step that is not truncated are not used.
+        final_observation: The observation after the step and before the reset. Only
+            the values of truncated steps are used.
     """
 
     observation: jax.Array
@@ -175,7 +175,7 @@ def adapt(
         name: Name of the result; by default ``env.name`` or the class's name.
         resets: Whether ``step`` starts the next episode itself. With False, the
             adapter starts it, and ``step`` must return the final observation of an
-            episode. `check` notices a wrong True.
+            episode. `check` detects a wrong True.
         observe: Applied to every observation, for example to flatten a dictionary.
 
     Raises:
@@ -203,20 +203,9 @@ def adapt(
         observation, state = restart(key)
         return observe(observation), state
 
-    def shapes(method: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        call = functools.partial(jax.eval_shape, function, *arguments)
-        return interface.attempt(name, method, call, env)
-
-    key = interface.key_shape()
-    interface.check_pair(name, shapes("reset", restart, key), env)
-    first = shapes("observe", begin, key)
-    interface.check_observation(name, first[0], env)
-    actions = spaces.read(name, interface.attempt(name, "action_space", space, env))
-    stepped = shapes("step", move, key, first[1], actions.example)
-    interface.check_count(name, stepped)
+    methods = restart, begin, move, space
+    shape, actions, stepped = _read(name, env, methods, observe)
     endings = _endings(stepped, resets)
-    stepped = (shapes("observe", observe, stepped[0]), *stepped[1:])
-    interface.check_step(name, first, stepped)
 
     def reset(key: jax.Array) -> tuple[jax.Array, EpisodeState]:
         observation, state = begin(key)
@@ -244,7 +233,7 @@ def adapt(
         name,
         reset,
         step,
-        tuple(first[0].shape),
+        shape,
         actions.number,
         continuous=actions.bounds is not None,
         from_policy=actions.from_policy,
@@ -252,9 +241,37 @@ def adapt(
     )
 
 
-# Where environments put these in a step's `info`: gymnax and private environments, then
-# brax; gymnax and older gymnasium, then gymnasium since 1.0.
+def _read(
+    name: str,
+    env: Any,
+    methods: tuple[Callable[..., Any], ...],
+    observe: Callable[[Any], Any],
+) -> tuple[tuple[int, ...], spaces.Actions, Any]:
+    """Check the methods; return an observation's shape, the actions, a step's shapes.
+
+    The step's observation is the one before ``observe``.
+    """
+    restart, begin, move, space = methods
+
+    def shapes(method: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        call = functools.partial(jax.eval_shape, function, *arguments)
+        return interface.attempt(name, method, call, env)
+
+    key = interface.key_shape()
+    interface.check_pair(name, shapes("reset", restart, key), env)
+    first = shapes("observe", begin, key)
+    interface.check_observation(name, first[0], env)
+    actions = spaces.read(name, interface.attempt(name, "action_space", space, env))
+    stepped = shapes("step", move, key, first[1], actions.example)
+    interface.check_count(name, stepped)
+    seen = shapes("observe", observe, stepped[0])
+    interface.check_step(name, first, (seen, *stepped[1:]))
+    return tuple(first[0].shape), actions, stepped
+
+
+# Keys of a step's `info`: of gymnax, then of brax.
 _TRUNCATED = ("truncated", "truncation")
+# Keys of gymnax and of gymnasium before 1.0, then of gymnasium since.
 _FINAL = ("final_observation", "final_obs")
 
 

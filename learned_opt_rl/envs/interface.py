@@ -1,7 +1,7 @@
-"""What `adapt` requires of an environment, checked from shapes only.
+"""Checks that an environment has the interface that `adapt` requires.
 
-Every refusal is in the library's own words and names the environment, whatever the
-environment's methods raise.
+The checks read shapes only. Every error names the environment, whatever its methods
+raise.
 """
 
 import inspect
@@ -15,7 +15,7 @@ _TIME_STEPS = (
     "It has an interface of TimeSteps; wrap it as in the documentation's section on "
     "jumanji and navix"
 )
-# What environments with other interfaces have, and the way to this one.
+# Attributes of environments with other interfaces, and the fix for each.
 _OTHERS = (
     (
         ("single_action_space", "num_envs"),
@@ -32,10 +32,7 @@ _OTHERS = (
         "It has brax's interface; wrap it as in the documentation's section on brax "
         "and MuJoCo Playground",
     ),
-    (
-        ("action_spec", "observation_spec", "reward_spec"),
-        _TIME_STEPS,
-    ),
+    (("action_spec", "observation_spec", "reward_spec"), _TIME_STEPS),
     (
         ("unwrapped", "metadata", "render_mode"),
         "It has gymnasium's interface, whose steps jax cannot trace; agents need an "
@@ -151,7 +148,7 @@ def check_step(
     stepped: tuple[Any, ...],
     batch: tuple[int, ...] = (),
 ) -> None:
-    """Raise unless ``step`` returned what ``reset`` did, one reward and one done."""
+    """Raise unless ``step`` keeps the shapes of ``reset`` and adds scalar values."""
     _check_unchanged(name, "observation", first[0], stepped[0])
     _check_unchanged(name, "state", first[1], stepped[1])
     for what, value in ("reward", stepped[2]), *(("done", x) for x in stepped[3:-1]):

@@ -8,9 +8,16 @@ formula of the language expresses is a row of ``DERIVED`` instead.
 
 import keyword
 import math
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
-from learned_opt_rl.expressions._language import DECLARATIONS, INPUTS, Limits
+from learned_opt_rl.expressions._language import (
+    DECLARATIONS,
+    INPUTS,
+    OPERATORS,
+    UNARY_OPERATORS,
+    Limits,
+)
 
 # How a function is typed. map: numbers to a number, per element; test: a number to a
 # condition; where: a condition and two numbers; reduce: a whole tensor to one number;
@@ -260,6 +267,30 @@ DERIVED: tuple[Derived, ...] = (
 """Functions of jax and of symbolic regression that are short formulas here. An
 argument that a formula reads more than once gets a name first."""
 
+
+def templates() -> Iterator[Derived]:
+    """Yield every function and operator that importers convert, as a formula.
+
+    A later row replaces an earlier one of the same name. Reductions are left out.
+    """
+    for name, row in FUNCTIONS.items():
+        if row.rule in ("map", "test", "where"):
+            arguments = ", ".join("abcd"[: row.least])
+            parameters = "condition x y" if row.rule == "where" else "x y z w"
+            parameters = " ".join(parameters.split()[: row.least])
+            symbolic = " ".join((name, *row.symbolic))
+            call = f"{name}({arguments})"
+            yield Derived(parameters, call, " ".join(row.jax), symbolic)
+    for table, parameters, formula in (
+        (UNARY_OPERATORS, "x", "{} a"),
+        (OPERATORS, "x y", "a {} b"),
+    ):
+        for symbol, row in table.items():
+            paths = f"numpy.{row.jax} lax.{row.lax}" if row.lax else f"numpy.{row.jax}"
+            yield Derived(parameters, formula.format(symbol), paths, row.symbolic)
+    yield from DERIVED
+
+
 NUMBERS = {
     "pi": math.pi,
     "e": math.e,
@@ -287,7 +318,9 @@ NOT_HERE: dict[str, str] = {
     ),
     "sinc": "Julia's sinc(x) is sin(pi*x)/(pi*x) and SymPy's is sin(x)/x; write the "
     "quotient that is meant",
-    "rand": "random numbers cannot be drawn here; pass the input rand as a variable",
-    "randn": "random numbers cannot be drawn here; pass the input rand as a variable",
+    **dict.fromkeys(
+        ("rand", "randn"),
+        "random numbers cannot be drawn here; pass the input rand as a variable",
+    ),
 }
 """Why names that symbolic regression prints are not part of the language."""

@@ -8,7 +8,7 @@ it. Nothing is compiled or executed.
 import ast
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
@@ -118,10 +118,9 @@ _CHARACTERS = {
     "|": "write or, or abs(x) for a magnitude",
     "~": "write not",
     "%": "write mod(a, b)",
-    "[": "write ( and ); there is no indexing",
+    "[": "write ( and ); the language has no indexing",
     ";": "put each statement on its own line",
-    "'": "there are no strings",
-    '"': "there are no strings",
+    **dict.fromkeys("'\"", "remove it; the language has no strings"),
 }
 INSTEAD: dict[type[ast.AST], str] = {
     ast.Compare: "comparisons do not chain; write a < b and b < c",
@@ -177,26 +176,24 @@ class Reader:
     def operation(self, node: ast.expr) -> Expression:
         """Read an operator with its operands."""
         match node:
-            case ast.UnaryOp():
-                return self.unary(self._symbol(node.op, node), node.operand, node)
-            case ast.BinOp():
-                symbol, left, right = self._symbol(node.op, node), node.left, node.right
+            case ast.UnaryOp(op=operator):
+                operands = [node.operand]
+            case ast.BinOp(op=operator):
+                operands = [node.left, node.right]
             case ast.Compare(ops=[operator], left=left, comparators=[right]):
-                symbol = self._symbol(operator, node)
+                operands = [left, right]
             case _:
                 raise self.unknown(node, node)
-        return self.binary(symbol, left, right, node)
+        return self.apply(self._symbol(operator, node), operands, node)
 
-    def unary(self, symbol: str, operand: ast.expr, node: ast.expr) -> Expression:
-        """Read an operator with one operand."""
-        return Unary(symbol, self.expression(operand), self.at(node))
-
-    def binary(
-        self, symbol: str, left: ast.expr, right: ast.expr, node: ast.expr
+    def apply(
+        self, symbol: str, operands: Sequence[ast.expr], node: ast.expr
     ) -> Expression:
-        """Read an operator with two operands."""
-        sides = self.expression(left), self.expression(right)
-        return Binary(symbol, *sides, self.at(node))
+        """Read the one or two operands of an operator."""
+        read = [self.expression(operand) for operand in operands]
+        if len(read) == 1:
+            return Unary(symbol, read[0], self.at(node))
+        return Binary(symbol, read[0], read[1], self.at(node))
 
     def number(self, node: ast.Constant) -> Number:
         """Read a number of a magnitude within the limit."""

@@ -1,7 +1,7 @@
-"""Dormancy captured from the forward pass of a flax module that the loss makes anyway.
+"""Dormancy captured during a forward pass of a flax module.
 
-The layers are taken in the order in which they run: the last of a network, to which no
-activation is applied, is the one that runs last, whatever its name.
+Layers count in the order in which they run, whatever their names. The layer that runs
+last in a network is its output, to which no activation is applied.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Activation = Callable[[jax.Array], jax.Array]
 
-# Networks that have no output layer where other networks stand beside them.
+# These networks have no output layer if the module has other networks as well.
 _TORSOS = frozenset({"network", "torso"})
 
 
@@ -43,10 +43,10 @@ def linen_dormancy(
             recurrent cells.
         variables: As for ``module.apply``; the result has the same structure.
         *args: Inputs; the leading axes are the minibatch.
-        activation: The nonlinearity after the hidden layers. It is not applied to a
-            recurrent cell, to the query, key and value of attention, nor to the layer
-            of a network that runs last, except in a shared torso: the unnamed network
-            beside an actor or critic, or one called "torso".
+        activation: The nonlinearity after the hidden layers. It is not applied to
+            recurrent cells, to the query, key and value of attention, or to the layer
+            of a network that runs last. In a shared torso (the unnamed network beside
+            an actor or critic, or one called "torso") the last layer is hidden as well.
         networks: As in ``leaf_roles``, for modules whose names do not distinguish the
             actor's layers from the critic's.
         **kwargs: Passed on to ``module.apply``.
@@ -75,8 +75,8 @@ def linen_dormancy(
     """
     from flax import core, linen, traverse_util
 
-    kinds = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose)
-    kinds = (*kinds, linen.RNNCellBase)
+    layers = (linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose)
+    kinds = (*layers, linen.RNNCellBase)
     calls = _Calls()
 
     def record(run: Any, inputs: Any, options: Any, context: Any) -> Any:
@@ -103,10 +103,14 @@ def linen_dormancy(
         )
     state: dict[str, Any] = {**collections}
     captured: Any = traverse_util.flatten_dict(state.pop("intermediates", {}))
-    for path, values in captured.items():
-        layer = calls.layers.get("/".join(path[:-1]))
-        if layer is not None and path[-1] == "__call__":
-            layer.outputs = [_activity(value) for value in values]
+    for path in [path for path in captured if path[-1] == "__call__"]:
+        values = captured.pop(path)
+        # linen.jit runs modules that are alike once, so only one of them was recorded.
+        unseen = _Layer({}, isinstance(values[0], tuple))
+        layer = calls.layers.setdefault("/".join(path[:-1]), unseen)
+        layer.outputs = [_activity(value) for value in values]
+    if captured and core.scope.in_filter(mutable, "intermediates"):
+        state["intermediates"] = traverse_util.unflatten_dict(captured)
     output = output if mutable is False else (output, state)
     return output, _tree(variables, calls.layers, activation, networks)
 
@@ -161,12 +165,12 @@ def nnx_dormancy(
     return output, _tree(state, calls.layers, activation, networks)
 
 
-_PATH = "learned_opt_rl_path"  # nnx copies modules; a static attribute goes with them
+_PATH = "learned_opt_rl_path"  # nnx copies static attributes with the modules
 
 
 @contextlib.contextmanager
 def _labelled(layers: Mapping[str, Any]) -> Iterator[None]:
-    """Give each nnx module its path for a while."""
+    """Store its path on each nnx module while the context is open."""
     try:
         for path, layer in layers.items():
             setattr(layer, _PATH, path)
@@ -178,7 +182,7 @@ def _labelled(layers: Mapping[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _recorded(classes: set[type], record: Callable[[Any, Any], None]) -> Iterator[None]:
-    """Pass every call of the classes' instances to ``record`` for a while."""
+    """Pass each instance that is called, and its output, to ``record``."""
 
     def recording(run: Callable[..., Any]) -> Callable[..., Any]:
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -205,27 +209,28 @@ class _Layer:
 
     axes: dict[str, int]
     is_cell: bool
+    turn: int = -1  # how many layers ran first; -1 where this is unknown
     outputs: list[jax.Array] = dataclasses.field(default_factory=list)
 
 
 class _Calls:
-    """Layers in the order in which they ran first, by path."""
+    """Layers by path, in the order of their first calls."""
 
     def __init__(self) -> None:
-        """Start where the caller's values live."""
+        """Remember the trace of the caller."""
         self.layers: dict[str, _Layer] = {}
         self._here = _trace()
 
     def ran(self, path: str, params: Any, output: Any) -> None:
-        """Note that a layer ran; ``params`` are those that it saw."""
+        """Note that a layer ran with these parameters."""
         axes = {name: jnp.ndim(leaf) for name, leaf in named_leaves(params)}
         is_cell = isinstance(output, tuple)
-        self.layers.setdefault(path, _Layer(axes, is_cell))
+        self.layers.setdefault(path, _Layer(axes, is_cell, len(self.layers)))
 
     def watch(self, path: str, output: Any) -> None:
         """Keep the output of a call, unless it belongs to a scan, remat or jit.
 
-        An output inside of vmap is kept for all members, in front.
+        Inside vmap, keep the outputs of all members. Their axis is the first.
         """
         layer, output = self.layers[path], jax.lax.stop_gradient(_activity(output))
         if _trace() == self._here:
@@ -272,7 +277,7 @@ def _tree(
     roles = leaf_roles(variables, networks)
     paths = [role.path.removeprefix("params/") for role in roles]
     owners = [_owner(path, layers) for path in paths]
-    raw = _raw_positions(roles, owners, list(layers))
+    raw = _raw_positions(roles, owners, layers)
     values = []
     for leaf, role, path, owner in zip(
         named_leaves(variables), roles, paths, owners, strict=True
@@ -298,14 +303,14 @@ def _owner(path: str, layers: Mapping[str, _Layer]) -> str | None:
 
 
 def _raw_positions(
-    roles: list[LeafRole], owners: list[str | None], order: list[str]
+    roles: list[LeafRole], owners: list[str | None], layers: Mapping[str, _Layer]
 ) -> set[tuple[str, float]]:
     """Return network and position of the layers that no nonlinearity follows."""
     several = len({role.network for role in roles}) > 1
     found = set()
     for network in {role.network for role in roles}:
         ran = [
-            (order.index(owner), role.position, owner)
+            (layers[owner].turn, role.position, owner)
             for role, owner in zip(roles, owners, strict=True)
             if owner is not None and role.network == network
         ]
@@ -314,7 +319,7 @@ def _raw_positions(
         end = max(position for _, position, _ in ran)
         if not (several and network in _TORSOS):
             found.add((network, max(ran)[1]))
-        # A torso may have an output layer as well, which only its name shows.
+        # Only a name such as "head" shows that a torso has an output layer.
         elif any(
             position == end and any(rank(part) == HEAD for part in owner.split("/"))
             for _, position, owner in ran
@@ -338,7 +343,7 @@ def _of_leaf(
     is_raw: bool,
     activation: Activation,
 ) -> jax.Array:
-    """Return one leaf's dormancy, of each member where an ensemble ran."""
+    """Return one leaf's dormancy, per member for an ensemble."""
     members = len(shape) - layer.axes.get(name, len(shape))
     fitting = [
         y

@@ -46,8 +46,8 @@ def broadcast_dormancy(values: Any, parameters: Any) -> list[jax.Array]:
     ``values`` are ``None`` (dormancy 1 everywhere) or a tree prefix of ``parameters``
     whose leaves are scalars, ``[last axis]`` arrays or arrays of a parameter's own
     shape. One value can serve a whole module, its kernel and its bias. A vector always
-    belongs to the last axis; of an ensemble, whose members are the parameters' first
-    axis, ``[members, last axis]``. Equinox stores kernels as ``[out, in]``: broadcast
+    belongs to the last axis. An ensemble, whose members are the parameters' first axis,
+    takes ``[members, last axis]``. Equinox stores kernels as ``[out, in]``: broadcast
     their vectors to the kernel's shape yourself.
 
     Returns:

@@ -1,7 +1,7 @@
 """The layers of one network, in order, from the names and shapes of its leaves.
 
 Trees of dicts are sorted by name, so the order of definition is lost. Numbers, the
-words of `_words` and widths (an output feeds an input of its width) stand in for it.
+words of `_words` and widths (an output feeds an input of its width) replace it.
 Siblings that are not sorted, such as the fields of a dataclass, keep their order,
 except that heads are last.
 """
@@ -77,17 +77,17 @@ class Item:
 
     @property
     def ins(self) -> set[int]:
-        """Widths that its first layer takes; empty where they are unknown."""
+        """Input widths of its first layer; empty if they are unknown."""
         return next((step.ins for step in self.steps if step.ins), set())
 
     @property
     def outs(self) -> set[int]:
-        """Widths that its last layer gives; empty where they are unknown."""
+        """Output widths of its last layer; empty if they are unknown."""
         return next((step.outs for step in reversed(self.steps) if step.outs), set())
 
 
 def tree_of(leaves: Iterable[tuple[int, NamedLeaf]]) -> Node:
-    """Return the modules of some leaves, which come with their indices."""
+    """Build the tree of modules from pairs of an index and a leaf."""
     root = Node()
     for index, leaf in leaves:
         node, parts = root, leaf.parts
@@ -101,10 +101,10 @@ class Reader:
     """Reads the layers of a network.
 
     Attributes:
-        beside: Names of parts that were read as networks side by side, because they
-            are alike and no output of the one fits an input of the other.
-        alphabetical: Names of modules whose order only the alphabet gives, though
-            some output does not fit the input that follows.
+        beside: Names of modules that were read as networks side by side. They are
+            alike, and the outputs of one do not fit the inputs of the other.
+        alphabetical: Names of modules in alphabetical order. Other orders fit as
+            well, and some output does not fit the input that follows.
     """
 
     def __init__(self, leaves: Sequence[NamedLeaf]) -> None:
@@ -115,12 +115,12 @@ class Reader:
 
     def steps(self, node: Node) -> list[Step]:
         """Return the steps of a module, the first to run first."""
+        everything = [self._step(node.paths().values(), cell=_is_cell(node))]
         if _is_cell(node):
-            return [self._step(node.paths().values(), cell=True)]
-        everything = self._step(node.paths().values())
-        own = {name: self._step([index]) for name, index in node.leaves.items()}
+            return everything
         if not node.children:
-            return self._numbered(node.leaves) or [everything]
+            return self._numbered(node.leaves) or everything
+        own = {name: self._step([index]) for name, index in node.leaves.items()}
         norms = [c for c in node.children.values() if self._is_norm(c)]
         items = [
             Item(c.name, self.steps(c), frozenset(c.paths()), _kind(c))
@@ -129,7 +129,7 @@ class Reader:
         ]
         if not items:
             alone = [step for norm in norms for step in self._norm_steps(norm)]
-            return [everything] if own else alone
+            return everything if own else alone
         known = not _is_sorted(list(node.children))
         projections = _projections(node)
         if projections:
@@ -141,8 +141,8 @@ class Reader:
         for k, norm in enumerate(sorted(norms, key=lambda n: natural(n.name))):
             self._attach(norm, k, items, order)
         items = _share_the_last_position(items)
-        before = [own[name] for name in own if rank(name) < MIDDLE]
-        after = [own[name] for name in own if rank(name) >= MIDDLE]
+        before = [step for name, step in own.items() if rank(name) < MIDDLE]
+        after = [step for name, step in own.items() if rank(name) >= MIDDLE]
         return [*before, *(step for item in items for step in item.steps), *after]
 
     def _numbered(self, leaves: dict[str, int]) -> list[Step]:
@@ -172,7 +172,7 @@ class Reader:
         return step
 
     def _is_norm(self, node: Node) -> bool:
-        """Return whether a module is a norm, or holds nothing but norms."""
+        """Return whether a module is a norm, or holds only norms."""
         if node.children:
             return not node.leaves and all(map(self._is_norm, node.children.values()))
         names = set(node.leaves)
@@ -207,7 +207,7 @@ class Reader:
         projections: set[str],
         known: bool,
     ) -> list[Item]:
-        """Return a module with attention in it: its projections are one position."""
+        """Order the parts of attention, whose projections share one position."""
         joined = Item(min(projections), [Step([])])
         for item in items:
             if item.name in projections:
@@ -266,7 +266,7 @@ class Reader:
         elif words(norm.name) & WORDS["last_norm"]:
             targets = [hidden[-1].steps[-1]]
         else:
-            # The k-th follows the k-th, unless its width is that of a later one only.
+            # The k-th norm follows the k-th layer, or the next one that has its width.
             width = {n for i in steps[0].leaves for n in self.all[i].shape[-1:]}
             likely = hidden[min(k, len(hidden) - 1) :]
             fitting = (i for i in likely[:-1] if width & (i.ins | i.outs))
@@ -277,7 +277,7 @@ class Reader:
 
 
 def _followed(norm: str, items: list[Item], order: list[str]) -> Item | None:
-    """Return the sibling that a norm follows, where the order or its name says so."""
+    """Return the sibling that a norm follows, if the order or its name shows it."""
     if order:
         before = [i for i in items if order.index(i.name) < order.index(norm)]
         return max(before, key=lambda i: order.index(i.name), default=items[0])

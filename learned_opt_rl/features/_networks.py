@@ -16,7 +16,7 @@ import numpy as np
 
 from learned_opt_rl.errors import RolesWarning
 from learned_opt_rl.features._layers import Node, Reader, tree_of
-from learned_opt_rl.features._paths import NamedLeaf, named_leaves
+from learned_opt_rl.features._paths import named_leaves
 from learned_opt_rl.features._words import has, names_network
 
 Networks = Mapping[str, str | Sequence[str] | Callable[[Any], Any] | Any]
@@ -71,8 +71,8 @@ def leaf_roles(
     ``Dense_10``), a sequence of expressions (one per layer, in order), a mask pytree of
     bools or a callable that returns one. A network with a critic's name does not
     explore. ``layers``, e.g. ``["Dense_0/", "GRUCell_0/", "Dense_1/"]``, lists
-    expressions in order for all networks, or for each network by its name; of several
-    that match a leaf the first counts.
+    expressions in order for all networks, or for each network by its name. The first
+    expression that matches a leaf counts.
 
     Returns:
         One ``LeafRole`` per leaf, in leaf order.
@@ -80,7 +80,7 @@ def leaf_roles(
     Raises:
         ValueError: A leaf matches no network or no layer, or more than one network; an
             expression or a mask is malformed; ``layers`` has an unknown network.
-        TypeError: ``networks`` is not a mapping, or ``layers`` no expressions.
+        TypeError: ``networks`` is not a mapping, or ``layers`` has no lists of strings.
 
     References:
         Goldie et al. 2024, section 5.3 (layer proportion, exploration).
@@ -100,8 +100,9 @@ def roles_or_warning(
     """Return ``leaf_roles``, and warn once if the roles are a guess.
 
     Warns:
-        RolesWarning: The tree seems to hold several networks, and no name tells which
-            is a critic's; or only the alphabet orders layers that do not fit together.
+        RolesWarning: The tree seems to hold several networks, and their names do not
+            mark the critic. Or layers that do not fit together are in alphabetical
+            order.
     """
     reading = _read(parameters, networks, layers)
     paths = tuple(role.path for role in reading.roles)
@@ -167,7 +168,10 @@ def _read(
     leaves = named_leaves(parameters)
     paths = [leaf.path for leaf in leaves]
     if networks is None:
-        named: list[_Assignment] = [(name, None) for name in _networks_by_name(leaves)]
+        root = tree_of(enumerate(leaves))
+        named: list[_Assignment] = [
+            (_network(leaf.parts, root), None) for leaf in leaves
+        ]
     else:
         named = _networks_by_override(paths, parameters, networks)
     if layers is not None:
@@ -196,16 +200,16 @@ def _guess(reader: Reader, networks: Any, members: Iterable[str]) -> str:
     """Return what a reading guessed, or nothing."""
     if networks is not None:
         return ""
-    # With a name, or one network alone, who explores is no guess.
+    # Which leaves explore is certain if a network has a name or is alone.
     if reader.beside and set(members) == {"network"}:
         return (
             f"the parameters {_listing(reader.beside)} look like networks side by "
-            "side, and no name tells the actor from the critic: all explore"
+            "side, and their names do not mark the critic, so all of them explore"
         )
     if reader.alphabetical:
         return (
-            f"the order of the layers {_listing(reader.alphabetical)} is the "
-            "alphabet's, because neither numbers nor widths give one"
+            f"the layers {_listing(reader.alphabetical)} are in alphabetical order, "
+            "because neither numbers nor widths give another one"
         )
     return ""
 
@@ -223,12 +227,8 @@ def _listed_steps(listed: Mapping[int, int | None]) -> list[list[int]]:
     return [steps[layer] for layer in sorted(steps)]
 
 
-def _networks_by_name(leaves: Sequence[NamedLeaf]) -> list[str]:
-    root = tree_of(enumerate(leaves))
-    return [_network_by_name(leaf.parts, root) for leaf in leaves]
-
-
-def _network_by_name(parts: Sequence[str], node: Node) -> str:
+def _network(parts: Sequence[str], node: Node) -> str:
+    """Return the network of a leaf at a path below a node, by the names alone."""
     within_attention = False
     for part in parts:
         within_attention |= has(node.name, "attention")
@@ -329,6 +329,6 @@ def _selected(
 
 
 def _is_function(selector: Any) -> TypeGuard[Callable[[Any], Any]]:
-    """Return whether to call it: masks of equinox modules are callable as well."""
+    """Return whether a selector is a function. Masks of equinox are callable too."""
     leaves = jax.tree.leaves(selector)
     return bool(leaves) and all(callable(leaf) for leaf in leaves)

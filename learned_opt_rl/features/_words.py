@@ -9,7 +9,7 @@ import re
 _TABLE = {
     "critic": "critic critics value values vf v val qf q baseline advantage advantages",
     "actor": "actor actors policy policies pi pol",
-    # Names of projections inside attention. They are a critic's only outside of it.
+    # Projections inside attention. Outside attention, q and value name a critic.
     "query_key_value": "q k v kv qkv query queries key keys value values",
     "key": "k kv qkv query queries key keys",
     "projection": "proj projection to attention attn linear dense layer w c lora",
@@ -52,7 +52,7 @@ def has(name: str, kind: str) -> bool:
 
 @functools.lru_cache(4096)
 def rank(name: str) -> int:
-    """Return where a module of this name stands among its siblings, by its words."""
+    """Return the rank of a module among its siblings, from the words of its name."""
     if has(name, "attention"):  # "MultiHeadAttention" is not a head
         return MIDDLE
     order = ("first", "head", "convolution", "late")  # a "value_encoder" is an encoder
@@ -60,15 +60,15 @@ def rank(name: str) -> int:
 
 
 def is_cell(name: str) -> bool:
-    """Return whether a name is a recurrent cell's, as ``"ScannedRNN_0"`` is."""
+    """Return whether a name such as ``"ScannedRNN_0"`` names a recurrent cell."""
     found = words(name)
     return has(name, "cell") and found <= WORDS["cell"] | WORDS["cell_part"]
 
 
 def names_network(name: str, siblings: set[str], within_attention: bool) -> str | None:
-    """Return ``"critic"``, ``"actor"``, ``"layer"`` or, if it names nothing, None.
+    """Return the network that a name stands for: ``"critic"``, ``"actor"`` or None.
 
-    A ``"layer"`` is a projection of attention: what is below it names no network.
+    ``"layer"`` marks a projection of attention. The names below it are ignored.
     """
     found = words(name)
     critic, actor = has(name, "critic"), has(name, "actor")
@@ -81,7 +81,7 @@ def names_network(name: str, siblings: set[str], within_attention: bool) -> str 
         return "critic"
     inside = (
         within_attention
-        or bool(found & (WORDS["certain_projection"] | WORDS["key"] - {"q"}))
+        or bool(found & (WORDS["certain_projection"] | WORDS["key"]))
         or any(has(sibling, "key") for sibling in siblings)
     )
     return "layer" if inside else "critic"

@@ -1,6 +1,6 @@
 """Atomic writes: readers see the whole old content or the whole new one.
 
-While a folder is replaced, there is a moment between two renames with no folder.
+A folder that is replaced is absent for a moment, between two renames.
 """
 
 import itertools
@@ -17,8 +17,8 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
     new one. An error leaves no temporary file behind; a kill may leave one, which
     `remove_unfinished` finds. The folder must exist.
     """
-    # Not tempfile's functions: their files are private, but an artifact or a cache is
-    # for everyone the umask allows.
+    # The umask decides who may read an artifact or a cache. Files of `tempfile` are
+    # private.
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with unfinished.open("xb") as stream:

@@ -77,11 +77,10 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self, template: Any) -> tuple[Any, int, float] | None:
-        """Return what `read` returns, if there is a file that can be resumed.
+        """Return the result of `read`, or None without a file that can be resumed.
 
-        A file that cannot be resumed is renamed, with a warning, and the result is
-        None, as it is without a file. A renamed file is found again by the versions,
-        on the device or with the options that wrote it.
+        A file that cannot be resumed is renamed, with a warning. The versions, device
+        and options that wrote the file find it again.
         """
         refused = None
         if self.path.exists():

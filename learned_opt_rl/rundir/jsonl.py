@@ -2,8 +2,8 @@
 
 A comparison of thousands of runs would otherwise write its file thousands of times. A
 kill may leave an unfinished last line: `read` skips it with a warning, and `append`
-moves it to a file beside. Anything else that is not a JSON object is refused, because
-the file may be somebody else's.
+moves it to another file. Anything else that is not a JSON object is refused, because
+the file may belong to another program.
 """
 
 import json
@@ -56,8 +56,8 @@ def append(
 
     After an error or an interrupt the file holds none of them. After a kill it may
     hold some of them and an unfinished line. The file and its folder are made if they
-    do not exist. An unfinished last line goes to a file beside, named ``.torn``.
-    Numbers must be finite.
+    do not exist. An unfinished last line is moved to a file whose name ends in
+    ``.torn``. Numbers must be finite.
 
     Raises:
         ValueError: The first or the last line of the file is not a JSON object, or

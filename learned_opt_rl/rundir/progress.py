@@ -1,9 +1,11 @@
 """Progress of long work: a bar in a terminal, plain lines elsewhere.
 
-Whoever watches cannot stop the work: text that a stream does not accept is dropped.
+The display never stops the work: text that a stream does not accept is dropped.
 """
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
@@ -11,8 +13,8 @@ from typing import Any, Self, TextIO, cast
 def output(stream: TextIO | None = None) -> TextIO:
     """Return a stream that never fails, over a stream or standard error.
 
-    Text is dropped while it cannot be written: into a closed pipe, onto a full disk, or
-    where a process has no standard error at all. An interrupt still passes.
+    Text that cannot be written is dropped, for example into a closed pipe, onto a full
+    disk, or in a process without standard error. An interrupt still passes.
 
     Example:
         >>> import io
@@ -30,6 +32,9 @@ class Output:
     ``error`` is the last error of the stream, None if all text was written.
     """
 
+    # `copy` asks an object without attributes for its methods, through `__getattr__`.
+    _stream: TextIO | None = None
+
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self.error: OSError | ValueError | None = None
@@ -37,23 +42,19 @@ class Output:
     def write(self, text: str) -> int:
         """Write a text, with escapes for letters that the encoding lacks."""
         if self._stream is not None:
-            try:
-                self._write(self._stream, text)
-            except (OSError, ValueError) as error:  # ValueError: the stream is closed.
-                self.error = error
+            with self._keeping_errors():
+                _write(self._stream, text)
         return len(text)
 
     def flush(self) -> None:
         """Flush the stream."""
         if self._stream is not None:
-            try:
+            with self._keeping_errors():
                 self._stream.flush()
-            except (OSError, ValueError) as error:
-                self.error = error
 
     @property
     def encoding(self) -> str:
-        """The encoding of the stream; libraries ask for it even if there is none."""
+        """The encoding of the stream, utf-8 without one, since libraries ask for it."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
@@ -66,12 +67,20 @@ class Output:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def _write(self, stream: TextIO, text: str) -> None:
+    @contextlib.contextmanager
+    def _keeping_errors(self) -> Iterator[None]:
         try:
-            stream.write(text)
-        except UnicodeEncodeError as error:
-            escaped = text.encode(error.encoding, "backslashreplace")
-            stream.write(escaped.decode(error.encoding))
+            yield
+        except (OSError, ValueError) as error:  # ValueError: the stream is closed.
+            self.error = error
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+    except UnicodeEncodeError as error:
+        escaped = text.encode(error.encoding, "backslashreplace")
+        stream.write(escaped.decode(error.encoding))
 
 
 class Progress:

@@ -13,7 +13,7 @@ from learned_opt_rl.testing import _expect as expect
 from learned_opt_rl.testing._candidate import Factory, Run, options_of
 
 _OPTAX_MESSAGE = "not passing `params`"
-_RATE = 1e-2  # any learning rate that is nobody's default
+_RATE = 1e-2  # not the default of any rule
 
 
 def builds(make: Factory) -> None:
@@ -73,9 +73,9 @@ def _jitted(run: Run) -> Any:
 def unknown_keywords(make: Factory) -> None:
     """Keywords of ``update`` that it does not know are ignored."""
     run = Run(make)
-    told, _ = run.update(no_optimizer_knows_this=jnp.ones(3), nor_this="text")
+    found, _ = run.update(no_optimizer_knows_this=jnp.ones(3), nor_this="text")
     plain, _ = run.update()
-    expect.identical(told, plain, "the update with unknown keywords")
+    expect.identical(found, plain, "the update with unknown keywords")
 
 
 def dormancy(make: Factory) -> None:

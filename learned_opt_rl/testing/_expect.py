@@ -1,4 +1,4 @@
-"""What a check demands of arrays, and how it says that they fall short."""
+"""Assertions about arrays for the checks, with their error messages."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from learned_opt_rl.testing._candidate import Factory, Run
 _USED_ROWS = 2
 _FEW, _MANY = 20, 200
 _TIMES_ADAM = 3
-"""How many operations of Adam's a further leaf may add: they take time to compile."""
+"""The most operations that a further leaf may add, in multiples of Adam's."""
 
 
 def any_pytree(make: Factory) -> None:
@@ -89,7 +89,7 @@ def lone_head(make: Factory) -> None:
             expect.fail(
                 f"after {_FEW} steps on gradients of 1 the sum of {kind} has changed "
                 f"by {moved:.2g}, its entries by {travelled:.2g}; do not remove the "
-                "mean of updates where there are no hidden layers"
+                "mean from the updates of parameters without hidden layers"
             )
 
 
@@ -100,7 +100,7 @@ def many_leaves(make: Factory) -> None:
     if not added <= limit:
         expect.fail(
             f"each further leaf of a shape adds {added:.0f} operations to an update, "
-            f"allowed are {limit:.0f}: the update of a large network takes minutes to "
+            f"more than {limit:.0f}: the update of a large network takes minutes to "
             "compile. Treat leaves of a shape together, or all in one table"
         )
 
@@ -111,7 +111,7 @@ def _operations_per_leaf(tx: optax.GradientTransformation) -> float:
 
 
 def _operations_of_update(tx: optax.GradientTransformation, leaves: int) -> int:
-    """Return the size of an update's program, which compile time is a function of."""
+    """Return the number of operations of an update; its compile time grows with it."""
     leaf = jax.ShapeDtypeStruct((4, 4), jnp.float32)
     params = {f"actor_{i}": {"kernel": leaf} for i in range(leaves)}
     state = jax.eval_shape(tx.init, params)

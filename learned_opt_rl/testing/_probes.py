@@ -31,7 +31,7 @@ def agent() -> dict[str, Any]:
 
 
 def divisible() -> dict[str, Any]:
-    """Parameters of a kind for each way to shard, with axes that four divides.
+    """Parameters for each way to shard; axes that are split are multiples of four.
 
     `layout` splits the actor along outputs (tensor parallel) and the critic along
     inputs (FSDP), as ``PartitionSpec``s over one axis of a mesh.
@@ -64,10 +64,9 @@ def partly_unused() -> dict[str, Any]:
 
 
 def heads() -> dict[str, Any]:
-    """Groups of parameters without hidden layers, as they get optimizers of their own.
+    """Groups of parameters without hidden layers, by their names in a message.
 
-    They are, by their names in a message: an output layer, standard deviations, a
-    temperature.
+    Agents often give such groups optimizers of their own.
     """
     return {
         "a value head": {"critic": {"kernel": _array(4, 1), "bias": _array(1)}},

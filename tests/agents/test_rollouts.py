@@ -92,7 +92,7 @@ def test_final_observations_are_collected_only_to_bootstrap_from():
     assert played.truncated is None and played.final_observation is None
 
 
-# What a trained agent does.
+# Acting with a trained agent.
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ class TestCache:
         assert cli.main(["list"]) == cli.main(["verify"]) == 0
         assert cli.main(["show", NAME]) == 0
         for fetch in (False, True):
-            with pytest.raises(FetchError, match="there is no home .* set LEARNED_OPT"):
+            with pytest.raises(FetchError, match="needs a home folder.* set LEARNED"):
                 artifacts.load(NAME, fetch=fetch)
         assert asked == []
 

@@ -172,7 +172,7 @@ def test_the_advice_for_dictionaries_works():
     assert taken[1].final_observation.tolist() == [2, 1, 1, 1]
 
 
-# Interfaces of other packages. Each refusal shows the way to this one.
+# Interfaces of other packages. Each error states how to wrap them.
 
 
 class Batch(probe_envs.NamedAction):
@@ -320,7 +320,7 @@ def test_the_wrappers_of_the_documentation_work(env, length):
 
 
 class WithoutParams:
-    """Everything without ``params``, and an attribute for the actions."""
+    """Methods without ``params``, and an attribute for the actions."""
 
     action_space = types.SimpleNamespace(n=1, shape=())
     probe = probe_envs.DelayedReward()
@@ -380,7 +380,7 @@ def test_indices_begin_where_the_space_does():
 
 
 class Flagged(probe_envs.Endless):
-    """Five values, and a flag and the last observation under other packages' names."""
+    """A step of five values, with keys of other packages in ``info``."""
 
     flag, final = "truncation", "final_obs"
 

@@ -97,8 +97,8 @@ def test_a_failed_run_counts_as_no_more_than_the_others_and_is_counted(tmp_path)
     (found,) = filled(tmp_path, [changed(r, total_timesteps=10**6) for r in rows])
     assert (found["mean"], found["seeds"]) == (2.67, 3)
     assert found["method"] == (
-        "mean over seeds; failed runs: 1 of 3, counted as 0.00, no more than any other "
-        "run in the environment"
+        "mean over seeds; failed runs: 1 of 3, each counted as 0.00, the lowest value "
+        "in the environment"
     )
 
 

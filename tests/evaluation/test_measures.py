@@ -60,7 +60,7 @@ def test_failed_runs_count_as_no_more_than_others_and_in_no_difference():
     sgd = by_rule(rows)["sgd"]
     assert (sgd.failed, sgd.final.value, sgd.auc.value) == (1, 2.0, 2.0)
     assert (sgd.failed_as, sgd.paired) == (0.0, None)
-    # Adam's failures cost the others their difference, too.
+    # A failed run of the baseline removes the differences of all rules.
     rows[0] = row("adam", seed=0, final=None, curve=[1.0, None], diverged=True)
     rows += [row("lion", seed=seed, final=5.0, curve=[5.0, 5.0]) for seed in (0, 1)]
     assert by_rule(rows)["lion"].paired is None
@@ -69,7 +69,7 @@ def test_failed_runs_count_as_no_more_than_others_and_in_no_difference():
 @pytest.mark.parametrize("offset", [100.0, 0.0, -2.0, -100.0, -1e6])
 @pytest.mark.parametrize("start", [None, 0.0])
 def test_a_rule_whose_runs_diverge_never_looks_as_good(offset, start):
-    """Where the other rule never does badly, not even at the start."""
+    """Every run of the other rule is good, perhaps from the start."""
 
     def made(rule, seed, final):
         first = final if start is None else start

@@ -177,7 +177,7 @@ def test_what_makes_runs_less_comparable_is_noted(tmp_path, without_plots):
     (found,) = gather.gather(rows)
     notes = "\n".join(found.notes)
     for note in (
-        "2 of 6 runs diverged or have no return. Each counts as 0.00 in ant, which is",
+        "2 of 6 runs diverged or have no return. Each counts as 0.00 in ant. No",
         "environment and seed. Number of ignored rows: 1.",
         "The rules ran with different seeds in ant. Paired differences use only the",
         "differ in more than their rules: setting hidden 64x64 (adam, lion, sgd), 8 "

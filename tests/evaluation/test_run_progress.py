@@ -1,4 +1,5 @@
 import builtins
+import copy
 import io
 import sys
 import time
@@ -40,7 +41,7 @@ def test_no_return_yet_is_a_dash(stream):
 
 
 class Full(io.StringIO):
-    """As on a disk without space, or a pipe that nobody reads."""
+    """Raises an error, as a full disk or a pipe without a reader does."""
 
     error: type[Exception] = OSError
 
@@ -63,6 +64,14 @@ def test_a_stream_that_is_lost_stops_nothing(stream, terminal, monkeypatch):
     shown = output(stream)
     print("lost", file=shown, flush=True)
     assert isinstance(shown.error, type(stream).error)
+
+
+def test_a_lost_stream_can_be_copied():
+    shown = output(Full())
+    print("lost", file=shown)
+    for copied in (copy.copy(shown), copy.deepcopy(shown)):
+        assert isinstance(copied.error, OSError)
+        assert copied.isatty() is False
 
 
 def test_no_stream_at_all_stops_nothing(monkeypatch):

@@ -1,5 +1,7 @@
 """Random Python proposals and printed formulas, from the idioms that people write."""
 
+from typing import NamedTuple
+
 
 def _words(text):
     return text.split()
@@ -9,13 +11,8 @@ def _lines(text):
     return text.strip().split("\n")
 
 
-_NUMBERS = _words(
-    """
-0 1 2 3 0.5 1.0 2.0 -1.5 1e-8 -1 7
-"""
-)
-_UNARY = _words(
-    """
+_NUMBERS = _words("0 1 2 3 0.5 1.0 2.0 -1.5 1e-8 -1 7")
+_UNARY = _words("""
 jnp.exp jnp.log jnp.abs jnp.sqrt jnp.square jnp.tanh jnp.sign jnp.floor jnp.ceil
 jnp.sin jnp.log1p jnp.expm1 jnp.arctan jnp.arcsin jnp.arccosh jnp.arcsinh
 jnp.arctanh jnp.round jnp.cbrt jnp.log2 jnp.log10 jnp.isnan jnp.isfinite jnp.isinf
@@ -25,22 +22,15 @@ jax.nn.relu jax.nn.silu jax.nn.gelu jax.nn.elu jax.nn.leaky_relu jax.nn.relu6
 jax.nn.hard_tanh jax.nn.soft_sign jax.nn.mish jax.nn.hard_sigmoid jax.nn.hard_silu
 jax.lax.stop_gradient jax.scipy.special.erf np.abs jax.scipy.special.expit abs
 lax.rsqrt jnp.asarray jnp.array nn.tanh exp helper square
-"""
-)
-_BINARY = _words(
-    """
+""")
+_BINARY = _words("""
 jnp.maximum jnp.minimum jnp.power jnp.add jnp.subtract jnp.multiply jnp.divide
 jnp.mod jnp.floor_divide jnp.logical_and jnp.logical_or jnp.logical_xor jnp.greater
 jnp.less_equal jnp.hypot jnp.logaddexp jnp.heaviside jnp.fmax jnp.fmod jnp.arctan2
 jnp.equal pow max min jnp.full_like np.maximum jax.lax.max jax.nn.leaky_relu
 jax.nn.elu helper bend
-"""
-)
-_OPERATORS = _words(
-    """
-+ - * / ** // % & | ^ < <= > >= == != + - * / * +
-"""
-)
+""")
+_OPERATORS = _words("+ - * / ** // % & | ^ < <= > >= == != + - * / * +")
 _FORMS = _lines(
     """
 jnp.where({a}, {b}, {c})
@@ -133,7 +123,7 @@ return jnp.logical_and(ratio, advantage > 0).astype(ratio.dtype) * ratio
 # Code that Python or jax does not run, or that means something else there.
 MISTAKES = _lines(
     """
-(ratio > 1) - (advantage > 0) -> of conditions is not what it is of numbers
+(ratio > 1) - (advantage > 0) -> of conditions differs from - of numbers
 -(ratio > 1) -> - of conditions
 jnp.sign(ratio > 1) -> sign of conditions
 (epsilon > 0.1) + (epsilon < 0.3) -> + of conditions
@@ -184,46 +174,56 @@ _SIGNATURES = {
 }
 
 
-def _expression(random, names, depth):
+class Grammar(NamedTuple):
+    names: list
+    numbers: list
+    operators: list
+    unary: list
+    binary: list
+    forms: list  # templates of up to three expressions a, b, c, a name n, a digit k
+
+
+def written(random, grammar, depth):
+    """Write an expression; calls of functions may have any operand."""
     if depth == 0 or random.random() < 0.15:
-        return random.choice(names if random.random() < 0.7 else _NUMBERS)
-    below = [_expression(random, names, depth - 1) for _ in range(3)]
+        named = random.random() < 0.7
+        return random.choice(grammar.names if named else grammar.numbers)
+    below = [written(random, grammar, depth - 1) for _ in range(3)]
     choice = random.randrange(10)
     if choice < 4:
-        return f"({below[0]} {random.choice(_OPERATORS)} {below[1]})"
+        return f"({below[0]} {random.choice(grammar.operators)} {below[1]})"
     if choice < 6:
-        return f"{random.choice(_UNARY)}({below[0]})"
+        return f"{random.choice(grammar.unary)}({below[0]})"
     if choice < 7:
-        return f"{random.choice(_BINARY)}({below[0]}, {below[1]})"
-    form = random.choice(_FORMS)
-    parts = dict(zip("abc", below, strict=True), n=names[0], k=random.randrange(3))
-    return f"({form.format(**parts)})"
+        return f"{random.choice(grammar.binary)}({below[0]}, {below[1]})"
+    form, (a, b, c) = random.choice(grammar.forms), below
+    return f"({form.format(a=a, b=b, c=c, n=grammar.names[0], k=random.randrange(3))})"
+
+
+_STATEMENTS = [
+    "v{0} = {1}",
+    "v{0}: float = {1}",
+    "v{0}, u{0} = {1}, {2}",
+    "v{0} = u{0} = {1}",
+    "{3} {4}= {1}\n    v{0} = {3}",
+    "v{0} = {1}\n    for i in range(2):\n        v{0} += i * {2}",
+    "def h{0}(x, y={2}):\n        return x * y\n    v{0} = h{0}({1})",
+]
 
 
 def proposal(random, kind):
     """Write a Python function of the idioms; many are not valid Python or jax."""
     header, inputs = _SIGNATURES[kind]
     names = [*inputs, "ALPHA", "COUNT"]
+    grammar = Grammar(names, _NUMBERS, _OPERATORS, _UNARY, _BINARY, _FORMS)
     lines = []
     for index in range(random.randrange(4)):
-        value = _expression(random, names, 2)
-        form = random.choice(
-            [
-                "v{0} = {1}",
-                "v{0}: float = {1}",
-                "v{0}, u{0} = {1}, {2}",
-                "v{0} = u{0} = {1}",
-            ]
-            + ["{3} {4}= {1}\n    v{0} = {3}"]
-            + ["v{0} = {1}\n    for i in range(2):\n        v{0} += i * {2}"]
-            + ["def h{0}(x, y={2}):\n        return x * y\n    v{0} = h{0}({1})"]
-        )
-        other, operator = _expression(random, names, 1), random.choice("+-*/%|")
-        lines.append(
-            form.format(index, value, other, random.choice(inputs[:2]), operator)
-        )
+        value, other = (written(random, grammar, depth) for depth in (2, 1))
+        name, operator = random.choice(inputs[:2]), random.choice("+-*/%|")
+        form = random.choice(_STATEMENTS)
+        lines.append(form.format(index, value, other, name, operator))
         names.append(f"v{index}")
-    result = f"{inputs[0]} * 1.0 + {_expression(random, names, 3)}"
+    result = f"{inputs[0]} * 1.0 + {written(random, grammar, 3)}"
     if kind == "optimizer":
         result += ", var1 + g, var2"
     body = "".join(f"    {line}\n" for line in lines)
@@ -231,25 +231,19 @@ def proposal(random, kind):
 
 
 # Where the name is jax's own.
-OF_JAX = _words(
-    """
+OF_JAX = _words("""
 sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp log2 log10 log1p
 sqrt cbrt abs sign floor ceil round square exp2 mod atan2 hypot
-"""
-)
-_SYMBOLIC_1 = _words(
-    """
+""")
+_SYMBOLIC_1 = _words("""
 sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp log log2 log10 log1p
 sqrt cbrt abs Abs sign floor ceil ceiling round relu erf erfc square cube inv neg
 safe_log gamma safe_sqrt sqrt_abs log_abs atanh_clip exp2 Heaviside frac sec coth -
-"""
-)
-_SYMBOLIC_2 = _words(
-    """
+""")
+_SYMBOLIC_2 = _words("""
 max min Max Min pow safe_pow mod Mod cond greater less greater_equal less_equal plus
 sub mult div logical_or logical_and atan2 pow_abs Eq hypot Pow
-"""
-)
+""")
 _SYMBOLIC_FORMS = _lines(
     """
 clamp({a}, {b}, {c})
@@ -274,19 +268,16 @@ Rational(1, 3)*{a}
 )
 
 
-def formula(random, depth=3):
+_SYMBOLIC = Grammar(
+    names=["x0", "x1", "x2", "x₀"],
+    numbers=["0.5", "-1.3", "2", "1.0e-3"],
+    operators=list("+-*/^<>+-*"),
+    unary=_SYMBOLIC_1,
+    binary=_SYMBOLIC_2,
+    forms=_SYMBOLIC_FORMS,
+)
+
+
+def formula(random):
     """Write a formula as PySR or SymPy print it."""
-    if depth == 0 or random.random() < 0.15:
-        return random.choice(
-            ["x0", "x1", "x2", "x₀", "x1", "0.5", "-1.3", "2", "1.0e-3"]
-        )
-    below = [formula(random, depth - 1) for _ in range(3)]
-    choice = random.randrange(10)
-    if choice < 3:
-        return f"({below[0]} {random.choice('+-*/^<>+-*')} {below[1]})"
-    if choice < 6:
-        return f"{random.choice(_SYMBOLIC_1)}({below[0]})"
-    if choice < 8:
-        return f"{random.choice(_SYMBOLIC_2)}({below[0]}, {below[1]})"
-    form = random.choice(_SYMBOLIC_FORMS)
-    return f"({form.format(**dict(zip('abc', below, strict=True)))})"
+    return written(random, _SYMBOLIC, 3)

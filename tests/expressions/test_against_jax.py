@@ -80,8 +80,8 @@ def check_proposal(source, kind):
     def run(first, second):
         if kind == "drift":
             return scope["f"](first, second, 0.2)
-        given = OPTIMIZER | {"w": first, "g": second}
-        return scope["f"](**given, var1=0.1 * R, var2=0 * R, key=None)[0]
+        given = OPTIMIZER | {"w": first, "g": second, "var1": 0.1 * R, "var2": 0 * R}
+        return scope["f"](**jax.tree.map(jnp.asarray, given), key=None)[0]
 
     def own(first, second):
         if kind == "drift":
@@ -102,7 +102,7 @@ def check_proposal(source, kind):
             *(TypeError, ValueError, AttributeError),
             *(ZeroDivisionError, OverflowError),
         ) as problem:
-            # The code does not run, so there is nothing that it computes.
+            # The code does not run, so it has no value to compare with.
             return f"{type(problem).__name__}: {problem}"
         compare(run, own, *inputs)
     return True

@@ -124,7 +124,7 @@ ERRORS = [
     ("optimizer\nreturn 1\nx = 2", (3, 1), "a statement after return has no effect"),
     # Characters.
     ("drift\ninputs r\nreturn r^2", (3, 9), "write ** for a power"),
-    ("drift\ninputs r\nreturn r[0]", (3, 9), "there is no indexing"),
+    ("drift\ninputs r\nreturn r[0]", (3, 9), "the language has no indexing"),
     ("drift\ninputs r\nreturn 2r", (3, 8), "invalid decimal literal at '2r'; write"),
     ("drift\ninputs r\nreturn r + é", (3, 12), r"unexpected character '\xe9'; remove"),
     ("drift\ninputs r\nreturn 1.2.3", (3, 11), "invalid syntax at '.3'"),

@@ -147,7 +147,7 @@ def test_a_constant_has_the_shape_of_the_leaf():
         ("x1 - x2", ("g", "p"), "x0 to x1; if they count from x1, as in Julia, pass"),
         ("x0 % 2", ("g",), "unexpected character '%'; write mod(a, b)"),
         ("neg(x0, x0)", ("g",), "neg(...) has 2 arguments; give it 1"),
-        ("__import__('os')", ("g",), "there are no strings"),
+        ("__import__('os')", ("g",), "the language has no strings"),
         ("", ("g",), "this is not one expression"),
         ("x0", ("g +",), "variables[0] = 'g +': line 1"),
         ("x0", ("w",), "unknown name 'w'"),

@@ -234,8 +234,8 @@ def test_epsilon_default():
 
 REFUSED = [
     # The frame.
-    ("", 1, "structure_error", "there is no function"),
-    ("x = 1", 1, "structure_error", "there is no function"),
+    ("", 1, "structure_error", "the source has no function"),
+    ("x = 1", 1, "structure_error", "the source has no function"),
     ("def f(:", 1, "syntax_error", "this is not valid Python"),
     (
         "def f(ratio, advantage, epsilon):\n  return '\0'",
@@ -244,7 +244,12 @@ REFUSED = [
         "not valid Python",
     ),
     ("f = lambda ratio, advantage, epsilon: 1", 1, "structure_error", "no function"),
-    ("async def f(ratio): return 1", 1, "structure_error", "there is no function"),
+    (
+        "async def f(ratio): return 1",
+        1,
+        "structure_error",
+        "the source has no function",
+    ),
     (
         "@jax.jit\ndef f(ratio, advantage, epsilon):\n  return ratio",
         1,

@@ -304,7 +304,7 @@ BRAX = BraxParams(
     tree(params__hidden_0=(5, 8), params__hidden_1=(8, 8), params__hidden_2=(8, 6)),
     tree(params__hidden_0=(5, 8), params__hidden_1=(8, 8), params__hidden_2=(8, 1)),
 )
-BRAX_SAC_Q = tree(  # q_network of brax's SAC: two critics and no name says so
+BRAX_SAC_Q = tree(  # q_network of brax's SAC: two critics without a critic's name
     params__MLP_0__hidden_0=(8, 8),
     params__MLP_0__hidden_1=(8, 1),
     params__MLP_1__hidden_0=(8, 8),

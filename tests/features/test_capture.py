@@ -222,6 +222,34 @@ def test_dead_units_of_nested_calls_have_no_dormancy(x):
     check(found["params"]["Dense_0"]["kernel"], output)
 
 
+class Jitted(nn.Module):
+    """Layers that are alike share a program, which is traced once."""
+
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.jit(nn.Dense)
+        for name in ("z", "a", "b"):
+            x = nn.relu(layer(3, name=name)(x))
+        return layer(2, name="head")(x), [
+            nn.jit(Nested)(name=n)(x) for n in ("q1", "q2")
+        ]
+
+
+def test_jitted_linen_layers_that_are_alike_are_all_captured(x):
+    model = Jitted()
+    variables = model.init(jax.random.key(0), x)
+    (output, q), found = linen_dormancy(model, variables, x)
+    p, d, h = variables["params"], found["params"], x
+    for name in ("z", "a", "b"):
+        h = jax.nn.relu(jnp.asarray(dense(p[name], h)))
+        check(d[name]["kernel"], h)
+    check(d["head"]["kernel"], output)
+    for name, value in zip(("q1", "q2"), q, strict=True):
+        check(d[name]["Dense_0"]["kernel"], value)
+        hidden = jax.nn.relu(jnp.asarray(dense(p[name]["Dense_1"], h)))
+        check(d[name]["Dense_1"]["kernel"], hidden)
+
+
 class Attentive(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -351,13 +379,13 @@ class Normalized(nn.Module):
         return nn.Dense(2)(nn.relu(h))
 
 
-def test_linen_keywords_and_mutable_collections_are_passed_on(x):
+@pytest.mark.parametrize("mutable", [["batch_stats"], ["batch_stats", "intermediates"]])
+def test_linen_keywords_and_mutable_collections_are_passed_on(mutable, x):
     model = Normalized()
     variables = model.init(jax.random.key(0), x, train=False)
-    (output, state), found = linen_dormancy(
-        model, variables, x, train=True, mutable=["batch_stats"]
-    )
-    expected = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    options = {"train": True, "mutable": mutable}
+    (output, state), found = linen_dormancy(model, variables, x, **options)
+    expected = model.apply(variables, x, **options)
     jax.tree.map(np.testing.assert_array_equal, (output, state), expected)
     assert jax.tree.structure(found) == jax.tree.structure(variables)
     assert jnp.shape(found["batch_stats"]["BatchNorm_0"]["mean"]) == ()

@@ -507,7 +507,9 @@ def test_a_guess_is_warned_of_once_with_the_way_out():
 
 def test_an_order_that_only_the_alphabet_gives_is_a_guess():
     parameters = kernels(joint=(11, 8), trunk=(5, 8), head=(8, 3))
-    with pytest.warns(RolesWarning, match="'joint' and 'trunk' is the alphabet's"):
+    with pytest.warns(
+        RolesWarning, match="'joint' and 'trunk' are in alphabetical order"
+    ):
         roles_or_warning(parameters, None, None)
     roles_or_warning(parameters, None, ["trunk", "joint", "head"])
 
@@ -522,7 +524,7 @@ def test_an_order_that_only_the_alphabet_gives_is_a_guess():
     ],
     ids=["networks", "names", "blocks", "purejaxrl"],
 )
-def test_what_is_no_guess_is_silent(parameters, networks):
+def test_certain_roles_are_silent(parameters, networks):
     roles_or_warning(parameters, networks, None)  # warnings are errors
     assert "A guess: " not in explain(parameters, networks)
 

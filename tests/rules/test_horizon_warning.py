@@ -1,4 +1,4 @@
-"""A rule that counts on its own horizon says so, once, when it is built."""
+"""A rule without a given horizon warns once, when it is built."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What optax and jax look into: signatures, injected hyperparameters, derivatives."""
+"""Signatures, injected hyperparameters and derivatives of the rules."""
 
 import functools
 import importlib
@@ -125,7 +125,7 @@ def slope_by_gradient(name):
 def without_a_slope():
     """The artifacts that the contract names as constant in their gradient."""
     page = (REPOSITORY / "docs/contract.md").read_text(encoding="utf-8")
-    (listed,) = re.findall(r"These artifacts are:\n(.*?)\.\n", page, re.DOTALL)
+    (listed,) = re.findall(r"for these artifacts:\n(.*?)\.\n", page, re.DOTALL)
     return set(re.findall(r"`(.+?)`", listed))
 
 

@@ -51,7 +51,7 @@ def test_the_same_weights_twice_are_open():
 
 
 def centered(weights):
-    """Return a rule that removes the mean although there is no hidden layer."""
+    """Return a rule that removes the mean even without a hidden layer."""
     return open_rl.optimizer(weights, HORIZON, zero_mean=True)
 
 

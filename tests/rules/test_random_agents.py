@@ -1,7 +1,7 @@
 """Rules of every family train, save, load and shard random agents' parameters.
 
-Every agent is traced, also on a mesh. Compiling one takes ten times as long, so that
-only one in ten also runs.
+Every agent is traced, also on a mesh. Compiling takes ten times as long, so only one
+agent in ten also runs.
 """
 
 import functools
@@ -122,7 +122,7 @@ def check_finite(tree: Any) -> None:
 
 
 def check_close(found: Any, expected: Any) -> None:
-    """Up to reordered sums, and one digit of a leaf of few digits."""
+    """Check values up to the order of sums and the last digit of a short dtype."""
     leaves = [np.asarray(leaf, float) for leaf in jax.tree.leaves(expected)]
     largest = max((np.max(np.abs(leaf), initial=0) for leaf in leaves), default=0)
     for ours, theirs in zip(jax.tree.leaves(found), leaves, strict=True):

@@ -24,7 +24,7 @@ def test_a_kill_before_the_rename_leaves_a_file_that_can_be_removed(
     foreign = tmp_path / ".config.json.swp"
     foreign.write_bytes(b"an editor's")
     with monkeypatch.context() as patch:
-        # A killed process does not come to its cleanup.
+        # A killed process does not run its cleanup.
         patch.setattr(type(path), "unlink", lambda path, missing_ok: None)
         patch.setattr(os, "replace", lambda *paths: 1 / 0)
         with pytest.raises(ZeroDivisionError):

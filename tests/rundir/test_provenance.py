@@ -26,7 +26,7 @@ def commit(folder):
 
 
 def copy_of_the_library(folder, name="learned-opt-rl"):
-    """Only what a process needs that asks for the revision."""
+    """Copy the modules that a process needs to print the revision."""
     package = folder / "learned_opt_rl"
     (package / "rundir").mkdir(parents=True)
     source = os.path.dirname(provenance.__file__)

@@ -388,7 +388,7 @@ def test_progress_is_a_line_per_generation(tmp_path):
 
 
 class Flat(Cheap):
-    """The same return for all, and NaN after ``finite`` calls."""
+    """Gives every agent one return; after ``finite`` calls, NaN."""
 
     finite, calls = 10, 0
 
@@ -464,7 +464,7 @@ def test_a_campaign_without_any_best_weights_fails(tmp_path, monkeypatch, capsys
         (tmp_path / name).unlink(missing_ok=True)
     monkeypatch.setattr(campaign, "Evaluator", Failing)
     assert cli.main(["train", "resume", str(tmp_path)]) == 2
-    assert "so there are no best weights" in capsys.readouterr().err
+    assert "no best weights, because no validation was" in capsys.readouterr().err
 
 
 def test_progress_is_a_bar_in_a_terminal(tmp_path, monkeypatch):

@@ -239,8 +239,8 @@ def test_a_watcher_that_fails_stops_no_campaign(tmp_path, cheap, monkeypatch):
     run(tmp_path, stream, tensorboard=True, generations=2)
     lines = [one for one in stream.getvalue().splitlines() if "continues" in one]
     assert lines == [
-        f"no more {CURVE}, the campaign continues: TypeError: no backend",
-        f"no more {EVENTS}, the campaign continues: OSError: No space left on device",
+        f"the campaign continues without {CURVE}: TypeError: no backend",
+        f"the campaign continues without {EVENTS}: OSError: No space left on device",
     ]
     assert calls == [0]
     assert len(jsonl.read(tmp_path / folders.LOG)) == 3

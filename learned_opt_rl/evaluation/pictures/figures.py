@@ -34,9 +34,9 @@ _MARKERS = "osD^vPX*"
 def plain_style() -> Iterator[None]:
     """Use matplotlib's own defaults instead of the user's settings.
 
-    A user's ``matplotlibrc`` may need LaTeX, which fails where it is not installed, and
-    would give other pictures of the same rows. Use it as a decorator of functions that
-    draw: artists read the settings when they are made.
+    With a user's ``matplotlibrc``, the same rows would give other figures, and drawing
+    would fail if LaTeX is set but not installed. Decorate functions that draw with this
+    context, because artists read the settings when they are made.
     """
     matplotlib = require_matplotlib()
     plain = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
@@ -53,7 +53,7 @@ def require_matplotlib() -> Any:
     """
     if sys.modules.get("matplotlib"):
         return sys.modules["matplotlib"]
-    # Its import fails if this names no backend, and fails again when it is repeated.
+    # The import fails if this variable names no backend, also when it is repeated.
     backend = os.environ.pop("MPLBACKEND", None)
     try:
         matplotlib = importlib.import_module("matplotlib")

@@ -95,8 +95,8 @@ def _result(
     failed = sum(row.failed for row in rows)
     if failed:
         method += (
-            f"; failed runs: {failed} of {len(rows)}, counted as {failed_as:.2f}, no "
-            "more than any other run in the environment"
+            f"; failed runs: {failed} of {len(rows)}, each counted as {failed_as:.2f}, "
+            "the lowest value in the environment"
         )
     interval = found.to_dict()["interval"]
     return {

@@ -8,7 +8,8 @@ from learned_opt_rl.evaluation.runs.row import Row
 Values = dict[str, dict[str, None]]
 """The rules with each value of a fact, in order of appearance."""
 
-# A report names so many values of a fact, and rules with a value, and counts more.
+# A note lists at most so many values of a fact, and rules with a value; of more, it
+# states the number.
 _NAMED = 3
 _LONGEST = 40
 _REVISION = "revision"
@@ -17,8 +18,8 @@ _REVISION = "revision"
 def notes(rows: Sequence[Row], baseline: str) -> list[str]:
     """Return a note on the facts that differ within an environment, if any does.
 
-    Facts are those of `comparable.facts`, the weights of each rule on their own, and
-    the revision of the code. A row that did not record a fact differs from no other.
+    Facts are those of `comparable.facts` and the revision of the code. Weights are
+    compared within each rule. A row without a fact does not differ in this fact.
     """
     shown: dict[str, list[str]] = {}  # environments by text
     kinds = _kinds(rows)
@@ -70,7 +71,7 @@ def _between_pairs(
 
 
 def _kinds(rows: Iterable[Row]) -> dict[str, str]:
-    """Return what facts are called in the note, unless their name is enough."""
+    """Return how the note calls a fact, unless by the fact's own name."""
     kinds = {_REVISION: "revision of the code"}
     for row in rows:
         kinds |= {name: f"setting {name}" for name in row.config}

@@ -249,8 +249,8 @@ def _failed(rows: list[Row]) -> str:
     note = f"{len(failed)} of {len(rows)} runs diverged or have no return."
     if counted:
         note += (
-            f" Each counts as {counted}, which is no more than any other run. Their "
-            "rules have no paired difference there."
+            f" Each counts as {counted}. No other run there counts as less. A rule has "
+            "no paired difference where one of its runs or of the baseline's failed."
         )
     return note
 

@@ -109,7 +109,7 @@ def _measures(
     mine = found.get(rule, {}).get(name, {})
     other = found.get(baseline or "", {}).get(name, {})
     share = _share_to_reach(group, floor, failed_as, other)
-    # Of a value that only stands for a failure, a difference means nothing.
+    # The value of a failed run is a convention, so differences from it mean nothing.
     has_pairs = baseline != rule and not any(row.failed for row in [*group, *others])
     wall = _mean(row.wall_seconds for row in group)
     nan_updates = [r.nan_updates for r in group if r.nan_updates is not None]

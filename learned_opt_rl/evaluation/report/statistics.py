@@ -5,8 +5,8 @@ of the stratified bootstrap: runs are resampled within each environment. The tes
 compare both with rliable, whose loop over resamples takes a hundred times as long. Two
 rules keep the numbers honest:
 
-- A run that diverged or has no return counts as no more than any other run in its
-  environment; see `failed_values`.
+- A run that diverged or has no return counts as the worst run in its environment; see
+  `failed_values`.
 - Fewer than five seeds get no interval. Percentile intervals of few seeds are too
   narrow: they cover the true value less often than 95% of the time.
 
@@ -122,16 +122,16 @@ def returns(rows: Iterable[Row]) -> Returns:
 
 
 def failed_values(rows: Iterable[Row]) -> dict[str, float]:
-    """Return what a failed run counts as in each environment with a successful run.
+    """Return the value of a failed run for each environment with a successful run.
 
-    It is the smaller of two numbers. One is the lowest point of any learning curve,
-    usually the return of an untrained agent. The other is ``w - abs(w)`` for the worst
-    final return ``w``, which is 0 for positive returns and twice the worst for negative
-    ones; it is -1 where all returns are 0.
+    The value is the smaller of two numbers. One is the lowest point of any learning
+    curve, usually the return of an untrained agent. The other is ``w - abs(w)`` for the
+    worst final return ``w``: 0 for positive returns, twice the worst for negative ones.
+    If all final returns are 0, it is -1.
 
-    The worst final return itself would not do. Where no rule does badly, it is nearly
-    the best, and a rule whose runs diverge would look as good as the others. Failed
-    runs do not set the value, since a run that diverges may have any return.
+    The worst final return itself is too high where every rule does well: a rule whose
+    runs diverge would look as good as the others. Failed runs do not set the value,
+    since a run that diverges may have any return.
     """
     finals: dict[str, list[float]] = {}
     lowest: dict[str, float] = {}

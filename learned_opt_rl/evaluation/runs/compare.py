@@ -255,7 +255,7 @@ class _Execution:
         return failures + self._lost(failures)
 
     def _lost(self, failures: list[Failure]) -> list[Failure]:
-        """Return the runs that are not in the file after all, for any reason."""
+        """Return the requested runs whose rows the file still lacks."""
         self._done = self._identities(read_rows(self._folder / ROWS))
         known = {failure[:2] for failure in failures}
         return [
@@ -359,7 +359,7 @@ class _Execution:
 
 
 def _check_folder(folder: pathlib.Path) -> None:
-    """Refuse a folder whose files would be replaced although they are not ours."""
+    """Refuse a folder with files of something else, which would be replaced."""
     for name, field in ((_CONFIG, "request"), (FAILURES, "message")):
         path = folder / name
         if not path.exists():
@@ -377,7 +377,7 @@ def _check_folder(folder: pathlib.Path) -> None:
 
 
 def _check_rows(plan: Plan, rows: list[Row], path: pathlib.Path) -> None:
-    """Refuse rows of the same rules that ran otherwise: they are other runs."""
+    """Refuse rows of the same rules that ran with another configuration."""
     asked = {}
     for cell in plan.cells:
         agent, steps = agent_of(cell.config), cell.config.total_timesteps

@@ -210,10 +210,10 @@ def _text(parts: list[Any], variant: Mapping[str, str]) -> str:
 
 @functools.cache
 def _config_defaults(agent: str) -> dict[str, Any]:
-    """Return what missing fields of a configuration were, as JSON.
+    """Return the values of the fields that older configurations lack, as JSON.
 
-    A field without which runs did not behave as with its default has the metadata
-    ``formerly``. Tuples are lists in JSON.
+    A value is the field's default, or the metadata ``formerly`` if runs before the
+    field behaved otherwise. Tuples are lists in JSON.
     """
     found = {
         field.name: field.metadata.get("formerly", field.default)
@@ -261,9 +261,9 @@ def _is_plain(value: Any, levels: int) -> bool:
     return isinstance(value, str | bool | None) or _is_number(value)
 
 
-# Whatever is computed of two such numbers is finite. No return is as large.
+# Sums and products of two such numbers are finite. No return is as large.
 _LARGEST = 1e100
-# A configuration has three levels. Ones of a thousand cannot be written as JSON.
+# A configuration has three levels. A thousand levels cannot be written as JSON.
 _DEEPEST = 10
 _MEASURED = (_is_number, "a finite number or null")
 _OBJECT = (_is_object, "an object of a few levels with finite numbers")

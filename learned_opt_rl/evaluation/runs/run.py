@@ -253,7 +253,7 @@ def _first(
 def _save(checkpoint: Checkpoint, now: Trained) -> None:
     try:
         checkpoint.save(now.state, done=now.done, seconds=now.seconds)
-    except OSError as error:  # A run does not need its checkpoint to go on.
+    except OSError as error:  # A run can continue without checkpoints.
         warnings.warn(
             f"{checkpoint.path} cannot be written ({error}); the run continues without "
             "this checkpoint",

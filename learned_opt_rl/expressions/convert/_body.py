@@ -121,7 +121,7 @@ class Body(Formulas):
                 raise refuse(target, "only names can be assigned; write name = ...")
 
     def _turns(self, node: ast.expr) -> Sequence[Value]:
-        """Return the values of a loop, which have to be known here."""
+        """Return the values that a loop runs over."""
         match node:
             case ast.Call(func=ast.Name(id="range"), keywords=[]):
                 bounds = [self.value(argument) for argument in node.args]

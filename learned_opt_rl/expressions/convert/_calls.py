@@ -5,16 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-from learned_opt_rl.expressions._functions import DERIVED, FUNCTIONS
-from learned_opt_rl.expressions._language import (
-    OPERATORS,
-    UNARY_OPERATORS,
-    Binary,
-    Call,
-    Limits,
-    Number,
-    Position,
-)
+from learned_opt_rl.expressions._functions import FUNCTIONS, templates
+from learned_opt_rl.expressions._language import Binary, Call, Limits, Number, Position
 from learned_opt_rl.expressions.convert._values import Builder, Value, Values, refuse
 
 _OLD_KEYWORDS = {"a_min": "min", "a_max": "max"}
@@ -119,10 +111,10 @@ def _filled(number: float | None) -> Builder:
 
 
 def _divide(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
-    """Convert ``lax.div``, which of integers gives an integer."""
+    """Convert ``lax.div``, but not of integers, where it rounds."""
     left, right = (values.number(arguments[name], at) for name in ("x", "y"))
     values.refuse_integers((left, right), at)
-    return values.binary("/", left, right, at, python=False)
+    return values.apply("/", [left, right], at, python=False)
 
 
 def _float(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
@@ -130,7 +122,7 @@ def _float(values: Values, arguments: Mapping[str, Value], at: Position) -> Valu
 
 
 REDUCTION = "a axis? keepdims?"
-# Paths whose parameters are not those of their row's rule.
+# Functions of jax with parameters or a conversion of their own.
 _OTHER: dict[str, tuple[str, str | Builder]] = {
     "numpy.clip": ("arr min? max?", _clip),
     "lax.clamp": ("min x max", "clip(b, a, c)"),
@@ -148,32 +140,17 @@ _OTHER: dict[str, tuple[str, str | Builder]] = {
 }
 
 
-def _rows() -> dict[str, tuple[str, str | Builder]]:
-    """Return the parameters and the formula of each function, by its path in jax."""
-    rows: dict[str, tuple[str, str | Builder]] = {}
-    for name, row in FUNCTIONS.items():
-        entry = ("x", f"{name}(a)") if row.least == 1 else ("x y", f"{name}(a, b)")
-        if row.rule == "reduce":
-            entry = REDUCTION, reduction(name)
-        elif row.rule == "where":
-            entry = "condition x y", "where(a, b, c)"
-        rows |= dict.fromkeys(row.jax, entry)
-    for table, parameters, form in (
-        (UNARY_OPERATORS, "x", "{} a"),
-        (OPERATORS, "x y", "a {} b"),
-    ):
-        for symbol, operator in table.items():
-            entry = parameters, form.format(symbol)
-            rows[f"numpy.{operator.jax}"] = entry
-            if operator.lax:
-                rows[f"lax.{operator.lax}"] = entry
-    for derived in DERIVED:
-        entry = derived.parameters, derived.formula
-        rows |= dict.fromkeys(derived.jax.split(), entry)
-    return rows | _OTHER
-
-
-CALLS = {f"jax.{path}": entry for path, entry in _rows().items()}
+_PATHS: dict[str, tuple[str, str | Builder]] = {
+    **{path: (t.parameters, t.formula) for t in templates() for path in t.jax.split()},
+    **{
+        path: (REDUCTION, reduction(name))
+        for name, row in FUNCTIONS.items()
+        if row.rule == "reduce"
+        for path in row.jax
+    },
+    **_OTHER,
+}
+CALLS = {f"jax.{path}": entry for path, entry in _PATHS.items()}
 """By full path: the parameters (``?`` marks optional ones), a template or a builder."""
 METHODS = {
     path.rpartition(".")[2]: entry

@@ -58,7 +58,7 @@ _INSTEAD: dict[type[ast.AST], str] = {
 }
 CONSTANTS = {f"jax.numpy.{name}": value for name, value in NUMBERS.items()}
 CONSTANTS |= {"math.pi": math.pi, "math.e": math.e}
-# What Python's math computes as jax does, but only of Python's numbers.
+# Functions of Python's math. They take Python's numbers only.
 _OF_NUMBERS = "sqrt exp log log2 log10 log1p expm1 pow sin cos tan tanh sinh cosh atan"
 MATH = {f"math.{name}": f"jax.numpy.{name}" for name in _OF_NUMBERS.split()}
 DTYPES = {
@@ -75,7 +75,7 @@ _IGNORED = ("copy", "keepdims", "dtype")
 
 
 class Formulas(Reader):
-    """Converts the expressions of a proposal; its names stand for ``scope``."""
+    """Converts the expressions of a proposal. ``scope`` has the values of its names."""
 
     # The logic of arrays is written with & | ~ in place of and, or, not.
     symbols = {
@@ -99,7 +99,7 @@ class Formulas(Reader):
         self.steps = self.inlining = 0
 
     def count(self, node: ast.AST) -> None:
-        """Count a step, of which there is a limit."""
+        """Count a step, and raise above the limit."""
         self.steps += 1
         if self.steps > _MAX_STEPS:
             problem = "loops and calls unroll to too many steps; write fewer"
@@ -148,21 +148,15 @@ class Formulas(Reader):
                 return self.value(node.target)
         return self.operation(node)
 
-    def unary(self, symbol: str, operand: ast.expr, node: ast.expr) -> Expression:
-        return self.values.unary(symbol, self.value(operand), place(node))
-
-    def binary(
-        self, symbol: str, left: ast.expr, right: ast.expr, node: ast.expr
+    def apply(
+        self, symbol: str, operands: Sequence[ast.expr], node: ast.expr
     ) -> Expression:
-        sides = self.value(left), self.value(right)
+        values = [self.value(operand) for operand in operands]
         if symbol == "^":
-            if not all(map(self.values.is_condition, sides)):
+            if not all(map(self.values.is_condition, values)):
                 raise refuse(node, "^ is not a power in Python; write a ** b")
             symbol = "!="
-        return self.values.binary(symbol, *sides, place(node))
-
-    def real(self, node: ast.expr) -> Expression:
-        return self.values.number(self.value(node), place(node))
+        return self.values.apply(symbol, values, place(node))
 
     def closure(self, node: ast.FunctionDef | ast.Lambda) -> Closure:
         """Return a function with the values that its defaults have here."""
@@ -209,7 +203,8 @@ class Formulas(Reader):
         if path is not None:
             raise refuse(at, f"{shorten(path)} {_UNKNOWN}")
         if node.attr == "size":
-            return Call("size", (self.real(node.value),), at)
+            array = self.values.number(self.value(node.value), place(node.value))
+            return Call("size", (array,), at)
         raise self._no_attribute(node)
 
     def _no_attribute(self, node: ast.Attribute) -> ExpressionError:
@@ -288,7 +283,7 @@ class Formulas(Reader):
             raise refuse(at, f"{name} needs {_WHOLE_ARRAY} jnp.{name}imum(a, b)")
         match name, values:
             case "pow", [base, exponent]:
-                return self.values.binary("**", base, exponent, at)
+                return self.values.apply("**", [base, exponent], at)
             case "abs", [value]:
                 return self.values.call("abs", [value], at)
             case "float", [value] if static:

@@ -37,7 +37,7 @@ from learned_opt_rl.expressions._language import (
 )
 from learned_opt_rl.expressions._text import parse_expression, place
 
-# The evaluator multiplies whole exponents out up to here.
+# The largest whole exponent that the evaluator multiplies out.
 _MAX_EXPONENT = 16
 
 
@@ -65,8 +65,8 @@ class Path:
 Value: TypeAlias = "Expression | tuple[Value, ...] | Closure | Path | None"
 Builder: TypeAlias = "Callable[[Values, Mapping[str, Value], Position], Value]"
 
-# Of conditions, jax makes a condition with these functions and raises with the last
-# group. All other functions read conditions as 1 and 0.
+# Given conditions only, jax returns a condition for the first two groups and raises for
+# the third. All other functions read conditions as 1 and 0.
 _SAME_OF_CONDITIONS = ("abs", "floor", "ceil", "stop_gradient", "nan_to_num")
 _LOGIC_OF_CONDITIONS = {"max": "or", "min": "and", "+": "or", "*": "and"}
 _NOT_OF_CONDITIONS = ("-", "sign", "round", "sigmoid", "silu", "rsqrt")
@@ -93,8 +93,8 @@ def refuse(
 class Values:
     """The types of converted values, and the assignments that give them names.
 
-    ``arithmetic`` is how conditions count: in ``"jax"`` a sum of conditions is a
-    condition, and a number is true where it is not 0; in ``"julia"`` conditions are 1
+    ``arithmetic`` decides how conditions count. In ``"jax"`` a sum of conditions is a
+    condition, and a number is true where it is not 0. In ``"julia"`` conditions are 1
     and 0, and a number is true where it is positive.
     """
 
@@ -111,9 +111,8 @@ class Values:
         self._types |= {"eps": SCALAR} if kind == "drift" else {}
         self._drift = kind == "drift"
         self._jax = arithmetic == "jax"
-        # Names that stand for a number of Python, and for integers of jax.
-        self._static = {"eps"}
-        self._whole: set[str] = set()
+        self._static = {"eps"}  # names of Python's numbers
+        self._whole: set[str] = set()  # names of values that jax computes in integers
         self._found: dict[int, tuple[Expression, Type]] = {}
         self._taken = {*self._types, *RESERVED}
         self._counts: Counter[str] = Counter()
@@ -168,21 +167,48 @@ class Values:
         return self.number(value, at)
 
     def condition(self, value: Value, at: Position) -> Expression:
-        """Return a value that is a condition."""
+        """Return a condition, and raise for any other value."""
         if self.is_condition(value):
             return value
         raise refuse(at, "this is not a condition; write a comparison here")
 
     def truth(self, value: Value, at: Position) -> Expression:
-        """Return a condition; a number counts as whether it is true."""
+        """Return the truth of a value as a condition."""
         if isinstance(value, Expression) and not self.is_condition(value):
             return Binary("!=" if self._jax else ">", value, Number(0.0), at)
         return self.condition(value, at)
 
     # ------------------------------------------------------------------ operations
 
-    def unary(self, symbol: str, operand: Value, at: Position) -> Expression:
-        """Apply an operator to a value."""
+    def apply(
+        self,
+        symbol: str,
+        operands: Sequence[Value],
+        at: Position,
+        *,
+        python: bool = True,
+    ) -> Expression:
+        """Apply an operator to its one or two operands.
+
+        With ``python``, Python computes the result where all operands are its numbers.
+        """
+        if symbol in FUNCTIONS:  # mod and floor_divide, which Python writes % and //
+            return self.call(symbol, operands, at, python=python)
+        if len(operands) == 1:
+            return self._unary(symbol, operands[0], at)
+        if symbol in LOGICAL:
+            first, second = (self.condition(side, at) for side in operands)
+            return Binary(symbol, first, second, at)
+        if symbol in ("+", "-", "*") and all(map(self.is_condition, operands)):
+            combined = self._combined(symbol, operands, at) if self._jax else None
+            if combined is not None:
+                return combined
+        first, second = (self.number(side, at) for side in operands)
+        self._check_integers(symbol, (first, second), at, python)
+        whole = Binary(symbol, first, second, at)
+        return _check_power(whole) if self._jax else whole
+
+    def _unary(self, symbol: str, operand: Value, at: Position) -> Expression:
         if symbol != "not":
             if self._jax and self.is_condition(operand):
                 raise self._no_conditions("-", at)
@@ -191,34 +217,6 @@ class Values:
             problem = "~ of one Python condition is a number; write the opposite "
             raise refuse(at, f"{problem}comparison")
         return Unary(symbol, self.condition(operand, at), at)
-
-    def binary(
-        self,
-        symbol: str,
-        left: Value,
-        right: Value,
-        at: Position,
-        *,
-        python: bool = True,
-    ) -> Expression:
-        """Apply an operator, or a function of two arguments that has a sign.
-
-        ``python`` says that Python computes it where both sides are its numbers.
-        """
-        if symbol in FUNCTIONS:
-            return self.call(symbol, (left, right), at, python=python)
-        sides = (left, right)
-        if symbol in LOGICAL:
-            first, second = (self.condition(side, at) for side in sides)
-            return Binary(symbol, first, second, at)
-        if symbol in ("+", "-", "*") and all(map(self.is_condition, sides)):
-            combined = self._combined(symbol, sides, at) if self._jax else None
-            if combined is not None:
-                return combined
-        first, second = (self.number(side, at) for side in sides)
-        self._check_integers(symbol, (first, second), at, python)
-        whole = Binary(symbol, first, second, at)
-        return _check_power(whole) if self._jax else whole
 
     def call(
         self,
@@ -248,8 +246,8 @@ class Values:
             sides = [self.number(side, at) for side in (left, right)]
             return Call("where", (decides, *sides), at)
         decides = self.assigned("condition", decides)
-        yes = self.binary("and", decides, left, at)
-        no = self.binary("and", Unary("not", decides, at), right, at)
+        yes = Binary("and", decides, left, at)
+        no = Binary("and", Unary("not", decides, at), right, at)
         return Binary("or", yes, no, at)
 
     def _combined(
@@ -268,13 +266,13 @@ class Values:
         return whole
 
     def _no_conditions(self, name: str, at: Position) -> ExpressionError:
-        problem = f"{name} of conditions is not what it is of numbers; write "
+        problem = f"{name} of conditions differs from {name} of numbers; write "
         return refuse(at, f"{problem}jnp.where(condition, 1.0, 0.0)", "type_error")
 
     def _check_integers(
         self, name: str, numbers: Sequence[Expression], at: Position, python: bool
     ) -> None:
-        """Raise where jax gives another value for integers, or Python an error."""
+        """Raise where jax computes another value in integers, or Python raises."""
         if not self._jax or len(numbers) != 2:
             return
         left, right = numbers
@@ -329,27 +327,20 @@ class Values:
                 return self.call(node.function, operands, at)
             case Unary() if node.operator == "not":
                 return Unary("not", self.truth(operands[0], at), at)
-            case Unary():
-                return self.unary(node.operator, operands[0], at)
             case Binary() if node.operator in LOGICAL:
                 operands = [self.truth(operand, at) for operand in operands]
-        left, right = operands
-        return self.binary(node.operator, left, right, at, python=False)
+        return self.apply(node.operator, operands, at, python=False)
 
     # ----------------------------------------------------------------- assignments
 
-    def numbers(self, values: Value, at: Position) -> list[Expression]:
-        """Return a tuple of numbers."""
+    def total(self, values: Value, at: Position) -> Expression:
+        """Return the sum of a tuple of numbers."""
         if not isinstance(values, tuple) or not values:
             raise refuse(at, "this is not a tuple of numbers; write one here")
         if len(values) > Limits.DEPTH:
             problem = f"{len(values)} values are too many; write at most {Limits.DEPTH}"
             raise refuse(at, problem, "size_error")
-        return [self.number(value, at) for value in values]
-
-    def total(self, values: Value, at: Position) -> Expression:
-        """Return the sum of a tuple of numbers."""
-        total, *others = self.numbers(values, at)
+        total, *others = [self.number(value, at) for value in values]
         for other in others:
             total = Binary("+", total, other, at)
         return total

@@ -14,18 +14,16 @@ from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import MOMENTUM, Function, function_of
 from learned_opt_rl.expressions._functions import (
-    DERIVED,
     FUNCTIONS,
     NOT_HERE,
     SYMBOLIC_NUMBERS,
+    templates,
 )
 from learned_opt_rl.expressions._language import (
     INPUTS,
     LOGICAL,
     NOWHERE,
-    OPERATORS,
     SYMBOLS,
-    UNARY_OPERATORS,
     Expression,
     Kind,
     Limits,
@@ -53,26 +51,12 @@ _ONE = "pass a string, a SymPy expression, or one row of model.equations_, such 
 _ONE += "model.get_best()"
 
 
-def _functions() -> dict[str, tuple[str, str]]:
-    """Return the parameters and the formula of each function, by symbolic name."""
-    rows: dict[str, tuple[str, str]] = {}
-    for name, row in FUNCTIONS.items():
-        if row.rule in ("map", "test", "where"):
-            letters = "abcd"[: row.least]
-            entry = " ".join(letters), f"{name}({', '.join(letters)})"
-            rows |= dict.fromkeys((name, *row.symbolic), entry)
-    for symbol, operator in UNARY_OPERATORS.items():
-        rows |= dict.fromkeys(operator.symbolic.split(), ("x", f"{symbol} a"))
-    for symbol, operator in OPERATORS.items():
-        entry = "x y", f"a {symbol} b"
-        rows |= dict.fromkeys(operator.symbolic.split(), entry)
-    for derived in DERIVED:
-        entry = derived.parameters, derived.formula
-        rows |= dict.fromkeys(derived.symbolic.split(), entry)
-    return rows
-
-
-_CALLS = _functions()
+# By name in PySR, Julia and SymPy: the parameters and the formula of each function.
+_CALLS = {
+    name: (row.parameters, row.formula)
+    for row in templates()
+    for name in row.symbolic.split()
+}
 
 
 def from_pysr(
@@ -211,7 +195,7 @@ def _converted(text: str, meanings: Mapping[str, Expression], kind: Kind) -> Fun
 
 
 class _Source(SourceReader):
-    """The text, in which names may have any letter and conditions combine with &."""
+    """Text of PySR or SymPy: names have any letter, and & | ~ combine conditions."""
 
     unexpected = re.compile(r"[^\w \t+\-*/(),=<>!.&|~]")
 
@@ -290,14 +274,11 @@ class _Printed(Reader):
                 raise error(problem, at, "forbidden_syntax")
         return self.operation(node)
 
-    def unary(self, symbol: str, operand: ast.expr, node: ast.expr) -> Expression:
-        return self.values.unary(symbol, self.value(operand), self.at(node))
-
-    def binary(
-        self, symbol: str, left: ast.expr, right: ast.expr, node: ast.expr
+    def apply(
+        self, symbol: str, operands: Sequence[ast.expr], node: ast.expr
     ) -> Expression:
-        sides = self.value(left), self.value(right)
-        return self.values.binary(symbol, *sides, self.at(node))
+        values = [self.value(operand) for operand in operands]
+        return self.values.apply(symbol, values, self.at(node))
 
     def _name(self, name: str, node: ast.expr) -> Value:
         if name in self._bound:

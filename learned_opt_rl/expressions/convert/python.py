@@ -8,7 +8,7 @@ import dataclasses
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import Function, function_of
 from learned_opt_rl.expressions._language import Expression, Kind, Name
-from learned_opt_rl.expressions._text import Reader, place, python_tree
+from learned_opt_rl.expressions._text import place, python_tree
 from learned_opt_rl.expressions.convert._body import Body
 from learned_opt_rl.expressions.convert._values import Value, refuse
 
@@ -40,7 +40,7 @@ class _Interface:
             fix = "use the argument rand, which is standard normal noise"
         elif "key" in self.arguments:
             fix += " and leave key unused"
-        # The language has no random keys, so key stands for nothing.
+        # The language has no random keys, so the body cannot read key.
         given = [name for name in self.arguments if name != "key"]
         renamed = {name: Name(_RENAMED.get(name, name)) for name in given}
         return Body(kind, renamed, self.slots, fix)
@@ -130,9 +130,8 @@ def _converted(module: ast.Module, kind: Kind) -> Function:
     body.module([s for s in module.body if s is not definition])
     constants = {"eps": _DEFAULT_EPSILON} if kind == "drift" else {}
     for name, default in options.items():
-        number = Reader().number(default)
         if name == "epsilon":
-            constants["eps"] = number.value
+            constants["eps"] = body.number(default).value
         else:
             body.bind(ast.Name(name), body.value(default))
     result = _returned(body.run(definition), body, interface, definition.body[-1])
@@ -147,7 +146,7 @@ def _proposal(
     """Return the function of a module that follows an interface, and its options."""
     functions = [s for s in module.body if isinstance(s, ast.FunctionDef)]
     if not functions:
-        problem = "there is no function; write: def name(...):"
+        problem = "the source has no function; write: def name(...):"
         raise refuse((1, 1), problem, "structure_error")
     if len(functions) > 1:
         problem = "only one function is allowed; move this into its body"

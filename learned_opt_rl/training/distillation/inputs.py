@@ -3,7 +3,7 @@
 ``paper`` draws every entry and step independently. ``scaled`` gives each tensor its own
 gradient scale, over seven decades, and its own share of dead entries: most input pixels
 of MinAtar are dark, so whole rows of the first kernel have gradient 0, and a student
-that never saw such rows answers them with noise. ``correlated`` does the same, makes
+that never saw such rows returns noise for them. ``correlated`` does the same, makes
 gradients of a drift and noise, computes momenta from these gradients by their own
 recursion, and takes proportions, parameters and dormancies from one run.
 

@@ -225,7 +225,7 @@ class Watchers:
         except Exception as error:  # Code of other packages may raise anything.
             self._watching.pop(name, None)
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self._stream.write(f"no more {name}, the campaign continues: {reason}\n")
+            self._stream.write(f"the campaign continues without {name}: {reason}\n")
 
 
 def scalars(row: Record) -> Iterator[tuple[str, float]]:

@@ -27,8 +27,8 @@ A campaign in the repository should not weigh more than all the weights beside i
 def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
     """Copy the state of a run and its learning curve into an artifact's folder.
 
-    The run may go on. Its best weights are copied only if they have changed since the
-    artifact, whose file has the given digest.
+    The run may continue. Its best weights are copied only if they have changed since
+    the artifact, whose file has the given digest.
     """
     campaign = folder / CAMPAIGN
     campaign.mkdir()

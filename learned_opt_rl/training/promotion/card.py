@@ -245,7 +245,7 @@ def failures(run: TrainedRun, evaluated: Evaluated) -> list[str]:
 def _below(evaluated: Evaluated) -> Iterable[str]:
     rule, steps = evaluated.baseline, evaluated.new[0].total_timesteps
     title = f"tuned {rule.title()}" if ":" not in rule else rule
-    # A failed run counts as no more than any other of its environment.
+    # A failed run counts as the worst run in its environment.
     found = statistics.returns(
         [dataclasses.replace(row, rule="new") for row in evaluated.new]
         + [row for row in evaluated.others if row.rule == rule]
