@@ -123,6 +123,7 @@ _CHARACTERS = {
     **dict.fromkeys("'\"", "remove it; the language has no strings"),
 }
 INSTEAD: dict[type[ast.AST], str] = {
+    ast.Call: "a call has a name and no keywords; write f(a, b)",
     ast.Compare: "comparisons do not chain; write a < b and b < c",
     ast.FloorDiv: "// is not an operator here; write floor(a / b)",
     ast.IfExp: "if and else are not allowed here; write where(condition, a, b)",

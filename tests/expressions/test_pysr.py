@@ -215,6 +215,8 @@ TABLE = [{"complexity": 1, "loss": NAN, "equation": "x0"}, {"equation": NAN}]
         ([{"equation": "x0"}], ["g"], "expression is list; pass a string"),
         ({"loss": 0.1}, ["g"], "expression has no field 'equation' among loss; pass"),
         ("x0", "g", "variables='g' is a string; pass a list of strings"),
+        ("x0", None, "variables=None is NoneType; pass a list of strings"),
+        ("max(x0, y=1)", ["g"], "a call has a name and no keywords; write f(a, b)"),
         ("x0", [NAN], "variables[0] is nan; pass an expression such as 'r - 1'"),
         ("x0", {"x0": None}, "variables['x0'] is None; pass an expression"),
         ("x0", {"a-b": "g"}, "variables has the name 'a-b'; PySR prints letters"),

@@ -227,9 +227,12 @@ def test_the_old_keywords_of_clip():
     assert old.to_text().endswith("return max(r, 1 - eps)\n")
 
 
-def test_epsilon_default():
-    f = drift("return ratio * epsilon", "ratio, advantage, epsilon: float = 0.1")
-    assert f.init_constants() == {"eps": 0.1}
+@pytest.mark.parametrize("number", ["0.1", "-0.1", "1", "-0.0"])
+def test_defaults(number):
+    f = drift("return epsilon * ratio", f"ratio, advantage, epsilon: float = {number}")
+    assert f.init_constants() == {"eps": float(number)}
+    f = drift("return beta * ratio", f"ratio, advantage, epsilon, beta={number}")
+    assert f.to_text().endswith("return beta * r\n")
 
 
 REFUSED = [
@@ -272,13 +275,25 @@ REFUSED = [
         "def f(ratio, advantage=1, epsilon=2):\n  return ratio",
         1,
         "signature_error",
-        "only epsilon may have a default",
+        "only epsilon and further arguments may have a default",
     ),
     (
         "def f(ratio, advantage, epsilon=open('x')):\n  return ratio",
         1,
         "signature_error",
-        "only epsilon may have a default",
+        "the default of epsilon is not a number",
+    ),
+    (
+        "def f(ratio, advantage, epsilon, b=None):\n  return ratio",
+        1,
+        "signature_error",
+        "the default of b is not a number",
+    ),
+    (
+        "x = 1\n\ndef f(ratio, advantage, epsilon, jnp=1):\n  return ratio",
+        3,
+        None,
+        "'jnp' is a module; choose another name",
     ),
     ("from os import path\ndef f(): return 1", 2, "signature_error", "write def f("),
 ]

@@ -7,7 +7,7 @@ import bisect
 import itertools
 import numbers
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from learned_opt_rl.checks import suggest
@@ -153,8 +153,9 @@ def _meanings(
     variables: Sequence[str] | Mapping[str, str], kind: Kind
 ) -> dict[str, Expression]:
     """Return what each name of a variable stands for."""
-    if isinstance(variables, str):
-        raise TypeError(f"variables={variables!r} is a string; pass a list of strings")
+    if isinstance(variables, str) or not isinstance(variables, Iterable):
+        form = "a string" if isinstance(variables, str) else type(variables).__name__
+        raise TypeError(f"variables={variables!r} is {form}; pass a list of strings")
     named = isinstance(variables, Mapping)
     meanings: dict[str, Expression] = {}
     for index, item in enumerate(variables.items() if named else variables):

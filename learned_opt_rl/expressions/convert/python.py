@@ -130,10 +130,13 @@ def _converted(module: ast.Module, kind: Kind) -> Function:
     body.module([s for s in module.body if s is not definition])
     constants = {"eps": _DEFAULT_EPSILON} if kind == "drift" else {}
     for name, default in options.items():
+        value = body.value(default)
         if name == "epsilon":
-            constants["eps"] = body.number(default).value
+            constants["eps"] = (
+                float(ast.literal_eval(default)) + 0.0
+            )  # -0.0 becomes 0.0
         else:
-            body.bind(ast.Name(name), body.value(default))
+            body.bind(ast.copy_location(ast.Name(name), default), value)
     result = _returned(body.run(definition), body, interface, definition.body[-1])
     return function_of(
         kind, body.values.assignments, result, constants, interface.slots
@@ -142,7 +145,7 @@ def _converted(module: ast.Module, kind: Kind) -> Function:
 
 def _proposal(
     module: ast.Module, kind: Kind
-) -> tuple[ast.FunctionDef, _Interface, dict[str, ast.Constant]]:
+) -> tuple[ast.FunctionDef, _Interface, dict[str, ast.expr]]:
     """Return the function of a module that follows an interface, and its options."""
     functions = [s for s in module.body if isinstance(s, ast.FunctionDef)]
     if not functions:
@@ -167,16 +170,28 @@ def _proposal(
         wanted = f"write def {definition.name[:64]}({', '.join(closest)})"
         problem = f"the arguments are ({', '.join(names)}); {wanted}"
         raise refuse(at, problem, "signature_error")
-    options: dict[str, ast.Constant] = {}
+    return definition, interface, _options(given, interface)
+
+
+def _options(given: ast.arguments, interface: _Interface) -> dict[str, ast.expr]:
+    """Return the defaults of a signature, which are numbers, by argument."""
+    names = [argument.arg for argument in given.args]
     first = len(names) - len(given.defaults)
-    for name, default in zip(names[first:], given.defaults, strict=True):
-        number = isinstance(default, ast.Constant)
-        own = name not in interface.arguments or name == "epsilon"
-        if not own or not number or type(default.value) not in (int, float):
-            problem = "only epsilon may have a default; write a number for it"
+    options = dict(zip(names[first:], given.defaults, strict=True))
+    for name, default in options.items():
+        if name in interface.arguments and name != "epsilon":
+            problem = "only epsilon and further arguments may have a default; remove it"
             raise refuse(default, problem, "signature_error")
-        options[name] = default
-    return definition, interface, options
+        match default:
+            case (
+                ast.Constant(value=written)
+                | ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=written))
+            ) if type(written) in (int, float):
+                pass
+            case _:
+                problem = f"the default of {name} is not a number; write one"
+                raise refuse(default, problem, "signature_error")
+    return options
 
 
 def _interface(definition: ast.FunctionDef, kind: Kind) -> _Interface | None:
