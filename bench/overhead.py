@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     updates, ppo = [], []
-    report: dict[str, Any] = dict(provenance())
+    asked = {key: str(value) for key, value in vars(arguments).items()}
+    report: dict[str, Any] = {**provenance(), "asked": asked}
     cases = [(n, a) for a in arguments.agents for n in ("PPO", *arguments.networks)]
     for network, agents in cases:
         if network == "PPO":
@@ -60,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             updates += measure_updates(network, agents, arguments.repetitions)
         # After each case, so that a run cut short leaves what it measured.
-        asked = {key: str(value) for key, value in vars(arguments).items()}
-        report = {**provenance(), "asked": asked, "updates": updates, "ppo": ppo}
+        report |= {"updates": updates, "ppo": ppo}
         write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
     if arguments.leaves:
         report["sizes"] = measure_sizes(arguments.leaves)
