@@ -15,7 +15,7 @@ from learned_opt_rl.training.distillation.inputs import SYNTHETIC
 from learned_opt_rl.training.distillation.teachers import Teacher, teacher
 from learned_opt_rl.training.evolution.learned import Learned, distillable
 
-Inputs = Literal["correlated", "paper", "scaled", "visited"]
+Inputs = Literal["correlated", "paper", "scaled", "visited", "runs"]
 Select = Literal["error", "return"]
 
 PRESETS = tuple(presets.table("distillation"))
@@ -25,7 +25,7 @@ _DEFAULTS = {"optimizer": "open:32", "drift": "lpo:128"}  # students of expressi
 _UNROLLED = ("sequence", "tensors", "size", "steps", "every")  # set by preset "short"
 _COUNTS = (
     *("sequence", "steps", "starts", "tensors", "size"),
-    *("every", "horizon", "seeds", "rounds"),
+    *("every", "horizon", "seeds", "rounds", "refresh"),
 )
 
 
@@ -41,23 +41,32 @@ class DistillationConfig:
             one on its card.
         inputs: Synthetic inputs ``"correlated"``, ``"scaled"`` or ``"paper"``, see
             `inputs`; or ``"visited"``: half of the tensors come from agents that the
-            teacher trains, half are ``"correlated"``.
-        sequence: Steps over which teacher and student are unrolled.
+            teacher trains, half are ``"correlated"``; or ``"runs"``: windows of whole
+            runs of such agents, with the memory that the networks have there, see
+            `windows`.
+        sequence: Steps over which teacher and student are unrolled; in windows, those
+            of truncated backpropagation.
         steps: Adam steps.
         starts: Number of initializations that are fitted one after another; the best
             one counts. Some end in a local minimum.
-        tensors: Tensors per step.
+        tensors: Tensors, or windows of single leaves, per step.
         size: Entries per tensor. A drift is matched on ``tensors * size`` points.
         learning_rate: Adam's peak learning rate; a cosine anneals it to 0.
         b2: Adam's decay of squared gradients.
         every: Steps between two validations.
         select: Keep the student with the smallest ``"error"``, or with the highest
             ``"return"`` of agents that it trains.
-        environments: Where agents are trained, for visited inputs and returns.
+        environments: Where agents are trained, for visited inputs, runs and returns.
         horizon: Environment steps of these agents.
-        seeds: Agents per environment and validation; always the same seeds.
-        rounds: How often visited inputs are collected: first under the teacher, then,
-            after equal shares of the steps, under the student.
+        horizons: Environment steps of recorded runs; ``()`` for ``horizon``, which the
+            runs have in any case that are held out, one per environment and round.
+        seeds: Agents per environment and validation, always the same seeds; recorded
+            runs per environment, length and round.
+        rounds: How often visited inputs or runs are collected: first under the teacher,
+            then, after equal shares of the steps, under the student.
+        refresh: Steps between two computations of the carries before all windows.
+        start: Where a student of recorded runs starts, see
+            `training.evolution.learned.Learned.start`.
         agent: PPO settings that differ from `agents.preset`.
         seed: Seed of everything.
 
@@ -86,14 +95,19 @@ class DistillationConfig:
     select: Select = "error"
     environments: tuple[str, ...] = ()
     horizon: int = 100_000
+    horizons: tuple[int, ...] = ()
     seeds: int = 2
     rounds: int = 1
+    refresh: int = 250
+    start: str = "random"
     agent: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
             checks.positive_int(name, getattr(self, name))
+        for length in self.horizons:
+            checks.positive_int("horizons", length)
         for name in ("learning_rate", "teacher_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -104,28 +118,30 @@ class DistillationConfig:
             raise ValueError(f"rounds={self.rounds} must be at most steps={self.steps}")
         _one_of("algorithm", self.algorithm, distillable())
         self.learned  # noqa: B018
-        _one_of("inputs", self.inputs, (*SYNTHETIC, "visited"))
+        _one_of("inputs", self.inputs, (*SYNTHETIC, "visited", "runs"))
         _one_of("select", self.select, ("error", "return"))
         self._check_runs()
         self.runs()
         self.normalizers()
 
     def _check_runs(self) -> None:
-        visited = self.inputs == "visited"
-        if not self.environments and (visited or self.select == "return"):
-            field = "inputs='visited'" if visited else "select='return'"
+        agents_ = self.inputs in ("visited", "runs")
+        shown = f"inputs={self.inputs!r}"
+        if not self.environments and (agents_ or self.select == "return"):
+            field = shown if agents_ else "select='return'"
             raise ValueError(
                 f"{field} trains agents, but environments is empty; give for example "
                 "--environments Breakout-MinAtar"
             )
-        if visited and self.algorithm == "lpo":
+        if agents_ and self.algorithm == "lpo":
             raise ValueError(
-                "inputs='visited' requires an optimizer; a drift is matched on a grid "
+                f"{shown} requires an optimizer; a drift is matched on a grid "
                 "of ratios and advantages. Leave inputs out"
             )
-        if self.rounds > 1 and not visited:
+        if self.rounds > 1 and not agents_:
             raise ValueError(
-                f"rounds={self.rounds} requires inputs='visited'; pass it as well"
+                f"rounds={self.rounds} requires inputs='visited' or 'runs'; pass it as "
+                "well"
             )
         if self.rounds > 1 < self.starts and self.select == "error":
             raise ValueError(
@@ -133,26 +149,43 @@ class DistillationConfig:
                 "different inputs, which are not comparable; give select='return', or "
                 "one start"
             )
-        if visited and self.tensors < 2:
+        recorded = self.inputs == "runs"
+        for name, default in (("horizons", ()), ("start", "random")):
+            if not recorded and getattr(self, name) != default:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} requires inputs='runs'; pass it "
+                    f"as well, or leave {name} out"
+                )
+        if recorded and self.starts > 1:
+            raise ValueError(
+                f"starts={self.starts} must be 1 with inputs='runs'; give start= the "
+                "best of several students instead"
+            )
+        if self.inputs == "visited" and self.tensors < 2:
             raise ValueError(
                 f"tensors={self.tensors} must be at least 2 with inputs='visited'"
             )
-        for name, run in self.runs().items() if visited else ():
-            if run.num_updates < self.sequence:
-                raise ValueError(
-                    f"horizon={self.horizon} is {run.num_updates} updates on {name}, "
-                    f"fewer than sequence={self.sequence}; raise the horizon"
-                )
+        part = f"{'10 windows of ' * recorded}sequence={self.sequence}"
+        for length in (self.horizon, *self.horizons) if agents_ else ():
+            for name, run in self.runs(length).items():
+                if run.num_updates < self.sequence * (10 if recorded else 1):
+                    raise ValueError(
+                        f"horizon={length} is {run.num_updates} updates on {name}, "
+                        f"fewer than {part}; raise the horizon"
+                    )
 
     @property
     def learned(self) -> Learned:
         """The student."""
         return Learned(self.algorithm, self.architecture)
 
-    def runs(self) -> dict[str, PPOConfig]:
-        """Return the configuration of the agents in each environment."""
+    def runs(self, length: int | None = None) -> dict[str, PPOConfig]:
+        """Return the configuration of the agents in each environment.
+
+        A run has ``length`` environment steps, by default ``horizon``.
+        """
         return {
-            name: agents.preset(name, self.horizon, **self.agent)
+            name: agents.preset(name, length or self.horizon, **self.agent)
             for name in self.environments
         }
 
@@ -199,7 +232,10 @@ def configure(
     """
     fields = {field.name for field in dataclasses.fields(DistillationConfig)}
     known = fields - {"algorithm", "architecture"} | {"student"}
-    values = presets.settings("distillation", preset, overrides, known) | overrides
+    made = presets.settings("distillation", preset, overrides, known) | overrides
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in made.items()
+    }
     name = values.pop("teacher", None)
     if name is None:
         raise ValueError(f"preset={preset!r} has no teacher; give for example minatar")
@@ -228,7 +264,28 @@ def configure(
             "sequence=1 is too short for a recurrent teacher or student; give 20 or "
             "100 steps"
         )
+    if config.inputs == "runs":
+        _check_features(config, found)
     return config, found
+
+
+def _check_features(config: DistillationConfig, found: Teacher) -> None:
+    """Refuse a teacher that does not see the features recorded for the student."""
+    teachers, students = (
+        # Only No Features sees other features with memory than without.
+        (name, name == "no_features" and (sizes or {}).get("carry") is not None)
+        for name, sizes in (
+            (found.algorithm, found.sizes),
+            (config.algorithm, config.architecture),
+        )
+    )
+    if teachers != students:
+        names = [f"{n}, recurrent" if r else n for n, r in (teachers, students)]
+        raise ValueError(
+            f"teacher={found.name!r} ({names[0]}) does not see the features that "
+            f"inputs='runs' records for the student ({names[1]}); give a teacher and a "
+            "student of one kind, open or no_features, or inputs='visited'"
+        )
 
 
 def _explicit(student: str) -> tuple[str, dict[str, Any]] | None:

@@ -1,0 +1,238 @@
+"""Fit a network on windows of whole runs, with the memory that it has there.
+
+Teacher and student are unrolled over each recorded run. A step of truncated
+backpropagation takes windows of K updates from anywhere in the runs, each from the
+student's own carry at its start. Carries are computed again every ``refresh`` steps.
+
+``runs/`` holds the recorded runs and ``state.npz`` the fit, which resumes bit for bit.
+"""
+
+import functools
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from learned_opt_rl.rules import parts
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.checkpoint import Checkpoint
+from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.training.distillation.config import DistillationConfig
+from learned_opt_rl.training.distillation.gathering import (
+    Windows,
+    gathered,
+    windows,
+)
+from learned_opt_rl.training.distillation.objective import adam
+from learned_opt_rl.training.distillation.teachers import Teacher, unroll
+from learned_opt_rl.training.evolution.learned import rule_of
+from learned_opt_rl.training.run_folder import LOG
+
+STATE = "state.npz"
+REPORT = "report.jsonl"
+"""A line per decile of the held-out runs, then one per leaf, for the best weights."""
+
+# Share of the mean square of all updates that is added to a window's own: windows in
+# which the teacher hardly moves must not dominate the relative loss.
+_FLOOR = 0.1
+
+Fit = Iterator[tuple[Record, Any]]
+"""A row per validation, with the weights as the rule takes them."""
+
+
+def moves(outputs: Any, explored: Any) -> jax.Array:
+    """Return updates and noise scales ``[N, K, 2, n]`` of outputs ``[N, K, o, n]``.
+
+    The noise scale is 0 where ``explored`` ``[N]`` is, and for networks without noise.
+    """
+    update = parts.deterministic_update(jnp.moveaxis(outputs, 2, 0))
+    noise = jnp.zeros_like(update)
+    if outputs.shape[2] > 2:
+        noise = parts.SCALE * outputs[:, :, 2] * explored[:, None, None]
+    return jnp.stack([update, noise], axis=2)
+
+
+@jax.jit
+def moments(outputs: jax.Array, target: jax.Array, explored: jax.Array) -> jax.Array:
+    """Return the mean squares of each window, ``[N, 6]``.
+
+    They are those of the difference, of the student (``outputs``) and of the teacher
+    (``target``), the product of both, and those of each one's mean update over the
+    window. Noise counts with its expected square, and is 0 on average.
+    """
+    both = moves(outputs, explored), moves(target, explored)
+    pairs = [(a, a) for a in (both[0] - both[1], *both)] + [both]
+    squares = [(a * b).sum(2).mean((1, 2)) for a, b in pairs]
+    net = [(x[:, :, 0].mean(1) ** 2).mean(1) for x in both]
+    return jnp.stack(squares + net, axis=1)
+
+
+def loss(weights: Any, batch: tuple[Any, ...], floor: float | jax.Array) -> jax.Array:
+    """Return half the relative squared error of each window and half the global one.
+
+    ``batch`` has arrays of N windows: features, carries ``[N, units, n]`` of the
+    student, target and explored, see `Windows`. ``floor`` is the mean square of the
+    teacher's updates in all windows.
+    """
+    features, carry, target, explored = batch
+    outputs = unroll(weights, features[None], carry)[0][0]
+    error, _, scale, *_ = moments(outputs, target, explored).T
+    relative = (error / jnp.maximum(scale + _FLOOR * floor, 1e-30)).mean()
+    return 0.5 * relative + 0.5 * error.mean() / jnp.maximum(scale.mean(), 1e-30)
+
+
+def carries(weights: Any, data: Windows) -> np.ndarray:
+    """Return the carries ``[N, units, n]`` of a network before each window."""
+    found = [unroll(weights, x)[1] for x in data.runs(data.features)]
+    return np.concatenate([np.concatenate(np.asarray(x)) for x in found])
+
+
+def measure(weights: Any, data: Windows) -> Record:
+    """Compare a student with the teacher over whole runs.
+
+    Returns:
+        ``error`` (relative to the teacher's rms), ``cosine``, ``log_scale`` (natural
+        logarithm of the ratio of the rms), ``student_step`` and ``teacher_step`` (rms
+        of an update), ``student_net`` and ``teacher_net`` (rms of the mean update over
+        a window), in units of the parameters. They are over all windows, and in
+        ``deciles`` of the run and ``leaves``. ``relative`` is the error with each
+        window relative to itself. None is a number that is not finite.
+    """
+    found = []
+    arrays = map(data.runs, (data.features, data.target, data.explored))
+    for features, *others in zip(*arrays, strict=True):
+        outputs = unroll(weights, features)[0]
+        flat = (x.reshape(-1, *x.shape[2:]) for x in (outputs, *others))
+        found.append(np.asarray(moments(*flat), np.float64))
+    sums = np.concatenate(found)
+    with np.errstate(all="ignore"):
+        floor = _FLOOR * sums[:, 2].mean()
+        relative = np.sqrt((sums[:, 0] / (sums[:, 2] + floor)).mean())
+        names = dict.fromkeys(data.leaf.tolist())
+        deciles = [(i, _compared(sums[data.decile == i])) for i in range(1, 11)]
+        leaves = [(name, _compared(sums[data.leaf == name])) for name in names]
+        return _compared(sums) | {
+            "relative": jsonl.number(relative),
+            "deciles": [{"decile": i, **values} for i, values in deciles],
+            "leaves": [{"leaf": name, **values} for name, values in leaves],
+        }
+
+
+def _compared(sums: np.ndarray) -> Record:
+    error, student, teacher, product, *net = sums.mean(0)
+    values = {
+        "error": np.sqrt(error / teacher),
+        "cosine": product / np.sqrt(student * teacher),
+        "log_scale": np.log(student / teacher) / 2,
+        "student_step": np.sqrt(student),
+        "teacher_step": np.sqrt(teacher),
+        "student_net": np.sqrt(net[0]),
+        "teacher_net": np.sqrt(net[1]),
+    }
+    return {name: jsonl.number(value) for name, value in values.items()}
+
+
+def resume(
+    config: DistillationConfig, teacher: Teacher, folder: pathlib.Path, stream: TextIO
+) -> tuple[list[Record], Fit]:
+    """Return the log's rows up to the saved state, and the rest of the fit.
+
+    Later rows are removed from the log; the fit yields them again.
+    """
+    key = jax.random.key(config.seed)
+    weights = config.learned.unravel(config.learned.start(config.start, key))
+    fresh = (weights, adam(config).init(weights)), 0, 0.0
+    identity = {"config": config.as_json(), "teacher_sha256": teacher.sha256}
+    state = Checkpoint(folder / STATE, identity)
+    found = state.load(fresh[0])
+    rows = jsonl.read(folder / LOG)
+    kept = [row for row in rows if found and row["step"] <= found[1]]
+    lines = "".join(json.dumps(row) + "\n" for row in kept)
+    write_atomically(folder / LOG, lines.encode())
+    return kept, _fit(config, teacher, state, found or fresh, stream)
+
+
+def _fit(
+    config: DistillationConfig,
+    teacher: Teacher,
+    state: Checkpoint,
+    saved: tuple[Any, int, float],
+    stream: TextIO,
+) -> Fit:
+    standing, done, seconds = saved
+    advance, data = _advance(config), None
+    bounds = [config.steps * i // config.rounds for i in range(config.rounds)]
+    started = time.perf_counter() - seconds
+
+    def row(round_: int, held_out: Windows) -> Record:
+        nonlocal started
+        found = measure(standing[0], held_out)
+        seconds, started = time.perf_counter() - started, time.perf_counter()
+        place = {"start": 1, "step": done, "round": round_}
+        return place | found | {"seconds": round(seconds, 3)}
+
+    while done < config.steps:
+        round_ = sum(bound <= done for bound in bounds)
+        if data is None or done in bounds:
+            rule = teacher.rule if done == 0 else None
+            if done in bounds[1:]:  # the runs of this round come from these weights
+                state.save(standing, done=done, seconds=0.0)
+                sizes = config.learned.architecture
+                rule = functools.partial(rule_of, config.algorithm, sizes, standing[0])
+            place = state.path.parent, stream
+            both = (gathered(config, rule, round_, x, *place) for x in (False, True))
+            data = [windows(x, teacher.weights, config.sequence) for x in both]
+            if done == 0:
+                yield row(round_, data[1]), standing[0]
+        later = (done // n * n + n for n in (config.refresh, config.every))
+        end = min(*later, *bounds[round_:], config.steps)
+        standing, done = advance(standing, data[0], range(done, end)), end
+        if done % config.every == 0 or done in (*bounds, config.steps):
+            yield row(round_, data[1]), standing[0]
+        if state.due and done < config.steps:
+            state.save(standing, done=done, seconds=time.perf_counter() - started)
+
+
+def _advance(config: DistillationConfig) -> Callable[[Any, Windows, range], Any]:
+    """Return ``(standing, windows, steps) -> standing``; the steps have one batch each.
+
+    Standing is the weights and Adam's state. A step's number determines its batch.
+    """
+    optimizer = adam(config)
+
+    @jax.jit
+    def update(standing: Any, batch: tuple[Any, ...], floor: jax.Array) -> Any:
+        weights, state = standing
+        updates, state = optimizer.update(jax.grad(loss)(weights, batch, floor), state)
+        return optax.apply_updates(weights, updates), state
+
+    def advance(standing: Any, data: Windows, steps: range) -> Any:
+        found = [unroll(standing[0], x)[1] for x in data.runs(data.features)]
+        carries = np.concatenate([np.concatenate(np.asarray(x)) for x in found])
+        floor = (moves(data.target, data.explored) ** 2).sum(2).mean()
+        arrays = data.features, carries, data.target, data.explored
+        for step in steps:
+            rng = np.random.default_rng([config.seed, step])
+            which = rng.integers(0, len(carries), config.tensors)
+            standing = update(standing, tuple(x[which] for x in arrays), floor)
+        return standing
+
+    return advance
+
+
+def report(best: Record, folder: pathlib.Path, stream: TextIO) -> None:
+    """Write deciles and leaves of a row of the log to `REPORT`, and print them."""
+    rows = [*best["deciles"], *best["leaves"]]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    write_atomically(folder / REPORT, lines.encode())
+    for row in rows:
+        shown = [f"{v:.4g}" if isinstance(v, float) else v for v in row.values()]
+        words = (f"{k} {v}" for k, v in zip(row, shown, strict=True) if v is not None)
+        print(*words, sep="  ", file=stream)
