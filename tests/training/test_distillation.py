@@ -316,7 +316,7 @@ def test_sizes_of_students():
                 **RUNS,
                 "horizon": 1024,
             },
-            "no_features. does not see .* student .no_features, recurrent",
+            "no_features. does not see .* student .recurrent no_features",
         ),
         (
             {"teacher": "minatar", "inputs": "runs", "sequence": 3, **RUNS},
@@ -324,10 +324,16 @@ def test_sizes_of_students():
         ),
         (
             {"teacher": "minatar", "inputs": "runs", "starts": 2, **RUNS},
-            "starts=2 must be 1 with inputs='runs'",
+            "starts=2 has no effect with inputs='runs'; leave starts out",
         ),
-        ({"teacher": "minatar", "horizons": (9,)}, "horizons=.9,. requires inputs='ru"),
-        ({"teacher": "minatar", "start": "minatar"}, "start='minatar' requires inputs"),
+        (
+            {"teacher": "minatar", "horizons": (9,)},
+            "horizons=.9,. has no effect with inputs",
+        ),
+        (
+            {"teacher": "minatar", "start": "minatar"},
+            "start='minatar' has no effect with",
+        ),
         ({"teacher": "minatar", "refresh": 0}, "refresh=0 must be a positive whole"),
         (
             {"teacher": "minatar", "inputs": "runs", "horizons": (0,), **RUNS},

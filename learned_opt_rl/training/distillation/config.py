@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import optax
+
 from learned_opt_rl import agents, checks
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.errors import ArtifactError
@@ -21,6 +23,7 @@ Select = Literal["error", "return"]
 PRESETS = tuple(presets.table("distillation"))
 """Names of the presets; ``presets.json`` describes each."""
 
+_MAX_NORM = 1.0  # of the gradient, which explodes when 100 steps are unrolled
 _DEFAULTS = {"optimizer": "open:32", "drift": "lpo:128"}  # students of expressions
 _UNROLLED = ("sequence", "tensors", "size", "steps", "every")  # set by preset "short"
 _COUNTS = (
@@ -150,17 +153,15 @@ class DistillationConfig:
                 "one start"
             )
         recorded = self.inputs == "runs"
-        for name, default in (("horizons", ()), ("start", "random")):
-            if not recorded and getattr(self, name) != default:
+        others = (
+            (("starts", 1),) if recorded else (("horizons", ()), ("start", "random"))
+        )
+        for name, default in others:
+            if (value := getattr(self, name)) != default:
                 raise ValueError(
-                    f"{name}={getattr(self, name)!r} requires inputs='runs'; pass it "
-                    f"as well, or leave {name} out"
+                    f"{name}={value!r} has no effect with {shown}; leave {name} out, "
+                    "or give other inputs"
                 )
-        if recorded and self.starts > 1:
-            raise ValueError(
-                f"starts={self.starts} must be 1 with inputs='runs'; give start= the "
-                "best of several students instead"
-            )
         if self.inputs == "visited" and self.tensors < 2:
             raise ValueError(
                 f"tensors={self.tensors} must be at least 2 with inputs='visited'"
@@ -203,6 +204,13 @@ class DistillationConfig:
                 "is published to normalize by; give one such environment alone"
             )
         return {name: known.get(name, 1.0) for name in self.environments}
+
+    def adam(self) -> optax.GradientTransformation:
+        """Return the optimizer of the fit."""
+        schedule = optax.cosine_decay_schedule(self.learning_rate, self.steps)
+        return optax.chain(
+            optax.clip_by_global_norm(_MAX_NORM), optax.adam(schedule, b2=self.b2)
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON has them."""
@@ -264,28 +272,20 @@ def configure(
             "sequence=1 is too short for a recurrent teacher or student; give 20 or "
             "100 steps"
         )
-    if config.inputs == "runs":
-        _check_features(config, found)
+    seen = _features(found.algorithm, found.sizes)
+    if config.inputs == "runs" and seen != _features(algorithm, sizes):
+        raise ValueError(
+            f"teacher={name!r} ({seen}) does not see the features that inputs='runs' "
+            f"records for the student ({_features(algorithm, sizes)}); give a teacher "
+            "and a student of one kind, open or no_features, or inputs='visited'"
+        )
     return config, found
 
 
-def _check_features(config: DistillationConfig, found: Teacher) -> None:
-    """Refuse a teacher that does not see the features recorded for the student."""
-    teachers, students = (
-        # Only No Features sees other features with memory than without.
-        (name, name == "no_features" and (sizes or {}).get("carry") is not None)
-        for name, sizes in (
-            (found.algorithm, found.sizes),
-            (config.algorithm, config.architecture),
-        )
-    )
-    if teachers != students:
-        names = [f"{n}, recurrent" if r else n for n, r in (teachers, students)]
-        raise ValueError(
-            f"teacher={found.name!r} ({names[0]}) does not see the features that "
-            f"inputs='runs' records for the student ({names[1]}); give a teacher and a "
-            "student of one kind, open or no_features, or inputs='visited'"
-        )
+def _features(algorithm: str, sizes: Mapping[str, Any] | None) -> str:
+    """Name the features of a rule; No Features has others with memory than without."""
+    recurrent = algorithm == "no_features" and (sizes or {}).get("carry") is not None
+    return f"recurrent {algorithm}" if recurrent else algorithm
 
 
 def _explicit(student: str) -> tuple[str, dict[str, Any]] | None:

@@ -17,14 +17,8 @@ import numpy as np
 from learned_opt_rl.features import leaf_roles
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.training.distillation.config import DistillationConfig
-from learned_opt_rl.training.distillation.teachers import (
-    network_features,
-    unroll,
-)
+from learned_opt_rl.training.distillation.teachers import network_features, unroll
 from learned_opt_rl.training.distillation.visited import recorded
-
-RUNS = "runs"
-"""Folder of the recorded runs, in that of the distillation."""
 
 
 class Recording(NamedTuple):
@@ -80,7 +74,7 @@ def gathered(
     for place in itertools.product(range(rounds), config.environments, lengths, seeds):
         round_, name, length, seed = place
         stem = f"{round_ + 1}-{name.replace('/', '-')}-{length}-{seed}"
-        path = folder / RUNS / f"{stem}.npz"
+        path = folder / "runs" / f"{stem}.npz"
         if not path.exists():
             if rule is None or round_ < rounds - 1:
                 raise ValueError(

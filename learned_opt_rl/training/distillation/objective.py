@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from learned_opt_rl.rules import lpo
 from learned_opt_rl.rules.drifts import Drift
@@ -26,17 +25,6 @@ from learned_opt_rl.training.evolution.learned import draw
 # in [-8, 8), the range of ratios and normalized advantages in PPO.
 _GRID = 1024
 _LOG_RATIOS, _ADVANTAGES = _GRID // 4, _GRID // 16  # points per unit
-
-
-_MAX_NORM = 1.0  # of the gradient, which explodes when 100 steps are unrolled
-
-
-def adam(config: DistillationConfig) -> optax.GradientTransformation:
-    """Return the optimizer of a fit: clipped gradients, Adam, a cosine to 0."""
-    schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps)
-    return optax.chain(
-        optax.clip_by_global_norm(_MAX_NORM), optax.adam(schedule, b2=config.b2)
-    )
 
 
 class Objective(NamedTuple):

@@ -32,11 +32,7 @@ from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.distillation import windows
 from learned_opt_rl.training.distillation.config import DistillationConfig
 from learned_opt_rl.training.distillation.inputs import Tensors
-from learned_opt_rl.training.distillation.objective import (
-    Objective,
-    adam,
-    objective,
-)
+from learned_opt_rl.training.distillation.objective import Objective, objective
 from learned_opt_rl.training.distillation.teachers import Teacher
 from learned_opt_rl.training.distillation.visited import visit
 from learned_opt_rl.training.evolution.fitness import make_run, tasks
@@ -122,35 +118,34 @@ def _claim(
         "start_sha256": start_digest(config.start),
         **provenance(),
     }
-    (_keep if config.inputs == "runs" else _clear)(folder, made)
+    _clear(folder, made)
     write_atomically(folder / CONFIG, f"{json.dumps(made, indent=2)}\n".encode())
     return []
 
 
 def _clear(folder: pathlib.Path, made: Record) -> None:
-    """Remove the files of a killed distillation, or keep those of other versions."""
+    """Remove the files of a killed distillation, or keep those of other versions.
+
+    Those of one that resumes stay.
+    """
+    resumes = made["config"]["inputs"] == "runs"
     unfinished = [folder / name for name in (LOG, BEST) if (folder / name).exists()]
     changed = changes(read_config(folder), made) if unfinished else []
-    if changed:
+    if changed and resumes:
+        warnings.warn(
+            f"the distillation resumes with {', '.join(changed)}: its last digits may "
+            "differ from those of an uninterrupted one",
+            stacklevel=4,
+        )
+    elif changed:
         kept = [set_aside(path).name for path in (*unfinished, folder / CONFIG)]
         warnings.warn(
             f"{folder} holds an unfinished distillation, which starts over with "
             f"{', '.join(changed)}; its files are kept as {', '.join(kept)}",
             stacklevel=4,
         )
-    for path in unfinished:
+    for path in () if resumes else unfinished:
         path.unlink(missing_ok=True)
-
-
-def _keep(folder: pathlib.Path, made: Record) -> None:
-    """Warn if a killed distillation resumes with other versions."""
-    before = read_config(folder) if (folder / CONFIG).exists() else {}
-    if changed := changes(before, made):
-        warnings.warn(
-            f"the distillation resumes with {', '.join(changed)}: its last digits may "
-            "differ from those of an uninterrupted one",
-            stacklevel=4,
-        )
 
 
 def _differences(
@@ -268,7 +263,7 @@ def _steps(
     config: DistillationConfig, problem: Objective
 ) -> tuple[Callable[[jax.Array], Any], Callable[[Any, jax.Array, Any], Any]]:
     """Return ``key -> (weights, Adam's state)``, and a step per key on both."""
-    optimizer = adam(config)
+    optimizer = config.adam()
 
     @jax.jit
     def advance(standing: Any, keys: jax.Array, visited: Tensors | None) -> Any:

@@ -30,7 +30,6 @@ from learned_opt_rl.training.distillation.gathering import (
     gathered,
     windows,
 )
-from learned_opt_rl.training.distillation.objective import adam
 from learned_opt_rl.training.distillation.teachers import Teacher, unroll
 from learned_opt_rl.training.evolution.learned import rule_of
 from learned_opt_rl.training.run_folder import LOG
@@ -115,14 +114,16 @@ def measure(weights: Any, data: Windows) -> Record:
     with np.errstate(all="ignore"):
         floor = _FLOOR * sums[:, 2].mean()
         relative = np.sqrt((sums[:, 0] / (sums[:, 2] + floor)).mean())
-        names = dict.fromkeys(data.leaf.tolist())
-        deciles = [(i, _compared(sums[data.decile == i])) for i in range(1, 11)]
-        leaves = [(name, _compared(sums[data.leaf == name])) for name in names]
         return _compared(sums) | {
             "relative": jsonl.number(relative),
-            "deciles": [{"decile": i, **values} for i, values in deciles],
-            "leaves": [{"leaf": name, **values} for name, values in leaves],
+            "deciles": _each("decile", data.decile, sums),
+            "leaves": _each("leaf", data.leaf, sums),
         }
+
+
+def _each(name: str, places: np.ndarray, sums: np.ndarray) -> list[Record]:
+    found = dict.fromkeys(places.tolist())
+    return [{name: place, **_compared(sums[places == place])} for place in found]
 
 
 def _compared(sums: np.ndarray) -> Record:
@@ -148,7 +149,7 @@ def resume(
     """
     key = jax.random.key(config.seed)
     weights = config.learned.unravel(config.learned.start(config.start, key))
-    fresh = (weights, adam(config).init(weights)), 0, 0.0
+    fresh = (weights, config.adam().init(weights)), 0, 0.0
     identity = {"config": config.as_json(), "teacher_sha256": teacher.sha256}
     state = Checkpoint(folder / STATE, identity)
     found = state.load(fresh[0])
@@ -205,7 +206,7 @@ def _advance(config: DistillationConfig) -> Callable[[Any, Windows, range], Any]
 
     Standing is the weights and Adam's state. A step's number determines its batch.
     """
-    optimizer = adam(config)
+    optimizer = config.adam()
 
     @jax.jit
     def update(standing: Any, batch: tuple[Any, ...], floor: jax.Array) -> Any:
