@@ -215,13 +215,12 @@ def _advance(config: DistillationConfig) -> Callable[[Any, Windows, range], Any]
         return optax.apply_updates(weights, updates), state
 
     def advance(standing: Any, data: Windows, steps: range) -> Any:
-        found = [unroll(standing[0], x)[1] for x in data.runs(data.features)]
-        carries = np.concatenate([np.concatenate(np.asarray(x)) for x in found])
+        start = carries(standing[0], data)
         floor = (moves(data.target, data.explored) ** 2).sum(2).mean()
-        arrays = data.features, carries, data.target, data.explored
+        arrays = data.features, start, data.target, data.explored
         for step in steps:
             rng = np.random.default_rng([config.seed, step])
-            which = rng.integers(0, len(carries), config.tensors)
+            which = rng.integers(0, len(start), config.tensors)
             standing = update(standing, tuple(x[which] for x in arrays), floor)
         return standing
 
