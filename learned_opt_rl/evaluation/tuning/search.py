@@ -16,12 +16,11 @@ import jax
 import numpy as np
 
 from learned_opt_rl.evaluation.report.statistics import returns
-from learned_opt_rl.evaluation.runs import compare, tuned_rule
+from learned_opt_rl.evaluation.runs import compare, rules, tuned_rule
 from learned_opt_rl.evaluation.runs.compare import Cell, Comparison
 from learned_opt_rl.evaluation.runs.program import Program
 from learned_opt_rl.evaluation.runs.row import ROWS, read_rows
-from learned_opt_rl.evaluation.runs.rules import resolve, weights_digest
-from learned_opt_rl.evaluation.tuning import space
+from learned_opt_rl.evaluation.tuning.space import next_place, search_space, setting_at
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.checkpoint import differences
 from learned_opt_rl.rundir.progress import duration, output
@@ -36,7 +35,7 @@ TUNED, _REQUEST = "tuned.json", "tuning.json"
 class Trial(NamedTuple):
     """Settings that were tried."""
 
-    place: dict[str, Any]  # see `space.settings_at`
+    place: dict[str, Any]  # see `space.next_place`
     settings: dict[str, Any]  # see `rules.Settings`
     returns: dict[str, float]  # mean over seeds by environment, without failed ones
     score: float  # what the search maximizes, see `scores`
@@ -76,8 +75,7 @@ def tune(
         KeyboardInterrupt: All finished work is kept.
     """
     _check(asked, runs)
-    space.require_optuna()
-    rule, shown = asked.rules[0], output(stream)
+    rule, shown, count = asked.rules[0], output(stream), runs // asked.seeds
     parts = {tuned_rule.ALL: (asked, folder)}
     if each:
         parts = {
@@ -85,23 +83,20 @@ def tune(
             for name in asked.environments
             for place in [name.replace("/", "_")]
         }
-    trials = runs // asked.seeds
     searches = {key: _Search(*part, only, shown) for key, part in parts.items()}
     _claim(folder, asked, each, only)
-    settings = ", ".join(only or space.search_space(rule))
     shown.write(
-        f"{rule} on {', '.join(asked.environments)}: {trials} values of {settings}\n"
+        f"{rule} on {', '.join(asked.environments)}: {count} values of "
+        f"{', '.join(only or search_space(rule))}\n"
         f"budget: {runs} runs of {asked.total_timesteps:,.0f} steps per environment\n"
     )
-    shown.flush()
-    left = sum(search.seconds_left(trials) for search in searches.values())
+    left = sum(search.seconds_left(count) for search in searches.values())
     shown.write(f"time: about {duration(left)} left\n")
-    found = {key: search.run(trials) for key, search in searches.items()}
-    best = {key: trials[0] for key, trials in found.items()}
+    found = {key: search.run(count) for key, search in searches.items()}
     content = {
         "rule": rule,
-        "settings": {key: trial.settings for key, trial in best.items()},
-        "returns": {key: trial.returns for key, trial in best.items()},
+        "settings": {key: trials[0].settings for key, trials in found.items()},
+        "returns": {key: trials[0].returns for key, trials in found.items()},
         "tuning": dataclasses.asdict(asked) | {"runs": runs},
         **provenance("optuna"),
     }
@@ -130,15 +125,15 @@ def scores(tried: Sequence[dict[str, float]]) -> list[float]:
     return total.tolist()
 
 
-def table(trials: Sequence[Trial]) -> list[tuple[str, ...]]:
+def table(trials: Sequence[Trial]) -> list[list[str]]:
     """Return a header and a line of text for each trial."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.returns))
-    numbers = [[t.score, *(t.returns.get(n, math.nan) for n in names)] for t in trials]
-    lines = [
-        (*(f"{x:.4g}" for x in row), *space.described(trial.settings))
-        for row, trial in zip(numbers, trials, strict=True)
-    ]
-    return [("SCORE", *names, *trials[0].settings), *lines]
+    lines = [["SCORE", *names, *trials[0].settings]]
+    for trial in trials:
+        known = [trial.returns.get(name, math.nan) for name in names]
+        numbers = [f"{number:.4g}" for number in (trial.score, *known)]
+        lines.append([*numbers, *map(_shown, trial.settings.values())])
+    return lines
 
 
 class _Search:
@@ -153,17 +148,24 @@ class _Search:
     ) -> None:
         """Check the request."""
         self._asked, self._folder, self._only = asked, folder, only
-        self._space = space.search_space(asked.rules[0], only)
+        self._space, self._stream = search_space(asked.rules[0], only), stream
+        next_place(self._space, only, (), 0)  # needs optuna
         self._plan = compare.prepare(asked, self._space)
-        self._stream = stream
         self._programs: dict[str, Program] = {}
 
     def seconds_left(self, count: int) -> float:
         """Return the time of the missing runs, from a rollout in each environment."""
-        per_trial = len(self._asked.environments) * self._asked.seeds
-        left = count - len(read_rows(self._folder / ROWS)) // per_trial
-        groups = max(left, 0) * len(self._plan.groups)
-        return groups and groups * sum(map(self._seconds, self._plan.cells))
+        rows = len(read_rows(self._folder / ROWS))
+        trials = count - rows // (len(self._plan.cells) * self._asked.seeds)
+        groups, seeds, seconds = self._plan.groups, self._plan.groups[0], 0.0
+        for cell in self._plan.cells if trials > 0 else ():
+            program = self._program(cell)
+            state = program.start(seeds)
+            for _ in range(2):  # The second time is that of a run.
+                started = time.perf_counter()
+                jax.block_until_ready(program.advance(seeds, state, 0, 1))
+            seconds += (time.perf_counter() - started) * cell.config.num_rollouts
+        return seconds * len(groups) * trials
 
     def run(self, count: int) -> list[Trial]:
         """Try all settings; return the trials, the best first."""
@@ -172,9 +174,11 @@ class _Search:
             if not path.exists():
                 self._begin(number)
             cells = [cell._replace(rule=str(path)) for cell in self._plan.cells]
-            plan = self._plan._replace(cells=cells)
             failures = compare.execute(
-                plan, self._folder, stream=self._stream, programs=self._program
+                self._plan._replace(cells=cells),
+                self._folder,
+                stream=self._stream,
+                programs=self._program,
             )
             header, *_, last = table(self._tried(number + 1))
             shown = ", ".join(map(" ".join, zip(header[1:], last[1:], strict=True)))
@@ -195,8 +199,9 @@ class _Search:
         tried = [(trial.place, trial.score) for trial in self._tried(number)]
         # Each trial has a seed of its own, so that a search can resume at any.
         seed = self._asked.first_seed + number
-        place = space.next_place(self._space, self._only, tried, seed)
-        settings = {tuned_rule.ALL: space.settings_at(self._space, place)}
+        place = next_place(self._space, self._only, tried, seed)
+        moved = {n: setting_at(n, self._space[n], at) for n, at in place.items()}
+        settings = {tuned_rule.ALL: self._space | moved}
         content = {"rule": self._asked.rules[0], "settings": settings, "place": place}
         _write(self._path(number), content)
 
@@ -222,25 +227,16 @@ class _Search:
         if tuned_rule.is_path(cell.rule):
             settings = tuned_rule.read(cell.rule).settings[tuned_rule.ALL]
         if name not in self._programs:
-            self._programs[name] = Program(
-                cell.config,
-                cell.env,
-                lambda values: resolve(self._asked.rules[0], cell.config, name, values),
-                len(self._plan.groups[0]),
-                self._plan.devices,
-                settings,
-            )
+            rule, groups = self._asked.rules[0], self._plan.groups
+
+            def resolve(values: rules.Settings) -> rules.Rule:
+                return rules.resolve(rule, cell.config, name, values)
+
+            shape = len(groups[0]), self._plan.devices
+            made = Program(cell.config, cell.env, resolve, *shape, settings)
+            self._programs[name] = made
         self._programs[name].values = settings
         return self._programs[name]
-
-    def _seconds(self, cell: Cell) -> float:
-        """Return the time of a group of runs, from one rollout that is thrown away."""
-        program, seeds = self._program(cell), self._plan.groups[0]
-        state = program.start(seeds)
-        jax.block_until_ready(program.advance(seeds, state, 0, 1))
-        started = time.perf_counter()
-        jax.block_until_ready(program.advance(seeds, state, 0, 1))
-        return (time.perf_counter() - started) * cell.config.num_rollouts
 
 
 def _check(asked: Comparison, runs: int) -> None:
@@ -265,7 +261,11 @@ def _claim(
 
     The budget is no part of it: with more runs, a search tries the next settings.
     """
-    options = {"each": each, "only": only, "weights": weights_digest(asked.rules[0])}
+    options = {
+        "each": each,
+        "only": only,
+        "weights": rules.weights_digest(asked.rules[0]),
+    }
     request = json.loads(json.dumps(dataclasses.asdict(asked) | options))
     path = folder / _REQUEST
     if not path.exists() and (folder / ROWS).exists():
@@ -279,6 +279,10 @@ def _claim(
             "the command with those values to resume it, or name another folder"
         )
     _write(path, request)
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
 
 
 def _write(path: pathlib.Path, content: dict[str, Any]) -> None:
