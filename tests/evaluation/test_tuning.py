@@ -122,6 +122,7 @@ def test_a_killed_search_resumes_to_the_same_settings(unbroken, tmp_path):
     # A larger budget goes on with the next settings, so a smaller one is its beginning.
     stream = io.StringIO()
     search.tune(ASKED, 2, tmp_path, stream=stream)
+    assert "1 of 2 settings" not in stream.getvalue()
     assert jsonl.read(tmp_path / compare.ROWS)[:3] == kept
     assert search.tune(ASKED, 3, tmp_path, stream=stream) == found
     for number in range(3):

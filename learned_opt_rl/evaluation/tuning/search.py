@@ -4,6 +4,7 @@ A folder holds ``tuning.json`` (the request), ``trial-0.json`` and so on (rules 
 settings tried), their runs as those of a comparison, and ``tuned.json``, the best rule.
 """
 
+import collections
 import dataclasses
 import json
 import math
@@ -155,21 +156,19 @@ class _Search:
 
     def seconds_left(self, count: int) -> float:
         """Return the time of the missing runs, from a rollout in each environment."""
-        rows = len(read_rows(self._folder / ROWS))
-        trials = count - rows // (len(self._plan.cells) * self._asked.seeds)
-        groups, seeds, seconds = self._plan.groups, self._plan.groups[0], 0.0
-        for cell in self._plan.cells if trials > 0 else ():
+        seeds, trials, seconds = self._plan.groups[0], len(self._missing(count)), 0.0
+        for cell in self._plan.cells if trials else ():
             program = self._program(cell)
-            state = program.start(seeds)
-            for _ in range(2):  # The second time is that of a run.
-                started = time.perf_counter()
-                jax.block_until_ready(program.advance(seeds, state, 0, 1))
+            state = program.advance(seeds, program.start(seeds), 0, 1)
+            jax.block_until_ready(state)  # The first call is slower.
+            started = time.perf_counter()
+            jax.block_until_ready(program.advance(seeds, state, 0, 1))
             seconds += (time.perf_counter() - started) * cell.config.num_rollouts
-        return seconds * len(groups) * trials
+        return seconds * len(self._plan.groups) * trials
 
     def run(self, count: int) -> list[Trial]:
         """Try all settings; return the trials, the best first."""
-        for number in range(count):
+        for number in self._missing(count):
             path = self._path(number)
             if not path.exists():
                 self._begin(number)
@@ -193,6 +192,12 @@ class _Search:
                     "episode; give more, in another folder"
                 )
         return sorted(tried, key=lambda trial: -trial.score)
+
+    def _missing(self, count: int) -> list[int]:
+        """Return the trials that lack a run."""
+        done = collections.Counter(row.rule for row in read_rows(self._folder / ROWS))
+        runs = len(self._plan.cells) * self._asked.seeds
+        return [k for k in range(count) if done[str(self._path(k))] < runs]
 
     def _begin(self, number: int) -> None:
         """Write the file of a trial."""
