@@ -22,6 +22,7 @@ from learned_opt_rl.training.distillation.visited import record
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 T, L, N, K = 31, 2, 3, 3  # updates, leaves, entries, updates per window
+SIZES = np.array([2, 6])  # entries of the leaves
 RULES = {
     "open": (open_rl, 4, 19),
     "open, feed-forward": (open_rl, None, 19),
@@ -32,7 +33,7 @@ RULES = {
 def recording(features, seed=0):
     x = np.random.default_rng(seed).normal(size=(T, L, features, N))
     explored, leaves = np.array([True, False]), np.array(["actor/bias", "critic/bias"])
-    return gathering.Recording(x.astype(np.float16), explored, leaves)
+    return gathering.Recording(x.astype(np.float16), explored, leaves, SIZES)
 
 
 @pytest.fixture(params=RULES)
@@ -47,7 +48,8 @@ def planted(request, getkey):
 def test_a_student_equal_to_the_teacher_has_no_error(planted):
     weights, data = planted
     found = fitting.measure(weights, data)
-    assert found["error"] == found["relative"] == found["log_scale"] == 0
+    kinds = ("error", "relative", "log_scale", "effective_error")
+    assert [found[kind] for kind in kinds] == [0] * 4
     np.testing.assert_allclose(found["cosine"], 1, rtol=1e-6)
     assert [row["decile"] for row in found["deciles"]] == list(range(1, 11))
     assert [row["leaf"] for row in found["leaves"]] == ["actor/bias", "critic/bias"]
@@ -82,14 +84,15 @@ def test_the_report_of_a_student_that_moves_twice_as_far(planted):
     for row in [found, *found["deciles"], *found["leaves"]]:
         values = [row[name] for name in ("error", "cosine", "log_scale")]
         np.testing.assert_allclose(values, [1, 1, np.log(2)], rtol=1e-4)
-        for kind in ("step", "net"):
-            ratio = row[f"student_{kind}"] / row[f"teacher_{kind}"]
-            np.testing.assert_allclose(ratio, 2, rtol=1e-4)
+        ratio = row["student_step"] / row["teacher_step"]
+        np.testing.assert_allclose(ratio, 2, rtol=1e-4)
+        np.testing.assert_allclose(row["effective_error"], 1, rtol=1e-4)
     update = 1e-3 * data.target[..., 0, :] * np.exp(1e-3 * data.target[..., 1, :])
-    critic = update.astype(float)[data.leaf == "critic/bias"]
-    steps = [np.sqrt((critic**2).mean()), np.sqrt((critic.mean(1) ** 2).mean())]
-    found = [found["leaves"][1][f"teacher_{kind}"] for kind in ("step", "net")]
-    np.testing.assert_allclose(found, steps, rtol=1e-4)
+    update = update.astype(float).reshape(-1, L, K, N)  # windows of both runs
+    mean = (update.mean(-1) * SIZES[:, None] / SIZES.sum()).sum(1)
+    critic = update[:, 1] - mean[..., None]  # not explored
+    step = found["leaves"][1]["teacher_step"]
+    np.testing.assert_allclose(step, np.sqrt((critic**2).mean()), rtol=1e-4)
 
 
 def test_recorded_features_give_the_updates_of_the_agents_own_optimizer(getkey):

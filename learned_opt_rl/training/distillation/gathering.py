@@ -28,6 +28,7 @@ class Recording(NamedTuple):
     features: np.ndarray  # float16 [T, L, features, n]
     explored: np.ndarray  # bool [L], whether the leaf receives learned noise
     leaves: np.ndarray  # str [L], paths such as "actor/Dense_0/kernel"
+    sizes: np.ndarray  # int64 [L], numbers of entries
 
 
 class Windows(NamedTuple):
@@ -38,6 +39,7 @@ class Windows(NamedTuple):
     explored: np.ndarray  # float32 [N], 1 where the leaf receives learned noise
     decile: np.ndarray  # int64 [N], part of the run, from 1 to 10
     leaf: np.ndarray  # str [N]
+    share: np.ndarray  # float32 [N], the leaf's share of the entries of its agent
     shapes: list[tuple[int, int]]  # windows and leaves of each run
 
     def runs(self, array: np.ndarray) -> Iterator[np.ndarray]:
@@ -115,9 +117,10 @@ def _record(
     kept, params = recorded(rule, run, name, key, as_float16, **options)
     roles = leaf_roles(params)
     explored, paths = ([getattr(r, x) for r in roles] for x in ("explored", "path"))
-    made = Recording(np.asarray(kept[:-1]), np.array(explored), np.array(paths))
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    arrays = map(np.array, (kept[:-1], explored, paths, sizes))
     stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, **made._asdict())
+    np.savez(stream, allow_pickle=False, **Recording(*arrays)._asdict())
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, stream.getvalue())
 
@@ -137,7 +140,8 @@ def windows(runs: list[Recording], weights: Any, steps: int) -> Windows:
         decile = np.repeat(np.arange(count) * 10 // count + 1, leaves)
         explored = np.tile(run.explored.astype(np.float32), count)
         flat = (x.reshape(-1, *x.shape[2:]) for x in (cut, target))
-        pieces.append((*flat, explored, decile, np.tile(run.leaves, count)))
+        shares = np.tile(run.sizes / run.sizes.sum(), count).astype(np.float32)
+        pieces.append((*flat, explored, decile, np.tile(run.leaves, count), shares))
         shapes.append((count, leaves))
-    x, target, explored, decile, leaf = map(np.concatenate, zip(*pieces, strict=True))
-    return Windows(x, target, explored, decile, leaf, shapes)
+    x, y, e, d, leaf, share = map(np.concatenate, zip(*pieces, strict=True))
+    return Windows(x, y, e, d, leaf, share, shapes)

@@ -300,8 +300,10 @@ def unroll(
         if units:
             after, outputs = jax.lax.scan(step, carry, table)
             return after, (outputs, carry)
-        outputs = jax.vmap(lambda rows: parts.apply(weights, rows)[0])(table)
-        return carry, (outputs, carry)
+        # Without memory, all steps are evaluated together.
+        merged = jnp.moveaxis(table, 1, 0).reshape(rows, -1)
+        outputs = parts.apply(weights, merged)[0].reshape(-1, steps, carry.shape[-1])
+        return carry, (jnp.moveaxis(outputs, 1, 0), carry)
 
     carry = start.transpose(1, 0, 2).reshape(units, tensors * size)
     _, (outputs, carries) = jax.lax.scan(window, carry, tables)

@@ -59,18 +59,26 @@ def moves(outputs: Any, explored: Any) -> jax.Array:
 
 
 @jax.jit
-def moments(outputs: jax.Array, target: jax.Array, explored: jax.Array) -> jax.Array:
-    """Return the mean squares of each window, ``[N, 6]``.
+def moments(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Return the mean squares of each window's `moves`, ``[N, 4]``.
 
-    They are those of the difference, of the student (``outputs``) and of the teacher
-    (``target``), the product of both, and those of each one's mean update over the
-    window. Noise counts with its expected square, and is 0 on average.
+    They are those of the difference, the student's and the teacher's, and the product.
+    Noise counts with its expected square.
     """
-    both = moves(outputs, explored), moves(target, explored)
-    pairs = [(a, a) for a in (both[0] - both[1], *both)] + [both]
-    squares = [(a * b).sum(2).mean((1, 2)) for a, b in pairs]
-    net = [(x[:, :, 0].mean(1) ** 2).mean(1) for x in both]
-    return jnp.stack(squares + net, axis=1)
+    pairs = [(a, a) for a in (student - teacher, student, teacher)]
+    pairs.append((student, teacher))
+    return jnp.stack([(a * b).sum(2).mean((1, 2)) for a, b in pairs], axis=1)
+
+
+@jax.jit
+def effective(moved: jax.Array, share: jax.Array) -> jax.Array:
+    """Return `moves` ``[windows, leaves, K, 2, n]`` of a run without the mean update.
+
+    The rule subtracts the mean over all leaves, here weighted by each leaf's ``share``
+    ``[windows, leaves]`` of the entries. The released OPEN's is most of its update.
+    """
+    mean = jnp.einsum("wlkn,wl->wk", moved[..., 0, :], share) / moved.shape[-1]
+    return moved.at[..., 0, :].add(-mean[:, None, :, None])
 
 
 def loss(weights: Any, batch: tuple[Any, ...], floor: float | jax.Array) -> jax.Array:
@@ -82,7 +90,8 @@ def loss(weights: Any, batch: tuple[Any, ...], floor: float | jax.Array) -> jax.
     """
     features, carry, target, explored = batch
     outputs = unroll(weights, features[None], carry)[0][0]
-    error, _, scale, *_ = moments(outputs, target, explored).T
+    both = moves(outputs, explored), moves(target, explored)
+    error, _, scale, _ = moments(*both).T
     relative = (error / jnp.maximum(scale + _FLOOR * floor, 1e-30)).mean()
     return 0.5 * relative + 0.5 * error.mean() / jnp.maximum(scale.mean(), 1e-30)
 
@@ -97,19 +106,22 @@ def measure(weights: Any, data: Windows) -> Record:
     """Compare a student with the teacher over whole runs.
 
     Returns:
-        ``error`` (relative to the teacher's rms), ``cosine``, ``log_scale`` (natural
-        logarithm of the ratio of the rms), ``student_step`` and ``teacher_step`` (rms
-        of an update), ``student_net`` and ``teacher_net`` (rms of the mean update over
-        a window), in units of the parameters. They are over all windows, and in
+        ``error`` (relative to the teacher's rms), ``cosine`` and ``log_scale`` (natural
+        logarithm of the ratio of the rms) of what the networks return;
+        ``effective_error``, ``student_step`` and ``teacher_step`` (rms, in units of the
+        parameters) of `effective` updates. They are over all windows, and in
         ``deciles`` of the run and ``leaves``. ``relative`` is the error with each
         window relative to itself. None is a number that is not finite.
     """
     found = []
-    arrays = map(data.runs, (data.features, data.target, data.explored))
-    for features, *others in zip(*arrays, strict=True):
-        outputs = unroll(weights, features)[0]
-        flat = (x.reshape(-1, *x.shape[2:]) for x in (outputs, *others))
-        found.append(np.asarray(moments(*flat), np.float64))
+    arrays = data.features, data.target, data.explored, data.share
+    for features, target, explored, share in zip(*map(data.runs, arrays), strict=True):
+        shape, both = target.shape, (unroll(weights, features)[0], target)
+        plain = [moves(x.reshape(-1, *shape[2:]), explored.reshape(-1)) for x in both]
+        whole = (x.reshape(*shape[:3], 2, -1) for x in plain)
+        left = (effective(x, share).reshape(plain[0].shape) for x in whole)
+        pairs = [moments(*plain), moments(*left)]
+        found.append(np.concatenate(pairs, axis=1, dtype=np.float64))
     sums = np.concatenate(found)
     with np.errstate(all="ignore"):
         floor = _FLOOR * sums[:, 2].mean()
@@ -127,15 +139,14 @@ def _each(name: str, places: np.ndarray, sums: np.ndarray) -> list[Record]:
 
 
 def _compared(sums: np.ndarray) -> Record:
-    error, student, teacher, product, *net = sums.mean(0)
+    (error, student, teacher, product), left = np.split(sums.mean(0), 2)
     values = {
         "error": np.sqrt(error / teacher),
         "cosine": product / np.sqrt(student * teacher),
         "log_scale": np.log(student / teacher) / 2,
-        "student_step": np.sqrt(student),
-        "teacher_step": np.sqrt(teacher),
-        "student_net": np.sqrt(net[0]),
-        "teacher_net": np.sqrt(net[1]),
+        "effective_error": np.sqrt(left[0] / left[2]),
+        "student_step": np.sqrt(left[1]),
+        "teacher_step": np.sqrt(left[2]),
     }
     return {name: jsonl.number(value) for name, value in values.items()}
 
