@@ -32,8 +32,12 @@ RULES = {
 
 def recording(features, seed=0):
     x = np.random.default_rng(seed).normal(size=(T, L, features, N))
-    explored, leaves = np.array([True, False]), np.array(["actor/bias", "critic/bias"])
-    return gathering.Recording(x.astype(np.float16), explored, leaves, SIZES)
+    return {
+        "features": x.astype(np.float16),
+        "explored": np.array([True, False]),
+        "leaves": np.array(["actor/bias", "critic/bias"]),
+        "sizes": SIZES,
+    }
 
 
 @pytest.fixture(params=RULES)
@@ -42,53 +46,56 @@ def planted(request, getkey):
     rule, carry, features = RULES[request.param]
     weights = rule.init(getkey(), rule.Architecture(carry, 8))
     runs = [recording(features, seed) for seed in range(2)]
-    return weights, gathering.windows(runs, weights, K)
+    return weights, [gathering.cut(weights, K, **run) for run in runs]
 
 
 def test_a_student_equal_to_the_teacher_has_no_error(planted):
-    weights, data = planted
-    found = fitting.measure(weights, data)
-    kinds = ("error", "relative", "log_scale", "effective_error")
-    assert [found[kind] for kind in kinds] == [0] * 4
+    weights, runs = planted
+    found = fitting.measure(weights, runs)
+    kinds = ("error", "log_scale", "effective_error")
+    assert [found[kind] for kind in kinds] == [0] * 3
     np.testing.assert_allclose(found["cosine"], 1, rtol=1e-6)
     assert [row["decile"] for row in found["deciles"]] == list(range(1, 11))
     assert [row["leaf"] for row in found["leaves"]] == ["actor/bias", "critic/bias"]
     assert all(row["error"] == 0 for row in found["deciles"] + found["leaves"])
-    batch = data.features, fitting.carries(weights, data), data.target, data.explored
+    run = runs[0]
+    carries = np.asarray(unroll(weights, run.features)[1])
+    arrays = (np.concatenate(x) for x in (run.features, carries, run.target))
+    batch = *arrays, np.tile(run.explored, len(carries))
     assert float(fitting.loss(weights, batch, 1e-6)) < 1e-9  # from the carries
 
 
 def test_windows_start_with_the_carries_of_single_steps(planted):
-    weights, data = planted
+    weights, runs = planted
+    found = unroll(weights, runs[1].features)[1]
     if "gru" not in weights:
-        assert not fitting.carries(weights, data).size
+        assert not found.size
         return
-    run = recording(data.features.shape[2], seed=1).features.astype(np.float32)
+    features = recording(runs[1].features.shape[3], seed=1)["features"]
     carry, expected = jnp.zeros((4, L * N)), []
-    for step, rows in enumerate(run[: T // K * K]):
+    for step, rows in enumerate(features[: T // K * K].astype(np.float32)):
         if step % K == 0:
             expected.append(np.asarray(carry).reshape(4, L, N).swapaxes(0, 1))
         table = jnp.asarray(rows).swapaxes(0, 1).reshape(-1, L * N)
         carry = parts.apply(weights, jnp.concatenate([table, carry]))[1]
-    found = fitting.carries(weights, data)[len(data.features) // 2 :]
-    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found, np.stack(expected), rtol=1e-4, atol=1e-6)
 
 
 def test_the_report_of_a_student_that_moves_twice_as_far(planted):
-    weights, data = planted
+    weights, runs = planted
     last = weights["mlp"]["dense_2"]
     factor = jnp.array([2.0, 1.0, 2.0])[: last["bias"].size]
     double = {"kernel": last["kernel"] * factor[None], "bias": last["bias"] * factor}
     student = weights | {"mlp": weights["mlp"] | {"dense_2": double}}
-    found = fitting.measure(student, data)
+    found = fitting.measure(student, runs)
     for row in [found, *found["deciles"], *found["leaves"]]:
         values = [row[name] for name in ("error", "cosine", "log_scale")]
         np.testing.assert_allclose(values, [1, 1, np.log(2)], rtol=1e-4)
         ratio = row["student_step"] / row["teacher_step"]
         np.testing.assert_allclose(ratio, 2, rtol=1e-4)
         np.testing.assert_allclose(row["effective_error"], 1, rtol=1e-4)
-    update = 1e-3 * data.target[..., 0, :] * np.exp(1e-3 * data.target[..., 1, :])
-    update = update.astype(float).reshape(-1, L, K, N)  # windows of both runs
+    target = np.concatenate([run.target for run in runs]).astype(float)
+    update = 1e-3 * target[..., 0, :] * np.exp(1e-3 * target[..., 1, :])
     mean = (update.mean(-1) * SIZES[:, None] / SIZES.sum()).sum(1)
     critic = update[:, 1] - mean[..., None]  # not explored
     step = found["leaves"][1]["teacher_step"]
@@ -127,7 +134,7 @@ def written(monkeypatch):
     def write(config, rule, name, numbers, path):
         del config, rule, name
         path.parent.mkdir(exist_ok=True)
-        np.savez(path, **recording(19, sum(numbers))._asdict())
+        np.savez(path, **recording(19, sum(numbers)))
         names.append(path.name)
 
     monkeypatch.setattr(gathering, "_record", write)
@@ -210,7 +217,7 @@ def test_recorded_runs_that_are_gone_or_not_finite_are_refused(
     def diverged(config, rule, name, numbers, path):
         path.parent.mkdir(exist_ok=True)
         made = recording(19)
-        np.savez(path, **made._replace(features=made.features * np.nan)._asdict())
+        np.savez(path, **made | {"features": made["features"] * np.nan})
 
     monkeypatch.setattr(gathering, "_record", diverged)
     with pytest.raises(ValueError, match="all agents in CartPole-v1 diverged"):

@@ -25,11 +25,7 @@ from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.training.distillation.config import DistillationConfig
-from learned_opt_rl.training.distillation.gathering import (
-    Windows,
-    gathered,
-    windows,
-)
+from learned_opt_rl.training.distillation.gathering import Run, gathered
 from learned_opt_rl.training.distillation.teachers import Teacher, unroll
 from learned_opt_rl.training.evolution.learned import rule_of
 from learned_opt_rl.training.run_folder import LOG
@@ -47,46 +43,47 @@ Fit = Iterator[tuple[Record, Any]]
 
 
 def moves(outputs: Any, explored: Any) -> jax.Array:
-    """Return updates and noise scales ``[N, K, 2, n]`` of outputs ``[N, K, o, n]``.
+    """Return updates and noise scales ``[..., K, 2, n]`` of outputs ``[..., K, o, n]``.
 
-    The noise scale is 0 where ``explored`` ``[N]`` is, and for networks without noise.
+    The noise scale is 0 where ``explored`` ``[...]`` is, and for networks without.
     """
-    update = parts.deterministic_update(jnp.moveaxis(outputs, 2, 0))
+    update = parts.deterministic_update(jnp.moveaxis(outputs, -2, 0))
     noise = jnp.zeros_like(update)
-    if outputs.shape[2] > 2:
-        noise = parts.SCALE * outputs[:, :, 2] * explored[:, None, None]
-    return jnp.stack([update, noise], axis=2)
+    if outputs.shape[-2] > 2:
+        noise = parts.SCALE * outputs[..., 2, :] * explored[..., None, None]
+    return jnp.stack([update, noise], axis=-2)
 
 
 @jax.jit
 def moments(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Return the mean squares of each window's `moves`, ``[N, 4]``.
+    """Return the mean squares of each window's `moves`, ``[..., 4]``.
 
     They are those of the difference, the student's and the teacher's, and the product.
     Noise counts with its expected square.
     """
     pairs = [(a, a) for a in (student - teacher, student, teacher)]
     pairs.append((student, teacher))
-    return jnp.stack([(a * b).sum(2).mean((1, 2)) for a, b in pairs], axis=1)
+    return jnp.stack([(a * b).sum(-2).mean((-2, -1)) for a, b in pairs], axis=-1)
 
 
 @jax.jit
-def effective(moved: jax.Array, share: jax.Array) -> jax.Array:
-    """Return `moves` ``[windows, leaves, K, 2, n]`` of a run without the mean update.
+def effective(moved: jax.Array, sizes: jax.Array) -> jax.Array:
+    """Return the `moves` ``[W, L, K, 2, n]`` of a run without the mean update.
 
-    The rule subtracts the mean over all leaves, here weighted by each leaf's ``share``
-    ``[windows, leaves]`` of the entries. The released OPEN's is most of its update.
+    The rule subtracts the mean over all leaves, whose numbers of entries are ``sizes``
+    ``[L]``. The mean of the released OPEN is most of its update.
     """
-    mean = jnp.einsum("wlkn,wl->wk", moved[..., 0, :], share) / moved.shape[-1]
+    share = sizes / sizes.sum() / moved.shape[-1]
+    mean = jnp.einsum("wlkn,l->wk", moved[..., 0, :], share)
     return moved.at[..., 0, :].add(-mean[:, None, :, None])
 
 
 def loss(weights: Any, batch: tuple[Any, ...], floor: float | jax.Array) -> jax.Array:
     """Return half the relative squared error of each window and half the global one.
 
-    ``batch`` has arrays of N windows: features, carries ``[N, units, n]`` of the
-    student, target and explored, see `Windows`. ``floor`` is the mean square of the
-    teacher's updates in all windows.
+    ``batch`` has arrays of N windows of single leaves: features, carries ``[N, units,
+    n]`` of the student, target and explored, see `Run`. ``floor`` is the mean square of
+    the teacher's updates in all windows.
     """
     features, carry, target, explored = batch
     outputs = unroll(weights, features[None], carry)[0][0]
@@ -96,13 +93,7 @@ def loss(weights: Any, batch: tuple[Any, ...], floor: float | jax.Array) -> jax.
     return 0.5 * relative + 0.5 * error.mean() / jnp.maximum(scale.mean(), 1e-30)
 
 
-def carries(weights: Any, data: Windows) -> np.ndarray:
-    """Return the carries ``[N, units, n]`` of a network before each window."""
-    found = [unroll(weights, x)[1] for x in data.runs(data.features)]
-    return np.concatenate([np.concatenate(np.asarray(x)) for x in found])
-
-
-def measure(weights: Any, data: Windows) -> Record:
+def measure(weights: Any, runs: list[Run]) -> Record:
     """Compare a student with the teacher over whole runs.
 
     Returns:
@@ -110,26 +101,23 @@ def measure(weights: Any, data: Windows) -> Record:
         logarithm of the ratio of the rms) of what the networks return;
         ``effective_error``, ``student_step`` and ``teacher_step`` (rms, in units of the
         parameters) of `effective` updates. They are over all windows, and in
-        ``deciles`` of the run and ``leaves``. ``relative`` is the error with each
-        window relative to itself. None is a number that is not finite.
+        ``deciles`` of the run and ``leaves``. None is a number that is not finite.
     """
     found = []
-    arrays = data.features, data.target, data.explored, data.share
-    for features, target, explored, share in zip(*map(data.runs, arrays), strict=True):
-        shape, both = target.shape, (unroll(weights, features)[0], target)
-        plain = [moves(x.reshape(-1, *shape[2:]), explored.reshape(-1)) for x in both]
-        whole = (x.reshape(*shape[:3], 2, -1) for x in plain)
-        left = (effective(x, share).reshape(plain[0].shape) for x in whole)
+    for run in runs:
+        both = unroll(weights, run.features)[0], run.target
+        plain = [moves(x, run.explored[None]) for x in both]
+        left = [effective(x, run.sizes) for x in plain]
         pairs = [moments(*plain), moments(*left)]
-        found.append(np.concatenate(pairs, axis=1, dtype=np.float64))
-    sums = np.concatenate(found)
+        sums = np.concatenate(pairs, axis=-1, dtype=np.float64)
+        count, leaves, _ = sums.shape
+        deciles = np.repeat(np.arange(count) * 10 // count + 1, leaves)
+        found.append((np.concatenate(sums), deciles, np.tile(run.leaves, count)))
+    sums, deciles, leaves = map(np.concatenate, zip(*found, strict=True))
     with np.errstate(all="ignore"):
-        floor = _FLOOR * sums[:, 2].mean()
-        relative = np.sqrt((sums[:, 0] / (sums[:, 2] + floor)).mean())
         return _compared(sums) | {
-            "relative": jsonl.number(relative),
-            "deciles": _each("decile", data.decile, sums),
-            "leaves": _each("leaf", data.leaf, sums),
+            "deciles": _each("decile", deciles, sums),
+            "leaves": _each("leaf", leaves, sums),
         }
 
 
@@ -183,7 +171,7 @@ def _fit(
     bounds = [config.steps * i // config.rounds for i in range(config.rounds)]
     started = time.perf_counter() - seconds
 
-    def row(round_: int, held_out: Windows) -> Record:
+    def row(round_: int, held_out: list[Run]) -> Record:
         nonlocal started
         found = measure(standing[0], held_out)
         seconds, started = time.perf_counter() - started, time.perf_counter()
@@ -199,8 +187,8 @@ def _fit(
                 sizes = config.learned.architecture
                 rule = functools.partial(rule_of, config.algorithm, sizes, standing[0])
             place = state.path.parent, stream
-            both = (gathered(config, rule, round_, x, *place) for x in (False, True))
-            data = [windows(x, teacher.weights, config.sequence) for x in both]
+            given = config, teacher.weights, rule, round_
+            data = [gathered(*given, x, *place) for x in (False, True)]
             if done == 0:
                 yield row(round_, data[1]), standing[0]
         later = (done // n * n + n for n in (config.refresh, config.every))
@@ -212,8 +200,8 @@ def _fit(
             state.save(standing, done=done, seconds=time.perf_counter() - started)
 
 
-def _advance(config: DistillationConfig) -> Callable[[Any, Windows, range], Any]:
-    """Return ``(standing, windows, steps) -> standing``; the steps have one batch each.
+def _advance(config: DistillationConfig) -> Callable[[Any, list[Run], range], Any]:
+    """Return ``(standing, runs, steps) -> standing``; the steps have one batch each.
 
     Standing is the weights and Adam's state. A step's number determines its batch.
     """
@@ -225,14 +213,23 @@ def _advance(config: DistillationConfig) -> Callable[[Any, Windows, range], Any]
         updates, state = optimizer.update(jax.grad(loss)(weights, batch, floor), state)
         return optax.apply_updates(weights, updates), state
 
-    def advance(standing: Any, data: Windows, steps: range) -> Any:
-        start = carries(standing[0], data)
-        floor = (moves(data.target, data.explored) ** 2).sum(2).mean()
-        arrays = data.features, start, data.target, data.explored
+    def advance(standing: Any, runs: list[Run], steps: range) -> Any:
+        arrays, squares, places = [], [], []
+        for i, run in enumerate(runs):
+            carries = np.asarray(unroll(standing[0], run.features)[1])
+            shape = run.features.shape[:2]
+            explored = np.broadcast_to(run.explored, shape)
+            arrays.append((run.features, carries, run.target, explored))
+            moved = moves(run.target, run.explored[None])
+            squares.append(moments(moved, moved)[..., 2].reshape(-1))
+            places += [(i, *place) for place in np.ndindex(shape)]
+        floor = jnp.concatenate(squares).mean()
         for step in steps:
             rng = np.random.default_rng([config.seed, step])
-            which = rng.integers(0, len(start), config.tensors)
-            standing = update(standing, tuple(x[which] for x in arrays), floor)
+            some = [places[j] for j in rng.integers(0, len(places), config.tensors)]
+            windows = [[x[w, leaf] for x in arrays[i]] for i, w, leaf in some]
+            batch = tuple(map(np.stack, zip(*windows, strict=True)))
+            standing = update(standing, batch, floor)
         return standing
 
     return advance
