@@ -1,9 +1,10 @@
 """The command line.
 
 Commands about artifacts do not import jax. Commands that train agents
-(``compare``, ``evaluate``, ``generalize``, ``train``), ``report`` and ``plot`` import
-it. An error is one line on standard error and exit status 2; ``verify`` exits with 1
-when it finds damage, and commands that train exit with 1 when a run failed.
+(``compare``, ``evaluate``, ``generalize``, ``tune``, ``train``), ``report`` and
+``plot`` import it. An error is one line on standard error and exit status 2; ``verify``
+exits with 1 when it finds damage, and commands that train exit with 1 when a run
+failed.
 """
 
 import contextlib
@@ -13,13 +14,19 @@ from collections.abc import Iterator, Sequence
 
 import tyro
 
-from learned_opt_rl.cli import _analyze, _artifacts, _compare, _train
+from learned_opt_rl.cli import _analyze, _artifacts, _compare, _train, _tune
 from learned_opt_rl.cli._common import as_options, warnings_as_lines
 from learned_opt_rl.rundir.progress import Output
 
 _STDERR = 2
 # tyro derives the names of the commands from those of the classes.
-_Command = _artifacts.Commands | _compare.Commands | _analyze.Commands | _train.Train
+_Command = (
+    _artifacts.Commands
+    | _compare.Commands
+    | _tune.Tune
+    | _analyze.Commands
+    | _train.Train
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

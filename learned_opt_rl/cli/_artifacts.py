@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ from tyro.conf import Positional, arg
 from learned_opt_rl.artifacts import remote
 from learned_opt_rl.artifacts.card import Result
 from learned_opt_rl.artifacts.registry import Entry, find, load_entry, scan
-from learned_opt_rl.cli._common import optional
+from learned_opt_rl.cli._common import optional, print_table
 from learned_opt_rl.errors import ArtifactError
 
 _Name = Annotated[Positional[str], arg(metavar="NAME")]
@@ -39,7 +38,7 @@ class List:
             )
             for name, entry in sorted(found.entries.items())
         ]
-        _print_table([header, *rows])
+        print_table([header, *rows])
         for broken in found.broken:
             print(f"warning: {broken.origin}: {broken.error}", file=sys.stderr)
         return 0
@@ -169,16 +168,6 @@ def _source(entry: Entry) -> str:
     if not entry.card.is_remote:
         return entry.origin
     return f"remote ({'cached' if remote.is_cached(entry.card) else 'not fetched'})"
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print left-aligned columns, cut to the width of a terminal."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        line = "  ".join(cells).replace("\n", " ").rstrip()
-        print(line if len(line) <= room else line[: room - 1] + "…")
 
 
 def _page(entry: Entry) -> Iterator[str]:

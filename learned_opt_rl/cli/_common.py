@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import re
+import shutil
 import sys
 import textwrap
 import warnings
@@ -34,6 +35,8 @@ _OPTIONS = {
     "first_seed": "--first-seed",
     "at_once": "--at-once",
     "devices": "--devices",
+    "runs": "--runs",
+    "only": "--only",
     "baseline": "--baseline",
 }
 
@@ -107,6 +110,16 @@ def warnings_as_lines() -> Iterator[None]:
             filters[:] = [one for one in filters if one[0] != "error"]
         warnings.showwarning = show
         yield
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print left-aligned columns, cut to the width of a terminal."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        line = "  ".join(cells).replace("\n", " ").rstrip()
+        print(line if len(line) <= room else line[: room - 1] + "…")
 
 
 def print_failures(failures: Sequence["Failure"]) -> None:

@@ -102,7 +102,8 @@ class Compare(_Options):
 
     rules: Rules
     """Names of artifacts or tuned optimizers (adam, lion, rmsprop, sgd). adam:1e-3 has
-    a fixed learning rate; ARTIFACT@no-dormancy lacks a feature."""
+    a fixed learning rate; ARTIFACT@no-dormancy lacks a feature; tuned.json is a file
+    of tune."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("comparison")
     """Folder for rows and the report."""
 

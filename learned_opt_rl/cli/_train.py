@@ -127,13 +127,14 @@ class Distill:
     """Train the weights of a learned rule to imitate a teacher, in minutes.
 
     The teacher is an artifact or an expression. If the folder has a finished run, the
-    command prints its result. If the run is unfinished, the command starts again.
+    command prints its result. If the run is unfinished, the command starts again; with
+    --inputs runs it resumes.
     """
 
     teacher: Annotated[str | None, optional("NAME")] = None
     """Name of an artifact, path of an expression, or sign_momentum:8e-4."""
     preset: Annotated[str, arg(metavar="NAME")] = "same"
-    """Preset configuration, for example same, half, short or long."""
+    """Preset configuration, for example same, half, short, long or runs."""
     student: Annotated[str | None, optional("SIZES")] = None
     """Network to train, for example same, half, open:32 or no_features:16."""
     steps: Annotated[int | None, optional("INT")] = None
@@ -141,7 +142,7 @@ class Distill:
     sequence: Annotated[int | None, optional("STEPS")] = None
     """Steps to unroll over, for example 20 or 100."""
     inputs: Annotated[str | None, optional("KIND")] = None
-    """Kind of inputs to train on: correlated, scaled, paper or visited."""
+    """Kind of inputs to train on: correlated, scaled, paper, visited or runs."""
     select: Annotated[str | None, optional("BY")] = None
     """Criterion for the best weights: error or return."""
     environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
@@ -164,7 +165,8 @@ class Distill:
         given = {"student": self.student, **shared(self, DistillationConfig)}
         values |= {k: v for k, v in given.items() if v not in (None, ())}
         config, teacher = configure(self.preset, **values)
-        with stopping("repeat the command to start again"):
+        again = "resume" if config.inputs == "runs" else "start again"
+        with stopping(f"repeat the command to {again}"):
             best = distill(config, teacher, self.out)
         score = best.get("return")
         returned = "" if score is None else f", return {score:.4g}"

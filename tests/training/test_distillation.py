@@ -217,7 +217,7 @@ def test_visited_inputs_in_two_rounds_and_selection_by_return(tmp_path):
 def test_presets_are_distillations_of_their_own(name):
     asked = {"teacher": "random:0", "student": "open:carry=4,width=8"}
     config, _ = configure(name, **asked)
-    assert config.sequence == {"long": 100}.get(name, 20)
+    assert config.sequence == {"long": 100, "runs": 50, "runs-tiny": 3}.get(name, 20)
 
 
 def test_sizes_of_students():
@@ -288,6 +288,56 @@ def test_sizes_of_students():
         (
             {"teacher": "discovered/dpo", "inputs": "visited", **RUNS},
             "requires an optimizer",
+        ),
+        (
+            {"teacher": "discovered/dpo", "inputs": "runs", **RUNS},
+            "inputs='runs' requires an optimizer",
+        ),
+        ({"teacher": "minatar", "inputs": "runs"}, "inputs='runs' trains agents, but"),
+        (
+            {"teacher": "sign_momentum:1e-3", "inputs": "runs", **RUNS},
+            "teacher='sign_momentum:1e-3' .expression. does not see the features",
+        ),
+        (
+            {
+                "teacher": "minatar",
+                "student": "no_features:4",
+                "inputs": "runs",
+                **RUNS,
+            },
+            "teacher='minatar' .open. does not .* give a teacher and a student of one",
+        ),
+        (
+            {
+                "teacher": "no_features/minatar",
+                "student": "no_features:carry=2,width=4",
+                "inputs": "runs",
+                "sequence": 2,
+                **RUNS,
+                "horizon": 1024,
+            },
+            "no_features. does not see .* student .recurrent no_features",
+        ),
+        (
+            {"teacher": "minatar", "inputs": "runs", "sequence": 3, **RUNS},
+            "horizon=512 is 16 updates on CartPole-v1, fewer than 10 windows of seq",
+        ),
+        (
+            {"teacher": "minatar", "inputs": "runs", "starts": 2, **RUNS},
+            "starts=2 has no effect with inputs='runs'; leave starts out",
+        ),
+        (
+            {"teacher": "minatar", "horizons": (9,)},
+            "horizons=.9,. has no effect with inputs",
+        ),
+        (
+            {"teacher": "minatar", "start": "minatar"},
+            "start='minatar' has no effect with",
+        ),
+        ({"teacher": "minatar", "refresh": 0}, "refresh=0 must be a positive whole"),
+        (
+            {"teacher": "minatar", "inputs": "runs", "horizons": (0,), **RUNS},
+            "horizons=0 must be a positive whole",
         ),
     ],
 )

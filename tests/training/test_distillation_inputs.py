@@ -9,7 +9,11 @@ import pytest
 from learned_opt_rl import Horizon
 from learned_opt_rl.features import DECAYS
 from learned_opt_rl.training.distillation import inputs
-from learned_opt_rl.training.distillation.visited import record, stretches
+from learned_opt_rl.training.distillation.visited import (
+    inputs_of,
+    record,
+    stretches,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -101,7 +105,7 @@ def test_recorded_inputs_are_what_the_optimizer_was_given():
     """Three stretches of two updates out of six, of entries known by their value."""
     values = jnp.arange(6.0).reshape(3, 2)
     params = {"actor": {"Dense_0": {"bias": values[0], "kernel": values}}}
-    tx = record(optax.sgd(0.0), Horizon(6, 1, 2), steps=2, size=8, seed=0)
+    tx = record(optax.sgd(0.0), Horizon(6, 1, 2), inputs_of, steps=2, size=8, seed=0)
     state = tx.init(params)
 
     @jax.jit
@@ -113,7 +117,7 @@ def test_recorded_inputs_are_what_the_optimizer_was_given():
     for u in range(6):
         moved, state = update(u, state)
     assert float(moved["actor"]["Dense_0"]["bias"].sum()) == 0
-    x = jax.tree.map(np.asarray, stretches(state, 2))
+    x = jax.tree.map(np.asarray, stretches(state.kept, 2))
     assert x.gradient.shape == (2, 6, 8)  # stretches by leaves
     updates = np.arange(6).reshape(3, 2).T.repeat(2, axis=1)
     np.testing.assert_allclose(x.gradient, (updates + 1)[..., None] * x.parameter)
@@ -129,7 +133,7 @@ def test_recorded_inputs_are_what_the_optimizer_was_given():
 
 
 def test_stretches_start_with_the_run_and_do_not_overlap():
-    tx = record(optax.sgd(0.0), Horizon(100), steps=3, size=1, seed=3)
+    tx = record(optax.sgd(0.0), Horizon(100), inputs_of, steps=3, size=1, seed=3)
     params = {"actor": jnp.ones(1)}
     state = tx.init(params)
 
@@ -138,7 +142,7 @@ def test_stretches_start_with_the_run_and_do_not_overlap():
         return tx.update({"actor": u[None]}, state, params, dormancy=dormancy)[1], None
 
     state, _ = jax.lax.scan(step, state, jnp.arange(100.0))
-    seen = np.asarray(stretches(state, 3).gradient)[..., 0]
+    seen = np.asarray(stretches(state.kept, 3).gradient)[..., 0]
     assert seen.shape == (3, 16) and seen[0, 0] == 0
     np.testing.assert_array_equal(seen[1:], seen[:-1] + 1)
     assert (np.diff(seen[0]) >= 3).all()

@@ -14,7 +14,7 @@ import math
 import pathlib
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TextIO, cast
 
 import jax
@@ -34,7 +34,7 @@ from learned_opt_rl.evaluation.runs.row import (
     identity,
     read_rows,
 )
-from learned_opt_rl.evaluation.runs.rules import resolve, weights_digest
+from learned_opt_rl.evaluation.runs.rules import Settings, resolve, weights_digest
 from learned_opt_rl.evaluation.runs.run import Overall, RunProgress
 from learned_opt_rl.rundir import jsonl, settings
 from learned_opt_rl.rundir.atomic import remove_unfinished, write_atomically
@@ -141,8 +141,10 @@ class Plan(NamedTuple):
     devices: int  # number of devices that share a group
 
 
-def prepare(comparison: Comparison) -> Plan:
+def prepare(comparison: Comparison, rule_settings: Settings | None = None) -> Plan:
     """Check a comparison before the first run, which may take hours.
+
+    ``rule_settings`` replace the tuned ones of the rules.
 
     Raises:
         ValueError: A name is unknown, a rule is not for the agent or not tuned for an
@@ -172,7 +174,8 @@ def prepare(comparison: Comparison) -> Plan:
         )
         for rule in comparison.rules:
             # Making the optimizer reads its weights, which may be missing.
-            resolve(rule, config, environment).optimizer(jax.random.key(0))
+            made = resolve(rule, config, environment, rule_settings)
+            made.optimizer(jax.random.key(0))
             cells.append(Cell(rule, env, config, variant))
         _check_environment(env)
     groups = list(comparison.groups(at_once))
@@ -191,7 +194,11 @@ def together(plans: Sequence[Plan]) -> Plan:
 
 
 def execute(
-    plan: Plan, folder: pathlib.Path, *, stream: TextIO | None = None
+    plan: Plan,
+    folder: pathlib.Path,
+    *,
+    stream: TextIO | None = None,
+    programs: Callable[[Cell], Program] | None = None,
 ) -> list[Failure]:
     """Run what the folder does not hold yet.
 
@@ -199,6 +206,8 @@ def execute(
         plan: From `prepare`.
         folder: The folder for the results; it is made if it does not exist.
         stream: For the progress, standard error by default.
+        programs: Returns the program of a cell, compiled for the seeds of a group. By
+            default each cell is compiled by itself.
 
     Returns:
         The runs that raised; the rows of all others are in the folder. The next
@@ -212,7 +221,7 @@ def execute(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        return _Execution(plan, folder, output(stream)).run()
+        return _Execution(plan, folder, output(stream), programs).run()
 
 
 def _check_environment(env: envs.Environment) -> None:
@@ -225,8 +234,15 @@ def _check_environment(env: envs.Environment) -> None:
 class _Execution:
     """The work of `execute` while it holds the folder."""
 
-    def __init__(self, plan: Plan, folder: pathlib.Path, stream: TextIO) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: pathlib.Path,
+        stream: TextIO,
+        programs: Callable[[Cell], Program] | None = None,
+    ) -> None:
         """Read the rows that exist, and write the request."""
+        self._program = programs or self._compiled
         self._plan, self._folder, self._stream = plan, folder, stream
         # Weights do not change during a comparison: each digest is looked up once.
         self._digests = {cell.rule: weights_digest(cell.rule) for cell in plan.cells}
@@ -271,10 +287,7 @@ class _Execution:
     def _run(self, cell: Cell, groups: list[range], overall: Overall) -> None:
         if not groups:
             return
-        rule = resolve(cell.rule, cell.config, cell.env.name)
-        program = Program(
-            cell.config, cell.env, rule, len(groups[0]), self._plan.devices
-        )
+        program = self._program(cell)
         for seeds in groups:
             label = overall.label(_label(cell, seeds))
             checkpoint = self._checkpoint(cell, seeds)
@@ -288,6 +301,11 @@ class _Execution:
             )
             checkpoint.remove()
             overall.ended()
+
+    def _compiled(self, cell: Cell) -> Program:
+        rule = resolve(cell.rule, cell.config, cell.env.name)
+        seeds, devices = len(self._plan.groups[0]), self._plan.devices
+        return Program(cell.config, cell.env, rule, seeds, devices)
 
     def _add(self, made: list[Row]) -> None:
         """Write the rows of the comparison that do not exist yet."""

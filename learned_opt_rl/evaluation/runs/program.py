@@ -1,7 +1,7 @@
 """A rule on an environment, compiled once for groups of a fixed number of seeds."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -40,62 +40,74 @@ class Program:
     A run is two programs, a start and an advance, so that the host can report, save
     and stop it: a callback from within one program could not be interrupted, and
     callbacks can hang on CPU (jax issue 25861). ``template`` has the shapes, dtypes and
-    placement of a `State`.
+    placement of a `State`. A function ``values -> rule`` is a rule whose numbers may
+    change between two runs without compilation: set ``values``, scalars by name.
     """
 
     def __init__(
         self,
         config: Config,
         env: Environment,
-        rule: Rule,
+        rule: Rule | Callable[[Mapping[str, Any]], Rule],
         num_agents: int,
         devices: int = 1,
+        values: Mapping[str, float] | None = None,
     ) -> None:
         """Compile both programs."""
         check_devices(num_agents, devices)
         started = time.perf_counter()
         self.config, self.env, self.num_agents = config, env, num_agents
-        self._rule = rule
+        self.values, self._rule = dict(values or {}), rule
         if devices > 1:
             mesh = Mesh(np.array(jax.devices()[:devices]), ("seeds",))
             start, advance = self._over(mesh)
             self._placement = NamedSharding(mesh, PartitionSpec("seeds"))
         else:
-            start = jax.vmap(self._start)
-            advance = jax.vmap(self._advance, (0, 0, None, None))
+            start = jax.vmap(self._start, (0, None))
+            advance = jax.vmap(self._advance, (0, 0, None, None, None))
             self._placement = None
         seeds = self._placed(jax.ShapeDtypeStruct((num_agents,), jnp.int32))
-        self.template: State = self._placed(jax.eval_shape(start, seeds))
-        self._first = jax.jit(start).lower(seeds).compile()
-        rest = jax.jit(advance).lower(seeds, self.template, 0, 1)
+        self.template: State = self._placed(jax.eval_shape(start, seeds, self._numbers))
+        self._first = jax.jit(start).lower(seeds, self._numbers).compile()
+        rest = jax.jit(advance).lower(seeds, self.template, 0, 1, self._numbers)
         self._rest = rest.compile()
         self.compile_seconds = time.perf_counter() - started
 
     def start(self, seeds: Sequence[int]) -> State:
         """Return the group before its first rollout."""
-        return self._first(self._put(np.asarray(seeds, np.int32)))
+        return self._first(self._put(np.asarray(seeds, np.int32)), self._numbers)
 
     def advance(
         self, seeds: Sequence[int], state: State, done: int, until: int
     ) -> State:
         """Return the group after ``until`` rollouts, given it after ``done``."""
-        return self._rest(self._put(np.asarray(seeds, np.int32)), state, done, until)
+        numbers = self._put(np.asarray(seeds, np.int32))
+        return self._rest(numbers, state, done, until, self._numbers)
 
     def restore(self, state: State) -> State:
         """Put a state that was read from a file on the program's devices."""
         return jax.tree.map(self._put, state)
 
-    def _start(self, seed: jax.Array) -> State:
-        optimizer, train_key = self._optimizer(seed)
-        start, _ = make_loop(self.config, self.env, self._rule, optimizer)
+    @property
+    def _numbers(self) -> dict[str, np.ndarray]:
+        return {name: np.asarray(v, np.float32) for name, v in self.values.items()}
+
+    def _start(self, seed: jax.Array, values: Mapping[str, jax.Array]) -> State:
+        rule, optimizer, train_key = self._made(seed, values)
+        start, _ = make_loop(self.config, self.env, rule, optimizer)
         empty = jnp.zeros(self.config.num_rollouts)
         return State(start(train_key), empty, empty)
 
     def _advance(
-        self, seed: jax.Array, state: State, done: jax.Array, until: jax.Array
+        self,
+        seed: jax.Array,
+        state: State,
+        done: jax.Array,
+        until: jax.Array,
+        values: Mapping[str, jax.Array],
     ) -> State:
-        optimizer, _ = self._optimizer(seed)
-        _, iterate = make_loop(self.config, self.env, self._rule, optimizer)
+        rule, optimizer, _ = self._made(seed, values)
+        _, iterate = make_loop(self.config, self.env, rule, optimizer)
 
         def step(i: jax.Array, state: State) -> State:
             runner = iterate(state.runner)
@@ -107,9 +119,12 @@ class Program:
 
         return jax.lax.fori_loop(done, until, step, state)
 
-    def _optimizer(self, seed: jax.Array) -> tuple[Any, jax.Array]:
+    def _made(
+        self, seed: jax.Array, values: Mapping[str, jax.Array]
+    ) -> tuple[Rule, Any, jax.Array]:
+        rule = self._rule if isinstance(self._rule, Rule) else self._rule(values)
         rule_key, train_key = jax.random.split(jax.random.key(seed))
-        return observe(self._rule.optimizer(rule_key)), train_key
+        return rule, observe(rule.optimizer(rule_key)), train_key
 
     def _over(self, mesh: Mesh) -> tuple[Any, Any]:
         """Return both functions, each device vmapping over its share of the seeds."""
@@ -127,8 +142,12 @@ class Program:
             )
 
         return (
-            share(self._start, (0,), (seeds,)),
-            share(self._advance, (0, 0, None, None), (seeds, seeds, whole, whole)),
+            share(self._start, (0, None), (seeds, whole)),
+            share(
+                self._advance,
+                (0, 0, None, None, None),
+                (seeds, seeds, whole, whole, whole),
+            ),
         )
 
     def _placed(self, shapes: Any) -> Any:

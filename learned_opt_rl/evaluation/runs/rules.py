@@ -7,13 +7,16 @@ A rule is written
 - ``NAME:RATE`` for a handcrafted optimizer with a fixed learning rate: ``adam:1e-3``;
 - ``ARTIFACT`` or ``artifact:ARTIFACT`` for a learned rule;
 - ``ARTIFACT@FEATURE`` for a learned optimizer without one of `FEATURES`, which the
-  user's agent may not provide: ``minatar@no-dormancy``.
+  user's agent may not provide: ``minatar@no-dormancy``;
+- ``PATH.json`` for a rule with the settings in a file of ``learned-opt-rl tune``.
 
 A drift runs with tuned Adam. An optimizer with a learning rate gets the rate tuned for
 the environment. Only the agent lpg runs with an update rule.
 """
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +27,7 @@ from learned_opt_rl.agents.config import Config, LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.checks import nearest
 from learned_opt_rl.errors import ArtifactError, UnknownArtifactError
+from learned_opt_rl.evaluation.runs import tuned_rule
 from learned_opt_rl.features import Horizon
 from learned_opt_rl.rules import pretrained, trained_horizon
 from learned_opt_rl.rules.discovered import tuned_learning_rate
@@ -64,6 +68,14 @@ FEATURES: dict[str, str] = {
 }
 """Features that may be missing, and how the optimizer behaves without them."""
 
+Settings = Mapping[str, Any]
+"""Settings of a rule by name, in place of the tuned ones.
+
+They are ``learning_rate``, ``anneal`` (linearly to 0), the other arguments of the
+optimizer by optax's names, and ``constants.NAME`` for the constants of an expression.
+Numbers may be traced; ``anneal`` is then 0 or 1.
+"""
+
 _PREFIXES = ("artifact", "open")
 """What may precede the name of a learned rule, with a colon."""
 
@@ -75,23 +87,31 @@ def artifact_name(rule: str) -> str:
 
 
 def weights_digest(rule: str) -> str | None:
-    """Return the SHA-256 of a rule's weights or text; None for a rule without any."""
-    if _is_handcrafted(rule):
+    """Return the SHA-256 of a rule's weights or text; None for a rule without any.
+
+    For a file of ``learned-opt-rl tune`` it covers the rule, its settings and weights.
+    """
+    if is_handcrafted(rule):
         return None
     try:
+        if tuned_rule.is_path(rule):
+            made = tuned_rule.read(rule)
+            content = json.dumps([*made, weights_digest(made.rule)], sort_keys=True)
+            return hashlib.sha256(content.encode()).hexdigest()
         return artifacts.card(artifact_name(rule)).weights.sha256
     except ArtifactError:
         return None
 
 
 def handcrafted(
-    rule: str, environment: str, num_updates: int
+    rule: str, environment: str, num_updates: int, settings: Settings | None = None
 ) -> optax.GradientTransformation:
     """Build a baseline optimizer, without gradient clipping (the agent clips).
 
     ``NAME`` has the settings tuned for the environment (Goldie et al. 2024, appendix);
     ``NAME:RATE`` has optax's defaults with a fixed learning rate. Tuned learning rates
-    that anneal fall linearly to 0 over ``num_updates`` optimizer steps.
+    that anneal fall linearly to 0 over ``num_updates`` optimizer steps. ``settings``
+    replace the tuned ones.
     """
     name, colon, rate = rule.partition(":")
     if name not in HANDCRAFTED:
@@ -102,27 +122,37 @@ def handcrafted(
     if colon:
         return HANDCRAFTED[name](_rate(rule, rate))
     try:
-        settings = tuned(name, environment)
+        settings = dict(tuned(name, environment) if settings is None else settings)
     except ValueError as error:
-        raise ValueError(f"rule={rule!r}: {error}, as in '{name}:1e-3'") from error
-    learning_rate = settings.pop("learning_rate")
-    if settings.pop("anneal"):
-        learning_rate = optax.linear_schedule(learning_rate, 0.0, num_updates)
+        raise ValueError(
+            f"rule={rule!r}: {error}, as in '{name}:1e-3', or "
+            f"{_tune_first(name, environment)}"
+        ) from error
+    learning_rate, anneal = settings.pop("learning_rate"), settings.pop("anneal", True)
+    if anneal is not False:
+        end = learning_rate * (1 - anneal)  # 0, unless traced
+        learning_rate = optax.linear_schedule(learning_rate, end, num_updates)
     return HANDCRAFTED[name](learning_rate, **settings)
 
 
-def resolve(rule: str, config: Config, environment: str) -> Rule:
+def resolve(
+    rule: str, config: Config, environment: str, settings: Settings | None = None
+) -> Rule:
     """Return the rule with a name; see the description of this module.
 
     The configuration gives schedules and horizons, and its type determines the agent.
     The environment determines tuned settings. The optimizer is made from a key, so that
     under ``vmap`` every seed has noise of its own. An unknown name is an
     `UnknownArtifactError`; a rule that is not tuned for the environment or not for this
-    agent (drifts are for ppo, update rules for lpg) is a `ValueError`.
+    agent (drifts are for ppo, update rules for lpg) is a `ValueError`. ``settings``
+    replace those tuned for the environment; a drift's Adam takes what is not a
+    constant.
     """
+    if tuned_rule.is_path(rule):
+        return _from_file(rule, config, environment)
     name, at, missing = rule.partition("@")
     # Looked up here, a misspelled name does not wait for the runs before it to end.
-    card = None if _is_handcrafted(rule) else _card(rule)
+    card = None if is_handcrafted(rule) else _card(rule)
     kind = "handcrafted" if card is None else card.kind
     if at and kind != "optimizer":
         raise ValueError(
@@ -137,14 +167,15 @@ def resolve(rule: str, config: Config, environment: str) -> Rule:
             "the agent ppo or a2c, or an update rule"
         )
     if card is None:
-        plain = handcrafted(name, environment, config.num_updates)
+        plain = handcrafted(name, environment, config.num_updates, settings)
         return Rule(lambda key: plain)
     if kind == "drift":
-        return _drift(rule, card, config, environment)
-    return _learned(rule, card, config, environment, missing if at else None)
+        return _drift(rule, card, config, environment, settings)
+    return _learned(rule, card, config, environment, missing if at else None, settings)
 
 
-def _is_handcrafted(rule: str) -> bool:
+def is_handcrafted(rule: str) -> bool:
+    """Return whether a rule is one of `HANDCRAFTED`, with a rate or without."""
     return rule.partition("@")[0].partition(":")[0] in HANDCRAFTED
 
 
@@ -157,11 +188,51 @@ def _card(rule: str) -> Card:
         raise UnknownArtifactError(f"{error}{hint}") from error
 
 
+def _from_file(path: str, config: Config, environment: str) -> Rule:
+    made = tuned_rule.read(path)
+    settings = made.settings.get(environment, made.settings.get(tuned_rule.ALL))
+    if settings is None:
+        raise ValueError(
+            f"rule={path!r} has no settings for environment={environment!r} (only for "
+            f"{', '.join(made.settings)}); {_tune_first(made.rule, environment)}"
+        )
+    try:
+        return resolve(made.rule, config, environment, settings)
+    except (TypeError, KeyError) as error:  # The file may have been edited.
+        raise ValueError(
+            f"rule={path!r}: its settings do not fit {made.rule!r} ({error}); "
+            f"{_tune_first(made.rule, environment)}"
+        ) from error
+
+
+def _tune_first(rule: str, environment: str) -> str:
+    return (
+        f"run `learned-opt-rl tune {rule} --environments {environment}` and name its "
+        "tuned.json as the rule"
+    )
+
+
+def _parted(settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of the optimizer, and ``constants=`` if there are any."""
+    prefix = "constants."
+    mine = {n: v for n, v in settings.items() if not n.startswith(prefix)}
+    constants = {n.removeprefix(prefix): settings[n] for n in settings.keys() - mine}
+    return mine, {"constants": constants} if constants else {}
+
+
 def _learned(
-    rule: str, card: Card, config: Any, environment: str, missing: str | None
+    rule: str,
+    card: Card,
+    config: Any,
+    environment: str,
+    missing: str | None,
+    settings: Settings | None,
 ) -> Rule:
     extra: dict[str, Any] = {}
-    if "learning_rates" in card.architecture:
+    if settings is not None:
+        mine, constants = _parted(settings)
+        extra = mine | constants
+    elif "learning_rates" in card.architecture:
         extra["learning_rate"] = _tuned_rate(rule, card.name, environment)
 
     if missing not in (None, *FEATURES):
@@ -197,18 +268,23 @@ def _without_dormancy(
     return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
-def _drift(rule: str, card: Card, config: Any, environment: str) -> Rule:
+def _drift(
+    rule: str, card: Card, config: Any, environment: str, settings: Settings | None
+) -> Rule:
     if type(config) is not PPOConfig:
         raise ValueError(
             f"rule={rule!r} is a drift, which replaces PPO's clip; choose the agent ppo"
         )
+    mine, constants = (None, {}) if settings is None else _parted(settings)
     try:
-        adam = handcrafted("adam", environment, config.num_updates)
+        mine = tuned("adam", environment) if mine is None else mine
     except ValueError as error:
         raise ValueError(
-            f"rule={rule!r} is a drift, which runs with tuned Adam, but {error}"
+            f"rule={rule!r} is a drift, which runs with tuned Adam, but {error}, or "
+            f"{_tune_first(rule, environment)}"
         ) from error
-    return Rule(lambda key: adam, pretrained(card.name))
+    adam = handcrafted("adam", environment, config.num_updates, mine)
+    return Rule(lambda key: adam, pretrained(card.name, **constants))
 
 
 def _update_rule(rule: str, card: Card, config: Any, environment: str) -> Rule:
@@ -227,7 +303,7 @@ def _tuned_rate(rule: str, name: str, environment: str) -> float:
     except ValueError as error:
         raise ValueError(
             f"rule={rule!r}: {error}, as in run(lambda key: pretrained({name!r}, "
-            "learning_rate=...), ...)"
+            f"learning_rate=...), ...), or {_tune_first(rule, environment)}"
         ) from error
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import optax
+
 from learned_opt_rl import agents, checks
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.errors import ArtifactError
@@ -15,17 +17,18 @@ from learned_opt_rl.training.distillation.inputs import SYNTHETIC
 from learned_opt_rl.training.distillation.teachers import Teacher, teacher
 from learned_opt_rl.training.evolution.learned import Learned, distillable
 
-Inputs = Literal["correlated", "paper", "scaled", "visited"]
+Inputs = Literal["correlated", "paper", "scaled", "visited", "runs"]
 Select = Literal["error", "return"]
 
 PRESETS = tuple(presets.table("distillation"))
 """Names of the presets; ``presets.json`` describes each."""
 
+_MAX_NORM = 1.0  # of the gradient, which explodes when 100 steps are unrolled
 _DEFAULTS = {"optimizer": "open:32", "drift": "lpo:128"}  # students of expressions
 _UNROLLED = ("sequence", "tensors", "size", "steps", "every")  # set by preset "short"
 _COUNTS = (
     *("sequence", "steps", "starts", "tensors", "size"),
-    *("every", "horizon", "seeds", "rounds"),
+    *("every", "horizon", "seeds", "rounds", "refresh"),
 )
 
 
@@ -41,23 +44,32 @@ class DistillationConfig:
             one on its card.
         inputs: Synthetic inputs ``"correlated"``, ``"scaled"`` or ``"paper"``, see
             `inputs`; or ``"visited"``: half of the tensors come from agents that the
-            teacher trains, half are ``"correlated"``.
-        sequence: Steps over which teacher and student are unrolled.
+            teacher trains, half are ``"correlated"``; or ``"runs"``: windows of whole
+            runs of such agents, with the memory that the networks have there, see
+            `windows`.
+        sequence: Steps over which teacher and student are unrolled; in windows, those
+            of truncated backpropagation.
         steps: Adam steps.
         starts: Number of initializations that are fitted one after another; the best
             one counts. Some end in a local minimum.
-        tensors: Tensors per step.
+        tensors: Tensors, or windows of single leaves, per step.
         size: Entries per tensor. A drift is matched on ``tensors * size`` points.
         learning_rate: Adam's peak learning rate; a cosine anneals it to 0.
         b2: Adam's decay of squared gradients.
         every: Steps between two validations.
         select: Keep the student with the smallest ``"error"``, or with the highest
             ``"return"`` of agents that it trains.
-        environments: Where agents are trained, for visited inputs and returns.
+        environments: Where agents are trained, for visited inputs, runs and returns.
         horizon: Environment steps of these agents.
-        seeds: Agents per environment and validation; always the same seeds.
-        rounds: How often visited inputs are collected: first under the teacher, then,
-            after equal shares of the steps, under the student.
+        horizons: Environment steps of recorded runs; ``()`` for ``horizon``, which the
+            runs have in any case that are held out, one per environment and round.
+        seeds: Agents per environment and validation, always the same seeds; recorded
+            runs per environment, length and round.
+        rounds: How often visited inputs or runs are collected: first under the teacher,
+            then, after equal shares of the steps, under the student.
+        refresh: Steps between two computations of the carries before all windows.
+        start: Where a student of recorded runs starts, see
+            `training.evolution.learned.Learned.start`.
         agent: PPO settings that differ from `agents.preset`.
         seed: Seed of everything.
 
@@ -86,14 +98,19 @@ class DistillationConfig:
     select: Select = "error"
     environments: tuple[str, ...] = ()
     horizon: int = 100_000
+    horizons: tuple[int, ...] = ()
     seeds: int = 2
     rounds: int = 1
+    refresh: int = 250
+    start: str = "random"
     agent: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
             checks.positive_int(name, getattr(self, name))
+        for length in self.horizons:
+            checks.positive_int("horizons", length)
         for name in ("learning_rate", "teacher_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -104,28 +121,30 @@ class DistillationConfig:
             raise ValueError(f"rounds={self.rounds} must be at most steps={self.steps}")
         _one_of("algorithm", self.algorithm, distillable())
         self.learned  # noqa: B018
-        _one_of("inputs", self.inputs, (*SYNTHETIC, "visited"))
+        _one_of("inputs", self.inputs, (*SYNTHETIC, "visited", "runs"))
         _one_of("select", self.select, ("error", "return"))
         self._check_runs()
         self.runs()
         self.normalizers()
 
     def _check_runs(self) -> None:
-        visited = self.inputs == "visited"
-        if not self.environments and (visited or self.select == "return"):
-            field = "inputs='visited'" if visited else "select='return'"
+        agents_ = self.inputs in ("visited", "runs")
+        shown = f"inputs={self.inputs!r}"
+        if not self.environments and (agents_ or self.select == "return"):
+            field = shown if agents_ else "select='return'"
             raise ValueError(
                 f"{field} trains agents, but environments is empty; give for example "
                 "--environments Breakout-MinAtar"
             )
-        if visited and self.algorithm == "lpo":
+        if agents_ and self.algorithm == "lpo":
             raise ValueError(
-                "inputs='visited' requires an optimizer; a drift is matched on a grid "
+                f"{shown} requires an optimizer; a drift is matched on a grid "
                 "of ratios and advantages. Leave inputs out"
             )
-        if self.rounds > 1 and not visited:
+        if self.rounds > 1 and not agents_:
             raise ValueError(
-                f"rounds={self.rounds} requires inputs='visited'; pass it as well"
+                f"rounds={self.rounds} requires inputs='visited' or 'runs'; pass it as "
+                "well"
             )
         if self.rounds > 1 < self.starts and self.select == "error":
             raise ValueError(
@@ -133,26 +152,41 @@ class DistillationConfig:
                 "different inputs, which are not comparable; give select='return', or "
                 "one start"
             )
-        if visited and self.tensors < 2:
+        recorded = self.inputs == "runs"
+        others = (
+            (("starts", 1),) if recorded else (("horizons", ()), ("start", "random"))
+        )
+        for name, default in others:
+            if (value := getattr(self, name)) != default:
+                raise ValueError(
+                    f"{name}={value!r} has no effect with {shown}; leave {name} out, "
+                    "or give other inputs"
+                )
+        if self.inputs == "visited" and self.tensors < 2:
             raise ValueError(
                 f"tensors={self.tensors} must be at least 2 with inputs='visited'"
             )
-        for name, run in self.runs().items() if visited else ():
-            if run.num_updates < self.sequence:
-                raise ValueError(
-                    f"horizon={self.horizon} is {run.num_updates} updates on {name}, "
-                    f"fewer than sequence={self.sequence}; raise the horizon"
-                )
+        part = f"{'10 windows of ' * recorded}sequence={self.sequence}"
+        for length in (self.horizon, *self.horizons) if agents_ else ():
+            for name, run in self.runs(length).items():
+                if run.num_updates < self.sequence * (10 if recorded else 1):
+                    raise ValueError(
+                        f"horizon={length} is {run.num_updates} updates on {name}, "
+                        f"fewer than {part}; raise the horizon"
+                    )
 
     @property
     def learned(self) -> Learned:
         """The student."""
         return Learned(self.algorithm, self.architecture)
 
-    def runs(self) -> dict[str, PPOConfig]:
-        """Return the configuration of the agents in each environment."""
+    def runs(self, length: int | None = None) -> dict[str, PPOConfig]:
+        """Return the configuration of the agents in each environment.
+
+        A run has ``length`` environment steps, by default ``horizon``.
+        """
         return {
-            name: agents.preset(name, self.horizon, **self.agent)
+            name: agents.preset(name, length or self.horizon, **self.agent)
             for name in self.environments
         }
 
@@ -170,6 +204,13 @@ class DistillationConfig:
                 "is published to normalize by; give one such environment alone"
             )
         return {name: known.get(name, 1.0) for name in self.environments}
+
+    def adam(self) -> optax.GradientTransformation:
+        """Return the optimizer of the fit."""
+        schedule = optax.cosine_decay_schedule(self.learning_rate, self.steps)
+        return optax.chain(
+            optax.clip_by_global_norm(_MAX_NORM), optax.adam(schedule, b2=self.b2)
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON has them."""
@@ -199,7 +240,10 @@ def configure(
     """
     fields = {field.name for field in dataclasses.fields(DistillationConfig)}
     known = fields - {"algorithm", "architecture"} | {"student"}
-    values = presets.settings("distillation", preset, overrides, known) | overrides
+    made = presets.settings("distillation", preset, overrides, known) | overrides
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in made.items()
+    }
     name = values.pop("teacher", None)
     if name is None:
         raise ValueError(f"preset={preset!r} has no teacher; give for example minatar")
@@ -228,7 +272,20 @@ def configure(
             "sequence=1 is too short for a recurrent teacher or student; give 20 or "
             "100 steps"
         )
+    seen = _features(found.algorithm, found.sizes)
+    if config.inputs == "runs" and seen != _features(algorithm, sizes):
+        raise ValueError(
+            f"teacher={name!r} ({seen}) does not see the features that inputs='runs' "
+            f"records for the student ({_features(algorithm, sizes)}); give a teacher "
+            "and a student of one kind, open or no_features, or inputs='visited'"
+        )
     return config, found
+
+
+def _features(algorithm: str, sizes: Mapping[str, Any] | None) -> str:
+    """Name the features of a rule; No Features has others with memory than without."""
+    recurrent = algorithm == "no_features" and (sizes or {}).get("carry") is not None
+    return f"recurrent {algorithm}" if recurrent else algorithm
 
 
 def _explicit(student: str) -> tuple[str, dict[str, Any]] | None:

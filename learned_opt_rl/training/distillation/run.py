@@ -2,7 +2,7 @@
 
 The folder holds ``config.json`` (configuration, versions, digest of the teacher),
 ``log.jsonl`` (a row per validation), ``best.safetensors`` and, once the run is over,
-``final.safetensors`` (the last finite weights).
+``final.safetensors`` (the last finite weights). `windows` adds files of its own.
 """
 
 import dataclasses
@@ -29,13 +29,14 @@ from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.rundir.provenance import provenance
+from learned_opt_rl.training.distillation import windows
 from learned_opt_rl.training.distillation.config import DistillationConfig
 from learned_opt_rl.training.distillation.inputs import Tensors
 from learned_opt_rl.training.distillation.objective import Objective, objective
 from learned_opt_rl.training.distillation.teachers import Teacher
 from learned_opt_rl.training.distillation.visited import visit
 from learned_opt_rl.training.evolution.fitness import make_run, tasks
-from learned_opt_rl.training.evolution.learned import rule_of
+from learned_opt_rl.training.evolution.learned import rule_of, start_digest
 from learned_opt_rl.training.run_folder import (
     BEST,
     CONFIG,
@@ -47,7 +48,6 @@ from learned_opt_rl.training.run_folder import (
 )
 
 _VALIDATION = 8  # batches: enough to rank two validations, a second on one core
-_MAX_NORM = 1.0  # of the gradient, which explodes when 100 steps are unrolled
 
 
 def distill(
@@ -59,7 +59,7 @@ def distill(
     """Train a network to imitate a teacher; return the log's row of the best weights.
 
     A finished distillation in the folder is not repeated. One that was killed starts
-    over: it takes minutes.
+    over, because it takes minutes; one with ``inputs="runs"`` resumes.
 
     Args:
         config: The configuration, from `configure`, as is the teacher.
@@ -87,6 +87,8 @@ def distill(
     """
     for name in config.environments:
         envs.make(name)
+    if config.inputs == "runs":
+        config.learned.start(config.start, jax.random.key(0))
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         rows = _claim(config, teacher, folder)
@@ -108,11 +110,12 @@ def _claim(
             )
         if (folder / FINAL).exists():
             return jsonl.read(folder / LOG)
-    refuse_foreign(folder, (LOG, BEST, FINAL))
+    refuse_foreign(folder, (LOG, BEST, FINAL, windows.STATE, windows.REPORT))
     made = {
         "kind": "distillation",
         "config": config.as_json(),
         "teacher_sha256": teacher.sha256,
+        "start_sha256": start_digest(config.start),
         **provenance(),
     }
     _clear(folder, made)
@@ -121,17 +124,27 @@ def _claim(
 
 
 def _clear(folder: pathlib.Path, made: Record) -> None:
-    """Remove the files of a killed distillation, or keep those of other versions."""
+    """Remove the files of a killed distillation, or keep those of other versions.
+
+    Those of one that resumes stay.
+    """
+    resumes = made["config"]["inputs"] == "runs"
     unfinished = [folder / name for name in (LOG, BEST) if (folder / name).exists()]
     changed = changes(read_config(folder), made) if unfinished else []
-    if changed:
+    if changed and resumes:
+        warnings.warn(
+            f"the distillation resumes with {', '.join(changed)}: its last digits may "
+            "differ from those of an uninterrupted one",
+            stacklevel=4,
+        )
+    elif changed:
         kept = [set_aside(path).name for path in (*unfinished, folder / CONFIG)]
         warnings.warn(
             f"{folder} holds an unfinished distillation, which starts over with "
             f"{', '.join(changed)}; its files are kept as {', '.join(kept)}",
             stacklevel=4,
         )
-    for path in unfinished:
+    for path in () if resumes else unfinished:
         path.unlink(missing_ok=True)
 
 
@@ -149,8 +162,9 @@ def _differences(
         if field.default is not dataclasses.MISSING
     }
     before = json.loads(json.dumps(defaults)) | there["config"]
-    before["teacher_sha256"] = there.get("teacher_sha256")
     now = config.as_json() | {"teacher_sha256": teacher.sha256}
+    now["start_sha256"] = start_digest(config.start)
+    before |= {name: there.get(name) for name in ("teacher_sha256", "start_sha256")}
     return [
         f"{name}: {json.dumps(before.get(name))} -> {json.dumps(now.get(name))}"
         for name in dict.fromkeys([*now, *before])
@@ -164,11 +178,14 @@ def _train(
     folder: pathlib.Path,
     stream: TextIO,
 ) -> list[Record]:
-    problem = objective(config, teacher)
-    returns = _returns(config)
     rows: list[Record] = []
+    if config.inputs == "runs":
+        rows, fit = windows.resume(config, teacher, folder, stream)
+    else:
+        fit = _fit(config, teacher, objective(config, teacher))
+    returns = _returns(config)
     last: Any = None
-    for row, weights in _fit(config, teacher, problem):
+    for row, weights in fit:
         if config.select == "return":
             found = returns(weights)
             row["return"], row["returns"] = _normalized(found, config), found
@@ -190,6 +207,8 @@ def _train(
             f"no weights distilled from {config.teacher!r} are finite; lower "
             f"learning_rate={config.learning_rate:g}"
         )
+    if config.inputs == "runs":
+        windows.report(best_row(rows, config.select), folder, stream)
     save_safetensors(folder / FINAL, last)
     return rows
 
@@ -244,10 +263,7 @@ def _steps(
     config: DistillationConfig, problem: Objective
 ) -> tuple[Callable[[jax.Array], Any], Callable[[Any, jax.Array, Any], Any]]:
     """Return ``key -> (weights, Adam's state)``, and a step per key on both."""
-    schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(_MAX_NORM), optax.adam(schedule, b2=config.b2)
-    )
+    optimizer = config.adam()
 
     @jax.jit
     def advance(standing: Any, keys: jax.Array, visited: Tensors | None) -> Any:

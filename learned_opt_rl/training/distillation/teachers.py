@@ -234,53 +234,82 @@ def _rate(name: str, function: Function, own: Any, asked: float | None) -> float
     return float(own if asked is None else asked)
 
 
-def network_rule(algorithm: str, carry: int | None) -> Unrolled:
-    """Return OPEN or No Features over sequences; ``carry`` counts the GRU's units."""
+def network_features(algorithm: str, carry: int | None) -> Callable[..., jax.Array]:
+    """Return the features ``[rows, n]`` of a leaf as a function of a `visited.Look`."""
     if algorithm not in ("open", "no_features"):
         raise ValueError(
             f"algorithm={algorithm!r} cannot be distilled: no features over sequences "
             "are known for its networks; distill open, no_features or lpo"
         )
-    noisy = algorithm == "open"
+
+    def features(*leaf: Any) -> jax.Array:
+        if algorithm == "open":
+            return jnp.concatenate(parts.open_features(*leaf))
+        rows = parts.no_features_features(*leaf[:3], recurrent=carry is not None)
+        return jnp.concatenate(rows)
+
+    return features
+
+
+def network_rule(algorithm: str, carry: int | None) -> Unrolled:
+    """Return OPEN or No Features over sequences; ``carry`` counts the GRU's units."""
+    see, noisy = network_features(algorithm, carry), algorithm == "open"
 
     def features(x: Tensors) -> jax.Array:
         """Return the rows ``[features, n]`` of one tensor at one step."""
-        inputs = x.parameter, x.gradient, x.momenta.T
-        if noisy:
-            times = x.training_proportion, x.layer_proportion, x.batch_proportion
-            rows = parts.open_features(*inputs, times, x.dormancy)
-        else:
-            rows = parts.no_features_features(*inputs, carry is not None)
-        return jnp.concatenate(rows)
+        times = x.training_proportion, x.layer_proportion, x.batch_proportion
+        return see(x.parameter, x.gradient, x.momenta.T, times, x.dormancy)
 
     def update(weights: Any, x: Tensors) -> jax.Array:
-        rows = jax.vmap(jax.vmap(features))(x)
-        steps, tensors, count, size = rows.shape
-        rows = jnp.moveaxis(rows, 2, 1).reshape(steps, count, tensors * size)
-        outputs = _run(weights, rows).reshape(-1, steps, tensors, size)
+        rows = jax.vmap(jax.vmap(features))(x)  # [K, t, features, n]
+        outputs = unroll(weights, rows.swapaxes(0, 1)[None])[0][0]
+        outputs = outputs.transpose(2, 1, 0, 3)
         moved = parts.deterministic_update(outputs)
         return moved + parts.SCALE * outputs[2] * x.noise if noisy else moved
 
     return Unrolled(update, noisy, carry is not None)
 
 
-def _run(weights: Any, rows: jax.Array) -> jax.Array:
-    """Return outputs ``[o, K * columns]`` of tables ``[K, features, columns]``.
+@jax.jit
+def unroll(
+    weights: Any, features: jax.Array, start: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Unroll a network over windows of K steps that follow each other.
 
-    Without memory, all steps are evaluated together.
+    Args:
+        weights: Weights of OPEN or No Features with ``u`` units of memory, maybe 0.
+        features: ``[windows, tensors, K, features, n]`` of any float dtype.
+        start: Memory ``[tensors, u, n]`` before the first window; empty by default.
+
+    Returns:
+        Outputs ``[windows, tensors, K, outputs, n]``, and the carries before each
+        window ``[windows, tensors, u, n]``; float32.
     """
-    if "gru" not in weights:
-        merged = jnp.moveaxis(rows, 1, 0).reshape(rows.shape[1], -1)
-        return parts.apply(weights, merged)[0]
+    count, tensors, steps, rows, size = features.shape
+    tables = features.astype(jnp.float32).transpose(0, 2, 3, 1, 4)
+    tables = tables.reshape(count, steps, rows, tensors * size)
+    units = weights["gru"]["hn"]["kernel"].shape[-1] if "gru" in weights else 0
+    if start is None:
+        start = jnp.zeros((tensors, units, size))
 
-    def step(carry: Any, rows: jax.Array) -> tuple[Any, jax.Array]:
-        outputs, after = parts.apply(weights, jnp.concatenate([rows, carry]))
+    def step(carry: jax.Array, table: jax.Array) -> tuple[Any, jax.Array]:
+        outputs, after = parts.apply(weights, jnp.concatenate([table, carry]))
         return after, outputs
 
-    units = weights["gru"]["hn"]["kernel"].shape[-1]
-    start = jnp.zeros((units, rows.shape[-1]))
-    outputs = jax.lax.scan(step, start, rows)[1]
-    return jnp.moveaxis(outputs, 1, 0).reshape(outputs.shape[1], -1)
+    def window(carry: jax.Array, table: jax.Array) -> tuple[jax.Array, Any]:
+        if units:
+            after, outputs = jax.lax.scan(step, carry, table)
+            return after, (outputs, carry)
+        # Without memory, all steps are evaluated together.
+        merged = jnp.moveaxis(table, 1, 0).reshape(rows, -1)
+        outputs = parts.apply(weights, merged)[0].reshape(-1, steps, carry.shape[-1])
+        return carry, (jnp.moveaxis(outputs, 1, 0), carry)
+
+    carry = start.transpose(1, 0, 2).reshape(units, tensors * size)
+    _, (outputs, carries) = jax.lax.scan(window, carry, tables)
+    outputs = outputs.reshape(count, steps, -1, tensors, size)
+    carries = carries.reshape(count, units, tensors, size)
+    return outputs.transpose(0, 3, 1, 2, 4), carries.transpose(0, 2, 1, 3)
 
 
 def expression_rule(function: Function, learning_rate: float) -> Unrolled:

@@ -4,6 +4,7 @@ A recording optimizer wraps the agent's own. During stretches of consecutive upd
 keeps some entries of every leaf, with everything that a rule reads of them.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -29,6 +30,13 @@ from learned_opt_rl.training.distillation.inputs import Tensors
 _STRETCHES = 16  # per run, which covers early and late training; fewer if it is short
 
 
+Look = Callable[[jax.Array, jax.Array, jax.Array, Any, jax.Array], Any]
+"""What is recorded of a leaf: a pytree of ``[..., n]`` arrays and scalars.
+
+The arguments are those of `rules.parts.open_features`.
+"""
+
+
 class RecordState(NamedTuple):
     """State of `record`."""
 
@@ -37,12 +45,13 @@ class RecordState(NamedTuple):
     momenta: Any  # per leaf, float32
     # [stretches * K + 1, leaves, ...]: updates outside the stretches write to the last
     # row, which is discarded.
-    kept: Tensors
+    kept: Any
 
 
 def record(
     optimizer: optax.GradientTransformation,
     horizon: Horizon,
+    look: Look,
     *,
     steps: int,
     size: int,
@@ -51,8 +60,9 @@ def record(
     """Wrap an optimizer so that it records its inputs; its updates do not change.
 
     Each stretch has K = ``steps`` consecutive updates; the first starts with the run,
-    where memory really is empty. ``size`` entries per leaf are drawn with replacement
-    for each stretch. The seed determines stretches and entries.
+    where memory really is empty, and if K is the number of updates it is the run.
+    ``size`` entries per leaf are drawn with replacement for each stretch from what
+    ``look`` returns. The seed determines stretches and entries.
     """
     optimizer = optax.with_extra_args_support(optimizer)
     number = min(_STRETCHES, horizon.total_updates // steps)
@@ -60,18 +70,15 @@ def record(
     slack = np.random.default_rng(seed).integers(0, part - steps + 1, number)
     slack[0] = 0  # the first stretch starts with the run
     starts = jnp.asarray(np.arange(number) * part + slack)
-    entry_key = jax.random.key(seed)
+    entry_key, see = jax.random.key(seed), functools.partial(_seen, look, size)
 
     def init(params: optax.Params) -> RecordState:
-        rows, leaves = number * steps + 1, len(jax.tree.leaves(params))
-        plain, scalar = jnp.zeros((rows, leaves, size)), jnp.zeros((rows, leaves))
-        momenta = jnp.zeros((rows, leaves, 6, size))
-        return RecordState(
-            optimizer.init(params),
-            jnp.int32(0),
-            jax.tree.map(init_momenta, params),
-            Tensors(plain, plain, momenta, plain, plain, scalar, scalar, scalar),
-        )
+        count, momenta = jnp.int32(0), jax.tree.map(init_momenta, params)
+        trees = params, params, momenta, [jnp.ones(())] * len(jax.tree.leaves(params))
+        seen = jax.eval_shape(see, entry_key, trees, proportions(count, horizon))
+        rows = number * steps + 1
+        kept = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), seen)
+        return RecordState(optimizer.init(params), count, momenta, kept)
 
     def update(
         updates: optax.Updates,
@@ -86,9 +93,8 @@ def record(
         stretch = jnp.searchsorted(starts, before.count, side="right") - 1
         step = before.count - starts[stretch]
         row = jnp.where(step < steps, stretch * steps + step, number * steps)
-        seen = _seen(
+        seen = see(
             jax.random.fold_in(entry_key, stretch),
-            size,
             (params, updates, momenta, broadcast_dormancy(extra["dormancy"], params)),
             proportions(before.count, horizon),
         )
@@ -100,26 +106,37 @@ def record(
 
 
 def _seen(
-    key: jax.Array, size: int, trees: tuple[Any, ...], times: tuple[jax.Array, ...]
-) -> Tensors:
+    look: Look,
+    size: int,
+    key: jax.Array,
+    trees: tuple[Any, ...],
+    times: tuple[jax.Array, ...],
+) -> Any:
     """Draw entries of each leaf at one update, ``[leaves, ...]``."""
     params, gradients, momenta, dormancy = trees
     leaves = map(jax.tree.leaves, (params, gradients, momenta))
+    positions = [role.position for role in leaf_roles(params)]
     rows = []
-    for i, (p, g, m, d) in enumerate(zip(*leaves, dormancy, strict=True)):
+    for i, (p, g, m, d, l_p) in enumerate(
+        zip(*leaves, dormancy, positions, strict=True)
+    ):
         which = jax.random.randint(jax.random.fold_in(key, i), (size,), 0, p.size)
-        spread = jnp.broadcast_to(d, p.shape)
-        rows.append(
-            [x.reshape(-1)[which] for x in (p, g, spread)]
-            + [m.reshape(-1, m.shape[-1])[which].T]
-        )
-    p, g, d, m = (jnp.stack(x).astype(jnp.float32) for x in zip(*rows, strict=True))
-    positions = jnp.array([role.position for role in leaf_roles(params)], jnp.float32)
-    t_p, b_p = (jnp.full(len(rows), time, jnp.float32) for time in times)
-    return Tensors(p, g, m, d, jnp.zeros_like(p), t_p, positions, b_p)
+        seen = look(p, g, m, (times[0], l_p, times[1]), d)
+        rows.append(jax.tree.map(lambda x, i=which: x[..., i] if x.ndim else x, seen))
+    return jax.tree.map(lambda *x: jnp.stack(x), *rows)
 
 
-def stretches(state: RecordState, steps: int) -> Tensors:
+def inputs_of(p: Any, g: Any, m: Any, times: Any, dormancy: Any) -> Tensors:
+    """Return all that a rule reads of a leaf with n entries, float32; a `Look`.
+
+    Momenta are ``[6, n]`` and proportions scalars.
+    """
+    rows = [x.reshape(-1) for x in (p, g, jnp.broadcast_to(dormancy, p.shape))]
+    p, g, d, m = (jnp.float32(x) for x in (*rows, m.reshape(-1, m.shape[-1]).T))
+    return Tensors(p, g, m, d, jnp.zeros_like(p), *map(jnp.float32, times))
+
+
+def stretches(kept: Tensors, steps: int) -> Tensors:
     """Return the recorded inputs as sequences of K = ``steps``, as given to `record`.
 
     Every leaf of every stretch is a tensor.
@@ -129,7 +146,24 @@ def stretches(state: RecordState, steps: int) -> Tensors:
         x = x[:-1].reshape(-1, steps, *x.shape[1:])
         return jnp.moveaxis(x, 0, 1).reshape(steps, -1, *x.shape[3:])
 
-    return jax.tree.map(arranged, state.kept)
+    return jax.tree.map(arranged, kept)
+
+
+def recorded(
+    rule: Any,
+    config: PPOConfig,
+    environment: str,
+    key: jax.Array,
+    look: Look,
+    **options: int,
+) -> tuple[Any, Any]:
+    """Train an agent; return what `record` kept and the agent's parameters."""
+    env, made = envs.make(environment), rule(config, environment)
+    key, rule_key = jax.random.split(key)
+    optimizer = record(made.optimizer(rule_key), config.horizon(), look, **options)
+    train = ppo.make_train(config, env, optimizer, drift=made.drift)
+    result = jax.jit(train)(key)
+    return cast(RecordState, result.opt_state).kept, result.params
 
 
 def visit(
@@ -146,15 +180,12 @@ def visit(
     for every rule: copies of others replace those of an agent that diverged. If every
     agent diverged, raise ValueError.
     """
+    options = {"steps": steps, "size": size, "seed": seed}
     pieces = []
     for i, (name, config) in enumerate(runs.items()):
-        env, made = envs.make(name), rule(config, name)
-        key, rule_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), i))
-        inner, horizon = made.optimizer(rule_key), config.horizon()
-        optimizer = record(inner, horizon, steps=steps, size=size, seed=seed)
-        train = ppo.make_train(config, env, optimizer, drift=made.drift)
-        state = cast(RecordState, jax.jit(train)(key).opt_state)
-        pieces.append(stretches(state, steps))
+        key = jax.random.fold_in(jax.random.key(seed), i)
+        kept, _ = recorded(rule, config, name, key, inputs_of, **options)
+        pieces.append(stretches(kept, steps))
     seen = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *pieces)
     count = seen.gradient.shape[1]
     whole = [jnp.isfinite(x).reshape(steps, count, -1).all((0, 2)) for x in seen]

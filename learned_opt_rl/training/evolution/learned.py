@@ -163,7 +163,7 @@ class Learned:
         if artifact.card.algorithm != self.algorithm:
             raise ArtifactError(
                 f"start={name!r} has algorithm {artifact.card.algorithm!r}, but the "
-                f"campaign evolves {self.algorithm!r}; start from another artifact, "
+                f"run trains {self.algorithm!r}; start from another artifact, "
                 "zeros or random"
             )
         return self._of(name, artifact.weights)

@@ -1,0 +1,1 @@
+"""Tune the settings of rules with an equal budget."""

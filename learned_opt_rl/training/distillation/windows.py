@@ -1,0 +1,246 @@
+"""Fit a network on windows of whole runs, with the memory that it has there.
+
+Teacher and student are unrolled over each recorded run. A step of truncated
+backpropagation takes windows of K updates from anywhere in the runs, each from the
+student's own carry at its start. Carries are computed again every ``refresh`` steps.
+
+``runs/`` holds the recorded runs and ``state.npz`` the fit, which resumes bit for bit.
+"""
+
+import functools
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from learned_opt_rl.rules import parts
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.checkpoint import Checkpoint
+from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.training.distillation.config import DistillationConfig
+from learned_opt_rl.training.distillation.gathering import Run, gathered
+from learned_opt_rl.training.distillation.teachers import Teacher, unroll
+from learned_opt_rl.training.evolution.learned import rule_of
+from learned_opt_rl.training.run_folder import LOG
+
+STATE = "state.npz"
+REPORT = "report.jsonl"
+"""A line per decile of the held-out runs, then one per leaf, for the best weights."""
+
+# Share of the mean square of all updates that is added to a window's own: windows in
+# which the teacher hardly moves must not dominate the relative loss.
+_FLOOR = 0.1
+
+Fit = Iterator[tuple[Record, Any]]
+"""A row per validation, with the weights as the rule takes them."""
+
+
+def moves(outputs: Any, explored: Any) -> jax.Array:
+    """Return updates and noise scales ``[..., K, 2, n]`` of outputs ``[..., K, o, n]``.
+
+    The noise scale is 0 where ``explored`` ``[...]`` is, and for networks without.
+    """
+    update = parts.deterministic_update(jnp.moveaxis(outputs, -2, 0))
+    noise = jnp.zeros_like(update)
+    if outputs.shape[-2] > 2:
+        noise = parts.SCALE * outputs[..., 2, :] * explored[..., None, None]
+    return jnp.stack([update, noise], axis=-2)
+
+
+@jax.jit
+def moments(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Return the mean squares of each window's `moves`, ``[..., 4]``.
+
+    They are those of the difference, the student's and the teacher's, and the product.
+    Noise counts with its expected square.
+    """
+    pairs = [(a, a) for a in (student - teacher, student, teacher)]
+    pairs.append((student, teacher))
+    return jnp.stack([(a * b).sum(-2).mean((-2, -1)) for a, b in pairs], axis=-1)
+
+
+@jax.jit
+def effective(moved: jax.Array, sizes: jax.Array) -> jax.Array:
+    """Return the `moves` ``[W, L, K, 2, n]`` of a run without the mean update.
+
+    The rule subtracts the mean over all leaves, whose numbers of entries are ``sizes``
+    ``[L]``. The mean of the released OPEN is most of its update.
+    """
+    share = sizes / sizes.sum() / moved.shape[-1]
+    mean = jnp.einsum("wlkn,l->wk", moved[..., 0, :], share)
+    return moved.at[..., 0, :].add(-mean[:, None, :, None])
+
+
+def loss(weights: Any, batch: tuple[Any, ...], floor: float | jax.Array) -> jax.Array:
+    """Return half the relative squared error of each window and half the global one.
+
+    ``batch`` has arrays of N windows of single leaves: features, carries ``[N, units,
+    n]`` of the student, target and explored, see `Run`. ``floor`` is the mean square of
+    the teacher's updates in all windows.
+    """
+    features, carry, target, explored = batch
+    outputs = unroll(weights, features[None], carry)[0][0]
+    both = moves(outputs, explored), moves(target, explored)
+    error, _, scale, _ = moments(*both).T
+    relative = (error / jnp.maximum(scale + _FLOOR * floor, 1e-30)).mean()
+    return 0.5 * relative + 0.5 * error.mean() / jnp.maximum(scale.mean(), 1e-30)
+
+
+def measure(weights: Any, runs: list[Run]) -> Record:
+    """Compare a student with the teacher over whole runs.
+
+    Returns:
+        ``error`` (relative to the teacher's rms), ``cosine`` and ``log_scale`` (natural
+        logarithm of the ratio of the rms) of what the networks return;
+        ``effective_error``, ``student_step`` and ``teacher_step`` (rms, in units of the
+        parameters) of `effective` updates. They are over all windows, and in
+        ``deciles`` of the run and ``leaves``. None is a number that is not finite.
+    """
+    found = []
+    for run in runs:
+        both = unroll(weights, run.features)[0], run.target
+        plain = [moves(x, run.explored[None]) for x in both]
+        left = [effective(x, run.sizes) for x in plain]
+        pairs = [moments(*plain), moments(*left)]
+        sums = np.concatenate(pairs, axis=-1, dtype=np.float64)
+        count, leaves, _ = sums.shape
+        deciles = np.repeat(np.arange(count) * 10 // count + 1, leaves)
+        found.append((np.concatenate(sums), deciles, np.tile(run.leaves, count)))
+    sums, deciles, leaves = map(np.concatenate, zip(*found, strict=True))
+    with np.errstate(all="ignore"):
+        return _compared(sums) | {
+            "deciles": _each("decile", deciles, sums),
+            "leaves": _each("leaf", leaves, sums),
+        }
+
+
+def _each(name: str, places: np.ndarray, sums: np.ndarray) -> list[Record]:
+    found = dict.fromkeys(places.tolist())
+    return [{name: place, **_compared(sums[places == place])} for place in found]
+
+
+def _compared(sums: np.ndarray) -> Record:
+    (error, student, teacher, product), left = np.split(sums.mean(0), 2)
+    values = {
+        "error": np.sqrt(error / teacher),
+        "cosine": product / np.sqrt(student * teacher),
+        "log_scale": np.log(student / teacher) / 2,
+        "effective_error": np.sqrt(left[0] / left[2]),
+        "student_step": np.sqrt(left[1]),
+        "teacher_step": np.sqrt(left[2]),
+    }
+    return {name: jsonl.number(value) for name, value in values.items()}
+
+
+def resume(
+    config: DistillationConfig, teacher: Teacher, folder: pathlib.Path, stream: TextIO
+) -> tuple[list[Record], Fit]:
+    """Return the log's rows up to the saved state, and the rest of the fit.
+
+    Later rows are removed from the log; the fit yields them again.
+    """
+    key = jax.random.key(config.seed)
+    weights = config.learned.unravel(config.learned.start(config.start, key))
+    fresh = (weights, config.adam().init(weights)), 0, 0.0
+    identity = {"config": config.as_json(), "teacher_sha256": teacher.sha256}
+    state = Checkpoint(folder / STATE, identity)
+    found = state.load(fresh[0])
+    rows = jsonl.read(folder / LOG)
+    kept = [row for row in rows if found and row["step"] <= found[1]]
+    lines = "".join(json.dumps(row) + "\n" for row in kept)
+    write_atomically(folder / LOG, lines.encode())
+    return kept, _fit(config, teacher, state, found or fresh, stream)
+
+
+def _fit(
+    config: DistillationConfig,
+    teacher: Teacher,
+    state: Checkpoint,
+    saved: tuple[Any, int, float],
+    stream: TextIO,
+) -> Fit:
+    standing, done, seconds = saved
+    advance, data = _advance(config), None
+    bounds = [config.steps * i // config.rounds for i in range(config.rounds)]
+    started = time.perf_counter() - seconds
+
+    def row(round_: int, held_out: list[Run]) -> Record:
+        nonlocal started
+        found = measure(standing[0], held_out)
+        seconds, started = time.perf_counter() - started, time.perf_counter()
+        place = {"start": 1, "step": done, "round": round_}
+        return place | found | {"seconds": round(seconds, 3)}
+
+    while done < config.steps:
+        round_ = sum(bound <= done for bound in bounds)
+        if data is None or done in bounds:
+            rule = teacher.rule if done == 0 else None
+            if done in bounds[1:]:  # the runs of this round come from these weights
+                state.save(standing, done=done, seconds=0.0)
+                sizes = config.learned.architecture
+                rule = functools.partial(rule_of, config.algorithm, sizes, standing[0])
+            place = state.path.parent, stream
+            given = config, teacher.weights, rule, round_
+            data = [gathered(*given, x, *place) for x in (False, True)]
+            if done == 0:
+                yield row(round_, data[1]), standing[0]
+        later = (done // n * n + n for n in (config.refresh, config.every))
+        end = min(*later, *bounds[round_:], config.steps)
+        standing, done = advance(standing, data[0], range(done, end)), end
+        if done % config.every == 0 or done in (*bounds, config.steps):
+            yield row(round_, data[1]), standing[0]
+        if state.due and done < config.steps:
+            state.save(standing, done=done, seconds=time.perf_counter() - started)
+
+
+def _advance(config: DistillationConfig) -> Callable[[Any, list[Run], range], Any]:
+    """Return ``(standing, runs, steps) -> standing``; the steps have one batch each.
+
+    Standing is the weights and Adam's state. A step's number determines its batch.
+    """
+    optimizer = config.adam()
+
+    @jax.jit
+    def update(standing: Any, batch: tuple[Any, ...], floor: jax.Array) -> Any:
+        weights, state = standing
+        updates, state = optimizer.update(jax.grad(loss)(weights, batch, floor), state)
+        return optax.apply_updates(weights, updates), state
+
+    def advance(standing: Any, runs: list[Run], steps: range) -> Any:
+        arrays, squares, places = [], [], []
+        for i, run in enumerate(runs):
+            carries = np.asarray(unroll(standing[0], run.features)[1])
+            shape = run.features.shape[:2]
+            explored = np.broadcast_to(run.explored, shape)
+            arrays.append((run.features, carries, run.target, explored))
+            moved = moves(run.target, run.explored[None])
+            squares.append(moments(moved, moved)[..., 2].reshape(-1))
+            places += [(i, *place) for place in np.ndindex(shape)]
+        floor = jnp.concatenate(squares).mean()
+        for step in steps:
+            rng = np.random.default_rng([config.seed, step])
+            some = [places[j] for j in rng.integers(0, len(places), config.tensors)]
+            windows = [[x[w, leaf] for x in arrays[i]] for i, w, leaf in some]
+            batch = tuple(map(np.stack, zip(*windows, strict=True)))
+            standing = update(standing, batch, floor)
+        return standing
+
+    return advance
+
+
+def report(best: Record, folder: pathlib.Path, stream: TextIO) -> None:
+    """Write deciles and leaves of a row of the log to `REPORT`, and print them."""
+    rows = [*best["deciles"], *best["leaves"]]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    write_atomically(folder / REPORT, lines.encode())
+    for row in rows:
+        shown = [f"{v:.4g}" if isinstance(v, float) else v for v in row.values()]
+        words = (f"{k} {v}" for k, v in zip(row, shown, strict=True) if v is not None)
+        print(*words, sep="  ", file=stream)
