@@ -83,7 +83,6 @@ USUAL = {
     "discovered/open_recurrent_llm_minatar",
     "discovered/open_symbolic_minatar",
     "initial 8x16",
-    "initial separated",
     "initial no features 8x16",
     "initial optim4rl arxiv2023",
     "discovered/dpo",
