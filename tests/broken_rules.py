@@ -295,7 +295,7 @@ def removes_the_mean():
 @breaks("many_leaves", words="each further leaf of a shape adds")
 def takes_many_operations_a_leaf():
     def step_by_step(s, _):
-        for _ in range(60):
+        for _ in range(120):
             s = 1.01 * s
         return s
 

@@ -15,8 +15,11 @@ from learned_opt_rl.testing._candidate import Factory, Run
 
 _USED_ROWS = 2
 _FEW, _MANY = 20, 200
-_TIMES_ADAM = 3
-"""The most operations that a further leaf may add, in multiples of Adam's."""
+_TIMES_ADAM = 5
+"""The most operations that a further leaf may add, in multiples of Adam's.
+
+The longest published expression adds 4.2 times as many, and compiles 5 times as long.
+"""
 
 
 def any_pytree(make: Factory) -> None:
@@ -94,7 +97,7 @@ def lone_head(make: Factory) -> None:
 
 
 def many_leaves(make: Factory) -> None:
-    """Each further leaf adds at most three times as many operations as to Adam."""
+    """Each further leaf adds at most five times as many operations as to Adam."""
     added = _operations_per_leaf(make())
     limit = _TIMES_ADAM * _operations_per_leaf(optax.adam(1e-3))
     if not added <= limit:
