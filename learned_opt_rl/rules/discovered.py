@@ -21,7 +21,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
@@ -35,7 +35,7 @@ from learned_opt_rl.families.expression import Form
 from learned_opt_rl.features import Horizon, LeafRole
 from learned_opt_rl.rules import drifts
 from learned_opt_rl.rules._core.artifact import assumed_horizon, require_algorithm
-from learned_opt_rl.rules._core.network import join, loops, split, tables
+from learned_opt_rl.rules._core.network import alike, loops, split, stack, tables
 from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
     RunOptions,
@@ -421,37 +421,30 @@ def _step(
             single = {name: jnp.float32(x) for name, (x,) in mine.items()}
             value, after = one(single, {name: x for name, (x,) in part.memory.items()})
             return [value], {name: [x] for name, x in after.items()}
-        stacked = {name: _stack(leaves) for name, leaves in mine.items()}
-        before = {name: _stack(leaves) for name, leaves in part.memory.items()}
+        stacked = {name: stack(leaves) for name, leaves in mine.items()}
+        before = {name: stack(leaves) for name, leaves in part.memory.items()}
         count = len(part.params)
         batch = -(-count // loops(len(inputs.params)))
         found = jax.lax.map(lambda x: one(*x), (stacked, before), batch_size=batch)
         values, after = jax.tree.map(lambda x: split(x.ravel(), part.params), found)
         return values, after
 
-    return in_parts(inputs, _alike(inputs), run)
+    return in_parts(inputs, _tables_of_a_shape(inputs), run)
 
 
-def _stack(leaves: Sequence[Any]) -> jax.Array:
-    arrays = [jnp.asarray(leaf, jnp.float32) for leaf in leaves]
-    return join(arrays).reshape(len(arrays), *arrays[0].shape)
-
-
-def _alike(inputs: Inputs) -> list[list[int]]:
-    """Return the indices of leaves of one shape, which make tables, if there are many.
-
-    A few leaves are each alone: nothing is copied into a table.
-    """
-    if loops(len(inputs.params)) == 1:
-        return [[i] for i in range(len(inputs.params))]
-    shapes: dict[Any, list[int]] = {}
-    for i, (p, dormancy) in enumerate(zip(inputs.params, inputs.dormancy, strict=True)):
-        alone = i if p.size == 0 else None  # jax.lax.map cannot batch empty leaves
-        shapes.setdefault((p.shape, dormancy.shape, alone), []).append(i)
+def _tables_of_a_shape(inputs: Inputs) -> list[list[int]]:
+    """Return the indices of the leaves of each table, all of one shape."""
+    kinds = [
+        # jax.lax.map cannot batch empty leaves: each is of a kind of its own.
+        (p.shape, dormancy.shape, i if p.size == 0 else None)
+        for i, (p, dormancy) in enumerate(
+            zip(inputs.params, inputs.dormancy, strict=True)
+        )
+    ]
     return [
-        [alike[place] for place in chosen]
-        for alike in shapes.values()
-        for chosen in tables([inputs.params[i] for i in alike])
+        [part[place] for place in chosen]
+        for part in alike(kinds)
+        for chosen in tables([inputs.params[i] for i in part])
     ]
 
 

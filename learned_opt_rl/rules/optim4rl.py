@@ -23,6 +23,7 @@ Example:
 from __future__ import annotations
 
 import numbers
+from collections.abc import Callable
 from typing import Any, Unpack, cast
 
 import jax
@@ -46,9 +47,9 @@ from learned_opt_rl.rules._core.network import (
     dot,
     gru,
     in_blocks,
+    is_small,
     join,
     one_agent_at_a_time,
-    rows_of,
     split,
     tables,
 )
@@ -347,7 +348,7 @@ def _table(weights: Weights, inputs: Inputs) -> Outputs:
     encode, ratio_of = _VERSIONS[_version(weights)]
     # Meta-gradients pass through the towers, not through the towers' inputs.
     gradient = jax.lax.stop_gradient(join(inputs.gradients))
-    carry_of = rows_of(inputs.memory["carry"], 1)
+    carry_of = _carry_rows(inputs)
 
     def block(cut: Cut) -> tuple[jax.Array, jax.Array]:
         g = as_rows(cut(gradient))
@@ -358,6 +359,17 @@ def _table(weights: Weights, inputs: Inputs) -> Outputs:
     like = gradient, join(inputs.memory["carry"], 1)
     ratio, after = in_blocks(block, like, len(inputs.params))
     return split(ratio, inputs.params), {"carry": split(after, inputs.params)}
+
+
+def _carry_rows(inputs: Inputs) -> Callable[[Cut], jax.Array]:
+    """Return a function from a cut to that part of the carry, ``[units, n]``."""
+    carries = inputs.memory["carry"]
+    if is_small(inputs.params):
+        # Nothing is copied before each leaf is transposed.
+        rows = jnp.concatenate([as_rows(join([h], 1)) for h in carries], axis=1)
+        return lambda cut: cut(rows, 1)
+    joined = join(carries, 1)
+    return lambda cut: as_rows(cut(joined))
 
 
 def _towers(weights: Weights, table: jax.Array) -> tuple[jax.Array, jax.Array]:

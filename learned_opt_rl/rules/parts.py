@@ -35,7 +35,7 @@ from learned_opt_rl.rules._core.network import (
     one_agent_at_a_time,
     split,
     tables,
-    whole,
+    uncut,
 )
 from learned_opt_rl.rules._core.transform import Inputs, Outputs, Slot, in_parts, pick
 from learned_opt_rl.rules._core.weights import Weights, require_shapes
@@ -176,10 +176,11 @@ def _table_of(
     if len(leaves) > 1 and is_small(inputs.params):
         # Each leaf's part is computed right where it ends up.
         parts = [_table_of(encode, columns, pick(inputs, [i])) for i in leaves]
-        small = jnp.concatenate([part(whole) for part in parts], axis=1)
+        small = jnp.concatenate([part(uncut) for part in parts], axis=1)
         return lambda cut: cut(small, 1)
     features, values = _features_of(encode, inputs), columns(inputs)
-    carry = [join(leaves, 1) for leaves in [inputs.memory.get("carry", ())] if leaves]
+    carries = inputs.memory.get("carry", ())
+    carry = [join(carries, 1)] if carries else []
 
     def block(cut: Cut) -> jax.Array:
         rows = features(cut)

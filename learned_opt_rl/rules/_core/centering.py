@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learned_opt_rl.features import LeafRole, named_leaves
-from learned_opt_rl.rules._core.network import join, loops, split
+from learned_opt_rl.rules._core.network import alike, split, stack
 
 
 def are_tables(params: Any) -> list[bool]:
@@ -56,11 +56,12 @@ def settled(
             head or six ``log_std`` alone could otherwise never change their sum.
     """
     row_wise = tables or [False] * len(values)
-    parts = _alike(values, row_wise)
-    stacks = [_stack(values, part) for part in parts]
+    shapes = [value.shape for value in values]
+    parts = alike(list(zip(shapes, row_wise, strict=True)))
+    stacks = [stack([values[i] for i in part]) for part in parts]
     flags = None
     if moved is not None:
-        flags = [_stack(moved, part) != 0 for part in parts]
+        flags = [stack([moved[i] for i in part]) != 0 for part in parts]
         if tables is not None:
             pairs = zip(flags, parts, strict=True)
             flags = [_any(x, row_wise[part[0]]) for x, part in pairs]
@@ -70,30 +71,11 @@ def settled(
         stacks = [x - mean for x in stacks]
         stacks = stacks if flags is None else _masked(stacks, flags)
     found = list(values)
-    for part, stack in zip(parts, stacks, strict=True):
-        leaves = split(stack.reshape(-1), [values[i] for i in part])
+    for part, settled_part in zip(parts, stacks, strict=True):
+        leaves = split(settled_part.reshape(-1), [values[i] for i in part])
         for i, leaf in zip(part, leaves, strict=True):
             found[i] = leaf
     return found
-
-
-def _alike(values: Sequence[jax.Array], row_wise: Sequence[bool]) -> list[list[int]]:
-    """Return the indices of leaves that are computed side by side.
-
-    They are those of one shape where there are many leaves: XLA then compiles some
-    programs for each shape and not for each leaf. A few leaves are not copied.
-    """
-    kinds: dict[Any, list[int]] = {}
-    for i, value in enumerate(values):
-        alone = i if loops(len(values)) == 1 else None
-        kinds.setdefault((value.shape, row_wise[i], alone), []).append(i)
-    return list(kinds.values())
-
-
-def _stack(leaves: Sequence[jax.Array], part: Sequence[int]) -> jax.Array:
-    """Return ``[leaves of the part, *shape]``."""
-    joined = join([leaves[i] for i in part])
-    return joined.reshape(len(part), *leaves[part[0]].shape)
 
 
 def _any(flags: jax.Array, row_wise: bool) -> jax.Array:

@@ -7,7 +7,7 @@ of the layers. docs/overhead.md records what each step here gained.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -40,7 +40,7 @@ Cut = Callable[..., jax.Array]
 """``cut(x, axis=0)`` returns a block's part of an array; scalars stay."""
 
 
-def whole(x: jax.Array, axis: int = 0) -> jax.Array:
+def uncut(x: jax.Array, axis: int = 0) -> jax.Array:
     """Cut nothing off."""
     del axis
     return x
@@ -79,6 +79,26 @@ def join(leaves: Sequence[jax.Array], channels: int = 0) -> jax.Array:
     return flat[0] if len(flat) == 1 else jnp.concatenate(flat)
 
 
+def alike(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Return the indices of leaves that are computed side by side, given their kinds.
+
+    Many leaves of one kind share the programs of one stack. A few leaves are each
+    alone, and nothing is copied.
+    """
+    if loops(len(keys)) == 1:
+        return [[i] for i in range(len(keys))]
+    kinds: dict[Hashable, list[int]] = {}
+    for i, key in enumerate(keys):
+        kinds.setdefault(key, []).append(i)
+    return list(kinds.values())
+
+
+def stack(leaves: Sequence[Any]) -> jax.Array:
+    """Return leaves or numbers of one shape as float32 ``[leaves, *shape]``."""
+    arrays = [jnp.asarray(leaf, jnp.float32) for leaf in leaves]
+    return join(arrays).reshape(len(arrays), *arrays[0].shape)
+
+
 def split(joined: jax.Array, like: Sequence[jax.Array]) -> list[jax.Array]:
     """Cut ``[n, *c]`` into leaves ``[*shape, *c]`` of the shapes of ``like``."""
     sizes = [leaf.size for leaf in like]
@@ -110,20 +130,6 @@ def _starts(starts: tuple[int, ...], joined: jax.Array) -> Sequence[Any]:
 def as_rows(x: jax.Array) -> jax.Array:
     """Return ``[n]`` or ``[n, channels]`` as a table ``[channels, n]``."""
     return x[None] if x.ndim == 1 else _transposed(x)
-
-
-def rows_of(leaves: Sequence[jax.Array], channels: int = 0) -> Callable[[Cut], Any]:
-    """Return a function from a cut to that part of the leaves as ``[channels, n]``."""
-    entries = [
-        jax.ShapeDtypeStruct(x.shape[: x.ndim - channels], x.dtype) for x in leaves
-    ]
-    if is_small(entries):
-        # Nothing is copied before the transposition of each leaf.
-        rows = [as_rows(join([leaf], channels)) for leaf in leaves]
-        table = jnp.concatenate(rows, axis=1)
-        return lambda cut: cut(table, 1)
-    joined = join(leaves, channels)
-    return lambda cut: as_rows(cut(joined))
 
 
 def _transposed(x: jax.Array) -> jax.Array:
@@ -187,7 +193,7 @@ def in_blocks(
     columns = columns or _BLOCK.get(jax.default_backend(), _LARGE_BLOCK)
     count = max(-(-size // columns), loops(leaves))
     if min(count, size) <= 1:
-        return run(whole)
+        return run(uncut)
     width = -(-size // count)
 
     def block(i: jax.Array, outputs: Any) -> Any:
@@ -217,7 +223,7 @@ def loops(leaves: int) -> int:
     return 2 if leaves > _MANY else 1
 
 
-def is_small(leaves: Sequence[Any]) -> bool:
+def is_small(leaves: Sequence[jax.Array]) -> bool:
     """Return whether ``in_blocks`` takes these leaves in one pass, without a loop."""
     size = sum(leaf.size for leaf in leaves)
     limit = _BLOCK.get(jax.default_backend(), _LARGE_BLOCK)
