@@ -202,7 +202,7 @@ class _Received(io.BytesIO):
 
 
 def _download(url: str, received: _Received, silence: float) -> bytes:
-    pooch = _import_pooch()  # first, since it installs requests
+    pooch = _import_pooch()  # first: its error names the extra, which has requests
     import requests
 
     fetch = pooch.HTTPDownloader(

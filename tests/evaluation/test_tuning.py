@@ -119,7 +119,7 @@ def test_a_killed_search_resumes_to_the_same_settings(unbroken, tmp_path):
     kept = jsonl.read(tmp_path / compare.ROWS)
     assert len(kept) == 3
     assert not (tmp_path / search.TUNED).exists()
-    # A larger budget goes on with the next settings, so a smaller one is its beginning.
+    # A search with a larger budget begins with the settings of a smaller one.
     stream = io.StringIO()
     search.tune(ASKED, 2, tmp_path, stream=stream)
     assert "1 of 2 settings" not in stream.getvalue()

@@ -264,7 +264,8 @@ def _claim(
 ) -> None:
     """Write the request into a folder, or refuse the folder of another one.
 
-    The budget is no part of it: with more runs, a search tries the next settings.
+    The request does not include the budget. With more runs, a search tries the next
+    settings.
     """
     options = {
         "each": each,

@@ -25,7 +25,7 @@ def search_space(rule: str, only: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises:
         ValueError: The rule has nothing to tune, or not what ``only`` names.
-        UnknownArtifactError: There is no such rule.
+        UnknownArtifactError: No rule has this name.
 
     Example:
         >>> search_space("adam")

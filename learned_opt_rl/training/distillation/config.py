@@ -166,10 +166,12 @@ class DistillationConfig:
             raise ValueError(
                 f"tensors={self.tensors} must be at least 2 with inputs='visited'"
             )
-        part = f"{'10 windows of ' * recorded}sequence={self.sequence}"
+        windows = 10 if recorded else 1  # the report has deciles
+        part = f"sequence={self.sequence}"
+        part = f"{windows} windows of {part}" if recorded else part
         for length in (self.horizon, *self.horizons) if agents_ else ():
             for name, run in self.runs(length).items():
-                if run.num_updates < self.sequence * (10 if recorded else 1):
+                if run.num_updates < self.sequence * windows:
                     raise ValueError(
                         f"horizon={length} is {run.num_updates} updates on {name}, "
                         f"fewer than {part}; raise the horizon"
