@@ -71,7 +71,7 @@ def effective(moved: jax.Array, sizes: jax.Array) -> jax.Array:
     """Return the `moves` ``[W, L, K, 2, n]`` of a run without the mean update.
 
     The rule subtracts the mean over all leaves, whose numbers of entries are ``sizes``
-    ``[L]``. The mean of the released OPEN is most of its update.
+    ``[L]``.
     """
     share = sizes / sizes.sum() / moved.shape[-1]
     mean = jnp.einsum("wlkn,l->wk", moved[..., 0, :], share)
