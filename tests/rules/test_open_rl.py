@@ -357,8 +357,8 @@ def test_a_meta_gradient_through_a_population_or_agents_under_vmap():
 
 
 def test_many_parameters_are_treated_as_few():
-    """Trees above 2**16 parameters run in blocks, but not when differentiated."""
-    params = {"critic": jax.random.normal(jax.random.key(0), (1000, 141))}
+    """Trees above 2**18 parameters run in blocks, but not when differentiated."""
+    params = {"critic": jax.random.normal(jax.random.key(0), (2000, 141))}
     tx, grads = transform(), gradients(params)
     state = tx.init(params)
 
