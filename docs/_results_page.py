@@ -41,42 +41,35 @@ def write_missing_features(folder: pathlib.Path, rows: pathlib.Path) -> None:
 
 
 def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
-    """Write our tuned Adam, the published one and the released OPEN."""
+    """Write our tuned Adam and the published one."""
     found = grouped(read_rows(rows))
     published = normalization.published("adam")
     lines = []
     for environment in dict.fromkeys(environment for _, environment in found):
-        seeds = found[("adam", environment)]
-        lines.append(
-            [
-                environment,
-                f"{published[environment]:.2f}",
-                _seeds_and_mean(seeds),
-                _seeds_and_mean(found.get(("goldie2024/minatar", environment), [])),
-            ]
-        )
+        seeds = _seeds_and_mean(found[("adam", environment)])
+        lines.append([environment, f"{published[environment]:.2f}", seeds])
     heads = ["environment", "Adam, published (16 seeds)", "Adam, measured here"]
-    _write(folder / f"{rows.stem}.md", [*heads, "released OPEN"], lines)
+    _write(folder / f"{rows.stem}.md", heads, lines)
 
 
 def write_evolved(
     path: pathlib.Path, files: Iterable[pathlib.Path], others: Sequence[str]
 ) -> None:
-    """Write returns by rule and environment, and paired differences to others."""
+    """Write the paired differences of rules that ran in every environment to others."""
     found = grouped(itertools.chain(*map(read_rows, files)))
     environments = list(dict.fromkeys(environment for _, environment in found))
     lines = []
     for rule in dict.fromkeys(rule for rule, _ in found):
         mine = [found.get((rule, e), []) for e in environments]
-        more = []
+        if not all(mine):
+            continue
+        cells = []
         for other in others:
             base = [row for e in environments for row in found[(other, e)]]
-            whole = all(mine) and rule != other
-            more.append(_over([*itertools.chain(*mine)], base) if whole else "")
-        cells = [_seeds_and_mean(rows) if rows else "" for rows in mine]
-        lines.append([f"`{rule}`", *cells, *more])
-    heads = ["rule", *environments, *(f"difference to `{other}`" for other in others)]
-    _write(path, heads, lines)
+            same = rule == other
+            cells.append("" if same else _over([*itertools.chain(*mine)], base))
+        lines.append([f"`{rule}`", *cells])
+    _write(path, ["rule", *(f"difference to `{other}`" for other in others)], lines)
 
 
 def write_distilled(

@@ -12,6 +12,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from _artifact_pages import write_pages  # noqa: E402
+from _board_page import write_board  # noqa: E402
 from _conformance_page import write_conformance  # noqa: E402
 from _results_page import (  # noqa: E402
     write_bench,
@@ -45,6 +46,8 @@ exclude_patterns = [
     "_generated/table.md",
     "_generated/drifts.md",
     "_generated/conformance.md",
+    "_generated/board_1e6.md",
+    "_generated/board_1e7.md",
     "_generated/breakout_1e6.md",
     "_generated/distill_random.md",
     "_generated/distilled.md",
@@ -117,6 +120,7 @@ def _write_artifact_pages(app: Sphinx) -> None:
     """Write the artifact pages before Sphinx reads its sources."""
     write_pages(HERE / "_generated")
     write_conformance(HERE / "_generated")
+    write_board(HERE / "_generated", HERE.parent / "results")
     raw = HERE.parent / "results"
     pretrained = HERE.parent / "pretrained"
     rows = raw / "minatar_1e6.jsonl", raw / "lpo_symbolic_ant_1e6.jsonl"

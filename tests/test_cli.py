@@ -587,6 +587,28 @@ class TestCompare:
         assert cli.main(["report", str(tmp_path), "--baseline", "lion"]) == 2
         assert "--baseline=lion needs runs of 'lion'" in capsys.readouterr().err
 
+    def test_a_report_of_several_results_needs_a_folder(
+        self, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+        for path, steps in ((one, 1000), (two, 2000)):
+            jsonl.append(path, [{**self.ONE_ROW, "total_timesteps": steps}])
+        assert cli.main(["report", str(one), str(two)]) == 2
+        assert capsys.readouterr().err == (
+            f"error: results={one} {two}: need a folder for the report. Pass --out "
+            "FOLDER\n"
+        )
+        out = tmp_path / "out"
+        assert cli.main(["report", str(one), str(two), "--out", str(out)]) == 0
+        assert "total_timesteps=2000" in capsys.readouterr().out
+        assert (out / "leaderboard.json").exists()
+        assert cli.main(["report", str(one), "none.jsonl", "--out", str(out)]) == 2
+        assert "none.jsonl has no rows" in capsys.readouterr().err
+        assert cli.main(["report", str(one), "--out", str(two)]) == 2
+        assert f"{two} is a file; name a folder" in capsys.readouterr().err
+        assert cli.main(["report"]) == 2
+        assert "name a folder of results or a file" in capsys.readouterr().err
+
 
 @pytest.mark.parametrize("command", ["show", "verify", "fetch", "plot"])
 def test_an_unknown_name_is_one_line(

@@ -28,12 +28,12 @@ class _ReportOptions:
     baseline: Annotated[str | None, optional("RULE")] = None
     """Rule to compare the other rules with; adam by default."""
 
-    def print_report(self, folder: pathlib.Path) -> None:
-        """Write the report of a folder, and print it and the paths of its files."""
+    def print_report(self, folder: pathlib.Path, *sources: pathlib.Path) -> None:
+        """Write a report into a folder, and print it and the paths of its files."""
         from learned_opt_rl.evaluation.report.write import write
 
         text, paths = write(
-            folder, normalization=self.normalization, baseline=self.baseline
+            folder, *sources, normalization=self.normalization, baseline=self.baseline
         )
         print(text, *paths, sep="\n")
 
@@ -75,9 +75,7 @@ class _Options(_ReportOptions, RunOptions):
 
         require_extras()
         comparison = self.comparison(rules)
-        for path in (out, *out.parents):
-            if path.exists() and not path.is_dir():
-                raise ValueError(f"--out {out}: {path} is a file; name a folder")
+        _check_folder(out)
         kept = {str(row.get("rule")) for row in jsonl.read(out / compare.ROWS)}
         normalization.check(
             self.normalization,
@@ -176,14 +174,42 @@ class Generalize(_Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report(_ReportOptions):
-    """Rewrite the report of an existing comparison."""
+    """Write the report of existing comparisons again, of one or of several together.
 
-    folder: Annotated[Positional[pathlib.Path], arg(metavar="FOLDER")]
-    """Output folder of compare, evaluate or generalize."""
+    Comparisons may have different lengths and agents. Rules of several agents are
+    named with their agent.
+    """
+
+    results: Annotated[Positional[tuple[pathlib.Path, ...]], optional("RESULTS")]
+    """Output folders of compare, evaluate or generalize, or files of their rows
+    (.jsonl)."""
+    out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
+    """Folder for the report. The default is the folder of the results, if they are one
+    folder."""
 
     def run(self) -> int:
-        self.print_report(self.folder)
+        self.print_report(self._folder(), *self.results)
         return 0
+
+    def _folder(self) -> pathlib.Path:
+        if not self.results:
+            raise ValueError("results=(): name a folder of results or a file of rows")
+        if self.out is not None:
+            _check_folder(self.out)
+            return self.out
+        only = self.results[0]
+        if len(self.results) == 1 and not (only.is_file() or only.suffix == ".jsonl"):
+            return only
+        given = " ".join(map(str, self.results))
+        raise ValueError(
+            f"results={given}: need a folder for the report. Pass --out FOLDER"
+        )
+
+
+def _check_folder(out: pathlib.Path) -> None:
+    for path in (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"--out {out}: {path} is a file; name a folder")
 
 
 Commands = Compare | Evaluate | Generalize | Report

@@ -203,7 +203,10 @@ def test_without_adam_the_report_says_so(without_plots, tmp_path):
 def test_runs_that_all_failed_are_reported(without_plots, tmp_path):
     files = written(tmp_path, [row(final=None, curve=[None], diverged=True)])
     assert "1 of 1 runs diverged" in Page(files["report.html"]).text
-    assert json.loads(files["leaderboard.json"])[0]["mean"] is None
+    (line,) = json.loads(files["leaderboard.json"])
+    only = line["environments"]["Breakout-MinAtar"]
+    assert (only["final_return"], only["failed"]) == (None, 1)
+    assert line["average_rank"] is None
 
 
 def test_one_seed_has_no_interval(without_plots, tmp_path):
@@ -282,10 +285,12 @@ def test_the_leaderboard_of_this_repository(tmp_path, repository, without_plots)
     rows = read_rows(repository / "results" / "released_5e5.jsonl")
     adam, learned = json.loads(written(tmp_path, rows)["leaderboard.json"])
     assert (adam["rule"], learned["rule"]) == ("adam", "goldie2024/minatar")
-    assert adam["mean"] > learned["mean"]  # it has learned to sacrifice the start
-    assert learned["interval"] is None  # of four seeds
-    assert (learned["seeds"], learned["steps"], learned["failed"]) == (4, 500_000, 0)
-    assert learned["source"] == "rows.jsonl"
+    assert (adam["average_rank"], learned["average_rank"]) == (1, 2)
+    only = learned["environments"]["Breakout-MinAtar"]
+    assert only["final_return"]["interval"] is None  # of four seeds
+    assert learned["too_few_seeds"] == {"Breakout-MinAtar": 4}
+    assert learned["iqm"] is None
+    assert (only["seeds"], only["steps"]) == ([0, 1, 2, 3], 500_000)
 
 
 def test_numbers_of_this_repository_stay_the_same(repository):

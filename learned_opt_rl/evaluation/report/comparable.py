@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from learned_opt_rl.agents.presets import CONFIGS
-from learned_opt_rl.evaluation.runs.row import Row, read_rows
+from learned_opt_rl.evaluation.runs.row import ROWS, Row, read_rows
+from learned_opt_rl.evaluation.runs.rules import weights_digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,45 @@ class Setting:
 
 
 def read(path: pathlib.Path) -> list[Row]:
-    """Read the rows of a results file, which must have some."""
+    """Read the rows of a results file or a folder with one, which must have some."""
+    path = path if path.suffix == ".jsonl" or path.is_file() else path / ROWS
     rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path} has no rows; run a comparison first")
     return rows
+
+
+def named(rows: Iterable[Row]) -> list[Row]:
+    """Return rows in which every agent and every set of weights has a name of its own.
+
+    Where rows have several agents, the rules of all but the first of them, in the order
+    of `CONFIGS`, are named like ``"adam (a2c)"``. Rules with replaced weights are named
+    like ``"minatar:8e9739e7"``, after the SHA-256 of the weights. Replaced means other
+    than the current ones or, for a rule that is not installed, several in these rows. A
+    row that does not record its weights keeps its name.
+    """
+    rows = list(rows)
+    recorded: dict[str, set[str | None]] = {}
+    for row in rows:
+        recorded.setdefault(row.rule, set()).add(row.weights_sha256)
+    current = {}
+    for rule, found in recorded.items():
+        known = found - {None}
+        current[rule] = weights_digest(rule) or (known.pop() if len(known) == 1 else "")
+    agents = {row.agent for row in rows}
+    first = next(
+        (agent for agent in CONFIGS if agent in agents), min(agents, default="")
+    )
+    return [
+        dataclasses.replace(row, rule=_name(row, current[row.rule], first))
+        for row in rows
+    ]
+
+
+def _name(row: Row, current: str, agent: str) -> str:
+    digest = row.weights_sha256
+    name = row.rule if digest in (None, current) else f"{row.rule}:{digest[:8]}"
+    return name if row.agent == agent else f"{name} ({row.agent})"
 
 
 def settings(rows: Iterable[Row]) -> list[Setting]:

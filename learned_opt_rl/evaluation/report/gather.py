@@ -257,12 +257,14 @@ def _failed(rows: list[Row]) -> str:
 
 def _untuned(setting: Setting) -> list[str]:
     """Return a note if tuned rules run in an agent they were not tuned for."""
-    # With a rate of its own, "adam:1e-3", a rule was not tuned for any agent.
-    tuned = [row for row in setting.rows if row.rule in HANDCRAFTED]
-    found = dict.fromkeys(change for row in tuned for change in _differences(row))
-    if not found:
+    # With a rate of its own, "adam:1e-3", a rule was not tuned for any agent. A name
+    # may have the agent behind it, "adam (a2c)".
+    tuned = [r for r in setting.rows if r.rule.partition(" (")[0] in HANDCRAFTED]
+    changed = {row.rule: found for row in tuned if (found := _differences(row))}
+    if not changed:
         return []
-    rules = ", ".join(sorted({row.rule for row in tuned}))
+    rules = ", ".join(sorted(changed))
+    found = dict.fromkeys(change for row in tuned for change in _differences(row))
     return [
         f"The settings of {rules} were tuned for the published PPO and were not tuned "
         f"again for the changes in these runs ({', '.join(found)})."

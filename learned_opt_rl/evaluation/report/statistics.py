@@ -210,6 +210,23 @@ def performance_profile(matrix: np.ndarray, thresholds: np.ndarray) -> Banded:
     return _bootstrap(shares, matrix)
 
 
+def average_ranks(means: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return the rank of each rule, averaged over environments.
+
+    The means of a rule are one per environment. The highest mean has rank 1; equal
+    means share the average of their ranks.
+
+    Example:
+        >>> average_ranks({"a": [3.0, 5.0], "b": [1.0, 5.0]})
+        {'a': 1.25, 'b': 1.75}
+    """
+    values = np.array([*means.values()], float)
+    above = (values[None] > values[:, None]).sum(axis=1)
+    equal = (values[None] == values[:, None]).sum(axis=1)  # with itself
+    ranks = above + (equal + 1) / 2
+    return dict(zip(means, ranks.mean(axis=-1).tolist(), strict=True)) if means else {}
+
+
 def paired_difference(
     x: Mapping[int, float], y: Mapping[int, float]
 ) -> Estimate | None:

@@ -1,8 +1,9 @@
 """Results as tables of text; `render` sets them for a terminal or for Markdown."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
+from learned_opt_rl.evaluation.report.board import Line
 from learned_opt_rl.evaluation.report.measures import BASELINE, Measures
 from learned_opt_rl.evaluation.report.statistics import METRICS, Estimate
 
@@ -74,6 +75,74 @@ def aggregates(found: Mapping[str, Mapping[str, Estimate]], heading: str) -> Tab
         for rule, estimates in found.items()
     ]
     return [(heading, "seeds", *(f"{name} [95%]" for name in columns)), *lines]
+
+
+def board(lines: Sequence[Line], baseline: str = BASELINE) -> Table:
+    """Return the ranks and aggregates of a board."""
+    name = title(baseline)
+    heads = (
+        "rule",
+        "agent",
+        "average rank",
+        "IQM [95%]",
+        f"P(better than {name}) [95%]",
+    )
+    heads += (f"AUC / {name}'s", f"time of a step / {name}'s")
+    return [
+        heads,
+        *(
+            (
+                line.rule,
+                line.agent,
+                _number(line.average_rank, ".1f"),
+                cell(line.iqm) if line.iqm else _too_few(line),
+                "1/2" if line.rule == baseline else cell(line.improvement),
+                _number(line.relative_auc, ".2f"),
+                _number(line.times_baseline, ".2f"),
+            )
+            for line in lines
+        ),
+    ]
+
+
+def board_returns(lines: Sequence[Line], environments: Sequence[str]) -> Table:
+    """Return the final return of each rule of a board in each environment."""
+    return _by_environment(lines, environments, _COLUMNS["final return [95%]"])
+
+
+def board_seconds(lines: Sequence[Line], environments: Sequence[str]) -> Table:
+    """Return the seconds of each rule of a board to the baseline's return."""
+    timed = [line for line in lines if line.times_baseline]
+    found = {line.rule: line.seconds for line in timed}
+    return _by_environment(
+        timed,
+        environments,
+        lambda m: _number(found[m.rule].get(m.environment), ",.1f"),
+    )
+
+
+def _by_environment(
+    lines: Sequence[Line], environments: Sequence[str], column: Column
+) -> Table:
+    rows = [
+        [column(m) if (m := line.measures.get(name)) else "-" for name in environments]
+        for line in lines
+    ]
+    names = [(line.rule, line.agent) for line in lines]
+    cells = [(*name, *row) for name, row in zip(names, rows, strict=True)]
+    return [("rule", "agent", *map(_short, environments)), *cells]
+
+
+def _too_few(line: Line) -> str:
+    counts = [f"{_short(name)} {count}" for name, count in line.too_few.items()]
+    same = len(counts) == len(line.measures) and len({*line.too_few.values()}) == 1
+    if same:
+        return f"too few seeds: {next(iter(line.too_few.values()))}"
+    return f"too few seeds: {', '.join(counts)}" if counts else "-"
+
+
+def _short(environment: str) -> str:
+    return environment.removesuffix("-MinAtar")
 
 
 def cell(estimate: Estimate | None) -> str:

@@ -16,12 +16,18 @@ import numpy as np
 
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation.pictures import comparison, figures
-from learned_opt_rl.evaluation.report import comparable, gather, statistics, tables
+from learned_opt_rl.evaluation.report import (
+    board,
+    comparable,
+    gather,
+    statistics,
+    tables,
+)
 from learned_opt_rl.evaluation.report.gather import Along, Results
 from learned_opt_rl.evaluation.report.measures import BASELINE
 from learned_opt_rl.evaluation.report.normalization import check
 from learned_opt_rl.evaluation.report.statistics import Estimate
-from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS, Row, grouped
+from learned_opt_rl.evaluation.runs.row import FAILURES, Row
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
 
@@ -37,14 +43,18 @@ _TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 
 def write(
     folder: str | pathlib.Path,
-    *,
+    *sources: str | pathlib.Path,
     normalization: str = "auto",
     baseline: str | None = None,
 ) -> tuple[str, list[pathlib.Path]]:
-    """Write the report of a comparison next to its rows.
+    """Write the report of one or more comparisons.
+
+    Rows of several agents or of replaced weights are named as by `comparable.named`.
 
     Args:
-        folder: Contains ``rows.jsonl``, and ``failures.jsonl`` if a run raised.
+        folder: Where to write the report.
+        sources: Files of rows (``.jsonl``), or folders that contain ``rows.jsonl``, and
+            ``failures.jsonl`` if a run raised. By default the folder itself.
         normalization: How to bring returns to a common scale, one of
             `normalization.METHODS`.
         baseline: The rule that others are compared with, by default tuned Adam.
@@ -67,19 +77,23 @@ def write(
     """
     require_extras()
     folder = pathlib.Path(folder)
+    paths = [*map(pathlib.Path, sources or (folder,))]
     # An order that does not depend on how the rows were made. The sort is stable: of
     # rows that repeat each other, the last still comes last.
     rows = sorted(
-        comparable.read(folder / ROWS),
+        (row for path in paths for row in comparable.read(path)),
         key=lambda row: (row.environment, row.rule, row.seed),
     )
-    check(normalization, baseline, rules={row.rule for row in rows})
+    named = comparable.named(rows)
+    check(normalization, baseline, rules={row.rule for row in named})
     # In an order that does not depend on when they happened.
-    failures = sorted(jsonl.read(folder / FAILURES), key=json.dumps)
-    found = gather.gather(rows, normalization, baseline=baseline or BASELINE)
+    raised = [one for path in paths for one in jsonl.read(path / FAILURES)]
+    failures = sorted(raised, key=json.dumps)
+    found = gather.gather(named, normalization, baseline=baseline or BASELINE)
     varied = gather.axes(found)
     data = _report(rows, found, varied, failures)
     text = summary(found)
+    folder.mkdir(parents=True, exist_ok=True)
     pictures = draw(found, varied, folder / "plots")
     contents = {
         "report.html": _page(data, found, pictures),
@@ -356,36 +370,12 @@ def _distributions(result: Results) -> dict[str, dict[str, Estimate]]:
 
 
 def _leaderboard(found: Iterable[Results]) -> list[dict[str, Any]]:
-    """Return a line per rule, environment and setting, the best of each first."""
-    lines = []
-    for result in found:
-        groups = grouped(result.setting.rows)
-        for m in result.measures:
-            group = groups[m.rule, m.environment]
-            revisions = sorted({row.revision or "unknown" for row in group})
-            lines.append(
-                {
-                    "rule": m.rule,
-                    "environment": m.environment,
-                    "mean": m.final and m.final.value,
-                    "interval": m.final and m.final.to_dict()["interval"],
-                    "seeds": len(m.seeds),
-                    "failed": m.failed,
-                    "failed_as": m.failed_as if m.failed else None,
-                    "steps": m.steps,
-                    "agent": group[0].agent,
-                    "variant": result.setting.variant,
-                    "revision": ", ".join(revisions),
-                    "source": ROWS,
-                }
-            )
-    return sorted(lines, key=_rank)
-
-
-def _rank(line: dict[str, Any]) -> tuple:
-    worst_last = -line["mean"] if line["mean"] is not None else float("inf")
-    where = (line["environment"], line["steps"], line["agent"], str(line["variant"]))
-    return *where, worst_last, line["rule"]
+    """Return the board of each setting, a line per rule."""
+    return [
+        {**line.to_dict(), "variant": result.setting.variant}
+        for result in found
+        for line in board.lines(result.setting.rows, result.normalized, result.baseline)
+    ]
 
 
 def _json(data: Any) -> bytes:
