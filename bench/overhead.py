@@ -22,10 +22,15 @@ import optax
 
 from learned_opt_rl import Horizon, envs, open_rl, pretrained
 from learned_opt_rl.agents.ppo import PPOConfig, make_train
+from learned_opt_rl.evaluation.runs.rules import Rule, resolve
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.provenance import provenance
 
 Optimizers = dict[str, optax.GradientTransformationExtraArgs]
+Clock = Callable[[], float]
+
+# On a busy machine, seconds of the processor vary less than those on the wall.
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "processor": time.process_time}
 
 ARCHITECTURES = {
     "OPEN 8/16": open_rl.Architecture(carry=8, width=16),
@@ -47,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--agents", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--steps", type=float, default=2e5, help="of each PPO run")
+    parser.add_argument("--rules", nargs="*", default=[], help="more rules for PPO")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="of PPO")
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--leaves", type=int, nargs="*", default=[10, 100, 500])
     arguments = parser.parse_args(argv)
@@ -57,7 +64,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     cases = [(n, a) for a in arguments.agents for n in ("PPO", *arguments.networks)]
     for network, agents in cases:
         if network == "PPO":
-            ppo += measure_ppo(agents, int(arguments.steps), arguments.repetitions)
+            ppo += measure_ppo(
+                agents,
+                int(arguments.steps),
+                arguments.repetitions,
+                rules=arguments.rules,
+                clock=CLOCKS[arguments.clock],
+            )
         else:
             updates += measure_updates(network, agents, arguments.repetitions)
         # After each case, so that a run cut short leaves what it measured.
@@ -107,13 +120,22 @@ def measure_updates(network: str, agents: int, repetitions: int) -> list[dict]:
     return with_ratios(list(rows.values()), "microseconds")
 
 
-def measure_ppo(agents: int, steps: int, repetitions: int) -> list[dict]:
+def measure_ppo(
+    agents: int,
+    steps: int,
+    repetitions: int,
+    *,
+    rules: Sequence[str] = (),
+    clock: Clock = time.perf_counter,
+) -> list[dict]:
     """Measure whole PPO runs: environment, gradients and optimizer.
 
     Args:
         agents: Agents trained side by side by ``vmap``.
         steps: Environment steps per agent.
         repetitions: Interleaved timings per optimizer, of which the median counts.
+        rules: Further rules, drifts among them, by the names of ``compare``.
+        clock: Returns seconds, of the wall clock or of the processor.
 
     Returns:
         One row per optimizer.
@@ -122,8 +144,14 @@ def measure_ppo(agents: int, steps: int, repetitions: int) -> list[dict]:
     env = envs.make("Breakout-MinAtar")
     keys = jax.random.split(jax.random.key(0), agents)
     runs, rows = {}, {}
-    for name, tx in optimizers(config.horizon()).items():
-        program, seconds = compiled(jax.vmap(make_train(config, env, tx)), keys)
+    cases: dict[str, Rule] = {
+        name: Rule(lambda _, tx=tx: tx)
+        for name, tx in optimizers(config.horizon()).items()
+    }
+    cases |= {name: resolve(name, config, env.name) for name in rules}
+    for name, rule in cases.items():
+        train = make_train(config, env, rule.optimizer(keys[0]), drift=rule.drift)
+        program, seconds = compiled(jax.vmap(train), keys)
         runs[name] = lambda p=program: p(keys)
         rows[name] = {
             "agents": agents,
@@ -131,7 +159,7 @@ def measure_ppo(agents: int, steps: int, repetitions: int) -> list[dict]:
             "compile_seconds": round(seconds, 2),
         }
     played = config.num_rollouts * config.batch_size * agents
-    for name, seconds in interleaved(runs, repetitions).items():
+    for name, seconds in interleaved(runs, repetitions, clock).items():
         rows[name] |= {
             "seconds": round(seconds, 2),
             "steps_per_second": round(played / seconds),
@@ -223,16 +251,18 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
     return program, time.perf_counter() - start
 
 
-def interleaved(runs: dict[str, Callable], repetitions: int) -> dict[str, float]:
+def interleaved(
+    runs: dict[str, Callable], repetitions: int, clock: Clock = time.perf_counter
+) -> dict[str, float]:
     """Return median seconds of programs run in turn, so that noise hits them alike."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         jax.block_until_ready(run())
     for _ in range(repetitions):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             jax.block_until_ready(run())
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
