@@ -15,6 +15,8 @@ HORIZONS = {"1e6": 1_000_000, "1e7": 10_000_000}
 
 # Its rules ran only Breakout, most of them, and have a table of their own.
 _ELSEWHERE = "breakout_1e6.jsonl"
+_OVERHEAD = ("overhead.json", "overhead_rules.json")
+_PUBLISHED_AGENT = "2x64 MLP"
 
 
 def write_board(generated: pathlib.Path, raw: pathlib.Path) -> None:
@@ -32,12 +34,14 @@ def write_board(generated: pathlib.Path, raw: pathlib.Path) -> None:
             and row.total_timesteps == steps
             and not row.variant
         ]
-        (setting,) = comparable.settings(comparable.named(rows))
+        # Of a run that was repeated, the last file's row counts.
+        named = comparable.named(rows)
+        rows = list({(r.rule, r.environment, r.seed): r for r in named}.values())
         lines = board.lines(
-            setting.rows,
-            normalization.normalize(setting.rows, "adam"),
+            rows,
+            normalization.normalize(rows, "adam"),
             environments=games,
-            speeds=speeds(raw / "overhead.json", setting.rows),
+            costs=costs(raw, rows),
         )
         parts = {
             "Aggregates": tables.board(lines),
@@ -52,27 +56,41 @@ def write_board(generated: pathlib.Path, raw: pathlib.Path) -> None:
     (generated / "board.json").write_text(content, encoding="utf-8")
 
 
-def speeds(overhead: pathlib.Path, rows: Iterable[Row]) -> dict[str, float]:
-    """Return steps per second of the rules that `bench.overhead` timed.
+def costs(raw: pathlib.Path, rows: Iterable[Row]) -> dict[str, board.Cost]:
+    """Return the costs that `bench.overhead` measured.
 
-    It timed Adam and OPEN of four sizes, so every OPEN network has the speed of its
-    size.
+    It measured Adam and OPEN of four sizes on a quiet host, and other rules on a busy
+    one, which count relative to Adam there.
     """
-    found = json.loads(overhead.read_text(encoding="utf-8"))["ppo"]
-    timed = {one["optimizer"]: one["steps_per_second"] for one in found}
-    known = {row.rule: timed.get(_as_timed(row.rule)) for row in rows}
-    return {rule: speed for rule, speed in known.items() if speed}
+    quiet, busy = (json.loads((raw / name).read_text("utf-8")) for name in _OVERHEAD)
+    adam = quiet["ppo"][0]["steps_per_second"]
+    timed = [*busy["ppo"], *quiet["ppo"]]  # of two measurements, the quiet one counts
+    runs = {one["optimizer"]: one["times_adam"] for one in timed}
+    updates = {
+        one["optimizer"]: one["times_adam"]
+        for one in quiet["updates"]
+        if one["network"] == _PUBLISHED_AGENT
+    }
+    found = {}
+    for rule in dict.fromkeys(row.rule for row in rows):
+        optimizer, run = _timed_as(rule)
+        speed = adam / runs[run] if run in runs else None
+        found[rule] = board.Cost(speed, updates.get(optimizer))
+    return found
 
 
-def _as_timed(rule: str) -> str:
-    if rule == "adam":
-        return "Adam"
+def _timed_as(rule: str) -> tuple[str, str]:
+    """Return the names of a rule's optimizer and of its runs in the benchmark."""
+    if rule.partition(":")[0] == "adam":
+        return "Adam", "Adam"
     try:
         card = artifacts.card(artifact_name(rule))
     except ArtifactError:
-        return rule
+        return rule, rule
+    if card.kind == "drift":
+        return "Adam", rule
     sizes = card.architecture
     if card.algorithm != "open":
-        return rule
+        return rule, rule
     memory = f"{sizes['carry']}/" if sizes["carry"] else "ff "
-    return f"OPEN {memory}{sizes['width']}"
+    return (f"OPEN {memory}{sizes['width']}",) * 2

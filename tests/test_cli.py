@@ -492,6 +492,9 @@ class TestCompare:
         assert f"a table of {passed}" in capsys.readouterr().out
         # A rule whose rows are there already need not be named once more.
         assert self.main(tmp_path, "compare", "lion", *how) == 0
+        # In a folder of several agents, rules are named with their agent.
+        how = ["--agent", "a2c", "--baseline", "adam:1e-3 (a2c)"]
+        assert self.main(tmp_path, "compare", "adam:1e-3", *how) == 0
 
     @pytest.mark.parametrize("below", ["", "/below"])
     def test_a_file_is_no_folder(

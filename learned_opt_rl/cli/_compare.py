@@ -68,19 +68,20 @@ class _Options(_ReportOptions, RunOptions):
 
     def _prepare(self, rules: tuple[str, ...], out: pathlib.Path) -> "Plan":
         """Check the whole request, since its runs may take hours."""
-        from learned_opt_rl.evaluation.report import normalization
+        from learned_opt_rl.evaluation.report import comparable, normalization
         from learned_opt_rl.evaluation.report.write import require_extras
-        from learned_opt_rl.evaluation.runs import compare
-        from learned_opt_rl.rundir import jsonl
+        from learned_opt_rl.evaluation.runs.row import ROWS, Row, read_rows
 
         require_extras()
         comparison = self.comparison(rules)
         _check_folder(out)
-        kept = {str(row.get("rule")) for row in jsonl.read(out / compare.ROWS)}
+        run = {"environment": "", "seed": 0, "total_timesteps": 1, "curve": []}
+        asked = [Row(rule=rule, agent=self.agent, **run) for rule in comparison.rules]
+        kept = comparable.named([*read_rows(out / ROWS), *asked])
         normalization.check(
             self.normalization,
             self.baseline,
-            rules={*comparison.rules, *kept},
+            rules={row.rule for row in kept},
             environments=comparison.environments,
         )
         try:

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from learned_opt_rl.evaluation.report import board, normalization, tables, write
+from learned_opt_rl.evaluation.report.board import Cost
 from learned_opt_rl.evaluation.report.comparable import named
 from learned_opt_rl.evaluation.report.statistics import average_ranks
 from learned_opt_rl.evaluation.runs.row import append_rows
@@ -23,7 +24,8 @@ def lines(returns, **options):
 
 
 def test_numbers_are_those_worked_out_by_hand():
-    found = lines(RETURNS, speeds={"adam": 100.0, "lion": 50.0})
+    costs = {"adam": Cost(100.0, 1.0), "lion": Cost(50.0, 3.0)}
+    found = lines(RETURNS, costs=costs)
     adam, lion, sgd = (found[rule] for rule in RETURNS)
     assert list(found) == ["adam", "lion", "sgd"]  # a tie, and no rank
     assert (adam.average_rank, lion.average_rank, sgd.average_rank) == (1.5, 1.5, None)
@@ -36,11 +38,8 @@ def test_numbers_are_those_worked_out_by_hand():
     # Curves are 0, 0.5 and the final return.
     assert lion.relative_auc == pytest.approx((4.5 / 2.5 + 5.5 / 10.5) / 2)
     assert (adam.relative_auc, sgd.relative_auc) == (1, None)
-    assert (adam.times_baseline, lion.times_baseline, sgd.times_baseline) == (
-        1,
-        2,
-        None,
-    )
+    assert (adam.run_time, lion.run_time, sgd.run_time) == (1, 2, None)
+    assert (lion.update_time, sgd.update_time) == (3, None)
     # 1000 steps at 50 a second. Adam's return in b is never reached.
     assert lion.seconds == {"a": 20.0}
     assert sgd.too_few == {"b": 0} and not sgd.seconds
@@ -80,12 +79,21 @@ def test_average_ranks_share_ties():
 
 def test_tables_say_what_is_missing():
     few = {"lion": {"a": [1.0] * 4, "b": [1.0] * 4}, "sgd": {"a": [3.0]}}
-    found = [*lines(RETURNS | few, speeds={"adam": 100.0}).values()]
+    found = [*lines(RETURNS | few, costs={"adam": Cost(100.0, 1.0)}).values()]
     heads, adam, lion, sgd = tables.board(found)
     assert heads[:3] == ("rule", "agent", "average rank")
-    assert adam == ("adam", "ppo", "1.0", "1.00 [1.00, 1.00]", "1/2", "1.00", "1.00")
+    assert adam == (
+        "adam",
+        "ppo",
+        "1.0",
+        "1.00 [1.00, 1.00]",
+        "1/2",
+        "1.00",
+        "1",
+        "1.00",
+    )
     assert lion[3:5] == ("too few seeds: 4", "0.00 (4 seeds)")
-    assert sgd[2:] == ("-", "too few seeds: a 1, b 0", "-", "-", "-")
+    assert sgd[2:] == ("-", "too few seeds: a 1, b 0", "-", "-", "-", "-")
     assert tables.board_returns(found, ("a", "b"))[3] == (
         "sgd",
         "ppo",
@@ -153,6 +161,10 @@ def test_the_board_of_this_repository(tmp_path, repository, monkeypatch):
     for name, found in data.items():
         (adam,) = (line for line in found if line["rule"] == "adam")
         assert len(adam["environments"]) == 4
-        assert (adam["relative_auc"], adam["times_baseline"]) == (1, 1)
+        assert (adam["relative_auc"], adam["run_time"], adam["update_time"]) == (
+            1,
+            1,
+            1,
+        )
         text = (tmp_path / f"board_{name}.md").read_text()
         assert text.count("| adam ") == 3  # aggregates, returns and seconds

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,18 @@ from learned_opt_rl.evaluation.report.measures import BASELINE, Measures, measur
 from learned_opt_rl.evaluation.report.normalization import Normalized
 from learned_opt_rl.evaluation.report.statistics import MIN_SEEDS, Estimate
 from learned_opt_rl.evaluation.runs.row import Row, grouped
+
+
+class Cost(NamedTuple):
+    """What a rule costs on one quiet host; None if it was not measured."""
+
+    steps_per_second: float | None  # environment steps, in a whole run
+    update: (
+        float | None
+    )  # time of an update of the optimizer relative to the baseline's
+
+
+_UNKNOWN = Cost(None, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +46,8 @@ class Line:
     improvement: Estimate | None
     # Area under the curve divided by the baseline's, mean over the environments.
     relative_auc: float | None
-    times_baseline: float | None  # time of a run relative to the baseline's
+    update_time: float | None  # of the optimizer, relative to the baseline's
+    run_time: float | None  # of a whole run, relative to the baseline's
     # Seconds to the baseline's mean return, by environment.
     seconds: dict[str, float]
 
@@ -51,7 +64,8 @@ class Line:
                 self.improvement and self.improvement.to_dict()
             ),
             "relative_auc": self.relative_auc,
-            "times_baseline": self.times_baseline,
+            "update_time": self.update_time,
+            "run_time": self.run_time,
             "too_few_seeds": self.too_few,
             "environments": {
                 name: {
@@ -75,7 +89,7 @@ def lines(
     baseline: str = BASELINE,
     *,
     environments: Sequence[str] | None = None,
-    speeds: Mapping[str, float] | None = None,
+    costs: Mapping[str, Cost] | None = None,
 ) -> list[Line]:
     """Return the board of one setting, the best average rank first.
 
@@ -84,10 +98,10 @@ def lines(
         normalized: Their returns on a common scale.
         baseline: The rule that others are compared with.
         environments: The environments of the board, by default all of the rows.
-        speeds: Environment steps per second by rule, measured on one quiet host. Rows
-            cannot replace them: their runs may have shared a processor. A rule without
-            a speed has no times.
+        costs: The cost of rules, measured on one quiet host. The times in the rows
+            cannot replace them: these runs may have shared a processor.
     """
+    rows = list(rows)
     names = tuple(environments or sorted({row.environment for row in rows}))
     groups = grouped(row for row in rows if row.environment in names)
     found: dict[str, dict[str, Measures]] = {}
@@ -98,10 +112,11 @@ def lines(
     ranks = _ranks(found, names)
     matrices = _matrices(normalized, names)
     reference = normalized.method.removeprefix("rule:")
-    speeds = speeds or {}
+    costs = costs or {}
     made = []
     for rule, own in found.items():
         mine = [row for name in own for row in groups[rule, name]]
+        cost, base = costs.get(rule, _UNKNOWN), costs.get(baseline, _UNKNOWN)
         enough = not (too_few[rule] or too_few.get(reference))
         made.append(
             Line(
@@ -115,11 +130,12 @@ def lines(
                 iqm=_iqm(matrices.get(rule)) if enough else None,
                 improvement=_improvement(matrices, rule, baseline),
                 relative_auc=_relative_auc(own, found.get(baseline, {}), names),
-                times_baseline=_ratio(speeds.get(baseline), speeds.get(rule)),
+                update_time=cost.update,
+                run_time=_seconds(base.steps_per_second, cost),
                 seconds={
-                    name: m.steps_to_baseline / speeds[rule]
+                    name: seconds
                     for name, m in own.items()
-                    if m.steps_to_baseline is not None and rule in speeds
+                    if (seconds := _seconds(m.steps_to_baseline, cost)) is not None
                 },
             )
         )
@@ -176,5 +192,8 @@ def _relative_auc(
     return float(np.mean(ratios)) if len(ratios) == len(names) else None
 
 
-def _ratio(x: float | None, y: float | None) -> float | None:
-    return x / y if x and y else None
+def _seconds(steps: float | None, cost: Cost) -> float | None:
+    speed = cost.steps_per_second
+    # The run time of a rule relative to another is its seconds for the steps that the
+    # other takes in one second.
+    return steps / speed if steps and speed else None

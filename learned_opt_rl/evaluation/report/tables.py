@@ -87,7 +87,7 @@ def board(lines: Sequence[Line], baseline: str = BASELINE) -> Table:
         "IQM [95%]",
         f"P(better than {name}) [95%]",
     )
-    heads += (f"AUC / {name}'s", f"time of a step / {name}'s")
+    heads += (f"AUC / {name}'s", f"update / {name}'s", f"run / {name}'s")
     return [
         heads,
         *(
@@ -98,7 +98,8 @@ def board(lines: Sequence[Line], baseline: str = BASELINE) -> Table:
                 cell(line.iqm) if line.iqm else _too_few(line),
                 "1/2" if line.rule == baseline else cell(line.improvement),
                 _number(line.relative_auc, ".2f"),
-                _number(line.times_baseline, ".2f"),
+                _number(line.update_time, ",.0f"),
+                _number(line.run_time, ".2f"),
             )
             for line in lines
         ),
@@ -112,7 +113,7 @@ def board_returns(lines: Sequence[Line], environments: Sequence[str]) -> Table:
 
 def board_seconds(lines: Sequence[Line], environments: Sequence[str]) -> Table:
     """Return the seconds of each rule of a board to the baseline's return."""
-    timed = [line for line in lines if line.times_baseline]
+    timed = [line for line in lines if line.run_time]
     found = {line.rule: line.seconds for line in timed}
     return _by_environment(
         timed,
