@@ -146,7 +146,7 @@ def test_one_report_of_several_agents_and_folders(tmp_path, monkeypatch):
     assert (first["rule"], first["agent"]) == ("adam", "ppo")
     assert (second["rule"], second["agent"]) == ("adam (a2c)", "a2c")
     # Of the pairs 3 and 1 with 2 and 4, one is better.
-    assert second["probability_of_improvement"]["value"] == 0.25
+    assert second["improvement"]["value"] == 0.25
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["run"]["rules"] == ["adam"]
     assert len(report["settings"]) == 1
@@ -160,7 +160,7 @@ def test_the_board_of_this_repository(tmp_path, repository, monkeypatch):
     assert set(data) == set(page.HORIZONS)
     for name, found in data.items():
         (adam,) = (line for line in found if line["rule"] == "adam")
-        assert len(adam["environments"]) == 4
+        assert len(adam["measures"]) == 4
         assert (adam["relative_auc"], adam["run_time"], adam["update_time"]) == (
             1,
             1,

@@ -204,8 +204,8 @@ def test_runs_that_all_failed_are_reported(without_plots, tmp_path):
     files = written(tmp_path, [row(final=None, curve=[None], diverged=True)])
     assert "1 of 1 runs diverged" in Page(files["report.html"]).text
     (line,) = json.loads(files["leaderboard.json"])
-    only = line["environments"]["Breakout-MinAtar"]
-    assert (only["final_return"], only["failed"]) == (None, 1)
+    only = line["measures"]["Breakout-MinAtar"]
+    assert (only["final"], only["failed"]) == (None, 1)
     assert line["average_rank"] is None
 
 
@@ -286,9 +286,9 @@ def test_the_leaderboard_of_this_repository(tmp_path, repository, without_plots)
     adam, learned = json.loads(written(tmp_path, rows)["leaderboard.json"])
     assert (adam["rule"], learned["rule"]) == ("adam", "goldie2024/minatar")
     assert (adam["average_rank"], learned["average_rank"]) == (1, 2)
-    only = learned["environments"]["Breakout-MinAtar"]
-    assert only["final_return"]["interval"] is None  # of four seeds
-    assert learned["too_few_seeds"] == {"Breakout-MinAtar": 4}
+    only = learned["measures"]["Breakout-MinAtar"]
+    assert only["final"]["interval"] is None  # of four seeds
+    assert learned["too_few"] == {"Breakout-MinAtar": 4}
     assert learned["iqm"] is None
     assert (only["seeds"], only["steps"]) == ([0, 1, 2, 3], 500_000)
 

@@ -53,34 +53,8 @@ class Line:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the line as JSON."""
-        return {
-            "rule": self.rule,
-            "agent": self.agent,
-            "revisions": self.revisions,
-            "weights_sha256": self.weights_sha256,
-            "average_rank": self.average_rank,
-            "iqm": self.iqm and self.iqm.to_dict(),
-            "probability_of_improvement": (
-                self.improvement and self.improvement.to_dict()
-            ),
-            "relative_auc": self.relative_auc,
-            "update_time": self.update_time,
-            "run_time": self.run_time,
-            "too_few_seeds": self.too_few,
-            "environments": {
-                name: {
-                    "final_return": m.final and m.final.to_dict(),
-                    "auc": m.auc and m.auc.to_dict(),
-                    "seeds": list(m.seeds),
-                    "failed": m.failed,
-                    "failed_as": m.failed_as if m.failed else None,
-                    "steps": m.steps,
-                    "steps_to_baseline": m.steps_to_baseline,
-                    "seconds_to_baseline": self.seconds.get(name),
-                }
-                for name, m in self.measures.items()
-            },
-        }
+        measures = {name: m.to_dict() for name, m in self.measures.items()}
+        return statistics.plain({**vars(self), "measures": measures})
 
 
 def lines(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from learned_opt_rl.evaluation.runs.row import Row, grouped
 
 BASELINE = "adam"
 """The default baseline, which is tuned Adam."""
+
+TIMING = ("seconds_to_baseline", "wall_seconds", "steps_per_second", "compile_seconds")
+"""The measures that depend on the speed of the machine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,11 @@ class Measures:
     wall_seconds: float | None  # mean over the runs
     steps_per_second: float | None  # of all agents that ran together
     compile_seconds: float | None  # mean over the runs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the measures as JSON, without the `TIMING`."""
+        kept = {key: value for key, value in vars(self).items() if key not in TIMING}
+        return statistics.plain(kept)
 
 
 def measure(rows: Iterable[Row], baseline: str = BASELINE) -> list[Measures]:

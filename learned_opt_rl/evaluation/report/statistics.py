@@ -64,6 +64,17 @@ class Estimate:
         return {"value": self.value, "interval": interval, "seeds": self.seeds}
 
 
+def plain(value: Any) -> Any:
+    """Return nested estimates and arrays as JSON."""
+    if isinstance(value, Estimate):
+        return value.to_dict()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [*map(plain, value)] if isinstance(value, list | tuple) else value
+
+
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """The results of rules that all ran in the same environments."""

@@ -12,8 +12,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation.pictures import comparison, figures
 from learned_opt_rl.evaluation.report import (
@@ -24,7 +22,7 @@ from learned_opt_rl.evaluation.report import (
     tables,
 )
 from learned_opt_rl.evaluation.report.gather import Along, Results
-from learned_opt_rl.evaluation.report.measures import BASELINE
+from learned_opt_rl.evaluation.report.measures import BASELINE, TIMING
 from learned_opt_rl.evaluation.report.normalization import check
 from learned_opt_rl.evaluation.report.statistics import Estimate
 from learned_opt_rl.evaluation.runs.row import FAILURES, Row
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from matplotlib.figure import Figure
 
-_TIMING = ("seconds_to_baseline", "wall_seconds", "steps_per_second", "compile_seconds")
 # The fields of a run that raised an error.
 _FAILURE = ("rule", "environment", "agent", "message")
 _TEMPLATE = pathlib.Path(__file__).with_name("report.html")
@@ -164,7 +161,7 @@ def _report(
                 "setting": result.setting.label,
                 "rule": m.rule,
                 "environment": m.environment,
-                **{key: getattr(m, key) for key in _TIMING},
+                **{key: getattr(m, key) for key in TIMING},
             }
             for result in found
             for m in result.measures
@@ -204,14 +201,11 @@ def _what_was_run(rows: list[Row]) -> dict[str, Any]:
 
 
 def _setting(result: Results) -> dict[str, Any]:
-    return _plain(
+    return statistics.plain(
         {
             "label": result.setting.label,
             "variant": result.setting.variant,
-            "results": [
-                {k: v for k, v in vars(m).items() if k not in _TIMING}
-                for m in result.measures
-            ],
+            "results": [m.to_dict() for m in result.measures],
             "normalization": {
                 "method": result.normalized.method,
                 "description": result.normalized.description,
@@ -232,17 +226,6 @@ def _setting(result: Results) -> dict[str, Any]:
             "notes": result.notes,
         }
     )
-
-
-def _plain(value: Any) -> Any:
-    """Return nested estimates and arrays as JSON."""
-    if isinstance(value, Estimate):
-        return value.to_dict()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [*map(_plain, value)] if isinstance(value, list | tuple) else value
 
 
 class Picture(NamedTuple):
