@@ -12,7 +12,7 @@ import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,9 @@ REPORT = "report.jsonl"
 # Share of the mean square of all updates that is added to a window's own: windows in
 # which the teacher hardly moves must not dominate the relative loss.
 _FLOOR = 0.1
+
+# Weight of the error with the mean update, which the rule does not remove everywhere.
+_RAW = 0.1
 
 Fit = Iterator[tuple[Record, Any]]
 """A row per validation, with the weights as the rule takes them."""
@@ -68,40 +71,58 @@ def moments(student: jax.Array, teacher: jax.Array) -> jax.Array:
 
 @jax.jit
 def effective(moved: jax.Array, sizes: jax.Array) -> jax.Array:
-    """Return the `moves` ``[W, L, K, 2, n]`` of a run without the mean update.
+    """Return the `moves` ``[W, L, K, 2, n]`` of an agent without the mean update.
 
-    The rule subtracts the mean over all leaves, whose numbers of entries are ``sizes``
-    ``[L]``.
+    The rule subtracts the mean over all leaves, whose numbers of entries are ``sizes``,
+    ``[L]`` or ``[W, L]``.
     """
-    share = sizes / sizes.sum() / moved.shape[-1]
-    mean = jnp.einsum("wlkn,l->wk", moved[..., 0, :], share)
+    share = sizes / sizes.sum(-1, keepdims=True) / moved.shape[-1]
+    share = jnp.broadcast_to(share, moved.shape[:2])
+    mean = jnp.einsum("wlkn,wl->wk", moved[..., 0, :], share)
     return moved.at[..., 0, :].add(-mean[:, None, :, None])
 
 
-def loss(weights: Any, batch: tuple[Any, ...], floor: float | jax.Array) -> jax.Array:
-    """Return half the relative squared error of each window and half the global one.
+class Batch(NamedTuple):
+    """W windows, each of all L leaves of an agent; see `Run`."""
 
-    ``batch`` has arrays of N windows of single leaves: features, carries ``[N, units,
-    n]`` of the student, target and explored, see `Run`. ``floor`` is the mean square of
-    the teacher's updates in all windows.
+    features: Any  # [W, L, K, features, n]
+    carry: Any  # [W, L, units, n], the student's before the window
+    target: Any  # [W, L, K, outputs, n]
+    explored: Any  # [W, L]
+    sizes: Any  # [W, L]
+
+
+def loss(weights: Any, batch: Batch, floor: float | jax.Array) -> jax.Array:
+    """Return the relative squared error of the updates that the rule applies.
+
+    One half is the mean over windows of single leaves, one half the error of all
+    together. ``floor`` is the mean square of the teacher's updates in all windows.
     """
-    features, carry, target, explored = batch
-    outputs = unroll(weights, features[None], carry)[0][0]
-    both = moves(outputs, explored), moves(target, explored)
-    error, _, scale, _ = moments(*both).T
+
+    def merged(x: Any) -> Any:
+        return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+    outputs = unroll(weights, merged(batch.features)[None], merged(batch.carry))[0][0]
+    outputs = outputs.reshape(batch.target.shape)
+    raw = [moves(x, batch.explored) for x in (outputs, batch.target)]
+    wrong, _, size, _ = jnp.moveaxis(moments(*raw), -1, 0)
+    left = [effective(x, batch.sizes) for x in raw]
+    error, _, scale, _ = jnp.moveaxis(moments(*left), -1, 0)
     relative = (error / jnp.maximum(scale + _FLOOR * floor, 1e-30)).mean()
-    return 0.5 * relative + 0.5 * error.mean() / jnp.maximum(scale.mean(), 1e-30)
+    together = error.mean() / jnp.maximum(scale.mean(), 1e-30)
+    return 0.5 * relative + 0.5 * together + _RAW * wrong.mean() / size.mean()
 
 
 def measure(weights: Any, runs: list[Run]) -> Record:
     """Compare a student with the teacher over whole runs.
 
     Returns:
-        ``error`` (relative to the teacher's rms), ``cosine`` and ``log_scale`` (natural
-        logarithm of the ratio of the rms) of what the networks return;
-        ``effective_error``, ``student_step`` and ``teacher_step`` (rms, in units of the
-        parameters) of `effective` updates. They are over all windows, and in
-        ``deciles`` of the run and ``leaves``. None is a number that is not finite.
+        Of the updates that the rule applies, without their mean: ``error`` (relative to
+        the teacher's rms), ``cosine``, ``log_scale`` (natural logarithm of the ratio of
+        the rms), ``student_step`` and ``teacher_step`` (rms, in units of the
+        parameters). ``raw_error`` is the error of what the networks return. They are
+        over all windows, and in ``deciles`` of the run and ``leaves``. None is a number
+        that is not finite.
     """
     found = []
     for run in runs:
@@ -127,14 +148,14 @@ def _each(name: str, places: np.ndarray, sums: np.ndarray) -> list[Record]:
 
 
 def _compared(sums: np.ndarray) -> Record:
-    (error, student, teacher, product), left = np.split(sums.mean(0), 2)
+    raw, (error, student, teacher, product) = np.split(sums.mean(0), 2)
     values = {
         "error": np.sqrt(error / teacher),
         "cosine": product / np.sqrt(student * teacher),
         "log_scale": np.log(student / teacher) / 2,
-        "effective_error": np.sqrt(left[0] / left[2]),
-        "student_step": np.sqrt(left[1]),
-        "teacher_step": np.sqrt(left[2]),
+        "raw_error": np.sqrt(raw[0] / raw[2]),
+        "student_step": np.sqrt(student),
+        "teacher_step": np.sqrt(teacher),
     }
     return {name: jsonl.number(value) for name, value in values.items()}
 
@@ -208,31 +229,44 @@ def _advance(config: DistillationConfig) -> Callable[[Any, list[Run], range], An
     optimizer = config.adam()
 
     @jax.jit
-    def update(standing: Any, batch: tuple[Any, ...], floor: jax.Array) -> Any:
+    def update(standing: Any, batch: Batch, floor: jax.Array) -> Any:
         weights, state = standing
         updates, state = optimizer.update(jax.grad(loss)(weights, batch, floor), state)
         return optax.apply_updates(weights, updates), state
 
     def advance(standing: Any, runs: list[Run], steps: range) -> Any:
-        arrays, squares, places = [], [], []
-        for i, run in enumerate(runs):
-            carries = np.asarray(unroll(standing[0], run.features)[1])
-            shape = run.features.shape[:2]
-            explored = np.broadcast_to(run.explored, shape)
-            arrays.append((run.features, carries, run.target, explored))
-            moved = moves(run.target, run.explored[None])
-            squares.append(moments(moved, moved)[..., 2].reshape(-1))
-            places += [(i, *place) for place in np.ndindex(shape)]
+        whole = [_whole(standing[0], run) for run in runs]
+        squares = [_squares(batch) for batch in whole]
         floor = jnp.concatenate(squares).mean()
+        places = [(i, w) for i, x in enumerate(squares) for w in range(len(x))]
         for step in steps:
             rng = np.random.default_rng([config.seed, step])
-            some = [places[j] for j in rng.integers(0, len(places), config.tensors)]
-            windows = [[x[w, leaf] for x in arrays[i]] for i, w, leaf in some]
-            batch = tuple(map(np.stack, zip(*windows, strict=True)))
-            standing = update(standing, batch, floor)
+            # Windows of agents with equally many leaves: one array holds them.
+            leaves = whole[places[rng.integers(len(places))][0]].sizes.shape[1]
+            fits = [p for p in places if whole[p[0]].sizes.shape[1] == leaves]
+            count = max(1, config.tensors // leaves)
+            some = [fits[j] for j in rng.integers(0, len(fits), count)]
+            windows = [Batch(*(x[w] for x in whole[i])) for i, w in some]
+            standing = update(
+                standing, jax.tree.map(lambda *x: np.stack(x), *windows), floor
+            )
         return standing
 
     return advance
+
+
+def _whole(weights: Any, run: Run) -> Batch:
+    """Return all windows of a run, with the student's carries."""
+    count = len(run.features)
+    carries = np.asarray(unroll(weights, run.features)[1])
+    rest = (np.broadcast_to(x, (count, len(x))) for x in (run.explored, run.sizes))
+    return Batch(run.features, carries, run.target, *rest)
+
+
+def _squares(batch: Batch) -> jax.Array:
+    """Return the mean square of the teacher's updates in each window, ``[W]``."""
+    moved = effective(moves(batch.target, batch.explored), batch.sizes)
+    return moments(moved, moved)[..., 2].mean(1)
 
 
 def report(best: Record, folder: pathlib.Path, stream: TextIO) -> None:

@@ -1,0 +1,1 @@
+"""Long jobs that were prepared in advance, for machines that are lent for minutes."""
