@@ -24,7 +24,7 @@ demo: $(VENV)/.demo  ## compare a learned optimizer with Adam; curves in demo/
 # With worksteal, neighboring tests, which share fixtures and compiled programs, run in
 # one worker.
 test: lint $(VENV)/.test  ## run lint, type checks, tests and doctests
-	$(BIN)/pytest -q -m "exact and not slow" tests
+	$(BIN)/pytest -q -m "exact and not slow" $$(grep -rl mark.exact tests)
 	flags="$$XLA_FLAGS --xla_cpu_use_fusion_emitters=false"; \
 	XLA_FLAGS="$$flags" $(BIN)/python -c 'import jax; jax.devices()' 2>/dev/null \
 	  || flags="$$XLA_FLAGS"; \

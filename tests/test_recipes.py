@@ -72,6 +72,7 @@ def test_the_loss_falls(name):
     assert any(d is not None for d in dormancies) == (name in PASSES_DORMANCY)
 
 
+@pytest.mark.slow
 def test_purejaxrl_style_learns_cart_pole():
     recipe, printed, _ = run("purejaxrl_style")
     [[before, after]] = before_and_after(printed)

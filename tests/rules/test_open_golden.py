@@ -49,14 +49,13 @@ SLACK = {"eager": {"carry": 2e-6, "momentum": 0.0}}
 SLACK["jit"] = {"carry": 1e-5, "momentum": 1e-8}
 
 
-# Op by op a file takes several times as long as compiled, so by default only the
-# feed-forward one runs so.
+# Op by op a file takes several times as long as compiled.
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
         pytest.param(
             *(name, mode),
-            marks=pytest.mark.slow if mode == "eager" and name != FILES[-1] else (),
+            marks=pytest.mark.slow if mode == "eager" else (),
         )
         for name in FILES
         for mode in SLACK

@@ -44,7 +44,11 @@ MAKERS = {
     ),
     "expression": functools.partial(discovered.optimizer, RESTLESS, HORIZON),
 }
-EVERY = pytest.mark.parametrize("name", MAKERS)
+# The network without memory is compiled in a fraction of the time.
+EVERY = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n == "open")) for n in MAKERS],
+)
 
 
 def mostly_still():

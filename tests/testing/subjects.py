@@ -74,13 +74,9 @@ INITIAL_UPDATE_RULES = {
     ),
 }
 
-# One subject for each family and form. The others differ from these in their numbers
-# alone; `make test-slow` has them all. The two closed forms have between them what a
-# closed form can do: slots, momenta, dormancy, layer position, noise, a learning rate,
-# norms of a tensor and the mean over all leaves.
+# One subject for each family. The others differ from these in their numbers, or in
+# slots that the broken rules have too; `make test-slow` has them all.
 USUAL = {
-    "minatar",
-    "discovered/open_recurrent_llm_minatar",
     "discovered/open_symbolic_minatar",
     "initial 8x16",
     "initial no features 8x16",
@@ -102,12 +98,10 @@ def has_weights(name: str) -> bool:
     return name in INITIAL or artifacts.card(name).weights.parameters > 0
 
 
-# One of each family runs the checks that compile most.
-ONE_OF_A_FAMILY = {
+# A network and an expression run the checks that compile most.
+SOON_COMPILED = {
     "initial 8x16",
     "discovered/archive_relative",  # an expression that is soon compiled
-    "initial no features 8x16",
-    "initial optim4rl arxiv2023",
 }
 LONG_CHECKS = {
     "inject_hyperparams",
@@ -127,7 +121,7 @@ def with_checks(names: Iterable[str], checks: Iterable[str]) -> list[Any]:
         pytest.param(name, check, marks=[] if fast else pytest.mark.slow)
         for name in names
         for check in checks
-        for fast in [name in (ONE_OF_A_FAMILY if check in LONG_CHECKS else USUAL)]
+        for fast in [name in (SOON_COMPILED if check in LONG_CHECKS else USUAL)]
     ]
 
 
