@@ -59,13 +59,15 @@ def whole(weights, run):
 def test_a_student_equal_to_the_teacher_has_no_error(planted):
     weights, runs = planted
     found = fitting.measure(weights, runs)
-    kinds = ("error", "log_scale", "raw_error")
-    assert [found[kind] for kind in kinds] == [0] * 3
+    assert [found[kind] for kind in ("error", "log_scale")] == [0, 0]
+    assert found["raw_error"] > 0  # the mean, which the teacher's has not
     np.testing.assert_allclose(found["cosine"], 1, rtol=1e-6)
     assert [row["decile"] for row in found["deciles"]] == list(range(1, 11))
     assert [row["leaf"] for row in found["leaves"]] == ["actor/bias", "critic/bias"]
     assert all(row["error"] == 0 for row in found["deciles"] + found["leaves"])
-    assert float(fitting.loss(weights, whole(weights, runs[0]), 1e-6)) < 1e-9
+    drift = 0.25 * fitting.measure(weights, runs[:1])["raw_error"] ** 2
+    loss = float(fitting.loss(weights, whole(weights, runs[0]), 1e-6))
+    np.testing.assert_allclose(loss, drift, rtol=1e-3)  # so no error from the carries
 
 
 def test_the_loss_leaves_out_most_of_an_error_that_the_rule_removes(planted):
@@ -110,7 +112,6 @@ def test_the_report_of_a_student_that_moves_twice_as_far(planted):
         np.testing.assert_allclose(values, [1, 1, np.log(2)], rtol=1e-4)
         ratio = row["student_step"] / row["teacher_step"]
         np.testing.assert_allclose(ratio, 2, rtol=1e-4)
-        np.testing.assert_allclose(row["raw_error"], 1, rtol=1e-4)
     target = np.concatenate([run.target for run in runs]).astype(float)
     update = 1e-3 * target[..., 0, :] * np.exp(1e-3 * target[..., 1, :])
     mean = (update.mean(-1) * SIZES[:, None] / SIZES.sum()).sum(1)
