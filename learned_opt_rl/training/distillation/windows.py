@@ -38,9 +38,9 @@ REPORT = "report.jsonl"
 # which the teacher hardly moves must not dominate the relative loss.
 _FLOOR = 0.1
 
-# Weight of the difference between the student's updates with their mean and the teacher's
-# without. A rule does not remove the mean from a group without hidden layers, such as a
-# lone log_std, where the teacher's mean, which no training controlled, would be a drift.
+# Weight of the difference between the student's updates with their mean and the
+# teacher's without. A rule keeps the mean in groups without hidden layers, such as a
+# lone log_std: there the teacher's, which no training controlled, would be a drift.
 _RAW = 0.25
 
 Fit = Iterator[tuple[Record, Any]]
@@ -98,7 +98,8 @@ def loss(weights: Any, batch: Batch, floor: float | jax.Array) -> jax.Array:
     """Return the relative squared error of the updates that the rule applies.
 
     One half is the mean over windows of single leaves, one half the error of all
-    together; the mean update adds a quarter of its own. ``floor`` is the mean square of the teacher's updates in all windows.
+    together; the mean update adds a quarter of its own. ``floor`` is the mean square of
+    the teacher's updates in all windows.
     """
 
     def merged(x: Any) -> Any:
@@ -125,8 +126,8 @@ def measure(weights: Any, runs: list[Run]) -> Record:
         the teacher's rms), ``cosine``, ``log_scale`` (natural logarithm of the ratio of
         the rms), ``student_step`` and ``teacher_step`` (rms, in units of the
         parameters). ``raw_error`` is the error before the student's mean is removed.
-        They are over all windows, and in ``deciles`` of the run and ``leaves``. None is a number
-        that is not finite.
+        They are over all windows, and in ``deciles`` of the run and ``leaves``. None is
+        a number that is not finite.
     """
     found = []
     for run in runs:
