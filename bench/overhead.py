@@ -174,7 +174,7 @@ def measure_sizes(leaf_counts: Sequence[int]) -> list[dict]:
     ``clip_by_global_norm``. ``temporary_mib`` is what XLA reserves beside arguments and
     results for one leaf of 10 million parameters.
     """
-    names = ("minatar", "distilled/recurrent_short", "no_features/minatar")
+    names = ("distilled/sign_mixture", "minatar", "no_features/minatar")
     rules = {name: pretrained(name) for name in (*names, "sign_mixture")}
     rules = {"Adam": optax.adam(1e-3)} | rules
     large = {"actor": {"kernel": jax.ShapeDtypeStruct((2500, 4000), jnp.float32)}}

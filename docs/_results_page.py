@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from learned_opt_rl.evaluation.report import normalization, tables
 from learned_opt_rl.evaluation.report.measures import measure
 from learned_opt_rl.evaluation.runs.row import Row, grouped, read_rows
@@ -125,6 +127,37 @@ def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:
         three = errors[0], median(errors), errors[-1]
         lines.append([f"`random:{log.stem}`", *(f"{error:.2g} %" for error in three)])
     _write(path, ["teacher", "best start", "median", "worst"], lines)
+
+
+def write_windows(
+    folder: pathlib.Path, students: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write errors of students by decile and leaf, and a figure of their steps.
+
+    ``students`` has a row of a log of distillations with ``inputs="runs"``, by title.
+    """
+    for place, places in (("decile", "deciles"), ("leaf", "leaves")):
+        columns = [[_compared(part) for part in x[places]] for x in students.values()]
+        names = [f"`{part[place]}`" for part in next(iter(students.values()))[places]]
+        lines = [list(line) for line in zip(names, *columns, strict=True)]
+        lines.append(["all", *map(_compared, students.values())])
+        _write(folder / f"windows_{places}.md", [place, *students], lines)
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for title, student in students.items():
+        steps = [part["student_step"] for part in student["deciles"]]
+        axes.plot(range(1, 11), steps, marker=".", label=title)
+    steps = [part["teacher_step"] for part in student["deciles"]]
+    axes.plot(range(1, 11), steps, "k--", label="teacher")
+    axes.set(xlabel="tenth of the run", ylabel="rms of an update", ylim=(0, None))
+    axes.legend()
+    figure.savefig(folder / "windows_steps.svg")
+
+
+def _compared(row: Mapping[str, Any]) -> str:
+    values = row["cosine"], row["log_scale"], row["raw_error"]
+    others = ", ".join(f"{value:.3f}" for value in values)
+    return f"{100 * row['error']:.1f} % ({others})"
 
 
 def _over(mine: Sequence[Row], others: Sequence[Row]) -> str:

@@ -115,7 +115,9 @@ def test_cards_say_what_is_in_distribution():
     assert distribution("artifact:goldie2024/ant", games)["ant"] == "i.d."
     assert distribution("goldie2024/gridworld", games)[games[2]] == "i.d."
     assert distribution("adam:1e-3", games) is None
-    assert distribution("minatar", games) is None  # was trained in no environment
+    assert (
+        distribution("distilled/sign_mixture", games) is None
+    )  # was trained in no environment
     assert distribution("nobody/knows", games) is None
 
 

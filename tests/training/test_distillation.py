@@ -225,14 +225,20 @@ def test_sizes_of_students():
         config, _ = configure(**asked)
         return config.algorithm, dict(config.architecture)
 
-    assert sizes(teacher="minatar") == ("open", {"carry": None, "width": 32})
-    assert sizes(preset="half", teacher="minatar")[1]["width"] == 16
+    assert sizes(teacher="distilled/sign_mixture") == (
+        "open",
+        {"carry": None, "width": 32},
+    )
+    assert sizes(preset="half", teacher="distilled/sign_mixture")[1]["width"] == 16
     assert sizes(teacher="sign_momentum:1e-3")[1] == {"carry": None, "width": 32}
     assert sizes(teacher="discovered/dpo") == ("lpo", {"width": 128})
-    assert sizes(teacher="minatar", student="no_features:16")[0] == "no_features"
+    assert (
+        sizes(teacher="distilled/sign_mixture", student="no_features:16")[0]
+        == "no_features"
+    )
     sizes_of_lpo = {"width": 8, "clip_eps": 0.2, "margin": 1e-4}
     assert configure(teacher="random:0", student="lpo:8")[1].sizes == sizes_of_lpo
-    assert configure(teacher="minatar")[0].sequence == 1
+    assert configure(teacher="distilled/sign_mixture")[0].sequence == 1
     assert configure(teacher="discovered/discovered_1")[0].sequence == 20
 
 
@@ -240,36 +246,86 @@ def test_sizes_of_students():
     ("asked", "message"),
     [
         ({}, "has no teacher"),
-        ({"preset": "tiny", "teacher": "minatar"}, "preset='tiny' is not a preset"),
-        ({"teacher": "minatar", "student": "third"}, "must be one of same, half"),
-        ({"teacher": "minatar", "student": "open:x"}, "must have the form open:32"),
-        ({"teacher": "minatar", "student": "open:height=3"}, "does not fit"),
-        ({"teacher": "minatar", "student": "lpo:8"}, "which is an optimizer"),
+        (
+            {"preset": "tiny", "teacher": "distilled/sign_mixture"},
+            "preset='tiny' is not a preset",
+        ),
+        (
+            {"teacher": "distilled/sign_mixture", "student": "third"},
+            "must be one of same, half",
+        ),
+        (
+            {"teacher": "distilled/sign_mixture", "student": "open:x"},
+            "must have the form open:32",
+        ),
+        (
+            {"teacher": "distilled/sign_mixture", "student": "open:height=3"},
+            "does not fit",
+        ),
+        (
+            {"teacher": "distilled/sign_mixture", "student": "lpo:8"},
+            "which is an optimizer",
+        ),
         ({"teacher": "discovered/dpo", "student": "open:8"}, "which is a drift"),
         ({"teacher": "discovered/dpo", "student": "half"}, "is an expression without"),
-        ({"teacher": "minatar", "inputs": "real"}, "inputs='real' must be one of"),
-        ({"teacher": "minatar", "inputs": "visited"}, "environments is empty"),
-        ({"teacher": "minatar", "select": "return"}, "environments is empty"),
-        ({"teacher": "minatar", "rounds": 2}, "requires inputs='visited'"),
-        ({"teacher": "minatar", "steps": 0}, "steps=0 must be a positive whole"),
         (
-            {"teacher": "minatar", "algorithm": "lpo"},
+            {"teacher": "distilled/sign_mixture", "inputs": "real"},
+            "inputs='real' must be one of",
+        ),
+        (
+            {"teacher": "distilled/sign_mixture", "inputs": "visited"},
+            "environments is empty",
+        ),
+        (
+            {"teacher": "distilled/sign_mixture", "select": "return"},
+            "environments is empty",
+        ),
+        (
+            {"teacher": "distilled/sign_mixture", "rounds": 2},
+            "requires inputs='visited'",
+        ),
+        (
+            {"teacher": "distilled/sign_mixture", "steps": 0},
+            "steps=0 must be a positive whole",
+        ),
+        (
+            {"teacher": "distilled/sign_mixture", "algorithm": "lpo"},
             "algorithm='lpo' is not a set",
         ),
-        ({"teacher": "minatar", "colour": 1}, "colour=1 is not a setting"),
-        ({"teacher": "minatar", "learning_rate": float("inf")}, "positive and finite"),
-        ({"teacher": "minatar", "teacher_rate": 0.0}, "teacher_rate=0.0 must be posi"),
-        ({"teacher": "random:1.5", "student": "open:4"}, "needs a whole number"),
-        ({"teacher": "minatar", "b2": 1.0}, r"b2=1.0 must be in \[0, 1\)"),
-        ({"teacher": "minatar", "starts": 0}, "starts=0 must be a positive whole"),
         (
-            {"teacher": "minatar", "inputs": "visited", "rounds": 2, "starts": 2}
+            {"teacher": "distilled/sign_mixture", "colour": 1},
+            "colour=1 is not a setting",
+        ),
+        (
+            {"teacher": "distilled/sign_mixture", "learning_rate": float("inf")},
+            "positive and finite",
+        ),
+        (
+            {"teacher": "distilled/sign_mixture", "teacher_rate": 0.0},
+            "teacher_rate=0.0 must be posi",
+        ),
+        ({"teacher": "random:1.5", "student": "open:4"}, "needs a whole number"),
+        (
+            {"teacher": "distilled/sign_mixture", "b2": 1.0},
+            r"b2=1.0 must be in \[0, 1\)",
+        ),
+        (
+            {"teacher": "distilled/sign_mixture", "starts": 0},
+            "starts=0 must be a positive whole",
+        ),
+        (
+            {
+                "teacher": "distilled/sign_mixture",
+                "inputs": "visited",
+                "rounds": 2,
+                "starts": 2,
+            }
             | RUNS,
             "starts=2 with rounds=2 measure errors on different inputs",
         ),
         (
             {
-                "teacher": "minatar",
+                "teacher": "distilled/sign_mixture",
                 "inputs": "visited",
                 "steps": 2,
                 "rounds": 3,
@@ -278,11 +334,20 @@ def test_sizes_of_students():
             "rounds=3 must be at most steps=2",
         ),
         (
-            {"teacher": "minatar", "student": "open:carry=2,width=4", "sequence": 1},
+            {
+                "teacher": "distilled/sign_mixture",
+                "student": "open:carry=2,width=4",
+                "sequence": 1,
+            },
             "sequence=1 is too short for a recurrent teacher or",
         ),
         (
-            {"teacher": "minatar", "inputs": "visited", "sequence": 90, **RUNS},
+            {
+                "teacher": "distilled/sign_mixture",
+                "inputs": "visited",
+                "sequence": 90,
+                **RUNS,
+            },
             "fewer than sequence=90",
         ),
         (
@@ -293,19 +358,22 @@ def test_sizes_of_students():
             {"teacher": "discovered/dpo", "inputs": "runs", **RUNS},
             "inputs='runs' requires an optimizer",
         ),
-        ({"teacher": "minatar", "inputs": "runs"}, "inputs='runs' trains agents, but"),
+        (
+            {"teacher": "distilled/sign_mixture", "inputs": "runs"},
+            "inputs='runs' trains agents, but",
+        ),
         (
             {"teacher": "sign_momentum:1e-3", "inputs": "runs", **RUNS},
             "teacher='sign_momentum:1e-3' .expression. does not see the features",
         ),
         (
             {
-                "teacher": "minatar",
+                "teacher": "distilled/sign_mixture",
                 "student": "no_features:4",
                 "inputs": "runs",
                 **RUNS,
             },
-            "teacher='minatar' .open. does not .* give a teacher and a student of one",
+            "sign_mixture. .open. does not .* give a teacher and a student of one",
         ),
         (
             {
@@ -319,24 +387,42 @@ def test_sizes_of_students():
             "no_features. does not see .* student .recurrent no_features",
         ),
         (
-            {"teacher": "minatar", "inputs": "runs", "sequence": 3, **RUNS},
+            {
+                "teacher": "distilled/sign_mixture",
+                "inputs": "runs",
+                "sequence": 3,
+                **RUNS,
+            },
             "horizon=512 is 16 updates on CartPole-v1, fewer than 10 windows of seq",
         ),
         (
-            {"teacher": "minatar", "inputs": "runs", "starts": 2, **RUNS},
+            {
+                "teacher": "distilled/sign_mixture",
+                "inputs": "runs",
+                "starts": 2,
+                **RUNS,
+            },
             "starts=2 has no effect with inputs='runs'; leave starts out",
         ),
         (
-            {"teacher": "minatar", "horizons": (9,)},
+            {"teacher": "distilled/sign_mixture", "horizons": (9,)},
             "horizons=.9,. has no effect with inputs",
         ),
         (
-            {"teacher": "minatar", "start": "minatar"},
+            {"teacher": "distilled/sign_mixture", "start": "minatar"},
             "start='minatar' has no effect with",
         ),
-        ({"teacher": "minatar", "refresh": 0}, "refresh=0 must be a positive whole"),
         (
-            {"teacher": "minatar", "inputs": "runs", "horizons": (0,), **RUNS},
+            {"teacher": "distilled/sign_mixture", "refresh": 0},
+            "refresh=0 must be a positive whole",
+        ),
+        (
+            {
+                "teacher": "distilled/sign_mixture",
+                "inputs": "runs",
+                "horizons": (0,),
+                **RUNS,
+            },
             "horizons=0 must be a positive whole",
         ),
     ],

@@ -141,7 +141,7 @@ def test_teachers_from_paths(tmp_path, repository, getkey):
     folder = repository / "pretrained" / "minatar"
     by_path, by_name = teacher(str(folder)), teacher("minatar")
     assert by_path.sha256 == by_name.sha256
-    assert by_path.sizes == {"carry": None, "width": 32}
+    assert by_path.sizes == {"carry": 16, "width": 32}
 
     run = tmp_path / "run"
     run.mkdir()

@@ -336,7 +336,9 @@ def test_missing_packages_and_starts_leave_no_campaign(tmp_path):
 
 def test_a_warm_start_may_be_deleted_later(tmp_path, monkeypatch):
     sizes = {"carry": None, "width": 32}
-    first = run(tmp_path, architecture=sizes, start="minatar", generations=1)
+    first = run(
+        tmp_path, architecture=sizes, start="distilled/sign_mixture", generations=1
+    )
     monkeypatch.setattr("learned_opt_rl.artifacts.load", None)
     config = read_campaign(tmp_path)
     second = run(tmp_path, config, generations=2)

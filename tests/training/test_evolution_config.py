@@ -173,8 +173,8 @@ def test_a_vector_is_the_weights_in_their_order(name):
 def test_starts():
     learned = CONFIG.learned
     assert not learned.start("zeros", jax.random.key(0)).any()
-    warm = learned.unravel(learned.start("minatar", jax.random.key(0)))
-    expected = artifacts.load("minatar").weights
+    warm = learned.unravel(learned.start("distilled/sign_mixture", jax.random.key(0)))
+    expected = artifacts.load("distilled/sign_mixture").weights
     jax.tree.map(np.testing.assert_array_equal, warm, expected)
     near_ppo = preset("lpo-minatar").learned.start("random", jax.random.key(0))
     assert 0 < np.abs(near_ppo).max() < 0.03
@@ -184,7 +184,11 @@ def test_starts():
     ("name", "changes", "message"),
     [
         ("minatr", {}, "no artifact is named 'minatr'"),
-        ("minatar", {"width": 16}, "start='minatar' does not fit "),
+        (
+            "distilled/sign_mixture",
+            {"width": 16},
+            "start='distilled/sign_mixture' does not fit ",
+        ),
     ],
 )
 def test_starts_that_do_not_fit_are_refused(name, changes, message):
@@ -192,7 +196,7 @@ def test_starts_that_do_not_fit_are_refused(name, changes, message):
     with pytest.raises(ValueError, match=message):
         learned.start(name, jax.random.key(0))
     with pytest.raises(ValueError, match="has algorithm 'open', but .* 'lpo'"):
-        preset("lpo-minatar").learned.start("minatar", jax.random.key(0))
+        preset("lpo-minatar").learned.start("distilled/sign_mixture", jax.random.key(0))
 
 
 def test_lpo_is_run_with_tuned_adam_and_its_own_drift():

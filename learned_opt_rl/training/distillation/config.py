@@ -237,7 +237,7 @@ def configure(
             cannot imitate the teacher, or `DistillationConfig` refuses a value.
 
     Example:
-        >>> configure("half", teacher="minatar")[0].architecture
+        >>> configure("half", teacher="distilled/sign_mixture")[0].architecture
         {'carry': None, 'width': 16}
     """
     fields = {field.name for field in dataclasses.fields(DistillationConfig)}
