@@ -103,14 +103,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", metavar="NAME", nargs="*", help="default: all")
-    parser.add_argument("--out", type=pathlib.Path, help="JSON file to write")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        help="JSON file to write; with names, its rows of other artifacts stay",
+    )
     options = parser.parse_args(argv)
     rows = []
     for name in options.names or names_at_hand():
         print(name, file=sys.stderr, flush=True)
         rows += check_all([name])
     print(markdown(rows))
+    failed = any(row["failed"] for row in rows)
     if options.out is not None:
+        if options.names and options.out.is_file():
+            before = json.loads(options.out.read_text(encoding="utf-8"))["rows"]
+            found = {row["artifact"]: row for row in (*before, *rows)}
+            rows = [found[name] for name in names_at_hand() if name in found]
         versions = {
             "jax": jax.__version__,
             "optax": optax.__version__,
@@ -119,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         text = json.dumps({**versions, "rows": rows}, indent=1)
         options.out.write_text(f"{text}\n", encoding="utf-8")
-    return int(any(row["failed"] for row in rows))
+    return int(failed)
 
 
 if __name__ == "__main__":

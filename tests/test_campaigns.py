@@ -45,8 +45,8 @@ def test_too_little_time_is_refused(tmp_path, capsys):
 @pytest.mark.slow
 def test_a_rehearsal_checks_measures_and_evolves(tmp_path):
     small = ["population=2", "horizons=0:16384", "generations=2", "validate_every=2"]
-    arguments = ["--out", str(tmp_path), "--tiny", "--preset", "open-breakout-cpu"]
-    gpu.main([*arguments, "--set", *small])
+    arguments = ["--out", str(tmp_path), "--tiny", "--seconds", "1500"]
+    gpu.main([*arguments, "--preset", "open-breakout-cpu", "--set", *small])
     checked = json.loads((tmp_path / "correctness.json").read_text())
     assert {row["difference"] for row in checked["updates"]} == {0.0}
     measured = json.loads((tmp_path / "overhead.json").read_text())
