@@ -75,3 +75,19 @@ def test_the_page_gives_the_reasons(tmp_path: pathlib.Path, page) -> None:
 def test_without_results_there_still_is_a_page(tmp_path: pathlib.Path, page) -> None:
     page.write_conformance(tmp_path, tmp_path / "missing.json")
     assert "no recorded results" in (tmp_path / "conformance.md").read_text()
+
+
+def test_with_names_the_other_rows_of_the_file_stay(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, page
+) -> None:
+    def checked(outcome: str, names: list[str]) -> list[dict]:
+        row = {"kind": "drift", "passed": [outcome], "failed": {}, "skipped": {}}
+        return [{"artifact": name, **row} for name in names]
+
+    out = tmp_path / "conformance.json"
+    rows = checked("before", ["no longer there", *NAMES])
+    out.write_text(json.dumps({"rows": rows}))
+    monkeypatch.setattr(page, "check_all", lambda names: checked("now", names))
+    assert page.main([NAMES[0], "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["rows"]
+    assert found == checked("before", NAMES[1:]) + checked("now", NAMES[:1])
