@@ -51,9 +51,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=pathlib.Path, default="bench/overhead.json")
     parser.add_argument("--agents", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--steps", type=float, default=2e5, help="of each PPO run")
+    parser.add_argument(
+        "--steps", type=float, default=2e5, help="environment steps per PPO run"
+    )
     parser.add_argument("--rules", nargs="*", default=[], help="more rules for PPO")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="of PPO")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="clock for PPO timings"
+    )
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--leaves", type=int, nargs="*", default=[10, 100, 500])
     arguments = parser.parse_args(argv)
@@ -139,6 +143,10 @@ def measure_ppo(
 
     Returns:
         One row per optimizer.
+
+    Raises:
+        UnknownArtifactError: If a rule is unknown.
+        ValueError: If a rule does not run in PPO, such as LPG's.
     """
     config = PPOConfig(total_timesteps=steps)
     env = envs.make("Breakout-MinAtar")
@@ -254,7 +262,7 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
 def interleaved(
     runs: dict[str, Callable], repetitions: int, clock: Clock = time.perf_counter
 ) -> dict[str, float]:
-    """Return median seconds of programs run in turn, so that noise hits them alike."""
+    """Return median seconds of programs run in turn; noise affects them equally."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         jax.block_until_ready(run())

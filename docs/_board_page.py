@@ -2,25 +2,27 @@
 
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from learned_opt_rl import artifacts, envs
 from learned_opt_rl.errors import ArtifactError
-from learned_opt_rl.evaluation.report import board, comparable, normalization, tables
-from learned_opt_rl.evaluation.runs.row import Row, read_rows
+from learned_opt_rl.evaluation.report import board, comparable, gather, tables
+from learned_opt_rl.evaluation.report.measures import Measures
+from learned_opt_rl.evaluation.runs.row import read_rows
 from learned_opt_rl.evaluation.runs.rules import artifact_name
 
 HORIZONS = {"1e6": 1_000_000, "1e7": 10_000_000}
 """The lengths of the board, as in the names of files of rows."""
 
-# Its rules ran only Breakout, most of them, and have a table of their own.
+# Most of its rules ran only Breakout; published_expressions.md lists them.
 _ELSEWHERE = "breakout_1e6.jsonl"
-_OVERHEAD = ("overhead.json", "overhead_rules.json")
-_PUBLISHED_AGENT = "2x64 MLP"
+_AGENT = "ppo"
+_PUBLISHED_NETWORK = "2x64 MLP"
 
 
 def write_board(generated: pathlib.Path, raw: pathlib.Path) -> None:
-    """Write ``board_1e6.md``, ``board_1e7.md`` and ``board.json``, of both."""
+    """Write ``board_1e6.md``, ``board_1e7.md`` and ``board.json`` with both lengths."""
     games = envs.suite("minatar")
     data = {}
     for name, steps in HORIZONS.items():
@@ -31,52 +33,66 @@ def write_board(generated: pathlib.Path, raw: pathlib.Path) -> None:
             if path.name != _ELSEWHERE
             for row in read_rows(path)
             if row.environment in games
+            and row.agent == _AGENT
             and row.total_timesteps == steps
             and not row.variant
         ]
-        # Of a run that was repeated, the last file's row counts.
-        named = comparable.named(rows)
-        rows = list({(r.rule, r.environment, r.seed): r for r in named}.values())
-        lines = board.lines(
-            rows,
-            normalization.normalize(rows, "adam"),
-            environments=games,
-            costs=costs(raw, rows),
-        )
-        parts = {
-            "Aggregates": tables.board(lines),
-            "Final return": tables.board_returns(lines, games),
-            "Seconds to tuned Adam's return": tables.board_seconds(lines, games),
-        }
-        text = [f"**{k}**\n\n{tables.render(v, 'github')}" for k, v in parts.items()]
+        found = gather.gather(comparable.named(rows), "adam")
+        boards = [board.lines(one, costs(raw, one.measures)) for one in found]
+        text = [
+            part
+            for one, lines in zip(found, boards, strict=True)
+            for part in _sections(one, lines, games)
+        ]
         path = generated / f"board_{name}.md"
         path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
-        data[name] = [line.to_dict() for line in lines]
+        data[name] = [line.to_dict() for lines in boards for line in lines]
     content = json.dumps(data, indent=1, allow_nan=False) + "\n"
     (generated / "board.json").write_text(content, encoding="utf-8")
 
 
-def costs(raw: pathlib.Path, rows: Iterable[Row]) -> dict[str, board.Cost]:
-    """Return the costs that `bench.overhead` measured.
+def _sections(
+    result: gather.Results, lines: Sequence[board.Line], games: Sequence[str]
+) -> Iterator[str]:
+    """Yield the Markdown of one setting; runs of other versions have their own."""
+    if result.setting.label:
+        yield f"Runs with {tables.one_line(result.setting.label)}:"
+    where = ", ".join(result.scores.environments)
+    parts = {
+        f"Aggregates over {where}": tables.board(lines),
+        "Final return": tables.board_returns(lines, games),
+        "Seconds to tuned Adam's return": tables.board_seconds(lines, games),
+    }
+    for heading, table in parts.items():
+        yield f"**{heading}**\n\n{tables.render(table, 'github')}"
 
-    It measured Adam and OPEN of four sizes on a quiet host, and other rules on a busy
-    one, which count relative to Adam there.
+
+def costs(raw: pathlib.Path, measures: Iterable[Measures]) -> dict[str, board.Cost]:
+    """Return the costs that `bench.overhead` measured, by name of the rule.
+
+    All runs were timed on one busy host, since ratios differ between hosts. Updates
+    were timed on another, quiet host, and only those of Adam and OPEN.
     """
-    quiet, busy = (json.loads((raw / name).read_text("utf-8")) for name in _OVERHEAD)
-    adam = quiet["ppo"][0]["steps_per_second"]
-    timed = [*busy["ppo"], *quiet["ppo"]]  # of two measurements, the quiet one counts
-    runs = {one["optimizer"]: one["times_adam"] for one in timed}
+    timed = _timings(raw / "overhead_rules.json", "ppo")
+    times = {one["optimizer"]: one["times_adam"] for one in timed}
+    (adam,) = (o["steps_per_second"] for o in timed if o["optimizer"] == "Adam")
     updates = {
         one["optimizer"]: one["times_adam"]
-        for one in quiet["updates"]
-        if one["network"] == _PUBLISHED_AGENT
+        for one in _timings(raw / "overhead.json", "updates")
+        if one["network"] == _PUBLISHED_NETWORK
     }
     found = {}
-    for rule in dict.fromkeys(row.rule for row in rows):
+    for rule in dict.fromkeys(one.rule for one in measures):
         optimizer, run = _timed_as(rule)
-        speed = adam / runs[run] if run in runs else None
+        speed = adam / times[run] if run in times else None
         found[rule] = board.Cost(speed, updates.get(optimizer))
     return found
+
+
+def _timings(path: pathlib.Path, part: str) -> list[dict[str, Any]]:
+    """Return the measurements of one agent, which is what `board.Cost` is about."""
+    found = json.loads(path.read_text("utf-8"))[part]
+    return [one for one in found if one["agents"] == 1]
 
 
 def _timed_as(rule: str) -> tuple[str, str]:

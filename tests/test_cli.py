@@ -509,7 +509,7 @@ class TestCompare:
         where = ["--environments", "CartPole-v1", "--out", out]
         assert cli.main(["compare", "adam", *where]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"error: --out {out}: ")
+        assert line.startswith(f"error: out={out}: ")
         assert asked == []
 
     def test_failures_are_summed_up(
@@ -608,9 +608,12 @@ class TestCompare:
         assert cli.main(["report", str(one), "none.jsonl", "--out", str(out)]) == 2
         assert "none.jsonl has no rows" in capsys.readouterr().err
         assert cli.main(["report", str(one), "--out", str(two)]) == 2
-        assert f"{two} is a file; name a folder" in capsys.readouterr().err
+        assert f"{two} is a file. Pass a folder" in capsys.readouterr().err
         assert cli.main(["report"]) == 2
-        assert "name a folder of results or a file" in capsys.readouterr().err
+        assert (
+            "results=(): must name at least one folder or file"
+            in capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "fetch", "plot"])

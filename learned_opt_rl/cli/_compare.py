@@ -70,18 +70,16 @@ class _Options(_ReportOptions, RunOptions):
         """Check the whole request, since its runs may take hours."""
         from learned_opt_rl.evaluation.report import comparable, normalization
         from learned_opt_rl.evaluation.report.write import require_extras
-        from learned_opt_rl.evaluation.runs.row import ROWS, Row, read_rows
+        from learned_opt_rl.evaluation.runs.row import ROWS, read_rows
 
         require_extras()
         comparison = self.comparison(rules)
         _check_folder(out)
-        run = {"environment": "", "seed": 0, "total_timesteps": 1, "curve": []}
-        asked = [Row(rule=rule, agent=self.agent, **run) for rule in comparison.rules]
-        kept = comparable.named([*read_rows(out / ROWS), *asked])
+        kept = read_rows(out / ROWS)
         normalization.check(
             self.normalization,
             self.baseline,
-            rules={row.rule for row in kept},
+            rules=comparable.names(kept, comparison.rules, self.agent),
             environments=comparison.environments,
         )
         try:
@@ -175,7 +173,7 @@ class Generalize(_Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report(_ReportOptions):
-    """Write the report of existing comparisons again, of one or of several together.
+    """Write one report of one or more comparisons.
 
     Comparisons may have different lengths and agents. Rules of several agents are
     named with their agent.
@@ -185,8 +183,8 @@ class Report(_ReportOptions):
     """Output folders of compare, evaluate or generalize, or files of their rows
     (.jsonl)."""
     out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
-    """Folder for the report. The default is the folder of the results, if they are one
-    folder."""
+    """Folder for the report. The default is the folder of the results, if one folder is
+    given."""
 
     def run(self) -> int:
         self.print_report(self._folder(), *self.results)
@@ -194,7 +192,9 @@ class Report(_ReportOptions):
 
     def _folder(self) -> pathlib.Path:
         if not self.results:
-            raise ValueError("results=(): name a folder of results or a file of rows")
+            raise ValueError(
+                "results=(): must name at least one folder or file of rows. Pass FOLDER"
+            )
         if self.out is not None:
             _check_folder(self.out)
             return self.out
@@ -210,7 +210,7 @@ class Report(_ReportOptions):
 def _check_folder(out: pathlib.Path) -> None:
     for path in (out, *out.parents):
         if path.exists() and not path.is_dir():
-            raise ValueError(f"--out {out}: {path} is a file; name a folder")
+            raise ValueError(f"out={out}: {path} is a file. Pass a folder")
 
 
 Commands = Compare | Evaluate | Generalize | Report

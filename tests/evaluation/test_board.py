@@ -3,9 +3,10 @@ import json
 
 import pytest
 
-from learned_opt_rl.evaluation.report import board, normalization, tables, write
+from learned_opt_rl.evaluation.report import board, tables, write
 from learned_opt_rl.evaluation.report.board import Cost
-from learned_opt_rl.evaluation.report.comparable import named
+from learned_opt_rl.evaluation.report.comparable import named, names
+from learned_opt_rl.evaluation.report.gather import gather
 from learned_opt_rl.evaluation.report.statistics import average_ranks
 from learned_opt_rl.evaluation.runs.row import append_rows
 from tests.evaluation.result_rows import changed, row, table
@@ -17,10 +18,9 @@ RETURNS = {
 }
 
 
-def lines(returns, **options):
-    rows = table(returns)
-    found = board.lines(rows, normalization.normalize(rows), **options)
-    return {line.rule: line for line in found}
+def lines(returns, costs=None):
+    (result,) = gather(table(returns))
+    return {line.rule: line for line in board.lines(result, costs)}
 
 
 def test_numbers_are_those_worked_out_by_hand():
@@ -54,20 +54,56 @@ def test_few_seeds_of_a_rule_or_of_the_reference_have_no_iqm():
     assert found["lion"].iqm is None and not found["lion"].too_few
 
 
-def test_environments_that_nobody_ran_leave_everyone_without_a_rank():
-    found = lines(RETURNS, environments=("a", "b", "c"))
-    assert found["adam"].average_rank is found["adam"].iqm is None
-    assert found["adam"].too_few == {"c": 0}
-    only = lines(RETURNS, environments=("a",))
-    ranks = [only[rule].average_rank for rule in RETURNS]
-    assert ranks == [3, 1, 2]
-    assert list(only["adam"].measures) == ["a"]
+FIVE = [2.0] * 5
+NEGATIVE = [-1.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("returns", "environments", "ranked"),
+    [
+        (
+            {
+                "adam": {"a": FIVE, "b": FIVE, "no reference": NEGATIVE},
+                "lion": {"a": FIVE, "b": FIVE, "no reference": FIVE},
+                "sgd": {"a": FIVE},
+            },
+            ("a", "b"),
+            {"adam", "lion"},
+        ),
+        (
+            {"adam": {"a": FIVE, "b": FIVE}, "lion": {"a": FIVE}, "sgd": {"a": FIVE}},
+            ("a",),
+            {"adam", "lion", "sgd"},
+        ),
+        (
+            # No rule ran everywhere.
+            {rule: {"a": FIVE, rule: FIVE} for rule in ("adam", "lion", "sgd")},
+            ("a",),
+            {"adam", "lion", "sgd"},
+        ),
+    ],
+)
+def test_the_board_has_the_aggregates_of_the_report(returns, environments, ranked):
+    (result,) = gather(table(returns), "adam")
+    found = {line.rule: line for line in board.lines(result)}
+    assert found["lion"].iqm and found["lion"].improvement
+    for rule, line in found.items():
+        assert line.environments == result.scores.environments == environments
+        assert line.improvement == result.improvement.get(rule)
+        assert line.iqm == result.aggregates.get(rule, {}).get("IQM")
+        assert (line.average_rank is not None) == (rule in ranked)
+        assert line.measures.keys() == returns[rule].keys()
+
+
+def test_one_rule_alone_has_no_rank():
+    assert lines({"adam": RETURNS["adam"]})["adam"].average_rank is None
 
 
 def test_a_failed_run_ranks_last():
     rows = [row("adam", seed=seed, final=-1.0) for seed in range(5)]
     rows += [changed(r, rule="lion", diverged=True, final_return=9.0) for r in rows]
-    first, last = board.lines(rows, normalization.normalize(rows))
+    (result,) = gather(rows)
+    first, last = board.lines(result)
     assert (first.rule, last.rule, last.average_rank) == ("adam", "lion", 2)
 
 
@@ -75,9 +111,13 @@ def test_average_ranks_share_ties():
     means = {"a": [1.0, 9.0], "b": [1.0, 9.0], "c": [2.0, 3.0]}
     assert average_ranks(means) == {"a": 2.0, "b": 2.0, "c": 2.0}
     assert average_ranks({}) == {}
+    with pytest.raises(
+        ValueError, match="must be equal. Pass one mean per environment"
+    ):
+        average_ranks({"a": [1.0], "b": [1.0, 2.0]})
 
 
-def test_tables_say_what_is_missing():
+def test_tables_show_what_is_missing():
     few = {"lion": {"a": [1.0] * 4, "b": [1.0] * 4}, "sgd": {"a": [3.0]}}
     found = [*lines(RETURNS | few, costs={"adam": Cost(100.0, 1.0)}).values()]
     heads, adam, lion, sgd = tables.board(found)
@@ -92,7 +132,7 @@ def test_tables_say_what_is_missing():
         "1",
         "1.00",
     )
-    assert lion[3:5] == ("too few seeds: 4", "0.00 (4 seeds)")
+    assert lion[2:5] == ("2.0 (4 seeds)", "too few seeds: 4", "0.00 (4 seeds)")
     assert sgd[2:] == ("-", "too few seeds: a 1, b 0", "-", "-", "-", "-")
     assert tables.board_returns(found, ("a", "b"))[3] == (
         "sgd",
@@ -102,6 +142,14 @@ def test_tables_say_what_is_missing():
     )
     seconds = tables.board_seconds(found, ("a", "b"))
     assert seconds == [("rule", "agent", "a", "b"), ("adam", "ppo", "10.0", "10.0")]
+
+
+def test_few_seeds_are_listed_unless_they_are_the_same_everywhere():
+    games = "abcd"
+    returns = {rule: dict.fromkeys(games, [1.0] * 5) for rule in ("adam", "lion")}
+    returns["sgd"] = dict.fromkeys("ab", [1.0] * 5)
+    found = tables.board([*lines(returns).values()])
+    assert found[3][3] == "too few seeds: c 0, d 0"
 
 
 def test_agents_and_replaced_weights_have_names_of_their_own():
@@ -114,7 +162,9 @@ def test_agents_and_replaced_weights_have_names_of_their_own():
         row("mine", weights_sha256=new),
         row("mine"),
         row("once", weights_sha256=old),
-        row("minatar", weights_sha256=old),
+        row("goldie2024/minatar", weights_sha256=old),
+        row("goldie2024/minatar@no-horizon", weights_sha256=old, agent="a2c"),
+        row("mine@no-horizon", weights_sha256=new),
     ]
     assert [r.rule for r in named(rows)] == [
         "adam",
@@ -124,10 +174,24 @@ def test_agents_and_replaced_weights_have_names_of_their_own():
         "mine:22222222",
         "mine",
         "once",
-        "minatar:11111111",  # not the weights that are installed
+        "goldie2024/minatar:11111111",  # not the weights that are installed
+        "goldie2024/minatar@no-horizon:11111111 (a2c)",
+        "mine@no-horizon:22222222",  # `mine` has two sets of weights
     ]
     alone = [row("adam", agent="a2c")]
     assert named(alone) == alone
+    assert names(alone, ["lion"], "ppo") == {"adam (a2c)", "lion"}
+    assert names([], ["lion"], "a2c") == {"lion"}
+
+
+def test_runs_that_differ_in_their_setting_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "draw", lambda *_: [])
+    rows = [row(versions={"jax": version}) for version in ("0.4.30", "0.10.2")]
+    append_rows(tmp_path / "rows.jsonl", rows)
+    write.write(tmp_path)
+    found = json.loads((tmp_path / "leaderboard.json").read_text())
+    assert {line["setting"] for line in found} == {"jax=0.4.30", "jax=0.10.2"}
+    assert not found[0].keys() & {*board.COSTS}
 
 
 def test_one_report_of_several_agents_and_folders(tmp_path, monkeypatch):

@@ -114,6 +114,9 @@ def test_cards_say_what_is_in_distribution():
     assert list(kinds.values()) == ["i.d.", "o.o.d.", "o.o.d."]
     assert distribution("artifact:goldie2024/ant", games)["ant"] == "i.d."
     assert distribution("goldie2024/gridworld", games)[games[2]] == "i.d."
+    assert distribution("goldie2024/minatar (a2c)", games) == kinds
+    # The card does not describe replaced weights.
+    assert distribution("goldie2024/minatar@no-horizon:11111111", games) is None
     assert distribution("adam:1e-3", games) is None
     assert (
         distribution("distilled/sign_mixture", games) is None

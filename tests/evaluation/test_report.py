@@ -281,6 +281,39 @@ def test_missing_features_are_an_axis_of_the_report(tmp_path):
     }
 
 
+def test_a_missing_feature_joins_its_rule_under_every_name():
+    old, installed = {"weights_sha256": "1" * 64}, {}
+    rows = [
+        row(rule, "ant", final=final, agent=agent, **weights)
+        for agent in ("ppo", "a2c")
+        for weights in (old, installed)
+        for rule, final in {
+            "goldie2024/ant": 3.0,
+            "goldie2024/ant@no-horizon": 1.0,
+        }.items()
+    ]
+    shown = gather.axes(gather.gather(comparable.named(rows)))["features"]["ant"]
+    assert set(shown) == {
+        "goldie2024/ant",
+        "goldie2024/ant:11111111",
+        "goldie2024/ant (a2c)",
+        "goldie2024/ant:11111111 (a2c)",
+    }
+    for points in shown.values():
+        values = {feature: e.value for feature, e in points.items()}
+        assert values == {"all": 3.0, "no-horizon": 1.0}
+
+
+def test_failures_are_those_beside_the_rows(tmp_path, without_plots):
+    written(tmp_path / "a", [row()], [{"rule": "lion", "message": "no"}])
+    append_rows(tmp_path / "a" / "other.jsonl", [row(seed=1)])
+    for name in ("a", "a/rows.jsonl"):
+        out = tmp_path / "out"
+        write.write(out, tmp_path / name, tmp_path / "a" / "other.jsonl")
+        (failure,) = json.loads((out / "report.json").read_text())["failures"]
+        assert failure["rule"] == "lion"
+
+
 def test_the_leaderboard_of_this_repository(tmp_path, repository, without_plots):
     rows = read_rows(repository / "results" / "released_5e5.jsonl")
     adam, learned = json.loads(written(tmp_path, rows)["leaderboard.json"])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from learned_opt_rl.agents.presets import CONFIGS
 from learned_opt_rl.evaluation.runs.row import ROWS, Row, read_rows
 from learned_opt_rl.evaluation.runs.rules import weights_digest
+
+_Run = tuple[str, str, str | None]
+"""The rule of a run, its agent, and the digest of its weights if recorded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +29,18 @@ class Setting:
     repeated: int  # number of rows that a later row of the same run replaced
 
 
+def rows_file(path: pathlib.Path) -> pathlib.Path:
+    """Return the results file that a path means, which may be in a folder."""
+    return path if path.suffix == ".jsonl" or path.is_file() else path / ROWS
+
+
 def read(path: pathlib.Path) -> list[Row]:
-    """Read the rows of a results file or a folder with one, which must have some."""
-    path = path if path.suffix == ".jsonl" or path.is_file() else path / ROWS
+    """Read the rows of a results file or of a folder with one.
+
+    Raises:
+        ValueError: There are no rows, or a line is not a row; the message names it.
+    """
+    path = rows_file(path)
     rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path} has no rows; run a comparison first")
@@ -35,36 +48,62 @@ def read(path: pathlib.Path) -> list[Row]:
 
 
 def named(rows: Iterable[Row]) -> list[Row]:
-    """Return rows in which every agent and every set of weights has a name of its own.
+    """Return rows in which every agent and every set of weights has a unique name.
 
     Where rows have several agents, the rules of all but the first of them, in the order
     of `CONFIGS`, are named like ``"adam (a2c)"``. Rules with replaced weights are named
-    like ``"minatar:8e9739e7"``, after the SHA-256 of the weights. Replaced means other
-    than the current ones or, for a rule that is not installed, several in these rows. A
-    row that does not record its weights keeps its name.
+    like ``"minatar:8e9739e7"``, after the SHA-256 of the weights. Weights count as
+    replaced if they differ from the installed ones. If the rule is not installed, they
+    count as replaced if the rows have several. A row that does not record its weights
+    keeps its name. The names thus depend on the installed artifacts and, for a rule
+    from a file of ``learned-opt-rl tune``, on this file.
     """
     rows = list(rows)
+    found = _names(map(_run, rows))
+    return [dataclasses.replace(row, rule=found[_run(row)]) for row in rows]
+
+
+def names(rows: Iterable[Row], rules: Iterable[str], agent: str) -> set[str]:
+    """Return the names that `named` gives rows and runs yet to be made."""
+    return {*_names([*map(_run, rows), *((r, agent, None) for r in rules)]).values()}
+
+
+def parts(name: str) -> tuple[str, str, str]:
+    """Return the rule, the digest with its colon and the agent in a name of `named`.
+
+    Example:
+        >>> parts("minatar@no-horizon:8e9739e7 (a2c)")
+        ('minatar@no-horizon', ':8e9739e7', ' (a2c)')
+        >>> parts("adam:1e-3")
+        ('adam:1e-3', '', '')
+    """
+    match = re.fullmatch(r"(.+?)(:[0-9a-f]{8})?( \(\w+\))?", name, re.DOTALL)
+    return (match[1], match[2] or "", match[3] or "") if match else (name, "", "")
+
+
+def _run(row: Row) -> _Run:
+    return row.rule, row.agent, row.weights_sha256
+
+
+def _names(runs: Iterable[_Run]) -> dict[_Run, str]:
+    runs = set(runs)
     recorded: dict[str, set[str | None]] = {}
-    for row in rows:
-        recorded.setdefault(row.rule, set()).add(row.weights_sha256)
-    current = {}
-    for rule, found in recorded.items():
-        known = found - {None}
-        current[rule] = weights_digest(rule) or (known.pop() if len(known) == 1 else "")
-    agents = {row.agent for row in rows}
-    first = next(
-        (agent for agent in CONFIGS if agent in agents), min(agents, default="")
-    )
-    return [
-        dataclasses.replace(row, rule=_name(row, current[row.rule], first))
-        for row in rows
-    ]
+    for rule, _, digest in runs:
+        recorded.setdefault(_whole(rule), set()).add(digest)
+    agents = {agent for _, agent, _ in runs}
+    first = next((a for a in CONFIGS if a in agents), min(agents, default=""))
+    found = {}
+    for rule, agent, digest in runs:
+        known = recorded[_whole(rule)] - {None}
+        current = weights_digest(rule) or (known.pop() if len(known) == 1 else None)
+        name = rule if digest in (None, current) else f"{rule}:{digest[:8]}"
+        found[rule, agent, digest] = name if agent == first else f"{name} ({agent})"
+    return found
 
 
-def _name(row: Row, current: str, agent: str) -> str:
-    digest = row.weights_sha256
-    name = row.rule if digest in (None, current) else f"{row.rule}:{digest[:8]}"
-    return name if row.agent == agent else f"{name} ({row.agent})"
+def _whole(rule: str) -> str:
+    # A rule that lacks a feature has the weights of the whole rule.
+    return rule.partition("@")[0]
 
 
 def settings(rows: Iterable[Row]) -> list[Setting]:

@@ -118,9 +118,10 @@ def _features(found: list[Results]) -> Along:
     if best is None or not missing(best):
         return {}
     return _along(
-        (m.environment, rule, feature or "all", m.final)
+        (m.environment, rule + digest + agent, feature or "all", m.final)
         for m in best.measures
-        for rule, _, feature in [m.rule.partition("@")]
+        for whole, digest, agent in [comparable.parts(m.rule)]
+        for rule, _, feature in [whole.partition("@")]
     )
 
 
@@ -257,9 +258,8 @@ def _failed(rows: list[Row]) -> str:
 
 def _untuned(setting: Setting) -> list[str]:
     """Return a note if tuned rules run in an agent they were not tuned for."""
-    # With a rate of its own, "adam:1e-3", a rule was not tuned for any agent. A name
-    # may have the agent behind it, "adam (a2c)".
-    tuned = [r for r in setting.rows if r.rule.partition(" (")[0] in HANDCRAFTED]
+    # With a rate of its own, "adam:1e-3", a rule was not tuned for any agent.
+    tuned = [r for r in setting.rows if comparable.parts(r.rule)[0] in HANDCRAFTED]
     changed = {row.rule: found for row in tuned if (found := _differences(row))}
     if not changed:
         return []

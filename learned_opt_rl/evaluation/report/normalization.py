@@ -17,7 +17,7 @@ import numpy as np
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.errors import ArtifactError
-from learned_opt_rl.evaluation.report import statistics
+from learned_opt_rl.evaluation.report import comparable, statistics
 from learned_opt_rl.evaluation.report.statistics import Returns
 from learned_opt_rl.evaluation.runs.row import Row
 from learned_opt_rl.evaluation.runs.rules import artifact_name
@@ -123,10 +123,15 @@ def published(optimizer: str) -> dict[str, float]:
 def distribution(rule: str, environments: Sequence[str]) -> dict[str, str] | None:
     """Return ``"i.d."`` for the environments a rule was trained in, else ``"o.o.d."``.
 
-    None for a rule without a card, or whose card names no environment.
+    The rule may have an agent's name, as of `comparable.named`. None for a rule without
+    a card, for replaced weights, which the card does not describe, and for a card that
+    names no environment.
     """
+    name, replaced, _ = comparable.parts(rule)
+    if replaced:
+        return None
     try:
-        card = artifacts.card(artifact_name(rule))
+        card = artifacts.card(artifact_name(name))
     except ArtifactError:
         return None
     trained = [name for text in card.training.environments for name in _named(text)]

@@ -227,10 +227,19 @@ def average_ranks(means: Mapping[str, Sequence[float]]) -> dict[str, float]:
     The means of a rule are one per environment. The highest mean has rank 1; equal
     means share the average of their ranks.
 
+    Raises:
+        ValueError: If the rules have different numbers of means.
+
     Example:
         >>> average_ranks({"a": [3.0, 5.0], "b": [1.0, 5.0]})
         {'a': 1.25, 'b': 1.75}
     """
+    lengths = {rule: len(own) for rule, own in means.items()}
+    if len({*lengths.values()}) > 1:
+        raise ValueError(
+            f"means have the lengths {lengths}, which must be equal. Pass one mean per "
+            "environment for each rule"
+        )
     values = np.array([*means.values()], float)
     above = (values[None] > values[:, None]).sum(axis=1)
     equal = (values[None] == values[:, None]).sum(axis=1)  # with itself

@@ -94,7 +94,7 @@ def board(lines: Sequence[Line], baseline: str = BASELINE) -> Table:
             (
                 line.rule,
                 line.agent,
-                _number(line.average_rank, ".1f"),
+                _rank(line),
                 cell(line.iqm) if line.iqm else _too_few(line),
                 "1/2" if line.rule == baseline else cell(line.improvement),
                 _number(line.relative_auc, ".2f"),
@@ -134,10 +134,18 @@ def _by_environment(
     return [("rule", "agent", *map(_short, environments)), *cells]
 
 
+def _rank(line: Line) -> str:
+    """Return the rank, with the fewest seeds in an environment if they are few."""
+    few = min(line.too_few.values(), default=0)
+    return _number(line.average_rank, ".1f") + (
+        _seeds(few) if few and line.average_rank else ""
+    )
+
+
 def _too_few(line: Line) -> str:
     counts = [f"{_short(name)} {count}" for name, count in line.too_few.items()]
-    same = len(counts) == len(line.measures) and len({*line.too_few.values()}) == 1
-    if same:
+    everywhere = len(counts) == len(line.environments)
+    if everywhere and len({*line.too_few.values()}) == 1:
         return f"too few seeds: {next(iter(line.too_few.values()))}"
     return f"too few seeds: {', '.join(counts)}" if counts else "-"
 
@@ -151,9 +159,12 @@ def cell(estimate: Estimate | None) -> str:
     if estimate is None:
         return "-"
     if estimate.low is None or estimate.high is None:
-        plural = "" if estimate.seeds == 1 else "s"
-        return f"{estimate.value:.2f} ({estimate.seeds} seed{plural})"
+        return f"{estimate.value:.2f}{_seeds(estimate.seeds)}"
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def _seeds(count: int) -> str:
+    return f" ({count} seed{'' if count == 1 else 's'})"
 
 
 def _counted(m: Measures) -> str:

@@ -1,7 +1,8 @@
 """The report of a comparison: a page, its numbers as JSON, and its figures.
 
 From a shell: ``learned-opt-rl report FOLDER``. The same rows give the same bytes, in
-whatever order they were made. The page needs no network and no scripts.
+whatever order they were made, as long as `comparable.named` gives them the same names.
+The page needs no network and no scripts.
 """
 
 import base64
@@ -25,7 +26,7 @@ from learned_opt_rl.evaluation.report.gather import Along, Results
 from learned_opt_rl.evaluation.report.measures import BASELINE, TIMING
 from learned_opt_rl.evaluation.report.normalization import check
 from learned_opt_rl.evaluation.report.statistics import Estimate
-from learned_opt_rl.evaluation.runs.row import FAILURES, Row
+from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS, Row
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_atomically
 
@@ -50,8 +51,9 @@ def write(
 
     Args:
         folder: Where to write the report.
-        sources: Files of rows (``.jsonl``), or folders that contain ``rows.jsonl``, and
-            ``failures.jsonl`` if a run raised. By default the folder itself.
+        sources: Folders that contain ``rows.jsonl``, or files of rows (``.jsonl``). The
+            report lists the runs in the ``failures.jsonl`` beside a ``rows.jsonl``. By
+            default the folder itself.
         normalization: How to bring returns to a common scale, one of
             `normalization.METHODS`.
         baseline: The rule that others are compared with, by default tuned Adam.
@@ -84,8 +86,7 @@ def write(
     named = comparable.named(rows)
     check(normalization, baseline, rules={row.rule for row in named})
     # In an order that does not depend on when they happened.
-    raised = [one for path in paths for one in jsonl.read(path / FAILURES)]
-    failures = sorted(raised, key=json.dumps)
+    failures = sorted(_raised(paths), key=json.dumps)
     found = gather.gather(named, normalization, baseline=baseline or BASELINE)
     varied = gather.axes(found)
     data = _report(rows, found, varied, failures)
@@ -101,6 +102,13 @@ def write(
         write_atomically(folder / name, content)
     files = [path for picture in pictures for path in picture.paths]
     return text, [*(folder / name for name in contents), *files]
+
+
+def _raised(paths: Iterable[pathlib.Path]) -> Iterator[Mapping[str, Any]]:
+    """Yield the failures beside each ``rows.jsonl``; other files of rows have none."""
+    for file in dict.fromkeys(map(comparable.rows_file, paths)):
+        if file.name == ROWS:
+            yield from jsonl.read(file.with_name(FAILURES))
 
 
 def require_extras() -> None:
@@ -353,11 +361,12 @@ def _distributions(result: Results) -> dict[str, dict[str, Estimate]]:
 
 
 def _leaderboard(found: Iterable[Results]) -> list[dict[str, Any]]:
-    """Return the board of each setting, a line per rule."""
+    """Return the board of each setting, a line per rule, without `board.COSTS`."""
     return [
-        {**line.to_dict(), "variant": result.setting.variant}
+        {key: value for key, value in line.to_dict().items() if key not in board.COSTS}
+        | {"setting": result.setting.label, "variant": result.setting.variant}
         for result in found
-        for line in board.lines(result.setting.rows, result.normalized, result.baseline)
+        for line in board.lines(result)
     ]
 
 
