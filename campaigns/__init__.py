@@ -1,1 +1,1 @@
-"""Long jobs that were prepared in advance, for machines that are lent for minutes."""
+"""Prepared jobs for machines with a short time limit."""

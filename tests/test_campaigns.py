@@ -10,36 +10,57 @@ import pytest
 from campaigns import gpu
 
 
-def step(code, done=None, share=1.0):
-    return gpu.Step("step", (sys.executable, "-c", code), done, share)
+def step(code, **options):
+    return gpu.Step("step", (sys.executable, "-c", code), share=1.0, **options)
+
+
+@pytest.fixture
+def marks(tmp_path):
+    return tmp_path / "finished.json"
+
+
+def in_seconds(seconds):
+    return time.monotonic() + seconds + 30  # to save the state
 
 
 @pytest.mark.parametrize(("code", "well"), [("", True), ("raise SystemExit(3)", False)])
-def test_a_step_is_well_when_its_command_is(code, well):
-    assert gpu.run(step(code), time.monotonic() + 100) is well
+def test_a_step_succeeds_when_its_command_does(code, well, marks):
+    assert gpu.run(step(code), in_seconds(60), marks) is well
+    # Only what has finished is skipped.
+    assert gpu.run(step("raise SystemExit(1)"), in_seconds(60), marks) is well
 
 
-def test_a_step_that_is_done_is_skipped(tmp_path):
-    assert gpu.run(step("raise SystemExit(1)", tmp_path), time.monotonic())
-
-
-@pytest.mark.parametrize("evolves", [True, False])
-def test_a_step_out_of_time_is_interrupted_and_saves_its_state(tmp_path, evolves):
+@pytest.mark.parametrize("endless", [True, False])
+def test_a_step_out_of_time_is_interrupted_and_saves_its_state(
+    tmp_path, endless, marks
+):
     saved = tmp_path / "saved"
     code = (
         "import pathlib, time\n"
         "try: time.sleep(100)\n"
-        f"except KeyboardInterrupt: pathlib.Path({str(saved)!r}).touch()"
+        f"finally: pathlib.Path({str(saved)!r}).touch()"
     )
-    done = None if evolves else tmp_path / "done"
-    assert gpu.run(step(code, done), time.monotonic() + 33) is evolves
-    assert saved.exists()
+    assert gpu.run(step(code, endless=endless), in_seconds(3), marks) is endless
+    assert saved.exists() and not marks.exists()
+
+
+def test_a_step_without_time_is_not_started(marks):
+    assert not gpu.run(step("", endless=True), in_seconds(0), marks)
+
+
+def test_an_update_that_is_not_finite_is_wrong(tmp_path, monkeypatch):
+    rows = {"a": 0.0, "b": None, "c": 2e-4}
+    monkeypatch.setattr(gpu, "optimizers", lambda: list(rows))
+    found = {name: {"rule": name, "difference": x} for name, x in rows.items()}
+    monkeypatch.setattr(gpu, "compared", found.get)
+    with pytest.raises(SystemExit, match="differ: b, c"):
+        gpu.correctness(tmp_path / "correctness.json")
 
 
 def test_too_little_time_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         gpu.main(["--out", str(tmp_path), "--seconds", "60"])
-    assert "--seconds 60 must be above 60" in capsys.readouterr().err
+    assert "--seconds 60 must be above 60; give 540" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -52,7 +52,8 @@ class DistillationConfig:
         steps: Adam steps.
         starts: Number of initializations that are fitted one after another; the best
             one counts. Some end in a local minimum.
-        tensors: Tensors, or windows of single leaves, per step.
+        tensors: Tensors per step. With runs, the windows in a step have about so many
+            leaves together, and at least one window all of its own.
         size: Entries per tensor. A drift is matched on ``tensors * size`` points.
         learning_rate: Adam's peak learning rate; a cosine anneals it to 0.
         b2: Adam's decay of squared gradients.

@@ -40,7 +40,8 @@ _FLOOR = 0.1
 
 # Weight of the difference between the student's updates with their mean and the
 # teacher's without. A rule keeps the mean in groups without hidden layers, such as a
-# lone log_std: there the teacher's, which no training controlled, would be a drift.
+# lone log_std. There, the teacher's mean would move the parameters steadily; its
+# training never penalized that mean.
 _RAW = 0.25
 
 Fit = Iterator[tuple[Record, Any]]
@@ -50,7 +51,8 @@ Fit = Iterator[tuple[Record, Any]]
 def moves(outputs: Any, explored: Any) -> jax.Array:
     """Return updates and noise scales ``[..., K, 2, n]`` of outputs ``[..., K, o, n]``.
 
-    The noise scale is 0 where ``explored`` ``[...]`` is, and for networks without.
+    The noise scale is 0 where ``explored`` ``[...]`` is False, and for networks without
+    noise.
     """
     update = parts.deterministic_update(jnp.moveaxis(outputs, -2, 0))
     noise = jnp.zeros_like(update)
@@ -97,9 +99,12 @@ class Batch(NamedTuple):
 def loss(weights: Any, batch: Batch, floor: float | jax.Array) -> jax.Array:
     """Return the relative squared error of the updates that the rule applies.
 
-    One half is the mean over windows of single leaves, one half the error of all
-    together; the mean update adds a quarter of its own. ``floor`` is the mean square of
-    the teacher's updates in all windows.
+    It is the sum of half the mean relative error per leaf and window, half the relative
+    error of the batch, and a quarter of the batch's error before the student's mean is
+    removed. ``floor`` is the mean square of the teacher's updates in all windows.
+
+    Returns:
+        A float32 scalar.
     """
 
     def merged(x: Any) -> Any:
@@ -126,8 +131,8 @@ def measure(weights: Any, runs: list[Run]) -> Record:
         the teacher's rms), ``cosine``, ``log_scale`` (natural logarithm of the ratio of
         the rms), ``student_step`` and ``teacher_step`` (rms, in units of the
         parameters). ``raw_error`` is the error before the student's mean is removed.
-        They are over all windows, and in ``deciles`` of the run and ``leaves``. None is
-        a number that is not finite.
+        They are over all windows, and in ``deciles`` of the run and ``leaves``. Numbers
+        that are not finite are None.
     """
     found = []
     for run in runs:
@@ -176,6 +181,7 @@ def resume(
     weights = config.learned.unravel(config.learned.start(config.start, key))
     fresh = (weights, config.adam().init(weights)), 0, 0.0
     identity = {"config": config.as_json(), "teacher_sha256": teacher.sha256}
+    identity["loss"] = "without mean"  # other states minimized another
     state = Checkpoint(folder / STATE, identity)
     found = state.load(fresh[0])
     rows = jsonl.read(folder / LOG)
@@ -244,12 +250,14 @@ def _advance(config: DistillationConfig) -> Callable[[Any, list[Run], range], An
         squares = [_squares(batch) for batch in whole]
         floor = jnp.concatenate(squares).mean()
         places = [(i, w) for i, x in enumerate(squares) for w in range(len(x))]
+        # A batch is one array, so its agents must have equally many leaves.
+        alike: dict[int, list[tuple[int, int]]] = {}
+        for i, w in places:
+            alike.setdefault(whole[i].sizes.shape[1], []).append((i, w))
         for step in steps:
             rng = np.random.default_rng([config.seed, step])
-            # Windows of agents with equally many leaves: one array holds them.
             leaves = whole[places[rng.integers(len(places))][0]].sizes.shape[1]
-            fits = [p for p in places if whole[p[0]].sizes.shape[1] == leaves]
-            count = max(1, config.tensors // leaves)
+            fits, count = alike[leaves], max(1, config.tensors // leaves)
             some = [fits[j] for j in rng.integers(0, len(fits), count)]
             windows = [Batch(*(x[w] for x in whole[i])) for i, w in some]
             standing = update(
