@@ -343,7 +343,8 @@ def _normalized(
 def best_row(rows: Sequence[Record], select: str) -> Record:
     """Return the first row with the highest ``"return"``, or the smallest ``"error"``.
 
-    Errors count in the last round only, because each round has other inputs.
+    Errors count in the last round only, because each round has other inputs. In whole
+    runs, ``"loss"`` counts instead, which has the mean update in it.
 
     Example:
         >>> rows = [{"round": i, "error": e} for i, e in ((1, 0.1), (2, 0.3), (2, 0.2))]
@@ -352,7 +353,7 @@ def best_row(rows: Sequence[Record], select: str) -> Record:
     """
 
     def worth(row: Record) -> float:
-        value = row[select]
+        value = row.get("loss", row[select]) if select == "error" else row[select]
         return -math.inf if value is None else value if select == "return" else -value
 
     if select == "error":

@@ -130,7 +130,9 @@ def measure(weights: Any, runs: list[Run]) -> Record:
         Of the updates that the rule applies, without their mean: ``error`` (relative to
         the teacher's rms), ``cosine``, ``log_scale`` (natural logarithm of the ratio of
         the rms), ``student_step`` and ``teacher_step`` (rms, in units of the
-        parameters). ``raw_error`` is the error before the student's mean is removed.
+        parameters). ``raw_error`` is the error before the student's mean is removed, and
+        ``loss`` what the best weights have least of: the square of the error, and a
+        quarter of that of the raw one.
         They are over all windows, and in ``deciles`` of the run and ``leaves``. Numbers
         that are not finite are None.
     """
@@ -164,6 +166,7 @@ def _compared(sums: np.ndarray) -> Record:
         "cosine": product / np.sqrt(student * teacher),
         "log_scale": np.log(student / teacher) / 2,
         "raw_error": np.sqrt(raw[0] / raw[2]),
+        "loss": error / teacher + _RAW * raw[0] / raw[2],
         "student_step": np.sqrt(student),
         "teacher_step": np.sqrt(teacher),
     }
