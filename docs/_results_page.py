@@ -129,13 +129,15 @@ def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:
     _write(path, ["teacher", "best start", "median", "worst"], lines)
 
 
-def write_windows(
-    folder: pathlib.Path, students: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Write errors of students by decile and leaf, and a figure of their steps.
-
-    ``students`` has a row of a log of distillations with ``inputs="runs"``, by title.
-    """
+def write_windows(folder: pathlib.Path, raw: pathlib.Path) -> None:
+    """Write errors of students in whole runs, by decile and leaf; draw their steps."""
+    logs = "recurrent_long", "windows_1", "windows"
+    first, second, third = (jsonl.read(raw / f"distill_{x}/log.jsonl") for x in logs)
+    students = {
+        "`distilled/recurrent_long`": first[0],
+        "`results/distill_visited`": second[0],  # where the windows started
+        "`minatar`": best_row(third, "error"),
+    }
     for place, places in (("decile", "deciles"), ("leaf", "leaves")):
         columns = [[_compared(part) for part in x[places]] for x in students.values()]
         names = [f"`{part[place]}`" for part in next(iter(students.values()))[places]]
@@ -144,11 +146,12 @@ def write_windows(
         _write(folder / f"windows_{places}.md", [place, *students], lines)
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.subplots()
-    for title, student in students.items():
-        steps = [part["student_step"] for part in student["deciles"]]
-        axes.plot(range(1, 11), steps, marker=".", label=title)
-    steps = [part["teacher_step"] for part in student["deciles"]]
-    axes.plot(range(1, 11), steps, "k--", label="teacher")
+    tenths = range(1, 11)
+    for title, row in students.items():
+        steps = [part["student_step"] for part in row["deciles"]]
+        axes.plot(tenths, steps, marker=".", label=title.strip("`"))
+    steps = [part["teacher_step"] for part in third[0]["deciles"]]
+    axes.plot(tenths, steps, "k--", label="teacher")
     axes.set(xlabel="tenth of the run", ylabel="rms of an update", ylim=(0, None))
     axes.legend()
     figure.savefig(folder / "windows_steps.svg")

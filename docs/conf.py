@@ -22,6 +22,7 @@ from _results_page import (  # noqa: E402
     write_published,
     write_starts,
     write_table,
+    write_windows,
 )
 
 from learned_opt_rl._version import __version__  # noqa: E402
@@ -135,6 +136,7 @@ def _write_results(generated: pathlib.Path, raw: pathlib.Path) -> None:
     write_missing_features(generated, raw / "missing_features.jsonl")
     write_published(generated, raw / "minatar_1e7.jsonl")
     write_starts(generated / "distill_random.md", raw / "distill_random")
+    write_windows(generated, raw)
     for (page, report, rows), columns in BENCHMARKS.items():
         path, source = generated / f"{page}.md", raw / f"{report}.json"
         write_bench(path, source, rows, columns.split())

@@ -130,11 +130,10 @@ def measure(weights: Any, runs: list[Run]) -> Record:
         Of the updates that the rule applies, without their mean: ``error`` (relative to
         the teacher's rms), ``cosine``, ``log_scale`` (natural logarithm of the ratio of
         the rms), ``student_step`` and ``teacher_step`` (rms, in units of the
-        parameters). ``raw_error`` is the error before the student's mean is removed, and
-        ``loss`` what the best weights have least of: the square of the error, and a
-        quarter of that of the raw one.
-        They are over all windows, and in ``deciles`` of the run and ``leaves``. Numbers
-        that are not finite are None.
+        parameters). ``raw_error`` is the error before the student's mean is removed.
+        ``loss``, the square of the error plus a quarter of the square of the raw error,
+        decides which weights are best. They are over all windows, and in ``deciles`` of
+        the run and ``leaves``. Numbers that are not finite are None.
     """
     found = []
     for run in runs:
