@@ -330,10 +330,21 @@ def _centered(dense: Weights) -> tuple[jax.Array, jax.Array]:
 
 def _normalize(norm: Weights, x: jax.Array) -> jax.Array:
     """Apply LayerNorm to an already centered ``[width, n]`` table."""
+    inverse = jax.lax.rsqrt(_mean_square(x) + _LAYER_NORM_EPSILON)
+    return x * (inverse[None] * norm["scale"][:, None]) + norm["bias"][:, None]
+
+
+@jax.custom_jvp
+def _mean_square(x: jax.Array) -> jax.Array:
     # A chain of adds instead of a reduction over axis 0: XLA fuses and vectorizes it.
-    variance = sum(row * row for row in x) / x.shape[0]
-    scale = jax.lax.rsqrt(variance + _LAYER_NORM_EPSILON)[None] * norm["scale"][:, None]
-    return x * scale + norm["bias"][:, None]
+    return sum(row * row for row in x) / x.shape[0]
+
+
+@_mean_square.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    # The chain's own derivative would write the whole table once for each row.
+    (x,), (t,) = primals, tangents
+    return _mean_square(x), 2 * (x * t).mean(axis=0)
 
 
 def slots(units: int | None) -> dict[str, Slot]:
