@@ -58,9 +58,9 @@ class Rollout(NamedTuple):
     """Transitions of B workers over T steps.
 
     Attributes:
-        observation: float32 ``[B, T + 1, features]``, or images for convolutions. After
-            an episode ends comes the first observation of the next. The last one comes
-            after the last step.
+        observation: float32 ``[B, T + 1, features]``, or images for convolutions, or
+            ``[B, T + 1, 1 + entries]`` of ``env.tabular``. After an episode ends comes
+            the first observation of the next. The last one comes after the last step.
         action: int32 ``[B, T]``.
         reward: float32 ``[B, T]``.
         done: bool ``[B, T]``.
@@ -99,7 +99,8 @@ class Runner(NamedTuple):
         agent: The agent.
         metrics: Metrics of its last update; zeros before the first.
         env_state: The environments' states, each array ``[num_envs, ...]``.
-        observation: Current observations, ``[num_envs, *observation_shape]``.
+        observation: Current observations, ``[num_envs, *observation_shape]``, or those
+            of ``env.tabular`` for a tabular agent.
         key: PRNG key for the rest of the run.
     """
 
@@ -272,20 +273,21 @@ def make_loop(
             "play (a rule takes probabilities); use agents.ppo or agents.a2c"
         )
     target_width = rule.architecture.target_width
+    played = env if config.hidden or config.conv else env.tabular or env
     # Rules with lifetime inputs need a number even where the agent never stops.
     lifetime = config.num_updates if config.lifetime is None else config.lifetime
 
     def start(key: jax.Array) -> Runner:
         param_key, reset_key, key = jax.random.split(key, 3)
         params = init_params(param_key, config, env, target_width)
-        observation, env_state = env.reset_many(reset_key, config.num_envs)
+        observation, env_state = played.reset_many(reset_key, config.num_envs)
         metrics = UpdateMetrics(*[jnp.float32(0) for _ in UpdateMetrics._fields])
         agent = init_agent(params, optimizer)
         return Runner(agent, metrics, env_state, observation, key)
 
     def iterate(runner: Runner) -> Runner:
         key, rollout_key = jax.random.split(runner.key)
-        (env_state, observation), rollout = play(config, env, runner, rollout_key)
+        (env_state, observation), rollout = play(config, played, runner, rollout_key)
         agent, metrics = agent_update(
             config,
             rule,

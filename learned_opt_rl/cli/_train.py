@@ -1,4 +1,4 @@
-"""Commands that meta-train rules: es, resume, distill, promote and curve."""
+"""Commands that meta-train rules: es, resume, lpg, distill, promote and curve."""
 
 import dataclasses
 import math
@@ -178,6 +178,53 @@ class Distill:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Lpg:
+    """Train LPG by meta-gradients on a pool of tabular agents.
+
+    Each meta-step lets the agents learn for a few updates and moves the rule so that
+    their return grows. To resume an interrupted run, repeat the command.
+    """
+
+    preset: Annotated[str, arg(metavar="NAME")]
+    """Preset configuration, for example lpg-cpu or lpg-groove."""
+    out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
+    """Folder of the run."""
+    steps: Annotated[int | None, optional("INT")] = None
+    """Total number of meta-steps."""
+    environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
+    """Tabular environments in which to train agents."""
+    dry_run: bool = False
+    """Print the cost in steps, memory and time, and exit."""
+    settings: Settings = ()
+    """Other settings, for example lifetimes=64 bandit=true architecture.core=lstm."""
+
+    def run(self) -> int:
+        from learned_opt_rl.training.meta_gradients import Training, preset
+        from learned_opt_rl.training.meta_gradients.config import parse_settings
+
+        values = parse_settings(self.settings)
+        given = {"steps": self.steps, "environments": self.environments}
+        values |= {k: v for k, v in given.items() if v not in (None, ())}
+        training = Training(preset(self.preset, **values), self.out)
+        with stopping(
+            f"{self.out} keeps the saved state; repeat the command to resume"
+        ):
+            estimate = training.estimate()
+            out = sys.stdout if self.dry_run else sys.stderr
+            print(estimate, file=out, flush=True)
+            if self.dry_run:
+                return 0
+            row = training.run()
+        share = row["recent_share"]
+        shown = "no lifetime has finished" if share is None else f"{share:.3g}"
+        print(
+            f"{row['step']} meta-steps done; the last lifetimes' return over the "
+            f"optimal return: {shown}; see {self.out}"
+        )
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Promote(RunOptions):
     """Make the best weights of a run an artifact of the repository.
 
@@ -289,7 +336,7 @@ class Curve:
 
 
 Train = Annotated[
-    OmitArgPrefixes[Es | Resume | Distill | Promote | Curve],
+    OmitArgPrefixes[Es | Resume | Lpg | Distill | Promote | Curve],
     subcommand("train", description="Meta-train rules (needs the extra train)."),
 ]
 """All commands of ``train``, for tyro."""

@@ -84,6 +84,9 @@ class Environment:
             package versions, as pairs; result rows keep them.
         optimal_return: Expected undiscounted return per episode of the best policy, if
             known.
+        tabular: The same environment, whose observations are the index of the state
+            and the entries after the one-hot part, ``[index, ...]``; ``None`` if its
+            observations are not one-hot. Linear agents look the state up with it.
 
     Example:
         >>> import jax
@@ -108,6 +111,7 @@ class Environment:
     from_policy: Callable[[jax.Array], jax.Array] | None = None
     details: tuple[tuple[str, str], ...] = ()
     optimal_return: float | None = None
+    tabular: "Environment | None" = None
 
     def reset_many(self, key: jax.Array, num: int) -> tuple[jax.Array, EpisodeState]:
         """Return the first observations and states of an agent's environments.

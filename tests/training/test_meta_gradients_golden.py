@@ -10,7 +10,7 @@ import pytest
 
 from learned_opt_rl.agents.lpg import AgentState
 from learned_opt_rl.rules import lpg
-from learned_opt_rl.training.lpg_meta import (
+from learned_opt_rl.training.meta_gradients.objective import (
     ADAM_EPS_ROOT,
     Life,
     MetaConfig,
