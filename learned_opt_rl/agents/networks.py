@@ -171,7 +171,8 @@ def apply_mlp(
     """Evaluate a multi-layer perceptron on ``[..., in]``; keep its activations.
 
     Activations are ``[..., width]``: after the nonlinearity for hidden layers, the raw
-    output for the last. The input may be one of `envs.Environment.tabular`. Entries of ``params`` not called ``"Dense_i"`` are ignored.
+    output for the last. ``x`` may come from `envs.Environment.tabular`. Entries of
+    ``params`` not called ``"Dense_i"`` are ignored.
     """
     activations = {}
     depth = sum(name.startswith("Dense_") for name in params)
