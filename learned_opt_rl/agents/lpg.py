@@ -81,7 +81,8 @@ class UpdateMetrics(NamedTuple):
         pi_l2: Mean of pi_hat squared.
         y_l2: Mean squared norm of y_hat.
         policy_entropy: Entropy of the updated actor on this rollout.
-        target_entropy: Entropy of the updated predictor on this rollout.
+        target_entropy: Entropy of the updated predictor on this rollout; 0 if its
+            predictions are unbounded.
     """
 
     loss: jax.Array
@@ -192,7 +193,7 @@ def agent_update(
 
     def inputs(params: Params) -> tuple[jax.Array, ...]:
         probs = select(policy(params, rollout, config), rollout.action)
-        y = _softmax(params["predictor"], rollout.observation, config)
+        y = rule.predict(_outputs(params["predictor"], rollout.observation, config))
         return rollout.reward, rollout.done, probs, y[:, :-1], y[:, 1:]
 
     targets = None
@@ -215,21 +216,25 @@ def agent_update(
     if discard and lifetime is not None:
         alive = agent.step < lifetime
         updated = jax.tree.map(lambda n, o: jnp.where(alive, n, o), updated, agent)
+    target_entropy = jnp.float32(0)
+    if rule.architecture.prediction == "categorical":
+        x = rollout.observation[:, :-1]
+        y = _outputs(updated.params["predictor"], x, config)
+        target_entropy = _entropy(rule.predict(y))
     return updated, UpdateMetrics(
         loss=total,
         kl=jnp.mean(parts.kl),
         pi_l2=parts.pi_l2,
         y_l2=parts.y_l2,
         policy_entropy=_entropy(policy(updated.params, rollout, config)),
-        target_entropy=_entropy(
-            _softmax(updated.params["predictor"], rollout.observation[:, :-1], config)
-        ),
+        target_entropy=target_entropy,
     )
 
 
 def policy(params: Params, rollout: Rollout, config: LPGConfig) -> jax.Array:
     """Return the probabilities of all actions, ``[B, T, A]``."""
-    return _softmax(params["actor"], rollout.observation[:, :-1], config)
+    x = rollout.observation[:, :-1]
+    return jax.nn.softmax(_outputs(params["actor"], x, config))
 
 
 def play(
@@ -339,8 +344,8 @@ def make_train(
     return train_by(make_loop(config, env, rule, optimizer), config.num_updates)
 
 
-def _softmax(params: Network, x: jax.Array, config: LPGConfig) -> jax.Array:
-    return jax.nn.softmax(apply_network(params, x, config)[0])
+def _outputs(params: Network, x: jax.Array, config: LPGConfig) -> jax.Array:
+    return apply_network(params, x, config)[0]
 
 
 def _entropy(probs: jax.Array) -> jax.Array:
