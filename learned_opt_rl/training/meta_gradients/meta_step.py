@@ -134,7 +134,7 @@ class Program:
     def _step(self, weights: Any, opt_state: Any, full: Sequence[Lifetime]) -> Any:
         rule = lpg.UpdateRule(weights, self.config.rule_architecture)
         found = [
-            pools.advance(self.config, one, rule, pool)
+            pools.advance(self.config, pools.player(self.config, one), rule, pool)
             for one, pool in zip(self._tasks, full, strict=True)
         ]
         totals, full, outcomes = zip(*found, strict=True)

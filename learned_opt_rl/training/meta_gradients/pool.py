@@ -24,6 +24,7 @@ from learned_opt_rl.training.meta_gradients.objective import (
     MetaConfig,
     MetaMetrics,
     Optimizers,
+    Play,
     ValueState,
     meta_loss,
 )
@@ -84,7 +85,7 @@ def begin(
 ) -> Lifetime:
     """Return a new lifetime with a level of its own; its optimal return is still 0."""
     agent_key, value_key, reset_key, life_key, play_key = jax.random.split(key, 5)
-    agent_config = _agent_config(config, hyper)
+    agent_config = _agent_config(config)
     optimizers = _optimizers(config, hyper)
     width = config.rule_architecture.target_width
     params = lpg_agent.init_params(agent_key, agent_config, task.env, width)
@@ -111,13 +112,28 @@ def aged(lifetime: Lifetime, share: jax.Array | float) -> Lifetime:
     return lifetime._replace(life=life._replace(agent=life.agent._replace(step=step)))
 
 
+def player(config: MetaGradientConfig, task: Task) -> Play:
+    """Return what plays an agent's rollouts in its environment."""
+    agent_config = _agent_config(config)
+
+    def play(params: Any, world: World) -> tuple[World, Rollout]:
+        key, rollout_key = jax.random.split(world.key)
+        runner = _Player(params, world.env_state, world.observation)
+        played = lpg_agent.play(agent_config, task.rows, runner, rollout_key)
+        (env_state, observation), rollout = played
+        return World(env_state, observation, key), rollout
+
+    return play
+
+
 def differentiate(
-    config: MetaGradientConfig, task: Task, rule: UpdateRule, lifetime: Lifetime
+    config: MetaGradientConfig, play: Play, rule: UpdateRule, lifetime: Lifetime
 ) -> tuple[UpdateRule, Lifetime, Outcome]:
     """Let one agent learn for a meta-step; return the gradient in the rule, too."""
     hyper, life = lifetime.hyper, lifetime.life
+    traced: Any = {"alpha_y": hyper.alpha_y, "gamma": hyper.gamma}
     meta = MetaConfig(
-        agent=_agent_config(config, hyper),
+        agent=dataclasses.replace(_agent_config(config), **traced),
         updates=config.updates,
         gamma=hyper.gamma,  # pyright: ignore[reportArgumentType]
         gae_lambda=config.gae_lambda,
@@ -129,13 +145,6 @@ def differentiate(
         compat=config.compat,
     )
     optimizers = _optimizers(config, hyper)
-
-    def play(params: Any, world: World) -> tuple[World, Rollout]:
-        key, rollout_key = jax.random.split(world.key)
-        player = _Player(params, world.env_state, world.observation)
-        played = lpg_agent.play(meta.agent, task.rows, player, rollout_key)
-        (env_state, observation), rollout = played
-        return World(env_state, observation, key), rollout
 
     def loss(rule: UpdateRule) -> Any:
         return meta_loss(rule, meta, optimizers, life, play)
@@ -152,7 +161,7 @@ def differentiate(
 
 
 def advance(
-    config: MetaGradientConfig, task: Task, rule: UpdateRule, pool: Lifetime
+    config: MetaGradientConfig, play: Play, rule: UpdateRule, pool: Lifetime
 ) -> tuple[UpdateRule, Lifetime, Outcome]:
     """Let the agents of a pool learn for a meta-step.
 
@@ -164,7 +173,7 @@ def advance(
         lambda x: x.reshape(groups, config.minibatch, *x.shape[1:]),
         lambda x: x.reshape(config.each, *x.shape[2:]),
     )
-    one = jax.vmap(lambda life: differentiate(config, task, rule, life))
+    one = jax.vmap(lambda life: differentiate(config, play, rule, life))
 
     def minibatch(total: UpdateRule, lives: Lifetime) -> Any:
         gradients, lives, outcomes = one(lives)
@@ -181,16 +190,14 @@ def advance(
     return total, jax.tree.map(join, pool), jax.tree.map(join, outcomes)
 
 
-def _agent_config(config: MetaGradientConfig, hyper: Hyper) -> LPGConfig:
-    plain = LPGConfig(
+def _agent_config(config: MetaGradientConfig) -> LPGConfig:
+    return LPGConfig(
         config.workers * config.rollout,
         num_envs=config.workers,
         num_steps=config.rollout,
         max_grad_norm=config.max_grad_norm,
         hidden=(),
     )
-    traced: Any = {"alpha_y": hyper.alpha_y, "gamma": hyper.gamma}
-    return dataclasses.replace(plain, **traced)
 
 
 def _optimizers(config: MetaGradientConfig, hyper: Hyper) -> Optimizers:
