@@ -92,10 +92,10 @@ class Program:
             opt_state=self._optimizer.init(weights),
             pools=tuple(full),
             bandits=tuple(arms),
-            begun=np.int32(begun)[...],
+            begun=np.asarray(begun, np.int32),
             recent=np.full((2, WINDOW), np.nan, np.float32),
-            finished=np.int32(0)[...],
-            best=np.float32(-np.inf)[...],
+            finished=np.asarray(0, np.int32),
+            best=np.asarray(-np.inf, np.float32),
         )
 
     def advance(self, standing: Standing) -> tuple[Standing, Record, list[Ended]]:
@@ -184,7 +184,7 @@ class Program:
         standing = standing._replace(
             pools=_at(standing.pools, place, self._put(pool, i, life)),
             bandits=_at(standing.bandits, place, one),
-            begun=standing.begun + np.int32(1),
+            begun=np.asarray(standing.begun + 1, np.int32),
         )
         return standing, Ended(self._names[place], reason, value, optimal)
 
@@ -202,7 +202,8 @@ def _remember(standing: Standing, value: float | None, optimal: float) -> Standi
     recent = standing.recent.copy()
     if value is not None:
         recent[:, int(standing.finished) % WINDOW] = value, optimal
-    return standing._replace(recent=recent, finished=standing.finished + np.int32(1))
+    finished = np.asarray(standing.finished + 1, np.int32)
+    return standing._replace(recent=recent, finished=finished)
 
 
 def _put(pool: Lifetime, i: jax.Array, life: Lifetime) -> Lifetime:

@@ -257,7 +257,7 @@ def _ranked(standing: Standing, row: Record) -> tuple[Standing, bool]:
         return standing, not np.isfinite(standing.best)
     if value <= float(standing.best):
         return standing, False
-    return standing._replace(best=np.float32(value)[...]), True
+    return standing._replace(best=np.asarray(value, np.float32)), True
 
 
 def _lifetimes(ended: Sequence[Ended]) -> Record:

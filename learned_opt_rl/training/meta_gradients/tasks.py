@@ -60,7 +60,8 @@ def _chain(env: Environment, rows: Environment, mode: chain.Mode) -> Task:
         del key
         return jnp.int32(mode.lifetime)
 
-    return Task(env, rows, (mode.lifetime,) * 2, lifetime, optimal_return)
+    bounds = mode.lifetime, mode.lifetime
+    return Task(env, rows, bounds, lifetime, optimal_return)
 
 
 def _gridworld(env: Environment, rows: Environment, mode: gridworld.Mode) -> Task:
