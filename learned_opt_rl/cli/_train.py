@@ -235,7 +235,7 @@ class Promote(RunOptions):
     """
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="RUN")]
-    """Output folder of `train es` or `train distill`."""
+    """Output folder of `train es`, `train lpg` or `train distill`."""
     name: Annotated[str, arg(name="as", metavar="NAME")]
     """Name of the artifact, for example minatar."""
     suite: Annotated[str | None, _WHERE, optional("NAME")] = None
@@ -246,8 +246,9 @@ class Promote(RunOptions):
     """Number of seeds."""
     total_timesteps: Annotated[float, arg(name="steps")] = 1e6
     """Environment steps of each run."""
-    baselines: Annotated[tuple[str, ...], arg(metavar="RULE ...")] = ("adam",)
-    """Rules to compare with; known failures are relative to the first one."""
+    baselines: Annotated[tuple[str, ...], optional("RULE ...")] = ()
+    """Rules to compare with; by default adam, for LPG none. Known failures are relative
+    to the first one."""
     results: Annotated[pathlib.Path | None, optional("FILE")] = None
     """File that receives the rows; results/NAME_STEPS.jsonl by default."""
     pretrained: Annotated[pathlib.Path | None, optional("FOLDER")] = None
@@ -290,12 +291,19 @@ class Promote(RunOptions):
         return 0
 
     def _promotion(self) -> "Promotion":
-        from learned_opt_rl.training.promotion import Promotion, trained_in
+        from learned_opt_rl.training.promotion import (
+            Promotion,
+            agent_of_run,
+            trained_in,
+        )
 
-        options = self
+        options, agent = self, agent_of_run(self.folder)
         if not (self.suite or self.environments):
             options = dataclasses.replace(self, environments=trained_in(self.folder))
-        comparison = options.comparison(self.baselines)
+        # The agent lpg needs update rules, so Adam cannot run beside it.
+        alone = (self.name,) if agent == "lpg" else ("adam",)
+        baselines = self.baselines or alone
+        comparison = dataclasses.replace(options.comparison(baselines), agent=agent)
         fields = {**shared(self, Promotion), "run": self.folder}
         return Promotion(comparison=comparison, **fields)
 

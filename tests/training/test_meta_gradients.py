@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import random
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +31,10 @@ from learned_opt_rl.training.meta_gradients import (
     preset,
 )
 from learned_opt_rl.training.meta_gradients import bandit as bandits
+from learned_opt_rl.training.meta_gradients.card import best_row
+from learned_opt_rl.training.meta_gradients.config import parse_settings
 from learned_opt_rl.training.meta_gradients.meta_step import Program, share
+from learned_opt_rl.training.meta_gradients.run import _ranked
 from tests.artifact_files import card_data, write_card
 
 TINY = {
@@ -352,6 +357,53 @@ def test_the_command_estimates_trains_and_reports(whole, tmp_path, capsys):
     assert error.count("\n") == 1 and "lifetimes=7: must be a multiple" in error
     assert cli.main(["train", "resume", str(tmp_path / "run")]) == 2
     assert "holds a run of kind meta_gradients" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*uncommitted")
+def test_the_best_weights_become_an_artifact(whole, tmp_path, capsys):
+    folder, root = tmp_path / "run", tmp_path / "pretrained"
+    shutil.copytree(whole, folder)
+    root.mkdir()
+    words = ["train", "promote", str(folder), "--as", "lpg/mine", "--seeds", "1"]
+    words += ["--steps", "2e3", "--set", "num_envs=2", "--pretrained", str(root)]
+    assert cli.main(words) == 0
+    with registry.bundled_in(root):
+        rule = lpg.pretrained("lpg/mine")
+        card = registry.find("lpg/mine").card
+    assert rule.architecture == config().rule_architecture
+    digest = hashlib.sha256((folder / "best.safetensors").read_bytes()).hexdigest()
+    assert card.weights.sha256 == digest
+    assert card.training.method == "meta-gradients"
+    assert "Trained by meta-gradients from random weights for 6 meta-steps" in (
+        card.training.description
+    )
+    (result,) = card.results
+    assert (result.environment, result.steps) == ("chain/short", 2000)
+    # The command of the card is that of the run.
+    assert card.training.command is not None
+    _, _, settings = card.training.command.partition(" --set ")
+    again = preset("lpg-cpu", **parse_settings(shlex.split(settings)))
+    assert again.as_json() == config().as_json()
+
+
+def test_a_card_describes_the_weights_that_a_run_keeps():
+    """The first of the best, once enough lifetimes have finished; else the last."""
+
+    def row(step, finished, value):
+        return {"step": step, "finished": finished, "recent_share": value}
+
+    early = [row(10, 150, 0.9), row(20, 10, 0.2)]
+    assert best_row(early)["step"] == 20
+    late = [*early, row(30, 60, 0.5), row(40, 9, 0.7), row(50, 9, 0.7), row(60, 9, 0.6)]
+    assert best_row(late)["step"] == 40
+    standing = Program(config()).first()
+    kept = None
+    for one in late:
+        finished = standing.finished + one["finished"]
+        standing = standing._replace(finished=finished)
+        standing, improved = _ranked(standing, one)
+        kept = one["step"] if improved else kept
+    assert kept == 40
 
 
 @pytest.mark.slow

@@ -255,7 +255,7 @@ def _ranked(standing: Standing, row: Record) -> tuple[Standing, bool]:
     value = row["recent_share"]
     if int(standing.finished) < WINDOW or value is None:
         return standing, not np.isfinite(standing.best)
-    if value <= float(standing.best):
+    if np.float32(value) <= standing.best:
         return standing, False
     return standing._replace(best=np.asarray(value, np.float32)), True
 
