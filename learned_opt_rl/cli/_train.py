@@ -310,14 +310,15 @@ class Promote(RunOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Plot the learning curve of a campaign from log.jsonl (needs the extra eval).
+    """Plot the learning curve of a run from log.jsonl (needs the extra eval).
 
-    The figure shows the fitness of the members and of the mean over generations, and
-    the return of the mean in each environment.
+    The figure of `train es` shows the fitness of the members and of the mean over
+    generations, and the return of the mean in each environment. That of `train lpg`
+    shows the return of finished lifetimes, entropies and resets.
     """
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="FOLDER")]
-    """Folder of a campaign."""
+    """Folder of `train es` or `train lpg`."""
     out: Annotated[pathlib.Path | None, optional("FILE")] = None
     """File for the figure; FOLDER/curve.png by default."""
     reference: Annotated[tuple[str, ...], optional("NAME=FITNESS ...")] = ()
@@ -334,6 +335,12 @@ class Curve:
         if not log.exists():
             raise ValueError(f"{log} does not exist; give the folder of a campaign")
         path, rows = self.out or self.folder / CURVE, jsonl.read(log)
+        if rows and "recent_share" in rows[0]:
+            from learned_opt_rl.training.meta_gradients import curve
+
+            curve.draw_curve(rows, path)
+            print(path)
+            return 0
         if not all("generation" in row for row in rows):
             raise ValueError(
                 f"{log} is not the log of a campaign; give a campaign's folder"

@@ -33,6 +33,7 @@ from learned_opt_rl.training.meta_gradients import (
 from learned_opt_rl.training.meta_gradients import bandit as bandits
 from learned_opt_rl.training.meta_gradients.card import best_row
 from learned_opt_rl.training.meta_gradients.config import parse_settings
+from learned_opt_rl.training.meta_gradients.curve import draw_curve
 from learned_opt_rl.training.meta_gradients.meta_step import Program, share
 from learned_opt_rl.training.meta_gradients.run import _ranked
 from tests.artifact_files import card_data, write_card
@@ -359,7 +360,16 @@ def test_the_command_estimates_trains_and_reports(whole, tmp_path, capsys):
     assert "holds a run of kind meta_gradients" in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("ignore:.*uncommitted")
+def test_the_curve_is_drawn_from_the_log(whole, tmp_path, capsys):
+    path = tmp_path / "curve.svg"
+    assert cli.main(["train", "curve", str(whole), "--out", str(path)]) == 0
+    assert capsys.readouterr().out.strip() == str(path)
+    text = path.read_text()
+    assert all(word in text for word in ("meta-step", "last 200 lifetimes", "entropy"))
+    with pytest.raises(ValueError, match="holds no meta-step yet"):
+        draw_curve([], path)
+
+
 def test_the_best_weights_become_an_artifact(whole, tmp_path, capsys):
     folder, root = tmp_path / "run", tmp_path / "pretrained"
     shutil.copytree(whole, folder)
