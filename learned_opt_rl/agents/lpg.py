@@ -30,6 +30,7 @@ from learned_opt_rl.agents.rollouts import (
     World,
     clip_by_norm,
     collect,
+    form_to_play,
     mean_return,
     train_by,
 )
@@ -278,7 +279,7 @@ def make_loop(
             "play (a rule takes probabilities); use agents.ppo or agents.a2c"
         )
     target_width = rule.architecture.target_width
-    played = env if config.hidden or config.conv else env.tabular or env
+    played = form_to_play(config, env)
     # Rules with lifetime inputs need a number even where the agent never stops.
     lifetime = config.num_updates if config.lifetime is None else config.lifetime
 

@@ -87,9 +87,12 @@ def prepare(
     if not config.conv:
         observation = observation.reshape(*lead, -1)
     x = observation.astype(jnp.float32)
-    # Skip a division by a constant 1; a traced divisor must stay in the program.
-    one = isinstance(config.input_divisor, float | int) and config.input_divisor == 1
-    return x if one else x / config.input_divisor
+    return x if divides_by_one(config) else x / config.input_divisor
+
+
+def divides_by_one(config: RunConfig) -> bool:
+    """Return whether `prepare` need not divide; it must by a traced divisor."""
+    return isinstance(config.input_divisor, float | int) and config.input_divisor == 1
 
 
 def _convolve(layer: dict[str, jax.Array], x: jax.Array, stride: int) -> jax.Array:

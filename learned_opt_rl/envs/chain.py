@@ -180,7 +180,7 @@ def environment(
     def draw(key: jax.Array) -> jax.Array:
         return sample_length(key, mode) if length is None else jnp.int32(length)
 
-    def build(observe: Any, shape: tuple[int, ...], **fields: Any) -> Environment:
+    def build(observe: Any, shape: tuple[int, ...]) -> Environment:
         def begin(key: jax.Array, length: jax.Array) -> tuple[jax.Array, State]:
             good_key, key = jax.random.split(key)
             good, nothing = jax.random.bernoulli(good_key), jnp.bool_(False)
@@ -205,8 +205,7 @@ def environment(
             observation_shape=shape,
             num_actions=2,
             optimal_return=OPTIMAL_RETURN,
-            **fields,
         )
 
     tabular = None if mode.distractor else build(_observe_index, (1,))
-    return build(observe, mode.observation_shape, tabular=tabular)
+    return build(observe, mode.observation_shape).with_tabular(tabular)

@@ -266,3 +266,13 @@ def test_the_tabular_form_has_the_same_states(name):
 def test_other_environments_have_no_tabular_form():
     for name in ("CartPole-v1", "chain/distractor", "gridworld/rand_small"):
         assert envs.make(name).tabular is None
+
+
+def test_a_copy_with_other_methods_has_no_tabular_form():
+    env = envs.make("chain/short")
+    assert dataclasses.replace(env, name="mine").tabular is env.tabular
+
+    def step(key, state, action):
+        return env.step(key, state, 1 - action)
+
+    assert dataclasses.replace(env, step=step).tabular is None

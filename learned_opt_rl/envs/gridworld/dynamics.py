@@ -196,7 +196,7 @@ def environment(
     def draw(key: jax.Array) -> Level:
         return sample_level(key, mode) if level is None else level
 
-    def build(observe: Any, shape: tuple[int, ...], **fields: Any) -> Environment:
+    def build(observe: Any, shape: tuple[int, ...]) -> Environment:
         def first(key: jax.Array, level: Level) -> tuple[jax.Array, State]:
             state = begin(key, level, mode)
             return observe(state, mode), state
@@ -213,12 +213,11 @@ def environment(
             observation_shape=shape,
             num_actions=mode.num_actions,
             details=(("actions", mode.actions), ("observation", mode.observation)),
-            **fields,
         )
 
     indexed = mode.observation == "tabular"
     tabular = build(_observe_index, (2,)) if indexed else None
-    return build(observe, mode.observation_shape, tabular=tabular)
+    return build(observe, mode.observation_shape).with_tabular(tabular)
 
 
 def _layers(state: State, mode: Mode) -> jax.Array:
