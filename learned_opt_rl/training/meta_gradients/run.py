@@ -6,7 +6,6 @@ The folder holds ``config.json``, ``log.jsonl`` with a row per ``log_every`` met
 """
 
 import collections
-import dataclasses
 import json
 import math
 import pathlib
@@ -15,7 +14,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-import jax
 import numpy as np
 
 from learned_opt_rl.artifacts.weights import save_safetensors
@@ -26,9 +24,9 @@ from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import Progress, duration, output
 from learned_opt_rl.rundir.provenance import provenance
-from learned_opt_rl.training.evolution.estimate import memory_limit
 from learned_opt_rl.training.evolution.learned import start_digest
 from learned_opt_rl.training.meta_gradients.config import METHOD, MetaGradientConfig
+from learned_opt_rl.training.meta_gradients.estimate import Estimate, estimate
 from learned_opt_rl.training.meta_gradients.meta_step import (
     WINDOW,
     Ended,
@@ -47,27 +45,6 @@ from learned_opt_rl.training.run_folder import (
 )
 
 STATE = "state.npz"
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """The cost of the missing meta-steps; None for what is not known."""
-
-    meta_steps: int
-    steps: int  # of all environments
-    memory: int | None  # bytes of the compiled meta-step
-    limit: int | None  # bytes of the device; a CPU does not report it
-    seconds: float
-    source: str  # where `seconds` was measured
-
-    def __str__(self) -> str:
-        has = "" if self.limit is None else f" of {self.limit / 2**20:,.0f} MiB"
-        memory = "not known" if self.memory is None else f"{self.memory / 2**20:,.0f}"
-        return (
-            f"{self.meta_steps:,} meta-steps: {self.steps:,} environment steps\n"
-            f"memory: {memory} MiB{has}\n"
-            f"time: about {duration(self.seconds)}, from {self.source}"
-        )
 
 
 class Training:
@@ -92,6 +69,7 @@ class Training:
     ) -> None:
         self.config, self.path = config, folder
         self._stream, self._program = output(stream), Program(config)
+        self._first: Standing | None = None  # kept from the estimate to the run
         identity = config.as_json()
         del identity["steps"]
         self._identity = identity
@@ -127,29 +105,8 @@ class Training:
         """
         self._check_folder()
         rows = jsonl.read(self.path / LOG)
-        standing = self._program.first()
-        arguments = standing.weights, standing.opt_state, standing.pools
-        started = time.perf_counter()
-        compiled = self._program.compiled(standing)
-        compilation = time.perf_counter() - started
-        analysis: Any = compiled.memory_analysis()
-        memory = None
-        if analysis is not None:
-            parts = ("argument", "output", "temp")
-            memory = sum(getattr(analysis, f"{x}_size_in_bytes") for x in parts)
-        if rows:
-            each = float(np.mean([row["seconds"] for row in rows[-5:]]))
-            each /= self.config.log_every
-            source = "the last rows of the log"
-        else:
-            jax.block_until_ready(compiled(*arguments))
-            started = time.perf_counter()
-            jax.block_until_ready(compiled(*arguments))
-            each = time.perf_counter() - started
-            source = f"1 meta-step (compiled in {compilation:.0f} s)"
-        left = max(self.config.steps - (rows[-1]["step"] if rows else 0), 0)
-        steps = left * self.config.steps_per_meta_step
-        return Estimate(left, steps, memory, memory_limit(), left * each, source)
+        self._first = self._program.first()
+        return estimate(self._program, self._first, rows)
 
     def _check_folder(self) -> None:
         """Raise ValueError if the folder holds another run."""
@@ -186,7 +143,8 @@ class Training:
 
     def _load(self) -> tuple[Standing, int]:
         """Return the saved state, or the first; remove later rows from the log."""
-        standing, done = self._program.first(), 0
+        standing, done = self._first or self._program.first(), 0
+        self._first = None  # free its memory
         if self._state.path.exists():
             try:
                 standing, done, _ = self._state.read(standing)
