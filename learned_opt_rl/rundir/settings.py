@@ -12,8 +12,8 @@ def parse(settings: Iterable[str], config_type: type, **groups: type) -> dict[st
 
     The type of a field decides how its value is written: ``gamma=0.9``,
     ``activation=tanh``, ``anneal=true``, ``hidden=256x256``,
-    ``environments=ant,hopper``, and ``horizons=0:2e5,100:1e6`` or just
-    ``horizons=2e5`` for pairs that begin at 0. ``none`` is None, and no layer for
+    ``environments=ant,hopper``, ``gammas=0.9,0.99``, and ``horizons=0:2e5,100:1e6`` or
+    just ``horizons=2e5`` for pairs that begin at 0. ``none`` is None, and no layer for
     ``hidden``.
 
     Args:
