@@ -22,6 +22,7 @@ from learned_opt_rl.agents.rollouts import (
     World,
     clip_by_norm,
     collect,
+    form_to_play,
     mean_return,
     shown,
 )
@@ -53,7 +54,8 @@ class Runner(NamedTuple):
         params: ``{"actor": ..., "critic": ...}``.
         opt_state: The optimizer's state.
         env_state: The environments' states, each array ``[num_envs, ...]``.
-        observation: Raw current observations, ``[num_envs, *observation_shape]``.
+        observation: Raw current observations, ``[num_envs, *observation_shape]``, or
+            those of ``env.tabular`` for an agent without layers.
         key: PRNG key for the rest of the run.
         normalizers: State of the normalization; holds no arrays if the run does not
             normalize.
@@ -218,11 +220,12 @@ def make_loop(
     ``learn(params, opt_state, batch, key) -> (params, opt_state)`` is the agent's own
     part; the optimizer only makes the first ``opt_state`` here.
     """
+    played = form_to_play(config, env)
 
     def start(key: jax.Array) -> Runner:
         param_key, reset_key, key = jax.random.split(key, 3)
         params = init_params(param_key, config, env, bias=bias)
-        observation, env_state = env.reset_many(reset_key, config.num_envs)
+        observation, env_state = played.reset_many(reset_key, config.num_envs)
         normalizers = normalization.start(config, observation)
         opt_state = optimizer.init(params)
         return Runner(params, opt_state, env_state, observation, key, normalizers)
@@ -230,7 +233,7 @@ def make_loop(
     def iterate(runner: Runner) -> Runner:
         key, rollout_key, update_key = jax.random.split(runner.key, 3)
         world = World(runner.env_state, runner.observation, runner.normalizers)
-        world, batch = experience(config, env, runner.params, world, rollout_key)
+        world, batch = experience(config, played, runner.params, world, rollout_key)
         params, opt_state = learn(runner.params, runner.opt_state, batch, update_key)
         env_state, observation, normalizers = world
         return Runner(params, opt_state, env_state, observation, key, normalizers)

@@ -30,6 +30,7 @@ from learned_opt_rl.agents.rollouts import (
     World,
     clip_by_norm,
     collect,
+    form_to_play,
     mean_return,
     train_by,
 )
@@ -58,9 +59,9 @@ class Rollout(NamedTuple):
     """Transitions of B workers over T steps.
 
     Attributes:
-        observation: float32 ``[B, T + 1, features]``, or images for convolutions. After
-            an episode ends comes the first observation of the next. The last one comes
-            after the last step.
+        observation: float32 ``[B, T + 1, features]``, or images for convolutions, or
+            ``[B, T + 1, 1 + entries]`` of ``env.tabular``. After an episode ends comes
+            the first observation of the next. The last one comes after the last step.
         action: int32 ``[B, T]``.
         reward: float32 ``[B, T]``.
         done: bool ``[B, T]``.
@@ -81,7 +82,8 @@ class UpdateMetrics(NamedTuple):
         pi_l2: Mean of pi_hat squared.
         y_l2: Mean squared norm of y_hat.
         policy_entropy: Entropy of the updated actor on this rollout.
-        target_entropy: Entropy of the updated predictor on this rollout.
+        target_entropy: Entropy of the updated predictor on this rollout; 0 if its
+            predictions are unbounded.
     """
 
     loss: jax.Array
@@ -99,7 +101,8 @@ class Runner(NamedTuple):
         agent: The agent.
         metrics: Metrics of its last update; zeros before the first.
         env_state: The environments' states, each array ``[num_envs, ...]``.
-        observation: Current observations, ``[num_envs, *observation_shape]``.
+        observation: Current observations, ``[num_envs, *observation_shape]``, or those
+            of ``env.tabular`` for a tabular agent.
         key: PRNG key for the rest of the run.
     """
 
@@ -191,7 +194,7 @@ def agent_update(
 
     def inputs(params: Params) -> tuple[jax.Array, ...]:
         probs = select(policy(params, rollout, config), rollout.action)
-        y = _softmax(params["predictor"], rollout.observation, config)
+        y = rule.predict(_outputs(params["predictor"], rollout.observation, config))
         return rollout.reward, rollout.done, probs, y[:, :-1], y[:, 1:]
 
     targets = None
@@ -214,21 +217,25 @@ def agent_update(
     if discard and lifetime is not None:
         alive = agent.step < lifetime
         updated = jax.tree.map(lambda n, o: jnp.where(alive, n, o), updated, agent)
+    target_entropy = jnp.float32(0)
+    if rule.architecture.prediction == "categorical":
+        x = rollout.observation[:, :-1]
+        y = _outputs(updated.params["predictor"], x, config)
+        target_entropy = _entropy(rule.predict(y))
     return updated, UpdateMetrics(
         loss=total,
         kl=jnp.mean(parts.kl),
         pi_l2=parts.pi_l2,
         y_l2=parts.y_l2,
         policy_entropy=_entropy(policy(updated.params, rollout, config)),
-        target_entropy=_entropy(
-            _softmax(updated.params["predictor"], rollout.observation[:, :-1], config)
-        ),
+        target_entropy=target_entropy,
     )
 
 
 def policy(params: Params, rollout: Rollout, config: LPGConfig) -> jax.Array:
     """Return the probabilities of all actions, ``[B, T, A]``."""
-    return _softmax(params["actor"], rollout.observation[:, :-1], config)
+    x = rollout.observation[:, :-1]
+    return jax.nn.softmax(_outputs(params["actor"], x, config))
 
 
 def play(
@@ -272,20 +279,21 @@ def make_loop(
             "play (a rule takes probabilities); use agents.ppo or agents.a2c"
         )
     target_width = rule.architecture.target_width
+    played = form_to_play(config, env)
     # Rules with lifetime inputs need a number even where the agent never stops.
     lifetime = config.num_updates if config.lifetime is None else config.lifetime
 
     def start(key: jax.Array) -> Runner:
         param_key, reset_key, key = jax.random.split(key, 3)
         params = init_params(param_key, config, env, target_width)
-        observation, env_state = env.reset_many(reset_key, config.num_envs)
+        observation, env_state = played.reset_many(reset_key, config.num_envs)
         metrics = UpdateMetrics(*[jnp.float32(0) for _ in UpdateMetrics._fields])
         agent = init_agent(params, optimizer)
         return Runner(agent, metrics, env_state, observation, key)
 
     def iterate(runner: Runner) -> Runner:
         key, rollout_key = jax.random.split(runner.key)
-        (env_state, observation), rollout = play(config, env, runner, rollout_key)
+        (env_state, observation), rollout = play(config, played, runner, rollout_key)
         agent, metrics = agent_update(
             config,
             rule,
@@ -337,8 +345,8 @@ def make_train(
     return train_by(make_loop(config, env, rule, optimizer), config.num_updates)
 
 
-def _softmax(params: Network, x: jax.Array, config: LPGConfig) -> jax.Array:
-    return jax.nn.softmax(apply_network(params, x, config)[0])
+def _outputs(params: Network, x: jax.Array, config: LPGConfig) -> jax.Array:
+    return apply_network(params, x, config)[0]
 
 
 def _entropy(probs: jax.Array) -> jax.Array:

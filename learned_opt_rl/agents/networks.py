@@ -87,9 +87,12 @@ def prepare(
     if not config.conv:
         observation = observation.reshape(*lead, -1)
     x = observation.astype(jnp.float32)
-    # Skip a division by a constant 1; a traced divisor must stay in the program.
-    one = isinstance(config.input_divisor, float | int) and config.input_divisor == 1
-    return x if one else x / config.input_divisor
+    return x if divides_by_one(config) else x / config.input_divisor
+
+
+def divides_by_one(config: RunConfig) -> bool:
+    """Return whether `prepare` need not divide; it must by a traced divisor."""
+    return isinstance(config.input_divisor, float | int) and config.input_divisor == 1
 
 
 def _convolve(layer: dict[str, jax.Array], x: jax.Array, stride: int) -> jax.Array:
@@ -171,19 +174,35 @@ def apply_mlp(
     """Evaluate a multi-layer perceptron on ``[..., in]``; keep its activations.
 
     Activations are ``[..., width]``: after the nonlinearity for hidden layers, the raw
-    output for the last. Entries of ``params`` not called ``"Dense_i"`` are ignored.
+    output for the last. ``x`` may come from `envs.Environment.tabular`. Entries of
+    ``params`` not called ``"Dense_i"`` are ignored.
     """
     activations = {}
     depth = sum(name.startswith("Dense_") for name in params)
     for i in range(depth):
         layer = params[f"Dense_{i}"]
-        x = x @ layer["kernel"]
+        x = _product(x, layer["kernel"])
         if "bias" in layer:
             x = x + jnp.broadcast_to(layer["bias"], x.shape)
         if i < depth - 1:
             x = _ACTIVATIONS[activation](x)
         activations[f"Dense_{i}"] = x
     return x, activations
+
+
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Return ``x @ kernel``.
+
+    An ``x`` shorter than the kernel stands for a one-hot part and the entries after it:
+    ``[index, *entries]``. Its row is looked up, since a product with thousands of zeros
+    would take nearly all the time of a tabular agent.
+    """
+    rest = x.shape[-1] - 1
+    if x.shape[-1] == kernel.shape[0]:
+        return x @ kernel
+    index = x[..., 0].astype(jnp.int32)
+    row = kernel.at[index].get(mode="promise_in_bounds")
+    return row + x[..., 1:] @ kernel[kernel.shape[0] - rest :] if rest else row
 
 
 class Categorical(NamedTuple):

@@ -9,7 +9,7 @@ import optax
 
 from learned_opt_rl.agents import _normalization as normalization
 from learned_opt_rl.agents.config import RunConfig
-from learned_opt_rl.agents.networks import Network, policy, prepare
+from learned_opt_rl.agents.networks import Network, divides_by_one, policy, prepare
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
 
 
@@ -88,6 +88,17 @@ class TrainResult(NamedTuple):
     def final_return(self) -> jax.Array:
         """float32 scalar, the last of `returns`; NaN if no episode was finished."""
         return jax.tree.map(lambda x: x[..., -1], self.curve).value
+
+
+def form_to_play(config: RunConfig, env: Environment) -> Environment:
+    """Return ``env.tabular`` for an agent without layers if it exists, else ``env``.
+
+    Such an agent looks the rows of its tables up. Its parameters are those for ``env``.
+    """
+    scaled = getattr(config, "normalize_observations", False)
+    if config.hidden or config.conv or scaled or not divides_by_one(config):
+        return env
+    return env.tabular or env
 
 
 def collect(

@@ -1,4 +1,4 @@
-"""Commands that meta-train rules: es, resume, distill, promote and curve."""
+"""Commands that meta-train rules: es, resume, lpg, distill, promote and curve."""
 
 import dataclasses
 import math
@@ -178,6 +178,53 @@ class Distill:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Lpg:
+    """Train LPG by meta-gradients on a pool of tabular agents.
+
+    Each meta-step lets the agents learn for a few updates and moves the rule so that
+    their return grows. To resume an interrupted run, repeat the command.
+    """
+
+    preset: Annotated[str, arg(metavar="NAME")]
+    """Preset configuration, for example lpg-cpu or lpg-groove."""
+    out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
+    """Folder of the run."""
+    steps: Annotated[int | None, optional("INT")] = None
+    """Total number of meta-steps."""
+    environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
+    """Tabular environments in which to train agents."""
+    dry_run: bool = False
+    """Print the cost in steps, memory and time, and exit."""
+    settings: Settings = ()
+    """Other settings, for example lifetimes=64 bandit=true architecture.core=lstm."""
+
+    def run(self) -> int:
+        from learned_opt_rl.training.meta_gradients import Training, preset
+        from learned_opt_rl.training.meta_gradients.config import parse_settings
+
+        values = parse_settings(self.settings)
+        given = {"steps": self.steps, "environments": self.environments}
+        values |= {k: v for k, v in given.items() if v not in (None, ())}
+        training = Training(preset(self.preset, **values), self.out)
+        with stopping(
+            f"{self.out} keeps the saved state; repeat the command to resume"
+        ):
+            estimate = training.estimate()
+            out = sys.stdout if self.dry_run else sys.stderr
+            print(estimate, file=out, flush=True)
+            if self.dry_run:
+                return 0
+            row = training.run()
+        share = row["recent_share"]
+        shown = "no lifetime has finished" if share is None else f"{share:.3g}"
+        print(
+            f"{row['step']} meta-steps done; the last lifetimes' return over the "
+            f"optimal return: {shown}; see {self.out}"
+        )
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Promote(RunOptions):
     """Make the best weights of a run an artifact of the repository.
 
@@ -188,7 +235,7 @@ class Promote(RunOptions):
     """
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="RUN")]
-    """Output folder of `train es` or `train distill`."""
+    """Output folder of `train es`, `train lpg` or `train distill`."""
     name: Annotated[str, arg(name="as", metavar="NAME")]
     """Name of the artifact, for example minatar."""
     suite: Annotated[str | None, _WHERE, optional("NAME")] = None
@@ -199,8 +246,9 @@ class Promote(RunOptions):
     """Number of seeds."""
     total_timesteps: Annotated[float, arg(name="steps")] = 1e6
     """Environment steps of each run."""
-    baselines: Annotated[tuple[str, ...], arg(metavar="RULE ...")] = ("adam",)
-    """Rules to compare with; known failures are relative to the first one."""
+    baselines: Annotated[tuple[str, ...], optional("RULE ...")] = ()
+    """Rules to compare with; by default adam, for LPG none. Known failures are relative
+    to the first one."""
     results: Annotated[pathlib.Path | None, optional("FILE")] = None
     """File that receives the rows; results/NAME_STEPS.jsonl by default."""
     pretrained: Annotated[pathlib.Path | None, optional("FOLDER")] = None
@@ -243,26 +291,34 @@ class Promote(RunOptions):
         return 0
 
     def _promotion(self) -> "Promotion":
-        from learned_opt_rl.training.promotion import Promotion, trained_in
+        from learned_opt_rl.training.promotion import (
+            Promotion,
+            agent_of_run,
+            trained_in,
+        )
 
-        options = self
+        options, agent = self, agent_of_run(self.folder)
         if not (self.suite or self.environments):
             options = dataclasses.replace(self, environments=trained_in(self.folder))
-        comparison = options.comparison(self.baselines)
+        # The agent lpg needs update rules, so Adam cannot run beside it.
+        alone = (self.name,) if agent == "lpg" else ("adam",)
+        baselines = self.baselines or alone
+        comparison = dataclasses.replace(options.comparison(baselines), agent=agent)
         fields = {**shared(self, Promotion), "run": self.folder}
         return Promotion(comparison=comparison, **fields)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Plot the learning curve of a campaign from log.jsonl (needs the extra eval).
+    """Plot the learning curve of a run from log.jsonl (needs the extra eval).
 
-    The figure shows the fitness of the members and of the mean over generations, and
-    the return of the mean in each environment.
+    The figure of `train es` shows the fitness of the members and of the mean over
+    generations, and the return of the mean in each environment. That of `train lpg`
+    shows the return of finished lifetimes, entropies and resets.
     """
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="FOLDER")]
-    """Folder of a campaign."""
+    """Folder of `train es` or `train lpg`."""
     out: Annotated[pathlib.Path | None, optional("FILE")] = None
     """File for the figure; FOLDER/curve.png by default."""
     reference: Annotated[tuple[str, ...], optional("NAME=FITNESS ...")] = ()
@@ -279,6 +335,12 @@ class Curve:
         if not log.exists():
             raise ValueError(f"{log} does not exist; give the folder of a campaign")
         path, rows = self.out or self.folder / CURVE, jsonl.read(log)
+        if rows and "recent_share" in rows[0]:
+            from learned_opt_rl.training.meta_gradients import curve
+
+            curve.draw_curve(rows, path)
+            print(path)
+            return 0
         if not all("generation" in row for row in rows):
             raise ValueError(
                 f"{log} is not the log of a campaign; give a campaign's folder"
@@ -289,7 +351,7 @@ class Curve:
 
 
 Train = Annotated[
-    OmitArgPrefixes[Es | Resume | Distill | Promote | Curve],
+    OmitArgPrefixes[Es | Resume | Lpg | Distill | Promote | Curve],
     subcommand("train", description="Meta-train rules (needs the extra train)."),
 ]
 """All commands of ``train``, for tyro."""

@@ -84,6 +84,7 @@ class Environment:
             package versions, as pairs; result rows keep them.
         optimal_return: Expected undiscounted return per episode of the best policy, if
             known.
+        tabular_form: The environment behind `tabular`; see `with_tabular`.
 
     Example:
         >>> import jax
@@ -108,6 +109,28 @@ class Environment:
     from_policy: Callable[[jax.Array], jax.Array] | None = None
     details: tuple[tuple[str, str], ...] = ()
     optimal_return: float | None = None
+    tabular_form: "_TabularForm | None" = None
+
+    @property
+    def tabular(self) -> "Environment | None":
+        """The same environment with the index of the state as the observation.
+
+        The observation is ``[index, ...]``, with the entries after the one-hot part.
+        Agents without layers look their rows up by it. It is ``None`` if observations
+        are not one-hot, and in a copy that has other methods.
+        """
+        form = self.tabular_form
+        return form.env if form and form.methods == self._methods else None
+
+    @property
+    def _methods(self) -> tuple[Any, ...]:
+        single = self.reset, self.step, self.from_policy
+        return (*single, self.batched_reset, self.batched_step)
+
+    def with_tabular(self, tabular: "Environment | None") -> "Environment":
+        """Return this environment with its tabular form."""
+        form = tabular and _TabularForm(tabular, self._methods)
+        return dataclasses.replace(self, tabular_form=form)
 
     def reset_many(self, key: jax.Array, num: int) -> tuple[jax.Array, EpisodeState]:
         """Return the first observations and states of an agent's environments.
@@ -148,6 +171,11 @@ class Environment:
         else:
             outputs = jax.random.randint(key, (num,), 0, self.num_actions, jnp.int32)
         return self.to_actions(outputs)
+
+
+class _TabularForm(NamedTuple):
+    env: Environment
+    methods: tuple[Any, ...]  # of the environment that it is the form of
 
 
 def adapt(

@@ -116,10 +116,18 @@ def observe(key: jax.Array, state: State, mode: Mode) -> jax.Array:
     if mode.distractor:
         bits = jnp.append(informative, jax.random.bernoulli(key, shape=(_NOISE_BITS,)))
         return bits.astype(jnp.float32)
-    good, well = informative.astype(jnp.int32)
-    later = 2 + 4 * (state.time - 1) + 2 * good + well
-    index = jnp.where(state.time == 0, good, later)
-    return jax.nn.one_hot(index, mode.observation_shape[0])
+    return jax.nn.one_hot(_index(state), mode.observation_shape[0])
+
+
+def _observe_index(key: jax.Array, state: State, mode: Mode) -> jax.Array:
+    del key, mode
+    return _index(state).astype(jnp.float32)[None]
+
+
+def _index(state: State) -> jax.Array:
+    good, well = state.first_is_good.astype(jnp.int32), state.chose_well
+    later = 2 + 4 * (state.time - 1) + 2 * good + well.astype(jnp.int32)
+    return jnp.where(state.time == 0, good, later)
 
 
 def transition(
@@ -172,28 +180,32 @@ def environment(
     def draw(key: jax.Array) -> jax.Array:
         return sample_length(key, mode) if length is None else jnp.int32(length)
 
-    def begin(key: jax.Array, length: jax.Array) -> tuple[jax.Array, State]:
-        good_key, key = jax.random.split(key)
-        good, nothing = jax.random.bernoulli(good_key), jnp.bool_(False)
-        state = State(length, good, nothing, jnp.int32(0))
-        return observe(key, state, mode), state
+    def build(observe: Any, shape: tuple[int, ...]) -> Environment:
+        def begin(key: jax.Array, length: jax.Array) -> tuple[jax.Array, State]:
+            good_key, key = jax.random.split(key)
+            good, nothing = jax.random.bernoulli(good_key), jnp.bool_(False)
+            state = State(length, good, nothing, jnp.int32(0))
+            return observe(key, state, mode), state
 
-    def step(key: jax.Array, state: State, action: Any) -> Any:
-        key, show_key, begin_key = jax.random.split(key, 3)
-        inner, reward, done = transition(key, state, action, mode)
-        after = observe(show_key, inner, mode), inner
-        first = begin(begin_key, state.length)
-        observation, inner = jax.tree.map(
-            functools.partial(jnp.where, done), first, after
+        def step(key: jax.Array, state: State, action: Any) -> Any:
+            key, show_key, begin_key = jax.random.split(key, 3)
+            inner, reward, done = transition(key, state, action, mode)
+            after = observe(show_key, inner, mode), inner
+            first = begin(begin_key, state.length)
+            observation, inner = jax.tree.map(
+                functools.partial(jnp.where, done), first, after
+            )
+            return observation, inner, reward, done
+
+        return sharing_draws(
+            f"chain/{mode.name}",
+            draw,
+            begin,
+            step,
+            observation_shape=shape,
+            num_actions=2,
+            optimal_return=OPTIMAL_RETURN,
         )
-        return observation, inner, reward, done
 
-    return sharing_draws(
-        f"chain/{mode.name}",
-        draw,
-        begin,
-        step,
-        observation_shape=mode.observation_shape,
-        num_actions=2,
-        optimal_return=OPTIMAL_RETURN,
-    )
+    tabular = None if mode.distractor else build(_observe_index, (1,))
+    return build(observe, mode.observation_shape).with_tabular(tabular)

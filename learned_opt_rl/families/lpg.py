@@ -24,6 +24,9 @@ class Architecture:
             numbers of updates themselves, as in GROOVE).
         policy_sign: Whether agents ``"descend"`` log pi * pi_hat (GROOVE) or
             ``"ascend"`` it (Oh et al.). Weights of the one are the other's negated.
+        prediction: ``"categorical"`` for predictions that sum to 1 and are compared by
+            D_KL(y || y_hat), or ``"unbounded"`` for any numbers, which are compared by
+            the squared distance (an ablation of Oh et al.).
 
     Raises:
         ValueError: A size is not a positive whole number, or a choice is unknown.
@@ -40,6 +43,7 @@ class Architecture:
     gamma_input: bool = False
     lifetime_inputs: Literal["none", "relative", "raw"] = "none"
     policy_sign: Sign = "descend"
+    prediction: Literal["categorical", "unbounded"] = "categorical"
 
     def __post_init__(self) -> None:
         schema.check(self, "architecture")

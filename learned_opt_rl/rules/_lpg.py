@@ -89,10 +89,10 @@ def run_core(
 def heads(
     weights: Weights, hidden: Float[Array, "b t width"]
 ) -> tuple[Float[Array, "b t"], Float[Array, "b t m"]]:
-    """Return the two targets: pi_hat, and y_hat, whose components sum to 1."""
+    """Return pi_hat, and the outputs that `UpdateRule.predict` turns into y_hat."""
     hidden = jax.nn.relu(hidden)
     pi_hat = _affine(weights["policy"], hidden)[..., 0]
-    return pi_hat, jax.nn.softmax(_affine(weights["target"], hidden))
+    return pi_hat, _affine(weights["target"], hidden)
 
 
 def _gru(

@@ -85,7 +85,8 @@ class Targets(NamedTuple):
     Attributes:
         pi_hat: float32 ``[B, T]``, weights of the log-probabilities of the actions.
             ``architecture.policy_sign`` says whether agents descend or ascend them.
-        y_hat: float32 ``[B, T, m]``, the prediction to learn; sums to 1 over m.
+        y_hat: float32 ``[B, T, m]``, the prediction to learn; sums to 1 over m unless
+            ``architecture.prediction`` is ``"unbounded"``.
     """
 
     pi_hat: jax.Array
@@ -97,7 +98,8 @@ class LossMetrics(NamedTuple):
 
     Attributes:
         policy_loss: float32 scalar, the part that moves the policy.
-        kl: float32 ``[B, T]``, D_KL(y || y_hat).
+        kl: float32 ``[B, T]``, D_KL(y || y_hat), or the squared distance of unbounded
+            predictions.
         pi_l2: float32 scalar, mean of pi_hat squared.
         y_l2: float32 scalar, mean squared norm of y_hat.
     """
@@ -144,7 +146,7 @@ class UpdateRule:
             rewards: The rewards.
             dones: Whether the episode ended at this step.
             probs: Probability of the action taken, the input of the network.
-            y: The agent's predictions, which sum to 1.
+            y: The agent's predictions, which sum to 1 unless they are unbounded.
             y_next: The predictions for the next observations; ignored where ``dones``.
             gamma: The discount; needed with ``gamma_input``, else ignored.
             step: Updates the agent has made; needed with ``lifetime_inputs``, else
@@ -175,7 +177,13 @@ class UpdateRule:
         age = network.age(self.architecture, step, lifetime)
         weights = as_float32(self.weights)
         x = network.core_inputs(weights, reward, done, prob, y, y_next, discount, age)
-        return Targets(*network.heads(weights, network.run_core(weights, x, done)))
+        pi_hat, y_hat = network.heads(weights, network.run_core(weights, x, done))
+        return Targets(pi_hat, self.predict(y_hat))
+
+    def predict(self, outputs: Float[Array, "*n m"]) -> Float[Array, "*n m"]:
+        """Turn a network's outputs into predictions: softmax, unless unbounded."""
+        bounded = self.architecture.prediction == "categorical"
+        return jax.nn.softmax(outputs) if bounded else outputs
 
     def loss(
         self,
@@ -195,7 +203,8 @@ class UpdateRule:
         """Return the loss that an agent descends in its ``probs`` and ``y``.
 
         With p = probs + EPS it is the mean of log p * pi_hat, negated in a rule whose
-        sign is ``"ascend"``, plus ``alpha_y`` times the mean of D_KL(y || y_hat).
+        sign is ``"ascend"``, plus ``alpha_y`` times the mean of D_KL(y || y_hat), or of
+        the squared distance of unbounded predictions.
 
         The arguments are those of `targets` and these:
 
@@ -234,7 +243,10 @@ class UpdateRule:
             weight, regression = -jax.lax.stop_gradient(error), jnp.mean(error**2) / 2
         sign = 1 if self.architecture.policy_sign == "descend" else -1
         policy_loss = sign * jnp.mean(jnp.log(p) * weight)
-        kl = jnp.sum(y * (jnp.log(y + EPS) - jnp.log(y_hat + EPS)), axis=-1)
+        distance = (y - y_hat) ** 2
+        if self.architecture.prediction == "categorical":
+            distance = y * (jnp.log(y + EPS) - jnp.log(y_hat + EPS))
+        kl = jnp.sum(distance, axis=-1)
         return policy_loss + alpha_y * jnp.mean(kl) + regression, LossMetrics(
             policy_loss=policy_loss,
             kl=kl,

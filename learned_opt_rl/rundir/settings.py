@@ -12,8 +12,8 @@ def parse(settings: Iterable[str], config_type: type, **groups: type) -> dict[st
 
     The type of a field decides how its value is written: ``gamma=0.9``,
     ``activation=tanh``, ``anneal=true``, ``hidden=256x256``,
-    ``environments=ant,hopper``, and ``horizons=0:2e5,100:1e6`` or just
-    ``horizons=2e5`` for pairs that begin at 0. ``none`` is None, and no layer for
+    ``environments=ant,hopper``, ``gammas=0.9,0.99``, and ``horizons=0:2e5,100:1e6`` or
+    just ``horizons=2e5`` for pairs that begin at 0. ``none`` is None, and no layer for
     ``hidden``.
 
     Args:
@@ -63,7 +63,7 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         if any(isinstance(part, list | tuple) for part in value):
             return ",".join(":".join(map(str, pair)) for pair in value)
-        apart = "," if any(isinstance(part, str) for part in value) else "x"
+        apart = "," if any(isinstance(part, str | float) for part in value) else "x"
         return apart.join(map(str, value)) or "none"
     if isinstance(value, bool):
         return str(value).lower()
@@ -118,6 +118,10 @@ def _sizes(text: str) -> tuple[int, ...]:
     return () if text == "none" else tuple(map(_whole, text.split("x")))
 
 
+def _numbers(text: str) -> tuple[float, ...]:
+    return () if text == "none" else tuple(map(_float, text.split(",")))
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
@@ -131,4 +135,4 @@ def _pairs(text: str) -> tuple[tuple[int, int], ...]:
 
 
 _PLAIN = {bool: _flag, int: _whole, float: _float, str: str}
-_TUPLES = {int: _sizes, str: _names, tuple[int, int]: _pairs}
+_TUPLES = {int: _sizes, float: _numbers, str: _names, tuple[int, int]: _pairs}

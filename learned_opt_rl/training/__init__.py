@@ -1,1 +1,1 @@
-"""Meta-training: evolution, distillation, LPG's meta-gradient, and promotion."""
+"""Meta-training: evolution, distillation, meta-gradients, and promotion."""

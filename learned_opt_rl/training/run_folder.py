@@ -1,4 +1,4 @@
-"""The folder of a run of ``learned-opt-rl train``, evolution or distillation.
+"""The folder of a run of ``learned-opt-rl train``.
 
 ``config.json`` holds the configuration, the versions and the digests, ``log.jsonl`` a
 row per generation or validation, ``best.safetensors`` the best weights so far. A
@@ -31,7 +31,8 @@ _SPELLING = {"normaliser": "normalizer", "centred_ranks": "centered_ranks"}
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
     """Read the ``config.json`` of a run; raise ValueError if there is none.
 
-    Its ``kind`` is ``"evolution"`` or ``"distillation"``. ``config`` holds the run's
+    Its ``kind`` is ``"evolution"``, ``"distillation"`` or ``"meta_gradients"``.
+    ``config`` holds the run's
     own configuration with the names of this version.
     """
     use = "give a folder of `learned-opt-rl train`"
@@ -110,7 +111,7 @@ def require_fields(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """The best weights of a campaign or of a distillation, and their origin."""
+    """The best weights of a run, and their origin."""
 
     folder: pathlib.Path
     made: Mapping[str, Any]  # see `read_config`
@@ -121,7 +122,7 @@ class TrainedRun:
 
     @property
     def evolved(self) -> bool:
-        """Whether evolution made the weights; otherwise distillation did."""
+        """Whether evolution made the weights."""
         return self.made["kind"] == "evolution"
 
     @property

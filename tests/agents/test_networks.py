@@ -136,3 +136,21 @@ def test_what_a_network_takes():
 def test_convolutions_that_do_not_fit_are_refused(shape):
     with pytest.raises(ValueError, match=r"conv=\(\(5, 3, 2\).* does not fit"):
         networks.init_network(jax.random.key(0), CONV, shape, 3, 0.5)
+
+
+def test_an_index_stands_for_its_one_hot_part():
+    """Of values and of gradients, with and without entries after it."""
+    params = networks.init_mlp(jax.random.key(0), (6, 3), 1.0, bias=False)
+    index = jnp.array([[0, 2, 2], [3, 1, 0]])
+    for entries in (0, 2):
+        rest = jax.random.normal(jax.random.key(1), (2, 3, entries))
+        one_hot = jnp.concatenate([jax.nn.one_hot(index, 6 - entries), rest], -1)
+        rows = jnp.concatenate([index[..., None].astype(jnp.float32), rest], -1)
+
+        def loss(params, x):
+            return jnp.sin(networks.apply_mlp(params, x, "relu")[0]).sum()
+
+        expected = jax.value_and_grad(loss)(params, one_hot)
+        found = jax.value_and_grad(loss)(params, rows)
+        for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -9,7 +9,7 @@ import pytest
 
 from learned_opt_rl import envs
 from learned_opt_rl.agents import A2CConfig, LPGConfig, PPOConfig, a2c, act, lpg, ppo
-from learned_opt_rl.agents.rollouts import World, collect, mean_return
+from learned_opt_rl.agents.rollouts import World, collect, form_to_play, mean_return
 from learned_opt_rl.envs import adapter
 from learned_opt_rl.rules import lpg as lpg_rule
 from tests import probe_envs
@@ -157,3 +157,27 @@ def test_act_names_an_observation_of_the_wrong_shape():
     start, _ = a2c.make_loop(config, env, optax.sgd(0.0))
     with pytest.raises(ValueError, match=r"shape \(4, 2\) does not end in .* \(1,\)"):
         act(start(KEY), config, env, jnp.zeros((4, 2)))
+
+
+def test_agents_without_layers_play_the_tabular_form():
+    env = envs.make("chain/short")
+    config = A2CConfig(80, num_envs=4, hidden=())
+    assert form_to_play(config, env) is env.tabular
+    others = (
+        {"hidden": (4,)},
+        {"input_divisor": 2.0},
+        {"normalize_observations": True},
+    )
+    for changes in others:
+        assert form_to_play(dataclasses.replace(config, **changes), env) is env
+
+
+@pytest.mark.parametrize("agent", ["a2c", "lpg"])
+def test_the_tabular_form_changes_no_run(agent):
+    env = envs.make("chain/short")
+    runs = [
+        jax.jit(make_train(agent, one, hidden=(), total_timesteps=320))(KEY)
+        for one in (env, dataclasses.replace(env, tabular_form=None))
+    ]
+    for found, expected in zip(*map(jax.tree.leaves, runs), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

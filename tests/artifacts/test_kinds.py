@@ -16,6 +16,7 @@ LPG = {
     "gamma_input": False,
     "lifetime_inputs": "none",
     "policy_sign": "descend",
+    "prediction": "categorical",
 }
 LPO = {"width": 3, "clip_eps": 0.2, "margin": 1e-4}
 TEXT = {"file": "f.txt", "sha256": "0" * 64, "parameters": 0, "format": "expression"}

@@ -6,6 +6,7 @@ import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from learned_opt_rl import envs
@@ -234,3 +235,44 @@ def test_sizes_of_deep_sea_span_all():
 def test_unknown_suites(name, message):
     with pytest.raises(ValueError, match=message):
         envs.suite(name)
+
+
+@pytest.mark.parametrize("name", ["gridworld/small", "chain/short", "chain/long_noisy"])
+def test_the_tabular_form_has_the_same_states(name):
+    env = envs.make(name)
+    rows = env.tabular
+    assert rows is not None and rows.name == env.name
+    entries = rows.observation_shape[0] - 1
+    states = env.observation_shape[0] - entries
+
+    def play(env):
+        def step(carry, key):
+            observation, state = carry
+            action = jax.random.randint(key, (3,), 0, env.num_actions)
+            stepped = env.step_many(key, state, action)
+            return (stepped.observation, stepped.state), (observation, stepped.reward)
+
+        first = env.reset_many(jax.random.key(0), 3)
+        return jax.lax.scan(step, first, jax.random.split(jax.random.key(1), 40))[1]
+
+    one_hot, rewards = jax.jit(lambda: play(env))()
+    found, same_rewards = jax.jit(lambda: play(rows))()
+    np.testing.assert_array_equal(rewards, same_rewards)
+    index = found[..., 0].astype(int)
+    np.testing.assert_array_equal(index, one_hot[..., :states].argmax(-1))
+    np.testing.assert_array_equal(found[..., 1:], one_hot[..., states:])
+
+
+def test_other_environments_have_no_tabular_form():
+    for name in ("CartPole-v1", "chain/distractor", "gridworld/rand_small"):
+        assert envs.make(name).tabular is None
+
+
+def test_a_copy_with_other_methods_has_no_tabular_form():
+    env = envs.make("chain/short")
+    assert dataclasses.replace(env, name="mine").tabular is env.tabular
+
+    def step(key, state, action):
+        return env.step(key, state, 1 - action)
+
+    assert dataclasses.replace(env, step=step).tabular is None

@@ -23,6 +23,7 @@ class Config:
     choice: Literal["x", "y"] = "x"
     hidden: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
+    rates: tuple[float, ...] = ()
     stages: tuple[tuple[int, int], ...] = ()
     conv: tuple[tuple[int, int, int], ...] = ()
     inner: dict = dataclasses.field(default_factory=dict)
@@ -37,12 +38,19 @@ VALUES = {
     "choice": "y",
     "hidden": (8, 4),
     "names": ("ant", "hopper"),
+    "rates": (0.5, 40.0),
     "stages": ((0, 5), (10, 20)),
     "inner": {"size": 3},
 }
 TEXTS = [
     *("count=10", "rate=0.5", "limit=none", "flag=true", "word=b", "choice=y"),
-    *("hidden=8x4", "names=ant,hopper", "stages=0:5,10:20", "inner.size=3"),
+    *(
+        "hidden=8x4",
+        "names=ant,hopper",
+        "rates=0.5,40.0",
+        "stages=0:5,10:20",
+        "inner.size=3",
+    ),
 ]
 
 

@@ -20,6 +20,7 @@ from learned_opt_rl.envs.gridworld.modes import Actions, Mode, get_mode
 _ROWS = np.array([-1, 1, 0, 0, 0, -1, -1, 1, 1], np.int32)
 _COLUMNS = np.array([0, 0, -1, 1, 0, -1, 1, -1, 1], np.int32)
 _NOWHERE = -1  # No object ever has this cell.
+_TIME = 0.001  # GROOVE's scale of the time in observations.
 
 
 class State(NamedTuple):
@@ -147,11 +148,17 @@ def observe(state: State, mode: Mode) -> jax.Array:
     if mode.observation == "flat":
         shown = _layers(state, mode).reshape(-1)
     else:
-        present = jnp.sum(jnp.where(state.present, 2 ** np.arange(mode.num_slots), 0))
-        index = state.position + mode.num_cells * present
-        shown = jax.nn.one_hot(index, mode.num_cells * 2**mode.num_slots)
-    # GROOVE scales the time by 0.001.
-    return jnp.append(shown, 0.001 * state.time)
+        shown = jax.nn.one_hot(_index(state, mode), mode.num_cells * 2**mode.num_slots)
+    return jnp.append(shown, _TIME * state.time)
+
+
+def _observe_index(state: State, mode: Mode) -> jax.Array:
+    return jnp.stack([_index(state, mode).astype(jnp.float32), _TIME * state.time])
+
+
+def _index(state: State, mode: Mode) -> jax.Array:
+    present = jnp.sum(jnp.where(state.present, 2 ** np.arange(mode.num_slots), 0))
+    return state.position + mode.num_cells * present
 
 
 def environment(
@@ -189,23 +196,28 @@ def environment(
     def draw(key: jax.Array) -> Level:
         return sample_level(key, mode) if level is None else level
 
-    def first(key: jax.Array, level: Level) -> tuple[jax.Array, State]:
-        state = begin(key, level, mode)
-        return observe(state, mode), state
+    def build(observe: Any, shape: tuple[int, ...]) -> Environment:
+        def first(key: jax.Array, level: Level) -> tuple[jax.Array, State]:
+            state = begin(key, level, mode)
+            return observe(state, mode), state
 
-    def then(key: jax.Array, state: State, action: Any) -> Any:
-        state, reward, done = step(key, state, action, mode)
-        return observe(state, mode), state, reward, done
+        def then(key: jax.Array, state: State, action: Any) -> Any:
+            state, reward, done = step(key, state, action, mode)
+            return observe(state, mode), state, reward, done
 
-    return sharing_draws(
-        f"gridworld/{mode.name}",
-        draw,
-        first,
-        then,
-        observation_shape=mode.observation_shape,
-        num_actions=mode.num_actions,
-        details=(("actions", mode.actions), ("observation", mode.observation)),
-    )
+        return sharing_draws(
+            f"gridworld/{mode.name}",
+            draw,
+            first,
+            then,
+            observation_shape=shape,
+            num_actions=mode.num_actions,
+            details=(("actions", mode.actions), ("observation", mode.observation)),
+        )
+
+    indexed = mode.observation == "tabular"
+    tabular = build(_observe_index, (2,)) if indexed else None
+    return build(observe, mode.observation_shape).with_tabular(tabular)
 
 
 def _layers(state: State, mode: Mode) -> jax.Array:

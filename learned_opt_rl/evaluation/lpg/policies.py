@@ -250,7 +250,7 @@ def evaluate_policy(
         logits = agents.params["predictor"]["Dense_0"]["kernel"][:, :-1]
         logits = logits.reshape(_PREDICTORS, *shape, width)
         there = all_present(level)
-        y = jax.nn.softmax(jnp.take(logits, there, axis=1))
+        y = rule.predict(jnp.take(logits, there, axis=1))
         return Evaluation(y, td.reshape(shape)[there])
 
     def record(carry: Any, keys: jax.Array) -> Any:

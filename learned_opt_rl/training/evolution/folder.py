@@ -65,6 +65,11 @@ def read_campaign(folder: pathlib.Path) -> EvolutionConfig:
             f"{folder} holds a distillation, not a campaign; repeat its "
             "`learned-opt-rl train distill` command instead"
         )
+    if made["kind"] != "evolution":
+        raise ValueError(
+            f"{folder} holds a run of kind {made['kind']}, not a campaign; repeat its "
+            "own command instead"
+        )
     try:
         return EvolutionConfig.from_json(made["config"])
     except ValueError as error:

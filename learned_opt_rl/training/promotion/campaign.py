@@ -13,6 +13,7 @@ from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.checkpoint import RefusedError, read_whole
 from learned_opt_rl.training.evolution.folder import STATES
 from learned_opt_rl.training.evolution.progress import CURVE as RUN_CURVE
+from learned_opt_rl.training.meta_gradients.config import METHOD
 from learned_opt_rl.training.run_folder import BEST, CONFIG, LOG, read_config
 
 CAMPAIGN = "campaign"
@@ -93,9 +94,11 @@ def located(
             f"{', '.join(names) or 'none here'} (campaigns are in the repository, not "
             "in the installed package)"
         )
-    if read_config(campaign)["kind"] == "distillation":
+    how = {"distillation": "distilled", METHOD: "trained by meta-gradients"}
+    kind = read_config(campaign)["kind"]
+    if kind in how:
         raise ValueError(
-            f"{text!r} was distilled, which cannot be resumed; repeat it with "
+            f"{text!r} was {how[kind]}, which cannot be resumed; repeat it with "
             f"`{entry.card.training.command}`"
         )
     out = pathlib.Path(f"{text.replace('/', '-')}-campaign") if out is None else out

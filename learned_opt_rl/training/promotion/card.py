@@ -24,8 +24,19 @@ from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.evolution import PRESETS, preset
 from learned_opt_rl.training.evolution.config import IMPLIED, tuples
 from learned_opt_rl.training.evolution.learned import evolvable, is_evolvable
+from learned_opt_rl.training.meta_gradients.card import bases, description, resets
+from learned_opt_rl.training.meta_gradients.config import METHOD
 from learned_opt_rl.training.promotion.verdict import Evaluated, shown
 from learned_opt_rl.training.run_folder import TrainedRun, require_fields
+
+MADE = {
+    "evolution": "evolved",
+    "distillation": "distilled",
+    METHOD: "trained by meta-gradients",
+}
+"""How each kind of run makes weights."""
+
+_METHODS = {"evolution": "evolution strategies", METHOD: "meta-gradients"}
 
 _EVOLUTION = (
     *("environments", "horizons", "start", "population", "rollouts", "sigma"),
@@ -43,7 +54,7 @@ def described(run: TrainedRun) -> dict[str, Any]:
     Raise ValueError if the family cannot be promoted, or if Optim4RL was trained with
     several learning rates.
     """
-    if not is_evolvable(run.algorithm):
+    if run.made["kind"] != METHOD and not is_evolvable(run.algorithm):
         raise ValueError(
             f"{run.folder} has algorithm={run.algorithm!r}, which cannot be promoted; "
             f"promote one of {', '.join(evolvable())}"
@@ -123,10 +134,12 @@ def training(run: TrainedRun) -> dict[str, Any]:
     """Return the ``training`` field of a card."""
     if run.evolved:
         require_fields(run.folder, run.fields, _EVOLUTION)
+    kind = run.made["kind"]
+    described = {"evolution": _evolution, METHOD: description}
     return {
-        "method": "evolution strategies" if run.evolved else "distillation",
+        "method": _METHODS.get(kind, kind),
         "environments": list(run.environments),
-        "description": _evolution(run) if run.evolved else _distillation(run),
+        "description": described.get(kind, _distillation)(run),
         "command": command(run.made["kind"], run.fields),
         "compute": _compute(run),
         "source": None,
@@ -239,11 +252,15 @@ def failures(run: TrainedRun, evaluated: Evaluated) -> list[str]:
         found.append(
             f"It was also trained on {', '.join(missing)} but not evaluated there."
         )
+    if run.made["kind"] == METHOD:
+        found += resets(run)
     return [*found, *_little(run)]
 
 
 def _below(evaluated: Evaluated) -> Iterable[str]:
     rule, steps = evaluated.baseline, evaluated.new[0].total_timesteps
+    if rule is None:
+        return
     title = f"tuned {rule.title()}" if ":" not in rule else rule
     # A failed run counts as the worst run in its environment.
     found = statistics.returns(
@@ -282,6 +299,12 @@ def command(kind: str, fields: Mapping[str, Any]) -> str:
     """Return the command that repeats a run, based on the preset nearest to it."""
     if kind == "distillation":
         words, changed = _distill(fields)
+    elif kind == METHOD:
+        found = [
+            (["lpg", "--preset", name], settings.format(_changes(fields, base)))
+            for name, base in bases().items()
+        ]
+        words, changed = min(found, key=lambda pair: len(pair[1]))
     else:
         # The fields keep their order; those that are implied come last.
         whole = {**fields, **IMPLIED, **fields}

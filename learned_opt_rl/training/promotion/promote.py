@@ -19,6 +19,7 @@ from learned_opt_rl.evaluation.runs.rules import weights_digest
 from learned_opt_rl.rundir import atomic
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
+from learned_opt_rl.training.meta_gradients.config import METHOD
 from learned_opt_rl.training.promotion import campaign
 from learned_opt_rl.training.promotion import card as card_facts
 from learned_opt_rl.training.promotion.verdict import (
@@ -38,10 +39,11 @@ class Promotion:
     """A request to give the weights of a run a name.
 
     Attributes:
-        run: Folder of ``train es`` or ``train distill``.
+        run: Folder of ``train es``, ``train lpg`` or ``train distill``.
         name: Name of the artifact.
         comparison: The runs that decide. Its rules are baselines that run beside the
-            weights; known failures are relative to the first.
+            weights; known failures are relative to the first. The name of the artifact
+            alone stands for no baseline.
         pretrained: Folder of the artifacts; the repository's by default.
         results: File that receives the rows; ``results/NAME_STEPS.jsonl`` beside
             ``pretrained`` by default.
@@ -85,6 +87,11 @@ def trained_in(run: pathlib.Path) -> tuple[str, ...]:
             f"{run} was not trained in an environment; give --environments or --suite"
         )
     return tuple(environments)
+
+
+def agent_of_run(run: pathlib.Path) -> str:
+    """Return the agent that evaluates the weights of a run: ``"lpg"`` or ``"ppo"``."""
+    return "lpg" if read_config(run)["kind"] == METHOD else "ppo"
 
 
 def promote(promotion: Promotion, stream: TextIO | None = None) -> Outcome:
@@ -221,7 +228,7 @@ def _root(promotion: Promotion) -> pathlib.Path:
 def _card(promotion: Promotion, run: TrainedRun) -> dict[str, Any]:
     title = families.find(run.algorithm).title
     where = f" for {', '.join(run.environments)}" if run.environments else ""
-    how = "evolved" if run.evolved else "distilled"
+    how = card_facts.MADE[run.made["kind"]]
     return {
         "schema": 1,
         "name": promotion.name,
@@ -273,10 +280,13 @@ def _measure(facts: _Facts, stream: TextIO) -> Evaluated | list[Failure]:
     """Run the current version and the baselines, then the new weights."""
     name, asked = facts.name, facts.promotion.comparison
     replaced = facts.current is not None and not facts.is_current
-    beside = (*([name] if replaced else []), *asked.rules)
+    baselines = [rule for rule in asked.rules if rule != name]
+    beside = (*([name] if replaced else []), *baselines)
     _stage(facts, [])
     plans = {}
     for root, rules in ((facts.root, beside), (facts.staged, (name,))):
+        if not rules:
+            continue
         with registry.bundled_in(root):
             plans[root] = compare.prepare(dataclasses.replace(asked, rules=rules))
     _reuse_rows(facts)
@@ -291,7 +301,7 @@ def _measure(facts: _Facts, stream: TextIO) -> Evaluated | list[Failure]:
         new=[row for row in found if facts.is_new(row)],
         old=[row for row in found if facts.is_old(row)],
         others=[row for row in found if row.rule != name],
-        baseline=asked.rules[0],
+        baseline=next(iter(baselines), None),
     )
 
 

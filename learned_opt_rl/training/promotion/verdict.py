@@ -22,7 +22,7 @@ class Evaluated:
 
     new: list[Row]  # of the new weights
     others: list[Row]  # of the baselines
-    baseline: str  # the baseline that known failures are relative to
+    baseline: str | None  # the baseline that known failures are relative to
     # of the current version, if other weights have the name
     old: list[Row] = dataclasses.field(default_factory=list)
 
@@ -44,13 +44,16 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    new: Iterable[Row], current: Iterable[Row], others: Iterable[Row], baseline: str
+    new: Iterable[Row],
+    current: Iterable[Row],
+    others: Iterable[Row],
+    baseline: str | None,
 ) -> Verdict:
     """Compare two rules seed by seed; raise ValueError if they share no seed.
 
     The unit is the published return of tuned Adam (Goldie et al. 2024, section 6.2).
     Where an environment has none, it is the absolute mean return of the ``baseline``
-    among the rows of ``others``.
+    among the rows of ``others``, or the largest return without a baseline.
     """
     rows = [
         *(dataclasses.replace(row, rule="new") for row in new),
@@ -86,7 +89,7 @@ def shown(difference: Estimate) -> str:
 
 
 def _normalized(
-    rows: Sequence[Row], environments: Sequence[str], baseline: str
+    rows: Sequence[Row], environments: Sequence[str], baseline: str | None
 ) -> tuple[Returns, str]:
     """Return normalized returns, and a description of their unit."""
     if set(environments) <= set(normalization.published("adam")):
@@ -98,14 +101,15 @@ def _normalized(
         rule: {e: {s: v / units[e] for s, v in by.items()} for e, by in games.items()}
         for rule, games in returns.items()
     }
-    unit = f"the absolute mean final return of {baseline} in each environment"
+    of = f"absolute mean final return of {baseline}" if baseline else "largest return"
+    unit = f"the {of} in each environment"
     return scaled, f"divided by {unit}"
 
 
-def _unit(returns: Returns, environment: str, baseline: str) -> float:
+def _unit(returns: Returns, environment: str, baseline: str | None) -> float:
     """Return the baseline's mean size, or the largest return if that is 0."""
     seen = {rule: [*by.get(environment, {}).values()] for rule, by in returns.items()}
-    own = abs(float(np.mean(seen.get(baseline) or [0.0])))
+    own = abs(float(np.mean(seen.get(baseline or "") or [0.0])))
     return own or max(map(abs, itertools.chain(*seen.values()))) or 1.0
 
 

@@ -62,6 +62,9 @@ class MetaConfig:
     target_l2: float = 1e-3  # b3, weight of the penalty on y_hat squared
     discard: bool = True  # whether to freeze agents at the end of their lifetimes
     through_inputs: bool = False  # see `agent_update`
+    # Whether to compute an update's activations again in the backward pass: the memory
+    # of K updates becomes that of one, for a third more arithmetic.
+    rematerialize: bool = False
     compat: bool = False
 
     def __post_init__(self) -> None:
@@ -147,10 +150,8 @@ def meta_loss(
     from the gradient, and the metrics.
     """
 
-    def update(carry: tuple[AgentState, Any], _: None) -> Any:
-        agent, world = carry
-        world, rollout = _detached(play, agent, world)
-        agent, metrics = agent_update(
+    def learn(rule: UpdateRule, agent: AgentState, rollout: Rollout) -> Any:
+        return agent_update(
             config.agent,
             rule,
             optimizers.agent,
@@ -160,6 +161,14 @@ def meta_loss(
             discard=config.discard,
             through_inputs=config.through_inputs,
         )
+
+    if config.rematerialize:
+        learn = jax.checkpoint(learn, prevent_cse=False)  # a scan prevents it, too
+
+    def update(carry: tuple[AgentState, Any], _: None) -> Any:
+        agent, world = carry
+        world, rollout = _detached(play, agent, world)
+        agent, metrics = learn(rule, agent, rollout)
         return (agent, world), (rollout, metrics)
 
     learn_value = functools.partial(value_update, config, optimizers.value)

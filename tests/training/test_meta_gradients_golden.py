@@ -1,5 +1,6 @@
 """Parity of LPG's meta-gradient with the reference implementation."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,8 +10,11 @@ import optax
 import pytest
 
 from learned_opt_rl.agents.lpg import AgentState
+from learned_opt_rl.envs.adapter import EpisodeState
 from learned_opt_rl.rules import lpg
-from learned_opt_rl.training.lpg_meta import (
+from learned_opt_rl.training import meta_gradients
+from learned_opt_rl.training.meta_gradients import pool
+from learned_opt_rl.training.meta_gradients.objective import (
     ADAM_EPS_ROOT,
     Life,
     MetaConfig,
@@ -119,6 +123,59 @@ def test_the_meta_gradient_equals_the_reference(arrays, kind, mode):
     for name, number in found.items():
         expected = arrays[f"meta/{kind}/{mode}/{name}"]
         np.testing.assert_allclose(number, expected, rtol=0, atol=1e-5, err_msg=name)
+
+
+def indexed(observation):
+    """One-hot observations as tabular agents see them, ``[index, time]``."""
+    return jnp.stack([observation[..., :-1].argmax(-1), observation[..., -1]], -1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_meta_gradient_of_a_pool_equals_the_reference(arrays, mode):
+    """By the program that trains: mini-batches, rematerialized, rows by index."""
+    prefix = "meta/tab/"
+    rule = golden_lpg.rule(arrays, f"{prefix}lpg/")
+    settings = meta_gradients.preset(
+        "lpg-groove",
+        architecture=dataclasses.asdict(rule.architecture),
+        lifetimes=2,
+        minibatch=1,
+        workers=4,
+        updates=K,
+        compat=MODES[mode],
+    )
+    rollouts = golden_lpg.rollout(arrays, f"{prefix}rollouts/")
+    rollouts = rollouts._replace(observation=indexed(rollouts.observation))
+    hyper = pool.Hyper(jnp.int32(0), *map(jnp.float32, (40, 0.5, 0.99, 0.05)))
+    none = jnp.zeros(4)
+    account = EpisodeState(None, none, jnp.int32(none), none, jnp.int32(none))
+    lives = []
+    for i in range(2):
+        params = golden_lpg.agent_params(arrays, f"{prefix}agent{i}/")
+        value = golden_lpg.agent_network(arrays, f"{prefix}agent{i}/value/")
+        params, value = jax.tree.map(jnp.asarray, (params, value))
+        agent = AgentState(params, optimizer("tab").init(params), jnp.int32(0))
+        critic = ValueState(value, optax.sgd(4.0).init(value))
+        mine = jax.tree.map(lambda x, i=i: x[i], rollouts)
+        world = pool.World(account, (jnp.int32(0), mine), jax.random.key(0))
+        life = Life(agent, critic, jnp.int32(250), world)
+        lives.append(pool.Lifetime(life, hyper, jnp.float32(1)))
+
+    def stored(params, world):
+        after, rollout = play(params, world.observation)
+        return world._replace(observation=after), rollout
+
+    run = jax.jit(lambda rule, lives: pool.advance(settings, stored, rule, lives))
+    total, after, outcome = run(rule, jax.tree.map(lambda *x: jnp.stack(x), *lives))
+    found = jax.tree.map(lambda x: x / 2, total.weights)
+    expected = golden_lpg.weights(arrays, f"{prefix}{mode}/grad/")
+    assert relative_error(found, expected) < 1e-4
+    golden_lpg.assert_close(found, expected, rtol=1e-4)
+    agents = golden_lpg.agent_params(arrays, f"{prefix}after_K/")
+    golden_lpg.assert_close(after.life.agent.params, agents, atol=2e-6)
+    value = golden_lpg.agent_network(arrays, f"{prefix}{mode}/value_after/")
+    golden_lpg.assert_close(after.life.value.params, value, atol=2e-6)
+    assert not outcome.broken.any() and not outcome.collapsed.any()
 
 
 @pytest.mark.slow

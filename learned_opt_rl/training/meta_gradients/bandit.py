@@ -1,0 +1,52 @@
+"""The bandit that chooses the hyperparameters of lifetimes, per environment.
+
+References:
+    Oh et al., "Discovering Reinforcement Learning Algorithms", 2020, equation 6.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+_LAST = 10  # lifetimes in the mean return of an arm, as in the paper
+
+
+class Bandit(NamedTuple):
+    """What a bandit knows of the arms of an environment.
+
+    Attributes:
+        returns: float32 ``[arms, 10]``, the last returns, in a ring; NaN before.
+        counts: int32 ``[arms]``, lifetimes so far.
+    """
+
+    returns: np.ndarray
+    counts: np.ndarray
+
+
+def init(arms: int) -> Bandit:
+    """Return a bandit that has seen no lifetime."""
+    returns = np.full((arms, _LAST), np.nan, np.float32)
+    return Bandit(returns, np.zeros(arms, np.int32))
+
+
+def probabilities(bandit: Bandit, bonus: float, temperature: float) -> np.ndarray:
+    """Return the probability of each arm, float64 ``[arms]``.
+
+    Arms without a lifetime come first, with equal probability. This is our choice, the
+    paper does not say what happens to them.
+    """
+    new = bandit.counts == 0
+    if new.any():
+        return new / new.sum()
+    mean = np.nanmean(bandit.returns.astype(np.float64), axis=1)
+    logits = (mean + bonus / np.sqrt(bandit.counts)) / temperature
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+def update(bandit: Bandit, arm: int, value: float) -> Bandit:
+    """Return the bandit after a lifetime with an arm ended with a finite return."""
+    returns, counts = bandit.returns.copy(), bandit.counts.copy()
+    returns[arm, counts[arm] % _LAST] = value
+    counts[arm] += 1
+    return Bandit(returns, counts)

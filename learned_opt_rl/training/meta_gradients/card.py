@@ -1,0 +1,68 @@
+"""What the card of a trained LPG says about its meta-training."""
+
+import functools
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.training.meta_gradients.config import PRESETS, preset
+from learned_opt_rl.training.meta_gradients.meta_step import WINDOW
+from learned_opt_rl.training.run_folder import TrainedRun
+
+
+@functools.cache
+def bases() -> dict[str, dict[str, Any]]:
+    """Return the presets by name, as JSON has them."""
+    return {name: preset(name).as_json() for name in PRESETS}
+
+
+def description(run: TrainedRun) -> str:
+    """Describe the meta-training and the choice of the weights."""
+    fields, row = run.fields, best_row(run.log)
+    sha = run.made.get("start_sha256")
+    start = fields["start"] + (f" (sha256 {sha})" if sha else "")
+    parts = [
+        f"Trained by meta-gradients from {start} weights for {run.log[-1]['step']} "
+        f"meta-steps of {fields['updates']} updates. {fields['lifetimes']} lifetimes "
+        f"side by side, {fields['workers']} workers of {fields['rollout']} steps each, "
+        f"learning rate {fields['learning_rate']:g}."
+    ]
+    if fields["bandit"]:
+        parts.append("A bandit chose learning rate and alpha_y of the agents.")
+    share = row["recent_share"]
+    if share is not None:
+        parts.append(
+            f"The weights are those after meta-step {row['step']}, when the last "
+            f"{WINDOW} lifetimes returned {share:.3g} of the optimal return."
+        )
+    return " ".join(parts)
+
+
+def best_row(rows: list[Record]) -> Record:
+    """Return the row whose weights were kept as the best, as a run ranks them."""
+    finished = itertools.accumulate(row["finished"] for row in rows)
+    ranked = [
+        row
+        for row, count in zip(rows, finished, strict=True)
+        if count >= WINDOW and row["recent_share"] is not None
+    ]
+    # A run compares them in float32.
+    return max(
+        ranked, key=lambda row: np.float32(row["recent_share"]), default=rows[-1]
+    )
+
+
+def resets(run: TrainedRun) -> Iterable[str]:
+    """Return a sentence on the lifetimes that were reset early, if there are any."""
+    names = {"entropy": "lost its policy's entropy", "non_finite": "was not finite"}
+    for reason, words in names.items():
+        count = sum(row["resets"][reason] for row in run.log)
+        if count:
+            total = sum(row["finished"] for row in run.log)
+            yield (
+                f"In training {count} lifetimes were reset because something in them "
+                f"{words}; {total} lifetimes finished."
+            )

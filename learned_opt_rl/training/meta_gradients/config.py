@@ -1,0 +1,217 @@
+"""The configuration of a meta-training: everything that its numbers depend on."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from learned_opt_rl import agents, checks
+from learned_opt_rl.families.lpg import Architecture
+from learned_opt_rl.rundir import settings
+from learned_opt_rl.training import presets
+from learned_opt_rl.training.meta_gradients.tasks import task
+
+METHOD = "meta_gradients"
+PRESETS = tuple(presets.table(METHOD))
+"""Names of the presets; ``presets.json`` describes each."""
+
+_WHOLE = ("lifetimes", "minibatch", "workers", "rollout", "updates", "steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaGradientConfig:
+    """A meta-training of LPG; the defaults are GROOVE's.
+
+    Attributes:
+        architecture: Sizes and conventions of the rule: fields of `lpg.Architecture`.
+        environments: Tabular environments; each has the same number of lifetimes.
+        start: ``"random"``, or the name of an artifact with these sizes.
+        lifetimes: Agents that learn side by side, over all environments.
+        minibatch: Lifetimes of one environment that are differentiated together.
+        workers: Environments of each agent.
+        rollout: Steps of each worker per update, T.
+        updates: Agent updates per meta-step, K.
+        lifetime: Updates in the life of an agent; ``None`` for the mode's.
+        stagger: Whether the first lives are of different lengths, so that agents of
+            all ages are trained on.
+        bandit: Whether a bandit chooses each agent's learning rate and ``alpha_y``;
+            otherwise every agent has the middle ones.
+        bandit_bonus: Weight of the bandit's bonus for rare arms, rho.
+        bandit_temperature: The bandit's temperature, tau.
+        agent_rates: Learning rates of actors (SGD); those of `agents.lpg_arms` if
+            empty.
+        agent_alpha_y: Weights of the prediction's loss; the same if empty.
+        predictor_rate: Learning rate of predictors and value critics, as a multiple of
+            the actor's.
+        max_grad_norm: Bound on each of an agent's gradients; ``None`` for no bound.
+        gammas: Discounts; each life draws one.
+        gae_lambda: Decay of the advantages of the meta-objective.
+        policy_entropy: Weights of the actor's entropy bonus; each life draws one.
+        target_entropy: Weight of the predictor's entropy bonus.
+        policy_l2: Weight of the penalty on pi_hat squared.
+        target_l2: Weight of the penalty on y_hat squared.
+        learning_rate: Adam's learning rate of the rule.
+        clip: Bound on the norm of the meta-gradient; ``None`` for no bound.
+        steps: Meta-steps; may be raised later.
+        log_every: Meta-steps between two rows of the log.
+        seed: Seed of everything.
+        rematerialize: Whether to compute activations twice, for a fraction of memory.
+        compat: Whether to reproduce two defects of GROOVE; see `MetaConfig`.
+
+    Raises:
+        ValueError: A value is out of range, or an environment is not tabular.
+
+    References:
+        Oh et al. 2020, sections 3.3 and 3.4; Jackson et al. 2023 (GROOVE).
+
+    Example:
+        >>> preset("lpg-study").steps, preset("lpg-study").clip
+        (5000, 0.55)
+    """
+
+    architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    environments: tuple[str, ...] = ("gridworld/all_shortlife",)
+    start: str = "random"
+    lifetimes: int = 512
+    minibatch: int = 32
+    workers: int = 64
+    rollout: int = 20
+    updates: int = 5
+    lifetime: int | None = None
+    stagger: bool = True
+    bandit: bool = False
+    bandit_bonus: float = 0.2
+    bandit_temperature: float = 0.1
+    agent_rates: tuple[float, ...] = ()
+    agent_alpha_y: tuple[float, ...] = ()
+    predictor_rate: float = 0.1
+    max_grad_norm: float | None = 0.5
+    gammas: tuple[float, ...] = (0.99,)
+    gae_lambda: float = 0.95
+    policy_entropy: tuple[float, ...] = (5e-2,)
+    target_entropy: float = 1e-3
+    policy_l2: float = 5e-3
+    target_l2: float = 1e-3
+    learning_rate: float = 1e-4
+    clip: float | None = 0.5
+    steps: int = 30_000
+    log_every: int = 10
+    seed: int = 0
+    rematerialize: bool = True
+    compat: bool = False
+
+    def __post_init__(self) -> None:
+        self.rule_architecture  # noqa: B018
+        for name in (*_WHOLE, "log_every"):
+            checks.positive_int(name, getattr(self, name))
+        for name in ("learning_rate", "bandit_temperature", "predictor_rate"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        for name in ("gammas", "policy_entropy"):
+            _require(getattr(self, name), name, getattr(self, name), "one or more")
+        self._check_environments()
+        self._check_lifetimes()
+
+    def _check_environments(self) -> None:
+        names = self.environments
+        once = names and len(set(names)) == len(names)
+        _require(once, "environments", names, "one or more names, each once")
+        for name in names:
+            task(name)
+
+    def _check_lifetimes(self) -> None:
+        together = self.minibatch * len(self.environments)
+        _require(
+            self.lifetimes % together == 0,
+            "lifetimes",
+            self.lifetimes,
+            f"a multiple of minibatch={self.minibatch} times the number of "
+            f"environments, {len(self.environments)}; take {together} or a multiple",
+        )
+        for name in self.environments:
+            shortest = self.lifetime or task(name).lifetime[0]
+            if shortest < self.updates:
+                raise ValueError(
+                    f"lifetime={shortest} of {name!r} is shorter than a meta-step of "
+                    f"updates={self.updates}; raise lifetime or lower updates"
+                )
+
+    @property
+    def rule_architecture(self) -> Architecture:
+        """The rule's architecture, or ValueError."""
+        known = [field.name for field in dataclasses.fields(Architecture)]
+        for name, value in self.architecture.items():
+            if name not in known:
+                raise ValueError(
+                    f"architecture.{name}={value!r} is not a field of the "
+                    f"architecture; {checks.suggest(name, known)}"
+                )
+        return Architecture(**self.architecture)
+
+    def arms(self, environment: str) -> list[tuple[float, float]]:
+        """Return the pairs of an actor's learning rate and ``alpha_y``.
+
+        Without the bandit there is one.
+        """
+        published = agents.lpg_arms(environment)
+        rates = self.agent_rates or published.learning_rates
+        alphas = self.agent_alpha_y or published.alpha_y
+        if not self.bandit:
+            rates, alphas = ([x[len(x) // 2]] for x in (rates, alphas))
+        return [(rate, alpha) for rate in rates for alpha in alphas]
+
+    @property
+    def each(self) -> int:
+        """Lifetimes of each environment."""
+        return self.lifetimes // len(self.environments)
+
+    @property
+    def steps_per_meta_step(self) -> int:
+        """Environment steps of all lifetimes in a meta-step."""
+        return self.lifetimes * self.workers * self.rollout * (self.updates + 1)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as JSON has them; ``algorithm`` is ``"lpg"``."""
+        fields = json.loads(json.dumps(dataclasses.asdict(self)))
+        whole = dataclasses.asdict(self.rule_architecture)
+        return {"algorithm": "lpg", **fields, "architecture": whole}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "MetaGradientConfig":
+        """Build a configuration from the fields of `as_json`, with defaults."""
+        given = {name: value for name, value in fields.items() if name != "algorithm"}
+        lists = {n: tuple(v) for n, v in given.items() if isinstance(v, list)}
+        return cls(**{**given, **lists})
+
+
+def preset(name: str, **overrides: Any) -> MetaGradientConfig:
+    """Return published settings, or our own for a CPU.
+
+    Args:
+        name: One of `PRESETS`; ``presets.json`` gives the source of each.
+        **overrides: Fields of `MetaGradientConfig` that differ. ``architecture``
+            changes only the entries that are given.
+
+    Raises:
+        ValueError: The preset or a field does not exist, or a value is out of range.
+
+    Example:
+        >>> preset("lpg-cpu", steps=10).environments
+        ('gridworld/small',)
+    """
+    known = [field.name for field in dataclasses.fields(MetaGradientConfig)]
+    values = presets.settings(METHOD, name, overrides, known)
+    sizes = {**values.get("architecture", {}), **overrides.get("architecture", {})}
+    return MetaGradientConfig.from_json({**values, **overrides, "architecture": sizes})
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Return the values of fields from ``NAME=VALUE`` texts; see `settings.parse`.
+
+    Sizes of the rule are written ``architecture.width=32``.
+    """
+    return settings.parse(texts, MetaGradientConfig, architecture=Architecture)
+
+
+def _require(holds: Any, name: str, value: Any, accepted: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}={value}: must be {accepted}")

@@ -1,0 +1,67 @@
+"""The cost of a meta-training: counted steps, measured memory and time."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.rundir.progress import duration
+from learned_opt_rl.training.evolution.estimate import memory_limit
+from learned_opt_rl.training.meta_gradients.meta_step import Program, Standing
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """The cost of the missing meta-steps; None for what is not known."""
+
+    meta_steps: int
+    steps: int  # of all environments
+    memory: int | None  # bytes of the compiled meta-step
+    limit: int | None  # bytes of the device; a CPU does not report it
+    seconds: float
+    source: str  # where `seconds` was measured
+
+    def __str__(self) -> str:
+        has = "" if self.limit is None else f" of {self.limit / 2**20:,.0f} MiB"
+        memory = "not known" if self.memory is None else f"{self.memory / 2**20:,.0f}"
+        return (
+            f"{self.meta_steps:,} meta-steps: {self.steps:,} environment steps\n"
+            f"memory: {memory} MiB{has}\n"
+            f"time: about {duration(self.seconds)}, from {self.source}"
+        )
+
+
+def estimate(program: Program, first: Standing, rows: Sequence[Record]) -> Estimate:
+    """Estimate the cost of the meta-steps that the rows of a log lack.
+
+    The meta-step is compiled. With rows, the time is that of the last ones. Otherwise
+    the first meta-step is taken twice, and the second time counts.
+    """
+    config = program.config
+    started = time.perf_counter()
+    compiled = program.compiled(first)
+    compilation = time.perf_counter() - started
+    analysis: Any = compiled.memory_analysis()
+    memory = None
+    if analysis is not None:
+        parts = ("argument", "output", "temp")
+        memory = sum(getattr(analysis, f"{part}_size_in_bytes") for part in parts)
+    if rows:
+        each = float(np.mean([row["seconds"] for row in rows[-5:]])) / config.log_every
+        source = "the last rows of the log"
+    else:
+        each = [_seconds(compiled, first) for _ in range(2)][-1]
+        source = f"1 meta-step (compiled in {compilation:.0f} s)"
+    left = max(config.steps - (rows[-1]["step"] if rows else 0), 0)
+    steps = left * config.steps_per_meta_step
+    return Estimate(left, steps, memory, memory_limit(), left * each, source)
+
+
+def _seconds(compiled: Any, first: Standing) -> float:
+    started = time.perf_counter()
+    jax.block_until_ready(compiled(first.weights, first.opt_state, first.pools))
+    return time.perf_counter() - started

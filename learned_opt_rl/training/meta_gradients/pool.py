@@ -1,0 +1,212 @@
+"""Lifetimes that learn side by side: how one begins, and what a meta-step does to it.
+
+The arrays of a pool are ``[lifetimes, ...]``; the lifetimes of an environment share a
+pool. A `Lifetime` holds its hyperparameters, so one program serves all of them.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_opt_rl.agents import lpg as lpg_agent
+from learned_opt_rl.agents.config import LPGConfig
+from learned_opt_rl.agents.lpg import Rollout
+from learned_opt_rl.agents.networks import init_network
+from learned_opt_rl.agents.rollouts import MeanReturn, mean_return
+from learned_opt_rl.envs.adapter import EpisodeState
+from learned_opt_rl.rules.lpg import UpdateRule
+from learned_opt_rl.training.meta_gradients.config import MetaGradientConfig
+from learned_opt_rl.training.meta_gradients.objective import (
+    Life,
+    MetaConfig,
+    MetaMetrics,
+    Optimizers,
+    Play,
+    ValueState,
+    meta_loss,
+)
+from learned_opt_rl.training.meta_gradients.tasks import Task
+
+ENTROPY_ZERO = 1e-5
+"""A policy whose mean entropy is below this never explores again, so its life ends.
+
+The paper says 0. A deterministic policy's computed entropy is not: it has 2e-7 for each
+other action, from the 1e-8 added to probabilities.
+"""
+
+
+class Hyper(NamedTuple):
+    """Hyperparameters of a lifetime, float32 scalars; ``arm`` is int32."""
+
+    arm: jax.Array  # of the bandit
+    agent_rate: jax.Array
+    alpha_y: jax.Array
+    gamma: jax.Array
+    policy_entropy: jax.Array
+
+
+class World(NamedTuple):
+    """The workers of an agent, and the key of its actions; see `lpg_agent.play`."""
+
+    env_state: EpisodeState
+    observation: jax.Array
+    key: jax.Array
+
+
+class Lifetime(NamedTuple):
+    """An agent between two meta-steps."""
+
+    life: Life
+    hyper: Hyper
+    optimal_return: jax.Array  # float32 scalar, of its level
+
+
+class Outcome(NamedTuple):
+    """What a meta-step did to a lifetime; arrays ``[lifetimes]`` after `advance`."""
+
+    metrics: MetaMetrics
+    finished: jax.Array  # bool, whether all its updates are made
+    collapsed: jax.Array  # bool, whether its policy's entropy is zero
+    broken: jax.Array  # bool, whether anything in it is not finite
+    returned: MeanReturn
+
+
+class _Player(NamedTuple):
+    params: Any
+    env_state: EpisodeState
+    observation: jax.Array
+
+
+def begin(
+    config: MetaGradientConfig, task: Task, key: jax.Array, hyper: Hyper
+) -> Lifetime:
+    """Return a new lifetime with a level of its own; its optimal return is still 0."""
+    agent_key, value_key, reset_key, life_key, play_key = jax.random.split(key, 5)
+    agent_config = _agent_config(config)
+    optimizers = _optimizers(config, hyper)
+    width = config.rule_architecture.target_width
+    params = lpg_agent.init_params(agent_key, agent_config, task.env, width)
+    # No bias: it would share one value across all states of a table.
+    value = init_network(
+        value_key, agent_config, task.env.observation_shape, 1, 1.0, bias=False
+    )
+    observation, env_state = task.rows.reset_many(reset_key, config.workers)
+    lifetime = config.lifetime
+    updates = task.draw_lifetime(life_key) if lifetime is None else lifetime
+    life = Life(
+        lpg_agent.init_agent(params, optimizers.agent),
+        ValueState(value, optimizers.value.init(value)),
+        jnp.int32(updates),
+        World(env_state, observation, play_key),
+    )
+    return Lifetime(life, hyper, jnp.float32(0))
+
+
+def aged(lifetime: Lifetime, share: jax.Array | float) -> Lifetime:
+    """Return a lifetime of which this share is over, though nothing was learned."""
+    life = lifetime.life
+    step = jnp.int32(share * life.lifetime)
+    return lifetime._replace(life=life._replace(agent=life.agent._replace(step=step)))
+
+
+def player(config: MetaGradientConfig, task: Task) -> Play:
+    """Return what plays an agent's rollouts in its environment."""
+    agent_config = _agent_config(config)
+
+    def play(params: Any, world: World) -> tuple[World, Rollout]:
+        key, rollout_key = jax.random.split(world.key)
+        runner = _Player(params, world.env_state, world.observation)
+        played = lpg_agent.play(agent_config, task.rows, runner, rollout_key)
+        (env_state, observation), rollout = played
+        return World(env_state, observation, key), rollout
+
+    return play
+
+
+def differentiate(
+    config: MetaGradientConfig, play: Play, rule: UpdateRule, lifetime: Lifetime
+) -> tuple[UpdateRule, Lifetime, Outcome]:
+    """Let one agent learn for a meta-step; return the gradient in the rule, too."""
+    hyper, life = lifetime.hyper, lifetime.life
+    traced: Any = {"alpha_y": hyper.alpha_y, "gamma": hyper.gamma}
+    meta = MetaConfig(
+        agent=dataclasses.replace(_agent_config(config), **traced),
+        updates=config.updates,
+        gamma=hyper.gamma,  # pyright: ignore[reportArgumentType]
+        gae_lambda=config.gae_lambda,
+        policy_entropy=hyper.policy_entropy,  # pyright: ignore[reportArgumentType]
+        target_entropy=config.target_entropy,
+        policy_l2=config.policy_l2,
+        target_l2=config.target_l2,
+        rematerialize=config.rematerialize,
+        compat=config.compat,
+    )
+    optimizers = _optimizers(config, hyper)
+
+    def loss(rule: UpdateRule) -> Any:
+        return meta_loss(rule, meta, optimizers, life, play)
+
+    gradient, (life, metrics) = jax.grad(loss, has_aux=True)(rule)
+    outcome = Outcome(
+        metrics=metrics,
+        finished=life.agent.step >= life.lifetime,
+        collapsed=metrics.update.policy_entropy < ENTROPY_ZERO,
+        broken=~_finite((gradient, life.agent.params, life.value.params, metrics)),
+        returned=mean_return(life.world.env_state),
+    )
+    return gradient, lifetime._replace(life=life), outcome
+
+
+def advance(
+    config: MetaGradientConfig, play: Play, rule: UpdateRule, pool: Lifetime
+) -> tuple[UpdateRule, Lifetime, Outcome]:
+    """Let the agents of a pool learn for a meta-step.
+
+    Also return the sum of their gradients in the rule, without those of lifetimes in
+    which anything is not finite, so that one of them cannot harm the rule.
+    """
+    groups = config.each // config.minibatch
+    split, join = (
+        lambda x: x.reshape(groups, config.minibatch, *x.shape[1:]),
+        lambda x: x.reshape(config.each, *x.shape[2:]),
+    )
+    one = jax.vmap(lambda life: differentiate(config, play, rule, life))
+
+    def minibatch(total: UpdateRule, lives: Lifetime) -> Any:
+        gradients, lives, outcomes = one(lives)
+        counted = ~outcomes.broken
+
+        def add(total: jax.Array, x: jax.Array) -> jax.Array:
+            mask = counted.reshape(-1, *(1,) * (x.ndim - 1))
+            return total + jnp.where(mask, x, 0.0).sum(0)
+
+        return jax.tree.map(add, total, gradients), (lives, outcomes)
+
+    zero = jax.tree.map(jnp.zeros_like, rule)
+    total, (pool, outcomes) = jax.lax.scan(minibatch, zero, jax.tree.map(split, pool))
+    return total, jax.tree.map(join, pool), jax.tree.map(join, outcomes)
+
+
+def _agent_config(config: MetaGradientConfig) -> LPGConfig:
+    return LPGConfig(
+        config.workers * config.rollout,
+        num_envs=config.workers,
+        num_steps=config.rollout,
+        max_grad_norm=config.max_grad_norm,
+        hidden=(),
+    )
+
+
+def _optimizers(config: MetaGradientConfig, hyper: Hyper) -> Optimizers:
+    slower = config.predictor_rate * hyper.agent_rate
+    rates = {"actor": optax.sgd(hyper.agent_rate), "predictor": optax.sgd(slower)}
+    agent = optax.multi_transform({**rates}, {name: name for name in rates})
+    return Optimizers(agent, optax.sgd(slower))
+
+
+def _finite(tree: Any) -> jax.Array:
+    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    return jnp.stack(leaves).all()

@@ -1,0 +1,256 @@
+"""Meta-train LPG: take meta-steps, log them, keep the best weights, resume.
+
+The folder holds ``config.json``, ``log.jsonl`` with a row per ``log_every`` meta-steps,
+``best.safetensors`` with the weights whose lifetimes returned most, ``state.npz``, and
+``final.safetensors`` once all meta-steps are done.
+"""
+
+import collections
+import json
+import math
+import pathlib
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import numpy as np
+
+from learned_opt_rl.artifacts.weights import save_safetensors
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.atomic import remove_unfinished, write_atomically
+from learned_opt_rl.rundir.checkpoint import Checkpoint, RefusedError, differences
+from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.rundir.lock import locked
+from learned_opt_rl.rundir.progress import Progress, duration, output
+from learned_opt_rl.rundir.provenance import provenance
+from learned_opt_rl.training.evolution.learned import start_digest
+from learned_opt_rl.training.meta_gradients.config import METHOD, MetaGradientConfig
+from learned_opt_rl.training.meta_gradients.estimate import Estimate, estimate
+from learned_opt_rl.training.meta_gradients.meta_step import (
+    WINDOW,
+    Ended,
+    Program,
+    Standing,
+    share,
+)
+from learned_opt_rl.training.run_folder import (
+    BEST,
+    CONFIG,
+    FINAL,
+    LOG,
+    changes,
+    read_config,
+    refuse_foreign,
+)
+
+STATE = "state.npz"
+
+
+class Training:
+    """A meta-training in a folder; `run` starts or resumes it.
+
+    Args:
+        config: The configuration.
+        folder: Its folder; created if it does not exist.
+        stream: Receives the progress; standard error by default.
+
+    Example:
+        >>> from learned_opt_rl.training.meta_gradients import preset
+        >>> training = Training(preset("lpg-cpu"), pathlib.Path("runs/lpg"))
+        >>> training.run()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        config: MetaGradientConfig,
+        folder: pathlib.Path,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.config, self.path = config, folder
+        self._stream, self._program = output(stream), Program(config)
+        self._first: Standing | None = None  # kept from the estimate to the run
+        identity = config.as_json()
+        del identity["steps"]
+        self._identity = identity
+        self._state = Checkpoint(folder / STATE, identity)
+
+    def run(self) -> Record:
+        """Take the missing meta-steps; return the last row of the log.
+
+        A run that was killed resumes bit for bit from its last saved state.
+
+        Raises:
+            ValueError: The folder holds another run, or its state is damaged.
+            FolderInUseError: Another process uses the folder.
+            OSError: The folder cannot be written.
+        """
+        self._check_folder()
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path):
+            remove_unfinished(self.path)
+            refuse_foreign(self.path, (LOG, BEST, FINAL, STATE))
+            standing, done = self._load()
+            self._claim()
+            if done < self.config.steps:
+                standing = self._rest(standing, done)
+                save_safetensors(self.path / FINAL, standing.weights)
+        return jsonl.read(self.path / LOG)[-1]
+
+    def estimate(self) -> Estimate:
+        """Estimate the cost of the missing meta-steps; write nothing.
+
+        A run with a log is as fast as its last meta-steps were. For a new one, the
+        first meta-step is compiled, taken twice and timed once. Raises as `run`.
+        """
+        self._check_folder()
+        rows = jsonl.read(self.path / LOG)
+        self._first = self._program.first()
+        return estimate(self._program, self._first, rows)
+
+    def _check_folder(self) -> None:
+        """Raise ValueError if the folder holds another run."""
+        if not (self.path / CONFIG).exists():
+            return
+        there = read_config(self.path)
+        changed = [f"it is of kind {there['kind']}"]
+        if there["kind"] == METHOD:
+            before = {n: v for n, v in there["config"].items() if n != "steps"}
+            changed = differences(before, self._identity)
+        if changed:
+            raise ValueError(
+                f"{self.path} holds another run ({'; '.join(changed)}); give another "
+                "folder, or repeat that run's command to resume it"
+            )
+
+    def _claim(self) -> None:
+        """Write the configuration, with a warning if last digits will differ."""
+        made = {"kind": METHOD, "config": self.config.as_json(), **provenance()}
+        path = self.path / CONFIG
+        if path.exists():
+            before = read_config(self.path)
+            made["start_sha256"] = before.get("start_sha256")
+            changed = changes(before, made)
+            if changed:
+                warnings.warn(
+                    f"the run resumes with {', '.join(changed)}: its last digits may "
+                    "differ from those of an uninterrupted run",
+                    stacklevel=3,
+                )
+        else:
+            made["start_sha256"] = start_digest(self.config.start)
+        write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
+
+    def _load(self) -> tuple[Standing, int]:
+        """Return the saved state, or the first; remove later rows from the log."""
+        standing, done = self._first or self._program.first(), 0
+        self._first = None  # free its memory
+        if self._state.path.exists():
+            try:
+                standing, done, _ = self._state.read(standing)
+            except RefusedError as error:
+                raise ValueError(
+                    f"{self._state.path}: {error}; restore the file, or start again in "
+                    "another folder"
+                ) from error
+        if done > self.config.steps:
+            raise ValueError(
+                f"steps={self.config.steps}, but {done} are done; pass at least {done}"
+            )
+        rows = jsonl.read(self.path / LOG)
+        kept = [row for row in rows if row["step"] <= done]
+        if len(kept) < len(rows):
+            lines = "".join(json.dumps(row) + "\n" for row in kept)
+            write_atomically(self.path / LOG, lines.encode())
+        return standing, done
+
+    def _rest(self, standing: Standing, done: int) -> Standing:
+        config = self.config
+        with Progress("meta-step", config.steps, self._stream, done=done) as progress:
+            while done < config.steps:
+                count = min(config.log_every, config.steps - done)
+                standing, row = self._several(standing, done, count)
+                done += count
+                standing, improved = _ranked(standing, row)
+                jsonl.append(self.path / LOG, [row])
+                if improved:
+                    save_safetensors(self.path / BEST, standing.weights)
+                if self._state.due or done == config.steps:
+                    self._state.save(standing, done=done, seconds=0.0)
+                left = row["seconds"] / count * (config.steps - done)
+                progress.show(done, f"{_shown(row)}  {duration(left)} left")
+        return standing
+
+    def _several(
+        self, standing: Standing, done: int, count: int
+    ) -> tuple[Standing, Record]:
+        """Take some meta-steps; return the state after them and a row of the log."""
+        started = time.perf_counter()
+        metrics: list[Record] = []
+        ended: list[Ended] = []
+        for _ in range(count):
+            standing, found, over = self._program.advance(standing)
+            metrics.append(found)
+            ended += over
+        seconds = time.perf_counter() - started
+        steps = count * self.config.steps_per_meta_step
+        row = {
+            "step": done + count,
+            "recent_share": share(standing),
+            **_lifetimes(ended),
+            **{name: _mean([m[name] for m in metrics]) for name in metrics[0]},
+            "steps_per_second": round(steps / seconds, 1),
+            "seconds": round(seconds, 3),
+        }
+        return standing, row
+
+
+def _ranked(standing: Standing, row: Record) -> tuple[Standing, bool]:
+    """Return whether these weights are the best so far.
+
+    Before enough lifetimes have finished the latest weights are.
+    """
+    value = row["recent_share"]
+    if int(standing.finished) < WINDOW or value is None:
+        return standing, not np.isfinite(standing.best)
+    if np.float32(value) <= standing.best:
+        return standing, False
+    return standing._replace(best=np.asarray(value, np.float32)), True
+
+
+def _lifetimes(ended: Sequence[Ended]) -> Record:
+    """Return the row's part about lifetimes that ended."""
+    finished = [x for x in ended if x.reason == "finished" and x.returned is not None]
+    by_environment = {}
+    for name in dict.fromkeys(x.environment for x in finished):
+        some = [x for x in finished if x.environment == name]
+        by_environment[name] = {
+            "return": _mean([x.returned for x in some]),
+            "optimal": _mean([x.optimal for x in some]),
+            "finished": len(some),
+        }
+    reasons = collections.Counter(x.reason for x in ended)
+    return {
+        "return": _mean([x.returned for x in finished]),
+        "optimal": _mean([x.optimal for x in finished]),
+        "finished": reasons["finished"],
+        "resets": {name: reasons[name] for name in ("entropy", "non_finite")},
+        "environments": by_environment,
+    }
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    return jsonl.number(np.mean(values)) if values else None
+
+
+def _shown(row: Record) -> str:
+    def text(name: str) -> str:
+        value = row[name]
+        return f"{math.nan if value is None else value:.3g}"
+
+    resets = "+".join(str(count) for count in row["resets"].values())
+    return (
+        f"return {text('return')} of {text('optimal')}  share {text('recent_share')}  "
+        f"entropy {text('policy_entropy')} and {text('target_entropy')}  "
+        f"resets {resets}  {row['steps_per_second']:,.0f} steps/s"
+    )

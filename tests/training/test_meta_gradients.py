@@ -1,0 +1,221 @@
+"""Meta-training of LPG: lifetimes, the bandit, ablations, and what is refused."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt_rl.artifacts import registry
+from learned_opt_rl.artifacts.weights import save_safetensors
+from learned_opt_rl.rules import lpg
+from learned_opt_rl.training.meta_gradients import (
+    PRESETS,
+    MetaGradientConfig,
+    preset,
+)
+from learned_opt_rl.training.meta_gradients import bandit as bandits
+from learned_opt_rl.training.meta_gradients.meta_step import Program, share
+from tests.artifact_files import card_data, write_card
+from tests.training.meta_trainings import TINY, config
+
+
+def same(a, b):
+    def equal(x, y):
+        if jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key):
+            x, y = map(jax.random.key_data, (x, y))
+        return np.array_equal(x, y, equal_nan=np.asarray(x).dtype.kind == "f")
+
+    return all(jax.tree.leaves(jax.tree.map(equal, a, b)))
+
+
+@pytest.fixture(scope="module")
+def program():
+    return Program(config())
+
+
+def test_the_rule_moves_and_first_lives_have_all_ages(program):
+    first = program.first()
+    ages = np.asarray(first.pools[0].life.agent.step)
+    assert ages.tolist() == [0, 1, 2, 3]  # of 5
+    after, _, _ = program.advance(first)
+    assert not same(after.weights, first.weights)
+    together = Program(config(stagger=False)).first()
+    assert np.asarray(together.pools[0].life.agent.step).tolist() == [0] * 4
+
+
+def test_a_finished_life_is_replaced_and_the_others_go_on(program):
+    standing = program.first()
+    before = standing.pools[0]
+    standing, _, ended = program.advance(standing)  # ages 2, 3, 4 and 5
+    assert [one.reason for one in ended] == ["finished"]
+    pool = standing.pools[0]
+    assert np.asarray(pool.life.agent.step).tolist() == [2, 3, 4, 0]
+    assert int(standing.begun) == 5 and int(standing.finished) == 1
+    lengths = [
+        np.asarray(p.life.world.env_state.env.length)[:, 0] for p in (before, pool)
+    ]
+    np.testing.assert_array_equal(lengths[0][:3], lengths[1][:3])
+    kernel = np.asarray(pool.life.agent.params["actor"]["Dense_0"]["kernel"])
+    fresh = Program(config()).first().pools[0].life.agent.params["actor"]["Dense_0"]
+    assert kernel[3].std() == pytest.approx(np.std(fresh["kernel"][0]), rel=0.5)
+
+
+def test_a_nan_in_one_life_leaves_the_others_untouched(program):
+    intact = program.first()
+    kernels = intact.pools[0].life.agent.params
+    broken = jax.tree.map(lambda x: x.at[1].set(jnp.nan), kernels)
+    life = intact.pools[0].life
+    life = life._replace(agent=life.agent._replace(params=broken))
+    poisoned = intact._replace(pools=(intact.pools[0]._replace(life=life),))
+    after, metrics, ended = program.advance(poisoned)
+    expected, _, _ = program.advance(intact)
+    assert [one.reason for one in ended] == ["non_finite", "finished"]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.weights))
+    assert np.isfinite(list(metrics.values())).all()
+    for i in (0, 2):
+        one, other = (
+            jax.tree.map(lambda x, i=i: x[i], s.pools[0].life.agent.params)
+            for s in (after, expected)
+        )
+        assert same(one, other)
+    assert np.isfinite(jax.tree.leaves(after.pools[0].life.agent.params)[0]).all()
+
+
+def test_a_life_whose_policy_no_longer_explores_ends(program):
+    standing = program.first()
+    life = standing.pools[0].life
+    actor = life.agent.params["actor"]["Dense_0"]["kernel"]
+    certain = actor.at[0].set(jnp.array([1e3, 0.0]))
+    params = {**life.agent.params, "actor": {"Dense_0": {"kernel": certain}}}
+    life = life._replace(agent=life.agent._replace(params=params))
+    pools = (standing.pools[0]._replace(life=life),)
+    _, _, ended = program.advance(standing._replace(pools=pools))
+    assert [one.reason for one in ended] == ["entropy", "finished"]
+
+
+def test_the_share_is_a_quotient_of_sums(program):
+    recent = np.full((2, 200), np.nan, np.float32)
+    standing = program.first()
+    assert share(standing) is None
+    recent[:, :2] = [[1.0, 0.0], [2.0, 0.5]]
+    assert share(standing._replace(recent=recent)) == pytest.approx(0.4)
+
+
+def test_the_bandit_tries_every_arm_and_then_prefers_the_best():
+    """Against equation 6 of Oh et al., computed here by a loop."""
+    bandit = bandits.init(3)
+    np.testing.assert_allclose(bandits.probabilities(bandit, 0.2, 0.1), 1 / 3)
+    bandit = bandits.update(bandits.update(bandit, 0, 0.5), 1, 0.9)
+    np.testing.assert_array_equal(bandits.probabilities(bandit, 0.2, 0.1), [0, 0, 1])
+    bandit = bandits.update(bandits.update(bandit, 2, 0.1), 2, 0.3)
+    known = {0: [0.5], 1: [0.9], 2: [0.1, 0.3]}
+    weights = [
+        np.exp((sum(x) / len(x) + 0.2 / len(x) ** 0.5) / 0.1) for x in known.values()
+    ]
+    found = bandits.probabilities(bandit, 0.2, 0.1)
+    np.testing.assert_allclose(found, np.array(weights) / sum(weights), rtol=1e-6)
+
+
+def test_only_an_arm_s_last_ten_returns_count():
+    bandit = bandits.init(1)
+    for value in range(25):
+        bandit = bandits.update(bandit, 0, value)
+    assert sorted(bandit.returns[0]) == list(range(15, 25))
+    assert bandit.counts.tolist() == [25]
+
+
+def test_the_bandit_gives_lives_their_hyperparameters():
+    names = ("chain/short", "chain/long")
+    program = Program(config(bandit=True, lifetime=4, environments=names))
+    assert len(program.config.arms("chain/short")) == 9
+    standing = program.first()
+    assert [len(bandit.counts) for bandit in standing.bandits] == [9, 9]
+    standing, _, ended = program.advance(standing)
+    assert [one.environment for one in ended] == list(names)
+    assert [bandit.counts.sum() for bandit in standing.bandits] == [1, 1]
+    fixed = Program(config()).first().pools[0].hyper
+    assert set(np.asarray(fixed.agent_rate)) == {40.0}
+    assert set(np.asarray(fixed.alpha_y)) == {0.5}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architecture.core": "lstm", "architecture.gamma_input": True},
+        {"architecture.prediction": "unbounded", "gammas": (0.9, 0.99)},
+        {"target_entropy": 0.0, "policy_l2": 0.0, "target_l2": 0.0},
+        {"architecture.lifetime_inputs": "relative", "clip": None},
+    ],
+)
+def test_ablations_train(changes):
+    sizes = {n.partition(".")[2]: v for n, v in changes.items() if "." in n}
+    rest = {n: v for n, v in changes.items() if "." not in n}
+    sizes = {**TINY["architecture"], **sizes}
+    program = Program(config(architecture=sizes, **rest))
+    first = program.first()
+    after, metrics, _ = program.advance(first)
+    assert not same(after.weights, first.weights)
+    assert np.isfinite(list(metrics.values())).all()
+    if "prediction" in sizes:
+        assert metrics["target_entropy"] == 0
+
+
+def test_rematerialization_changes_no_gradient(program):
+    without = Program(config(rematerialize=False))
+    pair = [one.advance(one.first())[1]["gradient_norm"] for one in (program, without)]
+    assert pair[0] == pytest.approx(pair[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lifetimes": 5}, "lifetimes=5: must be a multiple of minibatch=2 times"),
+        ({"lifetime": 1}, "lifetime=1 of 'chain/short' is shorter than a meta-step"),
+        ({"environments": ()}, "environments=.*one or more names"),
+        ({"environments": ("CartPole-v1",)}, "'CartPole-v1': has no tabular states"),
+        ({"environments": ("chain/distractor",)}, "has no tabular states"),
+        ({"environments": ("chain/shrt",)}, "'chain/shrt' is not an environment"),
+        ({"architecture": {"widht": 4}}, "architecture.widht=4 is not a field"),
+        ({"workers": 0}, "workers=0 must be a positive whole number"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0: must be positive"),
+        ({"lerning_rate": 1.0}, "lerning_rate=1.0 is not a setting"),
+    ],
+)
+def test_bad_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match="preset='lpg-cpi' is not a preset"):
+        preset("lpg-cpi")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_complete(name):
+    found = preset(name)
+    again = MetaGradientConfig.from_json(found.as_json())
+    assert again.as_json() == found.as_json()
+
+
+def test_start_weights_of_the_other_sign_or_size_are_refused(tmp_path, monkeypatch):
+    architecture = config().rule_architecture
+    weights = lpg.init(jax.random.key(3), architecture)
+    (tmp_path / "mine").mkdir()
+    digest = save_safetensors(tmp_path / "mine/weights.safetensors", weights)
+    fields = {"algorithm": "lpg", "kind": "update_rule", "horizon": None}
+    card = card_data("mine", architecture=dataclasses.asdict(architecture), **fields)
+    size = sum(leaf.size for leaf in jax.tree.leaves(weights))
+    card["weights"] |= {"sha256": digest, "parameters": size}
+    write_card(tmp_path / "mine", card)
+    monkeypatch.setattr(registry, "bundled_root", lambda: tmp_path)
+    first = Program(config(start="mine")).first()
+    assert same(first.weights, weights)
+    other = {**TINY["architecture"], "policy_sign": "ascend"}
+    with pytest.raises(ValueError, match="policy_sign='ascend': agents descend"):
+        Program(config(start="mine", architecture=other)).first()
+    wider = {**TINY["architecture"], "width": 5}
+    with pytest.raises(ValueError, match="start='mine': its architecture is"):
+        Program(config(start="mine", architecture=wider)).first()
