@@ -162,7 +162,7 @@ class TrainedRun:
 
     def _length(self, row: Record) -> int | None:
         # The row before the first generation has no horizon: the first one applies.
-        first = (self.fields.get("horizons") or [[0, None]])[0][1]
+        first = self.fields["horizons"][0][1] if self.evolved else None
         return row.get("horizon", first)
 
 
