@@ -199,11 +199,14 @@ def test_an_algorithm_without_cards(tmp_path):
         described(read_run(run))
 
 
+SEVERAL = {"steps": 20, "horizons": [9, 16]}
+
+
 def test_a_distillation(tmp_path, monkeypatch):
     run = network(tmp_path / "run", "open")
     sizes = FAMILIES["open"][0]
     config = {"algorithm": "open", "architecture": sizes, "teacher": "minatar"}
-    made = {"kind": "distillation", "config": config | {"steps": 20}, "device": "gpu"}
+    made = {"kind": "distillation", "config": config | SEVERAL, "device": "gpu"}
     (run / "config.json").write_text(json.dumps(made))
     rows = [(20, 0.25, 7200.0), (30, 0.5, 0.0)]
     made = [
@@ -226,7 +229,7 @@ def test_a_distillation(tmp_path, monkeypatch):
     assert card.horizon.total_updates == 39040
     assert card.training.command == (
         "learned-opt-rl train distill --teacher minatar --student open:carry=3,width=2 "
-        "--out FOLDER --set steps=20"
+        "--out FOLDER --set steps=20 horizons=9x16"
     )
 
 
