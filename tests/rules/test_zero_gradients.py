@@ -152,8 +152,17 @@ def distance(params):
     return sum(jnp.sum((leaf - 0.05) ** 2) for leaf in jax.tree.leaves(params))
 
 
-@pytest.mark.parametrize("kind", SMALL)
-@pytest.mark.parametrize("name", ["minatar", "no_features/minatar", "sign_mixture"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(
+            *(name, kind),
+            marks=[pytest.mark.slow] * (name == "minatar" and kind != "log_std"),
+        )
+        for name in ("minatar", "no_features/minatar", "sign_mixture")
+        for kind in SMALL
+    ],
+)
 def test_a_group_without_a_hidden_layer_learns(name, kind):
     from learned_opt_rl import pretrained
 
