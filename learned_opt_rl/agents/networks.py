@@ -72,7 +72,7 @@ def apply_network(
         activations[f"Conv_{i}"] = x
     if config.conv:
         x = x.reshape(*x.shape[:-3], -1)
-    output, dense = apply_mlp(params, x, config.activation)
+    output, dense = apply_mlp(params, x, config.activation, tabular=tabular(config))
     return output, {**activations, **dense}
 
 
@@ -93,6 +93,20 @@ def prepare(
 def divides_by_one(config: RunConfig) -> bool:
     """Return whether `prepare` need not divide; it must by a traced divisor."""
     return isinstance(config.input_divisor, float | int) and config.input_divisor == 1
+
+
+def tabular(config: RunConfig) -> bool:
+    """Return whether agents of a configuration can look up the rows of a table.
+
+    They have one layer, and it sees observations as they are.
+    """
+    scaled = getattr(config, "normalize_observations", False)
+    return not (config.hidden or config.conv or scaled) and divides_by_one(config)
+
+
+def looks_up(width: int) -> bool:
+    """Return whether `apply_mlp` looks tabular observations of a width up."""
+    return width in _INDEXED
 
 
 def _convolve(layer: dict[str, jax.Array], x: jax.Array, stride: int) -> jax.Array:
@@ -169,19 +183,26 @@ def orthogonal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
 
 
 def apply_mlp(
-    params: Network, x: jax.Array, activation: Activation
+    params: Network, x: jax.Array, activation: Activation, *, tabular: bool = False
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Evaluate a multi-layer perceptron on ``[..., in]``; keep its activations.
 
     Activations are ``[..., width]``: after the nonlinearity for hidden layers, the raw
-    output for the last. ``x`` may come from `envs.Environment.tabular`. Entries of
-    ``params`` not called ``"Dense_i"`` are ignored.
+    output for the last. With ``tabular``, ``x`` may come from
+    `envs.Environment.tabular` if there is only one layer. Entries of ``params`` not
+    called ``"Dense_i"`` are ignored. An ``x`` of another width than the first kernel's
+    raises TypeError.
     """
     activations = {}
     depth = sum(name.startswith("Dense_") for name in params)
     for i in range(depth):
         layer = params[f"Dense_{i}"]
-        x = _product(x, layer["kernel"])
+        kernel = layer["kernel"]
+        indexed = tabular and depth == 1 and looks_up(x.shape[-1])
+        if indexed and x.shape[-1] != kernel.shape[0]:
+            x = _look_up(x, kernel)
+        else:
+            x = x @ kernel
         if "bias" in layer:
             x = x + jnp.broadcast_to(layer["bias"], x.shape)
         if i < depth - 1:
@@ -190,16 +211,21 @@ def apply_mlp(
     return x, activations
 
 
-def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Return ``x @ kernel``.
+_INDEXED = (1, 2)
+"""Widths of the tabular observations that are looked up.
 
-    An ``x`` shorter than the kernel stands for a one-hot part and the entries after it:
-    ``[index, *entries]``. Its row is looked up, since a product with thousands of zeros
-    would take nearly all the time of a tabular agent.
+A chain has the index alone, a grid world has the time after it. Other widths stay
+errors of the shape.
+"""
+
+
+def _look_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Return the product of ``[index, *entries]`` and a kernel.
+
+    The index stands for a one-hot part before the entries. Its row is looked up, since
+    a product with thousands of zeros would take nearly all the time of a tabular agent.
     """
     rest = x.shape[-1] - 1
-    if x.shape[-1] == kernel.shape[0]:
-        return x @ kernel
     index = x[..., 0].astype(jnp.int32)
     row = kernel.at[index].get(mode="promise_in_bounds")
     return row + x[..., 1:] @ kernel[kernel.shape[0] - rest :] if rest else row

@@ -9,7 +9,7 @@ import optax
 
 from learned_opt_rl.agents import _normalization as normalization
 from learned_opt_rl.agents.config import RunConfig
-from learned_opt_rl.agents.networks import Network, divides_by_one, policy, prepare
+from learned_opt_rl.agents.networks import Network, looks_up, policy, prepare, tabular
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
 
 
@@ -95,10 +95,8 @@ def form_to_play(config: RunConfig, env: Environment) -> Environment:
 
     Such an agent looks the rows of its tables up. Its parameters are those for ``env``.
     """
-    scaled = getattr(config, "normalize_observations", False)
-    if config.hidden or config.conv or scaled or not divides_by_one(config):
-        return env
-    return env.tabular or env
+    rows = env.tabular if tabular(config) else None
+    return rows if rows and looks_up(rows.observation_shape[0]) else env
 
 
 def collect(

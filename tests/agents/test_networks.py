@@ -48,6 +48,32 @@ def test_activations_are_those_of_each_layer():
     assert not jnp.allclose(tanh, output)
 
 
+@pytest.mark.parametrize("width", [1, 2, 5, 7])
+@pytest.mark.parametrize("sizes", [(6, 3), (6, 4, 3)])
+def test_inputs_of_another_width_are_refused(sizes, width):
+    params = networks.init_mlp(jax.random.key(0), sizes, 1.0)
+    with pytest.raises(TypeError, match="shape"):
+        networks.apply_mlp(params, jnp.zeros((2, width)), "relu")
+    scaled = PPOConfig(hidden=sizes[1:-1], normalize_observations=True)
+    with pytest.raises(TypeError, match="shape"):
+        networks.apply_network(params, jnp.zeros((2, width)), scaled)
+
+
+def test_only_tables_look_rows_up_by_an_index():
+    table = networks.init_mlp(jax.random.key(0), (6, 3), 1.0, bias=False)
+    kernel, config = table["Dense_0"]["kernel"], PPOConfig(hidden=())
+    rows, _ = networks.apply_network(table, jnp.array([[4.0], [0.0]]), config)
+    np.testing.assert_array_equal(rows, kernel[jnp.array([4, 0])])
+    timed, _ = networks.apply_network(table, jnp.array([[4.0, 0.5]]), config)
+    np.testing.assert_allclose(timed[0], kernel[4] + 0.5 * kernel[5], rtol=1e-6)
+    for width in (3, 5, 7):
+        with pytest.raises(TypeError, match="shape"):
+            networks.apply_network(table, jnp.zeros((2, width)), config)
+    deep = networks.init_mlp(jax.random.key(0), (6, 4, 3), 1.0)
+    with pytest.raises(TypeError, match="shape"):
+        networks.apply_network(deep, jnp.zeros((2, 1)), PPOConfig(hidden=(4,)))
+
+
 CONV = PPOConfig(conv=((5, 3, 2), (4, 2, 1)), hidden=(6,))
 SHAPE = (8, 9, 2)
 
@@ -142,13 +168,14 @@ def test_an_index_stands_for_its_one_hot_part():
     """Of values and of gradients, with and without entries after it."""
     params = networks.init_mlp(jax.random.key(0), (6, 3), 1.0, bias=False)
     index = jnp.array([[0, 2, 2], [3, 1, 0]])
-    for entries in (0, 2):
+    for entries in (0, 1):
         rest = jax.random.normal(jax.random.key(1), (2, 3, entries))
         one_hot = jnp.concatenate([jax.nn.one_hot(index, 6 - entries), rest], -1)
         rows = jnp.concatenate([index[..., None].astype(jnp.float32), rest], -1)
 
         def loss(params, x):
-            return jnp.sin(networks.apply_mlp(params, x, "relu")[0]).sum()
+            output, _ = networks.apply_mlp(params, x, "relu", tabular=True)
+            return jnp.sin(output).sum()
 
         expected = jax.value_and_grad(loss)(params, one_hot)
         found = jax.value_and_grad(loss)(params, rows)
