@@ -4,6 +4,7 @@ Standard library only: every room may import this module, those without jax too.
 """
 
 import difflib
+import math
 import numbers
 from collections.abc import Iterable
 from typing import Any
@@ -42,6 +43,51 @@ def positive_int(
         end = f"; {fix}" if fix else ""
         raise ValueError(f"{name}={value!r} must be a positive whole number{end}")
     return int(number)
+
+
+def finite(
+    name: str,
+    value: Any,
+    fix: str = "",
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> float:
+    """Return a finite number within bounds as a ``float``, or raise.
+
+    Args:
+        name: The argument's name, for the message.
+        value: Any real type, numpy's too; ``True`` and ``False`` are refused.
+        fix: What to do instead, an imperative, for the message.
+        above: A bound that the number must exceed.
+        least: The smallest number allowed.
+        most: The largest number allowed.
+
+    Raises:
+        ValueError: The value is not a number, not finite or out of bounds.
+
+    Example:
+        >>> finite("gamma", 1.5, "give for example 0.99", least=0, most=1)
+        Traceback (most recent call last):
+            ...
+        ValueError: gamma=1.5 must be a number >= 0, <= 1; give for example 0.99
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    number = float(value) if is_number else math.nan
+    holds = (
+        math.isfinite(number)
+        and (above is None or number > above)
+        and (least is None or number >= least)
+        and (most is None or number <= most)
+    )
+    if not holds:
+        bounds = ((">", above), (">=", least), ("<=", most))
+        said = ", ".join(f"{sign} {x:g}" for sign, x in bounds if x is not None)
+        accepted = f"a number {said}" if said else "a finite number"
+        end = f"; {fix}" if fix else ""
+        raise ValueError(f"{name}={value!r} must be {accepted}{end}")
+    return number
 
 
 def nearest(name: object, known: Iterable[str], count: int = 3) -> list[str]:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from learned_opt_rl.checks import nearest, positive_int, suggest
+from learned_opt_rl.checks import finite, nearest, positive_int, suggest
 
 
 @pytest.mark.parametrize("value", [1, np.int32(7), np.uint8(3)])
@@ -26,6 +26,20 @@ def test_whole_floats_pass_where_allowed():
     for value in (1.5, math.inf, math.nan, True, -2.0, 0.0):
         with pytest.raises(ValueError, match="steps=.* must be a positive whole"):
             positive_int("steps", value, whole_floats=True)
+
+
+@pytest.mark.parametrize("value", [0.5, 1, np.float32(0.5), np.int32(1)])
+def test_numbers_within_bounds_pass_as_floats(value):
+    result = finite("share", value, above=0, most=1)
+    assert (result, type(result)) == (value, float)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, 1.5, math.nan, math.inf, True, "1", None])
+def test_numbers_out_of_bounds_are_refused(value):
+    with pytest.raises(ValueError, match="^share=.* must be a number > 0, <= 1; mend$"):
+        finite("share", value, "mend", above=0, most=1)
+    with pytest.raises(ValueError, match="^x=nan must be a finite number$"):
+        finite("x", math.nan)
 
 
 def test_suggestions():

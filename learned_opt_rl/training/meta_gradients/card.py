@@ -2,13 +2,13 @@
 
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from learned_opt_rl.rundir.jsonl import Record
-from learned_opt_rl.training.meta_gradients.config import PRESETS, preset
+from learned_opt_rl.training.meta_gradients.config import PRESETS, arms, preset
 from learned_opt_rl.training.meta_gradients.meta_step import WINDOW
 from learned_opt_rl.training.run_folder import TrainedRun
 
@@ -30,15 +30,37 @@ def description(run: TrainedRun) -> str:
         f"side by side, {fields['workers']} workers of {fields['rollout']} steps each, "
         f"learning rate {fields['learning_rate']:g}."
     ]
-    if fields["bandit"]:
-        parts.append("A bandit chose learning rate and alpha_y of the agents.")
+    names = [name for name in fields["environments"] if _has_arms(fields, name)]
+    if fields["bandit"] and names:
+        parts.append(
+            f"In {', '.join(names)} a bandit chose learning rate and alpha_y of the "
+            "agents."
+        )
     share = row["recent_share"]
     if share is not None:
+        count = _recent(run.log, row["step"])
+        lifetimes = f"{count} lifetimes" if count > 1 else "lifetime"
         parts.append(
             f"The weights are those after meta-step {row['step']}, when the last "
-            f"{WINDOW} lifetimes returned {share:.3g} of the optimal return."
+            f"{lifetimes} returned {share:.3g} of the optimal return."
         )
     return " ".join(parts)
+
+
+def _has_arms(fields: Mapping[str, Any], environment: str) -> bool:
+    """Return whether the bandit had a choice in an environment."""
+    rates, alphas = fields["agent_rates"], fields["agent_alpha_y"]
+    return len(arms(environment, rates, alphas)) > 1
+
+
+def _recent(rows: list[Record], step: int) -> int:
+    """Return the number of lifetimes in a row's ``recent_share``.
+
+    A lifetime in which no episode ended has no return and is not among them.
+    """
+    parts = [row["environments"].values() for row in rows if row["step"] <= step]
+    count = sum(part["finished"] for values in parts for part in values)
+    return min(count, WINDOW)
 
 
 def best_row(rows: list[Record]) -> Record:

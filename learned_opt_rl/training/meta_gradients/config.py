@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from learned_opt_rl import agents, checks
@@ -15,7 +16,21 @@ METHOD = "meta_gradients"
 PRESETS = tuple(presets.table(METHOD))
 """Names of the presets; ``presets.json`` describes each."""
 
-_WHOLE = ("lifetimes", "minibatch", "workers", "rollout", "updates", "steps")
+_WHOLE = (
+    "lifetimes",
+    "minibatch",
+    "workers",
+    "rollout",
+    "updates",
+    "steps",
+    "log_every",
+)
+_POSITIVE = {"learning_rate": 1e-4, "bandit_temperature": 0.1, "predictor_rate": 0.1}
+"""Fields that must be positive, with an example for the message."""
+
+_OPTIONAL = ("clip", "max_grad_norm")
+_WEIGHTS = ("bandit_bonus", "target_entropy", "policy_l2", "target_l2")
+_FLAGS = ("stagger", "bandit", "rematerialize", "compat")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +50,8 @@ class MetaGradientConfig:
         stagger: Whether the first lives are of different lengths, so that agents of
             all ages are trained on.
         bandit: Whether a bandit chooses each agent's learning rate and ``alpha_y``;
-            otherwise every agent has the middle ones.
+            otherwise every agent has the middle ones. Each environment must have
+            several pairs of them.
         bandit_bonus: Weight of the bandit's bonus for rare arms, rho.
         bandit_temperature: The bandit's temperature, tau.
         agent_rates: Learning rates of actors (SGD); those of `agents.lpg_arms` if
@@ -102,21 +118,75 @@ class MetaGradientConfig:
 
     def __post_init__(self) -> None:
         self.rule_architecture  # noqa: B018
-        for name in (*_WHOLE, "log_every"):
-            checks.positive_int(name, getattr(self, name))
-        for name in ("learning_rate", "bandit_temperature", "predictor_rate"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
-        for name in ("gammas", "policy_entropy"):
-            _require(getattr(self, name), name, getattr(self, name), "one or more")
+        self._check_numbers()
+        self._check_lists()
         self._check_environments()
         self._check_lifetimes()
+        self._check_bandit()
+
+    def _check_numbers(self) -> None:
+        for name in _WHOLE:
+            checks.positive_int(name, getattr(self, name), "give at least 1")
+        if self.lifetime is not None:
+            fix = "give a number of updates, or None for the mode's"
+            checks.positive_int("lifetime", self.lifetime, fix)
+        for name, example in _POSITIVE.items():
+            fix = f"give for example {example:g}"
+            checks.finite(name, getattr(self, name), fix, above=0)
+        for name in _OPTIONAL:
+            if getattr(self, name) is not None:
+                fix = "give for example 0.5, or None for no bound"
+                checks.finite(name, getattr(self, name), fix, above=0)
+        for name in _WEIGHTS:
+            fix = "give 0 to leave the term out"
+            checks.finite(name, getattr(self, name), fix, least=0)
+        fix = "give for example 0.95"
+        checks.finite("gae_lambda", self.gae_lambda, fix, least=0, most=1)
+        for name in _FLAGS:
+            flag = getattr(self, name)
+            _require(isinstance(flag, bool), name, repr(flag), "True or False")
+        whole = isinstance(self.seed, numbers.Integral) and self.seed is not True
+        # numpy's generators take no negative seed.
+        fits = whole and self.seed is not False and 0 <= self.seed < 2**32
+        accepted = "a whole number from 0 to 4294967295; give for example 0"
+        _require(fits, "seed", repr(self.seed), accepted)
+
+    def _check_lists(self) -> None:
+        bounds: dict[str, dict[str, float]] = {
+            "gammas": {"least": 0, "most": 1},
+            "policy_entropy": {"least": 0},
+            "agent_rates": {"above": 0},
+            "agent_alpha_y": {"least": 0},
+        }
+        for name, bound in bounds.items():
+            values = getattr(self, name)
+            accepted = "a tuple of numbers; give for example (0.5,)"
+            _require(isinstance(values, tuple), name, repr(values), accepted)
+            if name in ("gammas", "policy_entropy"):
+                accepted = "one or more numbers; give for example (0.5,)"
+                _require(values, name, values, accepted)
+            for i, value in enumerate(values):
+                fix = f"change this entry of {name}={values}"
+                checks.finite(f"{name}[{i}]", value, fix, **bound)
 
     def _check_environments(self) -> None:
         names = self.environments
-        once = names and len(set(names)) == len(names)
-        _require(once, "environments", names, "one or more names, each once")
+        listed = isinstance(names, tuple) and names and len(set(names)) == len(names)
+        accepted = (
+            "a tuple of one or more names, each once; give for example "
+            "('gridworld/small',)"
+        )
+        _require(listed, "environments", repr(names), accepted)
         for name in names:
             task(name)
+
+    def _check_bandit(self) -> None:
+        for name in self.environments:
+            if self.bandit and len(self.arms(name)) == 1:
+                raise ValueError(
+                    f"bandit=True: {name!r} has one arm. Pass agent_rates=20,40,80 "
+                    "agent_alpha_y=0.1,0.5,1"
+                )
 
     def _check_lifetimes(self) -> None:
         together = self.minibatch * len(self.environments)
@@ -128,7 +198,9 @@ class MetaGradientConfig:
             f"environments, {len(self.environments)}; take {together} or a multiple",
         )
         for name in self.environments:
-            shortest = self.lifetime or task(name).lifetime[0]
+            shortest = self.lifetime
+            if shortest is None:
+                shortest = task(name).lifetime[0]
             if shortest < self.updates:
                 raise ValueError(
                     f"lifetime={shortest} of {name!r} is shorter than a meta-step of "
@@ -152,12 +224,8 @@ class MetaGradientConfig:
 
         Without the bandit there is one.
         """
-        published = agents.lpg_arms(environment)
-        rates = self.agent_rates or published.learning_rates
-        alphas = self.agent_alpha_y or published.alpha_y
-        if not self.bandit:
-            rates, alphas = ([x[len(x) // 2]] for x in (rates, alphas))
-        return [(rate, alpha) for rate in rates for alpha in alphas]
+        rates, alphas = self.agent_rates, self.agent_alpha_y
+        return arms(environment, rates, alphas, middle=not self.bandit)
 
     @property
     def each(self) -> int:
@@ -181,6 +249,24 @@ class MetaGradientConfig:
         given = {name: value for name, value in fields.items() if name != "algorithm"}
         lists = {n: tuple(v) for n, v in given.items() if isinstance(v, list)}
         return cls(**{**given, **lists})
+
+
+def arms(
+    environment: str,
+    rates: Sequence[float],
+    alphas: Sequence[float],
+    *,
+    middle: bool = False,
+) -> list[tuple[float, float]]:
+    """Return the pairs of a learning rate and ``alpha_y``, or only the middle one.
+
+    An empty sequence stands for the published values.
+    """
+    published = agents.lpg_arms(environment)
+    rates, alphas = rates or published.learning_rates, alphas or published.alpha_y
+    if middle:
+        rates, alphas = ([x[len(x) // 2]] for x in (rates, alphas))
+    return [(rate, alpha) for rate in rates for alpha in alphas]
 
 
 def preset(name: str, **overrides: Any) -> MetaGradientConfig:
