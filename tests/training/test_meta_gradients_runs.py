@@ -21,6 +21,7 @@ from learned_opt_rl.artifacts import registry
 from learned_opt_rl.artifacts.weights import load_safetensors
 from learned_opt_rl.rules import lpg
 from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.checkpoint import read_whole
 from learned_opt_rl.training.meta_gradients import (
     preset,
 )
@@ -79,6 +80,16 @@ def test_a_stopped_run_resumes_bit_for_bit(whole, tmp_path, monkeypatch):
     assert rows(folder) == rows(whole)
     for name in ("best.safetensors", "final.safetensors"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_run_killed_before_its_final_weights_writes_them(whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / "final.safetensors").unlink()
+    run(config(), folder)
+    found = (folder / "final.safetensors").read_bytes()
+    assert found == (whole / "final.safetensors").read_bytes()
+    assert rows(folder) == rows(whole)
 
 
 def test_more_steps_continue_a_finished_run_and_fewer_are_refused(whole, tmp_path):
@@ -153,6 +164,11 @@ def test_the_best_weights_become_an_artifact(whole, tmp_path, capsys):
     assert "Trained by meta-gradients from random weights for 6 meta-steps" in (
         card.training.description
     )
+    arrays, _ = read_whole(folder / "state.npz")
+    (recent,) = (array for name, array in arrays.items() if "recent" in name)
+    count = np.isfinite(recent[0]).sum()
+    assert f"when the last {count} lifetimes" in card.training.description
+    assert "bandit" not in card.training.description
     (result,) = card.results
     assert (result.environment, result.steps) == ("chain/short", 2000)
     # The command of the card is that of the run.
@@ -195,7 +211,7 @@ def test_a_run_killed_ten_times_resumes_bit_for_bit(tmp_path):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     words = ["-m", "learned_opt_rl", "train", "lpg", "--preset", "lpg-cpu"]
-    settings = SETTINGS.replace("--steps 6", "--steps 3000").split()
+    settings = SETTINGS.replace("--steps 6", "--steps 10000").split()
 
     def start(folder):
         command = [sys.executable, *words, "--out", str(folder), *settings]

@@ -94,7 +94,8 @@ class Training:
             self._claim()
             if done < self.config.steps:
                 standing = self._rest(standing, done)
-                save_safetensors(self.path / FINAL, standing.weights)
+            # Also where a run was killed after its last state but before this.
+            save_safetensors(self.path / FINAL, standing.weights)
         return jsonl.read(self.path / LOG)[-1]
 
     def estimate(self) -> Estimate:
