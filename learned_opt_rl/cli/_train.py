@@ -230,8 +230,9 @@ class Promote(RunOptions):
 
     The weights are compared with the current version of the artifact and tuned Adam.
     Weights that are worse than the current version are refused. The artifact contains a
-    card with results and the state of the run. To resume an interrupted promotion,
-    repeat the command.
+    card with results, and the run's configuration and log. An evolved artifact also
+    contains the state, from which `train resume` continues. To resume an interrupted
+    promotion, repeat the command.
     """
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="RUN")]

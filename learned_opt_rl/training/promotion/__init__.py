@@ -1,8 +1,8 @@
 """Promotion: give weights a name, unless they are worse than its current weights.
 
 The new weights, the current version and baselines run on the same seeds. The rows go
-into a results file, and the card, the results and the state of the run become an
-artifact.
+into a results file. The card, the results and the run's configuration and log, of an
+evolution also its state, become an artifact.
 """
 
 from learned_opt_rl.training.promotion.promote import Outcome as Outcome

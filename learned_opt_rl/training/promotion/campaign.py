@@ -26,10 +26,12 @@ A campaign in the repository should not weigh more than all the weights beside i
 
 
 def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
-    """Copy the state of a run and its learning curve into an artifact's folder.
+    """Copy a run and its learning curve into an artifact's folder.
 
-    The run may continue. Its best weights are copied only if they have changed since
-    the artifact, whose file has the given digest.
+    The copy has the configuration and the log. Of an evolution, it also has the state;
+    other runs cannot be resumed from an artifact, and the state of their agents can
+    weigh 100 MB. The run may continue. Its best weights are copied only if they have
+    changed since the artifact, whose file has the given digest.
     """
     campaign = folder / CAMPAIGN
     campaign.mkdir()
