@@ -116,8 +116,9 @@ class Environment:
         """The same environment with the index of the state as the observation.
 
         The observation is ``[index, ...]``, with the entries after the one-hot part.
-        Agents without layers look their rows up by it. It is ``None`` if observations
-        are not one-hot, and in a copy that has other methods.
+        Agents without layers look their rows up by it if there is at most one such
+        entry. It is ``None`` if observations are not one-hot, and in a copy that has
+        other methods.
         """
         form = self.tabular_form
         return form.env if form and form.methods == self._methods else None
