@@ -337,7 +337,8 @@ def _normalize(norm: Weights, x: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def _mean_square(x: jax.Array) -> jax.Array:
     # A chain of adds instead of a reduction over axis 0: XLA fuses and vectorizes it.
-    return sum(row * row for row in x) / x.shape[0]
+    total: Any = sum(row * row for row in x)
+    return total / x.shape[0]
 
 
 @_mean_square.defjvp
