@@ -82,7 +82,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(?!learned_opt_rl\b).*"),
     # Users do not build these: parts of a checked function, plans of comparisons.
     (r"py:class", r"learned_opt_rl\.(expressions|agents|evaluation)\._.*"),
-    (r"py:class", r"learned_opt_rl\.agents\.config\._.*"),
+    (r"py:class", r"learned_opt_rl\.(agents\.config|envs\.adapter)\._.*"),
     (r"py:class", r"learned_opt_rl\.rules\._core\.reseed\.State"),  # a type variable
 ]
 
