@@ -73,4 +73,4 @@ def test_a_rehearsal_checks_measures_and_evolves(tmp_path):
     measured = json.loads((tmp_path / "overhead.json").read_text())
     assert [row["optimizer"] for row in measured["updates"]][0] == "Adam"
     log = pathlib.Path(tmp_path / "campaign" / "log.jsonl").read_text().splitlines()
-    assert len(log) == 2
+    assert len(log) == 3  # the start, and two generations
