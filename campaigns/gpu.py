@@ -124,9 +124,9 @@ def correctness(path: pathlib.Path) -> None:
         SystemExit: An update differs by more than `TOLERANCE` of its rms.
     """
     rows: list[dict[str, Any]] = []
+    report = {**provenance(), "tolerance": TOLERANCE, "updates": rows}
     for name in optimizers():
         rows.append(compared(name))
-        report = {**provenance(), "tolerance": TOLERANCE, "updates": rows}
         write_atomically(path, (json.dumps(report, indent=1) + "\n").encode())
     wrong = [
         row["rule"]

@@ -1,4 +1,4 @@
-"""JSON lines on disk: one JSON object per line, appended and never rewritten.
+"""JSON lines on disk: one JSON object per line, mostly appended.
 
 A comparison of thousands of runs would otherwise write its file thousands of times. A
 kill may leave an unfinished last line: `read` skips it with a warning, and `append`
@@ -14,6 +14,8 @@ import re
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
+
+from learned_opt_rl.rundir.atomic import write_atomically
 
 Record = dict[str, Any]
 """A JSON object: a row of a run, a generation of a log, a failure."""
@@ -64,7 +66,7 @@ def append(
             ``accepts`` raises this for one of them; the file is left as it is.
     """
     path = pathlib.Path(path)
-    lines = "".join(json.dumps(one, allow_nan=False) + "\n" for one in records).encode()
+    lines = _lines(records)
     path.parent.mkdir(parents=True, exist_ok=True)
     last = _checked_last_line(path, accepts) if path.exists() else b""
     torn = _torn(last)
@@ -84,6 +86,11 @@ def append(
             raise
 
 
+def replace(path: pathlib.Path, records: Iterable[Record]) -> None:
+    """Make objects the whole content of a file, in one step. Numbers must be finite."""
+    write_atomically(path, _lines(records))
+
+
 def number(value: Any) -> float | None:
     """Return a number for JSON, which has no NaN: None if it is not finite."""
     return float(value) if math.isfinite(value) else None
@@ -92,6 +99,10 @@ def number(value: Any) -> float | None:
 def numbers(values: Iterable[Any]) -> list[float | None]:
     """Return numbers for JSON, None for those that are not finite."""
     return [number(value) for value in values]
+
+
+def _lines(records: Iterable[Record]) -> bytes:
+    return "".join(json.dumps(x, allow_nan=False) + "\n" for x in records).encode()
 
 
 def _write(file: Any, content: bytes) -> None:

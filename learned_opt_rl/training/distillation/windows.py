@@ -8,7 +8,6 @@ student's own carry at its start. Carries are computed again every ``refresh`` s
 """
 
 import functools
-import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,6 @@ import optax
 
 from learned_opt_rl.rules import parts
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.training.distillation.config import DistillationConfig
@@ -188,8 +186,7 @@ def resume(
     found = state.load(fresh[0])
     rows = jsonl.read(folder / LOG)
     kept = [row for row in rows if found and row["step"] <= found[1]]
-    lines = "".join(json.dumps(row) + "\n" for row in kept)
-    write_atomically(folder / LOG, lines.encode())
+    jsonl.replace(folder / LOG, kept)
     return kept, _fit(config, teacher, state, found or fresh, stream)
 
 
@@ -287,8 +284,7 @@ def _squares(batch: Batch) -> jax.Array:
 def report(best: Record, folder: pathlib.Path, stream: TextIO) -> None:
     """Write deciles and leaves of a row of the log to `REPORT`, and print them."""
     rows = [*best["deciles"], *best["leaves"]]
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    write_atomically(folder / REPORT, lines.encode())
+    jsonl.replace(folder / REPORT, rows)
     for row in rows:
         shown = [f"{v:.4g}" if isinstance(v, float) else v for v in row.values()]
         words = (f"{k} {v}" for k, v in zip(row, shown, strict=True) if v is not None)

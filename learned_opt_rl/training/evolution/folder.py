@@ -178,8 +178,7 @@ class Folder:
             )
         whole = [row for row in rows if row["generation"] <= done]
         if len(whole) < len(rows):
-            lines = "".join(json.dumps(row) + "\n" for row in whole)
-            write_atomically(self.path / LOG, lines.encode())
+            jsonl.replace(self.path / LOG, whole)
         return found.get(done)
 
     def save(self, standing: Standing, rows: list[Record]) -> None:

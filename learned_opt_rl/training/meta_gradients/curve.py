@@ -18,7 +18,7 @@ def draw_curve(rows: Sequence[Record], path: str | pathlib.Path) -> None:
     of policies and predictions. Crosses mark rows with resets.
 
     Raises:
-        ValueError: There are no rows.
+        ValueError: The log has no rows.
         MissingExtraError: matplotlib is not installed.
     """
     if not rows:

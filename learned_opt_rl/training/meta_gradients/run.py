@@ -161,8 +161,7 @@ class Training:
         rows = jsonl.read(self.path / LOG)
         kept = [row for row in rows if row["step"] <= done]
         if len(kept) < len(rows):
-            lines = "".join(json.dumps(row) + "\n" for row in kept)
-            write_atomically(self.path / LOG, lines.encode())
+            jsonl.replace(self.path / LOG, kept)
         return standing, done
 
     def _rest(self, standing: Standing, done: int) -> Standing:
