@@ -9,6 +9,7 @@ References:
     Adversarial Environment Design", 2023 (GROOVE).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -192,11 +193,7 @@ def agent_update(
         raise ValueError("discard=True needs lifetime=, the number of updates to keep")
     time: dict[str, Any] = dict(gamma=config.gamma, step=agent.step, lifetime=lifetime)
 
-    def inputs(params: Params) -> tuple[jax.Array, ...]:
-        probs = select(policy(params, rollout, config), rollout.action)
-        y = rule.predict(_outputs(params["predictor"], rollout.observation, config))
-        return rollout.reward, rollout.done, probs, y[:, :-1], y[:, 1:]
-
+    inputs = functools.partial(rule_inputs, config, rule, rollout)
     targets = None
     if through_inputs:
         reward, done, probs, y, y_next = inputs(agent.params)
@@ -230,6 +227,15 @@ def agent_update(
         policy_entropy=_entropy(policy(updated.params, rollout, config)),
         target_entropy=target_entropy,
     )
+
+
+def rule_inputs(
+    config: LPGConfig, rule: UpdateRule, rollout: Rollout, params: Params
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Return what a rule reads of a rollout, the first arguments of its ``loss``."""
+    probs = select(policy(params, rollout, config), rollout.action)
+    y = rule.predict(_outputs(params["predictor"], rollout.observation, config))
+    return rollout.reward, rollout.done, probs, y[:, :-1], y[:, 1:]
 
 
 def policy(params: Params, rollout: Rollout, config: LPGConfig) -> jax.Array:

@@ -126,14 +126,30 @@ def player(config: MetaGradientConfig, task: Task) -> Play:
     return play
 
 
+def learn(
+    config: MetaGradientConfig, rule: UpdateRule, lifetime: Lifetime, rollout: Rollout
+) -> Lifetime:
+    """Let an agent learn from one rollout; its value critic stays as it is."""
+    life = lifetime.life
+    agent, _ = lpg_agent.agent_update(
+        agent_config(config, lifetime.hyper),
+        rule,
+        _optimizers(config, lifetime.hyper).agent,
+        life.agent,
+        rollout,
+        lifetime=life.lifetime,
+        discard=True,
+    )
+    return lifetime._replace(life=life._replace(agent=agent))
+
+
 def differentiate(
     config: MetaGradientConfig, play: Play, rule: UpdateRule, lifetime: Lifetime
 ) -> tuple[UpdateRule, Lifetime, Outcome]:
     """Let one agent learn for a meta-step; return the gradient in the rule, too."""
     hyper, life = lifetime.hyper, lifetime.life
-    traced: Any = {"alpha_y": hyper.alpha_y, "gamma": hyper.gamma}
     meta = MetaConfig(
-        agent=dataclasses.replace(_agent_config(config), **traced),
+        agent=agent_config(config, hyper),
         updates=config.updates,
         gamma=hyper.gamma,  # pyright: ignore[reportArgumentType]
         gae_lambda=config.gae_lambda,
@@ -188,6 +204,12 @@ def advance(
     zero = jax.tree.map(jnp.zeros_like, rule)
     total, (pool, outcomes) = jax.lax.scan(minibatch, zero, jax.tree.map(split, pool))
     return total, jax.tree.map(join, pool), jax.tree.map(join, outcomes)
+
+
+def agent_config(config: MetaGradientConfig, hyper: Hyper) -> LPGConfig:
+    """Return an agent's configuration, with the lifetime's own discount and alpha_y."""
+    traced: Any = {"alpha_y": hyper.alpha_y, "gamma": hyper.gamma}
+    return dataclasses.replace(_agent_config(config), **traced)
 
 
 def _agent_config(config: MetaGradientConfig) -> LPGConfig:
