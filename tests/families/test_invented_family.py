@@ -22,7 +22,7 @@ from learned_opt_rl.artifacts.weights import check_weights, save_safetensors
 from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
 from learned_opt_rl.families import _table, schema
 from learned_opt_rl.training.evolution import Campaign, Execution, preset
-from learned_opt_rl.training.evolution.learned import Learned, draw
+from learned_opt_rl.training.learned import Learned, draw
 from learned_opt_rl.training.promotion.card import described
 from learned_opt_rl.training.run_folder import read_run
 from tests.artifact_files import card_data, install_plugin, write_card

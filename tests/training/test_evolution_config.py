@@ -12,7 +12,7 @@ from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.rules import lpo
 from learned_opt_rl.training.evolution import PRESETS, EvolutionConfig, preset
 from learned_opt_rl.training.evolution.config import differences, parse_settings
-from learned_opt_rl.training.evolution.learned import draw
+from learned_opt_rl.training.learned import draw
 
 CONFIG = preset("open-breakout")
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from learned_opt_rl import cli
+from learned_opt_rl.evaluation.runs import program
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import Campaign, campaign, estimate, progress
 from learned_opt_rl.training.evolution import folder as folders
@@ -133,7 +134,7 @@ def test_remaining_work_is_counted_in_steps():
 
 
 def test_memory_is_shown_if_the_device_reports_it(monkeypatch):
-    monkeypatch.setattr(estimate, "memory_peak", lambda: 3 * 2**29)
+    monkeypatch.setattr(program, "memory_peak", lambda: 3 * 2**29)
     lines = io.StringIO()
     with Progress(CONFIG, 0, lines) as progress:
         row = {"generation": 1, "best": 1.0, "mean": 0.5, "std": 1.0}

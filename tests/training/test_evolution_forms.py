@@ -11,7 +11,7 @@ from learned_opt_rl.artifacts.weights import load_safetensors, save_safetensors
 from learned_opt_rl.errors import ArtifactError, ExpressionError
 from learned_opt_rl.features import DECAYS
 from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, preset
-from learned_opt_rl.training.evolution.learned import Learned, file_digest
+from learned_opt_rl.training.learned import Learned, file_digest
 
 _SIGN = "optimizer\ninputs g\nconstant step = 0.5\nreturn step * sign(g)"
 _DRIFT = "drift\ninputs r, A\nconstant k = 2\nreturn k * abs(A) * (r - 1)**2"

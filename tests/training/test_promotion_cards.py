@@ -19,7 +19,7 @@ from learned_opt_rl.rules.tuned import tuned
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import PRESETS, preset
 from learned_opt_rl.training.evolution.config import parse_settings
-from learned_opt_rl.training.evolution.learned import Learned, evolvable
+from learned_opt_rl.training.learned import Learned, evolvable
 from learned_opt_rl.training.promotion import Promotion, promote, trained_in
 from learned_opt_rl.training.promotion.card import (
     Evaluated,

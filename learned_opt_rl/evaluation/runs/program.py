@@ -259,3 +259,13 @@ def require_devices(devices: int) -> None:
             "lower it, or for that many CPU devices set "
             f"XLA_FLAGS=--xla_force_host_platform_device_count={devices}"
         )
+
+
+def memory_limit() -> int | None:
+    """Return the first local device's bytes for arrays, None on a CPU."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
+def memory_peak() -> int | None:
+    """Return the first local device's peak use in bytes, None on a CPU."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")

@@ -15,7 +15,7 @@ from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.training import presets
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC
 from learned_opt_rl.training.distillation.teachers import Teacher, teacher
-from learned_opt_rl.training.evolution.learned import Learned, distillable
+from learned_opt_rl.training.learned import Learned, distillable
 
 Inputs = Literal["correlated", "paper", "scaled", "visited", "runs"]
 Select = Literal["error", "return"]
@@ -70,7 +70,7 @@ class DistillationConfig:
             then, after equal shares of the steps, under the student.
         refresh: Steps between two computations of the carries before all windows.
         start: Where a student of recorded runs starts, see
-            `training.evolution.learned.Learned.start`.
+            `training.learned.Learned.start`.
         agent: PPO settings that differ from `agents.preset`.
         seed: Seed of everything.
 

@@ -19,7 +19,7 @@ from learned_opt_rl.training.distillation.teachers import (
     Unrolled,
     network_rule,
 )
-from learned_opt_rl.training.evolution.learned import draw
+from learned_opt_rl.training.learned import draw
 
 # Points along each axis of the grid on which drifts are matched: log r in [-2, 2) and A
 # in [-8, 8), the range of ratios and normalized advantages in PPO.

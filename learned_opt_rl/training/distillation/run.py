@@ -36,7 +36,7 @@ from learned_opt_rl.training.distillation.objective import Objective, objective
 from learned_opt_rl.training.distillation.teachers import Teacher
 from learned_opt_rl.training.distillation.visited import visit
 from learned_opt_rl.training.evolution.fitness import make_run, tasks
-from learned_opt_rl.training.evolution.learned import rule_of, start_digest
+from learned_opt_rl.training.learned import rule_of, start_digest
 from learned_opt_rl.training.run_folder import (
     BEST,
     CONFIG,

@@ -22,7 +22,7 @@ from learned_opt_rl.features import DECAYS
 from learned_opt_rl.rules import discovered, lpo, parts
 from learned_opt_rl.rules.drifts import Drift
 from learned_opt_rl.training.distillation.inputs import Tensors
-from learned_opt_rl.training.evolution.learned import (
+from learned_opt_rl.training.learned import (
     distillable,
     draw,
     rule_of,

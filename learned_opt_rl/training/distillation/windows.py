@@ -25,7 +25,7 @@ from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.training.distillation.config import DistillationConfig
 from learned_opt_rl.training.distillation.gathering import Run, gathered
 from learned_opt_rl.training.distillation.teachers import Teacher, unroll
-from learned_opt_rl.training.evolution.learned import rule_of
+from learned_opt_rl.training.learned import rule_of
 from learned_opt_rl.training.run_folder import LOG
 
 STATE = "state.npz"

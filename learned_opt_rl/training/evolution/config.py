@@ -15,8 +15,8 @@ from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.rundir import settings
 from learned_opt_rl.training import presets
 from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
-from learned_opt_rl.training.evolution.learned import Learned
 from learned_opt_rl.training.evolution.strategy import OpenAIES, SearchSettings
+from learned_opt_rl.training.learned import Learned
 
 Normalizer = Literal["none", "published", "published-sgd"]
 HorizonUnit = Literal["steps", "episodes"]

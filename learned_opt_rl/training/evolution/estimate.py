@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt_rl.agents.config import PPOConfig
+from learned_opt_rl.evaluation.runs.program import memory_limit
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import duration
 from learned_opt_rl.training.evolution.config import EvolutionConfig
@@ -150,16 +151,6 @@ def measured(
     source = f"{count} of {per_run:,} steps (compiled in {compilation:.0f} s)"
     seconds *= estimate.steps / (runs * per_run)
     return dataclasses.replace(estimate, seconds=seconds, source=source)
-
-
-def memory_limit() -> int | None:
-    """Return the first local device's bytes for arrays, None on a CPU."""
-    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-
-
-def memory_peak() -> int | None:
-    """Return the first local device's peak use in bytes, None on a CPU."""
-    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 
 def _mebibytes(count: int) -> str:

@@ -25,8 +25,8 @@ from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.envs import Environment
 from learned_opt_rl.evaluation.runs.program import require_devices
 from learned_opt_rl.training.evolution.config import EvolutionConfig
-from learned_opt_rl.training.evolution.learned import Learned
 from learned_opt_rl.training.evolution.strategy import State, generation_key
+from learned_opt_rl.training.learned import Learned
 
 RunFn = Callable[[jax.Array, jax.Array], jax.Array]
 """``(weights [n], key) -> returns [environments]``."""

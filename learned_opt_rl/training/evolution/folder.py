@@ -23,8 +23,8 @@ from learned_opt_rl.rundir.checkpoint import Checkpoint, RefusedError
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.evolution.config import EvolutionConfig, differences
-from learned_opt_rl.training.evolution.learned import start_digest
 from learned_opt_rl.training.evolution.strategy import State
+from learned_opt_rl.training.learned import start_digest
 from learned_opt_rl.training.run_folder import (
     BEST,
     CONFIG,

@@ -10,6 +10,7 @@ import numpy as np
 
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation.pictures import figures
+from learned_opt_rl.evaluation.runs import program
 from learned_opt_rl.rundir import progress
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import duration
@@ -51,7 +52,7 @@ class Progress(progress.Progress):
             f"validated {best_validation:.3g}  "
             f"{row['steps_per_second']:,.0f} steps/s  {left} left"
         )
-        peak = estimate.memory_peak()
+        peak = program.memory_peak()
         if peak is not None:
             shown += f"  {peak / 2**30:.1f} GiB"
         if row.get("std") == 0:

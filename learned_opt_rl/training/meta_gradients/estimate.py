@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from learned_opt_rl.evaluation.runs.program import memory_limit
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import duration
-from learned_opt_rl.training.evolution.estimate import memory_limit
 from learned_opt_rl.training.meta_gradients.meta_step import Program, Standing
 
 

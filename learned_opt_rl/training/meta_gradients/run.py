@@ -24,7 +24,7 @@ from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import Progress, duration, output
 from learned_opt_rl.rundir.provenance import provenance
-from learned_opt_rl.training.evolution.learned import start_digest
+from learned_opt_rl.training.learned import start_digest
 from learned_opt_rl.training.meta_gradients.config import METHOD, MetaGradientConfig
 from learned_opt_rl.training.meta_gradients.estimate import Estimate, estimate
 from learned_opt_rl.training.meta_gradients.meta_step import (

@@ -23,7 +23,7 @@ from learned_opt_rl.rundir import settings
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.evolution import PRESETS, preset
 from learned_opt_rl.training.evolution.config import IMPLIED, tuples
-from learned_opt_rl.training.evolution.learned import evolvable, is_evolvable
+from learned_opt_rl.training.learned import evolvable, is_evolvable
 from learned_opt_rl.training.meta_gradients.card import bases, description, resets
 from learned_opt_rl.training.meta_gradients.config import METHOD
 from learned_opt_rl.training.promotion.verdict import Evaluated, shown
