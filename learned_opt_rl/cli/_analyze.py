@@ -1,12 +1,19 @@
-"""Commands that analyze rules: diagnose and analyze-lpg."""
+"""Commands that analyze rules: diagnose, analyze-lpg and compare-levels."""
 
 import dataclasses
 import pathlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from learned_opt_rl.cli._common import Rules, Settings, optional
+from learned_opt_rl.cli._common import (
+    Rules,
+    Settings,
+    optional,
+    print_table,
+    shared,
+    stopping,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,4 +106,82 @@ class AnalyzeLPG:
         return 0
 
 
-Commands = Diagnose | AnalyzeLPG
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareLevels:
+    """Compare rules on held-out levels of a grid world or chain (extras eval, train).
+
+    Each rule trains agents from scratch on the same levels. The table has their returns
+    over the levels' optimal returns. To resume an interrupted command, repeat it.
+    """
+
+    rules: Rules
+    """An LPG artifact or a folder of train lpg; an optimizer, as for compare, which
+    trains A2C; untrained:RULE, an LPG of the rule's sizes with random weights; or
+    random, agents that never learn."""
+    environment: Annotated[str, arg(metavar="NAME")] = "gridworld/all_shortlife"
+    """Grid world or chain with levels."""
+    levels: int = 64
+    """Number of levels."""
+    seeds: int = 5
+    """Agents on each level."""
+    updates: int | None = None
+    """Updates of an agent; the default is the lifetime of the environment's mode."""
+    batch: int = 16
+    """Levels that are trained on together."""
+    baseline: Annotated[str | None, optional("RULE")] = None
+    """One of the rules, whose return the others' are divided by."""
+    out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("levels")
+    """Folder for the rows."""
+
+    def run(self) -> int:
+        from learned_opt_rl.evaluation.lpg import levels
+
+        if not self.rules or self.baseline not in (None, *self.rules):
+            raise ValueError(
+                f"baseline={self.baseline!r} must be one of the rules "
+                f"{', '.join(self.rules) or '(none given)'}"
+            )
+        chosen = levels.Levels(**shared(self, levels.Levels))
+        contestants = [_contestant(name, chosen) for name in self.rules]
+        with stopping(
+            f"{self.out} keeps finished levels. Repeat the command to resume"
+        ):
+            found = levels.run(contestants, chosen, self.out)
+        print_table(levels.table(found, self.baseline))
+        print(self.out / levels.ROWS)
+        return 0
+
+
+def _contestant(name: str, chosen: Any) -> Any:
+    """Return the contestant of a rule that may be a folder or untrained."""
+    import jax
+
+    from learned_opt_rl.evaluation.lpg import levels
+    from learned_opt_rl.rules import lpg
+
+    prefix, _, rest = name.partition(":")
+    if prefix == "untrained":
+        architecture = _trained(rest)[0].architecture
+        weights = lpg.init(jax.random.key(0), architecture)
+        return levels.of_rule(name, lpg.UpdateRule(weights, architecture), chosen)
+    if pathlib.Path(name).is_dir():
+        rule, digest = _trained(name)
+        return levels.of_rule(name, rule, chosen, digest)
+    return levels.contestant(name, chosen)
+
+
+def _trained(name: str) -> tuple[Any, str | None]:
+    """Return the LPG of an artifact or a folder of train, and its digest."""
+    from learned_opt_rl.rules import lpg
+    from learned_opt_rl.training.run_folder import read_run
+
+    if not pathlib.Path(name).is_dir():
+        return lpg.pretrained(name), None
+    run = read_run(pathlib.Path(name))
+    if run.algorithm != "lpg":
+        raise ValueError(f"rule={name!r} trained {run.algorithm}, not lpg")
+    architecture = lpg.Architecture(**run.architecture)
+    return lpg.UpdateRule(run.weights, architecture), run.sha256
+
+
+Commands = Diagnose | AnalyzeLPG | CompareLevels
