@@ -8,7 +8,9 @@ from learned_opt_rl.agents.ppo import TrainResult as TrainResult
 from learned_opt_rl.agents.ppo import make_loop as make_loop
 from learned_opt_rl.agents.ppo import make_train as make_train
 from learned_opt_rl.agents.presets import LPGArms as LPGArms
+from learned_opt_rl.agents.presets import by_network as by_network
 from learned_opt_rl.agents.presets import lpg_arms as lpg_arms
 from learned_opt_rl.agents.presets import lpg_optimizer as lpg_optimizer
+from learned_opt_rl.agents.presets import lpg_optimizers as lpg_optimizers
 from learned_opt_rl.agents.presets import preset as preset
 from learned_opt_rl.agents.rollouts import act as act

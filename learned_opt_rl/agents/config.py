@@ -219,6 +219,8 @@ class LPGConfig(RunConfig):
             no bound.
         lifetime: Updates after which the agent no longer changes; ``None`` for never. A
             rule with lifetime inputs gets this number, or else ``num_updates``.
+        baseline: Whether a third network f predicts pi_hat from the observation, and
+            the actor follows pi_hat - f.
         truncation: Only ``"terminate"``: a rule decides itself what follows the end of
             an episode, and the published rules know one kind of end.
 
@@ -228,6 +230,7 @@ class LPGConfig(RunConfig):
     References:
         Jackson et al. 2023 (GROOVE), whose SGD agents bound the norm by 0.5 and whose
         Adam agents do not bound it.
+        Oh et al. 2020, equation 7 (the baseline, on Atari).
 
     Example:
         >>> LPGConfig(total_timesteps=128_000).num_updates
@@ -236,6 +239,7 @@ class LPGConfig(RunConfig):
 
     alpha_y: float = 0.5
     lifetime: int | None = None
+    baseline: bool = False
     truncation: Truncation = _truncation("terminate")
 
     def __post_init__(self) -> None:

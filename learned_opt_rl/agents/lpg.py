@@ -39,14 +39,15 @@ from learned_opt_rl.envs.adapter import Environment, EpisodeState
 from learned_opt_rl.rules.lpg import EPS, UpdateRule
 
 Params = dict[str, Network]
-"""``{"actor": Network, "predictor": Network}``."""
+"""``{"actor": Network, "predictor": Network}``; also ``"baseline"`` if there is one."""
 
 
 class AgentState(NamedTuple):
     """The state of an LPG agent.
 
     Attributes:
-        params: ``{"actor": ..., "predictor": ...}``.
+        params: ``{"actor": ..., "predictor": ...}``, and a ``"baseline"`` if there is
+            one.
         opt_state: The optimizer's state.
         step: int32 scalar, updates made.
     """
@@ -142,7 +143,7 @@ def init_agent(params: Params, optimizer: optax.GradientTransformation) -> Agent
 def init_params(
     key: jax.Array, config: LPGConfig, env: Environment, target_width: int
 ) -> Params:
-    """Draw an actor and a predictor; those of the tabular agent have no biases.
+    """Draw an actor, a predictor and maybe a baseline; tables have no biases.
 
     A prediction has ``target_width`` components, ``rule.architecture.target_width``.
 
@@ -153,7 +154,12 @@ def init_params(
     shape, bias = env.observation_shape, {"bias": bool(config.hidden or config.conv)}
     actor = init_network(actor_key, config, shape, env.num_actions, 0.01, **bias)
     predictor = init_network(predictor_key, config, shape, target_width, 1.0, **bias)
-    return {"actor": actor, "predictor": predictor}
+    params = {"actor": actor, "predictor": predictor}
+    if config.baseline:
+        # A key of its own: with and without, the other networks are the same.
+        baseline_key = jax.random.fold_in(key, 0)
+        params["baseline"] = init_network(baseline_key, config, shape, 1, 1.0, **bias)
+    return params
 
 
 def agent_update(
@@ -170,10 +176,10 @@ def agent_update(
     """Move an agent one step down the rule's loss; differentiable in the rule.
 
     Args:
-        config: Uses ``alpha_y``, ``gamma``, ``max_grad_norm`` and the fields of
-            networks.
+        config: Uses ``alpha_y``, ``gamma``, ``max_grad_norm``, ``baseline`` and the
+            fields of networks.
         rule: The update rule. A meta-gradient reaches its weights.
-        optimizer: Any optax transformation of ``{"actor", "predictor"}``.
+        optimizer: Any optax transformation of the agent's ``params``.
         agent: Before the update.
         rollout: The agent's rollout.
         lifetime: Updates in the agent's life, for rules that take it as an input and
@@ -201,9 +207,11 @@ def agent_update(
         targets = rule.targets(reward, done, probs + EPS, y, y_next, **time)
 
     def loss(params: Params) -> Any:
-        return rule.loss(
-            *inputs(params), alpha_y=config.alpha_y, targets=targets, **time
-        )
+        extra: dict[str, Any] = {"targets": targets}
+        if config.baseline:
+            x = rollout.observation[:, :-1]
+            extra["baseline"] = _outputs(params["baseline"], x, config)[..., 0]
+        return rule.loss(*inputs(params), alpha_y=config.alpha_y, **extra, **time)
 
     (total, parts), grads = jax.value_and_grad(loss, has_aux=True)(agent.params)
     if config.max_grad_norm is not None:
@@ -327,8 +335,9 @@ def make_train(
         env: The environment.
         rule: The update rule.
         optimizer: Any optax transformation. Its ``update`` gets the clipped gradients
-            and the parameters, each ``{"actor": ..., "predictor": ...}``.
-            ``agents.lpg_optimizer`` has the published ones.
+            and the parameters, each ``{"actor": ..., "predictor": ...}``, with a
+            ``"baseline"`` if the agent has one. ``agents.lpg_optimizer`` has the
+            published ones.
 
     Returns:
         ``train(key) -> TrainResult``. Jit it, and vmap it over keys for several seeds.

@@ -140,11 +140,11 @@ def lpg_optimizer(
 ) -> optax.GradientTransformation:
     """Return the published optimizer of an LPG agent: SGD for tables, else Adam.
 
-    The optimizer is one of ``{"actor": ..., "predictor": ...}`` and does not clip,
-    since the agent clips by ``config.max_grad_norm``. Of several learning rates
-    (`lpg_arms`) it takes one in the middle. Annealed learning rates fall linearly to 0
-    over ``num_updates``, which is ``config.num_updates``. The other arguments are those
-    of `preset`.
+    The optimizer is one of ``{"actor": ..., "predictor": ...}``, and a baseline learns
+    as the predictor does. It does not clip, since the agent clips by
+    ``config.max_grad_norm``. Of several learning rates (`lpg_arms`) it takes one in the
+    middle. Annealed learning rates fall linearly to 0 over ``num_updates``, which is
+    ``config.num_updates``. The other arguments are those of `preset`.
 
     Raises:
         ValueError: The column is unknown.
@@ -153,17 +153,58 @@ def lpg_optimizer(
         >>> config = preset("gridworld/all_shortlife", agent="lpg")
         >>> optimizer = lpg_optimizer("gridworld/all_shortlife", config.num_updates)
     """
+    optimizers = lpg_optimizers(environment, num_updates, column=column)
+    return by_network(optimizers)
+
+
+def lpg_optimizers(
+    environment: str,
+    num_updates: int,
+    *,
+    column: str | None = None,
+    learning_rate: Any = None,
+    table_predictor_rate: float | None = None,
+    eps_root: float = 0.0,
+) -> dict[str, optax.GradientTransformation]:
+    """Return the published optimizers of an actor and a predictor, for `by_network`.
+
+    Args:
+        environment: As for `lpg_optimizer`.
+        num_updates: As for `lpg_optimizer`.
+        column: As for `lpg_optimizer`.
+        learning_rate: The actor's; may be traced. The predictor's changes with it.
+        table_predictor_rate: Learning rate of a predictor under SGD, as a multiple of
+            the actor's; the published one by default.
+        eps_root: Adam's; a meta-gradient needs one above 0.
+
+    Raises:
+        ValueError: The column is unknown.
+    """
     settings = _settings(environment, "lpg", column)["optimizer"]
-    make = _OPTIMIZERS[settings["name"]]
+    rate, multiple = settings["actor"], settings["predictor"] / settings["actor"]
+    options: dict[str, Any] = {"eps_root": eps_root}
+    if settings["name"] == "sgd":
+        options = {}
+        multiple = multiple if table_predictor_rate is None else table_predictor_rate
+    rate = rate if learning_rate is None else learning_rate
 
-    def one(rate: float) -> optax.GradientTransformation:
-        anneal = settings.get("anneal", False)
-        return make(optax.linear_schedule(rate, 0.0, num_updates) if anneal else rate)
+    def one(rate: Any) -> optax.GradientTransformation:
+        if settings.get("anneal", False):
+            rate = optax.linear_schedule(rate, 0.0, num_updates)
+        return _OPTIMIZERS[settings["name"]](rate, **options)
 
-    if settings["actor"] == settings["predictor"]:
-        return one(settings["actor"])
-    transforms = {name: one(settings[name]) for name in ("actor", "predictor")}
-    return optax.multi_transform({**transforms}, {name: name for name in transforms})
+    return {"actor": one(rate), "predictor": one(multiple * rate)}
+
+
+def by_network(
+    optimizers: dict[str, optax.GradientTransformation],
+) -> optax.GradientTransformation:
+    """Return the optimizer of an agent; what is not the actor learns as a predictor."""
+
+    def labels(params: Any) -> dict[str, str]:
+        return {name: "actor" if name == "actor" else "predictor" for name in params}
+
+    return optax.multi_transform({**optimizers}, labels)
 
 
 def _settings(environment: str, agent: str, column: str | None) -> dict[str, Any]:

@@ -215,7 +215,8 @@ class UpdateRule:
           For a meta-gradient through them, compute the targets outside the function
           whose gradient the agent takes.
         - ``baseline``: An action-independent f(s), subtracted from pi_hat and fitted to
-          it; no meta-gradient passes through it.
+          it. A meta-gradient passes through pi_hat in the policy's part, but not
+          through the fit.
 
         Returns:
             The loss and its parts. Means are over B and T.
@@ -239,8 +240,10 @@ class UpdateRule:
         weight, regression = pi_hat, jnp.float32(0)
         if baseline is not None:
             network.require_shape("baseline", baseline, pi_hat.shape)
-            error = jnp.asarray(baseline) - jax.lax.stop_gradient(pi_hat)
-            weight, regression = -jax.lax.stop_gradient(error), jnp.mean(error**2) / 2
+            baseline = jnp.asarray(baseline)
+            weight = pi_hat - jax.lax.stop_gradient(baseline)
+            error = baseline - jax.lax.stop_gradient(pi_hat)
+            regression = jnp.mean(error**2) / 2
         sign = 1 if self.architecture.policy_sign == "descend" else -1
         policy_loss = sign * jnp.mean(jnp.log(p) * weight)
         distance = (y - y_hat) ** 2

@@ -101,6 +101,23 @@ def test_a_reward_counts_for_earlier_actions_of_its_episode():
     assert probabilities(result.params["actor"], 0)[0, 1] > 0.9
 
 
+def test_a_baseline_learns_pi_hat_and_leaves_the_policy_s_direction():
+    """Of equation 7: f regresses on pi_hat."""
+    rule = lpg_cases.reinforce(0.5)
+    with_baseline = dataclasses.replace(CONFIG, baseline=True)
+    result = train(probe_envs.NamedAction(), rule, config=with_baseline)
+    assert probabilities(result.params["actor"], -1, 1).argmax(-1).tolist() == [0, 1]
+    x = jnp.array([[-1.0], [1.0]])
+    f = apply_mlp(result.params["baseline"], x, "tanh")[0][:, 0]
+    # Agents descend this rule's pi_hat, the negated reward, which ends at 1.
+    np.testing.assert_allclose(f, -1, atol=0.15)
+    key, env = jax.random.key(0), envs.adapt(probe_envs.NamedAction())
+    plain = init_params(key, CONFIG, env, 4)
+    more = init_params(key, with_baseline, env, 4)
+    assert set(more) - set(plain) == {"baseline"}
+    jax.tree.map(np.testing.assert_array_equal, plain, {n: more[n] for n in plain})
+
+
 def test_a_tabular_agent_is_one_linear_map():
     config = dataclasses.replace(CONFIG, hidden=())
     rates = {"actor": optax.sgd(5.0), "predictor": optax.sgd(0.5)}

@@ -162,6 +162,49 @@ def test_ablations_train(changes):
         assert metrics["target_entropy"] == 0
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"environments": ("chain/distractor",), "baseline": True, "bandit": True},
+        pytest.param({"environments": ("chain/short",), "agent": "paper_distractor"}),
+        pytest.param(
+            {"environments": ("gridworld/paper_rand_dense",), "value_rate": 1e-2},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_agents_with_layers_train_by_adam(changes):
+    program = Program(config(**changes))
+    first = program.first()
+    after, metrics, ended = program.advance(first)
+    assert not same(after.weights, first.weights)
+    assert np.isfinite(list(metrics.values())).all()
+    life, before = after.pools[0].life, first.pools[0].life
+    assert "Dense_1" in life.agent.params["actor"] and "Dense_1" in life.value.params
+    assert ("baseline" in life.agent.params) == program.config.baseline
+    steps = np.asarray(life.agent.step - before.agent.step)[:3]
+    assert steps.tolist() == [2] * 3  # the fourth life is a new one
+    counts = [x for x in jax.tree.leaves(life.agent.opt_state) if x.dtype == jnp.int32]
+    assert counts and np.asarray(counts[0])[:3].tolist() == [2] * 3
+    random = "rand" in program.config.environments[0]
+    assert [one.optimal for one in ended] == [None if random else 1.0]
+    assert (share(after) is None) == (random or ended[0].returned is None)
+
+
+def test_critics_may_have_an_optimizer_of_their_own():
+    kernels = []
+    for rate in (None, 1e-3):
+        program = Program(config(value_rate=rate))
+        first = program.first()
+        after, _, _ = program.advance(first)
+        pair = [
+            s.pools[0].life.value.params["Dense_0"]["kernel"] for s in (first, after)
+        ]
+        kernels.append(np.abs(pair[1] - pair[0])[:3].max())
+    # Of each entry Adam's step is about its rate, and a meta-step has three.
+    assert kernels[1] <= 3.1e-3 < kernels[0]
+
+
 def test_rematerialization_changes_no_gradient(program):
     without = Program(config(rematerialize=False))
     pair = [one.advance(one.first())[1]["gradient_norm"] for one in (program, without)]
@@ -174,8 +217,14 @@ def test_rematerialization_changes_no_gradient(program):
         ({"lifetimes": 5}, "lifetimes=5: must be a multiple of minibatch=2 times"),
         ({"lifetime": 1}, "lifetime=1 of 'chain/short' is shorter than a meta-step"),
         ({"environments": ()}, "environments=.*one or more names"),
-        ({"environments": ("CartPole-v1",)}, "'CartPole-v1': has no tabular states"),
-        ({"environments": ("chain/distractor",)}, "has no tabular states"),
+        ({"environments": ("CartPole-v1",)}, "'CartPole-v1': has no levels to draw"),
+        (
+            {"environments": ("chain/distractor",), "agent": "groove_tabular"},
+            "agent='groove_tabular': 'chain/distractor' has no tabular states.*leave",
+        ),
+        ({"agent": "groove"}, "column='groove' is not one of agent 'lpg'"),
+        ({"baseline": 1}, "baseline=1: must be True or False"),
+        ({"value_rate": 0}, "value_rate=0 must be a number > 0; give .* or None"),
         ({"environments": ("chain/shrt",)}, "'chain/shrt' is not an environment"),
         ({"architecture": {"widht": 4}}, "architecture.widht=4 is not a field"),
         ({"workers": 0}, "workers=0 must be a positive whole number"),

@@ -50,16 +50,17 @@ def description(run: TrainedRun) -> str:
 def _has_arms(fields: Mapping[str, Any], environment: str) -> bool:
     """Return whether the bandit had a choice in an environment."""
     rates, alphas = fields["agent_rates"], fields["agent_alpha_y"]
-    return len(arms(environment, rates, alphas)) > 1
+    return len(arms(environment, rates, alphas, fields.get("agent"))) > 1
 
 
 def _recent(rows: list[Record], step: int) -> int:
     """Return the number of lifetimes in a row's ``recent_share``.
 
-    A lifetime in which no episode ended has no return and is not among them.
+    A lifetime without a return, or whose optimal return is not known, is not in it.
     """
     parts = [row["environments"].values() for row in rows if row["step"] <= step]
-    count = sum(part["finished"] for values in parts for part in values)
+    known = [x for values in parts for x in values if x["optimal"] is not None]
+    count = sum(part["finished"] for part in known)
     return min(count, WINDOW)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from learned_opt_rl import agents, checks
+from learned_opt_rl.agents import networks
+from learned_opt_rl.agents.config import LPGConfig
 from learned_opt_rl.families.lpg import Architecture
 from learned_opt_rl.rundir import settings
 from learned_opt_rl.training import presets
@@ -28,9 +30,13 @@ _WHOLE = (
 _POSITIVE = {"learning_rate": 1e-4, "bandit_temperature": 0.1, "predictor_rate": 0.1}
 """Fields that must be positive, with an example for the message."""
 
-_OPTIONAL = ("clip", "max_grad_norm")
+_OPTIONAL = {
+    "clip": "0.5, or None for no bound",
+    "max_grad_norm": "0.5, or None for no bound",
+    "value_rate": "0.01, or None for the predictor's optimizer",
+}
 _WEIGHTS = ("bandit_bonus", "target_entropy", "policy_l2", "target_l2")
-_FLAGS = ("stagger", "bandit", "rematerialize", "compat")
+_FLAGS = ("stagger", "bandit", "baseline", "rematerialize", "compat")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +45,9 @@ class MetaGradientConfig:
 
     Attributes:
         architecture: Sizes and conventions of the rule: fields of `lpg.Architecture`.
-        environments: Tabular environments; each has the same number of lifetimes.
+        environments: Grid worlds and chains; each has the same number of lifetimes.
+        agent: Column of `agents.preset` for the agents of all environments, for example
+            ``"groove_tabular"``; ``None`` for each environment's own.
         start: ``"random"``, or the name of an artifact with these sizes.
         lifetimes: Agents that learn side by side, over all environments.
         minibatch: Lifetimes of one environment that are differentiated together.
@@ -54,12 +62,15 @@ class MetaGradientConfig:
             several pairs of them.
         bandit_bonus: Weight of the bandit's bonus for rare arms, rho.
         bandit_temperature: The bandit's temperature, tau.
-        agent_rates: Learning rates of actors (SGD); those of `agents.lpg_arms` if
-            empty.
+        agent_rates: Learning rates of actors; those of `agents.lpg_arms` if empty.
         agent_alpha_y: Weights of the prediction's loss; the same if empty.
-        predictor_rate: Learning rate of predictors and value critics, as a multiple of
-            the actor's.
-        max_grad_norm: Bound on each of an agent's gradients; ``None`` for no bound.
+        baseline: Whether agents have a baseline, see `LPGConfig`.
+        predictor_rate: Learning rate of predictors under SGD, as a multiple of the
+            actor's. Under Adam it is the published multiple.
+        max_grad_norm: Bound on each gradient of an agent under SGD; ``None`` for no
+            bound. Agents under Adam have the published bound.
+        value_rate: Adam's learning rate of the value critics; ``None`` for the
+            predictor's optimizer and rate, as in GROOVE.
         gammas: Discounts; each life draws one.
         gae_lambda: Decay of the advantages of the meta-objective.
         policy_entropy: Weights of the actor's entropy bonus; each life draws one.
@@ -75,7 +86,8 @@ class MetaGradientConfig:
         compat: Whether to reproduce two defects of GROOVE; see `MetaConfig`.
 
     Raises:
-        ValueError: A value is out of range, or an environment is not tabular.
+        ValueError: A value is out of range, an environment has no levels, or tables
+            are asked for where it has no tabular states.
 
     References:
         Oh et al. 2020, sections 3.3 and 3.4; Jackson et al. 2023 (GROOVE).
@@ -87,6 +99,7 @@ class MetaGradientConfig:
 
     architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     environments: tuple[str, ...] = ("gridworld/all_shortlife",)
+    agent: str | None = None
     start: str = "random"
     lifetimes: int = 512
     minibatch: int = 32
@@ -100,8 +113,10 @@ class MetaGradientConfig:
     bandit_temperature: float = 0.1
     agent_rates: tuple[float, ...] = ()
     agent_alpha_y: tuple[float, ...] = ()
+    baseline: bool = False
     predictor_rate: float = 0.1
     max_grad_norm: float | None = 0.5
+    value_rate: float | None = None
     gammas: tuple[float, ...] = (0.99,)
     gae_lambda: float = 0.95
     policy_entropy: tuple[float, ...] = (5e-2,)
@@ -133,9 +148,9 @@ class MetaGradientConfig:
         for name, example in _POSITIVE.items():
             fix = f"give for example {example:g}"
             checks.finite(name, getattr(self, name), fix, above=0)
-        for name in _OPTIONAL:
+        for name, example in _OPTIONAL.items():
             if getattr(self, name) is not None:
-                fix = "give for example 0.5, or None for no bound"
+                fix = f"give for example {example}"
                 checks.finite(name, getattr(self, name), fix, above=0)
         for name in _WEIGHTS:
             fix = "give 0 to leave the term out"
@@ -178,7 +193,12 @@ class MetaGradientConfig:
         )
         _require(listed, "environments", repr(names), accepted)
         for name in names:
-            task(name)
+            rows = task(name).env.tabular
+            if networks.tabular(self.agent_config(name)) and rows is None:
+                raise ValueError(
+                    f"agent={self.agent!r}: {name!r} has no tabular states for "
+                    "tables; leave agent out for the environment's own agents"
+                )
 
     def _check_bandit(self) -> None:
         for name in self.environments:
@@ -224,8 +244,24 @@ class MetaGradientConfig:
 
         Without the bandit there is one.
         """
-        rates, alphas = self.agent_rates, self.agent_alpha_y
-        return arms(environment, rates, alphas, middle=not self.bandit)
+        given = self.agent_rates, self.agent_alpha_y
+        return arms(environment, *given, self.agent, middle=not self.bandit)
+
+    def agent_config(self, environment: str) -> LPGConfig:
+        """Return the configuration of the agents of an environment."""
+        config = agents.preset(
+            environment,
+            self.workers * self.rollout,
+            "lpg",
+            column=self.agent,
+            num_envs=self.workers,
+            num_steps=self.rollout,
+            baseline=self.baseline,
+        )
+        # Tables are trained by SGD, networks by Adam.
+        if config.hidden or config.conv:
+            return config
+        return dataclasses.replace(config, max_grad_norm=self.max_grad_norm)
 
     @property
     def each(self) -> int:
@@ -255,14 +291,15 @@ def arms(
     environment: str,
     rates: Sequence[float],
     alphas: Sequence[float],
+    agent: str | None = None,
     *,
     middle: bool = False,
 ) -> list[tuple[float, float]]:
     """Return the pairs of a learning rate and ``alpha_y``, or only the middle one.
 
-    An empty sequence stands for the published values.
+    An empty sequence stands for the published values, of ``agent`` if it is given.
     """
-    published = agents.lpg_arms(environment)
+    published = agents.lpg_arms(environment, column=agent)
     rates, alphas = rates or published.learning_rates, alphas or published.alpha_y
     if middle:
         rates, alphas = ([x[len(x) // 2]] for x in (rates, alphas))

@@ -45,7 +45,7 @@ class Ended(NamedTuple):
     environment: str
     reason: str  # "finished", "entropy" or "non_finite"
     returned: float | None
-    optimal: float
+    optimal: float | None  # None where it is only estimated
 
 
 class Program:
@@ -134,7 +134,7 @@ class Program:
     def _step(self, weights: Any, opt_state: Any, full: Sequence[Lifetime]) -> Any:
         rule = lpg.UpdateRule(weights, self.config.rule_architecture)
         found = [
-            pools.advance(self.config, pools.player(self.config, one), rule, pool)
+            pools.advance(self.config, one, pools.player(self.config, one), rule, pool)
             for one, pool in zip(self._tasks, full, strict=True)
         ]
         totals, full, outcomes = zip(*found, strict=True)
@@ -170,6 +170,8 @@ class Program:
         episodes, mean = int(outcome.returned.finished[i]), outcome.returned.mean[i]
         value = number(mean) if episodes else None
         optimal = float(pool.optimal_return[i])
+        if self._tasks[place].estimated:
+            optimal = None
         reason = "non_finite" if outcome.broken[i] else "entropy"
         if outcome.finished[i] and not outcome.broken[i]:
             reason = "finished"
@@ -198,10 +200,12 @@ def share(standing: Standing) -> float | None:
     return number(returned / optimal) if optimal > 0 else None
 
 
-def _remember(standing: Standing, value: float | None, optimal: float) -> Standing:
-    recent = standing.recent.copy()
-    if value is not None:
-        recent[:, int(standing.finished) % WINDOW] = value, optimal
+def _remember(
+    standing: Standing, value: float | None, optimal: float | None
+) -> Standing:
+    recent, known = standing.recent.copy(), None not in (value, optimal)
+    pair = (value, optimal) if known else np.nan
+    recent[:, int(standing.finished) % WINDOW] = pair
     finished = np.asarray(standing.finished + 1, np.int32)
     return standing._replace(recent=recent, finished=finished)
 

@@ -11,15 +11,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt_rl import agents
 from learned_opt_rl.agents import lpg as lpg_agent
 from learned_opt_rl.agents.config import LPGConfig
 from learned_opt_rl.agents.lpg import Rollout
 from learned_opt_rl.agents.networks import init_network
-from learned_opt_rl.agents.rollouts import MeanReturn, mean_return
+from learned_opt_rl.agents.rollouts import MeanReturn, form_to_play, mean_return
 from learned_opt_rl.envs.adapter import EpisodeState
 from learned_opt_rl.rules.lpg import UpdateRule
 from learned_opt_rl.training.meta_gradients.config import MetaGradientConfig
 from learned_opt_rl.training.meta_gradients.objective import (
+    ADAM_EPS_ROOT,
     Life,
     MetaConfig,
     MetaMetrics,
@@ -61,7 +63,7 @@ class Lifetime(NamedTuple):
 
     life: Life
     hyper: Hyper
-    optimal_return: jax.Array  # float32 scalar, of its level
+    optimal_return: jax.Array  # float32 scalar, of its level; see `Task.estimated`
 
 
 class Outcome(NamedTuple):
@@ -85,20 +87,20 @@ def begin(
 ) -> Lifetime:
     """Return a new lifetime with a level of its own; its optimal return is still 0."""
     agent_key, value_key, reset_key, life_key, play_key = jax.random.split(key, 5)
-    agent_config = _agent_config(config)
-    optimizers = _optimizers(config, hyper)
+    env, agent = task.env, config.agent_config(task.env.name)
+    made = optimizers(config, task, hyper)
     width = config.rule_architecture.target_width
-    params = lpg_agent.init_params(agent_key, agent_config, task.env, width)
-    # No bias: it would share one value across all states of a table.
-    value = init_network(
-        value_key, agent_config, task.env.observation_shape, 1, 1.0, bias=False
-    )
-    observation, env_state = task.rows.reset_many(reset_key, config.workers)
+    params = lpg_agent.init_params(agent_key, agent, env, width)
+    # In a table, a bias would share one value across all states.
+    bias = bool(agent.hidden or agent.conv)
+    value = init_network(value_key, agent, env.observation_shape, 1, 1.0, bias=bias)
+    played = form_to_play(agent, env)
+    observation, env_state = played.reset_many(reset_key, config.workers)
     lifetime = config.lifetime
     updates = task.draw_lifetime(life_key) if lifetime is None else lifetime
     life = Life(
-        lpg_agent.init_agent(params, optimizers.agent),
-        ValueState(value, optimizers.value.init(value)),
+        lpg_agent.init_agent(params, made.agent),
+        ValueState(value, made.value.init(value)),
         jnp.int32(updates),
         World(env_state, observation, play_key),
     )
@@ -114,12 +116,13 @@ def aged(lifetime: Lifetime, share: jax.Array | float) -> Lifetime:
 
 def player(config: MetaGradientConfig, task: Task) -> Play:
     """Return what plays an agent's rollouts in its environment."""
-    agent_config = _agent_config(config)
+    agent = config.agent_config(task.env.name)
+    env = form_to_play(agent, task.env)
 
     def play(params: Any, world: World) -> tuple[World, Rollout]:
         key, rollout_key = jax.random.split(world.key)
         runner = _Player(params, world.env_state, world.observation)
-        played = lpg_agent.play(agent_config, task.rows, runner, rollout_key)
+        played = lpg_agent.play(agent, env, runner, rollout_key)
         (env_state, observation), rollout = played
         return World(env_state, observation, key), rollout
 
@@ -127,14 +130,18 @@ def player(config: MetaGradientConfig, task: Task) -> Play:
 
 
 def learn(
-    config: MetaGradientConfig, rule: UpdateRule, lifetime: Lifetime, rollout: Rollout
+    config: MetaGradientConfig,
+    task: Task,
+    rule: UpdateRule,
+    lifetime: Lifetime,
+    rollout: Rollout,
 ) -> Lifetime:
     """Let an agent learn from one rollout; its value critic stays as it is."""
     life = lifetime.life
     agent, _ = lpg_agent.agent_update(
-        agent_config(config, lifetime.hyper),
+        agent_config(config, task, lifetime.hyper),
         rule,
-        _optimizers(config, lifetime.hyper).agent,
+        optimizers(config, task, lifetime.hyper).agent,
         life.agent,
         rollout,
         lifetime=life.lifetime,
@@ -144,12 +151,16 @@ def learn(
 
 
 def differentiate(
-    config: MetaGradientConfig, play: Play, rule: UpdateRule, lifetime: Lifetime
+    config: MetaGradientConfig,
+    task: Task,
+    play: Play,
+    rule: UpdateRule,
+    lifetime: Lifetime,
 ) -> tuple[UpdateRule, Lifetime, Outcome]:
     """Let one agent learn for a meta-step; return the gradient in the rule, too."""
     hyper, life = lifetime.hyper, lifetime.life
     meta = MetaConfig(
-        agent=agent_config(config, hyper),
+        agent=agent_config(config, task, hyper),
         updates=config.updates,
         gamma=hyper.gamma,  # pyright: ignore[reportArgumentType]
         gae_lambda=config.gae_lambda,
@@ -160,10 +171,10 @@ def differentiate(
         rematerialize=config.rematerialize,
         compat=config.compat,
     )
-    optimizers = _optimizers(config, hyper)
+    made = optimizers(config, task, hyper)
 
     def loss(rule: UpdateRule) -> Any:
-        return meta_loss(rule, meta, optimizers, life, play)
+        return meta_loss(rule, meta, made, life, play)
 
     gradient, (life, metrics) = jax.grad(loss, has_aux=True)(rule)
     outcome = Outcome(
@@ -177,7 +188,11 @@ def differentiate(
 
 
 def advance(
-    config: MetaGradientConfig, play: Play, rule: UpdateRule, pool: Lifetime
+    config: MetaGradientConfig,
+    task: Task,
+    play: Play,
+    rule: UpdateRule,
+    pool: Lifetime,
 ) -> tuple[UpdateRule, Lifetime, Outcome]:
     """Let the agents of a pool learn for a meta-step.
 
@@ -189,7 +204,7 @@ def advance(
         lambda x: x.reshape(groups, config.minibatch, *x.shape[1:]),
         lambda x: x.reshape(config.each, *x.shape[2:]),
     )
-    one = jax.vmap(lambda life: differentiate(config, play, rule, life))
+    one = jax.vmap(lambda life: differentiate(config, task, play, rule, life))
 
     def minibatch(total: UpdateRule, lives: Lifetime) -> Any:
         gradients, lives, outcomes = one(lives)
@@ -206,27 +221,26 @@ def advance(
     return total, jax.tree.map(join, pool), jax.tree.map(join, outcomes)
 
 
-def agent_config(config: MetaGradientConfig, hyper: Hyper) -> LPGConfig:
+def agent_config(config: MetaGradientConfig, task: Task, hyper: Hyper) -> LPGConfig:
     """Return an agent's configuration, with the lifetime's own discount and alpha_y."""
     traced: Any = {"alpha_y": hyper.alpha_y, "gamma": hyper.gamma}
-    return dataclasses.replace(_agent_config(config), **traced)
+    return dataclasses.replace(config.agent_config(task.env.name), **traced)
 
 
-def _agent_config(config: MetaGradientConfig) -> LPGConfig:
-    return LPGConfig(
-        config.workers * config.rollout,
-        num_envs=config.workers,
-        num_steps=config.rollout,
-        max_grad_norm=config.max_grad_norm,
-        hidden=(),
+def optimizers(config: MetaGradientConfig, task: Task, hyper: Hyper) -> Optimizers:
+    """Return the optimizers of a lifetime, with its own learning rate."""
+    networks = agents.lpg_optimizers(
+        task.env.name,
+        task.lifetime[1] if config.lifetime is None else config.lifetime,
+        column=config.agent,
+        learning_rate=hyper.agent_rate,
+        table_predictor_rate=config.predictor_rate,
+        eps_root=ADAM_EPS_ROOT,
     )
-
-
-def _optimizers(config: MetaGradientConfig, hyper: Hyper) -> Optimizers:
-    slower = config.predictor_rate * hyper.agent_rate
-    rates = {"actor": optax.sgd(hyper.agent_rate), "predictor": optax.sgd(slower)}
-    agent = optax.multi_transform({**rates}, {name: name for name in rates})
-    return Optimizers(agent, optax.sgd(slower))
+    value = networks["predictor"]
+    if config.value_rate is not None:
+        value = optax.adam(config.value_rate)
+    return Optimizers(agents.by_network(networks), value)
 
 
 def _finite(tree: Any) -> jax.Array:

@@ -221,18 +221,20 @@ def _ranked(standing: Standing, row: Record) -> tuple[Standing, bool]:
 def _lifetimes(ended: Sequence[Ended]) -> Record:
     """Return the row's part about lifetimes that ended."""
     finished = [x for x in ended if x.reason == "finished" and x.returned is not None]
+    known = [x for x in finished if x.optimal is not None]
+    compared = known or finished
     by_environment = {}
     for name in dict.fromkeys(x.environment for x in finished):
         some = [x for x in finished if x.environment == name]
         by_environment[name] = {
             "return": _mean([x.returned for x in some]),
-            "optimal": _mean([x.optimal for x in some]),
+            "optimal": _mean([x.optimal for x in some if x.optimal is not None]),
             "finished": len(some),
         }
     reasons = collections.Counter(x.reason for x in ended)
     return {
-        "return": _mean([x.returned for x in finished]),
-        "optimal": _mean([x.optimal for x in finished]),
+        "return": _mean([x.returned for x in compared]),
+        "optimal": _mean([x.optimal for x in known]),
         "finished": reasons["finished"],
         "resets": {name: reasons[name] for name in ("entropy", "non_finite")},
         "environments": by_environment,
