@@ -98,5 +98,5 @@ FAMILY = Family(
     shapes=lpg_shapes,
     inputs=_inputs,
     module="learned_opt_rl.rules.lpg",
-    evolvable=False,  # its agents are trained by meta-gradients
+    distillable=True,
 )

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from learned_opt_rl import artifacts, families
+from learned_opt_rl import agents, artifacts, families
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts.weights import load_safetensors
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.runs.rules import Rule, handcrafted, weights_digest
 from learned_opt_rl.families.family import Family
 from learned_opt_rl.rules.tuned import tuned
+from learned_opt_rl.training.run_folder import CONFIG, read_config
 
 _SUFFIX = ".safetensors"
 
@@ -88,8 +89,14 @@ def rule_of(
 def run_artifact(
     artifact: artifacts.Artifact, config: PPOConfig, environment: str
 ) -> Rule:
-    """Return the rule of an artifact in memory; a drift runs with tuned Adam."""
+    """Return the rule of an artifact in memory.
+
+    A drift runs with tuned Adam, an update rule with the published optimizer.
+    """
     from_artifact = families.find(artifact.card.algorithm).import_module().from_artifact
+    if artifact.card.kind == "update_rule":
+        plain = agents.lpg_optimizer(environment, config.num_updates)
+        return Rule(lambda key: plain, update_rule=from_artifact(artifact))
     if artifact.card.kind == "drift":
         adam = handcrafted("adam", environment, config.num_updates)
         return Rule(lambda key: adam, from_artifact(artifact))
@@ -121,6 +128,11 @@ class Learned:
     def architecture(self) -> Any:
         """The sizes as the family's own dataclass."""
         return families.find(self.algorithm).make_sizes(self.sizes)
+
+    @property
+    def is_update_rule(self) -> bool:
+        """Whether the rule makes the targets of an LPG agent."""
+        return families.find(self.algorithm).kind == "update_rule"
 
     @property
     def size(self) -> int:
@@ -158,7 +170,9 @@ class Learned:
             weights = draw(self.algorithm, self.architecture, key)
             return ravel_pytree(weights)[0]
         if name.endswith(_SUFFIX):
-            return self._of(name, load_safetensors(name, file_digest(name)))
+            weights = load_safetensors(name, file_digest(name))
+            self._check_conventions(name, _sizes_beside(name))
+            return self._of(name, weights)
         artifact = artifacts.load(name)
         if artifact.card.algorithm != self.algorithm:
             raise ArtifactError(
@@ -166,7 +180,26 @@ class Learned:
                 f"run trains {self.algorithm!r}; start from another artifact, "
                 "zeros or random"
             )
+        self._check_conventions(name, artifact.card.architecture)
         return self._of(name, artifact.weights)
+
+    def _check_conventions(self, name: str, found: Mapping[str, Any] | None) -> None:
+        """Raise ArtifactError if an update rule's weights mean something else here.
+
+        The shapes of the weights do not show, for example, the sign of a policy target.
+        """
+        if not self.is_update_rule or found is None:
+            return
+        theirs = dataclasses.asdict(families.find(self.algorithm).make_sizes(found))
+        ours = dataclasses.asdict(self.architecture)
+        other = [key for key in ours if theirs[key] != ours[key]]
+        if other:
+            values = " ".join(
+                f"architecture.{field}={theirs[field]}" for field in other
+            )
+            raise ArtifactError(
+                f"start={name!r} does not fit {self.architecture}; set {values}"
+            )
 
     def _of(self, name: str, weights: Any) -> jax.Array:
         wanted, found = map(_sizes, (self._shapes(), weights))
@@ -199,6 +232,14 @@ def file_digest(path: str) -> str:
             "weights, the name of an artifact, zeros or random"
         ) from error
     return hashlib.sha256(content).hexdigest()
+
+
+def _sizes_beside(path: str) -> Mapping[str, Any] | None:
+    """Return the architecture of the run whose folder has the file, None elsewhere."""
+    folder = pathlib.Path(path).parent
+    if not (folder / CONFIG).exists():
+        return None
+    return read_config(folder)["config"].get("architecture")
 
 
 def _sizes(weights: Any) -> dict[str, tuple[int, ...]]:

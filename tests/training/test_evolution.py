@@ -48,6 +48,8 @@ CONFIG = EvolutionConfig(
     generations=3,
 )
 STEPS = 512
+_LPG = sorted(name for name in PRESETS if preset(name).algorithm == "lpg")
+_PPO = sorted(set(PRESETS) - {"open-ant", *_LPG})
 
 
 def on_one_and_two_devices(tmp_path_factory):
@@ -213,7 +215,7 @@ def test_blocks_of_one_on_a_cpu_and_as_many_as_fit_elsewhere(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"open-ant"}))
+@pytest.mark.parametrize("name", _PPO)
 def test_a_generation_of_every_preset(name, tmp_path, quick_compilation):
     """Two members, of so few rollouts that an episode ends in every environment."""
     agent = {"num_envs": 2, "num_steps": 128, "minibatches": 2, "hidden": (8,)}
@@ -230,6 +232,22 @@ def test_a_generation_of_every_preset(name, tmp_path, quick_compilation):
     assert row["failed"] == 0
     assert [*row["returns"]] == [*config.environments]
     assert np.isfinite(standing.search.mean).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _LPG)
+def test_a_generation_of_every_preset_of_lpg(name, tmp_path, quick_compilation):
+    config = preset(
+        name,
+        agent={"workers": 2},
+        horizons=((0, 80),),
+        horizon_unit="steps",
+        population=2,
+        validation_seeds=1,
+        generations=1,
+    )
+    Campaign(config, tmp_path, stream=io.StringIO()).run()
+    assert jsonl.read(tmp_path / LOG)[1]["failed"] == 0
 
 
 def _free_port():

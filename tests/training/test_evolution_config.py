@@ -6,13 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from learned_opt_rl import artifacts, cli
+from learned_opt_rl.artifacts.weights import save_safetensors
+from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report.normalization import published
-from learned_opt_rl.rules import lpo
+from learned_opt_rl.rules import lpg, lpo
 from learned_opt_rl.training.evolution import PRESETS, EvolutionConfig, preset
 from learned_opt_rl.training.evolution.config import differences, parse_settings
-from learned_opt_rl.training.learned import draw
+from learned_opt_rl.training.learned import Learned, draw
 
 CONFIG = preset("open-breakout")
 
@@ -36,6 +39,8 @@ def test_presets_survive_json(name):
         ("no-features-minatar", 1538, 64, 0.03, 0.03, (0.999, 0.999)),
         ("lpo-minatar", 1152, 64, 0.03, 0.03, (0.999, 0.999)),
         ("optim4rl-breakout", 1403, 64, 0.03, 0.03, (0.999, 0.999)),
+        ("lpg-es", 203_946, 1024, 0.1, 0.01, (1.0, 0.999)),
+        ("ta-lpg-es", 205_482, 1024, 0.1, 0.01, (1.0, 0.999)),
     ],
 )
 def test_presets_are_the_published_settings(
@@ -98,6 +103,48 @@ def test_a_curriculum_changes_length_with_the_generation():
         1_000_000,
         1_000_000,
     ]
+
+
+LPG = preset("lpg-es-cpu")
+
+
+def test_agents_of_lpg_live_as_long_as_their_environment_says():
+    life = LPG.runs(1)["gridworld/small"]
+    assert (life.num_updates, life.batch_size) == (250, 320)
+    steps = preset("lpg-es-cpu", horizon_unit="steps", horizons=((0, 6400),))
+    assert steps.runs(6400)["gridworld/small"].num_updates == 20
+    inputs = preset("ta-lpg-es").runs(1)["gridworld/all_vrandlife"]
+    assert inputs.settings.rule_architecture.lifetime_inputs == "relative"
+    assert inputs.num_updates == 250
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"horizons": ((0, 2),)}, "an agent has one lifetime; set horizons=1"),
+        (
+            {"horizon_unit": "steps", "horizons": ((0, 100),)},
+            "a life of 100 steps is less than one rollout of workers * rollout = 320",
+        ),
+        (
+            {"agent": {"hidden": (8,)}},
+            "agent.hidden=(8,) is not a setting of",
+        ),
+        ({"agent": {"workers": 0}}, "workers=0 must be a positive whole number"),
+        ({"environments": ("CartPole-v1",)}, "environments='CartPole-v1'"),
+        ({"horizon_unit": "episodes"}, "'gridworld/small' have no fixed length"),
+        ({"compat": True, "shaping": "centered_ranks"}, "compat=True changes the"),
+        ({"architecture": {"core": "mlp"}}, "architecture.core is 'mlp'; write 'gru'"),
+        ({"strategy": "snes"}, "shaping='pairs' needs the antithetic pairs"),
+        (
+            {"strategy": "snes", "shaping": "centered_ranks", "compat": True},
+            "are settings of strategy='openai_es'",
+        ),
+    ],
+)
+def test_refusals_of_lpg(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        dataclasses.replace(LPG, **changes)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +246,23 @@ def test_starts_that_do_not_fit_are_refused(name, changes, message):
         preset("lpo-minatar").learned.start("distilled/sign_mixture", jax.random.key(0))
 
 
+@pytest.mark.parametrize("changed", ["policy_sign", "width"])
+def test_lpg_starts_from_weights_of_its_own_conventions(tmp_path, changed):
+    theirs = {"policy_sign": "ascend", "width": 4, "embedding": 3}
+    ours = theirs | {"policy_sign": "descend"} if changed == "policy_sign" else theirs
+    ours = ours | {"width": 5} if changed == "width" else ours
+    path = tmp_path / "best.safetensors"
+    weights = draw("lpg", lpg.Architecture(**theirs), jax.random.key(0))
+    save_safetensors(path, weights)
+    made = {"kind": "meta_gradients", "config": {"architecture": theirs}}
+    (tmp_path / "config.json").write_text(json.dumps(made))
+    key = jax.random.key(1)
+    found = Learned("lpg", theirs).start(str(path), key)
+    np.testing.assert_array_equal(found, ravel_pytree(weights)[0])
+    with pytest.raises(ArtifactError, match=f"set architecture.{changed}="):
+        Learned("lpg", ours).start(str(path), key)
+
+
 def test_lpo_is_run_with_tuned_adam_and_its_own_drift():
     config = preset("lpo-minatar")
     run = config.runs(200_000)["Breakout-MinAtar"]
@@ -240,6 +304,7 @@ def test_settings_are_parsed_by_their_fields_types():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("agent.workers=8", "--set 'agent.workers=8' is not NAME=VALUE"),
         ("population", "--set 'population' is not NAME=VALUE"),
         ("population=many", "--set 'population=many': 'many' is not a number"),
         ("populations=8", "--set 'populations=8' is not NAME=VALUE with one of"),
@@ -252,6 +317,17 @@ def test_settings_are_parsed_by_their_fields_types():
 def test_unknown_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         parse_settings([setting], "open")
+
+
+def test_settings_of_lpg_are_those_of_its_agents():
+    texts = ["agent.workers=8", "agent.agent_rates=20,40", "architecture.core=lstm"]
+    assert parse_settings([*texts, "compat=true"], "lpg") == {
+        "agent": {"workers": 8, "agent_rates": (20.0, 40.0)},
+        "architecture": {"core": "lstm"},
+        "compat": True,
+    }
+    with pytest.raises(ValueError, match="--set 'agent.hidden=8' is not NAME=VALUE"):
+        parse_settings(["agent.hidden=8"], "lpg")
 
 
 def refused(capsys, *arguments):

@@ -158,6 +158,26 @@ def test_pairs_compare_only_the_two_members_of_a_pair():
     found = shape(jnp.concatenate([plus, minus]), "pairs")
     np.testing.assert_array_equal(found[:5], [-0.5, 0.5, 0, -0.5, 0])
     np.testing.assert_array_equal(found[5:], -found[:5])
+    # In GROOVE the second member wins ties.
+    published = shape(jnp.concatenate([plus, minus]), "pairs", compat=True)
+    np.testing.assert_array_equal(published[:5], [-0.5, 0.5, -0.5, -0.5, -0.5])
+    np.testing.assert_array_equal(published[5:], -published[:5])
+
+
+def test_the_learning_rate_stops_at_its_floor():
+    settings = {"learning_rate_decay": 0.5, "beta1": 0.0}
+    plain, floored = (
+        dataclasses.replace(STRATEGY, learning_rate_floor=floor, **settings)
+        for floor in (0.0, STRATEGY.learning_rate / 2)
+    )
+    moves = []
+    for strategy in (plain, floored):
+        state, judge = strategy.init(jnp.zeros(3), jax.random.key(0)), jnp.arange(8.0)
+        for _ in range(3):
+            before, state = state.mean, strategy.tell(state, judge)
+        moves.append(np.abs(state.mean - before))
+    # The third move has a quarter of the rate, or the floor's half.
+    np.testing.assert_allclose(moves[1], 2 * moves[0], rtol=1e-2)
 
 
 def test_a_mean_of_little_precision_is_kept_in_float32():
@@ -176,6 +196,8 @@ def test_a_mean_of_little_precision_is_kept_in_float32():
         ("sigma_decay", 1.1, r"sigma_decay=1.1 must be in \(0, 1\]"),
         ("beta1", 1.0, r"beta1=1.0 must be in \[0, 1\)"),
         ("shaping", "ranks", "shaping='ranks' must be"),
+        ("compat", True, "compat=True changes the shaping 'pairs'"),
+        ("learning_rate_floor", 9.0, "learning_rate_floor=9.0 must be from 0 to"),
     ],
 )
 def test_refusals(field, value, message):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl import agents, envs, families
+from learned_opt_rl import envs, families
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.checks import positive_int
 from learned_opt_rl.evaluation.report.normalization import published
@@ -17,15 +17,18 @@ from learned_opt_rl.training import presets
 from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
 from learned_opt_rl.training.evolution.strategy import OpenAIES, SearchSettings
 from learned_opt_rl.training.learned import Learned
+from learned_opt_rl.training.lifetimes import AgentSettings, LifeConfig, agent_run
 
 Normalizer = Literal["none", "published", "published-sgd"]
-HorizonUnit = Literal["steps", "episodes"]
+HorizonUnit = Literal["steps", "episodes", "lifetimes"]
 OWN_STRATEGY = "openai_es"
 
 IMPLIED = {
     "strategy": OWN_STRATEGY,
     "environments_per_generation": None,
     "horizon_unit": "steps",
+    "learning_rate_floor": 0.0,
+    "compat": False,
 }
 """Values that `EvolutionConfig.as_json` leaves out.
 
@@ -45,14 +48,15 @@ class EvolutionConfig(SearchSettings):
 
     Attributes:
         algorithm: What is evolved: ``"open"``, ``"open_separated"``,
-            ``"no_features"``, ``"optim4rl"``, ``"lpo"``, or ``"expression"`` for the
-            constants of an expression.
+            ``"no_features"``, ``"optim4rl"``, ``"lpo"``, ``"lpg"``, or
+            ``"expression"`` for the constants of an expression.
         architecture: Its sizes; ``{"text": ...}`` for an expression.
         environments: Every member trains an agent in each of them.
         horizons: Lengths of the runs, as pairs ``(first generation, steps)``: one pair,
             or a curriculum. Learned rules see only the proportion of a run that has
             passed, so the weights carry over.
-        agent: PPO settings that differ from `agents.preset`.
+        agent: PPO settings that differ from `agents.preset`; for ``"lpg"`` those of
+            `training.lifetimes.AgentSettings`.
         start: ``"zeros"``, ``"random"``, ``"declared"`` or the name of an artifact; see
             `Learned.start`.
         rollouts: Agents per member and environment, with different seeds; their mean
@@ -68,7 +72,9 @@ class EvolutionConfig(SearchSettings):
         environments_per_generation: Number of environments that each generation draws,
             the same for all members; ``None`` for all. Validations use all.
         horizon_unit: ``"steps"`` of an environment, or ``"episodes"`` where they have a
-            fixed length (``"DeepSea-bsuite/10"``), so that larger ones get longer runs.
+            fixed length (``"DeepSea-bsuite/10"``), so that larger ones get longer runs;
+            or ``"lifetimes"``, for ``"lpg"`` only: a run of length 1 is as long as the
+            environment's mode says, or draws for each agent.
 
     Raises:
         ValueError: A value is out of range, or an environment has no normalizer or no
@@ -127,6 +133,12 @@ class EvolutionConfig(SearchSettings):
                 f"shaping={self.shaping!r} needs the antithetic pairs of strategy="
                 f"{OWN_STRATEGY!r}; strategy={self.strategy!r} has none"
             )
+        if self.compat or self.learning_rate_floor:
+            raise ValueError(
+                f"compat={self.compat} and learning_rate_floor="
+                f"{self.learning_rate_floor} are settings of strategy="
+                f"{OWN_STRATEGY!r}; leave them out with strategy={self.strategy!r}"
+            )
         return EvosaxStrategy(self.strategy, self.population, self.sigma)
 
     def _check_draws(self) -> None:
@@ -138,7 +150,13 @@ class EvolutionConfig(SearchSettings):
                     f"environments_per_generation={drawn} must be at most the number "
                     f"of environments, {most}"
                 )
-        if self.horizon_unit not in ("steps", "episodes"):
+        if self.learned.is_update_rule and self.horizon_unit == "lifetimes":
+            if any(length != 1 for _, length in self.horizons):
+                raise ValueError(
+                    f"horizons={self.horizons} with horizon_unit='lifetimes': an agent "
+                    "has one lifetime; set horizons=1, or horizon_unit=steps"
+                )
+        elif self.horizon_unit not in ("steps", "episodes"):
             raise ValueError(
                 f"horizon_unit={self.horizon_unit!r} must be steps or episodes"
             )
@@ -158,6 +176,9 @@ class EvolutionConfig(SearchSettings):
         """Return the environment steps in one `horizon_unit`."""
         if self.horizon_unit == "steps":
             return 1
+        if self.horizon_unit == "lifetimes":
+            life = self._run(environment, None)
+            return life.num_rollouts * life.batch_size
         steps = envs.episode_length(environment)
         if steps is None:
             raise ValueError(
@@ -166,12 +187,16 @@ class EvolutionConfig(SearchSettings):
             )
         return steps
 
-    def runs(self, length: int) -> dict[str, PPOConfig]:
+    def runs(self, length: int) -> dict[str, PPOConfig | LifeConfig]:
         """Return the run of this length, in `horizon_unit`, in each environment."""
+        own = self.horizon_unit == "lifetimes"
         return {
-            name: agents.preset(name, length * self.steps_per_unit(name), **self.agent)
+            name: self._run(name, None if own else length * self.steps_per_unit(name))
             for name in self.environments
         }
+
+    def _run(self, environment: str, steps: int | None) -> PPOConfig | LifeConfig:
+        return agent_run(self.learned, environment, steps, self.agent)
 
     def drawn(self, generation: int) -> tuple[str, ...]:
         """Return the environments that a generation trains in, the same if resumed."""
@@ -313,7 +338,9 @@ def _check_horizons(horizons: Iterable[tuple[int, int]]) -> None:
         )
 
 
-def _check_rule(learned: Learned, config: PPOConfig, environment: str) -> None:
+def _check_rule(
+    learned: Learned, config: PPOConfig | LifeConfig, environment: str
+) -> None:
     """Raise ValueError if the rule cannot be built; compute nothing."""
     vector = jax.ShapeDtypeStruct((learned.size,), jnp.float32)
 
@@ -337,5 +364,6 @@ def parse_settings(texts: Iterable[str], algorithm: str) -> dict[str, Any]:
     written ``agent.hidden=16x16`` and ``architecture.width=16``.
     """
     family = families.find(algorithm)
-    groups = {"agent": PPOConfig, "architecture": family.sizes or family.architecture}
+    agent = AgentSettings if family.kind == "update_rule" else PPOConfig
+    groups = {"agent": agent, "architecture": family.sizes or family.architecture}
     return settings.parse(texts, EvolutionConfig, **groups)

@@ -27,6 +27,7 @@ from learned_opt_rl.evaluation.runs.program import require_devices
 from learned_opt_rl.training.evolution.config import EvolutionConfig
 from learned_opt_rl.training.evolution.strategy import State, generation_key
 from learned_opt_rl.training.learned import Learned
+from learned_opt_rl.training.lifetimes import LifeConfig, live
 
 RunFn = Callable[[jax.Array, jax.Array], jax.Array]
 """``(weights [n], key) -> returns [environments]``."""
@@ -38,11 +39,11 @@ _BLOCK_OFF_CPU = 64  # the papers' population: a GPU trains a generation in one 
 class Task(NamedTuple):
     """The configuration of an agent, and its environment."""
 
-    config: PPOConfig
+    config: PPOConfig | LifeConfig
     env: Environment
 
 
-def tasks(runs: Mapping[str, PPOConfig]) -> tuple[Task, ...]:
+def tasks(runs: Mapping[str, PPOConfig | LifeConfig]) -> tuple[Task, ...]:
     """Return a task for the run in each environment."""
     return tuple(Task(run, envs.make(name)) for name, run in runs.items())
 
@@ -56,12 +57,18 @@ def make_run(learned: Learned, tasks: tuple[Task, ...]) -> RunFn:
 
     def one(vector: jax.Array, key: jax.Array, task: Task) -> jax.Array:
         rule_key, train_key = jax.random.split(key)
-        rule = learned.rule(vector, task.config, task.env.name)
-        optimizer = rule.optimizer(rule_key)
-        train = ppo.make_train(task.config, task.env, optimizer, drift=rule.drift)
-        result = train(train_key)
-        finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params)]
-        return jnp.where(jnp.stack(finite).all(), result.final_return, jnp.nan)
+        config = task.config
+        rule = learned.rule(vector, config, task.env.name)
+        if isinstance(config, LifeConfig):
+            lived = live(config, rule.update_rule, train_key)
+            params, returned = lived.params, lived.returned.value
+        else:
+            optimizer = rule.optimizer(rule_key)
+            train = ppo.make_train(config, task.env, optimizer, drift=rule.drift)
+            result = train(train_key)
+            params, returned = result.params, result.final_return
+        finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]
+        return jnp.where(jnp.stack(finite).all(), returned, jnp.nan)
 
     def run(vector: jax.Array, key: jax.Array) -> jax.Array:
         keys = [jax.random.fold_in(key, i) for i in range(len(tasks))]

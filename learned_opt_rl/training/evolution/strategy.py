@@ -48,6 +48,10 @@ class SearchSettings:
         shaping: How fitness becomes comparable, see `shape`. With ``"centered_ranks"``
             all members have the same seeds; with ``"pairs"`` each antithetic pair has
             seeds, and so levels, of its own.
+        learning_rate_floor: The smallest learning rate of the decay.
+        compat: Whether the second member of a pair wins if both are equal, as in GROOVE
+            (Jackson et al. 2023): the mean then moves although nothing differs. It is
+            for ``shaping="pairs"``, where otherwise neither wins.
     """
 
     population: int = 64
@@ -57,6 +61,8 @@ class SearchSettings:
     learning_rate_decay: float = 0.999
     beta1: float = 0.99
     shaping: Shaping = "centered_ranks"
+    learning_rate_floor: float = 0.0
+    compat: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +92,16 @@ class OpenAIES(SearchSettings):
             raise ValueError(
                 f"shaping={self.shaping!r} must be 'centered_ranks' or 'pairs'"
             )
+        if not 0 <= self.learning_rate_floor <= self.learning_rate:
+            raise ValueError(
+                f"learning_rate_floor={self.learning_rate_floor} must be from 0 to "
+                f"learning_rate={self.learning_rate}"
+            )
+        if self.compat and self.shaping != "pairs":
+            raise ValueError(
+                f"compat={self.compat} changes the shaping 'pairs', not "
+                f"shaping={self.shaping!r}; set shaping=pairs or leave compat out"
+            )
 
     def init(self, mean: jax.Array, key: jax.Array) -> State:
         """Return the search before its first generation.
@@ -107,7 +123,7 @@ class OpenAIES(SearchSettings):
 
         More fitness is better, NaN is worst.
         """
-        plus, minus = jnp.split(shape(fitness, self.shaping), 2)
+        plus, minus = jnp.split(shape(fitness, self.shaping, self.compat), 2)
         noise = self._noise(state)
         # [pairs] @ [pairs, n]. HIGHEST, because a GPU would round to TF32.
         ascent = jnp.dot(plus - minus, noise, precision=jax.lax.Precision.HIGHEST)
@@ -125,7 +141,12 @@ class OpenAIES(SearchSettings):
         return self.sigma * jnp.float32(self.sigma_decay) ** state.generation
 
     def _adam(self) -> optax.GradientTransformation:
-        rate = optax.exponential_decay(self.learning_rate, 1, self.learning_rate_decay)
+        rate = optax.exponential_decay(
+            self.learning_rate,
+            1,
+            self.learning_rate_decay,
+            end_value=self.learning_rate_floor or None,
+        )
         return optax.adam(rate, b1=self.beta1)
 
 
@@ -145,13 +166,13 @@ def generation_key(state: State, purpose: Literal["noise", "tasks"]) -> jax.Arra
     return jax.random.fold_in(key, ("noise", "tasks").index(purpose))
 
 
-def shape(fitness: jax.Array, shaping: Shaping) -> jax.Array:
+def shape(fitness: jax.Array, shaping: Shaping, compat: bool = False) -> jax.Array:
     """Make fitness ``[population]`` independent of its scale; the result has sum 0.
 
     ``"centered_ranks"`` gives ranks among all members, from -0.5 to 0.5; equal members
     share theirs. ``"pairs"`` gives 0.5 to the better of a pair and -0.5 to the other,
     or 0 to equals; members of different pairs, which may have had different tasks, are
-    not compared.
+    not compared. With ``compat`` equals count as if the second were better.
 
     References:
         Salimans et al. 2017, section 2.1; Jackson et al. 2023 (GROOVE) and Goldie et
@@ -160,7 +181,8 @@ def shape(fitness: jax.Array, shaping: Shaping) -> jax.Array:
     fitness = jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)
     if shaping == "pairs":
         plus, minus = jnp.split(fitness, 2)
-        sign = 0.5 * ((plus > minus).astype(jnp.float32) - (plus < minus))
+        second = plus <= minus if compat else plus < minus
+        sign = 0.5 * ((plus > minus).astype(jnp.float32) - second)
         return jnp.concatenate([sign, -sign])
     less = (fitness[None, :] < fitness[:, None]).sum(1)
     equal = (fitness[None, :] == fitness[:, None]).sum(1)

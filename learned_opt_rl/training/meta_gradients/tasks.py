@@ -22,6 +22,7 @@ class Task(NamedTuple):
         draw_lifetime: ``key -> int32 scalar``.
         optimal_return: ``states of an agent's workers -> float32 scalar``, jitted; the
             undiscounted return of the best policy.
+        longest_episode: The most steps of an episode.
         estimated: Whether objects respawn in random cells. Nobody computes the optimal
             return of such levels; theirs is that of the level in which every object
             respawns where it was first. It is a scale of returns, not a bound.
@@ -31,6 +32,7 @@ class Task(NamedTuple):
     lifetime: tuple[int, int]
     draw_lifetime: Callable[[jax.Array], jax.Array]
     optimal_return: Callable[[EpisodeState], jax.Array]
+    longest_episode: int
     estimated: bool = False
 
 
@@ -63,7 +65,7 @@ def _chain(env: Environment, mode: chain.Mode) -> Task:
         return jnp.int32(mode.lifetime)
 
     bounds = mode.lifetime, mode.lifetime
-    return Task(env, bounds, lifetime, optimal_return)
+    return Task(env, bounds, lifetime, optimal_return, mode.max_length)
 
 
 def _gridworld(env: Environment, mode: gridworld.Mode) -> Task:
@@ -76,5 +78,5 @@ def _gridworld(env: Environment, mode: gridworld.Mode) -> Task:
 
     bounds = int(mode.lifetime[0]), int(mode.lifetime[1])
     draw = functools.partial(gridworld.sample_lifetime, mode=mode)
-    random = mode.random_placement
-    return Task(env, bounds, draw, jax.jit(optimal_return), estimated=random)
+    longest, random = mode.max_steps, mode.random_placement
+    return Task(env, bounds, draw, jax.jit(optimal_return), longest, random)

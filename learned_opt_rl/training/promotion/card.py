@@ -54,7 +54,7 @@ def described(run: TrainedRun) -> dict[str, Any]:
     Raise ValueError if the family cannot be promoted, or if Optim4RL was trained with
     several learning rates.
     """
-    if run.made["kind"] != METHOD and not is_evolvable(run.algorithm):
+    if not is_evolvable(run.algorithm):
         raise ValueError(
             f"{run.folder} has algorithm={run.algorithm!r}, which cannot be promoted; "
             f"promote one of {', '.join(evolvable())}"

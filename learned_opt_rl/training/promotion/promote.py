@@ -19,7 +19,6 @@ from learned_opt_rl.evaluation.runs.rules import weights_digest
 from learned_opt_rl.rundir import atomic
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
-from learned_opt_rl.training.meta_gradients.config import METHOD
 from learned_opt_rl.training.promotion import campaign
 from learned_opt_rl.training.promotion import card as card_facts
 from learned_opt_rl.training.promotion.verdict import (
@@ -91,7 +90,9 @@ def trained_in(run: pathlib.Path) -> tuple[str, ...]:
 
 def agent_of_run(run: pathlib.Path) -> str:
     """Return the agent that evaluates the weights of a run: ``"lpg"`` or ``"ppo"``."""
-    return "lpg" if read_config(run)["kind"] == METHOD else "ppo"
+    algorithm = read_config(run)["config"].get("algorithm")
+    rule = algorithm and families.find(algorithm).kind == "update_rule"
+    return "lpg" if rule else "ppo"
 
 
 def promote(promotion: Promotion, stream: TextIO | None = None) -> Outcome:

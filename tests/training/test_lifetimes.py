@@ -1,0 +1,165 @@
+"""Whole lifetimes of LPG agents, and the evolution of LPG over them."""
+
+import dataclasses
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt_rl.agents.lpg import agent_update
+from learned_opt_rl.rules import lpg
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, Execution
+from learned_opt_rl.training.evolution.fitness import make_run, member_keys, tasks
+from learned_opt_rl.training.learned import Learned
+from learned_opt_rl.training.lifetimes import (
+    LifeConfig,
+    advance,
+    agent_run,
+    begin,
+    live,
+)
+from learned_opt_rl.training.meta_gradients import pool
+from learned_opt_rl.training.meta_gradients.tasks import task
+from learned_opt_rl.training.run_folder import LOG
+
+SIZES = {"width": 4, "embedding": 3, "target_width": 3}
+AGENT = {"workers": 3, "rollout": 4}
+CAMPAIGN = EvolutionConfig(
+    "lpg",
+    SIZES,
+    ("chain/short",),
+    ((0, 36),),
+    agent=AGENT,
+    start="random",
+    population=4,
+    sigma=0.5,
+    shaping="pairs",
+    validate_every=2,
+    validation_seeds=2,
+    generations=3,
+)
+
+
+def life(name="chain/short", steps=36, **sizes):
+    config = agent_run(Learned("lpg", SIZES | sizes), name, steps, AGENT)
+    assert isinstance(config, LifeConfig)
+    return config
+
+
+def rule_of(config, seed=0):
+    architecture = config.settings.rule_architecture
+    return lpg.update_rule(lpg.init(jax.random.key(seed), architecture), architecture)
+
+
+@pytest.mark.parametrize("inputs", ["none", "relative"])
+def test_a_life_is_its_updates_one_by_one(inputs, getkey, quick_compilation):
+    config, key = life(lifetime_inputs=inputs), getkey()
+    assert (config.num_updates, config.batch_size) == (3, 12)
+    rule = rule_of(config)
+    first = begin(config, key)
+    play = pool.player(config.settings, task("chain/short"))
+    rates = {"actor": optax.sgd(40.0), "predictor": optax.sgd(4.0)}
+    optimizer = optax.multi_transform({**rates}, {name: name for name in rates})
+    agent, world = first.life.agent, first.life.world
+    for _ in range(3):
+        world, rollout = play(agent.params, world)
+        agent, _ = agent_update(
+            pool.agent_config(config.settings, task("chain/short"), first.hyper),
+            rule,
+            optimizer,
+            agent,
+            rollout,
+            lifetime=3,
+        )
+    lived = live(config, rule, key)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        lived.params,
+        agent.params,
+    )
+    assert lived.returned.finished == 3
+    # A chain pays +1 or -1 in each of the workers' episodes.
+    assert float(3 * lived.returned.mean) in (-3, -1, 1, 3)
+
+
+def test_a_mode_draws_the_life_of_each_agent(getkey, quick_compilation):
+    config = life("gridworld/all_vrandlife", steps=None)
+    assert config.num_updates == 250
+    assert config.num_judged == -(-task("gridworld/all_vrandlife").longest_episode // 4)
+    drawn = {
+        int(begin(config, key).life.lifetime) for key in jax.random.split(getkey(), 4)
+    }
+    assert len(drawn) > 1 and drawn <= set(range(10, 251))
+
+
+def test_an_agent_stops_learning_at_the_end_of_its_life(getkey, quick_compilation):
+    config = life(steps=12)
+    rule = rule_of(config)
+    one, _ = advance(config, rule, begin(config, getkey()))
+    two, _ = advance(config, rule, one)
+    assert one.life.agent.step == two.life.agent.step == 1
+    agents = (one.life.agent.params, two.life.agent.params)
+    jax.tree.map(np.testing.assert_array_equal, *agents)
+
+
+def test_both_members_of_a_pair_have_one_level_agent_and_workers():
+    config = CAMPAIGN.runs(36)["chain/short"]
+    keys = member_keys(CAMPAIGN, CAMPAIGN.es.init(jnp.zeros(3), jax.random.key(0)))
+    firsts = jax.vmap(lambda key: begin(config, key))(keys[:, 0])
+    state = firsts.life.world.env_state.env
+    seen = [
+        *jax.tree.leaves(firsts.life.agent.params),
+        state.length,
+        state.first_is_good,
+    ]
+    for array in map(np.asarray, seen):
+        np.testing.assert_array_equal(array[:2], array[2:])
+    assert (seen[0][0] != seen[0][1]).any()
+
+
+def test_an_agent_that_is_not_finite_has_no_fitness(quick_compilation):
+    run = jax.jit(make_run(CAMPAIGN.learned, tasks(CAMPAIGN.runs(36))))
+    whole = CAMPAIGN.learned.start("random", jax.random.key(0))
+    found = [run(vector, jax.random.key(0)) for vector in (whole, whole * jnp.nan)]
+    assert np.isfinite(found).ravel().tolist() == [True, False]
+
+
+def _run(folder, devices=1, **changes):
+    config = dataclasses.replace(CAMPAIGN, **changes)
+    standing = Campaign(config, folder, Execution(devices), io.StringIO()).run()
+    rows = [row.get("fitness") for row in jsonl.read(folder / LOG)]
+    return np.asarray(standing.search.mean), rows
+
+
+def test_a_campaign_resumes_and_two_devices_change_nothing(tmp_path, quick_compilation):
+    mean, rows = _run(tmp_path / "one")
+    assert len({value for row in rows[1:] for value in row}) > 1
+    _run(tmp_path / "parts", generations=1)
+    for other in (_run(tmp_path / "parts"), _run(tmp_path / "two", devices=2)):
+        np.testing.assert_array_equal(other[0], mean)
+        assert other[1] == rows
+
+
+@pytest.mark.slow
+def test_evolution_finds_a_rule_that_learns(tmp_path):
+    """From zeros, whose agents never learn: those return 0 on average."""
+    config = dataclasses.replace(
+        CAMPAIGN,
+        start="zeros",
+        horizons=((0, 4_000),),
+        agent={"workers": 8, "rollout": 20},
+        population=32,
+        sigma=0.3,
+        learning_rate=0.1,
+        beta1=0.9,
+        generations=30,
+        validate_every=30,
+        validation_seeds=32,
+    )
+    Campaign(config, tmp_path, stream=io.StringIO()).run()
+    validated = [row["validation"] for row in jsonl.read(tmp_path / LOG)[::30]]
+    assert validated[-1] > validated[0] + 0.3
