@@ -168,7 +168,7 @@ def test_any_float32_is_printed_exactly(tmp_path):
 
 
 def test_what_can_be_evolved_can_be_promoted():
-    assert set(evolvable()) == FAMILIES.keys() | {"expression"}
+    assert set(evolvable()) == FAMILIES.keys() | {"expression", "lpg"}
 
 
 def test_a_drift_expression(tmp_path, monkeypatch):
@@ -194,8 +194,8 @@ def test_constants_of_another_expression(tmp_path):
 
 
 def test_an_algorithm_without_cards(tmp_path):
-    run = run_of(tmp_path / "run", "lpg", {}, {"x": np.zeros(1, "f4")})
-    with pytest.raises(ValueError, match="algorithm='lpg', which cannot be promoted"):
+    run = run_of(tmp_path / "run", "adam", {}, {"x": np.zeros(1, "f4")})
+    with pytest.raises(ValueError, match="algorithm='adam', which cannot be promoted"):
         described(read_run(run))
 
 
@@ -252,6 +252,9 @@ def test_the_command_repeats_the_campaign(name):
         changes["architecture"] = {"width": 7}
     if preset(name).normalizer != "published":
         del changes["environments"]
+    if preset(name).algorithm == "lpg":
+        changes["agent"] = {"workers": 8, "agent_rates": (20.0, 40.0)}
+        changes |= {"horizon_unit": "steps", "compat": True}
     for config in (preset(name), preset(name, **changes)):
         words = shlex.split(command("evolution", config.as_json()))
         assert words[:4] == ["learned-opt-rl", "train", "es", "--preset"]
