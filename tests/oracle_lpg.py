@@ -28,6 +28,8 @@ def softmax(x):
 
 
 def phi(weights, y):
+    if "embedding" not in weights:
+        return y[0]
     hidden = [max(v, 0.0) for v in affine(weights["embedding"]["dense_0"], y)]
     return affine(weights["embedding"]["dense_1"], hidden)[0]
 
@@ -57,6 +59,19 @@ def lstm(gates, x, h, c):
     return new_h, new_c
 
 
+def td_lambda(rewards, dones, v_next, t, gamma=0.995, decay=0.95):
+    """The mean of all n-step returns from t, n-step with weight (1 - decay) decay^n."""
+    total, reached, weight = 0.0, 0.0, 1.0
+    for n, s in enumerate(range(t, len(rewards))):
+        reached += gamma**n * rewards[s]
+        last = dones[s] or s == len(rewards) - 1
+        end = 0.0 if dones[s] else gamma ** (n + 1) * v_next[s][0]
+        total += weight * (1 if last else 1 - decay) * (reached + end)
+        weight *= decay
+        if last:
+            return total
+
+
 def targets(weights, rewards, dones, probs, y, y_next, gamma=(), age=()):
     """pi_hat ``[B, T]`` and y_hat ``[B, T, m]``; gamma and age are lists of inputs."""
     workers, steps = np.shape(rewards)
@@ -76,6 +91,9 @@ def targets(weights, rewards, dones, probs, y, y_next, gamma=(), age=()):
                 h, c = lstm(weights["lstm"], x, h, c)
             positive = [max(v, 0.0) for v in h]
             pi_hat[b, t] = affine(weights["policy"], positive)[0]
+            if "target" not in weights:
+                y_hat[b, t] = td_lambda(rewards[b], dones[b], y_next[b], t)
+                continue
             y_hat[b, t] = softmax(affine(weights["target"], positive))
     return pi_hat, y_hat
 

@@ -85,7 +85,7 @@ class UpdateMetrics(NamedTuple):
         y_l2: Mean squared norm of y_hat.
         policy_entropy: Entropy of the updated actor on this rollout.
         target_entropy: Entropy of the updated predictor on this rollout; 0 if its
-            predictions are unbounded.
+            predictions are not categorical.
     """
 
     loss: jax.Array

@@ -16,8 +16,8 @@ class Architecture:
     Attributes:
         core: Kind of recurrent core, ``"gru"`` or ``"lstm"``.
         width: Units of the core.
-        embedding: Hidden units of the embedding of predictions.
-        target_width: Components m of a prediction y.
+        embedding: Hidden units of the embedding of predictions; values have none.
+        target_width: Components m of a prediction y; 1 for values.
         gamma_input: Whether the discount is an input.
         lifetime_inputs: How the agent's age enters: ``"none"``, ``"relative"``
             (step / lifetime, and the logarithm of lifetime) or ``"raw"`` (the two
@@ -26,10 +26,13 @@ class Architecture:
             ``"ascend"`` it (Oh et al.). Weights of the one are the other's negated.
         prediction: ``"categorical"`` for predictions that sum to 1 and are compared by
             D_KL(y || y_hat), or ``"unbounded"`` for any numbers, which are compared by
-            the squared distance (an ablation of Oh et al.).
+            the squared distance (an ablation of Oh et al.). ``"value"`` is their LPG-V:
+            the prediction is the value of a state, TD(lambda) gives its target, and
+            only pi_hat is learned.
 
     Raises:
-        ValueError: A size is not a positive whole number, or a choice is unknown.
+        ValueError: A size is not a positive whole number, a choice is unknown, or
+            values have several components.
 
     Example:
         >>> Architecture().width, Architecture(core="lstm", target_width=30).core
@@ -43,10 +46,16 @@ class Architecture:
     gamma_input: bool = False
     lifetime_inputs: Literal["none", "relative", "raw"] = "none"
     policy_sign: Sign = "descend"
-    prediction: Literal["categorical", "unbounded"] = "categorical"
+    prediction: Literal["categorical", "unbounded", "value"] = "categorical"
 
     def __post_init__(self) -> None:
         schema.check(self, "architecture")
+        if self.prediction == "value" and self.target_width != 1:
+            raise ValueError(
+                f"architecture.target_width={self.target_width}: must be 1 with "
+                'architecture.prediction="value", since a value is one number. Set '
+                "architecture.target_width=1"
+            )
 
 
 def lpg_shapes(architecture: Architecture) -> Shapes:
@@ -64,14 +73,15 @@ def lpg_shapes(architecture: Architecture) -> Shapes:
         shapes[f"{core}.i{gate}.bias"] = (width,)
         shapes[f"{core}.i{gate}.kernel"] = (inputs, width)
         shapes[f"{core}.h{gate}.kernel"] = (width, width)
+    shapes |= {"policy.bias": (1,), "policy.kernel": (width, 1)}
+    if architecture.prediction == "value":
+        return shapes
     return {
         "embedding.dense_0.bias": (embedding,),
         "embedding.dense_0.kernel": (targets, embedding),
         "embedding.dense_1.bias": (1,),
         "embedding.dense_1.kernel": (embedding, 1),
         **shapes,
-        "policy.bias": (1,),
-        "policy.kernel": (width, 1),
         "target.bias": (targets,),
         "target.kernel": (width, targets),
     }
@@ -81,6 +91,8 @@ def _inputs(architecture: Architecture) -> tuple[str, ...]:
     discount = ("discount",) if architecture.gamma_input else ()
     age = () if architecture.lifetime_inputs == "none" else ("step", "lifetime")
     predictions = ("embedded prediction", "embedded next prediction")
+    if architecture.prediction == "value":
+        predictions = ("value", "next value")
     return ("reward", "done", *discount, "probability", *predictions, *age)
 
 

@@ -28,7 +28,9 @@ def check_weights(weights: Any, architecture: Architecture) -> None:
 
 
 def embed(weights: Weights, y: Float[Array, "*n m"]) -> Float[Array, "*n"]:
-    """Embed a prediction as one number, the paper's phi."""
+    """Embed a prediction as one number, the paper's phi; a value is one."""
+    if "embedding" not in weights:
+        return y[..., 0]
     hidden = jax.nn.relu(_affine(weights["embedding"]["dense_0"], y))
     return _affine(weights["embedding"]["dense_1"], hidden)[..., 0]
 
@@ -86,13 +88,41 @@ def run_core(
     return jnp.moveaxis(hidden, 0, 1)
 
 
-def heads(
+def policy_head(
     weights: Weights, hidden: Float[Array, "b t width"]
-) -> tuple[Float[Array, "b t"], Float[Array, "b t m"]]:
-    """Return pi_hat, and the outputs that `UpdateRule.predict` turns into y_hat."""
-    hidden = jax.nn.relu(hidden)
-    pi_hat = _affine(weights["policy"], hidden)[..., 0]
-    return pi_hat, _affine(weights["target"], hidden)
+) -> Float[Array, "b t"]:
+    """Return pi_hat."""
+    return _affine(weights["policy"], jax.nn.relu(hidden))[..., 0]
+
+
+def target_head(
+    weights: Weights, hidden: Float[Array, "b t width"]
+) -> Float[Array, "b t m"]:
+    """Return the outputs that `UpdateRule.predict` turns into y_hat."""
+    return _affine(weights["target"], jax.nn.relu(hidden))
+
+
+def lambda_returns(
+    reward: Float[Array, "b t"],
+    done: Bool[Array, "b t"],
+    value_next: Float[Array, "b t"],
+    gamma: jax.Array,
+    decay: float,
+) -> Float[Array, "b t"]:
+    """Return the targets of TD(lambda), with the value after the last step at its end.
+
+    References:
+        Sutton and Barto, "Reinforcement Learning", 2018, equation 12.18.
+    """
+    carried = jnp.where(done, 0.0, gamma)
+
+    def step(after: jax.Array, xs: tuple[jax.Array, ...]) -> Any:
+        reward, carried, value = xs
+        target = reward + carried * ((1 - decay) * value + decay * after)
+        return target, target
+
+    steps = (reward.T, carried.T, value_next.T)
+    return jax.lax.scan(step, value_next[:, -1], steps, reverse=True)[1].T
 
 
 def _gru(
@@ -163,20 +193,21 @@ def require_targets(targets: Any, probs: Any, y: Any) -> None:
 
 def discount(architecture: Architecture, gamma: Any) -> list[jax.Array]:
     """Return the discount, if it is an input."""
-    return [_scalar("gamma", gamma)] if architecture.gamma_input else []
+    return [scalar("gamma", gamma)] if architecture.gamma_input else []
 
 
 def age(architecture: Architecture, step: Any, lifetime: Any) -> list[jax.Array]:
     """Return the agent's age in the form that the weights were trained with."""
     if architecture.lifetime_inputs == "none":
         return []
-    step, lifetime = _scalar("step", step), _scalar("lifetime", lifetime)
+    step, lifetime = scalar("step", step), scalar("lifetime", lifetime)
     if architecture.lifetime_inputs == "raw":
         return [step, lifetime]
     return [step / lifetime, jnp.log(lifetime)]
 
 
-def _scalar(name: str, value: Any) -> jax.Array:
+def scalar(name: str, value: Any) -> jax.Array:
+    """Return a number as float32, or raise ValueError if it is missing or an array."""
     if value is None:
         raise ValueError(
             f"{name}= is missing: these weights take it as an input, "

@@ -65,6 +65,9 @@ def __dir__() -> list[str]:
 EPS = 1e-8
 """Added to probabilities before their logarithm."""
 
+TD_LAMBDA = 0.95
+"""Lambda of the values of LPG-V. Oh et al. do not give it; our choice is GAE's."""
+
 
 def init(key: jax.Array, architecture: Architecture) -> Weights:
     """Return random weights, as a starting point for training.
@@ -85,8 +88,9 @@ class Targets(NamedTuple):
     Attributes:
         pi_hat: float32 ``[B, T]``, weights of the log-probabilities of the actions.
             ``architecture.policy_sign`` says whether agents descend or ascend them.
-        y_hat: float32 ``[B, T, m]``, the prediction to learn; sums to 1 over m unless
-            ``architecture.prediction`` is ``"unbounded"``.
+        y_hat: float32 ``[B, T, m]``, the prediction to learn. It sums to 1 over m if
+            ``architecture.prediction`` is ``"categorical"``. Of values it is the target
+            of TD(lambda), which no weight moves.
     """
 
     pi_hat: jax.Array
@@ -98,8 +102,8 @@ class LossMetrics(NamedTuple):
 
     Attributes:
         policy_loss: float32 scalar, the part that moves the policy.
-        kl: float32 ``[B, T]``, D_KL(y || y_hat), or the squared distance of unbounded
-            predictions.
+        kl: float32 ``[B, T]``, D_KL(y || y_hat), or the squared distance of
+            predictions that are not categorical.
         pi_l2: float32 scalar, mean of pi_hat squared.
         y_l2: float32 scalar, mean squared norm of y_hat.
     """
@@ -146,9 +150,10 @@ class UpdateRule:
             rewards: The rewards.
             dones: Whether the episode ended at this step.
             probs: Probability of the action taken, the input of the network.
-            y: The agent's predictions, which sum to 1 unless they are unbounded.
+            y: The agent's predictions; categorical ones sum to 1.
             y_next: The predictions for the next observations; ignored where ``dones``.
-            gamma: The discount; needed with ``gamma_input``, else ignored.
+            gamma: The discount; needed with ``gamma_input`` and for values, else
+                ignored.
             step: Updates the agent has made; needed with ``lifetime_inputs``, else
                 ignored.
             lifetime: Updates the agent will make in total; like ``step``.
@@ -177,11 +182,17 @@ class UpdateRule:
         age = network.age(self.architecture, step, lifetime)
         weights = as_float32(self.weights)
         x = network.core_inputs(weights, reward, done, prob, y, y_next, discount, age)
-        pi_hat, y_hat = network.heads(weights, network.run_core(weights, x, done))
-        return Targets(pi_hat, self.predict(y_hat))
+        hidden = network.run_core(weights, x, done)
+        pi_hat = network.policy_head(weights, hidden)
+        if self.architecture.prediction == "value":
+            gamma = network.scalar("gamma", gamma)
+            following = y_next[..., 0]
+            found = network.lambda_returns(reward, done, following, gamma, TD_LAMBDA)
+            return Targets(pi_hat, found[..., None])
+        return Targets(pi_hat, self.predict(network.target_head(weights, hidden)))
 
     def predict(self, outputs: Float[Array, "*n m"]) -> Float[Array, "*n m"]:
-        """Turn a network's outputs into predictions: softmax, unless unbounded."""
+        """Turn a network's outputs into predictions: softmax, if categorical."""
         bounded = self.architecture.prediction == "categorical"
         return jax.nn.softmax(outputs) if bounded else outputs
 
@@ -204,7 +215,7 @@ class UpdateRule:
 
         With p = probs + EPS it is the mean of log p * pi_hat, negated in a rule whose
         sign is ``"ascend"``, plus ``alpha_y`` times the mean of D_KL(y || y_hat), or of
-        the squared distance of unbounded predictions.
+        the squared distance of predictions that are not categorical.
 
         The arguments are those of `targets` and these:
 

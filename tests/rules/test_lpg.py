@@ -48,6 +48,32 @@ def test_targets_match_the_oracle(core, gamma_input, lifetime_inputs):
     np.testing.assert_allclose(found.y_hat, y_hat, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("gamma_input", [False, True])
+def test_values_are_inputs_and_learn_by_td_lambda(gamma_input):
+    """LPG-V of Oh et al.: v replaces y, and only pi_hat has weights."""
+    rule = lpg_cases.rule(prediction="value", target_width=1, gamma_input=gamma_input)
+    assert set(rule.weights) == {"gru", "policy"}
+    rewards, dones, probs, _, _ = lpg_cases.rollout()
+    v, v_next = np.random.default_rng(2).normal(size=(2, 3, 5, 1)).astype("f4")
+    given = rewards, dones, probs, v, v_next
+    pi_hat, target = oracle_targets(rule, given)
+    found = rule.targets(*given, **TOLD)
+    np.testing.assert_allclose(found.pi_hat, pi_hat, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found.y_hat, target, rtol=1e-5, atol=1e-6)
+
+    def loss(rule, v, v_next):
+        given = rewards, dones, probs, v, v_next
+        return rule.loss(*given, alpha_y=0.5, **TOLD)[0]
+
+    grads = jax.grad(loss, argnums=(0, 1, 2))(rule, v, v_next)
+    np.testing.assert_allclose(grads[1], (v - target) / 15, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(grads[2], 0)
+    policy = np.mean(np.log(probs + 1e-8) * pi_hat) + 0.5 * np.mean((v - target) ** 2)
+    np.testing.assert_allclose(loss(rule, v, v_next), policy, rtol=1e-5)
+    slope = np.mean(np.log(probs + 1e-8))
+    np.testing.assert_allclose(grads[0].weights["policy"]["bias"], slope, rtol=1e-4)
+
+
 @pytest.mark.parametrize("policy_sign", ["descend", "ascend"])
 @pytest.mark.parametrize("with_baseline", [False, True])
 def test_loss_matches_the_oracle(policy_sign, with_baseline):
@@ -101,6 +127,21 @@ def test_gradient_matches_differences_of_the_oracle(policy_sign):
         np.testing.assert_allclose(total, slope, rtol=1e-4)
 
 
+def test_a_meta_gradient_reaches_pi_hat_past_a_baseline_but_not_its_fit():
+    given, rule = lpg_cases.rollout(), lpg_cases.rule()
+    baseline = np.linspace(-1, 1, 15, dtype="f4").reshape(3, 5)
+
+    def head(baseline):
+        def loss(rule):
+            return rule.loss(*given, alpha_y=0.0, baseline=baseline)[0]
+
+        return jax.grad(loss)(rule).weights["policy"]
+
+    found, plain = head(baseline), head(None)
+    assert np.abs(plain["kernel"]).max() > 0.01
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, plain)
+
+
 def test_targets_computed_outside_give_the_same_loss_and_another_meta_gradient():
     rule = lpg_cases.rule()
     rewards, dones, probs, y, y_next = lpg_cases.rollout()
@@ -152,7 +193,11 @@ def test_a_rule_written_by_hand_sums_discounted_rewards(policy_sign):
 
 @pytest.mark.parametrize(
     ("changes", "count"),
-    [({}, 203_946), ({"lifetime_inputs": "relative"}, 205_482)],
+    [
+        ({}, 203_946),
+        ({"lifetime_inputs": "relative"}, 205_482),
+        ({"prediction": "value", "target_width": 1}, 201_729),
+    ],
 )
 def test_number_of_weights(changes, count):
     weights = lpg.init(jax.random.key(0), lpg.Architecture(**changes))

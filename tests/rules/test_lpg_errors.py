@@ -49,6 +49,7 @@ def test_targets_of_another_rollout_are_refused(name):
     ("changes", "told", "missing"),
     [
         ({"gamma_input": True}, {}, "gamma"),
+        ({"prediction": "value", "target_width": 1}, {}, "gamma"),
         ({"lifetime_inputs": "raw"}, {"lifetime": 9}, "step"),
         ({"lifetime_inputs": "relative"}, {"step": 1}, "lifetime"),
     ],
@@ -56,8 +57,10 @@ def test_targets_of_another_rollout_are_refused(name):
 @pytest.mark.parametrize("method", ["targets", "loss"])
 def test_a_missing_input_is_named(method, changes, told, missing):
     rule = lpg_cases.rule(**changes)
+    m = rule.architecture.target_width
+    given = dict(zip(NAMES, lpg_cases.rollout(m=m), strict=True))
     with pytest.raises(ValueError, match=f"^{missing}= is missing.*pass {missing}="):
-        getattr(rule, method)(**GIVEN, **told)
+        getattr(rule, method)(**given, **told)
 
 
 def test_a_discount_per_step_is_refused():
@@ -112,6 +115,11 @@ def test_a_missing_tensor_is_named():
 def test_an_architecture_that_is_none_is_refused(field, value):
     with pytest.raises(ValueError, match=rf"architecture\.{field} is {value!r}; write"):
         lpg.Architecture(**{field: value})
+
+
+def test_values_of_several_components_are_refused():
+    with pytest.raises(ValueError, match=r"target_width=8: must be 1 with .*\. Set"):
+        lpg.Architecture(prediction="value")
 
 
 def test_an_unknown_sign_to_convert_to_is_refused():

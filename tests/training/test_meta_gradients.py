@@ -145,6 +145,7 @@ def test_the_bandit_gives_lives_their_hyperparameters():
     [
         {"architecture.core": "lstm", "architecture.gamma_input": True},
         {"architecture.prediction": "unbounded", "gammas": (0.9, 0.99)},
+        {"architecture.prediction": "value", "architecture.target_width": 1},
         {"target_entropy": 0.0, "policy_l2": 0.0, "target_l2": 0.0},
         {"architecture.lifetime_inputs": "relative", "clip": None},
     ],
