@@ -1,4 +1,4 @@
-"""Commands that meta-train rules: es, resume, lpg, distill, promote and curve."""
+"""Commands that meta-train rules: es, lpg, distill, propose, promote and others."""
 
 import dataclasses
 import math
@@ -25,6 +25,7 @@ from learned_opt_rl.cli._common import (
     shared,
     stopping,
 )
+from learned_opt_rl.cli._propose import Propose
 
 if TYPE_CHECKING:
     from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
@@ -352,7 +353,7 @@ class Curve:
 
 
 Train = Annotated[
-    OmitArgPrefixes[Es | Resume | Lpg | Distill | Promote | Curve],
+    OmitArgPrefixes[Es | Resume | Lpg | Distill | Propose | Promote | Curve],
     subcommand("train", description="Meta-train rules (needs the extra train)."),
 ]
 """All commands of ``train``, for tyro."""

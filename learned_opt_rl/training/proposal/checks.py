@@ -1,0 +1,149 @@
+"""Checks of a proposal before any training, and its values on a fixed table.
+
+The table tells formulas apart that are written differently and compute the same.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_opt_rl.expressions import Function
+from learned_opt_rl.rules import drifts
+
+_ROWS, _NEURONS = 16, 8  # of the tensors on which proposals are evaluated
+_LARGEST_STEP = 1e3
+"""An update this many learning rates long, for inputs of about 1, ends in NaN."""
+
+# Extreme inputs: what is not finite there is worth a warning, not a refusal.
+_EXTREMES = {"zeros": 0.0, "1e6": 1e6, "1e-12": 1e-12}
+# Digits of the table: more than two ways of computing the same agree on in float32.
+_DIGITS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What the checks found.
+
+    Attributes:
+        problem: Why the proposal is refused, for the model; empty if it is not.
+        category: One word for it: ``"nonfinite_error"``, ``"nonfinite_gradient"``,
+            ``"mirror_violation"``, ``"zero_update"`` or ``"huge_update"``.
+        warnings: What the model should know of a proposal that is not refused.
+        response: Its values on the table, rounded; equal for equal formulas.
+    """
+
+    problem: str = ""
+    category: str = ""
+    warnings: tuple[str, ...] = ()
+    response: tuple[float, ...] = ()
+
+
+def check(function: Function, *, strict: bool = True) -> Checked:
+    """Check a drift or an optimizer.
+
+    A drift must be finite with finite slopes, and with ``strict`` satisfy the
+    conditions of mirror learning; otherwise violations are warnings. An optimizer must
+    be finite, not always zero, and not huge.
+    """
+    if function.kind == "drift":
+        return _drift(function, strict)
+    return _optimizer(function)
+
+
+def _drift(function: Function, strict: bool) -> Checked:
+    def f(ratio: jax.Array, advantage: jax.Array) -> jax.Array:
+        inputs = {"r": ratio, "log_r": jnp.log(ratio), "A": advantage}
+        return function.evaluate(inputs)[0]
+
+    rng = np.random.default_rng(0)
+    ratio = np.exp(rng.uniform(-1, 1, (_ROWS, _NEURONS))).astype(np.float32)
+    ratio[0] = 1.0
+    advantage = rng.standard_normal(ratio.shape).astype(np.float32)
+    value = np.asarray(f(jnp.asarray(ratio), jnp.asarray(advantage)))
+    slope = jax.grad(lambda r: jnp.sum(f(r, jnp.asarray(advantage))))
+    slopes = np.asarray(slope(jnp.asarray(ratio)))
+    if not np.isfinite(value).all():
+        return Checked(_not_finite(value, "values"), "nonfinite_error")
+    if not np.isfinite(slopes).all():
+        problem = _not_finite(slopes, "derivatives with respect to ratio")
+        return Checked(
+            f"{problem}; guard the argument of roots and logarithms, also in branches "
+            "that jnp.where does not select",
+            "nonfinite_gradient",
+        )
+    failures = [str(one) for one in drifts.check(f, size=60).failures]
+    if failures and strict:
+        return Checked(f"not a drift: {failures[0]}", "mirror_violation")
+    return Checked(warnings=tuple(failures), response=_rounded(value))
+
+
+def _optimizer(function: Function) -> Checked:
+    rng = np.random.default_rng(0)
+    inputs, memory = _tensors(function, rng)
+    value, after = function.evaluate(inputs, memory)
+    changed = np.concatenate([np.ravel(x) for x in (value, *after.values())])
+    value = np.asarray(value)
+    if not np.isfinite(changed).all():
+        return Checked(_not_finite(changed, "values"), "nonfinite_error")
+    if not value.any():
+        return Checked("the update is zero for all inputs", "zero_update")
+    largest = float(np.abs(value).max())
+    if largest > _LARGEST_STEP:
+        problem = f"inputs of about 1 give an update of {largest:.3g}; scale it down"
+        return Checked(problem, "huge_update")
+    warnings = [
+        f"not finite for gradients and momenta of {name}"
+        for name, size in _EXTREMES.items()
+        if not _finite_at(function, inputs, memory, size)
+    ]
+    return Checked(warnings=tuple(warnings), response=_rounded(value))
+
+
+def _tensors(
+    function: Function, rng: np.random.Generator
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return inputs and memory of about 1, the same for every function."""
+    shape = (_ROWS, _NEURONS)
+    # Drawn whether the function reads them or not, so that its others stay the same.
+    drawn: dict[str, Any] = {
+        name: rng.standard_normal(shape).astype(np.float32)
+        for name in ("p", "g", "rand")
+    }
+    drawn["dorm"] = rng.uniform(0, 2, _NEURONS).astype(np.float32)
+    numbers = {"t_p": 0.3, "b_p": 0.6, "l_p": 0.5, "lr": 1.0, "iteration": 100.0}
+    inputs = {**drawn, **{name: np.float32(x) for name, x in numbers.items()}}
+    # Each slot's draw follows from its name: reordered code gets the same numbers.
+    memory = {
+        slot.name: np.abs(_named(slot.name).standard_normal(shape)).astype(np.float32)
+        for slot in function.memory
+    }
+    return {name: inputs[name] for name in function.inputs}, memory
+
+
+def _named(name: str) -> np.random.Generator:
+    return np.random.default_rng([*name.encode()])
+
+
+def _finite_at(
+    function: Function, inputs: dict[str, Any], memory: dict[str, Any], size: float
+) -> bool:
+    sized = dict(inputs)
+    for name in ("g", "dorm"):
+        if name in sized:
+            sized[name] = np.full_like(sized[name], size)
+    slots = {name: np.full_like(value, size) for name, value in memory.items()}
+    value, after = function.evaluate(sized, slots)
+    return all(np.isfinite(x).all() for x in (value, *after.values()))
+
+
+def _not_finite(values: np.ndarray, what: str) -> str:
+    share = 1 - np.isfinite(values).mean()
+    return f"{share:.0%} of its {what} are not finite on ordinary inputs"
+
+
+def _rounded(values: np.ndarray) -> tuple[float, ...]:
+    # Adding 0.0 makes -0.0 equal 0.0.
+    return tuple(float(f"{x:.{_DIGITS}g}") + 0.0 for x in values.ravel())

@@ -1,0 +1,154 @@
+"""The evaluation of proposals: checks, training in every environment, and fitness."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from learned_opt_rl import agents, checks, envs
+from learned_opt_rl.evaluation.report.normalization import published
+from learned_opt_rl.expressions import Function
+from learned_opt_rl.training.proposal.reply import RefusedReplyError
+from learned_opt_rl.training.proposal.worker import Worker, WorkerError
+
+Spend = Callable[..., None]
+"""``(stage, seconds, **costs)``, as `Journal.spend`."""
+
+
+class Evaluation(NamedTuple):
+    """The results of a proposal.
+
+    Attributes:
+        scores: By environment: ``returns`` and ``auc`` of the seeds, the mean ``curve``
+            at eight times, and ``steps``.
+        warnings: What the checks noticed.
+    """
+
+    scores: Mapping[str, Mapping[str, Any]]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How proposals are evaluated.
+
+    Attributes:
+        environments: Where agents are trained.
+        steps: Environment steps of each run.
+        seeds: Agents in each environment, trained together.
+        first_seed: The first seed.
+        strict: Whether a drift must satisfy the conditions of mirror learning.
+        check_seconds: Limit of the checks, with their compilation.
+        train_seconds: Limit of the training in one environment.
+        memory: Bytes of address space of the worker; None for no limit.
+        settings: Fields of the agent that differ from `agents.preset`.
+
+    Raises:
+        ValueError: An environment is unknown, or a number is not positive.
+    """
+
+    environments: tuple[str, ...]
+    steps: float = 1e6
+    seeds: int = 8
+    first_seed: int = 0
+    strict: bool = True
+    check_seconds: float = 90.0
+    train_seconds: float = 7200.0
+    memory: int | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.environments:
+            raise ValueError("environments=() is empty; give one or more names")
+        checks.positive_int("seeds", self.seeds)
+        for name in ("check_seconds", "train_seconds"):
+            checks.finite(name, getattr(self, name), "give seconds", above=0)
+        for name in self.environments:
+            envs.make(name)
+            agents.preset(name, self.steps, **self.settings)
+
+    def references(self, start: Evaluation) -> dict[str, float]:
+        """Return what returns are divided by: published Adam, else the warm start.
+
+        An environment whose reference is not positive is not normalized.
+        """
+        known, own = published("adam"), mean_returns(start)
+        found = {name: known.get(name, own[name]) for name in self.environments}
+        return {name: value if value > 0 else 1.0 for name, value in found.items()}
+
+
+def mean_returns(one: Evaluation) -> dict[str, float]:
+    """Return the mean final return of the seeds by environment."""
+    return {name: float(np.mean(s["returns"])) for name, s in one.scores.items()}
+
+
+def fitness(one: Evaluation, references: Mapping[str, float]) -> float:
+    """Return the mean over environments of the normalized mean final return."""
+    means = mean_returns(one)
+    return float(np.mean([means[name] / references[name] for name in means]))
+
+
+def described(one: Evaluation) -> str:
+    """Return the results as text for a model, an environment a line, and warnings."""
+    lines = []
+    for name, scores in one.scores.items():
+        final, area = np.mean(scores["returns"]), np.mean(scores["auc"])
+        points = ", ".join("none" if x is None else f"{x:.3g}" for x in scores["curve"])
+        lines.append(
+            f"{name}: final return {final:.4g}, area under the curve {area:.4g}, "
+            f"learning curve {points}"
+        )
+    return "\n".join([*lines, *(f"Warning: {text}" for text in one.warnings)])
+
+
+def evaluate(function: Function, config: EvaluationConfig, spend: Spend) -> Evaluation:
+    """Check a proposal and train agents with it, in a process of its own.
+
+    Raises:
+        RefusedReplyError: The checks refuse it; no agent was trained.
+        WorkerError: Training failed, took too long or too much memory, or diverged.
+    """
+    with Worker(config.memory) as worker:
+        text = function.to_text()
+        request = {"do": "check", "text": text, "strict": config.strict}
+        try:
+            found = _timed(worker, request, config.check_seconds, "check", spend)
+        except WorkerError as error:
+            raise RefusedReplyError(
+                "check_failed", f"checking it failed: {error}"
+            ) from error
+        if found["problem"]:
+            raise RefusedReplyError(found["category"], found["problem"])
+        scores = {}
+        for name in config.environments:
+            request = {"do": "train", "text": text, **_run(config, name)}
+            scores[name] = _timed(worker, request, config.train_seconds, "train", spend)
+            if None in scores[name]["returns"]:
+                raise WorkerError(f"an agent diverged in {name}")
+    return Evaluation(scores, tuple(found["warnings"]))
+
+
+def _run(config: EvaluationConfig, environment: str) -> dict[str, Any]:
+    return {
+        "environment": environment,
+        "steps": config.steps,
+        "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
+        "settings": dict(config.settings),
+    }
+
+
+def _timed(
+    worker: Worker, request: dict[str, Any], seconds: float, stage: str, spend: Spend
+) -> dict[str, Any]:
+    """Ask, and enter the cost also where there is no answer."""
+    started = time.perf_counter()
+    answer: dict[str, Any] = {}
+    try:
+        answer = worker.ask(request, seconds)
+    finally:
+        costs = {"steps": answer["steps"]} if "steps" in answer else {}
+        where = {"environment": request["environment"]} if stage == "train" else {}
+        spend(stage, time.perf_counter() - started, **costs, **where)
+    return answer

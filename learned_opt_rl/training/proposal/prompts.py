@@ -1,0 +1,152 @@
+"""The texts that a model gets: system prompts, the first request, and feedback.
+
+The system prompts are the Markdown files in ``prompts``, filled in by ``$name``. They
+state the momenta as they are computed; the published ones swap the two weights.
+
+References:
+    Goldie et al., "How Should We Meta-Learn Reinforcement Learning Algorithms?", 2025,
+    supplement D (what its prompts say; the words are ours).
+"""
+
+import functools
+import importlib.resources
+import json
+import string
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+Target = Literal["drift", "no_features", "open"]
+"""What a conversation looks for: a drift, or an optimizer by its inputs."""
+
+TARGETS: tuple[Target, ...] = get_args(Target)
+
+
+class Proposal(NamedTuple):
+    """A proposal as it stands in a reply."""
+
+    name: str
+    thought: str
+    code: str
+
+
+class Scored(NamedTuple):
+    """The code of a proposal and its fitness."""
+
+    code: str
+    fitness: float
+
+
+_DRIFT = """def {name}(
+    ratio: jnp.ndarray,
+    advantage: jnp.ndarray,
+    epsilon: float
+) -> jnp.ndarray:
+    excess = ratio - jnp.clip(ratio, 1.0 - epsilon, 1.0 + epsilon)
+    return {result}
+"""
+_MOMENTA = """    m_0_1: jnp.ndarray,
+    m_0_5: jnp.ndarray,
+    m_0_9: jnp.ndarray,
+    m_0_99: jnp.ndarray,
+    m_0_999: jnp.ndarray,
+    m_0_9999: jnp.ndarray,
+"""
+_NO_FEATURES = f"""def {{name}}(
+    p: jnp.ndarray,
+{_MOMENTA}    g: jnp.ndarray,
+    lr: float
+) -> jnp.ndarray:
+    return {{result}}
+"""
+_OPEN = f"""def {{name}}(
+    p: jnp.ndarray,
+{_MOMENTA}    l_p: float,
+    b_p: float,
+    t_p: float,
+    dorm: jnp.ndarray,
+    g: jnp.ndarray,
+    rand: jnp.ndarray,
+    lr: float
+) -> jnp.ndarray:
+    return {{result}}
+"""
+
+_CODE: dict[Target, tuple[str, Proposal, Proposal]] = {
+    "drift": (
+        _DRIFT,
+        Proposal("ppo_clip", "", "nn.relu(excess * advantage)"),
+        Proposal(
+            "tanh_clip",
+            "A bounded excess keeps single samples from dominating the loss.",
+            "nn.relu(jnp.tanh(excess) * advantage)",
+        ),
+    ),
+    "no_features": (
+        _NO_FEATURES,
+        Proposal("sgd", "", "lr * g"),
+        Proposal(
+            "slow_momentum",
+            "Gradients of single batches are noisy, so I use a momentum alone.",
+            "lr * m_0_99",
+        ),
+    ),
+    "open": (
+        _OPEN,
+        Proposal("sgd", "", "lr * g"),
+        Proposal(
+            "dormant_first",
+            "Neurons that are rarely active should move further.",
+            "lr * g / (dorm + 0.1)",
+        ),
+    ),
+}
+"""A signature, the warm start and the worked example of each target."""
+
+
+def warm_start(target: Target) -> Proposal:
+    """Return the handcrafted algorithm that a conversation starts from."""
+    form, start, _ = _CODE[target]
+    return start._replace(code=form.format(name=start.name, result=start.code))
+
+
+def system(target: Target) -> str:
+    """Return the system prompt of a conversation."""
+    form, _, shown = _CODE[target]
+    code = form.format(name=shown.name, result=shown.code)
+    example = json.dumps(
+        {"thought": shown.thought, "name": shown.name, "code": code}, indent=1
+    )
+    inputs = _text("optimizer_inputs.md")
+    if target == "open":
+        inputs += _text("open_inputs.md")
+    name = "drift.md" if target == "drift" else "no_features.md"
+    return string.Template(_text(name)).substitute(
+        example=example, inputs=inputs, rules=_text("rules.md").strip()
+    )
+
+
+def first(archive: Sequence[Scored]) -> str:
+    """Return the first request, with the results so far."""
+    results = json.dumps([one._asdict() for one in archive], indent=1)
+    return f"Results so far:\n\n{results}\n\nSend the next proposal."
+
+
+def fitness(value: float, details: str) -> str:
+    """Return the feedback to a proposal that was trained with."""
+    return f"Fitness: {value:.6g}\n{details}\nSend the next proposal."
+
+
+def invalid(message: str) -> str:
+    """Return the feedback to a reply that cannot be used."""
+    return f"This proposal is not valid: {message}\nSend another one."
+
+
+def failed(message: str) -> str:
+    """Return the feedback to a proposal whose training failed."""
+    return f"Training with this proposal failed: {message}\nSend another one."
+
+
+@functools.cache
+def _text(name: str) -> str:
+    file = importlib.resources.files("learned_opt_rl.training.proposal") / "prompts"
+    return (file / name).read_text(encoding="utf-8")

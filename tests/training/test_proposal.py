@@ -1,0 +1,493 @@
+"""The conversation that proposes algorithms: record, resume, limits, providers."""
+
+import http.server
+import json
+import os
+import pathlib
+import threading
+import time
+
+import pytest
+
+from learned_opt_rl.cli import main
+from learned_opt_rl.expressions import Function, parse
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.training.proposal import (
+    Conversation,
+    ConversationConfig,
+    EvaluationConfig,
+    Files,
+    Limits,
+    ProviderError,
+    Reply,
+    Scripted,
+    prompts,
+    providers,
+)
+from learned_opt_rl.training.proposal.conversation import BEST_TEXT
+from learned_opt_rl.training.proposal.evaluation import Evaluation, evaluate
+from learned_opt_rl.training.proposal.journal import (
+    EVENTS,
+    LEDGER,
+    LimitReachedError,
+)
+from learned_opt_rl.training.proposal.reply import RefusedReplyError, read_code
+from learned_opt_rl.training.proposal.worker import Worker, WorkerError
+
+WHERE = EvaluationConfig(("CartPole-v1",), steps=4096, seeds=2)
+CONFIG = ConversationConfig("drift", WHERE, generations=4)
+
+
+def reply(name: str, body: str) -> str:
+    code = f"def {name}(ratio, advantage, epsilon):\n    return {body}\n"
+    return json.dumps({"thought": "t", "name": name, "code": code})
+
+
+REPLIES = [
+    reply("square", "(ratio - 1.0) ** 2"),
+    "no JSON",
+    reply("again", "jnp.square(ratio - 1.0) * 1.0"),
+    reply("cubed", "jnp.abs(ratio - 1.0) ** 3"),
+]
+
+
+class Scores:
+    """An evaluation that reads returns from a table, or makes them of the text."""
+
+    def __init__(self, table: dict[str, float | None] | None = None) -> None:
+        self.table, self.texts = table or {}, []
+
+    def __call__(self, function: Function, config, spend) -> Evaluation:
+        text = function.to_text()
+        self.texts.append(text)
+        spend("train", 1.0, steps=1000)
+        value = self.table.get(text, 10 / len(text))
+        if value is None:
+            raise WorkerError("an agent diverged in CartPole-v1")
+        scores = {"returns": [value], "auc": [value], "curve": [value] * 8}
+        return Evaluation({"CartPole-v1": scores})
+
+
+def run(folder, provider=None, config=CONFIG, limits=None, scores=None):
+    made = Conversation(
+        config,
+        folder,
+        provider or Scripted(REPLIES),
+        limits,
+        scores or Scores(),
+    )
+    return made, made.run()
+
+
+def events(folder) -> list[jsonl.Record]:
+    return jsonl.read(folder / EVENTS)
+
+
+def test_the_best_proposal_is_kept_as_an_expression(tmp_path):
+    _, best = run(tmp_path)
+    assert best["name"] == "square"
+    assert parse((tmp_path / BEST_TEXT).read_text()).kind == "drift"
+    outcomes = [e["category"] for e in events(tmp_path) if e["event"] == "outcome"]
+    assert outcomes == ["scored", "json_error", "scored", "scored"]
+
+
+def test_invalid_replies_go_back_to_the_model(tmp_path):
+    made, _ = run(tmp_path)
+    messages = made.messages(events(tmp_path))
+    turns = ["assistant", "user"] * 4
+    assert [m["role"] for m in messages] == ["system", "user", *turns]
+    assert messages[4]["content"] == "no JSON"
+    assert "not valid: the reply has no complete JSON objects" in messages[5]["content"]
+    assert messages[3]["content"].startswith("Fitness: ")
+    assert "learning curve" in messages[3]["content"]
+
+
+def test_history_bounds_the_prompt(tmp_path):
+    config = ConversationConfig("drift", WHERE, generations=4, history=1)
+    made, _ = run(tmp_path, config=config)
+    assert len(made.messages(events(tmp_path))) == 4
+
+
+def test_a_formula_that_was_scored_is_not_trained_with_again(tmp_path):
+    same = [REPLIES[0], reply("renamed", "(ratio - 1) ** 2.0")]
+    scores = Scores()
+    config = ConversationConfig("drift", WHERE, generations=2)
+    run(tmp_path, Scripted(same), config, scores=scores)
+    assert len(scores.texts) == 2  # with the warm start
+    last = events(tmp_path)[-1]
+    assert last["category"] == "duplicate" and "same as square" in last["feedback"]
+
+
+def test_a_fitness_of_zero_counts_and_a_failed_training_does_not(tmp_path):
+    codes = [json.loads(REPLIES[i])["code"] for i in (0, 3)]
+    texts = [read_code(code, "drift").to_text() for code in codes]
+    table = {texts[0]: 0.0, texts[1]: None}
+    _, best = run(tmp_path, scores=Scores(table))
+    found = {e.get("name"): e for e in events(tmp_path) if e["event"] == "outcome"}
+    assert found["square"]["fitness"] == 0.0
+    assert found["square"]["feedback"].startswith("Fitness: 0")
+    assert found["cubed"]["category"] == "training_failed"
+    assert "diverged in CartPole-v1" in found["cubed"]["feedback"]
+    assert best["name"] not in ("square", "cubed")
+
+
+@pytest.mark.parametrize("kept", range(1, 9))
+def test_a_run_killed_after_any_event_resumes_to_the_same_events(tmp_path, kept):
+    run(tmp_path / "whole")
+    whole = (tmp_path / "whole" / EVENTS).read_bytes()
+    other = tmp_path / "killed"
+    run(other, config=ConversationConfig("drift", WHERE, generations=1))
+    lines = whole.splitlines(keepends=True)
+    # A kill may leave half of the next line.
+    (other / EVENTS).write_bytes(b"".join(lines[:kept]) + lines[kept][:20])
+    with pytest.warns(UserWarning, match="unfinished line"):
+        run(other)
+    assert (other / EVENTS).read_bytes() == whole
+
+
+def test_more_generations_go_on(tmp_path):
+    run(tmp_path, config=ConversationConfig("drift", WHERE, generations=2))
+    run(tmp_path)
+    assert sum(e["event"] == "reply" for e in events(tmp_path)) == 4
+
+
+def test_the_folder_of_another_run_is_refused(tmp_path):
+    run(tmp_path)
+    other = ConversationConfig("drift", EvaluationConfig(("CartPole-v1",), 8192, 2), 4)
+    with pytest.raises(ValueError, match="steps 4096.* -> 8192.*another folder"):
+        run(tmp_path, config=other)
+
+
+class Counted:
+    """Replies with stated tokens."""
+
+    def __init__(self, model: str = "o3-mini") -> None:
+        self.model, self.calls = model, 0
+
+    def complete(self, messages, *, temperature=None, seed=None) -> Reply:
+        self.calls += 1
+        return Reply(f"no JSON {self.calls}", self.model, 10_000, 1_000)
+
+
+@pytest.mark.parametrize(
+    ("limits", "calls", "message"),
+    [
+        (Limits(max_cost=0), 0, "max_cost=0 is reached"),
+        (Limits(max_cost=0.02), 2, "0.0308 dollars are spent; raise it"),
+        (Limits(max_cost=0.02, prices=(2.0, 0.0)), 1, "max_cost=0.02 is reached: 0.02"),
+        (Limits(max_steps=500), 0, "max_steps=500 is reached: 1000"),
+        (Limits(max_hours=1e-4), 0, "max_hours=0.0001 is reached"),
+    ],
+)
+def test_limits_stop_before_the_next_call(tmp_path, limits, calls, message):
+    provider = Counted()
+    with pytest.raises(LimitReachedError, match=message):
+        run(tmp_path, provider, limits=limits)
+    assert provider.calls == calls
+
+
+def test_a_cost_limit_needs_a_known_price(tmp_path):
+    with pytest.raises(
+        LimitReachedError, match="'mystery' has no known price.*--prices"
+    ):
+        run(tmp_path, Counted("mystery"), limits=Limits(max_cost=1))
+
+
+def test_the_ledger_has_all_costs(tmp_path):
+    config = ConversationConfig("drift", WHERE, generations=1)
+    run(tmp_path, Counted(), config)
+    train, asked = jsonl.read(tmp_path / LEDGER)
+    assert (train["stage"], train["steps"]) == ("train", 1000)
+    assert (asked["prompt_tokens"], asked["price"]) == (10_000, pytest.approx(0.0154))
+
+
+def test_a_recorded_run_replays_without_its_provider(tmp_path):
+    run(tmp_path / "one")
+    replies = providers.recorded(tmp_path / "one" / EVENTS)
+    run(tmp_path / "two", providers.Replay(replies))
+    names = (tmp_path / name / EVENTS for name in ("one", "two"))
+    assert len({name.read_bytes() for name in names}) == 1
+    config = ConversationConfig("drift", WHERE, generations=5)
+    with pytest.raises(ProviderError, match="the record ends before it"):
+        run(tmp_path / "two", providers.Replay(replies), config)
+
+
+def test_files_answer_their_own_prompts(tmp_path):
+    folder = tmp_path / "run"
+    for body in ("(ratio - 1) ** 2", "(ratio - 1) ** 4"):
+        with pytest.raises(ProviderError, match="waits for its answer; write it"):
+            run(folder, Files(tmp_path / "prompts"))
+        (prompt,) = [
+            path
+            for path in (tmp_path / "prompts").glob("prompt-*")
+            if not path.with_name(path.name.replace("prompt", "reply")).exists()
+        ]
+        assert "# user" in prompt.read_text()
+        answer = prompt.with_name(prompt.name.replace("prompt", "reply"))
+        answer.write_text(reply("mine", body))
+    with pytest.raises(ProviderError):
+        run(folder, Files(tmp_path / "prompts", model="a person"))
+    found = [e["reply"]["model"] for e in events(folder) if e["event"] == "reply"]
+    assert found == ["files", "a person"]
+
+
+def test_the_golden_conversation(tmp_path, reference):
+    golden = json.loads((reference / "golden" / "llm_conversation.json").read_text())
+    proposals = golden["proposals"][:4]
+    texts = [{k: p[k] for k in ("thought", "name", "code")} for p in proposals]
+    table = {}
+    for one in (golden["warm_start"], *proposals):
+        if one["fitness"] is not None:
+            table[read_code(one["code"], "drift").to_text()] = one["fitness"]
+    scores = Scores(table)
+    replies = [json.dumps(text) for text in texts]
+    made, best = run(tmp_path / "whole", Scripted(replies), scores=scores)
+    wanted = golden["expected_best"]
+    reference_return = golden["warm_start"]["fitness"]
+    assert best["name"] == wanted["name"]
+    assert best["fitness"] * reference_return == pytest.approx(wanted["fitness"])
+    roles = [m["role"] for m in made.messages(events(tmp_path / "whole"))]
+    assert roles.count("assistant") == 4 and roles.count("user") == 5
+    outcomes = [e for e in events(tmp_path / "whole") if e["event"] == "outcome"]
+    valid = [e["fitness"] is not None for e in outcomes]
+    assert valid == [False, True, True, True] and len(scores.texts) == 4
+    # The reason goes back to the model.
+    assert "line" in outcomes[0]["feedback"] and "(a) & (b)" in outcomes[0]["feedback"]
+    ranked = sorted(
+        [e for e in events(tmp_path / "whole") if e.get("fitness") is not None],
+        key=lambda e: -e["fitness"],
+    )
+    assert [e["name"] for e in ranked] == wanted["ranking"]
+    two = ConversationConfig("drift", WHERE, generations=2)
+    run(tmp_path / "parts", Scripted(replies), two, scores=Scores(table))
+    run(tmp_path / "parts", Scripted(replies), scores=Scores(table))
+    whole, parts = (tmp_path / name / EVENTS for name in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+
+
+GOLDEN_CATEGORIES = {
+    "json_error_or_recovered": {"mirror_violation", ""},
+    "accepted": {""},
+    "forbidden_syntax_or_timeout": {"forbidden_syntax"},
+    "forbidden_syntax_or_resource_error": {"forbidden_syntax"},
+}
+
+
+def test_the_golden_replies_are_refused_for_their_reasons(reference):
+    from learned_opt_rl.training.proposal import checks
+    from learned_opt_rl.training.proposal.reply import read_object
+
+    golden = json.loads((reference / "golden" / "llm_conversation.json").read_text())
+    for case in golden["synthetic_cases"]:
+        kind = "optimizer" if case["name"].startswith("optimiser") else "drift"
+        try:
+            found = read_object(case["raw_reply"], ("thought", "name", "code"))
+            category = checks.check(read_code(found["code"], kind)).category
+        except RefusedReplyError as refused:
+            category = refused.category
+        expected = case["expected"]
+        allowed = GOLDEN_CATEGORIES.get(expected, {expected})
+        assert category in allowed, f"{case['name']}: {category}"
+
+
+class Endpoint(http.server.BaseHTTPRequestHandler):
+    """An endpoint that fails in the ways of its script, then answers."""
+
+    script: list = []
+    seen: list = []
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        body = json.loads(self.rfile.read(length))
+        self.seen.append((self.headers, body))
+        step = self.script.pop(0)
+        if step == "hang":
+            time.sleep(1.5)
+            return
+        status, content, headers = step
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(content.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+def answer(text: str, finish: str = "stop") -> tuple:
+    choice = {
+        "index": 0,
+        "finish_reason": finish,
+        "message": {"role": "assistant", "content": text},
+    }
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    fields = {"id": "1", "object": "chat.completion", "created": 0, "model": "m-1"}
+    return 200, json.dumps({**fields, "choices": [choice], "usage": usage}), {}
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    pytest.importorskip("openai")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key-123")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+    Endpoint.seen = []
+    yield Endpoint
+    server.shutdown()
+    server.server_close()
+
+
+def ask(script: list, endpoint, **options) -> Reply:
+    from learned_opt_rl.training.proposal.openai_api import OpenAI
+
+    endpoint.script = script
+    messages = [providers.Message(role="user", content="hello")]
+    return OpenAI("m", timeout=1.0, **options).complete(
+        messages, temperature=0.5, seed=3
+    )
+
+
+def test_an_endpoint_is_asked_in_json_mode(endpoint):
+    found = ask([answer("{}")], endpoint)
+    assert found == Reply("{}", "m-1", 7, 3, cut=False)
+    headers, body = endpoint.seen[0]
+    assert headers["Authorization"] == "Bearer secret-key-123"
+    assert body["response_format"] == {"type": "json_object"}
+    assert (body["temperature"], body["seed"]) == (0.5, 3)
+    assert not body.get("stream")
+
+
+LIMITED = (429, '{"error": {"message": "slow down"}}', {"Retry-After": "0.1"})
+BROKEN = (500, '{"error": {"message": "oops"}}', {})
+
+
+@pytest.mark.parametrize("trouble", [LIMITED, BROKEN, "hang"])
+def test_passing_trouble_is_retried(endpoint, trouble):
+    assert ask([trouble, answer("{}")], endpoint).text == "{}"
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ([(401, '{"error": {"message": "bad key secret-key-123"}}', {})], r"\*\*\*"),
+        ([(200, "no JSON", {})], "gave no reply"),
+        ([(200, '{"choices": []}', {})], "gave no reply"),
+        ([BROKEN], "gave no reply"),
+    ],
+)
+def test_lasting_trouble_is_an_error_without_the_key(endpoint, script, message):
+    with pytest.raises(ProviderError, match=message) as error:
+        ask(script, endpoint, retries=0)
+    assert "secret" not in str(error.value) and "repeat the command" in str(error.value)
+
+
+def test_cut_off_and_empty_answers_are_seen(endpoint):
+    assert ask([answer('{"thou', "length")], endpoint).cut
+    assert ask([answer("")], endpoint).text == ""
+
+
+def test_an_endpoint_needs_a_key(monkeypatch):
+    pytest.importorskip("openai")
+    from learned_opt_rl.training.proposal.openai_api import OpenAI
+
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ProviderError, match="OPENAI_API_KEY is not set.*files"):
+        OpenAI("m")
+
+
+def test_a_worker_checks_trains_and_never_sees_the_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key-123")
+    costs = []
+    config = EvaluationConfig(
+        ("CartPole-v1",), steps=512, seeds=2, settings={"hidden": (8,)}
+    )
+    function = parse("drift\ninputs r\nreturn (r - 1)**2")
+    found = evaluate(function, config, lambda *a, **k: costs.append((a[0], k)))
+    scores = found.scores["CartPole-v1"]
+    assert len(scores["returns"]) == 2 and len(scores["curve"]) == 8
+    assert [stage for stage, _ in costs] == ["check", "train"]
+    assert costs[1][1]["steps"] == 1024
+    with Worker() as worker:
+        environment = pathlib.Path(f"/proc/{worker.pid}/environ")
+        there = environment.read_bytes() if environment.exists() else b""
+        with pytest.raises(WorkerError, match="KeyError"):
+            worker.ask({"do": "nothing"}, 60)
+    assert b"secret" not in there
+    bad = parse("drift\ninputs r\nreturn r - 1")
+    with pytest.raises(RefusedReplyError, match="not a drift: negative"):
+        evaluate(bad, config, lambda *a, **k: None)
+
+
+def test_a_worker_that_takes_too_long_is_killed():
+    with Worker() as worker:
+        with pytest.raises(WorkerError, match=r"more than 0\.05 seconds"):
+            worker.ask({"do": "check", "text": "", "strict": True}, 0.05)
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker.pid, 0)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc"), reason="the limit is for Linux")
+def test_a_worker_that_needs_too_much_memory_dies_alone():
+    with (
+        Worker(memory=1 << 28) as worker,
+        pytest.raises(WorkerError, match="memory|died"),
+    ):
+        text = "drift\ninputs r\nreturn (r - 1)**2"
+        worker.ask({"do": "check", "text": text, "strict": True}, 60)
+
+
+@pytest.mark.parametrize("target", prompts.TARGETS)
+def test_prompts_are_complete_and_their_examples_convert(target, capsys):
+    assert main(["train", "propose", target, "--out", "x", "--show-prompt"]) == 0
+    shown = capsys.readouterr().out
+    assert "$" not in shown and '"thought"' in shown
+    kind = "drift" if target == "drift" else "optimizer"
+    start = shown.index("{\n")
+    example, _ = json.JSONDecoder().raw_decode(shown, start)
+    read_code(example["code"], kind)
+    read_code(prompts.warm_start(target).code, kind)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"generations": 0}, "generations=0"),
+        ({"target": "loss"}, "target='loss' must be one of drift, no_features, open"),
+        ({"history": 0}, "history=0"),
+        ({"temperature": 9.0}, "temperature=9"),
+    ],
+)
+def test_impossible_conversations_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ConversationConfig(**{"target": "drift", "evaluation": WHERE, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"environments": ()}, "is empty"),
+        ({"environments": ("Brakeout-MinAtar",)}, "Breakout-MinAtar"),
+        ({"steps": 1}, "total_timesteps"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"train_seconds": 0}, "train_seconds=0"),
+    ],
+)
+def test_impossible_evaluations_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        EvaluationConfig(**{"environments": ("CartPole-v1",), **options})
+
+
+def test_the_command_states_the_bill_and_stops_cleanly(tmp_path, capsys):
+    command = ["train", "propose", "drift", "--out", str(tmp_path / "run")]
+    where = ["--environments", "CartPole-v1", "--steps", "4096", "--seeds", "2"]
+    assert main([*command, *where, "--dry-run", "--generations", "3"]) == 0
+    assert "8 runs of 4,096 environment steps" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+    assert main([*command, *where, "--max-cost", "0"]) == 1
+    assert "stopped: max_cost=0 is reached" in capsys.readouterr().err
+    assert not jsonl.read(tmp_path / "run" / EVENTS)
+    assert main([*command, *where, "--provider", "replay"]) == 2
+    assert "--record FOLDER" in capsys.readouterr().err
