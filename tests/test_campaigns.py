@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from campaigns import gpu
+from campaigns import gpu, lpg_ablations
 
 
 def step(code, **options):
@@ -74,3 +74,44 @@ def test_a_rehearsal_checks_measures_and_evolves(tmp_path):
     assert [row["optimizer"] for row in measured["updates"]][0] == "Adam"
     log = pathlib.Path(tmp_path / "campaign" / "log.jsonl").read_text().splitlines()
     assert len(log) == 3  # the start, and two generations
+
+
+TINY_ABLATION = [
+    *("--steps", "2", "--seeds", "2", "--levels", "2", "--updates", "2"),
+    *("--environments", "chain/short", "--only", "LPG-V", "untrained", "--set"),
+    *("lifetimes=6", "workers=2", "rollout=3", "updates=1", "lifetime=3"),
+    *("architecture.width=3", "log_every=1"),
+]
+
+
+@pytest.mark.slow
+def test_ablations_have_a_row_per_seed_and_resume(tmp_path, monkeypatch):
+    few = ("chain/short", "chain/long")
+    monkeypatch.setattr(lpg_ablations, "ENVIRONMENTS", few)
+    arguments = ["--out", str(tmp_path), *TINY_ABLATION]
+    lpg_ablations.main(arguments)
+    content = (tmp_path / "ablations.jsonl").read_text()
+    rows = [json.loads(line) for line in content.splitlines()]
+    names = [("LPG-V", 0), ("untrained", 0), ("LPG-V", 1), ("untrained", 1)]
+    assert [(row["ablation"], row["seed"]) for row in rows] == names
+    assert [row["meta_steps"] for row in rows] == [2, 0, 2, 0]
+    assert rows[0]["config"]["architecture"]["prediction"] == "value"
+    table = (tmp_path / "ablations.md").read_text()
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
+        "LPG-V",
+        "untrained",
+    ]
+    (tmp_path / "ablations.jsonl").write_text(content[: content.rindex("\n", 0, -1)])
+    lpg_ablations.main(arguments)
+    again = (tmp_path / "ablations.jsonl").read_text().splitlines()
+    assert json.loads(again[-1])["share"] == rows[-1]["share"] and len(again) == 4
+    with pytest.raises(ValueError, match="has a row of 'LPG-V' with other settings"):
+        lpg_ablations.main([*arguments, "clip=1"])
+
+
+@pytest.mark.parametrize("name", lpg_ablations.ABLATIONS)
+def test_every_ablation_is_a_valid_configuration_of_its_own(name):
+    def fields(name):
+        return lpg_ablations.configuration(name, 0, 10, {}).as_json()
+
+    assert (fields(name) == fields("whole")) == (name == "whole")

@@ -259,6 +259,18 @@ def test_rematerialization_changes_no_gradient(program):
             "bandit=True: 'gridworld/small' has one arm. Pass agent_rates=20,40,80 "
             "agent_alpha_y=0.1,0.5,1",
         ),
+        (
+            {"environments": ("gridworld/rand_tiny",), "bandit": True},
+            "bandit=True: 'gridworld/rand_tiny' has one arm. Pass "
+            "agent_rates=0.0005,0.001,0.002 agent_alpha_y=0.1,0.5,1",
+        ),
+        (
+            {
+                "environments": ("chain/short", "chain/distractor"),
+                "agent_rates": (40.0,),
+            },
+            r"agent_rates=\(40.0,\): no rate serves both tables and networks.*leave",
+        ),
         ({"lerning_rate": 1.0}, "lerning_rate=1.0 is not a setting"),
     ],
 )

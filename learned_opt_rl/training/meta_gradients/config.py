@@ -62,7 +62,8 @@ class MetaGradientConfig:
             several pairs of them.
         bandit_bonus: Weight of the bandit's bonus for rare arms, rho.
         bandit_temperature: The bandit's temperature, tau.
-        agent_rates: Learning rates of actors; those of `agents.lpg_arms` if empty.
+        agent_rates: Learning rates of actors; those of `agents.lpg_arms` if empty. Not
+            for tables and networks at once.
         agent_alpha_y: Weights of the prediction's loss; the same if empty.
         baseline: Whether agents have a baseline, see `LPGConfig`.
         predictor_rate: Learning rate of predictors under SGD, as a multiple of the
@@ -137,7 +138,7 @@ class MetaGradientConfig:
         self._check_lists()
         self._check_environments()
         self._check_lifetimes()
-        self._check_bandit()
+        self._check_arms()
 
     def _check_numbers(self) -> None:
         for name in _WHOLE:
@@ -200,13 +201,22 @@ class MetaGradientConfig:
                     "tables; leave agent out for the environment's own agents"
                 )
 
-    def _check_bandit(self) -> None:
+    def _check_arms(self) -> None:
         for name in self.environments:
             if self.bandit and len(self.arms(name)) == 1:
+                rate = self.arms(name)[0][0]
+                rates = ",".join(f"{factor * rate:g}" for factor in (0.5, 1, 2))
                 raise ValueError(
-                    f"bandit=True: {name!r} has one arm. Pass agent_rates=20,40,80 "
+                    f"bandit=True: {name!r} has one arm. Pass agent_rates={rates} "
                     "agent_alpha_y=0.1,0.5,1"
                 )
+        tables = [networks.tabular(self.agent_config(x)) for x in self.environments]
+        if self.agent_rates and any(tables) and not all(tables):
+            raise ValueError(
+                f"agent_rates={self.agent_rates}: no rate serves both tables and "
+                f"networks, which the agents of {', '.join(self.environments)} are; "
+                "leave agent_rates out, or take environments of one kind"
+            )
 
     def _check_lifetimes(self) -> None:
         together = self.minibatch * len(self.environments)
