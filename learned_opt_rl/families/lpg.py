@@ -51,11 +51,8 @@ class Architecture:
     def __post_init__(self) -> None:
         schema.check(self, "architecture")
         if self.prediction == "value" and self.target_width != 1:
-            raise ValueError(
-                f"architecture.target_width={self.target_width}: must be 1 with "
-                'architecture.prediction="value", since a value is one number. Set '
-                "architecture.target_width=1"
-            )
+            fix = 'write 1, since architecture.prediction="value" is one number'
+            raise schema.wrong("architecture.target_width", self.target_width, fix)
 
 
 def lpg_shapes(architecture: Architecture) -> Shapes:

@@ -342,6 +342,7 @@ def test_a_card_that_does_not_fit_its_weights_is_refused(tmp_path, change, match
         ({"policy_sign": "up"}, r"architecture\.policy_sign is 'up'; write 'descend'"),
         ({"gamma_input": 1}, r"architecture\.gamma_input is 1; write true or false"),
         ({"width": 0}, r"architecture\.width is 0; write an integer of at least 1"),
+        ({"prediction": "value"}, r"architecture\.target_width is 3; write 1, since"),
         ({"depth": 2}, r"architecture\.depth is not a known field"),
     ],
 )
