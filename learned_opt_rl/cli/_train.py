@@ -25,7 +25,7 @@ from learned_opt_rl.cli._common import (
     shared,
     stopping,
 )
-from learned_opt_rl.cli._propose import Propose
+from learned_opt_rl.cli._propose import Discover, Propose
 
 if TYPE_CHECKING:
     from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
@@ -353,7 +353,7 @@ class Curve:
 
 
 Train = Annotated[
-    OmitArgPrefixes[Es | Resume | Lpg | Distill | Propose | Promote | Curve],
+    OmitArgPrefixes[Es | Resume | Lpg | Distill | Propose | Discover | Promote | Curve],
     subcommand("train", description="Meta-train rules (needs the extra train)."),
 ]
 """All commands of ``train``, for tyro."""

@@ -6,11 +6,12 @@ import os
 import pathlib
 import threading
 import time
+from typing import Any
 
 import pytest
 
 from learned_opt_rl.cli import main
-from learned_opt_rl.expressions import Function, parse
+from learned_opt_rl.expressions import parse
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.proposal import (
     Conversation,
@@ -25,7 +26,7 @@ from learned_opt_rl.training.proposal import (
     providers,
 )
 from learned_opt_rl.training.proposal.conversation import BEST_TEXT
-from learned_opt_rl.training.proposal.evaluation import Evaluation, evaluate
+from learned_opt_rl.training.proposal.evaluation import Candidate, evaluate
 from learned_opt_rl.training.proposal.journal import (
     EVENTS,
     LEDGER,
@@ -52,20 +53,31 @@ REPLIES = [
 
 
 class Scores:
-    """An evaluation that reads returns from a table, or makes them of the text."""
+    """Candidates whose returns come from a table, or are made of the text."""
 
     def __init__(self, table: dict[str, float | None] | None = None) -> None:
         self.table, self.texts = table or {}, []
 
-    def __call__(self, function: Function, config, spend) -> Evaluation:
-        text = function.to_text()
+    def __call__(self, config, spend, *, text: Any = None, rule=None) -> Any:
+        self.text, self.spend = text, spend
         self.texts.append(text)
-        spend("train", 1.0, steps=1000)
-        value = self.table.get(text, 10 / len(text))
+        return self
+
+    def check(self) -> jsonl.Record:
+        return {"warnings": [], "response": [float(len(self.text))], "problem": ""}
+
+    def train(self, environment: str, steps: float | None = None) -> jsonl.Record:
+        self.spend("train", 1.0, steps=1000)
+        value = self.table.get(self.text, 10 / len(self.text))
         if value is None:
-            raise WorkerError("an agent diverged in CartPole-v1")
-        scores = {"returns": [value], "auc": [value], "curve": [value] * 8}
-        return Evaluation({"CartPole-v1": scores})
+            raise WorkerError(f"an agent diverged in {environment}")
+        return {"returns": [value], "auc": [value], "curve": [value] * 8}
+
+    def __enter__(self) -> "Scores":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
 
 
 def run(folder, provider=None, config=CONFIG, limits=None, scores=None):
@@ -93,7 +105,7 @@ def test_the_best_proposal_is_kept_as_an_expression(tmp_path):
 
 def test_invalid_replies_go_back_to_the_model(tmp_path):
     made, _ = run(tmp_path)
-    messages = made.messages(events(tmp_path))
+    messages = made.messages
     turns = ["assistant", "user"] * 4
     assert [m["role"] for m in messages] == ["system", "user", *turns]
     assert messages[4]["content"] == "no JSON"
@@ -102,10 +114,23 @@ def test_invalid_replies_go_back_to_the_model(tmp_path):
     assert "learning curve" in messages[3]["content"]
 
 
+class Lengths(Scripted):
+    """Notes how long the conversations are, and replies in order."""
+
+    def __init__(self, replies: list[str]) -> None:
+        super().__init__(replies)
+        self.rest, self.lengths = list(replies), []
+
+    def complete(self, messages, *, temperature=None, seed=None) -> Reply:
+        self.lengths.append(len(messages))
+        return Reply(self.rest.pop(0), "scripted")
+
+
 def test_history_bounds_the_prompt(tmp_path):
     config = ConversationConfig("drift", WHERE, generations=4, history=1)
-    made, _ = run(tmp_path, config=config)
-    assert len(made.messages(events(tmp_path))) == 4
+    provider = Lengths(REPLIES)
+    run(tmp_path, provider, config)
+    assert provider.lengths == [2, 4, 4, 4]
 
 
 def test_a_formula_that_was_scored_is_not_trained_with_again(tmp_path):
@@ -246,7 +271,7 @@ def test_the_golden_conversation(tmp_path, reference):
     reference_return = golden["warm_start"]["fitness"]
     assert best["name"] == wanted["name"]
     assert best["fitness"] * reference_return == pytest.approx(wanted["fitness"])
-    roles = [m["role"] for m in made.messages(events(tmp_path / "whole"))]
+    roles = [m["role"] for m in made.messages]
     assert roles.count("assistant") == 4 and roles.count("user") == 5
     outcomes = [e for e in events(tmp_path / "whole") if e["event"] == "outcome"]
     valid = [e["fitness"] is not None for e in outcomes]
@@ -404,8 +429,9 @@ def test_a_worker_checks_trains_and_never_sees_the_key(tmp_path, monkeypatch):
     config = EvaluationConfig(
         ("CartPole-v1",), steps=512, seeds=2, settings={"hidden": (8,)}
     )
-    function = parse("drift\ninputs r\nreturn (r - 1)**2")
-    found = evaluate(function, config, lambda *a, **k: costs.append((a[0], k)))
+    text = "drift\ninputs r\nreturn (r - 1)**2"
+    with Candidate(config, lambda *a, **k: costs.append((a[0], k)), text=text) as one:
+        found = evaluate(one, config)
     scores = found.scores["CartPole-v1"]
     assert len(scores["returns"]) == 2 and len(scores["curve"]) == 8
     assert [stage for stage, _ in costs] == ["check", "train"]
@@ -416,9 +442,12 @@ def test_a_worker_checks_trains_and_never_sees_the_key(tmp_path, monkeypatch):
         with pytest.raises(WorkerError, match="KeyError"):
             worker.ask({"do": "nothing"}, 60)
     assert b"secret" not in there
-    bad = parse("drift\ninputs r\nreturn r - 1")
-    with pytest.raises(RefusedReplyError, match="not a drift: negative"):
-        evaluate(bad, config, lambda *a, **k: None)
+    text = "drift\ninputs r\nreturn r - 1"
+    with (
+        Candidate(config, lambda *a, **k: None, text=text) as bad,
+        pytest.raises(RefusedReplyError, match="not a drift: negative"),
+    ):
+        bad.check()
 
 
 def test_a_worker_that_takes_too_long_is_killed():

@@ -9,6 +9,10 @@ from learned_opt_rl.training.proposal.conversation import Conversation as Conver
 from learned_opt_rl.training.proposal.conversation import (
     ConversationConfig as ConversationConfig,
 )
+from learned_opt_rl.training.proposal.discovery import Discovery as Discovery
+from learned_opt_rl.training.proposal.discovery import (
+    DiscoveryConfig as DiscoveryConfig,
+)
 from learned_opt_rl.training.proposal.evaluation import (
     EvaluationConfig as EvaluationConfig,
 )

@@ -31,7 +31,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rule(request: dict[str, Any], config: PPOConfig, environment: str) -> Rule:
-    if request.get("text") is None:
+    if request["text"] is None:
         return resolve(request["rule"], config, environment)
     function = expressions.parse(request["text"])
     if function.kind == "drift":

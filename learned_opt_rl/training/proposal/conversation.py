@@ -1,8 +1,7 @@
 """One conversation that proposes algorithms, each scored before the next.
 
 The folder holds ``config.json``, the events and the ledger (`journal`), and
-``best.txt``, the best proposal as an expression. A killed run resumes from its events:
-it never asks again for a reply that it has, nor trains again with a scored proposal.
+``best.txt``, the best proposal as an expression.
 
 References:
     Goldie et al., "How Should We Meta-Learn Reinforcement Learning Algorithms?", 2025,
@@ -14,44 +13,35 @@ import dataclasses
 import json
 import math
 import pathlib
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from learned_opt_rl import checks
-from learned_opt_rl.expressions import Function
 from learned_opt_rl.rundir.atomic import write_atomically
-from learned_opt_rl.rundir.checkpoint import differences
 from learned_opt_rl.rundir.jsonl import Record
-from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import Progress
-from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.proposal import evaluation, prompts
-from learned_opt_rl.training.proposal.evaluation import Evaluation, EvaluationConfig
-from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER, Journal, Limits
-from learned_opt_rl.training.proposal.prompts import Scored, Target
-from learned_opt_rl.training.proposal.providers import (
-    Message,
-    Provider,
-    Reply,
-    fingerprint,
+from learned_opt_rl.training.proposal.evaluation import (
+    Candidate,
+    EvaluationConfig,
+    MakeCandidate,
 )
+from learned_opt_rl.training.proposal.journal import Limits
+from learned_opt_rl.training.proposal.prompts import Scored, Target
+from learned_opt_rl.training.proposal.providers import Message, Provider
 from learned_opt_rl.training.proposal.reply import (
     RefusedReplyError,
     clean_name,
     read_code,
     read_object,
 )
+from learned_opt_rl.training.proposal.session import Session, opened
 from learned_opt_rl.training.proposal.worker import WorkerError
-from learned_opt_rl.training.run_folder import CONFIG, read_config, refuse_foreign
 
 METHOD = "proposal"
 BEST_TEXT = "best.txt"
 FIELDS = ("thought", "name", "code")
 """The texts of a reply."""
-
-Evaluate = Callable[[Function, EvaluationConfig, evaluation.Spend], Evaluation]
-"""How a proposal is scored; `evaluation.evaluate`, or recorded scores in tests."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,18 +67,15 @@ class ConversationConfig:
     history: int | None = None
 
     def __post_init__(self) -> None:
-        known = ("drift", "no_features", "open")
-        if self.target not in known:
-            raise ValueError(
-                f"target={self.target!r} must be one of {', '.join(known)}"
-            )
+        if self.target not in prompts.TARGETS:
+            known = ", ".join(prompts.TARGETS)
+            raise ValueError(f"target={self.target!r} must be one of {known}")
         checks.positive_int("generations", self.generations)
         if self.history is not None:
             checks.positive_int("history", self.history, "give None for all")
         if self.temperature is not None:
-            checks.finite(
-                "temperature", self.temperature, "give 0 to 2", least=0, most=2
-            )
+            fix = "give 0 to 2"
+            checks.finite("temperature", self.temperature, fix, least=0, most=2)
 
     def as_json(self) -> dict[str, Any]:
         """Return the configuration as JSON has it."""
@@ -106,9 +93,9 @@ class Conversation:
     Args:
         config: The configuration.
         folder: Its folder; created if it does not exist.
-        provider: Who answers.
+        provider: Who answers; None to only recall what is recorded.
         limits: Bounds on its costs.
-        evaluate: How a proposal is scored.
+        candidate: Makes what checks and trains a formula; tests replace it.
         stream: Receives the progress; standard error by default.
     """
 
@@ -116,17 +103,16 @@ class Conversation:
         self,
         config: ConversationConfig,
         folder: pathlib.Path,
-        provider: Provider,
+        provider: Provider | None,
         limits: Limits | None = None,
-        evaluate: Evaluate = evaluation.evaluate,
+        candidate: MakeCandidate = Candidate,
         stream: TextIO | None = None,
     ) -> None:
         self.config, self.path, self._provider = config, folder, provider
-        self._limits, self._evaluate = limits or Limits(), evaluate
+        self._limits, self._candidate = limits or Limits(), candidate
         self._stream = stream
-        identity = config.as_json()
-        del identity["generations"]
-        self._identity = identity
+        self.messages: list[Message] = []
+        """The whole conversation, after `run`."""
 
     def run(self) -> Record:
         """Make the missing proposals; return the outcome of the best.
@@ -137,157 +123,107 @@ class Conversation:
             ValueError: The folder holds another run.
             FolderInUseError: Another process uses the folder.
         """
-        self._check_folder()
-        self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path):
-            refuse_foreign(self.path, (EVENTS, LEDGER))
-            if not (self.path / CONFIG).exists():
-                made = {"kind": METHOD, "config": self.config.as_json(), **provenance()}
-                content = f"{json.dumps(made, indent=2)}\n".encode()
-                write_atomically(self.path / CONFIG, content)
-            journal = Journal(self.path, self._limits)
-            self._generations(journal)
-            best = best_of(journal.events)
+        config = self.config.as_json()
+        where = self.path, METHOD, config, self._provider, self._limits
+        with opened(*where) as session:
+            session.journal.check_limits()
+            scored = [session.remember("warm", lambda: self._warm_start(session))]
+            self._begin(scored[0])
+            total = self.config.generations
+            with Progress("proposal", total, self._stream) as progress:
+                for done in range(1, total + 1):
+                    outcome = self._turn(session, scored)
+                    if outcome["fitness"] is not None:
+                        scored.append(outcome)
+                    progress.show(done, _shown(outcome, best_of(scored)))
+            best = best_of(scored)
             write_atomically(self.path / BEST_TEXT, best["text"].encode())
         return best
 
-    def messages(self, events: list[Record]) -> list[Message]:
-        """Return the conversation after these events, to which a reply is next."""
-        warm, turns = _warm(events), _turns(events)
-        start = prompts.first([Scored(warm["code"], warm["fitness"])])
-        found = [
+    def _begin(self, warm: Record) -> None:
+        request = prompts.first([Scored(warm["code"], warm["fitness"])])
+        self.messages = [
             Message(role="system", content=prompts.system(self.config.target)),
-            Message(role="user", content=start),
+            Message(role="user", content=request),
         ]
-        shown = turns if self.config.history is None else turns[-self.config.history :]
-        for reply, outcome in shown:
-            found.append(Message(role="assistant", content=reply["reply"]["text"]))
-            found.append(Message(role="user", content=outcome["feedback"]))
-        return found
 
-    def _check_folder(self) -> None:
-        if not (self.path / CONFIG).exists():
-            return
-        there = read_config(self.path)
-        changed = [f"it is of kind {there['kind']}"]
-        if there["kind"] == METHOD:
-            before = {n: v for n, v in there["config"].items() if n != "generations"}
-            changed = differences(before, self._identity)
-        if changed:
-            raise ValueError(
-                f"{self.path} holds another run ({'; '.join(changed)}); give another "
-                "folder, or repeat that run's command to resume it"
-            )
+    def _turn(self, session: Session, scored: list[Record]) -> Record:
+        """Ask for a proposal and judge it."""
+        history, turns = self.config.history, self.messages[2:]
+        shown = turns if history is None else turns[-2 * history :]
+        messages = [*self.messages[:2], *shown]
+        reply = session.ask(messages, self.config.temperature)
+        outcome = session.remember(
+            "outcome", lambda: self._outcome(session, reply, scored)
+        )
+        self.messages += [
+            Message(role="assistant", content=reply["text"]),
+            Message(role="user", content=outcome["feedback"]),
+        ]
+        return outcome
 
-    def _generations(self, journal: Journal) -> None:
-        total = self.config.generations
-        journal.check_limits()
-        if not journal.events:
-            self._warm_start(journal)
-        done = len(_turns(journal.events))
-        with Progress("proposal", total, self._stream, done=done) as progress:
-            while done < total:
-                reply = self._reply(journal)
-                outcome = self._outcome(journal, reply)
-                done += 1
-                best = best_of(journal.events)
-                value = outcome["fitness"]
-                text = outcome["category"] if value is None else f"fitness {value:.4g}"
-                progress.show(
-                    done, f"{text}  best {best['fitness']:.4g} {best['name']}"
-                )
-
-    def _warm_start(self, journal: Journal) -> None:
+    def _warm_start(self, session: Session) -> Mapping[str, Any]:
         start = prompts.warm_start(self.config.target)
         function = read_code(start.code, self.config.kind)
-        found = self._evaluate(function, self.config.evaluation, journal.spend)
+        with self._made(session, function.to_text()) as candidate:
+            found = evaluation.evaluate(candidate, self.config.evaluation)
         references = self.config.evaluation.references(found)
-        journal.add(
-            "warm",
-            name=start.name,
-            code=start.code,
-            text=function.to_text(),
-            scores=found.scores,
-            references=references,
-            fitness=evaluation.fitness(found, references),
-        )
+        return {
+            "name": start.name,
+            "code": start.code,
+            "text": function.to_text(),
+            "scores": found.scores,
+            "references": references,
+            "fitness": evaluation.fitness(found, references),
+        }
 
-    def _reply(self, journal: Journal) -> Record:
-        """Return the reply that has no outcome yet, or ask for the next."""
-        if journal.events[-1]["event"] == "reply":
-            return journal.events[-1]
-        journal.check_limits()
-        messages = self.messages(journal.events)
-        started = time.perf_counter()
-        # Each turn has a seed of its own, for providers that take one.
-        seed = len(journal.events)
-        reply = self._provider.complete(
-            messages, temperature=self.config.temperature, seed=seed
-        )
-        journal.spend(
-            "reply",
-            time.perf_counter() - started,
-            model=reply.model,
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens,
-            price=self._limits.price(reply),
-        )
-        text = reply.text.encode("utf-8", "replace").decode()
-        fields = reply._replace(text=text)._asdict()
-        return journal.add("reply", conversation=fingerprint(messages), reply=fields)
+    def _made(self, session: Session, text: str) -> Candidate:
+        return self._candidate(self.config.evaluation, session.journal.spend, text=text)
 
-    def _outcome(self, journal: Journal, reply: Record) -> Record:
+    def _outcome(
+        self, session: Session, reply: Record, scored: list[Record]
+    ) -> Mapping[str, Any]:
         """Judge a reply: refuse it, or score it."""
         made: Record = {"name": None, "thought": None, "code": None, "text": None}
         made |= {"category": "scored", "fitness": None, "scores": None}
         try:
-            found = read_object(
-                Reply(**reply["reply"]).text, FIELDS, cut=reply["reply"]["cut"]
-            )
+            found = read_object(reply["text"], FIELDS, cut=reply["cut"])
             made |= found | {"name": clean_name(found["name"])}
-            function = read_code(found["code"], self.config.kind)
-            made["text"] = function.to_text()
-            self._score(journal, function, made)
+            made["text"] = read_code(found["code"], self.config.kind).to_text()
+            made |= self._score(session, made["text"], scored)
         except RefusedReplyError as error:
-            made |= {
-                "category": error.category,
-                "feedback": prompts.invalid(str(error)),
-            }
+            feedback = prompts.invalid(str(error))
+            made |= {"category": error.category, "feedback": feedback}
         except WorkerError as error:
-            made |= {
-                "category": "training_failed",
-                "feedback": prompts.failed(str(error)),
-            }
-        return journal.add("outcome", **made)
+            feedback = prompts.failed(str(error))
+            made |= {"category": "training_failed", "feedback": feedback}
+        return made
 
-    def _score(self, journal: Journal, function: Function, made: Record) -> None:
-        for event in journal.events:
-            if event.get("text") == made["text"] and event["fitness"] is not None:
+    def _score(
+        self, session: Session, text: str, scored: list[Record]
+    ) -> Mapping[str, Any]:
+        for one in scored:
+            if one["text"] == text:
                 raise RefusedReplyError(
                     "duplicate",
-                    f"it computes the same as {event['name']}, whose fitness is "
-                    f"{event['fitness']:.6g}",
+                    f"it computes the same as {one['name']}, whose fitness is "
+                    f"{one['fitness']:.6g}",
                 )
-        found = self._evaluate(function, self.config.evaluation, journal.spend)
-        value = evaluation.fitness(found, _warm(journal.events)["references"])
+        with self._made(session, text) as candidate:
+            found = evaluation.evaluate(candidate, self.config.evaluation)
+        value = evaluation.fitness(found, scored[0]["references"])
         if not math.isfinite(value):
             raise WorkerError("its fitness is not finite")
         feedback = prompts.fitness(value, evaluation.described(found))
-        made |= {"fitness": value, "scores": found.scores, "feedback": feedback}
+        return {"fitness": value, "scores": found.scores, "feedback": feedback}
 
 
-def best_of(events: list[Record]) -> Record:
+def best_of(scored: list[Record]) -> Record:
     """Return the event with the highest fitness, the earliest of equals."""
-    scored = [event for event in events if event.get("fitness") is not None]
     return max(scored, key=lambda event: event["fitness"])
 
 
-def _warm(events: list[Record]) -> Mapping[str, Any]:
-    return next(event for event in events if event["event"] == "warm")
-
-
-def _turns(events: list[Record]) -> list[tuple[Record, Record]]:
-    """Return the replies that have outcomes, with them."""
-    replies = [event for event in events if event["event"] == "reply"]
-    outcomes = [event for event in events if event["event"] == "outcome"]
-    return list(zip(replies, outcomes, strict=False))
+def _shown(outcome: Record, best: Record) -> str:
+    value = outcome["fitness"]
+    text = outcome["category"] if value is None else f"fitness {value:.4g}"
+    return f"{text}  best {best['fitness']:.4g} {best['name']}"

@@ -3,13 +3,12 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from learned_opt_rl import agents, checks, envs
 from learned_opt_rl.evaluation.report.normalization import published
-from learned_opt_rl.expressions import Function
 from learned_opt_rl.training.proposal.reply import RefusedReplyError
 from learned_opt_rl.training.proposal.worker import Worker, WorkerError
 
@@ -103,52 +102,96 @@ def described(one: Evaluation) -> str:
     return "\n".join([*lines, *(f"Warning: {text}" for text in one.warnings)])
 
 
-def evaluate(function: Function, config: EvaluationConfig, spend: Spend) -> Evaluation:
-    """Check a proposal and train agents with it, in a process of its own.
+class Candidate:
+    """A formula or a rule under evaluation, in a process of its own.
 
-    Raises:
-        RefusedReplyError: The checks refuse it; no agent was trained.
-        WorkerError: Training failed, took too long or too much memory, or diverged.
+    The process starts with the first question.
+
+    Args:
+        config: Limits, seeds and settings.
+        spend: Receives the cost of each stage.
+        text: The formula; None for a rule.
+        rule: The name of a rule, as `compare` takes it.
     """
-    with Worker(config.memory) as worker:
-        text = function.to_text()
-        request = {"do": "check", "text": text, "strict": config.strict}
+
+    def __init__(
+        self,
+        config: EvaluationConfig,
+        spend: Spend,
+        *,
+        text: str | None = None,
+        rule: str | None = None,
+    ) -> None:
+        self._config, self._spend = config, spend
+        self._given = {"text": text, "rule": rule}
+        self._worker: Worker | None = None
+
+    def check(self) -> dict[str, Any]:
+        """Return the fields of `checks.Checked`.
+
+        Raises:
+            RefusedReplyError: The checks refuse the formula, or cannot be done.
+        """
+        strict = {"do": "check", "strict": self._config.strict}
         try:
-            found = _timed(worker, request, config.check_seconds, "check", spend)
+            found = self._ask(strict, self._config.check_seconds)
         except WorkerError as error:
-            raise RefusedReplyError(
-                "check_failed", f"checking it failed: {error}"
-            ) from error
+            problem = f"checking it failed: {error}"
+            raise RefusedReplyError("check_failed", problem) from error
         if found["problem"]:
             raise RefusedReplyError(found["category"], found["problem"])
-        scores = {}
-        for name in config.environments:
-            request = {"do": "train", "text": text, **_run(config, name)}
-            scores[name] = _timed(worker, request, config.train_seconds, "train", spend)
-            if None in scores[name]["returns"]:
-                raise WorkerError(f"an agent diverged in {name}")
-    return Evaluation(scores, tuple(found["warnings"]))
+        return found
+
+    def train(self, environment: str, steps: float | None = None) -> dict[str, Any]:
+        """Return the scores in an environment; see `Evaluation`.
+
+        Raises:
+            WorkerError: Training failed, took too long or too much memory, or diverged.
+        """
+        config = self._config
+        request = {
+            "do": "train",
+            "environment": environment,
+            "steps": steps or config.steps,
+            "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
+            "settings": dict(config.settings),
+        }
+        found = self._ask(request, config.train_seconds)
+        if None in found["returns"]:
+            raise WorkerError(f"an agent diverged in {environment}")
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._worker is not None:
+            self._worker.close()
+
+    def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Ask the process, and enter the cost also where there is no answer."""
+        if self._worker is None:
+            self._worker = Worker(self._config.memory)
+        started = time.perf_counter()
+        answer: dict[str, Any] = {}
+        try:
+            answer = self._worker.ask({**self._given, **request}, seconds)
+        finally:
+            costs = {n: answer[n] for n in ("steps",) if n in answer}
+            costs |= {n: request[n] for n in ("environment",) if n in request}
+            self._spend(request["do"], time.perf_counter() - started, **costs)
+        return answer
 
 
-def _run(config: EvaluationConfig, environment: str) -> dict[str, Any]:
-    return {
-        "environment": environment,
-        "steps": config.steps,
-        "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
-        "settings": dict(config.settings),
-    }
+MakeCandidate = Callable[..., Candidate]
+"""What makes a `Candidate`, with its arguments."""
 
 
-def _timed(
-    worker: Worker, request: dict[str, Any], seconds: float, stage: str, spend: Spend
-) -> dict[str, Any]:
-    """Ask, and enter the cost also where there is no answer."""
-    started = time.perf_counter()
-    answer: dict[str, Any] = {}
-    try:
-        answer = worker.ask(request, seconds)
-    finally:
-        costs = {"steps": answer["steps"]} if "steps" in answer else {}
-        where = {"environment": request["environment"]} if stage == "train" else {}
-        spend(stage, time.perf_counter() - started, **costs, **where)
-    return answer
+def evaluate(candidate: Candidate, config: EvaluationConfig) -> Evaluation:
+    """Check a formula and train agents with it in every environment.
+
+    Raises as `Candidate`.
+    """
+    warnings = candidate.check()["warnings"]
+    scores = {name: candidate.train(name) for name in config.environments}
+    return Evaluation(scores, tuple(warnings))

@@ -125,6 +125,39 @@ def system(target: Target) -> str:
     )
 
 
+_ARCHIVE = """def update_fn(w, g, var1, var2, t, d, t_p, b_p, l_p, key):
+    # A momentum, with an update relative to the size of the parameters.
+    var1 = 0.9 * var1 + 0.1 * g
+    update = 0.001 * jnp.linalg.norm(w) * jnp.sign(var1)
+    return update, var1, var2
+"""
+
+
+def initial() -> dict[str, str]:
+    """Return the code of the four optimizers that a discovery starts from, by name.
+
+    References:
+        Goldie et al., "Do Symbolic or Black-Box Representations Generalise Better in
+        Learned Optimisation?", 2025, appendix B.
+    """
+    text = _text("initial.json")
+    return json.loads(text)
+
+
+def thinker() -> str:
+    """Return the system prompt of the role that suggests changes."""
+    inputs = _text("archive_inputs.md").strip()
+    return string.Template(_text("thinker.md")).substitute(inputs=inputs)
+
+
+def coder() -> str:
+    """Return the system prompt of the role that writes the suggested change."""
+    return string.Template(_text("coder.md")).substitute(
+        inputs=_text("archive_inputs.md").strip(),
+        example=json.dumps({"code": _ARCHIVE}),
+    )
+
+
 def first(archive: Sequence[Scored]) -> str:
     """Return the first request, with the results so far."""
     results = json.dumps([one._asdict() for one in archive], indent=1)

@@ -1,0 +1,488 @@
+"""A discovery: a thinker and a coder refine the members of an archive.
+
+Each generation refines one member several times. The thinker suggests a change, the
+coder writes it, agents are trained with it, and the thinker sees the result. All
+evaluated optimizers enter the archive, in which they are ranked by environment.
+
+References:
+    Goldie et al., "Do Symbolic or Black-Box Representations Generalise Better in
+    Learned Optimisation?", 2025, section 4 and table 2.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TextIO
+
+import numpy as np
+
+from learned_opt_rl import checks
+from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.rundir.progress import Progress
+from learned_opt_rl.training.proposal import archive, prompts
+from learned_opt_rl.training.proposal.archive import Member
+from learned_opt_rl.training.proposal.evaluation import (
+    Candidate,
+    EvaluationConfig,
+    MakeCandidate,
+)
+from learned_opt_rl.training.proposal.journal import Limits
+from learned_opt_rl.training.proposal.providers import (
+    Message,
+    Provider,
+    ProviderError,
+)
+from learned_opt_rl.training.proposal.reply import (
+    RefusedReplyError,
+    read_code,
+    read_object,
+)
+from learned_opt_rl.training.proposal.session import Session, opened
+from learned_opt_rl.training.proposal.worker import WorkerError
+from learned_opt_rl.training.run_folder import read_config
+
+METHOD = "discovery"
+KIND = "optimizer"
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscoveryConfig:
+    """A discovery; the defaults are those of the paper.
+
+    Attributes:
+        evaluation: How candidates are scored.
+        generations: May be raised later.
+        refinements: Suggestions per generation.
+        attempts: Tries of the thinker, of the coder, and of an evaluation.
+        thinker_temperature: None where the model takes none.
+        coder_temperature: Likewise.
+        exploit: Probability of refining one of the best.
+        top: How many count as the best.
+        refine_from: Whether a refinement starts from the ``"latest"`` optimizer of its
+            generation or from the ``"best"``.
+        ranked: Rules that are ranked as members, and not refined.
+        islands: Archives that evolve apart; generations take turns.
+        migrate: Generations between two migrations of the best of each island.
+        cells: Whether exploration draws from the best of each cell: those of similar
+            size that read the same inputs.
+        screen_steps: Steps of a short run in the first environment. A candidate that is
+            worse there than all members is not trained further. None for no such run.
+        stop_hopeless: Whether to stop a candidate that cannot reach the better half.
+        seed: Seed of all draws.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    evaluation: EvaluationConfig
+    generations: int = 80
+    refinements: int = 8
+    attempts: int = 3
+    thinker_temperature: float | None = 0.7
+    coder_temperature: float | None = 0.3
+    exploit: float = 0.8
+    top: int = 5
+    refine_from: Literal["latest", "best"] = "latest"
+    ranked: tuple[str, ...] = ("adam:1e-3",)
+    islands: int = 1
+    migrate: int = 10
+    cells: bool = False
+    screen_steps: float | None = None
+    stop_hopeless: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole = ("generations", "refinements", "attempts", "top", "islands", "migrate")
+        for name in whole:
+            checks.positive_int(name, getattr(self, name))
+        checks.finite("exploit", self.exploit, "give 0 to 1", least=0, most=1)
+        for name in ("thinker_temperature", "coder_temperature"):
+            if getattr(self, name) is not None:
+                checks.finite(name, getattr(self, name), "give 0 to 2", least=0, most=2)
+        if self.screen_steps is not None:
+            checks.finite("screen_steps", self.screen_steps, "give steps", above=0)
+        if self.refine_from not in ("latest", "best"):
+            raise ValueError(
+                f"refine_from={self.refine_from!r} must be 'latest' or 'best'"
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the configuration as JSON has it."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "DiscoveryConfig":
+        """Build a configuration from the fields of `as_json`."""
+        scoring = dict(fields["evaluation"])
+        scoring["environments"] = tuple(scoring["environments"])
+        evaluation = EvaluationConfig(**scoring)
+        ranked = tuple(fields["ranked"])
+        return cls(**{**fields, "evaluation": evaluation, "ranked": ranked})
+
+
+class _Judged(NamedTuple):
+    """What became of the code for a suggestion."""
+
+    outcome: str  # evaluated, failed_coder, failed_evaluation
+    member: Member | None
+    message: str  # for the thinker
+
+
+class Discovery:
+    """A discovery in a folder; `run` starts or resumes it.
+
+    Args:
+        config: The configuration.
+        folder: Its folder; created if it does not exist.
+        provider: Who answers both roles; None to only recall what is recorded.
+        limits: Bounds on its costs.
+        candidate: Makes what checks and trains a formula; tests replace it.
+        initial: Code of the first members by name; the paper's by default.
+        stream: Receives the progress; standard error by default.
+    """
+
+    def __init__(
+        self,
+        config: DiscoveryConfig,
+        folder: pathlib.Path,
+        provider: Provider | None,
+        limits: Limits | None = None,
+        candidate: MakeCandidate = Candidate,
+        initial: Mapping[str, str] | None = None,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.config, self.path, self._provider = config, folder, provider
+        self._limits, self._candidate = limits or Limits(), candidate
+        self._initial = prompts.initial() if initial is None else dict(initial)
+        self._stream = stream
+        self._responses: dict[tuple[float, ...], str] = {}
+        self._last_response: tuple[float, ...] = ()
+        self._screened: list[float] = []
+        self.members: list[Member] = []
+        """The archive, after `run`, in order of entry."""
+        self.steps: list[Record] = []
+        """The outcome of every refinement."""
+
+    @classmethod
+    def recorded(cls, folder: pathlib.Path) -> list[Member]:
+        """Rebuild the archive of a run from its events, without a provider.
+
+        Generations that the events do not complete are left out.
+
+        Raises:
+            ValueError: The folder holds no discovery.
+        """
+        made = read_config(folder)
+        if made["kind"] != METHOD:
+            raise ValueError(
+                f"{folder} holds a run of kind {made['kind']}; give the folder of a "
+                "discovery"
+            )
+        fields = dict(made["config"])
+        initial = fields.pop("initial")
+        config = DiscoveryConfig.from_json(fields)
+        quiet = io.StringIO()
+        run = cls(config, folder, None, initial=initial, stream=quiet)
+        with contextlib.suppress(ProviderError):
+            run.run()
+        return run.members
+
+    def run(self) -> list[Member]:
+        """Make the missing generations; return the archive, the best first.
+
+        Raises as `Conversation.run`.
+        """
+        self.members, self.steps = [], []
+        self._responses, self._screened = {}, []
+        config = self.config.as_json() | {"initial": self._initial}
+        where = self.path, METHOD, config, self._provider, self._limits
+        with opened(*where) as session:
+            session.journal.check_limits()
+            self._first(session)
+            total = self.config.generations
+            with Progress("generation", total, self._stream) as progress:
+                for generation in range(total):
+                    self._generation(session, generation)
+                    best = archive.best_first(self.members)[0]
+                    progress.show(
+                        generation + 1, f"{len(self.members)} members  best {best.name}"
+                    )
+        return archive.best_first(self.members)
+
+    def _first(self, session: Session) -> None:
+        """Evaluate the first members and the rules that are only ranked."""
+        for name, code in self._initial.items():
+            text = read_code(code, KIND).to_text()
+            made = {"name": name, "parent": None, "code": code, "text": text}
+            scores = self._scores(session, name, text, first=True)
+            islands = range(self.config.islands)
+            self.members += [_member(made, scores, island) for island in islands]
+        for rule in self.config.ranked:
+            made = {"name": rule, "parent": None, "code": None, "text": None}
+            with self._made(session, rule=rule) as candidate:
+                scores = {
+                    name: self._trained(session, candidate, rule, name, None)
+                    for name in self.config.evaluation.environments
+                }
+            self.members.append(_member(made, scores, 0))
+
+    def _generation(self, session: Session, generation: int) -> None:
+        config = self.config
+        island = generation % config.islands
+        if config.islands > 1 and generation and not generation % config.migrate:
+            self._migrate()
+        mine = [m for m in self.members if m.island == island or m.code is None]
+        # The draws of a generation follow from its number, so resuming needs no state.
+        rng = np.random.default_rng([config.seed, generation])
+        base, exploited = archive.select(
+            mine, rng, exploit=config.exploit, top=config.top, cells=config.cells
+        )
+        shown = archive.context(mine, rng, top=config.top)
+        session.remember(
+            "generation",
+            lambda: {
+                "base": base.name,
+                "exploited": exploited,
+                "context": [m.name for m in shown],
+                "best_average_rank": float(archive.average_ranks(self.members).min()),
+            },
+            generation=generation,
+        )
+        found = self._refine(session, generation, base, shown)
+        self.members += [dataclasses.replace(m, island=island) for m in found]
+
+    def _refine(
+        self, session: Session, generation: int, base: Member, shown: list[Member]
+    ) -> list[Member]:
+        """Make the refinements of a generation; return the new members."""
+        messages = [
+            Message(role="system", content=prompts.thinker()),
+            Message(role="user", content=_request(base, shown)),
+        ]
+        current, found = base, []
+        for step in range(self.config.refinements):
+            suggestion = self._think(session, messages)
+            if suggestion is None:
+                self._note(generation, step, "failed_thinker", None)
+                continue
+            name = f"g{generation}_{step}"
+            judged = self._code(session, name, current, suggestion)
+            self._note(generation, step, judged.outcome, judged.member)
+            messages.append(Message(role="user", content=judged.message))
+            if judged.member is not None:
+                found.append(judged.member)
+                current = self._next(base, found)
+        return found
+
+    def _next(self, base: Member, found: list[Member]) -> Member:
+        if self.config.refine_from == "latest":
+            return found[-1]
+        return archive.best_first([base, *found])[0]
+
+    def _think(self, session: Session, messages: list[Message]) -> str | None:
+        """Return the thinker's suggestion; None after too many tries."""
+        for _ in range(self.config.attempts):
+            reply = session.ask(messages, self.config.thinker_temperature)
+            messages.append(Message(role="assistant", content=reply["text"]))
+            try:
+                fields = ("thought", "suggestion")
+                return read_object(reply["text"], fields, cut=reply["cut"])[fields[1]]
+            except RefusedReplyError as error:
+                content = prompts.invalid(str(error))
+                messages.append(Message(role="user", content=content))
+        return None
+
+    def _code(
+        self, session: Session, name: str, current: Member, suggestion: str
+    ) -> _Judged:
+        """Let the coder write a suggestion until it is evaluated, or tries are over."""
+        request = f"The optimizer:\n\n{current.code}\nThe suggestion:\n\n{suggestion}"
+        messages = [
+            Message(role="system", content=prompts.coder()),
+            Message(role="user", content=request),
+        ]
+        unread = failed = 0
+        reason = ""
+        while max(unread, failed) < self.config.attempts:
+            reply = session.ask(messages, self.config.coder_temperature)
+            messages.append(Message(role="assistant", content=reply["text"]))
+            try:
+                code = read_object(reply["text"], ("code",), cut=reply["cut"])["code"]
+                text = read_code(code, KIND).to_text()
+                scores = self._scores(session, name, text)
+            except RefusedReplyError as error:
+                if error.category in ("duplicate", "screened", "hopeless"):
+                    return _Judged(error.category, None, _unused(str(error)))
+                unread, reason = unread + 1, str(error)
+                content = prompts.invalid(reason)
+            except WorkerError as error:
+                failed, reason = failed + 1, str(error)
+                content = prompts.failed(reason)
+            else:
+                made = {"name": name, "parent": current.name}
+                member = _member(made | {"code": code, "text": text}, scores, 0)
+                self._responses.setdefault(self._last_response, name)
+                return _Judged("evaluated", member, _result(member))
+            messages.append(Message(role="user", content=content))
+        outcome = "failed_coder" if unread > failed else "failed_evaluation"
+        return _Judged(outcome, None, _unused(f"the code was not usable: {reason}"))
+
+    def _scores(
+        self, session: Session, name: str, text: str, *, first: bool = False
+    ) -> dict[str, Record]:
+        """Check and train a formula, stage by stage.
+
+        Raises:
+            RefusedReplyError: It is refused, known, or not worth more training.
+            WorkerError: Training failed.
+        """
+        with self._made(session, text=text) as candidate:
+            self._known(session, candidate, text)
+            names = self.config.evaluation.environments
+            if self.config.screen_steps is not None:
+                self._screen(session, candidate, text, first)
+            scores: dict[str, Record] = {}
+            for environment in names:
+                scores[environment] = self._trained(
+                    session, candidate, text, environment, None
+                )
+                if self.config.stop_hopeless and not first:
+                    self._stop(scores)
+        if first:
+            self._responses.setdefault(self._last_response, name)
+        return scores
+
+    def _known(self, session: Session, candidate: Candidate, text: str) -> None:
+        """Raise RefusedReplyError for a formula that is refused or has been scored."""
+
+        def checked() -> Mapping[str, Any]:
+            try:
+                found = candidate.check()
+            except RefusedReplyError as error:
+                return {"category": error.category, "problem": str(error)}
+            return {"problem": "", "response": list(found["response"])}
+
+        event = session.remember("check", checked, text=text)
+        if event["problem"]:
+            raise RefusedReplyError(event["category"], event["problem"])
+        self._last_response = tuple(event["response"])
+        if self._last_response in self._responses:
+            same = self._responses[self._last_response]
+            raise RefusedReplyError("duplicate", f"it computes the same as {same}")
+
+    def _screen(
+        self, session: Session, candidate: Candidate, text: str, first: bool
+    ) -> None:
+        name = self.config.evaluation.environments[0]
+        steps = self.config.screen_steps
+        short = self._trained(session, candidate, text, name, steps)
+        value = float(np.mean(short["returns"]))
+        if not first and value < min(self._screened):
+            raise RefusedReplyError(
+                "screened",
+                f"after {steps:g} steps in {name} its return of {value:.4g} is below "
+                "that of every optimizer so far",
+            )
+        self._screened.append(value)
+
+    def _stop(self, scores: Mapping[str, Record]) -> None:
+        means = {name: float(np.mean(s["returns"])) for name, s in scores.items()}
+        names = self.config.evaluation.environments
+        if archive.hopeless(self.members, means, len(names)):
+            shown = ", ".join(f"{value:.4g} in {name}" for name, value in means.items())
+            raise RefusedReplyError(
+                "hopeless",
+                f"with returns of {shown} it cannot reach the better half of all",
+            )
+
+    def _trained(
+        self,
+        session: Session,
+        candidate: Candidate,
+        what: str,
+        environment: str,
+        steps: float | None,
+    ) -> Record:
+        """Return the scores in an environment, recorded or new."""
+
+        def train() -> Mapping[str, Any]:
+            session.journal.check_limits()
+            try:
+                return {"scores": candidate.train(environment, steps), "problem": ""}
+            except WorkerError as error:
+                return {"scores": None, "problem": str(error)}
+
+        key = {"of": what, "environment": environment, "steps": steps}
+        event = session.remember("train", train, **key)
+        if event["problem"]:
+            raise WorkerError(event["problem"])
+        return event["scores"]
+
+    def _made(self, session: Session, **what: str) -> Candidate:
+        config, spend = self.config.evaluation, session.journal.spend
+        return self._candidate(config, spend, **what)
+
+    def _migrate(self) -> None:
+        """Copy the best of each island to the next one."""
+        islands = range(self.config.islands)
+        own = [[m for m in self.members if m.island == i and m.code] for i in islands]
+        # All are chosen before any moves, so none travels on.
+        best = [archive.best_first(mine)[0] for mine in own]
+        for island, member in zip(islands, best, strict=True):
+            to = (island + 1) % self.config.islands
+            self.members.append(dataclasses.replace(member, island=to))
+
+    def _note(
+        self, generation: int, step: int, outcome: str, member: Member | None
+    ) -> None:
+        name = member.name if member else None
+        self.steps.append(
+            {"generation": generation, "step": step, "outcome": outcome, "name": name}
+        )
+
+
+def _member(made: Mapping[str, Any], scores: Mapping[str, Any], island: int) -> Member:
+    return Member(
+        **made,
+        returns={name: float(np.mean(s["returns"])) for name, s in scores.items()},
+        aucs={name: float(np.mean(s["auc"])) for name, s in scores.items()},
+        curves={name: s["curve"] for name, s in scores.items()},
+        island=island,
+    )
+
+
+def _request(base: Member, shown: Sequence[Member]) -> str:
+    """Return the first message to the thinker."""
+    others = "\n\n".join(
+        f"{m.code}\n{_scored(m)}" for m in shown if m.name != base.name
+    )
+    text = f"The optimizer to improve:\n\n{base.code}\n{_scored(base)}\n\n"
+    if others:
+        text += f"Others that are good in some environment:\n\n{others}\n\n"
+    return f"{text}Send your first suggestion."
+
+
+def _result(member: Member) -> str:
+    return (
+        f"The code that was written:\n\n{member.code}\n{_scored(member)}\n\nSend your "
+        "next suggestion, for this optimizer."
+    )
+
+
+def _unused(reason: str) -> str:
+    return f"Nothing came of this suggestion: {reason}.\nSend another one."
+
+
+def _scored(member: Member) -> str:
+    lines = []
+    for name, value in member.returns.items():
+        curve = member.curves.get(name, ())
+        points = ", ".join("none" if x is None else f"{x:.3g}" for x in curve)
+        lines.append(
+            f"{name}: final return {value:.4g}, area {member.aucs[name]:.4g}, curve "
+            f"{points}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""One session of a search in its folder: what is recorded is recalled, the rest is new.
+
+A search is a deterministic function of its replies and scores, and the events have both
+in order. A resumed search begins from its start and takes what the events have, so it
+continues as an unbroken one would.
+"""
+
+import contextlib
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.checkpoint import differences
+from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.rundir.lock import locked
+from learned_opt_rl.rundir.provenance import provenance
+from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER, Journal, Limits
+from learned_opt_rl.training.proposal.providers import (
+    Message,
+    Provider,
+    ProviderError,
+    fingerprint,
+)
+from learned_opt_rl.training.run_folder import CONFIG, read_config, refuse_foreign
+
+
+class Session:
+    """Asks and evaluates, unless the events already have the answer.
+
+    Args:
+        journal: The record.
+        provider: Who answers; None to only recall.
+        limits: For the prices of replies.
+    """
+
+    def __init__(
+        self, journal: Journal, provider: Provider | None, limits: Limits
+    ) -> None:
+        self.journal, self._provider, self._limits = journal, provider, limits
+        self._recalled = 0
+
+    def remember(
+        self, event: str, make: Callable[[], Mapping[str, Any]], **key: Any
+    ) -> Record:
+        """Return the next event if it is recorded, else make and record it.
+
+        Raises:
+            ValueError: The recorded event is another: the folder's settings or the
+                library have changed.
+        """
+        events = self.journal.events
+        if self._recalled < len(events):
+            found = events[self._recalled]
+            wanted = {"event": event, **key}
+            changed = differences({n: found.get(n) for n in wanted}, wanted)
+            if changed:
+                raise ValueError(
+                    f"event {self._recalled + 1} of the run is not the one that now "
+                    f"follows ({'; '.join(changed)}); go on with the version and the "
+                    "settings of its config.json, or in another folder"
+                )
+        else:
+            found = self.journal.add(event, **key, **make())
+        self._recalled += 1
+        return found
+
+    def ask(self, messages: Sequence[Message], temperature: float | None) -> Any:
+        """Return the fields of the reply to a conversation, as `Reply` has them.
+
+        Raises:
+            ProviderError: There is no reply, or nobody to ask.
+            LimitReachedError: A limit is reached.
+        """
+
+        def reply() -> Mapping[str, Any]:
+            if self._provider is None:
+                raise ProviderError("the record ends here; nobody is asked")
+            self.journal.check_limits()
+            started = time.perf_counter()
+            # A seed of its own for every reply, for providers that take one.
+            found = self._provider.complete(
+                messages, temperature=temperature, seed=len(self.journal.events)
+            )
+            self.journal.spend(
+                "reply",
+                time.perf_counter() - started,
+                model=found.model,
+                prompt_tokens=found.prompt_tokens,
+                completion_tokens=found.completion_tokens,
+                price=self._limits.price(found),
+            )
+            text = found.text.encode("utf-8", "replace").decode()
+            return {"reply": found._replace(text=text)._asdict()}
+
+        key = fingerprint(messages)
+        return self.remember("reply", reply, conversation=key)["reply"]
+
+
+@contextlib.contextmanager
+def opened(
+    folder: pathlib.Path,
+    kind: str,
+    config: dict[str, Any],
+    provider: Provider | None,
+    limits: Limits,
+) -> Iterator[Session]:
+    """Open the folder of a search, of which ``generations`` may grow.
+
+    Raises:
+        ValueError: The folder holds another run.
+        FolderInUseError: Another process uses the folder.
+    """
+    _check(folder, kind, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        refuse_foreign(folder, (EVENTS, LEDGER))
+        if not (folder / CONFIG).exists():
+            made = {"kind": kind, "config": config, **provenance()}
+            content = f"{json.dumps(made, indent=2)}\n".encode()
+            write_atomically(folder / CONFIG, content)
+        yield Session(Journal(folder, limits), provider, limits)
+
+
+def _check(folder: pathlib.Path, kind: str, config: Mapping[str, Any]) -> None:
+    if not (folder / CONFIG).exists():
+        return
+    there = read_config(folder)
+    changed = [f"it is of kind {there['kind']}"]
+    if there["kind"] == kind:
+        before, now = (
+            {n: v for n, v in one.items() if n != "generations"}
+            for one in (there["config"], config)
+        )
+        changed = differences(before, now)
+    if changed:
+        raise ValueError(
+            f"{folder} holds another run ({'; '.join(changed)}); give another folder, "
+            "or repeat that run's command to resume it"
+        )
