@@ -26,6 +26,7 @@ _MAX_TURNS = 64
 _HINTS = ("__future__", "typing", "chex", "jaxtyping")
 _IMPORTED = {
     *("jax", "jax.numpy", "jax.nn", "jax.lax", "jax.scipy", "jax.scipy.special"),
+    "jax.random",
     *("jax.numpy.linalg", "math", "jax.lax.cond"),
     *(*CALLS, *CONSTANTS, *DTYPES, *MATH),
 }

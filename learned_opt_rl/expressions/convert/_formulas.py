@@ -21,11 +21,13 @@ from learned_opt_rl.expressions._language import (
     Unary,
     shorten,
 )
-from learned_opt_rl.expressions._text import Reader, place
+from learned_opt_rl.expressions._text import place
 from learned_opt_rl.expressions.convert._calls import CALLS, METHODS, bind
+from learned_opt_rl.expressions.convert._noise import Noise
 from learned_opt_rl.expressions.convert._values import (
     Builder,
     Closure,
+    Key,
     Path,
     Value,
     Values,
@@ -74,7 +76,7 @@ _UNEQUAL = "both sides have to return as many numbers; return equally many"
 _IGNORED = ("copy", "keepdims", "dtype")
 
 
-class Formulas(Reader):
+class Formulas(Noise):
     """Converts the expressions of a proposal. ``scope`` has the values of its names."""
 
     # The logic of arrays is written with & | ~ in place of and, or, not.
@@ -86,7 +88,11 @@ class Formulas(Reader):
     instead = _INSTEAD
 
     def __init__(
-        self, kind: Kind, arguments: dict[str, Name], slots: tuple[str, ...], fix: str
+        self,
+        kind: Kind,
+        arguments: dict[str, Name | Key],
+        slots: tuple[str, ...],
+        fix: str,
     ) -> None:
         self.no_random = f"random numbers cannot be drawn here; {fix}"
         self.arguments = arguments
@@ -94,7 +100,7 @@ class Formulas(Reader):
         # By name, the full path of a module, or of a function that was imported.
         self.modules = {"jnp": "jax.numpy", "nn": "jax.nn", "jnn": "jax.nn"}
         self.modules |= {"jax": "jax", "lax": "jax.lax", "np": "jax.numpy"}
-        read = [name.name for name in arguments.values()]
+        read = [one.name for one in arguments.values() if isinstance(one, Name)]
         self.values = Values(kind, read, slots, "jax")
         self.steps = self.inlining = 0
 
@@ -235,7 +241,7 @@ class Formulas(Reader):
         if path in CALLS:
             return self._build(CALLS[path], node.args, node)
         if path is not None and path.startswith("jax.random."):
-            raise refuse(at, self.no_random)
+            return self.random(path, node)
         if path is not None:
             known = sorted({known.rpartition(".")[2] for known in CALLS})
             hint = suggest(path.rpartition(".")[2][:64], known)

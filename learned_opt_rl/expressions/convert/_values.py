@@ -62,7 +62,14 @@ class Path:
     path: str
 
 
-Value: TypeAlias = "Expression | tuple[Value, ...] | Closure | Path | None"
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """A key of jax.random; keys with the same origin are equal."""
+
+    origin: str
+
+
+Value: TypeAlias = "Expression | tuple[Value, ...] | Closure | Path | Key | None"
 Builder: TypeAlias = "Callable[[Values, Mapping[str, Value], Position], Value]"
 
 # Given conditions only, jax returns a condition for the first two groups and raises for

@@ -10,7 +10,7 @@ from learned_opt_rl.expressions._function import Function, function_of
 from learned_opt_rl.expressions._language import Expression, Kind, Name
 from learned_opt_rl.expressions._text import place, python_tree
 from learned_opt_rl.expressions.convert._body import Body
-from learned_opt_rl.expressions.convert._values import Value, refuse
+from learned_opt_rl.expressions.convert._values import Key, Value, refuse
 
 _MOMENTA = ("m_0_1", "m_0_5", "m_0_9", "m_0_99", "m_0_999", "m_0_9999")
 _OPEN = ("p", *_MOMENTA, "l_p", "b_p", "t_p", "dorm", "g", "rand", "lr")
@@ -39,11 +39,13 @@ class _Interface:
         if "rand" in self.arguments:
             fix = "use the argument rand, which is standard normal noise"
         elif "key" in self.arguments:
-            fix += " and leave key unused"
-        # The language has no random keys, so the body cannot read key.
-        given = [name for name in self.arguments if name != "key"]
-        renamed = {name: Name(_RENAMED.get(name, name)) for name in given}
-        return Body(kind, renamed, self.slots, fix)
+            fix = "use jax.random.normal(key, g.shape), uniform or bernoulli, once"
+        given: dict[str, Name | Key] = {
+            name: Name(_RENAMED.get(name, name)) for name in self.arguments
+        }
+        if "key" in given:
+            given["key"] = Key("key")
+        return Body(kind, given, self.slots, fix)
 
 
 _INTERFACES: dict[str, tuple[_Interface, ...]] = {
@@ -75,7 +77,7 @@ def from_python(source: str, kind: Kind) -> Function:
     number as default, which they keep. ``epsilon`` becomes the constant ``eps``, 0.2
     unless the signature says otherwise; ``w``, ``d``, ``t`` become the inputs ``p``,
     ``dorm``, ``iteration``; the six ``m_...`` are momenta; ``var``, ``var1`` and
-    ``var2`` are memory.
+    ``var2`` are memory. One draw of noise with ``key`` becomes ``rand``.
 
     Args:
         source: At most 16384 characters.

@@ -1,0 +1,111 @@
+"""Random numbers of a Python proposal: one draw of noise per parameter and step."""
+
+from __future__ import annotations
+
+import ast
+from collections import ChainMap
+from collections.abc import Mapping
+
+from learned_opt_rl.expressions._language import Binary, Name, Number, Position
+from learned_opt_rl.expressions._text import Reader, place
+from learned_opt_rl.expressions.convert._calls import bind
+from learned_opt_rl.expressions.convert._values import Key, Value, Values, refuse
+
+_DRAWS = {
+    "jax.random.normal": "key shape dtype?",
+    "jax.random.uniform": "key shape dtype? minval? maxval?",
+    "jax.random.bernoulli": "key p? shape",
+    "jax.random.rademacher": "key shape dtype?",
+}
+"""The distributions, with their parameters."""
+
+_KEYS = {"jax.random.split": "key num?", "jax.random.fold_in": "key data"}
+"""The functions that make keys of a key."""
+
+
+class Noise(Reader):
+    """Converts the functions of jax.random; a part of `Formulas`."""
+
+    values: Values
+    scope: ChainMap[str, Value]
+    no_random: str
+    drawn: Key | None = None  # the key of all draws
+
+    def value(self, node: ast.expr) -> Value:
+        """Convert an expression."""
+        raise NotImplementedError
+
+    def path(self, node: ast.expr) -> str | None:
+        """Return the full path of ``jnp.where`` and the like, else ``None``."""
+        raise NotImplementedError
+
+    def random(self, path: str, node: ast.Call) -> Value:
+        """Convert a draw of noise, or of keys for it."""
+        at = place(node)
+        parameters = _DRAWS.get(path) or _KEYS.get(path)
+        if parameters is None or not isinstance(self.scope.get("key"), Key):
+            raise refuse(at, self.no_random)
+        bound = bind(parameters, node.args, node.keywords, at)
+        shape = bound.pop("shape", None)
+        read = {n: self.value(given) for n, given in bound.items() if n != "dtype"}
+        if shape is None:
+            return _keys(path, read, at)
+        self._require_shape(shape)
+        if not isinstance(read["key"], Key):
+            raise refuse(at, "this is no key; use the argument key")
+        if self.drawn not in (None, read["key"]):
+            problem = "noise is drawn once in a step; use the first draw again"
+            raise refuse(at, problem)
+        self.drawn = read["key"]
+        return _noise(self.values, path, read, at)
+
+    def _require_shape(self, node: ast.expr) -> None:
+        """Raise unless this is ``x.shape`` of an array like the parameters."""
+        match node:
+            case ast.Attribute(attr="shape", value=array):
+                value = self.values.number(self.value(array), place(node))
+                if self.values.type_of(value).elementwise:
+                    return
+            case ast.Call(args=[array], keywords=[]):
+                if self.path(node.func) == "jax.numpy.shape":
+                    read = ast.Attribute(array, "shape", ast.Load())
+                    return self._require_shape(ast.copy_location(read, node))
+        problem = "draw noise in the shape of the parameters; write g.shape"
+        raise refuse(node, problem, "shape_error")
+
+
+def _keys(path: str, arguments: Mapping[str, Value], at: Position) -> Value:
+    """Return the keys that are made of a key."""
+    key = arguments["key"]
+    if not isinstance(key, Key):
+        raise refuse(at, "only the argument key and keys made of it are keys; use key")
+    if path == "jax.random.fold_in":
+        return Key(f"{key.origin}+{arguments['data']}")
+    number = arguments.get("num", Number(2.0))
+    if not isinstance(number, Number) or number.value not in range(1, 9):
+        raise refuse(at, "split a key into a written number of keys, at most 8")
+    return tuple(Key(f"{key.origin}/{i}") for i in range(int(number.value)))
+
+
+def _noise(
+    values: Values, path: str, arguments: Mapping[str, Value], at: Position
+) -> Value:
+    """Return a draw as a function of ``rand``, which is standard normal."""
+    rand = Name("rand", at)
+    if path == "jax.random.normal":
+        return rand
+    if path == "jax.random.rademacher":
+        sign = Binary(">", rand, Number(0.0), at)
+        return values.choose(sign, Number(1.0), Number(-1.0), at)
+    scaled = Binary("/", rand, Number(2.0**0.5), at)
+    erf = values.call("erf", [scaled], at)
+    # The distribution function of a normal number is uniform in [0, 1].
+    unit = Binary("*", Number(0.5), Binary("+", Number(1.0), erf, at), at)
+    if path == "jax.random.bernoulli":
+        share = values.number(arguments.get("p", Number(0.5)), at)
+        return Binary("<", unit, share, at)
+    low = values.number(arguments.get("minval", Number(0.0)), at)
+    high = values.number(arguments.get("maxval", Number(1.0)), at)
+    width = values.apply("-", [high, low], at)
+    product = values.apply("*", [unit, width], at)
+    return values.apply("+", [low, product], at)
