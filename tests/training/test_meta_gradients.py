@@ -206,6 +206,23 @@ def test_critics_may_have_an_optimizer_of_their_own():
     assert kernels[1] <= 3.1e-3 < kernels[0]
 
 
+@pytest.mark.slow
+def test_critics_of_the_paper_s_preset_stay_stable():
+    """By the predictors' SGD without a bound they would diverge."""
+    few = {"environments": ("chain/short",), "lifetimes": 2, "minibatch": 2}
+    few |= {"workers": 4, "lifetime": 100, "architecture": {"width": 4}}
+    worst = []
+    for changes in ({}, {"value_rate": None}):
+        program = Program(preset("lpg-paper", **few, **changes))
+        standing, losses = program.first(), []
+        for _ in range(40):
+            standing, metrics, _ = program.advance(standing)
+            losses.append(metrics["value_loss"])
+        worst.append(max(losses))
+    # Returns are -1 and 1, so a critic that has learned nothing has a loss of 1.
+    assert worst[0] < 2 and not worst[1] < 1e3
+
+
 def test_rematerialization_changes_no_gradient(program):
     without = Program(config(rematerialize=False))
     pair = [one.advance(one.first())[1]["gradient_norm"] for one in (program, without)]
