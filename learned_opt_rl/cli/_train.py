@@ -133,7 +133,8 @@ class Distill:
     """
 
     teacher: Annotated[str | None, optional("NAME")] = None
-    """Name of an artifact, path of an expression, or sign_momentum:8e-4."""
+    """Name of an artifact, folder of a run, path of an expression, or
+    sign_momentum:8e-4."""
     preset: Annotated[str, arg(metavar="NAME")] = "same"
     """Preset configuration, for example same, half, short, long or runs."""
     student: Annotated[str | None, optional("SIZES")] = None
@@ -154,15 +155,14 @@ class Distill:
     """Folder of the run."""
 
     def run(self) -> int:
-        from learned_opt_rl.agents.config import PPOConfig
-        from learned_opt_rl.rundir import settings
         from learned_opt_rl.training.distillation import (
             DistillationConfig,
             configure,
             distill,
         )
+        from learned_opt_rl.training.distillation.config import parse_settings
 
-        values = settings.parse(self.settings, DistillationConfig, agent=PPOConfig)
+        values = parse_settings(self.settings)
         given = {"student": self.student, **shared(self, DistillationConfig)}
         values |= {k: v for k, v in given.items() if v not in (None, ())}
         config, teacher = configure(self.preset, **values)

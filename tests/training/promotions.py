@@ -7,6 +7,7 @@ import json
 import jax
 import jax.numpy as jnp
 
+from learned_opt_rl.agents.presets import CONFIGS
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.evaluation.runs import compare
 from learned_opt_rl.evaluation.runs.row import Row, append_rows, read_rows
@@ -107,6 +108,7 @@ class Fake:
             rule=cell.rule,
             weights_sha256=digest,
             environment=cell.env.name,
+            agent=next(x for x in CONFIGS if CONFIGS[x] is type(cell.config)),
             seed=seed,
             total_timesteps=cell.config.total_timesteps,
             final_return=final,

@@ -15,12 +15,18 @@ from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.evaluation.report import cards, normalization
 from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.evaluation.runs.row import append_rows
+from learned_opt_rl.rules import lpg
 from learned_opt_rl.rules.tuned import tuned
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import PRESETS, preset
 from learned_opt_rl.training.evolution.config import parse_settings
 from learned_opt_rl.training.learned import Learned, evolvable
-from learned_opt_rl.training.promotion import Promotion, promote, trained_in
+from learned_opt_rl.training.promotion import (
+    Promotion,
+    agent_of_run,
+    promote,
+    trained_in,
+)
 from learned_opt_rl.training.promotion.card import (
     Evaluated,
     _little,
@@ -197,6 +203,54 @@ def test_an_algorithm_without_cards(tmp_path):
     run = run_of(tmp_path / "run", "adam", {}, {"x": np.zeros(1, "f4")})
     with pytest.raises(ValueError, match="algorithm='adam', which cannot be promoted"):
         described(read_run(run))
+
+
+LPG = {
+    "evolution": {
+        "horizons": [[0, 1]],
+        "horizon_unit": "lifetimes",
+        "agent": {"workers": 8},
+        "shaping": "pairs",
+        "start": "random",
+    },
+    "distillation": {"teacher": "runs/lpg", "target_weight": 2.0, "seeds": 32},
+}
+
+
+@pytest.mark.parametrize("kind", LPG)
+def test_update_rules_of_evolution_and_distillation(tmp_path, monkeypatch, kind):
+    sizes = {"core": "gru", "width": 3, "embedding": 2, "target_width": 4}
+    learned = Learned("lpg", sizes)
+    weights = learned.unravel(np.linspace(-1, 1, learned.size, dtype="f4"))
+    folder = tmp_path / "run"
+    run_of(folder, "lpg", sizes, weights, environments=["chain/short"], **LPG[kind])
+    made = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(made | {"kind": kind}))
+    shutil.copy(folder / "best.safetensors", folder / "final.safetensors")
+    row = {"generation": 0, "validation": 0.5, "step": 4, "round": 1, "error": 0.1}
+    jsonl.append(folder / "log.jsonl", [row | {"failed": 2, "seconds": 400.0}])
+    assert agent_of_run(folder) == "lpg"
+    root = tmp_path / "pretrained"
+    root.mkdir()
+    Fake().install(monkeypatch)
+    comparison = Comparison(("x/y",), trained_in(folder), 1, 1e4, agent="lpg")
+    promote(Promotion(folder, "x/y", comparison, pretrained=root))
+    with registry.bundled_in(root):
+        card, rule = artifacts.card("x/y"), lpg.pretrained("x/y")
+    assert rule.architecture == lpg.Architecture(**sizes)
+    assert (card.kind, card.horizon) == ("update_rule", None)
+    text = card.training.description
+    if kind == "evolution":
+        assert "An agent lives as long as its environment says." in text
+        assert "Both members of an antithetic pair had the same seeds" in text
+        assert "In training 2 members had no finite return." in card.known_failures
+        assert "horizon_unit=lifetimes" in card.training.command or (
+            "--preset lpg-es" in card.training.command
+        )
+    else:
+        assert text.startswith("Distilled from runs/lpg")
+        assert "--student lpg:core=gru,width=3,embedding=2" in card.training.command
+        assert "target_weight=2.0" in card.training.command
 
 
 SEVERAL = {"steps": 20, "horizons": [9, 16]}

@@ -3,19 +3,21 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, get_type_hints
 
 import optax
 
-from learned_opt_rl import agents, checks
+from learned_opt_rl import checks
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report.normalization import published
+from learned_opt_rl.rundir import settings
 from learned_opt_rl.training import presets
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC
 from learned_opt_rl.training.distillation.teachers import Teacher, teacher
 from learned_opt_rl.training.learned import Learned, distillable
+from learned_opt_rl.training.lifetimes import AgentSettings, LifeConfig, agent_run
 
 Inputs = Literal["correlated", "paper", "scaled", "visited", "runs"]
 Select = Literal["error", "return"]
@@ -25,6 +27,17 @@ PRESETS = tuple(presets.table("distillation"))
 
 _MAX_NORM = 1.0  # of the gradient, which explodes when 100 steps are unrolled
 _DEFAULTS = {"optimizer": "open:32", "drift": "lpo:128"}  # students of expressions
+_LIVES = {
+    **{"inputs": "visited", "horizon": None, "seeds": 32, "rounds": 2},
+    **{"size": 32, "learning_rate": 2e-3},
+}
+"""Settings of LPG that differ from the defaults."""
+
+_CONVENTIONS = (
+    *("target_width", "prediction", "policy_sign", "gamma_input", "lifetime_inputs"),
+)
+"""What a target means and what a rule sees; both rules must have the same."""
+
 _UNROLLED = ("sequence", "tensors", "size", "steps", "every")  # set by preset "short"
 _COUNTS = (
     *("sequence", "steps", "starts", "tensors", "size"),
@@ -38,7 +51,7 @@ class DistillationConfig:
 
     Attributes:
         teacher: Name of the rule to imitate; see `teachers.teacher`.
-        algorithm: The student's: ``"open"``, ``"no_features"`` or ``"lpo"``.
+        algorithm: The student's: ``"open"``, ``"no_features"``, ``"lpo"`` or ``"lpg"``.
         architecture: The student's sizes.
         teacher_rate: Learning rate of an expression that takes one; ``None`` for the
             one on its card.
@@ -46,32 +59,39 @@ class DistillationConfig:
             `inputs`; or ``"visited"``: half of the tensors come from agents that the
             teacher trains, half are ``"correlated"``; or ``"runs"``: windows of whole
             runs of such agents, with the memory that the networks have there, see
-            `windows`.
+            `windows`. LPG has ``"visited"`` inputs only: rollouts of whole lifetimes.
         sequence: Steps over which teacher and student are unrolled; in windows, those
             of truncated backpropagation.
         steps: Adam steps.
         starts: Number of initializations that are fitted one after another; the best
             one counts. Some end in a local minimum.
-        tensors: Tensors per step. With runs, the windows in a step have about so many
-            leaves together, and at least one window all of its own.
-        size: Entries per tensor. A drift is matched on ``tensors * size`` points.
+        tensors: Tensors per step, or rollouts of LPG agents. With runs, the windows in
+            a step have about so many leaves together, and at least one window all of
+            its own.
+        size: Entries per tensor. A drift is matched on ``tensors * size`` points. Of
+            each life of an LPG agent so many rollouts are kept.
+        target_weight: Weight of D_KL(teacher's y_hat || student's) in the loss of LPG,
+            in which the squared error of pi_hat over the teacher's mean square has 1.
         learning_rate: Adam's peak learning rate; a cosine anneals it to 0.
         b2: Adam's decay of squared gradients.
         every: Steps between two validations.
         select: Keep the student with the smallest ``"error"``, or with the highest
             ``"return"`` of agents that it trains.
         environments: Where agents are trained, for visited inputs, runs and returns.
-        horizon: Environment steps of these agents.
+        horizon: Environment steps of these agents; ``None`` for LPG agents that live as
+            long as the environment's mode says.
         horizons: Environment steps of recorded runs; ``()`` for ``horizon``, which the
             runs have in any case that are held out, one per environment and round.
         seeds: Agents per environment and validation, always the same seeds; recorded
-            runs per environment, length and round.
+            runs per environment, length and round; lives of LPG agents per environment
+            and round.
         rounds: How often visited inputs or runs are collected: first under the teacher,
             then, after equal shares of the steps, under the student.
         refresh: Steps between two computations of the carries before all windows.
         start: Where a student of recorded runs starts, see
             `training.learned.Learned.start`.
-        agent: PPO settings that differ from `agents.preset`.
+        agent: PPO settings that differ from `agents.preset`, or for LPG those of
+            `training.lifetimes.AgentSettings`.
         seed: Seed of everything.
 
     Raises:
@@ -93,12 +113,13 @@ class DistillationConfig:
     starts: int = 1
     tensors: int = 16
     size: int = 128
+    target_weight: float = 1.0
     learning_rate: float = 5e-3
     b2: float = 0.999
     every: int = 1000
     select: Select = "error"
     environments: tuple[str, ...] = ()
-    horizon: int = 100_000
+    horizon: int | None = 100_000
     horizons: tuple[int, ...] = ()
     seeds: int = 2
     rounds: int = 1
@@ -108,8 +129,10 @@ class DistillationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        lpg = self.algorithm == "lpg"
         for name in _COUNTS:
-            checks.positive_int(name, getattr(self, name))
+            if not (lpg and name == "horizon" and self.horizon is None):
+                checks.positive_int(name, getattr(self, name))
         for length in self.horizons:
             checks.positive_int("horizons", length)
         for name in ("learning_rate", "teacher_rate"):
@@ -118,15 +141,31 @@ class DistillationConfig:
                 raise ValueError(f"{name}={value!r} must be positive and finite")
         if not 0 <= self.b2 < 1:
             raise ValueError(f"b2={self.b2!r} must be in [0, 1)")
+        fix = "give 0 to leave the targets out"
+        checks.finite("target_weight", self.target_weight, fix, least=0)
         if self.rounds > self.steps:
             raise ValueError(f"rounds={self.rounds} must be at most steps={self.steps}")
         _one_of("algorithm", self.algorithm, distillable())
         self.learned  # noqa: B018
         _one_of("inputs", self.inputs, (*SYNTHETIC, "visited", "runs"))
         _one_of("select", self.select, ("error", "return"))
+        if lpg:
+            self._check_rollouts()
         self._check_runs()
         self.runs()
         self.normalizers()
+
+    def _check_rollouts(self) -> None:
+        if self.inputs != "visited":
+            raise ValueError(
+                f"inputs={self.inputs!r} are those of optimizers; an LPG is distilled "
+                "on rollouts of lifetimes. Give inputs='visited'"
+            )
+        if self.sequence != 1:
+            raise ValueError(
+                f"sequence={self.sequence} has no effect on LPG, which reads whole "
+                "rollouts; leave sequence out, or set agent.rollout"
+            )
 
     def _check_runs(self) -> None:
         agents_ = self.inputs in ("visited", "runs")
@@ -170,7 +209,8 @@ class DistillationConfig:
         windows = 10 if recorded else 1  # the report has deciles
         part = f"sequence={self.sequence}"
         part = f"{windows} windows of {part}" if recorded else part
-        for length in (self.horizon, *self.horizons) if agents_ else ():
+        lengths = (self.horizon, *self.horizons) if agents_ else ()
+        for length in lengths if self.algorithm != "lpg" else ():
             for name, run in self.runs(length).items():
                 if run.num_updates < self.sequence * windows:
                     raise ValueError(
@@ -183,13 +223,13 @@ class DistillationConfig:
         """The student."""
         return Learned(self.algorithm, self.architecture)
 
-    def runs(self, length: int | None = None) -> dict[str, PPOConfig]:
+    def runs(self, length: int | None = None) -> dict[str, PPOConfig | LifeConfig]:
         """Return the configuration of the agents in each environment.
 
         A run has ``length`` environment steps, by default ``horizon``.
         """
         return {
-            name: agents.preset(name, length or self.horizon, **self.agent)
+            name: agent_run(self.learned, name, length or self.horizon, self.agent)
             for name in self.environments
         }
 
@@ -197,11 +237,11 @@ class DistillationConfig:
         """Return the divisor of each environment's returns.
 
         The divisors are published Adam's returns; a single environment without a
-        published return has 1.
+        published return has 1, as all have for LPG, whose agents live in levels.
         """
         known = published("adam")
         missing = [name for name in self.environments if name not in known]
-        if missing and len(self.environments) > 1:
+        if missing and len(self.environments) > 1 and self.algorithm != "lpg":
             raise ValueError(
                 f"environments={self.environments}: no return of {', '.join(missing)} "
                 "is published to normalize by; give one such environment alone"
@@ -230,7 +270,8 @@ def configure(
         **overrides: Fields of `DistillationConfig`, with ``student`` instead of
             algorithm and architecture: ``"same"`` sizes as the teacher, ``"half"`` of
             its sizes, ``"open:32"`` (feed-forward, with this width), or all sizes as in
-            ``"open:carry=16,width=32"``. The default is ``"same"``, and ``"open:32"``
+            ``"open:carry=16,width=32"``. ``"lpg:width=64"`` differs from its teacher in
+            this width alone. The default is ``"same"``, and ``"open:32"``
             or ``"lpo:128"`` for an expression.
 
     Raises:
@@ -257,6 +298,8 @@ def configure(
     except ArtifactError as error:
         raise ValueError(f"teacher={name!r}: {error}") from error
     algorithm, sizes = explicit or _relative(student, found, "student" in overrides)
+    if algorithm == "lpg" or found.kind == "update rule":
+        return _of_targets(name, student, found, (algorithm, sizes), values), found
     if (algorithm == "lpo") != (found.drift is not None):
         kind = "an optimizer" if found.drift is None else "a drift"
         raise ValueError(
@@ -285,6 +328,40 @@ def configure(
     return config, found
 
 
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Return the values of fields from ``NAME=VALUE`` texts; see `settings.parse`."""
+    # The teacher, which may be given otherwise, decides whose agents these are.
+    hints = get_type_hints(PPOConfig) | get_type_hints(AgentSettings)
+    agent = dataclasses.make_dataclass("Agent", hints.items())
+    return settings.parse(texts, DistillationConfig, agent=agent)
+
+
+def _of_targets(
+    name: str,
+    student: str,
+    found: Teacher,
+    made: tuple[str, dict[str, Any]],
+    values: Mapping[str, Any],
+) -> DistillationConfig:
+    """Return the configuration of a distillation of LPG, or raise ValueError."""
+    algorithm, sizes = made
+    if algorithm != found.algorithm:
+        raise ValueError(
+            f"student={student!r} cannot imitate teacher={name!r}, whose kind is "
+            f"{found.kind}; only an LPG can imitate an LPG"
+        )
+    own = dict(found.sizes or {})
+    for field in _CONVENTIONS:
+        if sizes.get(field, own[field]) != own[field]:
+            raise ValueError(
+                f"student={student!r}: {field}={sizes[field]}, but targets of "
+                f"teacher={name!r} have {field}={own[field]}; leave {field} out of "
+                "student"
+            )
+    given = {"environments": found.environments, **_LIVES, **values}
+    return DistillationConfig(name, algorithm, own | sizes, **given)
+
+
 def _features(algorithm: str, sizes: Mapping[str, Any] | None) -> str:
     """Name the features of a rule; No Features has others with memory than without."""
     recurrent = algorithm == "no_features" and (sizes or {}).get("carry") is not None
@@ -298,18 +375,26 @@ def _explicit(student: str) -> tuple[str, dict[str, Any]] | None:
         _one_of("student", student, ("same", "half"))
         return None
     _one_of("student", algorithm, distillable())
-    sizes = {} if algorithm == "lpo" else {"carry": None}
+    sizes = {} if algorithm in ("lpo", "lpg") else {"carry": None}
     try:
         if "=" not in text:
             return algorithm, {**sizes, "width": int(text)}
         for part in text.split(","):
             key, _, value = part.partition("=")
-            sizes[key] = None if value == "none" else json.loads(value)
+            sizes[key] = _size(value, words=algorithm == "lpg")
     except ValueError as error:
         raise ValueError(
             f"student={student!r} must have the form open:32 or open:carry=16,width=32"
         ) from error
     return algorithm, sizes
+
+
+def _size(text: str, *, words: bool) -> Any:
+    if text == "none":
+        return text if words else None
+    if words and text.isalpha() and text not in ("true", "false"):
+        return text
+    return json.loads(text)
 
 
 def _relative(student: str, found: Teacher, asked: bool) -> tuple[str, dict[str, Any]]:
@@ -323,7 +408,7 @@ def _relative(student: str, found: Teacher, asked: bool) -> tuple[str, dict[str,
         return _explicit(default) or ("", {})
     sizes = dict(found.sizes)
     if student == "half":
-        for name in ("carry", "width"):
+        for name in ("carry", "width", "embedding"):
             if sizes.get(name) is not None:
                 sizes[name] = max(sizes[name] // 2, 1)
     return found.algorithm, sizes

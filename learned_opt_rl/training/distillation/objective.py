@@ -1,18 +1,20 @@
-"""The loss of a distillation: the teacher's updates, or its policy loss's slope."""
+"""The loss of a distillation: updates, slopes of a policy loss, or LPG's targets."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.rules import lpo
+from learned_opt_rl.rules import lpg, lpo
 from learned_opt_rl.rules.drifts import Drift
 from learned_opt_rl.rules.losses import policy_loss_terms
 from learned_opt_rl.rules.parts import SCALE
+from learned_opt_rl.training.distillation import rollouts, visited
 from learned_opt_rl.training.distillation.config import DistillationConfig
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC, Tensors
+from learned_opt_rl.training.distillation.rollouts import Rollouts
 from learned_opt_rl.training.distillation.teachers import (
     MARGIN,
     Teacher,
@@ -27,26 +29,48 @@ _GRID = 1024
 _LOG_RATIOS, _ADVANTAGES = _GRID // 4, _GRID // 16  # points per unit
 
 
+def _parts(found: jax.Array, target: jax.Array) -> dict[str, jax.Array]:
+    error = jnp.mean((found - target) ** 2)
+    return {"error": error / jnp.maximum(jnp.mean(target**2), 1e-30)}
+
+
 class Objective(NamedTuple):
     """A supervised problem."""
 
     init: Callable[[jax.Array], Any]  # key -> weights, in the units of the fit
     deployed: Callable[[Any], Any]  # weights -> weights, in the units of the rule
-    sample: Callable[[jax.Array, Tensors | None], Any]  # key, visited -> inputs
-    target: Callable[[Any], jax.Array]  # inputs -> outputs of the teacher
-    student: Callable[[Any, Any], jax.Array]  # deployed weights, inputs -> outputs
+    sample: Callable[[jax.Array, Any], Any]  # key, visited -> inputs
+    target: Callable[[Any], Any]  # inputs -> outputs of the teacher
+    student: Callable[[Any, Any], Any]  # deployed weights, inputs -> outputs
+    # student's and teacher's outputs -> the parts of the loss by name
+    parts: Callable[[Any, Any], dict[str, jax.Array]] = _parts
+    weights: Mapping[str, float] = {"error": 1.0}  # of the parts
+    check: Callable[[jax.Array, Any], Any] | None = None  # other inputs to validate on
+    # rule, round -> visited inputs, whose `axis` counts them
+    visit: Callable[[Any, int], Any] | None = None
+    axis: int = 1
+
+    def measured(self, weights: Any, inputs: Any) -> dict[str, jax.Array]:
+        """Return the parts of the loss by name, float32 scalars.
+
+        By default there is one, the squared error over the teacher's mean square.
+        """
+        return self.parts(
+            self.student(self.deployed(weights), inputs), self.target(inputs)
+        )
 
     def loss(self, weights: Any, inputs: Any) -> jax.Array:
-        """Return the squared error over the teacher's mean square, a float32 scalar."""
-        target = self.target(inputs)
-        error = self.student(self.deployed(weights), inputs) - target
-        return jnp.mean(error**2) / jnp.maximum(jnp.mean(target**2), 1e-30)
+        """Return the weighted sum of the parts, a float32 scalar."""
+        found = self.measured(weights, inputs)
+        return jnp.asarray(sum(self.weights[name] * x for name, x in found.items()))
 
 
 def objective(config: DistillationConfig, teacher: Teacher) -> Objective:
     """Return the supervised problem of a distillation."""
     architecture = config.learned.architecture
     init = functools.partial(draw, config.algorithm, architecture)
+    if config.learned.is_update_rule:
+        return _of_targets(config, teacher, architecture, init)
     if teacher.drift is not None:
         return _of_drift(config, teacher.drift, architecture, init)
     unrolled = teacher.unrolled
@@ -76,7 +100,12 @@ def objective(config: DistillationConfig, teacher: Teacher) -> Objective:
         scaled = {"kernel": last["kernel"] * units[None], "bias": last["bias"] * units}
         return {**weights, "mlp": {**weights["mlp"], "dense_2": scaled}}
 
-    return Objective(init_network, deployed, sample, target, rule.update)
+    def visit(rule: Any, round_: int) -> Tensors:
+        options = {"steps": config.sequence, "size": config.size}
+        runs: Any = config.runs()
+        return visited.visit(rule, runs, seed=config.seed + round_, **options)
+
+    return Objective(init_network, deployed, sample, target, rule.update, visit=visit)
 
 
 def _sampler(
@@ -84,21 +113,60 @@ def _sampler(
 ) -> Callable[[jax.Array, Tensors | None], Tensors]:
     """Return a sampler of inputs, with noise if the teacher uses it."""
 
-    def sample(key: jax.Array, visited: Tensors | None) -> Tensors:
+    def sample(key: jax.Array, known: Tensors | None) -> Tensors:
         made_key, which_key, noise_key = jax.random.split(key, 3)
-        seen = 0 if visited is None else config.tensors // 2
+        seen = 0 if known is None else config.tensors // 2
         shape = config.sequence, config.tensors - seen, config.size
         kind = "correlated" if config.inputs == "visited" else config.inputs
         made = SYNTHETIC[kind](made_key, shape)
-        if visited is not None:
-            count = visited.gradient.shape[1]
+        if known is not None:
+            count = known.gradient.shape[1]
             which = jax.random.randint(which_key, (seen,), 0, count)
-            some = jax.tree.map(lambda x: x[:, which], visited)
+            some = jax.tree.map(lambda x: x[:, which], known)
             made = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), made, some)
         noise = jax.random.normal(noise_key, made.gradient.shape)
         return made._replace(noise=noise if teacher.noisy else 0 * noise)
 
     return sample
+
+
+def _of_targets(
+    config: DistillationConfig,
+    teacher: Teacher,
+    architecture: lpg.Architecture,
+    init: Callable[[jax.Array], Any],
+) -> Objective:
+    """Match an update rule's targets on rollouts of whole lives."""
+    runs: Any = config.runs()
+    anywhere: Any = next(iter(runs.items()))
+    own = teacher.rule(anywhere[1], anywhere[0]).update_rule
+    assert own is not None
+
+    def visit(rule: Any, round_: int) -> Rollouts:
+        acting = rule(anywhere[1], anywhere[0]).update_rule
+        options = {"lives": config.seeds, "size": config.size}
+        return rollouts.visit(acting, own, runs, seed=config.seed + round_, **options)
+
+    def student(weights: Any, x: Rollouts) -> lpg.Targets:
+        return rollouts.targets(lpg.UpdateRule(weights, architecture), x)
+
+    train, check = (
+        functools.partial(rollouts.sample, count=config.tensors, held_out=held_out)
+        for held_out in (False, True)
+    )
+    categorical = architecture.prediction == "categorical"
+    return Objective(
+        init,
+        deployed=lambda weights: weights,
+        sample=train,
+        target=lambda x: x.targets,
+        student=student,
+        parts=functools.partial(rollouts.distances, categorical=categorical),
+        weights={"policy": 1.0, "target": config.target_weight},
+        check=check,
+        visit=visit,
+        axis=0,
+    )
 
 
 def _of_drift(

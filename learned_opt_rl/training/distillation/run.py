@@ -31,10 +31,8 @@ from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.distillation import windows
 from learned_opt_rl.training.distillation.config import DistillationConfig
-from learned_opt_rl.training.distillation.inputs import Tensors
 from learned_opt_rl.training.distillation.objective import Objective, objective
 from learned_opt_rl.training.distillation.teachers import Teacher
-from learned_opt_rl.training.distillation.visited import visit
 from learned_opt_rl.training.evolution.fitness import make_run, tasks
 from learned_opt_rl.training.learned import rule_of, start_digest
 from learned_opt_rl.training.run_folder import (
@@ -228,7 +226,7 @@ def _fit(
     init, advance = _steps(config, problem)
     error = _validation(config, problem)
     bounds = [config.steps * i // config.rounds for i in range(1, config.rounds)]
-    first: Tensors | None = None  # visited under the teacher: the same for every start
+    first: Any = None  # visited under the teacher: the same for every start
     for start in range(config.starts):
         root = jax.random.key(config.seed)
         # The first start keeps the key itself: a run with one start has its numbers.
@@ -244,7 +242,7 @@ def _fit(
                     weights = problem.deployed(standing[0])
                     sizes = config.learned.architecture
                     rule = functools.partial(rule_of, config.algorithm, sizes, weights)
-                visited = _gathered(config, rule, round_, visited)
+                visited = _gathered(config, problem, rule, round_, visited)
                 first = visited if first is None else first
             end = min(done + config.every, *bounds[round_:], config.steps)
             keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(done, end))
@@ -253,7 +251,7 @@ def _fit(
                 "start": start + 1,
                 "step": done,
                 "round": round_ + 1,
-                "error": jsonl.number(error(standing[0], visited)),
+                **error(standing[0], visited),
                 "seconds": round(time.perf_counter() - started, 3),
             }
             yield row, problem.deployed(standing[0])
@@ -266,7 +264,7 @@ def _steps(
     optimizer = config.adam()
 
     @jax.jit
-    def advance(standing: Any, keys: jax.Array, visited: Tensors | None) -> Any:
+    def advance(standing: Any, keys: jax.Array, visited: Any) -> Any:
         def step(standing: Any, key: jax.Array) -> tuple[Any, None]:
             weights, state = standing
             inputs = problem.sample(key, visited)
@@ -285,36 +283,49 @@ def _steps(
 
 def _validation(
     config: DistillationConfig, problem: Objective
-) -> Callable[[Any, Tensors | None], float]:
-    """Return ``(weights, visited inputs) -> error`` on fixed synthetic inputs."""
+) -> Callable[[Any, Any], Record]:
+    """Return ``(weights, visited inputs) -> errors``, always on the same inputs.
+
+    ``error`` is the root of the loss. Of a loss with several parts, their means have
+    names of their own.
+    """
     check_key = jax.random.split(jax.random.key(config.seed), 3)[2]
-    loss = jax.jit(problem.loss)
+    sample, measured = problem.check or problem.sample, jax.jit(problem.measured)
 
-    def error(weights: Any, visited: Tensors | None) -> float:
+    def errors(weights: Any, visited: Any) -> Record:
         keys = jax.random.split(check_key, _VALIDATION)
-        losses = [loss(weights, problem.sample(key, visited)) for key in keys]
-        return float(jnp.sqrt(jnp.mean(jnp.stack(losses))))
+        found = [measured(weights, sample(key, visited)) for key in keys]
+        means = {n: jnp.mean(jnp.stack([x[n] for x in found])) for n in found[0]}
+        total = jnp.stack([problem.weights[name] * x for name, x in means.items()])
+        several = means if len(means) > 1 else {}
+        return {
+            "error": jsonl.number(float(jnp.sqrt(jnp.sum(total)))),
+            **{f"{name}_loss": jsonl.number(x) for name, x in several.items()},
+        }
 
-    return error
+    return errors
 
 
 def _gathered(
-    config: DistillationConfig, rule: Any, round_: int, before: Tensors | None
-) -> Tensors:
+    config: DistillationConfig,
+    problem: Objective,
+    rule: Any,
+    round_: int,
+    before: Any,
+) -> Any:
     """Return all inputs visited so far.
 
     Rounds to come hold a copy of the first, so that every round has the same shapes and
     nothing is compiled again.
     """
-    length, seed = config.sequence, config.seed + round_
-    seen = visit(rule, config.runs(), steps=length, size=config.size, seed=seed)
-    count = seen.gradient.shape[1]
+    assert problem.visit is not None
+    seen, axis = problem.visit(rule, round_), problem.axis
+    count = jax.tree.leaves(seen)[0].shape[axis]
     if before is None:
-        before = jax.tree.map(
-            lambda x: jnp.concatenate([x] * config.rounds, axis=1), seen
-        )
-    place = slice(round_ * count, (round_ + 1) * count)
-    return jax.tree.map(lambda x, new: x.at[:, place].set(new), before, seen)
+        copies = config.rounds
+        before = jax.tree.map(lambda x: jnp.concatenate([x] * copies, axis), seen)
+    place = (slice(None),) * axis + (slice(round_ * count, (round_ + 1) * count),)
+    return jax.tree.map(lambda x, new: x.at[place].set(new), before, seen)
 
 
 def _returns(config: DistillationConfig) -> Any:

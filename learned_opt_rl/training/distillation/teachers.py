@@ -61,10 +61,11 @@ class Teacher:
         name: The name that was given.
         algorithm: Its family, for example ``"open"`` or ``"expression"``.
         sizes: The architecture of a network; ``None`` for an expression.
+        environments: Where an update rule was trained.
         sha256: Digest of the weights or the text.
         weights: The weights of a network, or the constants of an expression.
-        unrolled: The optimizer over sequences; ``None`` for a drift.
-        drift: The drift; ``None`` for an optimizer.
+        unrolled: The optimizer over sequences; ``None`` for a drift or update rule.
+        drift: The drift; ``None`` for anything else.
         rule: ``(config, environment) -> rule`` that trains agents.
     """
 
@@ -75,7 +76,15 @@ class Teacher:
     weights: Any
     unrolled: Unrolled | None
     drift: Drift | None
-    rule: Callable[[PPOConfig, str], Rule]
+    rule: Callable[[Any, str], Rule]
+    environments: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """``"optimizer"``, ``"drift"`` or ``"update rule"``."""
+        if self.drift is not None:
+            return "drift"
+        return "optimizer" if self.unrolled is not None else "update rule"
 
 
 def teacher(
@@ -158,7 +167,8 @@ def _of_run(name: str, folder: pathlib.Path, learning_rate: float | None) -> Tea
     if run.algorithm == "expression":
         text = Form(**run.architecture).evolved(run.weights).to_text()
         return _expression(name, text.encode(), learning_rate)
-    return _network(name, run.algorithm, run.architecture, run.weights, run.sha256)
+    made = _network(name, run.algorithm, run.architecture, run.weights, run.sha256)
+    return dataclasses.replace(made, environments=run.environments)
 
 
 def _of_artifact(
@@ -171,7 +181,9 @@ def _of_artifact(
     family, sizes = families.known(card.algorithm), card.architecture
     if family is not None:
         sizes = dataclasses.asdict(family.read(sizes))
-    return _network(name, card.algorithm, sizes, artifact.weights, card.weights.sha256)
+    digest, where = card.weights.sha256, card.training.environments
+    made = _network(name, card.algorithm, sizes, artifact.weights, digest)
+    return dataclasses.replace(made, environments=tuple(where))
 
 
 def _network(
@@ -185,7 +197,9 @@ def _network(
     architecture = families.find(algorithm).make_sizes(sizes)
     sizes = dataclasses.asdict(architecture)  # with the defaults that were left out
     unrolled = drift = None
-    if algorithm == "lpo":
+    if algorithm == "lpg":
+        weights = jax.tree.map(jnp.asarray, weights)
+    elif algorithm == "lpo":
         drift = lpo.drift(weights, clip_eps=sizes["clip_eps"], margin=MARGIN)
     else:
         weights = jax.tree.map(jnp.asarray, weights)

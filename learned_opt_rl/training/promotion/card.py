@@ -168,8 +168,17 @@ def _evolution(run: TrainedRun) -> str:
         f"Evolved from {start} for {_generations(run)} generations of "
         f"{fields['population']} members, with {rollouts} per member, "
         f"sigma {fields['sigma']:g}, {rate} and normalizer {fields['normalizer']}. "
-        f"A run has {length:,} {unit}{stages}."
+        + (
+            "An agent lives as long as its environment says."
+            if fields.get("horizon_unit") == "lifetimes"
+            else f"A run has {length:,} {unit}{stages}."
+        )
     ]
+    if fields.get("shaping") == "pairs":
+        parts.append(
+            "Both members of an antithetic pair had the same seeds, and so the same "
+            "level, and only they were compared."
+        )
     if fields.get("agent"):
         agent = _listed(fields["agent"])
         parts.append(f"The agent differs from the published one: {agent}.")
@@ -282,6 +291,9 @@ def _below(evaluated: Evaluated) -> Iterable[str]:
 def _little(run: TrainedRun) -> Iterable[str]:
     if not run.evolved:
         return
+    failed = sum(row.get("failed", 0) for row in run.log)
+    if failed:
+        yield f"In training {failed} members had no finite return."
     if run.best is not None and run.best["generation"] == 0:
         yield (
             "The weights are those at the start of the campaign, because no generation "

@@ -1,0 +1,167 @@
+"""LPG on rollouts of real lifetimes: what a rule reads, and the targets to imitate.
+
+Agents live whole lives, which the teacher or, in later rounds, the student trains. Some
+of their rollouts are kept with everything that a rule reads, and with the teacher's
+targets for them.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_opt_rl.agents.lpg import rule_inputs
+from learned_opt_rl.rules.lpg import EPS, Targets, UpdateRule
+from learned_opt_rl.training.lifetimes import LifeConfig, advance, begin
+from learned_opt_rl.training.meta_gradients.pool import Lifetime, agent_config
+from learned_opt_rl.training.meta_gradients.tasks import task
+
+_HELD_OUT = 8  # every eighth life is only validated on
+
+
+class Rollouts(NamedTuple):
+    """Rollouts ``[lives, kept, ...]`` of B workers and T steps, and their targets."""
+
+    read: tuple[jax.Array, ...]  # the arguments of `UpdateRule.targets`
+    gamma: jax.Array  # float32 [lives, kept], as the next two
+    step: jax.Array  # int32, updates before the rollout
+    lifetime: jax.Array  # int32
+    targets: Targets  # of the teacher
+
+
+def targets(rule: UpdateRule, x: Rollouts) -> Targets:
+    """Return a rule's targets for rollouts ``[n, ...]``."""
+
+    def one(x: Rollouts) -> Targets:
+        return rule.targets(*x.read, gamma=x.gamma, step=x.step, lifetime=x.lifetime)
+
+    return jax.vmap(one)(x)
+
+
+def visit(
+    rule: UpdateRule,
+    teacher: UpdateRule,
+    runs: dict[str, LifeConfig],
+    *,
+    lives: int,
+    size: int,
+    seed: int,
+) -> Rollouts:
+    """Let agents live by ``rule`` in every environment; keep some of their rollouts.
+
+    Each life has ``size`` of them, at even distances, or as many as the shortest life
+    has updates. Lives in which anything is not finite are replaced by copies of others.
+
+    Raises:
+        ValueError: Nothing is finite in any life.
+    """
+    shortest = min(
+        config.settings.lifetime or task(name).lifetime[0]
+        for name, config in runs.items()
+    )
+    found = []
+    for i, config in enumerate(runs.values()):
+        key = jax.random.fold_in(jax.random.key(seed), i)
+        keys = jax.random.split(key, lives)
+        found.append(_lived(config, rule, teacher, keys, min(size, shortest)))
+    seen = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+    finite = [
+        np.isfinite(leaf).reshape(len(leaf), -1).all(1)
+        for leaf in map(np.asarray, jax.tree.leaves(seen))
+    ]
+    good = np.flatnonzero(np.all(finite, axis=0))
+    if not len(good):
+        raise ValueError(
+            f"inputs='visited': all agents in {', '.join(runs)} diverged; choose other "
+            "environments"
+        )
+    return jax.tree.map(lambda x: x[np.resize(good, len(x))], seen)
+
+
+def _lived(
+    config: LifeConfig,
+    rule: UpdateRule,
+    teacher: UpdateRule,
+    keys: jax.Array,
+    count: int,
+) -> Rollouts:
+    """Return rollouts ``[lives, count, ...]``, one life after the other."""
+
+    def one(rule: UpdateRule, teacher: UpdateRule, key: jax.Array) -> Rollouts:
+        begin_key, when_key = jax.random.split(key)
+        first = begin(config, begin_key)
+        length = first.life.lifetime
+        shift = jax.random.uniform(when_key)
+        steps = jnp.int32((jnp.arange(count) + shift) * length / count)
+        steps = jnp.minimum(steps, length - 1)  # the product may be rounded up
+
+        def keep(lifetime: Lifetime, step: jax.Array) -> tuple[Lifetime, Rollouts]:
+            lifetime = jax.lax.while_loop(
+                lambda x: x.life.agent.step < step,
+                lambda x: advance(config, rule, x)[0],
+                lifetime,
+            )
+            after, rollout = advance(config, rule, lifetime)
+            return after, _read(config, rule, teacher, lifetime, rollout)
+
+        return jax.lax.scan(keep, first, steps)[1]
+
+    @jax.jit
+    def every(rule: UpdateRule, teacher: UpdateRule, keys: jax.Array) -> Rollouts:
+        return jax.lax.map(lambda key: one(rule, teacher, key), keys)
+
+    return every(rule, teacher, keys)
+
+
+def _read(
+    config: LifeConfig,
+    rule: UpdateRule,
+    teacher: UpdateRule,
+    lifetime: Lifetime,
+    rollout: Any,
+) -> Rollouts:
+    """Return what a rule reads of the agent's rollout, and the teacher's targets."""
+    agent, life = lifetime.life.agent, lifetime.life
+    acting = agent_config(config.settings, task(config.environment), lifetime.hyper)
+    reward, done, probs, y, y_next = rule_inputs(acting, rule, rollout, agent.params)
+    read = reward, done, probs + EPS, y, y_next  # as in `UpdateRule.loss`
+    times: Any = dict(gamma=acting.gamma, step=agent.step, lifetime=life.lifetime)
+    made = teacher.targets(*read, **times)
+    return Rollouts(read, *map(jnp.asarray, times.values()), made)
+
+
+def sample(key: jax.Array, seen: Rollouts, count: int, *, held_out: bool) -> Rollouts:
+    """Draw rollouts ``[count, ...]`` of lives to train on, or of those held out.
+
+    With fewer than eight lives none is held out.
+    """
+    lives, kept = seen.step.shape
+    out = lives // _HELD_OUT
+    life_key, step_key = jax.random.split(key)
+    if held_out and out:
+        life = jax.random.randint(life_key, (count,), 0, out) * _HELD_OUT
+    else:
+        which = jax.random.randint(life_key, (count,), 0, lives - out)
+        # Without the lives 0, 8, 16, ... as far as there are whole groups of eight.
+        life = which + jnp.minimum(which // (_HELD_OUT - 1) + 1, out) if out else which
+    step = jax.random.randint(step_key, (count,), 0, kept)
+    return jax.tree.map(lambda x: x[life, step], seen)
+
+
+def distances(found: Targets, wanted: Targets, categorical: bool) -> dict[str, Any]:
+    """Return two parts of a loss, float32 scalars.
+
+    ``policy`` is the squared error of pi_hat over the teacher's mean square.
+    ``target`` is the mean of D_KL(teacher's y_hat || student's), or the same as for
+    pi_hat of unbounded predictions.
+    """
+
+    def relative(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.mean((a - b) ** 2) / jnp.maximum(jnp.mean(b**2), 1e-30)
+
+    target = relative(found.y_hat, wanted.y_hat)
+    if categorical:
+        logs = [jnp.log(y + EPS) for y in (wanted.y_hat, found.y_hat)]
+        target = jnp.mean(jnp.sum(wanted.y_hat * (logs[0] - logs[1]), axis=-1))
+    return {"policy": relative(found.pi_hat, wanted.pi_hat), "target": target}
