@@ -13,7 +13,6 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from learned_opt_rl import agents, artifacts, families
-from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts.weights import load_safetensors
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.runs.rules import Rule, handcrafted, weights_digest
@@ -71,7 +70,7 @@ def artifact_of(
 
 
 def rule_of(
-    algorithm: str, sizes: Any, weights: Any, config: PPOConfig, environment: str
+    algorithm: str, sizes: Any, weights: Any, config: Any, environment: str
 ) -> Rule:
     """Return the rule of weights, which may be traced, for an agent.
 
@@ -86,9 +85,7 @@ def rule_of(
     )
 
 
-def run_artifact(
-    artifact: artifacts.Artifact, config: PPOConfig, environment: str
-) -> Rule:
+def run_artifact(artifact: artifacts.Artifact, config: Any, environment: str) -> Rule:
     """Return the rule of an artifact in memory.
 
     A drift runs with tuned Adam, an update rule with the published optimizer.
@@ -139,7 +136,7 @@ class Learned:
         """Number of weights."""
         return sum(leaf.size for leaf in jax.tree.leaves(self._shapes()))
 
-    def rule(self, vector: jax.Array, config: PPOConfig, environment: str) -> Rule:
+    def rule(self, vector: jax.Array, config: Any, environment: str) -> Rule:
         """Return the rule of a vector of weights, float32 ``[size]``; see `rule_of`."""
         weights = self.unravel(vector)
         return rule_of(self.algorithm, self.architecture, weights, config, environment)

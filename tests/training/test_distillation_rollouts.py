@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,8 +44,8 @@ def teacher(folder, **sizes):
 def test_rollouts_are_those_of_a_life(tmp_path, inputs, quick_compilation):
     name = teacher(tmp_path / "t", lifetime_inputs=inputs)
     config, found = configure(teacher=name, **TINY)
-    run = config.runs()["chain/short"]
-    rule = found.rule(run, "chain/short").update_rule
+    run: Any = config.runs()["chain/short"]
+    rule: Any = found.rule(run, "chain/short").update_rule
     seen = rollouts.visit(rule, rule, config.runs(), lives=2, size=3, seed=7)
     assert seen.step.shape == (2, 3)
     assert (np.diff(seen.step) >= 1).all() and seen.step.max() < 6
@@ -69,10 +70,9 @@ def test_rollouts_are_those_of_a_life(tmp_path, inputs, quick_compilation):
 
 def test_every_eighth_life_is_held_out():
     count = 18
-    seen = jax.tree.map(
-        lambda _: jnp.arange(count * 2).reshape(count, 2),
-        rollouts.Rollouts((0,), 0, 0, 0, lpg.Targets(0, 0)),
-    )
+    numbers = jnp.arange(count * 2).reshape(count, 2)
+    targets = lpg.Targets(numbers, numbers)
+    seen = rollouts.Rollouts((numbers,), numbers, numbers, numbers, targets)
     drawn = {
         held_out: {
             *np.asarray(
@@ -88,7 +88,7 @@ def test_every_eighth_life_is_held_out():
 def test_the_loss_has_the_stated_parts(tmp_path, quick_compilation):
     name = teacher(tmp_path / "t")
     config, found = configure(teacher=name, target_weight=3.0, **TINY)
-    problem = objective(config, found)
+    problem: Any = objective(config, found)
     x = problem.sample(jax.random.key(0), problem.visit(found.rule, 0))
     assert float(problem.loss(found.weights, x)) == pytest.approx(0, abs=1e-9)
     student = problem.init(jax.random.key(1))

@@ -61,7 +61,7 @@ def gathered(
         ValueError: A file is missing although the weights of its agent are gone, or all
             agents diverged.
     """
-    lengths = config.horizons or (config.horizon,)
+    lengths: Any = config.horizons or (config.horizon,)
     seeds = range(1, config.seeds + 1)
     if held_out:
         lengths, seeds = (config.horizon,), range(1)
@@ -99,7 +99,8 @@ def _record(
     path: pathlib.Path,
 ) -> None:
     rng = np.random.default_rng([config.seed, *numbers])
-    run, key = config.runs(numbers[2])[name], jax.random.key(rng.integers(2**31))
+    run: Any = config.runs(numbers[2])[name]
+    key = jax.random.key(rng.integers(2**31))
     see = network_features(config.algorithm, config.architecture.get("carry"))
 
     def as_float16(*leaf: Any) -> jax.Array:

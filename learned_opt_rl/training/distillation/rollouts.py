@@ -126,9 +126,10 @@ def _read(
     acting = agent_config(config.settings, task(config.environment), lifetime.hyper)
     reward, done, probs, y, y_next = rule_inputs(acting, rule, rollout, agent.params)
     read = reward, done, probs + EPS, y, y_next  # as in `UpdateRule.loss`
-    times: Any = dict(gamma=acting.gamma, step=agent.step, lifetime=life.lifetime)
-    made = teacher.targets(*read, **times)
-    return Rollouts(read, *map(jnp.asarray, times.values()), made)
+    times = jnp.asarray(acting.gamma), agent.step, life.lifetime
+    gamma, step, length = times
+    made = teacher.targets(*read, gamma=gamma, step=step, lifetime=length)
+    return Rollouts(read, *times, made)
 
 
 def sample(key: jax.Array, seen: Rollouts, count: int, *, held_out: bool) -> Rollouts:

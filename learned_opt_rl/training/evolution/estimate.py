@@ -5,11 +5,11 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.evaluation.runs.program import memory_limit
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import duration
@@ -76,7 +76,7 @@ def updates_left(config: EvolutionConfig, done: int) -> int:
     return _left(config, done, lambda run: run.num_updates)
 
 
-def _left(config: EvolutionConfig, done: int, cost: Callable[[PPOConfig], int]) -> int:
+def _left(config: EvolutionConfig, done: int, cost: Callable[[Any], int]) -> int:
     @functools.cache
     def of(length: int, names: tuple[str, ...]) -> int:
         return sum(map(cost, config.only(names).runs(length).values()))

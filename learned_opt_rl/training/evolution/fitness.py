@@ -12,7 +12,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from learned_opt_rl.agents import ppo
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.envs import Environment
 from learned_opt_rl.evaluation.runs.program import require_devices
+from learned_opt_rl.rules.lpg import UpdateRule
 from learned_opt_rl.training.evolution.config import EvolutionConfig
 from learned_opt_rl.training.evolution.strategy import State, generation_key
 from learned_opt_rl.training.learned import Learned
@@ -60,7 +61,7 @@ def make_run(learned: Learned, tasks: tuple[Task, ...]) -> RunFn:
         config = task.config
         rule = learned.rule(vector, config, task.env.name)
         if isinstance(config, LifeConfig):
-            lived = live(config, rule.update_rule, train_key)
+            lived = live(config, cast(UpdateRule, rule.update_rule), train_key)
             params, returned = lived.params, lived.returned.value
         else:
             optimizer = rule.optimizer(rule_key)
