@@ -7,7 +7,7 @@ trains. Each run is a file of the folder, so that a killed distillation keeps it
 import io
 import itertools
 import pathlib
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, cast
 
 import jax
 import jax.numpy as jnp
@@ -61,10 +61,11 @@ def gathered(
         ValueError: A file is missing although the weights of its agent are gone, or all
             agents diverged.
     """
-    lengths: Any = config.horizons or (config.horizon,)
+    length = cast(int, config.horizon)  # only LPG leaves it to the environment
+    lengths = config.horizons or (length,)
     seeds = range(1, config.seeds + 1)
     if held_out:
-        lengths, seeds = (config.horizon,), range(1)
+        lengths, seeds = (length,), range(1)
     found = []
     for place in itertools.product(range(rounds), config.environments, lengths, seeds):
         round_, name, length, seed = place
