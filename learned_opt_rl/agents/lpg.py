@@ -253,20 +253,15 @@ def policy(params: Params, rollout: Rollout, config: LPGConfig) -> jax.Array:
 
 
 def play(
-    config: LPGConfig, env: Environment, runner: Any, key: jax.Array
-) -> tuple[tuple[EpisodeState, jax.Array], Rollout]:
-    """Play one rollout; return the environments' states and observations after it too.
-
-    ``runner`` is any object with ``params``, ``env_state`` and ``observation``.
-    """
-    world = World(runner.env_state, runner.observation)
-    world, played = collect(config, env, runner.params["actor"], world, key)
+    config: LPGConfig, env: Environment, params: Params, world: World, key: jax.Array
+) -> tuple[World, Rollout]:
+    """Play one rollout by ``params["actor"]``; return the world after it, too."""
+    world, played = collect(config, env, params["actor"], world, key)
     observations = jnp.concatenate([played.observation, world.observation[None]])
     x = prepare(observations, env.observation_shape, config)
     rollout = Rollout(x, played.action, played.reward, played.done)
     # A rule reads each worker's steps as a sequence, so workers come first.
-    rollout = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), rollout)
-    return (world.env_state, world.observation), rollout
+    return world, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), rollout)
 
 
 def make_loop(
@@ -307,7 +302,8 @@ def make_loop(
 
     def iterate(runner: Runner) -> Runner:
         key, rollout_key = jax.random.split(runner.key)
-        (env_state, observation), rollout = play(config, played, runner, rollout_key)
+        world = World(runner.env_state, runner.observation)
+        world, rollout = play(config, played, runner.params, world, rollout_key)
         agent, metrics = agent_update(
             config,
             rule,
@@ -317,7 +313,7 @@ def make_loop(
             lifetime=lifetime,
             discard=config.lifetime is not None,
         )
-        return Runner(agent, metrics, env_state, observation, key)
+        return Runner(agent, metrics, world.env_state, world.observation, key)
 
     return start, iterate
 

@@ -16,7 +16,11 @@ from learned_opt_rl.training.meta_gradients import (
     preset,
 )
 from learned_opt_rl.training.meta_gradients import bandit as bandits
-from learned_opt_rl.training.meta_gradients.meta_step import Program, share
+from learned_opt_rl.training.meta_gradients.meta_step import (
+    Program,
+    check_devices,
+    share,
+)
 from tests.artifact_files import card_data, write_card
 from tests.training.meta_trainings import TINY, config
 
@@ -49,10 +53,10 @@ def test_a_finished_life_is_replaced_and_the_others_go_on(program):
     standing = program.first()
     before = standing.pools[0]
     standing, _, ended = program.advance(standing)  # ages 2, 3, 4 and 5
-    assert [one.reason for one in ended] == ["finished"]
+    assert [one.reason for one in ended] == ["shortened"]
     pool = standing.pools[0]
     assert np.asarray(pool.life.agent.step).tolist() == [2, 3, 4, 0]
-    assert int(standing.begun) == 5 and int(standing.finished) == 1
+    assert int(standing.begun) == 5 and int(standing.finished) == 0
     lengths = [
         np.asarray(p.life.world.env_state.env.length)[:, 0] for p in (before, pool)
     ]
@@ -71,7 +75,7 @@ def test_a_nan_in_one_life_leaves_the_others_untouched(program):
     poisoned = intact._replace(pools=(intact.pools[0]._replace(life=life),))
     after, metrics, ended = program.advance(poisoned)
     expected, _, _ = program.advance(intact)
-    assert [one.reason for one in ended] == ["non_finite", "finished"]
+    assert [one.reason for one in ended] == ["non_finite", "shortened"]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.weights))
     assert np.isfinite(list(metrics.values())).all()
     for i in (0, 2):
@@ -92,7 +96,7 @@ def test_a_life_whose_policy_no_longer_explores_ends(program):
     life = life._replace(agent=life.agent._replace(params=params))
     pools = (standing.pools[0]._replace(life=life),)
     _, _, ended = program.advance(standing._replace(pools=pools))
-    assert [one.reason for one in ended] == ["entropy", "finished"]
+    assert [one.reason for one in ended] == ["entropy", "shortened"]
 
 
 def test_the_share_is_a_quotient_of_sums(program):
@@ -133,8 +137,20 @@ def test_the_bandit_gives_lives_their_hyperparameters():
     standing = program.first()
     assert [len(bandit.counts) for bandit in standing.bandits] == [9, 9]
     standing, _, ended = program.advance(standing)
-    assert [one.environment for one in ended] == list(names)
-    assert [bandit.counts.sum() for bandit in standing.bandits] == [1, 1]
+    assert [(one.environment, one.reason) for one in ended] == [
+        (name, "shortened") for name in names
+    ]
+    assert [bandit.counts.sum() for bandit in standing.bandits] == [0, 0]
+    broken = jax.tree.map(lambda x: x * jnp.nan, standing.pools[1].life.agent.params)
+    life = standing.pools[1].life
+    life = life._replace(agent=life.agent._replace(params=broken))
+    pools = standing.pools[0], standing.pools[1]._replace(life=life)
+    standing, _, ended = program.advance(standing._replace(pools=pools))
+    assert [one.reason for one in ended] == ["finished", *["non_finite"] * 2]
+    assert [bandit.counts.sum() for bandit in standing.bandits] == [1, 2]
+    # A life that is not finite has no return, even if an episode of it ended.
+    assert [one.returned for one in ended[1:]] == [None, None]
+    assert np.nansum(standing.bandits[1].returns) == 0
     fixed = Program(config()).first().pools[0].hyper
     assert set(np.asarray(fixed.agent_rate)) == {40.0}
     assert set(np.asarray(fixed.alpha_y)) == {0.5}
@@ -227,6 +243,37 @@ def test_rematerialization_changes_no_gradient(program):
     without = Program(config(rematerialize=False))
     pair = [one.advance(one.first())[1]["gradient_norm"] for one in (program, without)]
     assert pair[0] == pytest.approx(pair[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("minibatch", [1, 2])
+def test_two_devices_take_the_meta_steps_of_one(minibatch):
+    """To the last digits; what is drawn is the same."""
+    one, two = (Program(config(minibatch=minibatch), devices) for devices in (1, 2))
+    states = [one.first(), two.first()]
+    assert same(*states)
+    for _ in range(3):
+        (a, _, ended), (b, _, others) = one.advance(states[0]), two.advance(states[1])
+        states = [a, b]
+        assert ended == others
+        assert same(a.pools[0].life.world, b.pools[0].life.world)
+    for x, y in zip(*(jax.tree.leaves(s.weights) for s in states), strict=True):
+        # A hundredth of what Adam moves a weight by.
+        np.testing.assert_allclose(x, y, rtol=0, atol=1e-2 * one.config.learning_rate)
+    assert int(a.begun) > 4
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        (0, "devices=0 must be a positive whole number"),
+        (9, "devices=9, but there are 2"),
+        (2, "lifetimes=2: must be .* minibatch=2 .* devices=2; take 4 or a multiple"),
+    ],
+)
+def test_devices_that_do_not_fit_are_refused(devices, message):
+    with pytest.raises(ValueError, match=message):
+        Program(config(lifetimes=2), devices)
+    assert check_devices(config(lifetimes=2), None) == 1
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,7 @@ from learned_opt_rl.training.meta_gradients import (
 from learned_opt_rl.training.meta_gradients.card import best_row
 from learned_opt_rl.training.meta_gradients.config import parse_settings
 from learned_opt_rl.training.meta_gradients.curve import draw_curve
-from learned_opt_rl.training.meta_gradients.meta_step import Program
-from learned_opt_rl.training.meta_gradients.run import _ranked
+from learned_opt_rl.training.meta_gradients.meta_step import rank
 from tests.training.meta_trainings import config, rows, run
 
 
@@ -101,6 +100,15 @@ def test_more_steps_continue_a_finished_run_and_fewer_are_refused(whole, tmp_pat
         run(config(steps=2), folder)
     with pytest.raises(ValueError, match="holds another run .*seed 0 -> 1"):
         run(config(seed=1), folder)
+
+
+def test_rows_stay_at_multiples_after_a_run_that_ended_between_two(whole, tmp_path):
+    folder = tmp_path / "run"
+    run(config(steps=3), folder)
+    run(config(), folder)
+    found, expected = rows(folder), rows(whole)
+    assert [row["step"] for row in found] == [2, 3, 4, 6]
+    assert [found[0], found[3]] == [expected[0], expected[2]]
 
 
 def test_a_damaged_state_is_refused(tmp_path):
@@ -188,12 +196,10 @@ def test_a_card_describes_the_weights_that_a_run_keeps():
     assert best_row(early)["step"] == 20
     late = [*early, row(30, 60, 0.5), row(40, 9, 0.7), row(50, 9, 0.7), row(60, 9, 0.6)]
     assert best_row(late)["step"] == 40
-    standing = Program(config()).first()
-    kept = None
+    kept, best, finished = None, -np.inf, 0
     for one in late:
-        finished = standing.finished + one["finished"]
-        standing = standing._replace(finished=finished)
-        standing, improved = _ranked(standing, one)
+        finished += one["finished"]
+        best, improved = rank(best, finished, one["recent_share"])
         kept = one["step"] if improved else kept
     assert kept == 40
 

@@ -11,6 +11,7 @@ import optax
 from learned_opt_rl.agents.actor_critic import gae
 from learned_opt_rl.agents.config import LPGConfig
 from learned_opt_rl.agents.lpg import Rollout, agent_update, init_agent, play
+from learned_opt_rl.agents.rollouts import World
 from learned_opt_rl.checks import positive_int
 from learned_opt_rl.envs import gridworld
 from learned_opt_rl.envs.adapter import Environment, EpisodeState, Step
@@ -187,14 +188,6 @@ class Evaluation(NamedTuple):
     td: jax.Array
 
 
-class _Player(NamedTuple):
-    """The fields that `play` needs, without anything that learns."""
-
-    params: Any
-    env_state: EpisodeState
-    observation: jax.Array
-
-
 def evaluate_policy(
     rule: UpdateRule,
     level: Level,
@@ -233,18 +226,17 @@ def evaluate_policy(
         )
     )(logits)
     observation, env_state = env.reset_many(reset_key, config.num_envs)
-    player = _Player({"actor": actor}, env_state, observation)
+    world = World(env_state, observation)
 
     def update(carry: Any, key: jax.Array) -> Any:
-        player, agents, td = carry
-        (env_state, observation), rollout = play(agent_config, env, player, key)
-        player = player._replace(env_state=env_state, observation=observation)
+        world, agents, td = carry
+        world, rollout = play(agent_config, env, {"actor": actor}, world, key)
         agents = jax.vmap(
             lambda agent: agent_update(
                 agent_config, rule, optimizer, agent, rollout, lifetime=config.updates
             )[0]
         )(agents)
-        return (player, agents, _td_update(td, rollout, config)), None
+        return (world, agents, _td_update(td, rollout, config)), None
 
     def shown(agents: Any, td: jax.Array) -> Evaluation:
         logits = agents.params["predictor"]["Dense_0"]["kernel"][:, :-1]
@@ -259,7 +251,7 @@ def evaluate_policy(
 
     td = jnp.zeros(states)
     keys = jax.random.split(key, (config.num_records - 1, config.every))
-    _, records = jax.lax.scan(record, (player, agents, td), keys)
+    _, records = jax.lax.scan(record, (world, agents, td), keys)
     first = shown(agents, td)
     return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, records)
 

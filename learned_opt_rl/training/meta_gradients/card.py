@@ -5,11 +5,9 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.training.meta_gradients.config import PRESETS, arms, preset
-from learned_opt_rl.training.meta_gradients.meta_step import WINDOW
+from learned_opt_rl.training.meta_gradients.meta_step import WINDOW, rank
 from learned_opt_rl.training.run_folder import TrainedRun
 
 
@@ -65,17 +63,13 @@ def _recent(rows: list[Record], step: int) -> int:
 
 
 def best_row(rows: list[Record]) -> Record:
-    """Return the row whose weights were kept as the best, as a run ranks them."""
+    """Return the row whose weights were kept as the best."""
+    kept, best = rows[-1], float("-inf")
     finished = itertools.accumulate(row["finished"] for row in rows)
-    ranked = [
-        row
-        for row, count in zip(rows, finished, strict=True)
-        if count >= WINDOW and row["recent_share"] is not None
-    ]
-    # A run compares them in float32.
-    return max(
-        ranked, key=lambda row: np.float32(row["recent_share"]), default=rows[-1]
-    )
+    for row, count in zip(rows, finished, strict=True):
+        best, improved = rank(best, count, row["recent_share"])
+        kept = row if improved else kept
+    return kept
 
 
 def resets(run: TrainedRun) -> Iterable[str]:

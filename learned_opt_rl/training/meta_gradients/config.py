@@ -12,6 +12,7 @@ from learned_opt_rl.agents.config import LPGConfig
 from learned_opt_rl.families.lpg import Architecture
 from learned_opt_rl.rundir import settings
 from learned_opt_rl.training import presets
+from learned_opt_rl.training.meta_gradients.objective import Objective
 from learned_opt_rl.training.meta_gradients.tasks import task
 
 METHOD = "meta_gradients"
@@ -39,8 +40,8 @@ _WEIGHTS = ("bandit_bonus", "target_entropy", "policy_l2", "target_l2")
 _FLAGS = ("stagger", "bandit", "baseline", "rematerialize", "compat")
 
 
-@dataclasses.dataclass(frozen=True)
-class MetaGradientConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MetaGradientConfig(Objective):
     """A meta-training of LPG; the defaults are GROOVE's.
 
     Attributes:
@@ -106,7 +107,6 @@ class MetaGradientConfig:
     minibatch: int = 32
     workers: int = 64
     rollout: int = 20
-    updates: int = 5
     lifetime: int | None = None
     stagger: bool = True
     bandit: bool = False
@@ -119,18 +119,13 @@ class MetaGradientConfig:
     max_grad_norm: float | None = 0.5
     value_rate: float | None = None
     gammas: tuple[float, ...] = (0.99,)
-    gae_lambda: float = 0.95
     policy_entropy: tuple[float, ...] = (5e-2,)
-    target_entropy: float = 1e-3
-    policy_l2: float = 5e-3
-    target_l2: float = 1e-3
     learning_rate: float = 1e-4
     clip: float | None = 0.5
     steps: int = 30_000
     log_every: int = 10
     seed: int = 0
     rematerialize: bool = True
-    compat: bool = False
 
     def __post_init__(self) -> None:
         self.rule_architecture  # noqa: B018

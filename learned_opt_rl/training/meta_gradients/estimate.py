@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from learned_opt_rl.evaluation.runs.program import memory_limit
 from learned_opt_rl.rundir.jsonl import Record
@@ -39,7 +38,8 @@ def estimate(program: Program, first: Standing, rows: Sequence[Record]) -> Estim
     """Estimate the cost of the meta-steps that the rows of a log lack.
 
     The meta-step is compiled. With rows, the time is that of the last ones. Otherwise
-    the first meta-step is taken twice, and the second time counts.
+    the first meta-step is taken twice, and the second time counts. That of the
+    lifetimes that begin per meta-step is added.
     """
     config = program.config
     started = time.perf_counter()
@@ -51,17 +51,21 @@ def estimate(program: Program, first: Standing, rows: Sequence[Record]) -> Estim
         parts = ("argument", "output", "temp")
         memory = sum(getattr(analysis, f"{part}_size_in_bytes") for part in parts)
     if rows:
-        each = float(np.mean([row["seconds"] for row in rows[-5:]])) / config.log_every
+        # The last row of a run may have fewer meta-steps.
+        steps = rows[-1]["step"] - (rows[-6]["step"] if len(rows) > 5 else 0)
+        each = sum(row["seconds"] for row in rows[-5:]) / steps
         source = "the last rows of the log"
     else:
-        each = [_seconds(compiled, first) for _ in range(2)][-1]
+        arguments = program.arguments(first)
+        each = [_seconds(compiled, arguments) for _ in range(2)][-1]
+        each += program.beginning_seconds()
         source = f"1 meta-step (compiled in {compilation:.0f} s)"
     left = max(config.steps - (rows[-1]["step"] if rows else 0), 0)
     steps = left * config.steps_per_meta_step
     return Estimate(left, steps, memory, memory_limit(), left * each, source)
 
 
-def _seconds(compiled: Any, first: Standing) -> float:
+def _seconds(compiled: Any, arguments: Sequence[Any]) -> float:
     started = time.perf_counter()
-    jax.block_until_ready(compiled(first.weights, first.opt_state, first.pools))
+    jax.block_until_ready(compiled(*arguments))
     return time.perf_counter() - started

@@ -44,8 +44,23 @@ infinite. Its root is 1 % of Adam's ``eps=1e-8``, so the updates stay Adam's.
 """
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Hyperparameters of the meta-objective that all lifetimes share."""
+
+    updates: int = 5  # K, agent updates per meta-gradient
+    gae_lambda: float = 0.95
+    target_entropy: float = 1e-3  # b1, weight of the predictor's entropy bonus
+    policy_l2: float = 5e-3  # b2, weight of the penalty on pi_hat squared
+    target_l2: float = 1e-3  # b3, weight of the penalty on y_hat squared
+    # Whether to compute an update's activations again in the backward pass: the memory
+    # of K updates becomes that of one, for a third more arithmetic.
+    rematerialize: bool = False
+    compat: bool = False
+
+
 @dataclasses.dataclass(frozen=True)
-class MetaConfig:
+class MetaConfig(Objective):
     """Hyperparameters of the meta-gradient; the defaults are GROOVE's.
 
     With ``compat``, two defects of GROOVE are reproduced for comparison: the value
@@ -53,19 +68,10 @@ class MetaConfig:
     """
 
     agent: LPGConfig
-    updates: int = 5  # K, agent updates per meta-gradient
     gamma: float = 0.99  # discount of the advantages, and so of the meta-objective
-    gae_lambda: float = 0.95
     policy_entropy: float = 5e-2  # b0, weight of the actor's entropy bonus
-    target_entropy: float = 1e-3  # b1, weight of the predictor's entropy bonus
-    policy_l2: float = 5e-3  # b2, weight of the penalty on pi_hat squared
-    target_l2: float = 1e-3  # b3, weight of the penalty on y_hat squared
     discard: bool = True  # whether to freeze agents at the end of their lifetimes
     through_inputs: bool = False  # see `agent_update`
-    # Whether to compute an update's activations again in the backward pass: the memory
-    # of K updates becomes that of one, for a third more arithmetic.
-    rematerialize: bool = False
-    compat: bool = False
 
     def __post_init__(self) -> None:
         checks.positive_int("updates", self.updates)

@@ -13,6 +13,7 @@ import optax
 
 from learned_opt_rl import agents
 from learned_opt_rl.agents import lpg as lpg_agent
+from learned_opt_rl.agents import rollouts
 from learned_opt_rl.agents.config import LPGConfig
 from learned_opt_rl.agents.lpg import Rollout
 from learned_opt_rl.agents.networks import init_network
@@ -25,6 +26,7 @@ from learned_opt_rl.training.meta_gradients.objective import (
     Life,
     MetaConfig,
     MetaMetrics,
+    Objective,
     Optimizers,
     Play,
     ValueState,
@@ -64,6 +66,7 @@ class Lifetime(NamedTuple):
     life: Life
     hyper: Hyper
     optimal_return: jax.Array  # float32 scalar, of its level; see `Task.estimated`
+    skipped: jax.Array  # int32 scalar, updates that it was aged by
 
 
 class Outcome(NamedTuple):
@@ -74,12 +77,6 @@ class Outcome(NamedTuple):
     collapsed: jax.Array  # bool, whether its policy's entropy is zero
     broken: jax.Array  # bool, whether anything in it is not finite
     returned: MeanReturn
-
-
-class _Player(NamedTuple):
-    params: Any
-    env_state: EpisodeState
-    observation: jax.Array
 
 
 def begin(
@@ -104,14 +101,16 @@ def begin(
         jnp.int32(updates),
         World(env_state, observation, play_key),
     )
-    return Lifetime(life, hyper, jnp.float32(0))
+    return Lifetime(life, hyper, jnp.float32(0), jnp.int32(0))
 
 
-def aged(lifetime: Lifetime, share: jax.Array | float) -> Lifetime:
-    """Return a lifetime of which this share is over, though nothing was learned."""
-    life = lifetime.life
-    step = jnp.int32(share * life.lifetime)
-    return lifetime._replace(life=life._replace(agent=life.agent._replace(step=step)))
+def aged(pool: Lifetime) -> Lifetime:
+    """Return a pool whose lives have all ages, though nothing was learned."""
+    life = pool.life
+    (count,) = life.lifetime.shape
+    step = jnp.int32(jnp.arange(count) / count * life.lifetime)
+    life = life._replace(agent=life.agent._replace(step=step))
+    return pool._replace(life=life, skipped=step)
 
 
 def player(config: MetaGradientConfig, task: Task) -> Play:
@@ -121,10 +120,9 @@ def player(config: MetaGradientConfig, task: Task) -> Play:
 
     def play(params: Any, world: World) -> tuple[World, Rollout]:
         key, rollout_key = jax.random.split(world.key)
-        runner = _Player(params, world.env_state, world.observation)
-        played = lpg_agent.play(agent, env, runner, rollout_key)
-        (env_state, observation), rollout = played
-        return World(env_state, observation, key), rollout
+        envs = rollouts.World(world.env_state, world.observation)
+        envs, rollout = lpg_agent.play(agent, env, params, envs, rollout_key)
+        return World(envs.env_state, envs.observation, key), rollout
 
     return play
 
@@ -159,18 +157,9 @@ def differentiate(
 ) -> tuple[UpdateRule, Lifetime, Outcome]:
     """Let one agent learn for a meta-step; return the gradient in the rule, too."""
     hyper, life = lifetime.hyper, lifetime.life
-    meta = MetaConfig(
-        agent=agent_config(config, task, hyper),
-        updates=config.updates,
-        gamma=hyper.gamma,  # pyright: ignore[reportArgumentType]
-        gae_lambda=config.gae_lambda,
-        policy_entropy=hyper.policy_entropy,  # pyright: ignore[reportArgumentType]
-        target_entropy=config.target_entropy,
-        policy_l2=config.policy_l2,
-        target_l2=config.target_l2,
-        rematerialize=config.rematerialize,
-        compat=config.compat,
-    )
+    shared = {f.name: getattr(config, f.name) for f in dataclasses.fields(Objective)}
+    drawn: Any = {"gamma": hyper.gamma, "policy_entropy": hyper.policy_entropy}
+    meta = MetaConfig(agent=agent_config(config, task, hyper), **shared, **drawn)
     made = optimizers(config, task, hyper)
 
     def loss(rule: UpdateRule) -> Any:
@@ -194,31 +183,27 @@ def advance(
     rule: UpdateRule,
     pool: Lifetime,
 ) -> tuple[UpdateRule, Lifetime, Outcome]:
-    """Let the agents of a pool learn for a meta-step.
+    """Let the agents of a pool learn for a meta-step, one mini-batch after the other.
 
-    Also return the sum of their gradients in the rule, without those of lifetimes in
-    which anything is not finite, so that one of them cannot harm the rule.
+    Also return the sum of gradients in the rule of each mini-batch, ``[groups, ...]``,
+    without those of lifetimes in which anything is not finite, so that one of them
+    cannot harm the rule.
     """
-    groups = config.each // config.minibatch
-    split, join = (
-        lambda x: x.reshape(groups, config.minibatch, *x.shape[1:]),
-        lambda x: x.reshape(config.each, *x.shape[2:]),
-    )
     one = jax.vmap(lambda life: differentiate(config, task, play, rule, life))
 
-    def minibatch(total: UpdateRule, lives: Lifetime) -> Any:
+    def minibatch(lives: Lifetime) -> Any:
         gradients, lives, outcomes = one(lives)
-        counted = ~outcomes.broken
 
-        def add(total: jax.Array, x: jax.Array) -> jax.Array:
-            mask = counted.reshape(-1, *(1,) * (x.ndim - 1))
-            return total + jnp.where(mask, x, 0.0).sum(0)
+        def total(x: jax.Array) -> jax.Array:
+            mask = (~outcomes.broken).reshape(-1, *(1,) * (x.ndim - 1))
+            return jnp.where(mask, x, 0.0).sum(0)
 
-        return jax.tree.map(add, total, gradients), (lives, outcomes)
+        return jax.tree.map(total, gradients), lives, outcomes
 
-    zero = jax.tree.map(jnp.zeros_like, rule)
-    total, (pool, outcomes) = jax.lax.scan(minibatch, zero, jax.tree.map(split, pool))
-    return total, jax.tree.map(join, pool), jax.tree.map(join, outcomes)
+    split = jax.tree.map(lambda x: x.reshape(-1, config.minibatch, *x.shape[1:]), pool)
+    totals, *found = jax.lax.map(minibatch, split)
+    pool, outcomes = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+    return totals, pool, outcomes
 
 
 def agent_config(config: MetaGradientConfig, task: Task, hyper: Hyper) -> LPGConfig:

@@ -28,10 +28,10 @@ from learned_opt_rl.training.learned import start_digest
 from learned_opt_rl.training.meta_gradients.config import METHOD, MetaGradientConfig
 from learned_opt_rl.training.meta_gradients.estimate import Estimate, estimate
 from learned_opt_rl.training.meta_gradients.meta_step import (
-    WINDOW,
     Ended,
     Program,
     Standing,
+    rank,
     share,
 )
 from learned_opt_rl.training.run_folder import (
@@ -168,10 +168,15 @@ class Training:
         config = self.config
         with Progress("meta-step", config.steps, self._stream, done=done) as progress:
             while done < config.steps:
-                count = min(config.log_every, config.steps - done)
+                # Rows are at multiples, also after a run that ended between two.
+                count = config.log_every - done % config.log_every
+                count = min(count, config.steps - done)
                 standing, row = self._several(standing, done, count)
                 done += count
-                standing, improved = _ranked(standing, row)
+                best, improved = rank(
+                    float(standing.best), int(standing.finished), row["recent_share"]
+                )
+                standing = standing._replace(best=np.asarray(best, np.float32))
                 jsonl.append(self.path / LOG, [row])
                 if improved:
                     save_safetensors(self.path / BEST, standing.weights)
@@ -203,19 +208,6 @@ class Training:
             "seconds": round(seconds, 3),
         }
         return standing, row
-
-
-def _ranked(standing: Standing, row: Record) -> tuple[Standing, bool]:
-    """Return whether these weights are the best so far.
-
-    Before enough lifetimes have finished the latest weights are.
-    """
-    value = row["recent_share"]
-    if int(standing.finished) < WINDOW or value is None:
-        return standing, not np.isfinite(standing.best)
-    if np.float32(value) <= standing.best:
-        return standing, False
-    return standing._replace(best=np.asarray(value, np.float32)), True
 
 
 def _lifetimes(ended: Sequence[Ended]) -> Record:
