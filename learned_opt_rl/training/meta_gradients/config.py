@@ -19,6 +19,9 @@ METHOD = "meta_gradients"
 PRESETS = tuple(presets.table(METHOD))
 """Names of the presets; ``presets.json`` describes each."""
 
+LIFETIME_GRADIENTS = ("plain", "clip", "norm", "adam")
+"""What a lifetime may add to the meta-gradient; see `MetaGradientConfig`."""
+
 _WHOLE = (
     "lifetimes",
     "minibatch",
@@ -54,6 +57,8 @@ class MetaGradientConfig(Objective):
         minibatch: Lifetimes of one environment that are differentiated together.
         workers: Environments of each agent.
         rollout: Steps of each worker per update, T.
+        validation_rollout: Steps of the rollout that judges an agent after its updates;
+            ``None`` for ``rollout``.
         updates: Agent updates per meta-step, K.
         lifetime: Updates in the life of an agent; ``None`` for the mode's.
         stagger: Whether the first lives are of different lengths, so that agents of
@@ -75,12 +80,18 @@ class MetaGradientConfig(Objective):
             predictor's optimizer and rate, as in GROOVE.
         gammas: Discounts; each life draws one.
         gae_lambda: Decay of the advantages of the meta-objective.
+        advantage_decay: Decay of the running averages that normalize a life's
+            advantages; ``None`` to normalize each judged rollout by itself.
         policy_entropy: Weights of the actor's entropy bonus; each life draws one.
         target_entropy: Weight of the predictor's entropy bonus.
         policy_l2: Weight of the penalty on pi_hat squared.
         target_l2: Weight of the penalty on y_hat squared.
         learning_rate: Adam's learning rate of the rule.
         clip: Bound on the norm of the meta-gradient; ``None`` for no bound.
+        lifetime_gradients: What a lifetime adds to the meta-gradient. ``"plain"``: its
+            gradient. ``"clip"``: its gradient, to whose norm ``clip`` applies instead.
+            ``"norm"``: its gradient over its norm. ``"adam"``: the step of an Adam of
+            its own, after ``clip``; the rule moves by the mean of these steps.
         steps: Meta-steps; may be raised later.
         log_every: Meta-steps between two rows of the log.
         seed: Seed of everything.
@@ -107,6 +118,7 @@ class MetaGradientConfig(Objective):
     minibatch: int = 32
     workers: int = 64
     rollout: int = 20
+    validation_rollout: int | None = None
     lifetime: int | None = None
     stagger: bool = True
     bandit: bool = False
@@ -122,6 +134,7 @@ class MetaGradientConfig(Objective):
     policy_entropy: tuple[float, ...] = (5e-2,)
     learning_rate: float = 1e-4
     clip: float | None = 0.5
+    lifetime_gradients: str = "plain"
     steps: int = 30_000
     log_every: int = 10
     seed: int = 0
@@ -141,6 +154,17 @@ class MetaGradientConfig(Objective):
         if self.lifetime is not None:
             fix = "give a number of updates, or None for the mode's"
             checks.positive_int("lifetime", self.lifetime, fix)
+        if self.validation_rollout is not None:
+            fix = "give a number of steps, or None for that of rollout"
+            checks.positive_int("validation_rollout", self.validation_rollout, fix)
+        if self.advantage_decay is not None:
+            fix = "give for example 0.99, or None"
+            decay = self.advantage_decay
+            checks.finite("advantage_decay", decay, fix, least=0, most=0.9999)
+        gradients = self.lifetime_gradients
+        accepted = f"one of {', '.join(LIFETIME_GRADIENTS)}"
+        known = gradients in LIFETIME_GRADIENTS
+        _require(known, "lifetime_gradients", repr(gradients), accepted)
         for name, example in _POSITIVE.items():
             fix = f"give for example {example:g}"
             checks.finite(name, getattr(self, name), fix, above=0)
@@ -276,7 +300,8 @@ class MetaGradientConfig(Objective):
     @property
     def steps_per_meta_step(self) -> int:
         """Environment steps of all lifetimes in a meta-step."""
-        return self.lifetimes * self.workers * self.rollout * (self.updates + 1)
+        steps = self.rollout * self.updates + (self.validation_rollout or self.rollout)
+        return self.lifetimes * self.workers * steps
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON has them; ``algorithm`` is ``"lpg"``."""

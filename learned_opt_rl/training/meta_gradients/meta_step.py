@@ -77,10 +77,7 @@ class Program:
             for one in self._tasks
         ]
         self._put = jax.jit(_put, donate_argnums=0, out_shardings=self._sharding)
-        clip = optax.identity()
-        if config.clip is not None:
-            clip = optax.clip_by_global_norm(config.clip)
-        self._optimizer = optax.chain(clip, optax.adam(config.learning_rate))
+        self._optimizer = _optimizer(config)
         self._compiled: Any = None
 
     def compiled(self, standing: Standing) -> Any:
@@ -357,6 +354,16 @@ def _begin(
     life = pools.begin(config, task, key, hyper)
     optimal = task.optimal_return(life.life.world.env_state)
     return life._replace(optimal_return=optimal)
+
+
+def _optimizer(config: MetaGradientConfig) -> optax.GradientTransformation:
+    """Return what moves the rule, given the mean over lifetimes."""
+    if config.lifetime_gradients == "adam":
+        return optax.sgd(config.learning_rate)
+    clip = optax.identity()
+    if config.clip is not None and config.lifetime_gradients != "clip":
+        clip = optax.clip_by_global_norm(config.clip)
+    return optax.chain(clip, optax.adam(config.learning_rate))
 
 
 def _put(pool: Lifetime, where: jax.Array, lives: Lifetime) -> Lifetime:

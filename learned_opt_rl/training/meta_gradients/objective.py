@@ -10,7 +10,6 @@ References:
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -57,6 +56,9 @@ class Objective:
     # of K updates becomes that of one, for a third more arithmetic.
     rematerialize: bool = False
     compat: bool = False
+    # Decay of the averages that normalize advantages, per life; None for the statistics
+    # of the judged rollout alone.
+    advantage_decay: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +93,36 @@ class ValueState(NamedTuple):
     opt_state: optax.OptState
 
 
+class Moments(NamedTuple):
+    """Running averages of a life's advantages, float32 scalars.
+
+    They start at 0 and are corrected for it like Adam's.
+
+    References:
+        Oh et al., "Discovering state-of-the-art reinforcement learning algorithms",
+        2025; its ``MovingAverage``, with the same constants.
+    """
+
+    first: Any = 0.0  # of the advantages
+    second: Any = 0.0  # of their squares
+    decays: Any = 1.0  # product of all decays so far
+
+    def updated(self, values: jax.Array, decay: float) -> "Moments":
+        """Return the averages after the values of one more rollout."""
+        means = values.mean(), jnp.mean(values**2)
+        moved = [
+            decay * old + (1 - decay) * new
+            for old, new in zip(self[:2], means, strict=True)
+        ]
+        return Moments(*moved, self.decays * decay)
+
+    def normalized(self, values: jax.Array) -> jax.Array:
+        """Return values less the mean, over the standard deviation."""
+        mean, square = (x / (1 - self.decays) for x in self[:2])
+        variance = jnp.maximum(square - mean**2, 0)
+        return (values - mean) / (jnp.sqrt(variance + 1e-12) + 1e-6)
+
+
 class Life(NamedTuple):
     """One lifetime between two meta-gradients."""
 
@@ -98,6 +130,7 @@ class Life(NamedTuple):
     value: ValueState
     lifetime: jax.Array  # int32 scalar, the total number of updates of the agent
     world: Any  # state of the callback that plays
+    moments: Any = ()  # `Moments`, if the configuration has an ``advantage_decay``
 
 
 class MetaMetrics(NamedTuple):
@@ -148,12 +181,14 @@ def meta_loss(
     optimizers: Optimizers,
     life: Life,
     play: Play,
+    judge: Play | None = None,
 ) -> tuple[jax.Array, tuple[Life, MetaMetrics]]:
     """Train an agent for K updates and judge it on one more rollout.
 
-    Differentiate with respect to ``rule``. ``play`` is called K + 1 times; no gradient
-    passes through it. The auxiliary output is the lifetime after the updates, detached
-    from the gradient, and the metrics.
+    Differentiate with respect to ``rule``. ``play`` is called K + 1 times, or ``judge``
+    plays the last rollout, for example a longer one. No gradient passes through them.
+    The auxiliary output is the lifetime after the updates, detached from the gradient,
+    and the metrics.
     """
 
     def learn(rule: UpdateRule, agent: AgentState, rollout: Rollout) -> Any:
@@ -177,18 +212,29 @@ def meta_loss(
         agent, metrics = learn(rule, agent, rollout)
         return (agent, world), (rollout, metrics)
 
-    learn_value = functools.partial(value_update, config, optimizers.value)
+    def learn_value(carry: Any, rollout: Rollout) -> Any:
+        value, moments = carry
+        if config.advantage_decay is not None:
+            seen = advantages(config, value.params, rollout)
+            moments = moments.updated(seen, config.advantage_decay)
+        value, loss = value_update(config, optimizers.value, value, rollout)
+        return (value, moments), loss
+
     start = (life.agent, life.world)
     (agent, world), (rollouts, metrics) = jax.lax.scan(
         update, start, length=config.updates
     )
-    world, judged = _detached(play, agent, world)
-    value, _ = jax.lax.scan(learn_value, life.value, rollouts)
-    policy_loss = _policy_loss(config, agent, judged, value.params)
-    value, value_loss = learn_value(value, judged)
+    world, judged = _detached(judge or play, agent, world)
+    (value, moments), _ = jax.lax.scan(
+        learn_value, (life.value, life.moments), rollouts
+    )
+    before = value.params
+    (value, moments), value_loss = learn_value((value, moments), judged)
+    policy_loss = _policy_loss(config, agent, judged, before, moments)
     mean = jax.tree.map(jnp.mean, metrics)
     loss = policy_loss + _regularizers(config, mean)
-    after = jax.lax.stop_gradient(Life(agent, value, life.lifetime, world))
+    after = Life(agent, value, life.lifetime, world, moments)
+    after = jax.lax.stop_gradient(after)
     return loss, (after, MetaMetrics(loss, policy_loss, value_loss, mean))
 
 
@@ -197,11 +243,18 @@ def _detached(play: Play, agent: AgentState, world: Any) -> tuple[Any, Rollout]:
 
 
 def _policy_loss(
-    config: MetaConfig, agent: AgentState, rollout: Rollout, value: Network
+    config: MetaConfig,
+    agent: AgentState,
+    rollout: Rollout,
+    value: Network,
+    moments: Any,
 ) -> jax.Array:
     """REINFORCE on the judged rollout, with normalized advantages."""
     advantage = advantages(config, value, rollout)
-    advantage = (advantage - advantage.mean()) / (advantage.std() + EPS)
+    if config.advantage_decay is None:
+        advantage = (advantage - advantage.mean()) / (advantage.std() + EPS)
+    else:
+        advantage = moments.normalized(advantage)
     probs = select(policy(agent.params, rollout, config.agent), rollout.action)
     log_prob, advantage = jnp.log(probs + EPS), jax.lax.stop_gradient(advantage)
     if config.compat:

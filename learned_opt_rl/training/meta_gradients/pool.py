@@ -19,6 +19,7 @@ from learned_opt_rl.agents.lpg import Rollout
 from learned_opt_rl.agents.networks import init_network
 from learned_opt_rl.agents.rollouts import MeanReturn, form_to_play, mean_return
 from learned_opt_rl.envs.adapter import EpisodeState
+from learned_opt_rl.rules import lpg
 from learned_opt_rl.rules.lpg import UpdateRule
 from learned_opt_rl.training.meta_gradients.config import MetaGradientConfig
 from learned_opt_rl.training.meta_gradients.objective import (
@@ -26,6 +27,7 @@ from learned_opt_rl.training.meta_gradients.objective import (
     Life,
     MetaConfig,
     MetaMetrics,
+    Moments,
     Objective,
     Optimizers,
     Play,
@@ -40,6 +42,9 @@ ENTROPY_ZERO = 1e-5
 The paper says 0. A deterministic policy's computed entropy is not: it has 2e-7 for each
 other action, from the 1e-8 added to probabilities.
 """
+
+
+_TINY = 1e-20  # A norm below this is 0 for all purposes.
 
 
 class Hyper(NamedTuple):
@@ -67,6 +72,7 @@ class Lifetime(NamedTuple):
     hyper: Hyper
     optimal_return: jax.Array  # float32 scalar, of its level; see `Task.estimated`
     skipped: jax.Array  # int32 scalar, updates that it was aged by
+    adam: Any = ()  # the state of its own Adam, with lifetime_gradients="adam"
 
 
 class Outcome(NamedTuple):
@@ -100,8 +106,9 @@ def begin(
         ValueState(value, made.value.init(value)),
         jnp.int32(updates),
         World(env_state, observation, play_key),
+        () if config.advantage_decay is None else Moments(*map(jnp.float32, (0, 0, 1))),
     )
-    return Lifetime(life, hyper, jnp.float32(0), jnp.int32(0))
+    return Lifetime(life, hyper, jnp.float32(0), jnp.int32(0), _first_adam(config))
 
 
 def aged(pool: Lifetime) -> Lifetime:
@@ -113,9 +120,12 @@ def aged(pool: Lifetime) -> Lifetime:
     return pool._replace(life=life, skipped=step)
 
 
-def player(config: MetaGradientConfig, task: Task) -> Play:
-    """Return what plays an agent's rollouts in its environment."""
+def player(config: MetaGradientConfig, task: Task, steps: int | None = None) -> Play:
+    """Return what plays an agent's rollouts, of other ``steps`` than T if given."""
     agent = config.agent_config(task.env.name)
+    if steps is not None:
+        total = steps * agent.num_envs
+        agent = dataclasses.replace(agent, num_steps=steps, total_timesteps=total)
     env = form_to_play(agent, task.env)
 
     def play(params: Any, world: World) -> tuple[World, Rollout]:
@@ -162,8 +172,10 @@ def differentiate(
     meta = MetaConfig(agent=agent_config(config, task, hyper), **shared, **drawn)
     made = optimizers(config, task, hyper)
 
+    judge = player(config, task, config.validation_rollout)
+
     def loss(rule: UpdateRule) -> Any:
-        return meta_loss(rule, meta, made, life, play)
+        return meta_loss(rule, meta, made, life, play, judge)
 
     gradient, (life, metrics) = jax.grad(loss, has_aux=True)(rule)
     outcome = Outcome(
@@ -173,7 +185,33 @@ def differentiate(
         broken=~_finite((gradient, life.agent.params, life.value.params, metrics)),
         returned=mean_return(life.world.env_state),
     )
-    return gradient, lifetime._replace(life=life), outcome
+    gradient, adam = _normalized(config, gradient, lifetime.adam)
+    return gradient, lifetime._replace(life=life, adam=adam), outcome
+
+
+def _normalized(config: MetaGradientConfig, gradient: UpdateRule, adam: Any) -> Any:
+    """Return what a lifetime adds to the meta-gradient, and its Adam's next state."""
+    norm, how = optax.tree.norm(gradient), config.lifetime_gradients
+    if how == "norm":
+        return jax.tree.map(lambda x: x / jnp.maximum(norm, _TINY), gradient), adam
+    if how in ("clip", "adam") and config.clip is not None:
+        scale = jnp.minimum(1.0, config.clip / jnp.maximum(norm, _TINY))
+        gradient = jax.tree.map(lambda x: x * scale, gradient)
+    if how != "adam":
+        return gradient, adam
+    weights, adam = optax.scale_by_adam().update(gradient.weights, adam)
+    return dataclasses.replace(gradient, weights=weights), adam
+
+
+def _first_adam(config: MetaGradientConfig) -> Any:
+    if config.lifetime_gradients != "adam":
+        return ()
+    shapes = jax.eval_shape(
+        lambda: lpg.init(jax.random.key(0), config.rule_architecture)
+    )
+    return optax.scale_by_adam().init(
+        jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    )
 
 
 def advance(
