@@ -194,8 +194,12 @@ class Lpg:
     """Total number of meta-steps."""
     environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
     """Tabular environments in which to train agents."""
+    devices: Annotated[int | None, optional("INT")] = None
+    """Devices that share the lifetimes; by default as many as divide them."""
     dry_run: bool = False
     """Print the cost in steps, memory and time, and exit."""
+    tensorboard: bool = False
+    """Write events into FOLDER/tensorboard (needs the extra tensorboard)."""
     settings: Settings = ()
     """Other settings, for example lifetimes=64 bandit=true architecture.core=lstm."""
 
@@ -206,7 +210,12 @@ class Lpg:
         values = parse_settings(self.settings)
         given = {"steps": self.steps, "environments": self.environments}
         values |= {k: v for k, v in given.items() if v not in (None, ())}
-        training = Training(preset(self.preset, **values), self.out)
+        training = Training(
+            preset(self.preset, **values),
+            self.out,
+            devices=self.devices,
+            tensorboard=self.tensorboard,
+        )
         with stopping(
             f"{self.out} keeps the saved state; repeat the command to resume"
         ):

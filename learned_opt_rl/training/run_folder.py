@@ -61,10 +61,10 @@ def refuse_foreign(folder: pathlib.Path, names: Iterable[str]) -> None:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Describe how versions, revision, device and block differ where both have them."""
+    """Describe how versions, revision, devices and block differ where both have them."""
 
     def known(made: Mapping[str, Any]) -> dict[str, Any]:
-        names = ("revision", "device", "block")
+        names = ("revision", "device", "devices", "block")
         places = {name: made[name] for name in names if name in made}
         return {**made.get("versions", {}), **places}
 

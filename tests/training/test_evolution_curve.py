@@ -14,12 +14,8 @@ from learned_opt_rl.evaluation.pictures import figures as pictures
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import Campaign, Execution, campaign, progress
 from learned_opt_rl.training.evolution import folder as folders
-from learned_opt_rl.training.evolution.progress import (
-    CURVE,
-    EVENTS,
-    draw_curve,
-    scalars,
-)
+from learned_opt_rl.training.evolution.progress import CURVE, draw_curve
+from learned_opt_rl.training.watchers import EVENTS, scalars
 from tests.training.test_evolution_campaign import CONFIG, Cheap
 
 GAMES = ("Asterix-MinAtar", "Breakout-MinAtar")

@@ -7,20 +7,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from learned_opt_rl.agents.lpg import policy
 from learned_opt_rl.artifacts import registry
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rules import lpg
+from learned_opt_rl.rules.lpg import UpdateRule
 from learned_opt_rl.training.meta_gradients import (
     PRESETS,
     MetaGradientConfig,
     preset,
 )
 from learned_opt_rl.training.meta_gradients import bandit as bandits
+from learned_opt_rl.training.meta_gradients import pool as pools
 from learned_opt_rl.training.meta_gradients.meta_step import (
     Program,
     check_devices,
     share,
 )
+from learned_opt_rl.training.meta_gradients.objective import (
+    MetaConfig,
+    Moments,
+    advantages,
+    value_update,
+)
+from learned_opt_rl.training.meta_gradients.tasks import task
 from tests.artifact_files import card_data, write_card
 from tests.training.meta_trainings import TINY, config
 
@@ -245,6 +255,84 @@ def test_rematerialization_changes_no_gradient(program):
     assert pair[0] == pytest.approx(pair[1], rel=1e-4)
 
 
+def test_advantages_are_normalized_by_running_averages():
+    """Against the averages of all advantages, with the weights that decay gives."""
+    rng, decay = np.random.default_rng(0), 0.9
+    moments, seen = Moments(), [rng.normal(3, 2, (4, 5)) for _ in range(3)]
+    for values in seen:
+        moments = moments.updated(jnp.asarray(values), decay)
+    weights = np.array([decay**2, decay, 1]) / (decay**2 + decay + 1)
+    mean = weights @ [x.mean() for x in seen]
+    std = np.sqrt(weights @ [(x**2).mean() for x in seen] - mean**2)
+    found = moments.normalized(seen[2])
+    np.testing.assert_allclose(found, (seen[2] - mean) / std, rtol=1e-4, atol=1e-4)
+
+
+def test_a_longer_rollout_judges_with_advantages_of_the_whole_life():
+    """One meta-step, against its parts called one by one."""
+    program = Program(config(updates=1, validation_rollout=7, advantage_decay=0.9))
+    settings, where = program.config, task("chain/short")
+    rule = UpdateRule(program.first().weights, settings.rule_architecture)
+    lifetime = jax.tree.map(lambda x: x[0], program.first().pools[0])
+    play = pools.player(settings, where)
+    _, after, outcome = pools.differentiate(settings, where, play, rule, lifetime)
+
+    life, critic = lifetime.life, lifetime.life.value
+    agent = pools.agent_config(settings, where, lifetime.hyper)
+    meta, made = MetaConfig(agent), pools.optimizers(settings, where, lifetime.hyper)
+    world, rollout = play(life.agent.params, life.world)
+    learned = pools.learn(settings, where, rule, lifetime, rollout).life.agent
+    world, judged = pools.player(settings, where, 7)(learned.params, world)
+    assert judged.reward.shape == (2, 7)
+    assert same(world, after.life.world) and same(learned, after.life.agent)
+    moments = Moments().updated(advantages(meta, critic.params, rollout), 0.9)
+    critic, _ = value_update(meta, made.value, critic, rollout)
+    advantage = advantages(meta, critic.params, judged)
+    moments = moments.updated(advantage, 0.9)
+    np.testing.assert_allclose(after.life.moments, moments, rtol=1e-5, atol=1e-7)
+    probs = policy(learned.params, judged, agent)
+    chosen = np.take_along_axis(np.asarray(probs), judged.action[..., None], -1)[..., 0]
+    expected = -np.mean(np.log(chosen + 1e-8) * moments.normalized(advantage))
+    assert float(outcome.metrics.policy_loss) == pytest.approx(expected, rel=1e-4)
+    assert program.config.steps_per_meta_step == 4 * 2 * (4 + 7)
+
+
+@pytest.mark.parametrize("how", ["clip", "norm", "adam"])
+def test_gradients_are_normalized_per_lifetime(how, program):
+    """Two meta-steps, against the gradients of the plain form, one life at a time."""
+    first, where = program.first(), task("chain/short")
+    rule = UpdateRule(first.weights, program.config.rule_architecture)
+    play = pools.player(program.config, where)
+    other = Program(config(lifetime_gradients=how, clip=1e-3))
+    pool, plain = other.first().pools[0], first.pools[0]
+    adams = [(0.0, 0.0)] * 4
+    for step in (1, 2):
+        totals, pool, _ = pools.advance(other.config, where, play, rule, pool)
+        parts = []
+        for i in range(4):
+            life = jax.tree.map(lambda x, i=i: x[i], plain)
+            gradient, after, _ = pools.differentiate(
+                program.config, where, play, rule, life
+            )
+            plain = jax.tree.map(lambda x, new, i=i: x.at[i].set(new), plain, after)
+            g = np.concatenate([np.ravel(x) for x in jax.tree.leaves(gradient)])
+            norm = np.linalg.norm(g)
+            if how == "norm":
+                g = g / norm
+            else:
+                g = g * min(1.0, 1e-3 / norm)
+            if how == "adam":
+                m, v = adams[i]
+                m, v = adams[i] = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+                scale = np.sqrt(v / (1 - 0.999**step)) + 1e-8
+                g = m / (1 - 0.9**step) / scale
+            parts.append(g)
+        found = [np.asarray(x).sum(0).ravel() for x in jax.tree.leaves(totals)]
+        expected, found = np.sum(parts, axis=0), np.concatenate(found)
+        error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+        assert error < 1e-2  # Adam divides tiny gradients by their own size.
+
+
 @pytest.mark.parametrize("minibatch", [1, 2])
 def test_two_devices_take_the_meta_steps_of_one(minibatch):
     """To the last digits; what is drawn is the same."""
@@ -334,6 +422,12 @@ def test_devices_that_do_not_fit_are_refused(devices, message):
                 "agent_rates": (40.0,),
             },
             r"agent_rates=\(40.0,\): no rate serves both tables and networks.*leave",
+        ),
+        ({"validation_rollout": 0}, "validation_rollout=0 must be .* or None for"),
+        ({"advantage_decay": 1.0}, "advantage_decay=1.0 must be .* give .* or None"),
+        (
+            {"lifetime_gradients": "nrom"},
+            "lifetime_gradients='nrom': must be one of plain, clip, norm, adam",
         ),
         ({"lerning_rate": 1.0}, "lerning_rate=1.0 is not a setting"),
     ],

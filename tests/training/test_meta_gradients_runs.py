@@ -29,7 +29,9 @@ from learned_opt_rl.training.meta_gradients.card import best_row
 from learned_opt_rl.training.meta_gradients.config import parse_settings
 from learned_opt_rl.training.meta_gradients.curve import draw_curve
 from learned_opt_rl.training.meta_gradients.meta_step import rank
+from learned_opt_rl.training.watchers import EVENTS, scalars
 from tests.training.meta_trainings import config, rows, run
+from tests.training.test_evolution_curve import events
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,21 @@ def test_a_run_killed_before_its_final_weights_writes_them(whole, tmp_path):
     assert rows(folder) == rows(whole)
 
 
+def test_options_keep_their_state_when_a_run_resumes(tmp_path):
+    options = {"validation_rollout": 7, "advantage_decay": 0.9, "bandit": True}
+    settings = {
+        **options,
+        "lifetime_gradients": "adam",
+        "environments": ("chain/short",),
+    }
+    run(config(**settings), tmp_path / "whole")
+    run(config(**settings, steps=2), tmp_path / "run")
+    run(config(**settings), tmp_path / "run")
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    final = [tmp_path / x / "final.safetensors" for x in ("run", "whole")]
+    assert final[0].read_bytes() == final[1].read_bytes()
+
+
 def test_more_steps_continue_a_finished_run_and_fewer_are_refused(whole, tmp_path):
     folder = tmp_path / "run"
     run(config(steps=4), folder)
@@ -143,6 +160,30 @@ def test_the_command_estimates_trains_and_reports(whole, tmp_path, capsys):
     assert error.count("\n") == 1 and "lifetimes=7: must be a multiple" in error
     assert cli.main(["train", "resume", str(tmp_path / "run")]) == 2
     assert "holds a run of kind meta_gradients" in capsys.readouterr().err
+
+
+def test_events_are_the_rows_of_the_log(whole, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("tensorboardX")
+    folder = tmp_path / "run"
+    command = ["train", "lpg", "--preset", "lpg-cpu", "--out", str(folder)]
+    command += ["--tensorboard", "--devices", "2"]
+    assert cli.main([*command, *SETTINGS.split()]) == 0
+    found = events(folder / EVENTS)
+    expected = {
+        (tag, row["step"]): [pytest.approx(value, rel=1e-6)]
+        for row in jsonl.read(folder / "log.jsonl")
+        for tag, value in scalars(row)
+    }
+    assert found == expected
+    assert ("lifetimes/recent_share", 6) in found and ("resets/entropy", 2) in found
+    assert ("meta_step/gradient_norm", 4) in found
+    assert ("returns/chain/short", 6) in found and len(found) > 3 * 12
+    assert json.loads((folder / "config.json").read_text())["devices"] == 2
+    assert cli.main([*command, "--devices", "3", *SETTINGS.split()]) == 2
+    assert "devices=3, but there are 2" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    assert cli.main([*command, *SETTINGS.split()]) == 2
+    assert "tensorboard=True needs tensorboardX" in capsys.readouterr().err
 
 
 def test_the_curve_is_drawn_from_the_log(whole, tmp_path, capsys):

@@ -33,17 +33,15 @@ from learned_opt_rl.training.evolution.folder import (
     Standing,
     check_same,
 )
-from learned_opt_rl.training.evolution.progress import (
-    CURVE,
+from learned_opt_rl.training.evolution.progress import CURVE, Curve, Progress
+from learned_opt_rl.training.evolution.strategy import State, is_finite
+from learned_opt_rl.training.run_folder import LOG
+from learned_opt_rl.training.watchers import (
     EVENTS,
-    Curve,
-    Progress,
     TensorBoard,
     Watchers,
     require_tensorboard,
 )
-from learned_opt_rl.training.evolution.strategy import State, is_finite
-from learned_opt_rl.training.run_folder import LOG
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +177,7 @@ class Campaign:
         return judging.check_execution(self.config, asked.devices, asked.block)
 
     def _rest(self, fresh: Any, standing: Standing, folder: Folder | None) -> Standing:
-        with contextlib.closing(Watchers(self._stream)) as watchers:
+        with contextlib.closing(Watchers(self._stream, "campaign")) as watchers:
             if folder is not None:
                 self._add(watchers)
 

@@ -1,9 +1,8 @@
-"""Show a campaign while it runs: progress, learning curve, TensorBoard events."""
+"""Show a campaign while it runs: progress and learning curve."""
 
-import functools
 import itertools
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CURVE = "curve.png"
-EVENTS = "tensorboard"
-"""Subfolder of a campaign with TensorBoard events."""
 
 _COLUMNS = 4
 
@@ -157,87 +154,3 @@ class Curve:
         self._rows.append(row)
         if self._draws and "validation" in row:
             draw_curve(self._rows, self._path)
-
-
-def require_tensorboard() -> Any:
-    """Return tensorboardX's writer, or raise MissingExtraError."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise MissingExtraError(
-            f"tensorboard=True needs tensorboardX ({error}): "
-            "pip install 'learned-opt-rl[tensorboard]'"
-        ) from error
-    return SummaryWriter
-
-
-class TensorBoard:
-    """Write rows of the log as events.
-
-    A resumed campaign writes the whole log again, with a mark that hides the events of
-    earlier processes, so that no step is missing or duplicated.
-    """
-
-    def __init__(self, folder: pathlib.Path, rows: Iterable[Record]) -> None:
-        self._writer = require_tensorboard()(str(folder), purge_step=0)
-        for row in rows:
-            self(row)
-
-    def __call__(self, row: Record) -> None:
-        """Write a row; it is on disk when this returns."""
-        for tag, value in scalars(row):
-            self._writer.add_scalar(tag, value, row["generation"])
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._writer.close()
-
-
-class Watchers:
-    """Pass rows of the log to the curve and the events of a campaign.
-
-    A watcher that raises, for example because the disk is full, cannot stop a campaign:
-    it is dropped, with a line on the stream.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._watching: dict[str, Any] = {}
-
-    def add(self, name: str, make: Callable[[], Any]) -> None:
-        """Add the watcher that a function makes."""
-        self._try(name, lambda: self._watching.update({name: make()}))
-
-    def __call__(self, row: Record) -> None:
-        """Show a row of the log."""
-        for name, watcher in [*self._watching.items()]:
-            self._try(name, functools.partial(watcher, row))
-
-    def close(self) -> None:
-        """Close the watchers that have files."""
-        for name, watcher in [*self._watching.items()]:
-            if isinstance(watcher, TensorBoard):
-                self._try(name, watcher.close)
-
-    def _try(self, name: str, call: Callable[[], None]) -> None:
-        try:
-            call()
-        except Exception as error:  # Code of other packages may raise anything.
-            self._watching.pop(name, None)
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self._stream.write(f"the campaign continues without {name}: {reason}\n")
-
-
-def scalars(row: Record) -> Iterator[tuple[str, float]]:
-    """Yield the tags and numbers of a row of the log, without its None values."""
-    groups = {
-        "fitness/": {k: row.get(k) for k in ("best", "mean", "std", "validation")},
-        "members/": row.get("returns", {}),
-        "mean/": row.get("validation_returns", {}),
-        "run/": {k: row.get(k) for k in ("horizon", "failed", "steps_per_second")},
-    }
-    for group, values in groups.items():
-        for name, value in values.items():
-            if value is not None:
-                yield group + name, value

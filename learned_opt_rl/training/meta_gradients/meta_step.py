@@ -68,8 +68,8 @@ class Program:
 
     def __init__(self, config: MetaGradientConfig, devices: int | None = None) -> None:
         self.config = config
-        count = check_devices(config, devices)
-        self._mesh = Mesh(np.array(jax.local_devices()[:count]), (_LIVES,))
+        self.devices = check_devices(config, devices)
+        self._mesh = Mesh(np.array(jax.local_devices()[: self.devices]), (_LIVES,))
         self._sharding = NamedSharding(self._mesh, PartitionSpec(_LIVES))
         self._tasks = [task(name) for name in config.environments]
         self._begin = [

@@ -6,6 +6,7 @@ The folder holds ``config.json``, ``log.jsonl`` with a row per ``log_every`` met
 """
 
 import collections
+import contextlib
 import json
 import math
 import pathlib
@@ -43,6 +44,12 @@ from learned_opt_rl.training.run_folder import (
     read_config,
     refuse_foreign,
 )
+from learned_opt_rl.training.watchers import (
+    EVENTS,
+    TensorBoard,
+    Watchers,
+    require_tensorboard,
+)
 
 STATE = "state.npz"
 
@@ -54,6 +61,13 @@ class Training:
         config: The configuration.
         folder: Its folder; created if it does not exist.
         stream: Receives the progress; standard error by default.
+        devices: Local devices that share the lifetimes; by default as many as divide
+            them. The last digits depend on their number.
+        tensorboard: Whether to write TensorBoard events into ``tensorboard/``.
+
+    Raises:
+        ValueError: The devices do not exist or cannot share the lifetimes.
+        MissingExtraError: TensorBoard events are asked for without tensorboardX.
 
     Example:
         >>> from learned_opt_rl.training.meta_gradients import preset
@@ -66,9 +80,14 @@ class Training:
         config: MetaGradientConfig,
         folder: pathlib.Path,
         stream: TextIO | None = None,
+        *,
+        devices: int | None = None,
+        tensorboard: bool = False,
     ) -> None:
-        self.config, self.path = config, folder
-        self._stream, self._program = output(stream), Program(config)
+        if tensorboard:
+            require_tensorboard()
+        self.config, self.path, self._tensorboard = config, folder, tensorboard
+        self._stream, self._program = output(stream), Program(config, devices)
         self._first: Standing | None = None  # kept from the estimate to the run
         identity = config.as_json()
         del identity["steps"]
@@ -126,7 +145,12 @@ class Training:
 
     def _claim(self) -> None:
         """Write the configuration, with a warning if last digits will differ."""
-        made = {"kind": METHOD, "config": self.config.as_json(), **provenance()}
+        made = {
+            "kind": METHOD,
+            "config": self.config.as_json(),
+            "devices": self._program.devices,
+            **provenance(),
+        }
         path = self.path / CONFIG
         if path.exists():
             before = read_config(self.path)
@@ -166,7 +190,13 @@ class Training:
 
     def _rest(self, standing: Standing, done: int) -> Standing:
         config = self.config
-        with Progress("meta-step", config.steps, self._stream, done=done) as progress:
+        with (
+            Progress("meta-step", config.steps, self._stream, done=done) as progress,
+            contextlib.closing(Watchers(self._stream, "training")) as watchers,
+        ):
+            if self._tensorboard:
+                rows, place = jsonl.read(self.path / LOG), self.path / EVENTS
+                watchers.add(EVENTS, lambda: TensorBoard(place, rows))
             while done < config.steps:
                 # Rows are at multiples, also after a run that ended between two.
                 count = config.log_every - done % config.log_every
@@ -178,6 +208,7 @@ class Training:
                 )
                 standing = standing._replace(best=np.asarray(best, np.float32))
                 jsonl.append(self.path / LOG, [row])
+                watchers(row)
                 if improved:
                     save_safetensors(self.path / BEST, standing.weights)
                 if self._state.due or done == config.steps:
