@@ -61,7 +61,7 @@ def refuse_foreign(folder: pathlib.Path, names: Iterable[str]) -> None:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Describe how versions, revision, devices and block differ where both have them."""
+    """Describe how versions, revision, devices and block differ."""
 
     def known(made: Mapping[str, Any]) -> dict[str, Any]:
         names = ("revision", "device", "devices", "block")
