@@ -295,7 +295,7 @@ def test_a_longer_rollout_judges_with_advantages_of_the_whole_life():
     np.testing.assert_allclose(after.life.moments, moments, rtol=1e-5, atol=1e-7)
     probs = policy(learned.params, judged, agent)
     chosen = np.take_along_axis(np.asarray(probs), judged.action[..., None], -1)[..., 0]
-    expected = -np.mean(np.log(chosen + 1e-8) * moments.normalized(advantage))
+    expected = -float(np.mean(np.log(chosen + 1e-8) * moments.normalized(advantage)))
     assert float(outcome.metrics.policy_loss) == pytest.approx(expected, rel=1e-4)
     assert program.config.steps_per_meta_step == 4 * 2 * (4 + 7)
 
