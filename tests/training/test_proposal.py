@@ -4,6 +4,8 @@ import http.server
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -458,7 +460,26 @@ def test_a_worker_that_takes_too_long_is_killed():
             os.kill(worker.pid, 0)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc"), reason="the limit is for Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_a_worker_dies_with_its_parent():
+    script = (
+        "from learned_opt_rl.training.proposal.worker import Worker\n"
+        "import os, time\n"
+        "worker = Worker()\n"
+        "worker.ask({'do': 'check', 'text': 'drift\\ninputs r\\nreturn (r - 1)**2',"
+        " 'strict': False}, 120)\n"
+        "print(worker.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    pid = int(ran.stdout)
+    deadline = time.monotonic() + 20
+    while pathlib.Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not pathlib.Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 def test_a_worker_that_needs_too_much_memory_dies_alone():
     with (
         Worker(memory=1 << 28) as worker,

@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -140,6 +141,7 @@ def _environment() -> dict[str, str]:
 
 def main() -> None:
     """Answer requests from standard input until it ends."""
+    _die_with_parent()
     memory = int(sys.argv[1])
     if memory:
         import resource
@@ -151,6 +153,18 @@ def main() -> None:
     for line in sys.stdin:
         answers.write(json.dumps(_answered(json.loads(line))) + "\n")
         answers.flush()
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies, even in a long training.
+
+    Elsewhere it ends when it next reads a request.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        set_death_signal = 1  # PR_SET_PDEATHSIG of prctl
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
 
 
 def _answered(request: dict[str, Any]) -> dict[str, Any]:
