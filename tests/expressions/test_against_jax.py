@@ -263,7 +263,7 @@ def f(ratio: Array, advantage: Array, epsilon: float = 0.3, beta=0.5) -> Array:
     return shift(jnp.abs(ratio - 1)) * beta + epsilon
 """
     function = from_python(source, "drift")
-    assert function.init_constants() == {"eps": 0.3}
+    assert function.init_constants() == {"eps": 0.3, "beta": 0.5}
     found, _ = function.evaluate({"r": R, "A": A, "log_r": jnp.log(R)})
     np.testing.assert_allclose(found, (np.abs(R - 1) - 2) * 0.5 + 0.3, rtol=1e-6)
 

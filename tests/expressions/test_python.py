@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from learned_opt_rl.expressions import ExpressionError, from_python, parse
-from tests.expressions import proposals, published
+from tests.expressions import proposals, published, replies
 
 ARGUMENTS = {"p": "w", "dorm": "d", "iteration": "t"}
 
@@ -330,7 +330,8 @@ BODIES = [
     ("return ratio * (advantage > 0 and ratio > 1)", 2, None, "(a) & (b)"),
     ("return ratio * (not advantage)", 2, None, "write ~condition"),
     ("return ratio * (0 < ratio < 1)", 2, None, "(a < b) & (b < c)"),
-    ("return [x for x in ratio]", 2, None, "a comprehension"),
+    ("return [x for x in ratio]", 2, None, "a loop runs over range(n)"),
+    ("return [x for x in (1, 2) if x > 1]", 2, None, "a comprehension has one loop"),
     ("return ratio ^ 2", 2, None, "a ** b"),
     ("return ratio @ ratio", 2, None, "per element"),
     ("return ratio is advantage", 2, None, "Python's Is is not part"),
@@ -338,7 +339,6 @@ BODIES = [
     ("return ~ratio", 2, None, "this is not a condition"),
     ("return f'{ratio}'", 2, None, "a formatted string"),
     ("return 'ratio'", 2, None, "'ratio' is not a number"),
-    ("return ratio * True", 2, None, "True is not a number"),
     ("return ratio * 1j", 2, None, "is not a number"),
     ("return ratio * 1e13", 2, "size_error", "a number is above 1e+12"),
     ("return ratio * 1e999", 2, "size_error", "a number is above 1e+12"),
@@ -537,3 +537,42 @@ def test_other_distributions_are_functions_of_normal_noise():
 def test_noise_that_the_language_lacks_is_refused(update, before, message):
     with pytest.raises(ExpressionError, match=message):
         noisy(update, before)
+
+
+@pytest.mark.parametrize("name", replies.CONVERTED)
+def test_what_language_models_write_is_translated(name):
+    kind, source = replies.CONVERTED[name]
+    function = from_python(source, kind)
+    assert parse(function.to_text()) == function
+
+
+@pytest.mark.parametrize("name", replies.HINTS)
+def test_what_cannot_be_translated_gets_a_hint(name):
+    kind, source, hint = replies.HINTS[name]
+    with pytest.raises(ExpressionError, match=hint):
+        from_python(source, kind)
+
+
+def test_further_arguments_are_constants():
+    function = from_python(*replies.CONVERTED["options"][::-1])
+    assert function.init_constants() == {"beta": pytest.approx(0.9), "rate": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("n = 2\n    return ratio * (3.0 if n == 2 else 5.0)", 3.0),
+        (
+            "up = True\n    if up:\n        x = 7.0\n    else:\n        x = 9.0\n"
+            "    return ratio * x",
+            7.0,
+        ),
+        ("return ratio * sum(k for k in (1.0, 2.0, 4.0))", 7.0),
+        ("a = [k * 2.0 for k in range(3)]\n    return ratio * a[2]", 4.0),
+        ("return ratio * True", 1.0),
+    ],
+)
+def test_what_python_decides_is_decided(body, expected):
+    function = from_python(f"def f(ratio, advantage, epsilon):\n    {body}", "drift")
+    inputs = {"r": np.float32([1.0, 2.0])}
+    np.testing.assert_allclose(function.evaluate(inputs)[0], expected * inputs["r"])

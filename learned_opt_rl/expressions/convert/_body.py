@@ -81,6 +81,9 @@ class Body(Formulas):
                     self.bind(node.target, turn, count=True)
                     for statement in node.body:
                         self.statement(statement)
+            case ast.If():
+                for statement in node.body if self.decide(node) else node.orelse:
+                    self.statement(statement)
             case ast.FunctionDef(decorator_list=[]):
                 self.scope[node.name] = self.closure(node)
             case ast.Import() | ast.ImportFrom():
@@ -120,6 +123,25 @@ class Body(Formulas):
                     self.bind(part, found, count=count)
             case _:
                 raise refuse(target, "only names can be assigned; write name = ...")
+
+    def comprehension(self, node: ast.ListComp | ast.GeneratorExp) -> Value:
+        """Convert a comprehension over what a loop may run over, to a tuple."""
+        match node.generators:
+            case [ast.comprehension(target, source, [], 0)]:
+                pass
+            case _:
+                problem = "a comprehension has one loop without if; write the terms out"
+                raise refuse(node, problem)
+        before, turns = self.scope, self._turns(source)
+        self.scope = before.new_child()
+        try:
+            found = []
+            for turn in turns:
+                self.bind(target, turn, count=True)
+                found.append(self.values.keep(self.value(node.elt)))
+            return tuple(found)
+        finally:
+            self.scope = before
 
     def _turns(self, node: ast.expr) -> Sequence[Value]:
         """Return the values that a loop runs over."""

@@ -129,6 +129,7 @@ _OTHER: dict[str, tuple[str, str | Builder]] = {
     "lax.div": ("x y", _divide),
     "numpy.nan_to_num": ("x copy? nan posinf neginf", "nan_to_num(a, b, c, d)"),
     "numpy.linalg.norm": ("a", "norm(a)"),
+    "numpy.vdot": ("a b", "sum(a * b)"),
     "numpy.array": ("x dtype?", "a"),
     "numpy.asarray": ("x dtype?", "a"),
     **dict.fromkeys(("numpy.float32", "numpy.float64"), ("x", _float)),

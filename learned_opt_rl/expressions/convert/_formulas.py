@@ -13,6 +13,7 @@ from learned_opt_rl.expressions._functions import NUMBERS
 from learned_opt_rl.expressions._language import (
     LOGICAL,
     SYMBOLS,
+    Binary,
     Call,
     Expression,
     Kind,
@@ -23,7 +24,9 @@ from learned_opt_rl.expressions._language import (
 )
 from learned_opt_rl.expressions._text import place
 from learned_opt_rl.expressions.convert._calls import CALLS, METHODS, bind
+from learned_opt_rl.expressions.convert._hints import INSTEAD, LACKING, WHOLE_ARRAY
 from learned_opt_rl.expressions.convert._noise import Noise
+from learned_opt_rl.expressions.convert._static import written
 from learned_opt_rl.expressions.convert._values import (
     Builder,
     Closure,
@@ -39,25 +42,6 @@ from learned_opt_rl.expressions.convert._values import (
 # These bounds keep hostile code from unrolling forever; they are generous for formulas.
 _MAX_STEPS = 8192
 _MAX_INLINING = 8
-_IN_A_FORMULA = "has no use in a formula; remove it"
-_WHOLE_ARRAY = "the truth value of a whole array, which is ambiguous; write"
-_INSTEAD: dict[type[ast.AST], str] = {
-    ast.If: "if decides once for all elements; write jnp.where(condition, a, b)",
-    ast.IfExp: "a if c else b decides once for all elements; write jnp.where(c, a, b)",
-    ast.While: "a while loop may never end; write the steps out",
-    ast.BoolOp: f"'and' and 'or' need {_WHOLE_ARRAY} (a) & (b), (a) | (b)",
-    ast.Compare: f"a < b < c needs {_WHOLE_ARRAY} (a < b) & (b < c)",
-    ast.Not: f"not needs {_WHOLE_ARRAY} ~condition",
-    ast.JoinedStr: f"a formatted string {_IN_A_FORMULA}",
-    ast.Try: "errors cannot be caught in a formula; remove try",
-    ast.With: f"with {_IN_A_FORMULA}",
-    ast.Assert: f"assert {_IN_A_FORMULA}",
-    ast.ClassDef: f"a class {_IN_A_FORMULA}",
-    ast.ListComp: "a comprehension cannot be converted; write the terms out",
-    ast.GeneratorExp: "a comprehension cannot be converted; write the terms out",
-    ast.Starred: "* before an argument cannot be converted; write the arguments out",
-    ast.MatMult: "@ mixes elements; write a formula per element",
-}
 CONSTANTS = {f"jax.numpy.{name}": value for name, value in NUMBERS.items()}
 CONSTANTS |= {"math.pi": math.pi, "math.e": math.e}
 # Functions of Python's math. They take Python's numbers only.
@@ -85,7 +69,7 @@ class Formulas(Noise):
         **{ast.BitAnd: "and", ast.BitOr: "or", ast.Invert: "not", ast.BitXor: "^"},
         **{ast.FloorDiv: "floor_divide", ast.Mod: "mod"},
     }
-    instead = _INSTEAD
+    instead = INSTEAD
 
     def __init__(
         self,
@@ -119,6 +103,17 @@ class Formulas(Noise):
         """Convert the statements of a function up to its return."""
         raise NotImplementedError
 
+    def comprehension(self, node: ast.ListComp | ast.GeneratorExp) -> Value:
+        """Convert a comprehension to a tuple."""
+        raise NotImplementedError
+
+    def decide(self, node: ast.If | ast.IfExp) -> bool:
+        """Return which side a test of written numbers takes; refuse any other test."""
+        found = written(self.value(node.test), self.values.assignments)
+        if found is None:
+            raise self.unknown(node, node)
+        return bool(found)
+
     # ----------------------------------------------------------------- expressions
 
     def value(self, node: ast.expr) -> Value:
@@ -126,9 +121,13 @@ class Formulas(Noise):
         match node:
             case ast.Constant(value=None):
                 return None
-            case ast.Constant(value=int() as written):
+            case ast.Constant(value=bool() as truth):
+                # A condition of numbers, which `decide` and jnp.where take.
+                zero = Number(0.0, place(node))
+                return Binary("==" if truth else "!=", zero, zero, place(node))
+            case ast.Constant(value=int() as whole):
                 number = self.number(node)
-                return Number(Whole(written), number.at)
+                return Number(Whole(whole), number.at)
             case ast.Constant():
                 return self.number(node)
             case ast.Name():
@@ -149,6 +148,10 @@ class Formulas(Noise):
                 return self.closure(node)
             case ast.Attribute():
                 return self._attribute(node)
+            case ast.ListComp() | ast.GeneratorExp():
+                return self.comprehension(node)
+            case ast.IfExp():
+                return self.value(node.body if self.decide(node) else node.orelse)
             case ast.NamedExpr():
                 self.bind(node.target, self.value(node.value))
                 return self.value(node.target)
@@ -243,8 +246,12 @@ class Formulas(Noise):
         if path is not None and path.startswith("jax.random."):
             return self.random(path, node)
         if path is not None:
+            name = path.rpartition(".")[2][:64]
+            if name in LACKING:
+                problem = f"{path[:64]} is not part of the language; it {LACKING[name]}"
+                raise refuse(at, problem)
             known = sorted({known.rpartition(".")[2] for known in CALLS})
-            hint = suggest(path.rpartition(".")[2][:64], known)
+            hint = suggest(name, known)
             raise refuse(at, f"{path[:64]} is not part of the language; {hint}")
         if isinstance(node.func, ast.Name) and node.func.id not in self.scope:
             return self._builtin(node, node.func.id)
@@ -286,7 +293,7 @@ class Formulas(Noise):
         if name in ("min", "max") and values:
             if static and len(values) > 1:
                 return self.values.call(name, values, at)
-            raise refuse(at, f"{name} needs {_WHOLE_ARRAY} jnp.{name}imum(a, b)")
+            raise refuse(at, f"{name} needs {WHOLE_ARRAY} jnp.{name}imum(a, b)")
         match name, values:
             case "pow", [base, exponent]:
                 return self.values.apply("**", [base, exponent], at)

@@ -141,6 +141,15 @@ class Values:
             return False
         return not any(isinstance(node, Call) for node, _ in walk(value))
 
+    def constant(self, name: str) -> Name | None:
+        """Declare a number that callers may replace; None if the name is taken."""
+        if name in self._taken or not is_name(name):
+            return None
+        self._taken.add(name)
+        self._static.add(name)
+        self._types[name] = SCALAR
+        return Name(name)
+
     def is_whole(self, value: Expression) -> bool:
         """Return whether jax computes a value in integers."""
         match value:

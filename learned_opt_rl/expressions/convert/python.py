@@ -74,9 +74,9 @@ def from_python(source: str, kind: Kind) -> Function:
     evaluated. Conditions count as in jax: a sum of conditions is true where either is.
     Code that jax refuses, or computes in integers with another result, is refused.
     Statements without effect on the result are left out. Further arguments need a
-    number as default, which they keep. ``epsilon`` becomes the constant ``eps``, 0.2
-    unless the signature says otherwise; ``w``, ``d``, ``t`` become the inputs ``p``,
-    ``dorm``, ``iteration``; the six ``m_...`` are momenta; ``var``, ``var1`` and
+    number as default and become constants. ``epsilon`` becomes the constant ``eps``,
+    0.2 unless the signature says otherwise; ``w``, ``d``, ``t`` become the inputs
+    ``p``, ``dorm``, ``iteration``; the six ``m_...`` are momenta; ``var``, ``var1`` and
     ``var2`` are memory. One draw of noise with ``key`` becomes ``rand``.
 
     Args:
@@ -133,12 +133,15 @@ def _converted(module: ast.Module, kind: Kind) -> Function:
     constants = {"eps": _DEFAULT_EPSILON} if kind == "drift" else {}
     for name, default in options.items():
         value = body.value(default)
+        number = float(ast.literal_eval(default)) + 0.0  # -0.0 becomes 0.0
+        declared = None if name in body.modules else body.values.constant(name)
         if name == "epsilon":
-            constants["eps"] = (
-                float(ast.literal_eval(default)) + 0.0
-            )  # -0.0 becomes 0.0
-        else:
+            constants["eps"] = number
+        elif declared is None:  # The language has this name for something else.
             body.bind(ast.copy_location(ast.Name(name), default), value)
+        else:
+            constants[name] = number
+            body.scope[name] = declared
     result = _returned(body.run(definition), body, interface, definition.body[-1])
     return function_of(
         kind, body.values.assignments, result, constants, interface.slots
