@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import shlex
 from typing import Any
 
 import jax
@@ -16,10 +17,12 @@ from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rules import lpg
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.distillation import configure, distill, rollouts
+from learned_opt_rl.training.distillation.config import parse_settings
 from learned_opt_rl.training.distillation.objective import objective
 from learned_opt_rl.training.lifetimes import advance, begin
 from learned_opt_rl.training.meta_gradients import pool
 from learned_opt_rl.training.meta_gradients.tasks import task
+from learned_opt_rl.training.promotion.card import command
 from learned_opt_rl.training.run_folder import BEST, CONFIG, read_run
 
 SIZES = {"width": 4, "embedding": 4, "target_width": 3}
@@ -138,6 +141,18 @@ def test_students_have_the_conventions_of_their_teacher(tmp_path):
     whole = configure(teacher=name)[0]
     assert (whole.horizon, whole.runs()["chain/short"].num_updates) == (None, 781)
     assert configure(teacher=name, student="lpg:8")[0].architecture["width"] == 8
+
+
+def test_the_command_of_a_card_repeats_the_distillation(tmp_path):
+    name = teacher(tmp_path / "t", policy_sign="ascend", lifetime_inputs="relative")
+    for changes in (TINY, {"target_weight": 0.5, "agent": {"gammas": (0.9, 0.99)}}):
+        config, _ = configure("half", teacher=name, **changes)
+        words = shlex.split(command("distillation", config.as_json()))
+        assert words[3:7:2] == ["--teacher", "--student"]
+        assert words[7:9] == ["--environments", "chain/short"]
+        values = parse_settings(words[words.index("--set") + 1 :])
+        again, _ = configure(teacher=words[4], student=words[6], **values)
+        assert again.as_json() == config.as_json()
 
 
 @pytest.mark.parametrize(

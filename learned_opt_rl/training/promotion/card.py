@@ -198,10 +198,16 @@ def _evolution(run: TrainedRun) -> str:
 def _distillation(run: TrainedRun) -> str:
     sha = run.made.get("teacher_sha256")
     best = best_row(run.log, run.fields.get("select", "error")) if run.log else {}
+    of_targets = (
+        " The loss is the squared error of pi_hat over the teacher's mean square, plus "
+        "target_weight times the divergence of y_hat from the teacher's. Its root, "
+        "error, was measured on rollouts of lives that were held out."
+    )
     return (
         f"Distilled from {run.fields.get('teacher', 'a function')}"
         f"{f' (sha256 {sha})' if sha else ''}. Settings: {_plain(run.fields)}. "
         f"Selected weights: {_plain(best) or 'unknown'}."
+        f"{of_targets if run.algorithm == 'lpg' else ''}"
     )
 
 
