@@ -265,7 +265,7 @@ def test_advantages_are_normalized_by_running_averages():
     weights = np.array([decay**2, decay, 1]) / (decay**2 + decay + 1)
     mean = weights @ [x.mean() for x in seen]
     std = np.sqrt(weights @ [(x**2).mean() for x in seen] - mean**2)
-    found = moments.normalized(seen[2])
+    found = moments.normalized(jnp.asarray(seen[2]))
     np.testing.assert_allclose(found, (seen[2] - mean) / std, rtol=1e-4, atol=1e-4)
 
 
@@ -294,8 +294,8 @@ def test_a_longer_rollout_judges_with_advantages_of_the_whole_life():
     moments = moments.updated(advantage, 0.9)
     np.testing.assert_allclose(after.life.moments, moments, rtol=1e-5, atol=1e-7)
     probs = policy(learned.params, judged, agent)
-    chosen = np.take_along_axis(np.asarray(probs), judged.action[..., None], -1)[..., 0]
-    expected = -float(np.mean(np.log(chosen + 1e-8) * moments.normalized(advantage)))
+    chosen = jnp.take_along_axis(probs, judged.action[..., None], -1)[..., 0]
+    expected = -float(jnp.mean(jnp.log(chosen + 1e-8) * moments.normalized(advantage)))
     assert float(outcome.metrics.policy_loss) == pytest.approx(expected, rel=1e-4)
     assert program.config.steps_per_meta_step == 4 * 2 * (4 + 7)
 
@@ -308,7 +308,7 @@ def test_gradients_are_normalized_per_lifetime(how, program):
     play = pools.player(program.config, where)
     other = Program(config(lifetime_gradients=how, clip=1e-3))
     pool, plain = other.first().pools[0], first.pools[0]
-    adams = [(0.0, 0.0)] * 4
+    adams = [(np.zeros(()), np.zeros(()))] * 4
     one = jax.jit(
         functools.partial(pools.differentiate, program.config, where, play, rule)
     )
@@ -348,7 +348,7 @@ def test_two_devices_take_the_meta_steps_of_one(minibatch):
     for x, y in zip(*(jax.tree.leaves(s.weights) for s in states), strict=True):
         # A hundredth of what Adam moves a weight by.
         np.testing.assert_allclose(x, y, rtol=0, atol=1e-2 * one.config.learning_rate)
-    assert int(a.begun) > 4
+    assert int(states[0].begun) > 4
 
 
 @pytest.mark.parametrize(

@@ -136,15 +136,15 @@ class Program:
 
     def beginning_seconds(self) -> float:
         """Return the time that new lifetimes take per meta-step, on average."""
-        total = 0.0
-        for place, name in enumerate(self._names):
-            arm = bandits.init(len(self.config.arms(name)))
-            batch = self._batch(place)
-            for _ in range(2):  # the first time compiles
-                started = time.perf_counter()
-                jax.block_until_ready([*self._new(place, arm, range(batch))])
-            total += (time.perf_counter() - started) * self._ending(place) / batch
-        return total
+
+        def seconds(place: int) -> float:
+            started, batch = time.perf_counter(), self._batch(place)
+            arm = bandits.init(len(self.config.arms(self._names[place])))
+            jax.block_until_ready([*self._new(place, arm, range(batch))])
+            return (time.perf_counter() - started) * self._ending(place) / batch
+
+        # The first time compiles.
+        return sum([seconds(i) for _ in range(2)][-1] for i in range(len(self._tasks)))
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -230,7 +230,8 @@ class Program:
         arm = int(rng.choice(len(chances), p=chances))
         rate, alpha = config.arms(self._names[place])[arm]
         drawn = (rng.choice(config.gammas), rng.choice(config.policy_entropy))
-        return Hyper(np.int32(arm), *map(np.float32, (rate, alpha, *drawn)))
+        found: Any = map(np.float32, (rate, alpha, *drawn))
+        return Hyper(jnp.int32(arm), *found)
 
     def _batch(self, place: int) -> int:
         """Return how many lifetimes begin together: as many as end in a meta-step."""

@@ -109,12 +109,9 @@ class Moments(NamedTuple):
 
     def updated(self, values: jax.Array, decay: float) -> "Moments":
         """Return the averages after the values of one more rollout."""
-        means = values.mean(), jnp.mean(values**2)
-        moved = [
-            decay * old + (1 - decay) * new
-            for old, new in zip(self[:2], means, strict=True)
-        ]
-        return Moments(*moved, self.decays * decay)
+        first = decay * self.first + (1 - decay) * values.mean()
+        second = decay * self.second + (1 - decay) * jnp.mean(values**2)
+        return Moments(first, second, self.decays * decay)
 
     def normalized(self, values: jax.Array) -> jax.Array:
         """Return values less the mean, over the standard deviation."""
