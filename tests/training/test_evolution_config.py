@@ -121,7 +121,7 @@ def test_agents_of_lpg_live_as_long_as_their_environment_says():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"horizons": ((0, 2),)}, "an agent has one lifetime; set horizons=1"),
+        ({"horizons": ((0, 2),)}, "an agent has one lifetime; give horizons=1"),
         (
             {"horizon_unit": "steps", "horizons": ((0, 100),)},
             "a life of 100 steps is less than one rollout of workers * rollout = 320",

@@ -154,7 +154,7 @@ class EvolutionConfig(SearchSettings):
             if any(length != 1 for _, length in self.horizons):
                 raise ValueError(
                     f"horizons={self.horizons} with horizon_unit='lifetimes': an agent "
-                    "has one lifetime; set horizons=1, or horizon_unit=steps"
+                    "has one lifetime; give horizons=1, or horizon_unit=steps"
                 )
         elif self.horizon_unit not in ("steps", "episodes"):
             raise ValueError(

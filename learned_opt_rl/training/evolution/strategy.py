@@ -100,7 +100,7 @@ class OpenAIES(SearchSettings):
         if self.compat and self.shaping != "pairs":
             raise ValueError(
                 f"compat={self.compat} changes the shaping 'pairs', not "
-                f"shaping={self.shaping!r}; set shaping=pairs or leave compat out"
+                f"shaping={self.shaping!r}; give shaping=pairs or leave compat out"
             )
 
     def init(self, mean: jax.Array, key: jax.Array) -> State:
