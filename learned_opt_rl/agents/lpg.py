@@ -156,8 +156,9 @@ def init_params(
     predictor = init_network(predictor_key, config, shape, target_width, 1.0, **bias)
     params = {"actor": actor, "predictor": predictor}
     if config.baseline:
-        # A key of its own: with and without, the other networks are the same.
-        baseline_key = jax.random.fold_in(key, 0)
+        # With and without it, the other networks are the same. Folding in 0 or 1 would
+        # give the keys of the split.
+        baseline_key = jax.random.fold_in(key, 2)
         params["baseline"] = init_network(baseline_key, config, shape, 1, 1.0, **bias)
     return params
 

@@ -532,6 +532,13 @@ def test_other_distributions_are_functions_of_normal_noise():
             "noise is drawn once",
         ),
         ("g", "ks = jax.random.split(key, 99)\n    k = ks[0]", "at most 8"),
+        ("g", "k = jax.random.fold_in(key, key)", "a written number"),
+        (
+            "g",
+            "k = key\n    for i in range(64):\n        k = jax.random.fold_in(k, i)",
+            "few times",
+        ),
+        ("g * jax.random.normal(key, d.shape)", "pass", "shape of the parameters"),
     ],
 )
 def test_noise_that_the_language_lacks_is_refused(update, before, message):

@@ -198,3 +198,13 @@ def test_the_command_takes_settings_of_lifetimes(tmp_path, capsys):
     words = ["train", "distill", "--teacher", name, "--out", str(tmp_path / "run")]
     assert cli.main([*words, "--set", "agent.workers=0"]) == 2
     assert "workers=0 must be a positive whole number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("broken", [[0], [3], [0, 1, 2], [8, 15]])
+def test_no_life_is_both_held_out_and_trained_on(broken):
+    good = np.setdiff1d(np.arange(16), broken)
+    chosen = rollouts._replaced(good, 16)
+    assert set(chosen) <= set(good)
+    held = np.arange(16) % 8 == 0
+    assert not set(chosen[held]) & set(chosen[~held])
+    np.testing.assert_array_equal(chosen[good], good)

@@ -174,15 +174,15 @@ def test_the_meta_gradient_of_a_pool_equals_the_reference(arrays, kind, mode):
         mine = jax.tree.map(lambda x, i=i: x[i], rollouts)
         world = pool.World(account, (jnp.int32(0), mine), jax.random.key(0))
         life = Life(agent, critic, jnp.int32(250), world)
-        lives.append(pool.Lifetime(life, hyper, jnp.float32(1)))
+        lives.append(pool.Lifetime(life, hyper, jnp.float32(1), jnp.int32(0)))
 
     def stored(params, world):
         after, rollout = play(params, world.observation)
         return world._replace(observation=after), rollout
 
     run = jax.jit(lambda rule, lives: pool.advance(settings, one, stored, rule, lives))
-    total, after, outcome = run(rule, jax.tree.map(lambda *x: jnp.stack(x), *lives))
-    found = jax.tree.map(lambda x: x / 2, total.weights)
+    totals, after, outcome = run(rule, jax.tree.map(lambda *x: jnp.stack(x), *lives))
+    found = jax.tree.map(lambda x: x.sum(0) / 2, totals.weights)
     expected = golden_lpg.weights(arrays, f"{prefix}{mode}/grad/")
     assert relative_error(found, expected) < 1e-4
     golden_lpg.assert_close(found, expected, rtol=1e-4 if tabular else 2e-3)

@@ -222,7 +222,7 @@ def test_optimizers_are_checked_before_training(body, category):
 
 
 def test_extreme_gradients_are_a_warning():
-    found = checks.check(optimizer("lr * g / jnp.abs(m_0_9)"))
+    found = checks.check(optimizer("lr * jnp.log(jnp.abs(g))"))
     assert not found.problem
     assert found.warnings == ("not finite for gradients and momenta of zeros",)
 
@@ -236,3 +236,22 @@ def test_equal_formulas_have_equal_responses():
     assert one != two
     assert checks.check(one).response == checks.check(two).response
     assert checks.check(one).response != checks.check(other).response
+
+
+def test_schedules_and_memory_tell_optimizers_apart():
+    late = optimizer("lr * g")
+
+    def archive(update: str, var1: str = "var1") -> tuple[float, ...]:
+        code = (
+            "def f(w, g, var1, var2, t, d, t_p, b_p, l_p, key):\n"
+            f"    var1 = {var1}\n    return {update}, var1, var2\n"
+        )
+        return checks.check(read_code(code, "optimizer")).response
+
+    assert checks.check(late).response
+    fast, slow = (f"{b} * var1 + {1 - b} * g" for b in (0.5, 0.9))
+    assert archive("1e-3 * jnp.sign(var1)", fast) != archive(
+        "1e-3 * jnp.sign(var1)", slow
+    )
+    assert archive("jnp.maximum(t_p - 0.5, 0.0) * g")
+    assert archive("g") != archive("g * jnp.where(t_p > 0.5, 0.5, 1.0)")

@@ -259,7 +259,7 @@ def _measured(curve: np.ndarray, optimal: float) -> Record:
         "optimal_return": optimal,
         "returns": jsonl.numbers(curve[:, -1]),
         "auc": jsonl.numbers(np.nan_to_num(curve).mean(axis=1)),
-        "curve": jsonl.numbers(curve.mean(axis=0)[points.astype(int)]),
+        "curve": jsonl.numbers(curve.mean(axis=0)[points.astype(int)].round(4)),
     }
 
 

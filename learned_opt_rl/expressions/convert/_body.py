@@ -127,17 +127,23 @@ class Body(Formulas):
     def comprehension(self, node: ast.ListComp | ast.GeneratorExp) -> Value:
         """Convert a comprehension over what a loop may run over, to a tuple."""
         match node.generators:
-            case [ast.comprehension(target, source, [], 0)]:
+            case [ast.comprehension(target, source, [], 0)] if not any(
+                isinstance(part, ast.NamedExpr) for part in ast.walk(node)
+            ):
                 pass
             case _:
-                problem = "a comprehension has one loop without if; write the terms out"
+                problem = "a comprehension has one loop, without if and :="
+                problem += "; write the terms out"
                 raise refuse(node, problem)
         before, turns = self.scope, self._turns(source)
         self.scope = before.new_child()
         try:
             found = []
             for turn in turns:
+                # A target is local, also if it has the name of memory.
+                self.inlining += 1
                 self.bind(target, turn, count=True)
+                self.inlining -= 1
                 found.append(self.values.keep(self.value(node.elt)))
             return tuple(found)
         finally:

@@ -109,7 +109,8 @@ class Formulas(Noise):
 
     def decide(self, node: ast.If | ast.IfExp) -> bool:
         """Return which side a test of written numbers takes; refuse any other test."""
-        found = written(self.value(node.test), self.values.assignments)
+        values = self.values
+        found = written(self.value(node.test), values.assignments, values.slots)
         if found is None:
             raise self.unknown(node, node)
         return bool(found)

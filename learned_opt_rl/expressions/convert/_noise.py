@@ -11,6 +11,8 @@ from learned_opt_rl.expressions._text import Reader, place
 from learned_opt_rl.expressions.convert._calls import bind
 from learned_opt_rl.expressions.convert._values import Key, Value, Values, refuse
 
+_LONGEST = 100  # characters of a key's origin, which loops could grow without end
+
 _DRAWS = {
     "jax.random.normal": "key shape dtype?",
     "jax.random.uniform": "key shape dtype? minval? maxval?",
@@ -64,7 +66,8 @@ class Noise(Reader):
         match node:
             case ast.Attribute(attr="shape", value=array):
                 value = self.values.number(self.value(array), place(node))
-                if self.values.type_of(value).elementwise:
+                # The dormancy has a number per neuron, so jax would draw as many.
+                if self.values.type_of(value).elementwise and value != Name("dorm"):
                     return
             case ast.Call(args=[array], keywords=[]):
                 if self.path(node.func) == "jax.numpy.shape":
@@ -80,10 +83,15 @@ def _keys(path: str, arguments: Mapping[str, Value], at: Position) -> Value:
     if not isinstance(key, Key):
         raise refuse(at, "only the argument key and keys made of it are keys; use key")
     if path == "jax.random.fold_in":
-        return Key(f"{key.origin}+{arguments['data']}")
+        data = arguments["data"]
+        if not isinstance(data, Number) or len(key.origin) > _LONGEST:
+            raise refuse(at, "fold a written number into a key, and few times")
+        return Key(f"{key.origin}+{data.value}")
     number = arguments.get("num", Number(2.0))
     if not isinstance(number, Number) or number.value not in range(1, 9):
         raise refuse(at, "split a key into a written number of keys, at most 8")
+    if len(key.origin) > _LONGEST:
+        raise refuse(at, "keys are split too often; split once")
     return tuple(Key(f"{key.origin}/{i}") for i in range(int(number.value)))
 
 
@@ -95,7 +103,8 @@ def _noise(
     if path == "jax.random.normal":
         return rand
     if path == "jax.random.rademacher":
-        sign = Binary(">", rand, Number(0.0), at)
+        # jax's normal and rademacher of one key have opposite signs.
+        sign = Binary("<", rand, Number(0.0), at)
         return values.choose(sign, Number(1.0), Number(-1.0), at)
     scaled = Binary("/", rand, Number(2.0**0.5), at)
     erf = values.call("erf", [scaled], at)

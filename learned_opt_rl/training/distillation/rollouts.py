@@ -74,9 +74,26 @@ def visit(
     if not len(good):
         raise ValueError(
             f"inputs='visited': all agents in {', '.join(runs)} diverged; choose other "
-            "environments"
+            "environments, or a lower learning_rate if a student made them"
         )
-    return jax.tree.map(lambda x: x[np.resize(good, len(x))], seen)
+    return jax.tree.map(lambda x: x[_replaced(good, len(x))], seen)
+
+
+def _replaced(good: np.ndarray, count: int) -> np.ndarray:
+    """Return the place of a finite life for each life, which is its own if it can be.
+
+    Lives that are held out are replaced by each other, and so are all others, so that
+    none is both.
+    """
+    chosen = np.arange(count)
+    held = (chosen % _HELD_OUT == 0) & (chosen < count // _HELD_OUT * _HELD_OUT)
+    for part in (held, ~held):
+        mine = np.flatnonzero(part)
+        left = np.intersect1d(mine, good)
+        broken = np.setdiff1d(mine, good)
+        # Without a finite one in this part, one of the other must do.
+        chosen[broken] = np.resize(left if len(left) else good, len(broken))
+    return chosen
 
 
 def _lived(

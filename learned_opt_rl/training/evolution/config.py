@@ -157,8 +157,10 @@ class EvolutionConfig(SearchSettings):
                     "has one lifetime; give horizons=1, or horizon_unit=steps"
                 )
         elif self.horizon_unit not in ("steps", "episodes"):
+            lifetimes = " or lifetimes" if self.learned.is_update_rule else ""
             raise ValueError(
                 f"horizon_unit={self.horizon_unit!r} must be steps or episodes"
+                f"{lifetimes}"
             )
         for name in self.environments:
             self.steps_per_unit(name)

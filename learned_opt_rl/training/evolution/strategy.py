@@ -97,6 +97,8 @@ class OpenAIES(SearchSettings):
                 f"learning_rate_floor={self.learning_rate_floor} must be from 0 to "
                 f"learning_rate={self.learning_rate}"
             )
+        if not isinstance(self.compat, bool):
+            raise ValueError(f"compat={self.compat!r} must be True or False")
         if self.compat and self.shaping != "pairs":
             raise ValueError(
                 f"compat={self.compat} changes the shaping 'pairs', not "
@@ -141,11 +143,10 @@ class OpenAIES(SearchSettings):
         return self.sigma * jnp.float32(self.sigma_decay) ** state.generation
 
     def _adam(self) -> optax.GradientTransformation:
+        # Without decay, optax would take the floor for a ceiling.
+        floor = self.learning_rate_floor if self.learning_rate_decay < 1 else None
         rate = optax.exponential_decay(
-            self.learning_rate,
-            1,
-            self.learning_rate_decay,
-            end_value=self.learning_rate_floor or None,
+            self.learning_rate, 1, self.learning_rate_decay, end_value=floor or None
         )
         return optax.adam(rate, b1=self.beta1)
 

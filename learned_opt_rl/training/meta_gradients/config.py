@@ -165,6 +165,11 @@ class MetaGradientConfig(Objective):
         accepted = f"one of {', '.join(LIFETIME_GRADIENTS)}"
         known = gradients in LIFETIME_GRADIENTS
         _require(known, "lifetime_gradients", repr(gradients), accepted)
+        if gradients == "clip" and self.clip is None:
+            raise ValueError(
+                "lifetime_gradients='clip' needs a bound, but clip=None; give for "
+                "example clip=0.1"
+            )
         for name, example in _POSITIVE.items():
             fix = f"give for example {example:g}"
             checks.finite(name, getattr(self, name), fix, above=0)

@@ -172,7 +172,9 @@ def differentiate(
     meta = MetaConfig(agent=agent_config(config, task, hyper), **shared, **drawn)
     made = optimizers(config, task, hyper)
 
-    judge = player(config, task, config.validation_rollout)
+    judge = None
+    if config.validation_rollout is not None:
+        judge = player(config, task, config.validation_rollout)
 
     def loss(rule: UpdateRule) -> Any:
         return meta_loss(rule, meta, made, life, play, judge)
@@ -182,7 +184,16 @@ def differentiate(
         metrics=metrics,
         finished=life.agent.step >= life.lifetime,
         collapsed=metrics.update.policy_entropy < ENTROPY_ZERO,
-        broken=~_finite((gradient, life.agent.params, life.value.params, metrics)),
+        broken=~_finite(
+            # A norm that is not finite would harm the rule's Adam for good.
+            (
+                optax.tree.norm(gradient),
+                gradient,
+                life.agent.params,
+                life.value.params,
+                metrics,
+            )
+        ),
         returned=mean_return(life.world.env_state),
     )
     gradient, adam = _normalized(config, gradient, lifetime.adam)

@@ -14,6 +14,8 @@ from learned_opt_rl.expressions import Function
 from learned_opt_rl.rules import drifts
 
 _ROWS, _NEURONS = 16, 8  # of the tensors on which proposals are evaluated
+# Of an optimizer on them, from the first to the last step of a run.
+_PROGRESS = np.linspace(0, 1, 4).astype(np.float32)
 _LARGEST_STEP = 1e3
 """An update this many learning rates long, for inputs of about 1, ends in NaN."""
 
@@ -83,9 +85,18 @@ def _drift(function: Function, strict: bool) -> Checked:
 def _optimizer(function: Function) -> Checked:
     rng = np.random.default_rng(0)
     inputs, memory = _tensors(function, rng)
-    value, after = function.evaluate(inputs, memory)
-    changed = np.concatenate([np.ravel(x) for x in (value, *after.values())])
-    value = np.asarray(value)
+    updates, changed, slots = [], [], function.init_memory((_ROWS, _NEURONS))
+    # Steps from the first to the last of a run, so that schedules and memory count.
+    for step, progress in enumerate(_PROGRESS, 1):
+        given = dict(inputs)
+        if step > 1:
+            given |= {n: rng.permuted(x) for n, x in inputs.items() if np.ndim(x)}
+        numbers = {"t_p": progress, "b_p": 1 - progress, "iteration": np.float32(step)}
+        given |= {name: x for name, x in numbers.items() if name in given}
+        value, slots = function.evaluate(given, slots)
+        updates.append(np.asarray(value))
+        changed += [np.ravel(x) for x in (value, *slots.values())]
+    changed, value = np.concatenate(changed), np.stack(updates)
     if not np.isfinite(changed).all():
         return Checked(_not_finite(changed, "values"), "nonfinite_error")
     if not value.any():

@@ -34,6 +34,7 @@ from learned_opt_rl.training.proposal.reply import (
     clean_name,
     read_code,
     read_object,
+    shown,
 )
 from learned_opt_rl.training.proposal.session import Session, opened
 from learned_opt_rl.training.proposal.worker import WorkerError
@@ -126,7 +127,6 @@ class Conversation:
         config = self.config.as_json()
         where = self.path, METHOD, config, self._provider, self._limits
         with opened(*where) as session:
-            session.journal.check_limits()
             scored = [session.remember("warm", lambda: self._warm_start(session))]
             self._begin(scored[0])
             total = self.config.generations
@@ -135,10 +135,10 @@ class Conversation:
                     outcome = self._turn(session, scored)
                     if outcome["fitness"] is not None:
                         scored.append(outcome)
+                    text = best_of(scored)["text"]
+                    write_atomically(self.path / BEST_TEXT, text.encode())
                     progress.show(done, _shown(outcome, best_of(scored)))
-            best = best_of(scored)
-            write_atomically(self.path / BEST_TEXT, best["text"].encode())
-        return best
+        return best_of(scored)
 
     def _begin(self, warm: Record) -> None:
         request = prompts.first([Scored(warm["code"], warm["fitness"])])
@@ -150,19 +150,20 @@ class Conversation:
     def _turn(self, session: Session, scored: list[Record]) -> Record:
         """Ask for a proposal and judge it."""
         history, turns = self.config.history, self.messages[2:]
-        shown = turns if history is None else turns[-2 * history :]
-        messages = [*self.messages[:2], *shown]
+        latest = turns if history is None else turns[-2 * history :]
+        messages = [*self.messages[:2], *latest]
         reply = session.ask(messages, self.config.temperature)
         outcome = session.remember(
             "outcome", lambda: self._outcome(session, reply, scored)
         )
         self.messages += [
-            Message(role="assistant", content=reply["text"]),
+            Message(role="assistant", content=shown(reply["text"])),
             Message(role="user", content=outcome["feedback"]),
         ]
         return outcome
 
     def _warm_start(self, session: Session) -> Mapping[str, Any]:
+        session.journal.check_limits()
         start = prompts.warm_start(self.config.target)
         function = read_code(start.code, self.config.kind)
         with self._made(session, function.to_text()) as candidate:
@@ -209,6 +210,7 @@ class Conversation:
                     f"it computes the same as {one['name']}, whose fitness is "
                     f"{one['fitness']:.6g}",
                 )
+        session.journal.check_limits()
         with self._made(session, text) as candidate:
             found = evaluation.evaluate(candidate, self.config.evaluation)
         value = evaluation.fitness(found, scored[0]["references"])

@@ -39,6 +39,7 @@ from learned_opt_rl.training.proposal.reply import (
     RefusedReplyError,
     read_code,
     read_object,
+    shown,
 )
 from learned_opt_rl.training.proposal.session import Session, opened
 from learned_opt_rl.training.proposal.worker import WorkerError
@@ -161,6 +162,7 @@ class Discovery:
         self._responses: dict[tuple[float, ...], str] = {}
         self._last_response: tuple[float, ...] = ()
         self._screened: list[float] = []
+        self._failed: dict[str, str] = {}  # reasons by text
         self.members: list[Member] = []
         """The archive, after `run`, in order of entry."""
         self.steps: list[Record] = []
@@ -196,11 +198,10 @@ class Discovery:
         Raises as `Conversation.run`.
         """
         self.members, self.steps = [], []
-        self._responses, self._screened = {}, []
+        self._responses, self._screened, self._failed = {}, [], {}
         config = self.config.as_json() | {"initial": self._initial}
         where = self.path, METHOD, config, self._provider, self._limits
         with opened(*where) as session:
-            session.journal.check_limits()
             self._first(session)
             total = self.config.generations
             with Progress("generation", total, self._stream) as progress:
@@ -213,20 +214,30 @@ class Discovery:
         return archive.best_first(self.members)
 
     def _first(self, session: Session) -> None:
-        """Evaluate the first members and the rules that are only ranked."""
+        """Evaluate the first members and the rules that are only ranked.
+
+        One that diverges has no returns, and ranks last.
+        """
         for name, code in self._initial.items():
             text = read_code(code, KIND).to_text()
             made = {"name": name, "parent": None, "code": code, "text": text}
-            scores = self._scores(session, name, text, first=True)
+            try:
+                scores = self._scores(session, name, text, first=True)
+            except WorkerError:
+                scores = dict.fromkeys(self.config.evaluation.environments)
             islands = range(self.config.islands)
             self.members += [_member(made, scores, island) for island in islands]
         for rule in self.config.ranked:
             made = {"name": rule, "parent": None, "code": None, "text": None}
+            names = self.config.evaluation.environments
             with self._made(session, rule=rule) as candidate:
-                scores = {
-                    name: self._trained(session, candidate, rule, name, None)
-                    for name in self.config.evaluation.environments
-                }
+                try:
+                    scores = {
+                        name: self._trained(session, candidate, rule, name, None)
+                        for name in names
+                    }
+                except WorkerError:
+                    scores = dict.fromkeys(names)
             self.members.append(_member(made, scores, 0))
 
     def _generation(self, session: Session, generation: int) -> None:
@@ -240,27 +251,27 @@ class Discovery:
         base, exploited = archive.select(
             mine, rng, exploit=config.exploit, top=config.top, cells=config.cells
         )
-        shown = archive.context(mine, rng, top=config.top)
+        others = archive.context(mine, rng, top=config.top)
         session.remember(
             "generation",
             lambda: {
                 "base": base.name,
                 "exploited": exploited,
-                "context": [m.name for m in shown],
+                "context": [m.name for m in others],
                 "best_average_rank": float(archive.average_ranks(self.members).min()),
             },
             generation=generation,
         )
-        found = self._refine(session, generation, base, shown)
+        found = self._refine(session, generation, base, others)
         self.members += [dataclasses.replace(m, island=island) for m in found]
 
     def _refine(
-        self, session: Session, generation: int, base: Member, shown: list[Member]
+        self, session: Session, generation: int, base: Member, others: list[Member]
     ) -> list[Member]:
         """Make the refinements of a generation; return the new members."""
         messages = [
             Message(role="system", content=prompts.thinker()),
-            Message(role="user", content=_request(base, shown)),
+            Message(role="user", content=_request(base, others)),
         ]
         current, found = base, []
         for step in range(self.config.refinements):
@@ -286,7 +297,7 @@ class Discovery:
         """Return the thinker's suggestion; None after too many tries."""
         for _ in range(self.config.attempts):
             reply = session.ask(messages, self.config.thinker_temperature)
-            messages.append(Message(role="assistant", content=reply["text"]))
+            messages.append(Message(role="assistant", content=shown(reply["text"])))
             try:
                 fields = ("thought", "suggestion")
                 return read_object(reply["text"], fields, cut=reply["cut"])[fields[1]]
@@ -308,7 +319,7 @@ class Discovery:
         reason = ""
         while max(unread, failed) < self.config.attempts:
             reply = session.ask(messages, self.config.coder_temperature)
-            messages.append(Message(role="assistant", content=reply["text"]))
+            messages.append(Message(role="assistant", content=shown(reply["text"])))
             try:
                 code = read_object(reply["text"], ("code",), cut=reply["cut"])["code"]
                 text = read_code(code, KIND).to_text()
@@ -356,7 +367,10 @@ class Discovery:
         return scores
 
     def _known(self, session: Session, candidate: Candidate, text: str) -> None:
-        """Raise RefusedReplyError for a formula that is refused or has been scored."""
+        """Raise RefusedReplyError for a formula that is refused or was trained with."""
+        if text in self._failed:
+            problem = f"training with it has failed before: {self._failed[text]}"
+            raise RefusedReplyError("failed_before", problem)
 
         def checked() -> Mapping[str, Any]:
             try:
@@ -392,10 +406,10 @@ class Discovery:
         means = {name: float(np.mean(s["returns"])) for name, s in scores.items()}
         names = self.config.evaluation.environments
         if archive.hopeless(self.members, means, len(names)):
-            shown = ", ".join(f"{value:.4g} in {name}" for name, value in means.items())
+            found = ", ".join(f"{value:.4g} in {name}" for name, value in means.items())
             raise RefusedReplyError(
                 "hopeless",
-                f"with returns of {shown} it cannot reach the better half of all",
+                f"with returns of {found} it cannot reach the better half of all",
             )
 
     def _trained(
@@ -418,6 +432,7 @@ class Discovery:
         key = {"of": what, "environment": environment, "steps": steps}
         event = session.remember("train", train, **key)
         if event["problem"]:
+            self._failed[what] = event["problem"]
             raise WorkerError(event["problem"])
         return event["scores"]
 
@@ -433,7 +448,8 @@ class Discovery:
         best = [archive.best_first(mine)[0] for mine in own]
         for island, member in zip(islands, best, strict=True):
             to = (island + 1) % self.config.islands
-            self.members.append(dataclasses.replace(member, island=to))
+            if all(m.name != member.name or m.island != to for m in self.members):
+                self.members.append(dataclasses.replace(member, island=to))
 
     def _note(
         self, generation: int, step: int, outcome: str, member: Member | None
@@ -445,23 +461,30 @@ class Discovery:
 
 
 def _member(made: Mapping[str, Any], scores: Mapping[str, Any], island: int) -> Member:
+    def means(field: str) -> dict[str, float | None]:
+        return {
+            name: float(np.mean(found[field])) if found else None
+            for name, found in scores.items()
+        }
+
+    curves = {name: found["curve"] for name, found in scores.items() if found}
     return Member(
         **made,
-        returns={name: float(np.mean(s["returns"])) for name, s in scores.items()},
-        aucs={name: float(np.mean(s["auc"])) for name, s in scores.items()},
-        curves={name: s["curve"] for name, s in scores.items()},
+        returns=means("returns"),
+        aucs=means("auc"),
+        curves=curves,
         island=island,
     )
 
 
-def _request(base: Member, shown: Sequence[Member]) -> str:
+def _request(base: Member, others: Sequence[Member]) -> str:
     """Return the first message to the thinker."""
-    others = "\n\n".join(
-        f"{m.code}\n{_scored(m)}" for m in shown if m.name != base.name
+    texts = "\n\n".join(
+        f"{m.code}\n{_scored(m)}" for m in others if m.name != base.name
     )
     text = f"The optimizer to improve:\n\n{base.code}\n{_scored(base)}\n\n"
-    if others:
-        text += f"Others that are good in some environment:\n\n{others}\n\n"
+    if texts:
+        text += f"Others that are good in some environment:\n\n{texts}\n\n"
     return f"{text}Send your first suggestion."
 
 

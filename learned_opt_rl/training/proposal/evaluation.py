@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
+import jax
 import numpy as np
 
 from learned_opt_rl import agents, checks, envs
@@ -41,7 +42,8 @@ class EvaluationConfig:
         strict: Whether a drift must satisfy the conditions of mirror learning.
         check_seconds: Limit of the checks, with their compilation.
         train_seconds: Limit of the training in one environment.
-        memory: Bytes of address space of the worker; None for no limit.
+        memory: Bytes of address space of the worker on a CPU; None for no limit. A GPU
+            maps more than it uses, so there is no limit there.
         settings: Fields of the agent that differ from `agents.preset`.
 
     Raises:
@@ -55,7 +57,7 @@ class EvaluationConfig:
     strict: bool = True
     check_seconds: float = 90.0
     train_seconds: float = 7200.0
-    memory: int | None = None
+    memory: int | None = 32 << 30
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -171,7 +173,8 @@ class Candidate:
     def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Ask the process, and enter the cost also where there is no answer."""
         if self._worker is None:
-            self._worker = Worker(self._config.memory)
+            on_cpu = jax.default_backend() == "cpu"
+            self._worker = Worker(self._config.memory if on_cpu else None)
         started = time.perf_counter()
         answer: dict[str, Any] = {}
         try:

@@ -58,6 +58,8 @@ class Limits:
         """Return the price of a reply in dollars; None if it is not known."""
         prices = self.prices or _table().get(reply.model)
         tokens = reply.prompt_tokens, reply.completion_tokens
+        if not any(tokens) and None not in tokens:
+            return 0.0
         if prices is None or None in tokens:
             return None
         pairs = zip(prices, tokens, strict=True)

@@ -76,6 +76,8 @@ class OpenAI:
             found: Any = self._create(messages=chat, **options)
             choice = found.choices[0]
             text, cut = choice.message.content or "", choice.finish_reason == "length"
+            if not isinstance(text, str):
+                raise TypeError("the content of the message is not a text")
         # All but the first: the endpoint's answer is not of the protocol.
         except (self._errors, ValueError, AttributeError, IndexError, TypeError) as e:
             reason = f"{type(e).__name__}: {e}".replace(self._key, "***")[:500]

@@ -128,14 +128,17 @@ class Files:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_atomically(prompt, _readable(messages).encode())
         until = time.monotonic() + self._wait
-        while not reply.exists():
+        # An empty file is one that is still being written.
+        while not (reply.exists() and reply.read_bytes().strip()):
             if time.monotonic() >= until:
                 raise ProviderError(
                     f"{prompt} waits for its answer; write it to {reply.name} beside "
                     "it, then repeat the command"
                 )
             time.sleep(min(1.0, self._wait))
-        return Reply(reply.read_text("utf-8", errors="replace"), self._model)
+        # Nothing is paid, so the tokens are 0.
+        text = reply.read_text("utf-8", errors="replace")
+        return Reply(text, self._model, 0, 0)
 
 
 class Replay:
@@ -144,8 +147,8 @@ class Replay:
     A conversation that was not recorded is a `ProviderError`.
     """
 
-    def __init__(self, replies: Mapping[str, Reply]) -> None:
-        self._replies = replies
+    def __init__(self, replies: Mapping[str, Sequence[Reply]]) -> None:
+        self._replies = {key: list(own) for key, own in replies.items()}
 
     def complete(
         self,
@@ -156,18 +159,23 @@ class Replay:
     ) -> Reply:
         """Return the recorded reply to exactly this conversation."""
         key = fingerprint(messages)
-        if key not in self._replies:
+        if not self._replies.get(key):
             raise ProviderError(
                 f"no recorded reply to the conversation {key[:12]}: the record ends "
                 "before it, or the run has other settings"
             )
-        return self._replies[key]
+        # The same conversation may have been held twice, with another reply.
+        return self._replies[key].pop(0)
 
 
-def recorded(path: pathlib.Path) -> dict[str, Reply]:
-    """Return the replies in the events of a run, by conversation."""
-    rows = [row for row in jsonl.read(path) if row.get("event") == "reply"]
-    return {row["conversation"]: Reply(**row["reply"]) for row in rows}
+def recorded(path: pathlib.Path) -> dict[str, list[Reply]]:
+    """Return the replies in the events of a run, in order, by conversation."""
+    found: dict[str, list[Reply]] = {}
+    for row in jsonl.read(path):
+        if row.get("event") == "reply":
+            replies = found.setdefault(row["conversation"], [])
+            replies.append(Reply(**row["reply"]))
+    return found
 
 
 def fingerprint(messages: Sequence[Message]) -> str:

@@ -25,6 +25,11 @@ _TRIES = 32
 _DECODER = json.JSONDecoder(strict=False)
 
 
+def shown(text: str) -> str:
+    """Return a reply as it is shown to the model again: cut where it is too long."""
+    return text if len(text) <= LONGEST else f"{text[:1000]}\n[cut off: too long]"
+
+
 class RefusedReplyError(ValueError):
     """A reply that cannot be used; the message is for the model.
 

@@ -62,6 +62,8 @@ class Session:
                     f"follows ({'; '.join(changed)}); go on with the version and the "
                     "settings of its config.json, or in another folder"
                 )
+        elif self._provider is None:
+            raise ProviderError("the record ends here; nothing new is made")
         else:
             found = self.journal.add(event, **key, **make())
         self._recalled += 1
@@ -76,12 +78,11 @@ class Session:
         """
 
         def reply() -> Mapping[str, Any]:
-            if self._provider is None:
-                raise ProviderError("the record ends here; nobody is asked")
+            provider: Any = self._provider
             self.journal.check_limits()
             started = time.perf_counter()
             # A seed of its own for every reply, for providers that take one.
-            found = self._provider.complete(
+            found = provider.complete(
                 messages, temperature=temperature, seed=len(self.journal.events)
             )
             self.journal.spend(
@@ -117,10 +118,12 @@ def opened(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         refuse_foreign(folder, (EVENTS, LEDGER))
-        if not (folder / CONFIG).exists():
-            made = {"kind": kind, "config": config, **provenance()}
-            content = f"{json.dumps(made, indent=2)}\n".encode()
-            write_atomically(folder / CONFIG, content)
+        # Written again where generations have grown: a replay reads it.
+        path, made = folder / CONFIG, {"kind": kind, "config": config, **provenance()}
+        if path.exists():
+            made = read_config(folder) | {"config": config}
+        if provider is not None:
+            write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
         yield Session(Journal(folder, limits), provider, limits)
 
 
