@@ -18,11 +18,11 @@ from learned_opt_rl.rundir import jsonl
 from tests.evaluation.result_rows import values as row
 
 RESULTS = pathlib.Path(__file__).parents[2] / "results"
-# The other files hold logs of training, which are not runs.
+# The other files hold logs of training and levels, which are not runs.
 FILES = [
     path
     for path in sorted(RESULTS.glob("**/*.jsonl"))
-    if '"rule"' in path.read_text().partition("\n")[0]
+    if {'"rule":', '"seed":'} <= {*path.read_text().partition("\n")[0].split()}
 ]
 CONFIG = PPOConfig(10_000)
 NESTED = functools.reduce(lambda inner, _: {"jax": inner}, range(500), {})

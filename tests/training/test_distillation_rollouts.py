@@ -109,6 +109,7 @@ def test_the_loss_has_the_stated_parts(tmp_path, quick_compilation):
     assert loss == pytest.approx(float(policy + 3 * target), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_student_of_half_width_in_two_rounds(tmp_path, quick_compilation):
     name = teacher(tmp_path / "t")
     folder = tmp_path / "run"

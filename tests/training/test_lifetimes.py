@@ -141,6 +141,7 @@ def _run(folder, devices=1, **changes):
     return np.asarray(standing.search.mean), rows
 
 
+@pytest.mark.slow
 def test_a_campaign_resumes_and_two_devices_change_nothing(tmp_path, quick_compilation):
     mean, rows = _run(tmp_path / "one")
     assert len({value for row in rows[1:] for value in row or ()}) > 1

@@ -141,6 +141,7 @@ def test_only_an_arm_s_last_ten_returns_count():
     assert bandit.counts.tolist() == [25]
 
 
+@pytest.mark.slow
 def test_the_bandit_gives_lives_their_hyperparameters():
     names = ("chain/short", "chain/long")
     program = Program(config(bandit=True, lifetime=4, environments=names))
@@ -167,6 +168,7 @@ def test_the_bandit_gives_lives_their_hyperparameters():
     assert set(np.asarray(fixed.alpha_y)) == {0.5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -219,6 +221,7 @@ def test_agents_with_layers_train_by_adam(changes):
     assert (share(after) is None) == (random or ended[0].returned is None)
 
 
+@pytest.mark.slow
 def test_critics_may_have_an_optimizer_of_their_own():
     kernels = []
     for rate in (None, 1e-3):
@@ -269,6 +272,7 @@ def test_advantages_are_normalized_by_running_averages():
     np.testing.assert_allclose(found, (seen[2] - mean) / std, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_longer_rollout_judges_with_advantages_of_the_whole_life():
     """One meta-step, against its parts called one by one."""
     program = Program(config(updates=1, validation_rollout=7, advantage_decay=0.9))
@@ -300,6 +304,7 @@ def test_a_longer_rollout_judges_with_advantages_of_the_whole_life():
     assert program.config.steps_per_meta_step == 4 * 2 * (4 + 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["clip", "norm", "adam"])
 def test_gradients_are_normalized_per_lifetime(how, program):
     """Two meta-steps, against the gradients of the plain form, one life at a time."""
@@ -334,6 +339,7 @@ def test_gradients_are_normalized_per_lifetime(how, program):
         assert error < 1e-2  # Adam divides tiny gradients by their own size.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minibatch", [1, 2])
 def test_two_devices_take_the_meta_steps_of_one(minibatch):
     """To the last digits; what is drawn is the same."""

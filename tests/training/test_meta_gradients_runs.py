@@ -93,6 +93,7 @@ def test_a_run_killed_before_its_final_weights_writes_them(whole, tmp_path):
     assert rows(folder) == rows(whole)
 
 
+@pytest.mark.slow
 def test_options_keep_their_state_when_a_run_resumes(tmp_path):
     options = {"validation_rollout": 7, "advantage_decay": 0.9, "bandit": True}
     settings = {
@@ -108,6 +109,7 @@ def test_options_keep_their_state_when_a_run_resumes(tmp_path):
     assert final[0].read_bytes() == final[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_more_steps_continue_a_finished_run_and_fewer_are_refused(whole, tmp_path):
     folder = tmp_path / "run"
     run(config(steps=4), folder)
@@ -119,6 +121,7 @@ def test_more_steps_continue_a_finished_run_and_fewer_are_refused(whole, tmp_pat
         run(config(seed=1), folder)
 
 
+@pytest.mark.slow
 def test_rows_stay_at_multiples_after_a_run_that_ended_between_two(whole, tmp_path):
     folder = tmp_path / "run"
     run(config(steps=3), folder)
@@ -128,6 +131,7 @@ def test_rows_stay_at_multiples_after_a_run_that_ended_between_two(whole, tmp_pa
     assert [found[0], found[3]] == [expected[0], expected[2]]
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_refused(tmp_path):
     folder = tmp_path / "run"
     run(config(steps=2), folder)
@@ -144,6 +148,7 @@ SETTINGS = """
 """
 
 
+@pytest.mark.slow
 def test_the_command_estimates_trains_and_reports(whole, tmp_path, capsys):
     command = ["train", "lpg", "--preset", "lpg-cpu", "--out", str(tmp_path / "run")]
     assert cli.main([*command, "--dry-run", *SETTINGS.split()]) == 0
@@ -162,6 +167,7 @@ def test_the_command_estimates_trains_and_reports(whole, tmp_path, capsys):
     assert "holds a run of kind meta_gradients" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_events_are_the_rows_of_the_log(whole, tmp_path, capsys, monkeypatch):
     pytest.importorskip("tensorboardX")
     folder = tmp_path / "run"
