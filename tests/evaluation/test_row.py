@@ -22,7 +22,7 @@ RESULTS = pathlib.Path(__file__).parents[2] / "results"
 FILES = [
     path
     for path in sorted(RESULTS.glob("**/*.jsonl"))
-    if {'"rule":', '"seed":'} <= {*path.read_text().partition("\n")[0].split()}
+    if all(key in path.read_text().partition("\n")[0] for key in ('"rule"', '"seed"'))
 ]
 CONFIG = PPOConfig(10_000)
 NESTED = functools.reduce(lambda inner, _: {"jax": inner}, range(500), {})
