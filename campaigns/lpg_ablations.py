@@ -14,7 +14,6 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from learned_opt_rl.evaluation.lpg import levels
@@ -140,9 +139,8 @@ def evaluated(
     place = f"{name.replace(' ', '_')}_{config.seed}"
     trained: Record = {"meta_steps": 0}
     if name == UNTRAINED:
-        architecture = config.rule_architecture
-        weights = lpg.init(jax.random.key(config.seed), architecture)
-        rule, digest = lpg.UpdateRule(weights, architecture), None
+        rule = levels.untrained(config.rule_architecture, config.seed)
+        digest = None
     else:
         last = Training(config, out / place).run()
         found = read_run(out / place)
@@ -192,10 +190,7 @@ def table(rows: Iterable[Record]) -> Table:
 def _cell(shares: Sequence[float]) -> str:
     if not shares:
         return ""
-    mean = aggregate(np.array(shares)[:, None])["mean"]
-    if mean.low is None:
-        return f"{mean.value:.3f}"
-    return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+    return levels.shown(aggregate(np.array(shares)[:, None])["mean"])
 
 
 def _is_done(path: pathlib.Path, name: str, config: Any, chosen: levels.Levels) -> bool:

@@ -78,7 +78,7 @@ class AnalyzeLPG:
 
     def run(self) -> int:
         from learned_opt_rl.envs.gridworld import get_mode
-        from learned_opt_rl.evaluation.lpg import analysis
+        from learned_opt_rl.evaluation.lpg import analysis, levels
         from learned_opt_rl.rules import lpg
         from learned_opt_rl.rundir import settings
 
@@ -90,7 +90,9 @@ class AnalyzeLPG:
         chosen = settings.parse(self.settings, analysis.EvaluationConfig)
         seed = self.random_weights or 0
         record, paths = analysis.run(
-            lpg.pretrained(self.rule) if self.rule else analysis.untrained(seed),
+            lpg.pretrained(self.rule)
+            if self.rule
+            else levels.untrained(lpg.Architecture(), seed),
             mode,
             self.out,
             config=analysis.EvaluationConfig(**chosen),
@@ -154,16 +156,12 @@ class CompareLevels:
 
 def _contestant(name: str, chosen: Any) -> Any:
     """Return the contestant of a rule that may be a folder or untrained."""
-    import jax
-
     from learned_opt_rl.evaluation.lpg import levels
-    from learned_opt_rl.rules import lpg
 
     prefix, _, rest = name.partition(":")
     if prefix == "untrained":
-        architecture = _trained(rest)[0].architecture
-        weights = lpg.init(jax.random.key(0), architecture)
-        return levels.of_rule(name, lpg.UpdateRule(weights, architecture), chosen)
+        rule = levels.untrained(_trained(rest)[0].architecture)
+        return levels.of_rule(name, rule, chosen)
     if pathlib.Path(name).is_dir():
         rule, digest = _trained(name)
         return levels.of_rule(name, rule, chosen, digest)

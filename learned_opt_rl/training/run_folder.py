@@ -50,6 +50,30 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     return {"kind": "evolution"} | made | {"config": config}
 
 
+def refuse_other(
+    folder: pathlib.Path, kind: str, config: Mapping[str, Any], may_grow: str
+) -> None:
+    """Raise ValueError if a folder holds a run of another kind or configuration.
+
+    ``may_grow`` is the field of the configuration that may differ.
+    """
+    if not (folder / CONFIG).exists():
+        return
+    there = read_config(folder)
+    changed = [f"it is of kind {there['kind']}"]
+    if there["kind"] == kind:
+        before, now = (
+            {name: value for name, value in one.items() if name != may_grow}
+            for one in (there["config"], config)
+        )
+        changed = differences(before, now)
+    if changed:
+        raise ValueError(
+            f"{folder} holds another run ({'; '.join(changed)}); give another folder, "
+            "or repeat that run's command to resume it"
+        )
+
+
 def refuse_foreign(folder: pathlib.Path, names: Iterable[str]) -> None:
     """Raise ValueError if a folder without a configuration has one of the files."""
     there = [name for name in names if (folder / name).exists()]

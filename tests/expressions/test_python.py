@@ -524,7 +524,7 @@ def test_other_distributions_are_functions_of_normal_noise():
         ("g * jax.random.normal(key, t_p.shape)", "pass", "shape of the parameters"),
         ("g * jax.random.gumbel(key, g.shape)", "pass", "use jax.random.normal"),
         ("g * jax.random.normal(jax.random.PRNGKey(0), g.shape)", "pass", "cannot be"),
-        ("g * jax.random.normal(w, g.shape)", "pass", "this is no key"),
+        ("g * jax.random.normal(w, g.shape)", "pass", "this is not a key"),
         ("g * key", "pass", "not a number"),
         (
             "g * jax.random.normal(a, g.shape) + jax.random.normal(b, g.shape)",

@@ -65,12 +65,6 @@ def run(
     return record, [rows, arrays, *plot(record, found, folder)]
 
 
-def untrained(seed: int) -> UpdateRule:
-    """Return an LPG of the paper's architecture with random weights."""
-    architecture = lpg.Architecture()
-    return UpdateRule(lpg.init(jax.random.key(seed), architecture), architecture)
-
-
 class Study(NamedTuple):
     """Policy evaluations in many grids; states are those with all objects present."""
 

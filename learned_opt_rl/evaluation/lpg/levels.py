@@ -27,6 +27,7 @@ from learned_opt_rl.envs import chain, gridworld
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
 from learned_opt_rl.evaluation.report.statistics import Estimate, aggregate
 from learned_opt_rl.evaluation.runs import program, rules, tuned_rule
+from learned_opt_rl.rules import lpg
 from learned_opt_rl.rules.lpg import UpdateRule
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.checkpoint import differences
@@ -129,6 +130,11 @@ def of_rule(
     return Contestant(name, "lpg", rules.Rule(lambda key: plain, None, rule), digest)
 
 
+def untrained(architecture: lpg.Architecture, seed: int = 0) -> UpdateRule:
+    """Return an LPG with random weights."""
+    return UpdateRule(lpg.init(jax.random.key(seed), architecture), architecture)
+
+
 def run(
     contestants: Iterable[Contestant],
     levels: Levels,
@@ -147,14 +153,16 @@ def run(
     with locked(folder):
         known = jsonl.read(folder / ROWS)
         for one in contestants:
-            there = [row["level"] for row in known if _is_of(row, one, levels)]
+            described = _described(one, levels)
+            there = [row["level"] for row in known if _is_of(row, described)]
             missing = [i for i in range(levels.levels) if i not in there]
-            with Progress(one.name, levels.levels, stream, done=len(there)) as progress:
-                for found in _rows(one, levels, missing):
+            done = len(there)
+            with Progress(one.name, levels.levels, stream, done=done) as progress:
+                for found in _rows(one, levels, described, missing):
                     jsonl.append(folder / ROWS, found)
                     known += found
-                    there += found
-                    progress.show(len(there), f"share {share(found):.3f}")
+                    done += len(found)
+                    progress.show(done, f"share {share(found):.3f}")
     return [row for row in known if row["level"] < levels.levels]
 
 
@@ -171,7 +179,7 @@ def table(found: Iterable[Record], baseline: str | None = None) -> list[list[str
     head += [f"return over {baseline}'s"] if baseline else []
     lines = [head]
     for name, own in by_rule.items():
-        line = [name, own[0]["agent"], _shown(shares(own)), _shown(shares(own, "auc"))]
+        line = [name, own[0]["agent"], shown(shares(own)), shown(shares(own, "auc"))]
         line += [str(len(own)), str(len(own[0]["returns"]))]
         if baseline:
             line.append(f"{share(own) / share(by_rule[baseline]):.2f}")
@@ -197,21 +205,21 @@ def share(found: Sequence[Record]) -> float:
     return shares(found).value
 
 
-def _shown(one: Estimate) -> str:
+def shown(one: Estimate) -> str:
+    """Return a share with its interval, if it has one."""
     if one.low is None:
         return f"{one.value:.3f}"
     return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
 
 
-def _is_of(row: Record, one: Contestant, levels: Levels) -> bool:
+def _is_of(row: Record, described: Record) -> bool:
     """Return whether a row is of a contestant on these levels, or raise ValueError."""
-    if row["rule"] != one.name:
+    if row["rule"] != described["rule"]:
         return False
-    described = _described(one, levels)
     changed = differences({name: row.get(name) for name in described}, described)
     if changed:
         raise ValueError(
-            f"rule={one.name!r} has rows of another run in the folder "
+            f"rule={described['rule']!r} has rows of another run in the folder "
             f"({'; '.join(changed)}); give another folder"
         )
     return True
@@ -229,13 +237,13 @@ def _described(one: Contestant, levels: Levels) -> Record:
 
 
 def _rows(
-    one: Contestant, levels: Levels, missing: Sequence[int]
+    one: Contestant, levels: Levels, described: Record, missing: Sequence[int]
 ) -> Iterator[list[Record]]:
     """Train on the missing levels, a batch at a time; yield their rows."""
     env = envs.make(levels.environment)
     config = levels.config(one.agent)
     train = jax.jit(_training(one, config, env, levels.seeds))
-    described = {**_described(one, levels), **provenance()}
+    described = {**described, **provenance()}
     batch = min(levels.batch, len(missing))
     for start in range(0, len(missing), max(batch, 1)):
         chosen = missing[start : start + batch]

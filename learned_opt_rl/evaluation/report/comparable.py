@@ -38,7 +38,7 @@ def read(path: pathlib.Path) -> list[Row]:
     """Read the rows of a results file or of a folder with one.
 
     Raises:
-        ValueError: The file has no rows, or a line is no row; the message names it.
+        ValueError: The file has no rows, or a line is not a row. The message names it.
     """
     path = rows_file(path)
     rows = read_rows(path)

@@ -240,11 +240,20 @@ def average_ranks(means: Mapping[str, Sequence[float]]) -> dict[str, float]:
             f"means have the lengths {lengths}, which must be equal. Pass one mean per "
             "environment for each rule"
         )
-    values = np.array([*means.values()], float)
+    if not means:
+        return {}
+    found = ranks(np.array([*means.values()], float)).mean(axis=-1)
+    return dict(zip(means, found.tolist(), strict=True))
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Return ranks ``[n, environments]`` of values among the n, 1 for the highest.
+
+    Equal values share the mean of their ranks.
+    """
     above = (values[None] > values[:, None]).sum(axis=1)
     equal = (values[None] == values[:, None]).sum(axis=1)  # with itself
-    ranks = above + (equal + 1) / 2
-    return dict(zip(means, ranks.mean(axis=-1).tolist(), strict=True)) if means else {}
+    return above + (equal + 1) / 2
 
 
 def paired_difference(

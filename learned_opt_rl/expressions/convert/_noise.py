@@ -54,7 +54,7 @@ class Noise(Reader):
             return _keys(path, read, at)
         self._require_shape(shape)
         if not isinstance(read["key"], Key):
-            raise refuse(at, "this is no key; use the argument key")
+            raise refuse(at, "this is not a key; use the argument key")
         if self.drawn not in (None, read["key"]):
             problem = "noise is drawn once in a step; use the first draw again"
             raise refuse(at, problem)

@@ -184,15 +184,10 @@ def differentiate(
         metrics=metrics,
         finished=life.agent.step >= life.lifetime,
         collapsed=metrics.update.policy_entropy < ENTROPY_ZERO,
+        # The norm, since a gradient may be finite and its square not, which would harm
+        # the rule's Adam for good.
         broken=~_finite(
-            # A norm that is not finite would harm the rule's Adam for good.
-            (
-                optax.tree.norm(gradient),
-                gradient,
-                life.agent.params,
-                life.value.params,
-                metrics,
-            )
+            (optax.tree.norm(gradient), life.agent.params, life.value.params, metrics)
         ),
         returned=mean_return(life.world.env_state),
     )
@@ -202,12 +197,12 @@ def differentiate(
 
 def _normalized(config: MetaGradientConfig, gradient: UpdateRule, adam: Any) -> Any:
     """Return what a lifetime adds to the meta-gradient, and its Adam's next state."""
-    norm, how = optax.tree.norm(gradient), config.lifetime_gradients
+    how = config.lifetime_gradients
     if how == "norm":
+        norm = optax.tree.norm(gradient)
         return jax.tree.map(lambda x: x / jnp.maximum(norm, _TINY), gradient), adam
     if how in ("clip", "adam") and config.clip is not None:
-        scale = jnp.minimum(1.0, config.clip / jnp.maximum(norm, _TINY))
-        gradient = jax.tree.map(lambda x: x * scale, gradient)
+        gradient = rollouts.clip_by_norm(gradient, config.clip)
     if how != "adam":
         return gradient, adam
     weights, adam = optax.scale_by_adam().update(gradient.weights, adam)
@@ -217,12 +212,9 @@ def _normalized(config: MetaGradientConfig, gradient: UpdateRule, adam: Any) -> 
 def _first_adam(config: MetaGradientConfig) -> Any:
     if config.lifetime_gradients != "adam":
         return ()
-    shapes = jax.eval_shape(
-        lambda: lpg.init(jax.random.key(0), config.rule_architecture)
-    )
-    return optax.scale_by_adam().init(
-        jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    )
+    # Only the shapes of these weights matter, so the compiler leaves their draw out.
+    weights = lpg.init(jax.random.key(0), config.rule_architecture)
+    return optax.scale_by_adam().init(weights)
 
 
 def advance(

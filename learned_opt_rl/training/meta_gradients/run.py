@@ -20,7 +20,7 @@ import numpy as np
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import remove_unfinished, write_atomically
-from learned_opt_rl.rundir.checkpoint import Checkpoint, RefusedError, differences
+from learned_opt_rl.rundir.checkpoint import Checkpoint, RefusedError
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import Progress, duration, output
@@ -43,6 +43,7 @@ from learned_opt_rl.training.run_folder import (
     changes,
     read_config,
     refuse_foreign,
+    refuse_other,
 )
 from learned_opt_rl.training.watchers import (
     EVENTS,
@@ -91,7 +92,6 @@ class Training:
         self._first: Standing | None = None  # kept from the estimate to the run
         identity = config.as_json()
         del identity["steps"]
-        self._identity = identity
         self._state = Checkpoint(folder / STATE, identity)
 
     def run(self) -> Record:
@@ -130,18 +130,7 @@ class Training:
 
     def _check_folder(self) -> None:
         """Raise ValueError if the folder holds another run."""
-        if not (self.path / CONFIG).exists():
-            return
-        there = read_config(self.path)
-        changed = [f"it is of kind {there['kind']}"]
-        if there["kind"] == METHOD:
-            before = {n: v for n, v in there["config"].items() if n != "steps"}
-            changed = differences(before, self._identity)
-        if changed:
-            raise ValueError(
-                f"{self.path} holds another run ({'; '.join(changed)}); give another "
-                "folder, or repeat that run's command to resume it"
-            )
+        refuse_other(self.path, METHOD, self.config.as_json(), may_grow="steps")
 
     def _claim(self) -> None:
         """Write the configuration, with a warning if last digits will differ."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from learned_opt_rl import expressions
+from learned_opt_rl.evaluation.report import statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +62,7 @@ def ranks(members: Sequence[Member]) -> np.ndarray:
     """
     names = list(members[0].returns)
     values = np.array([[m.returns[e] for e in names] for m in members], float)
-    values = np.where(np.isfinite(values), values, -np.inf)
-    above = (values[None] > values[:, None]).sum(axis=1)
-    equal = (values[None] == values[:, None]).sum(axis=1)
-    return above + (equal + 1) / 2
+    return statistics.ranks(np.where(np.isfinite(values), values, -np.inf))
 
 
 def average_ranks(members: Sequence[Member]) -> np.ndarray:

@@ -119,8 +119,8 @@ class Conversation:
         """Make the missing proposals; return the outcome of the best.
 
         Raises:
-            ProviderError: There is no reply; repeat to go on.
-            LimitReachedError: A limit is reached; raise it and repeat to go on.
+            ProviderError: There is no reply. Repeat the command to continue.
+            LimitReachedError: A limit is reached. Raise it and repeat the command.
             ValueError: The folder holds another run.
             FolderInUseError: Another process uses the folder.
         """

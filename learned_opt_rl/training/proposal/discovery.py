@@ -160,7 +160,6 @@ class Discovery:
         self._initial = prompts.initial() if initial is None else dict(initial)
         self._stream = stream
         self._responses: dict[tuple[float, ...], str] = {}
-        self._last_response: tuple[float, ...] = ()
         self._screened: list[float] = []
         self._failed: dict[str, str] = {}  # reasons by text
         self.members: list[Member] = []
@@ -335,7 +334,6 @@ class Discovery:
             else:
                 made = {"name": name, "parent": current.name}
                 member = _member(made | {"code": code, "text": text}, scores, 0)
-                self._responses.setdefault(self._last_response, name)
                 return _Judged("evaluated", member, _result(member))
             messages.append(Message(role="user", content=content))
         outcome = "failed_coder" if unread > failed else "failed_evaluation"
@@ -351,7 +349,7 @@ class Discovery:
             WorkerError: Training failed.
         """
         with self._made(session, text=text) as candidate:
-            self._known(session, candidate, text)
+            response = self._known(session, candidate, text)
             names = self.config.evaluation.environments
             if self.config.screen_steps is not None:
                 self._screen(session, candidate, text, first)
@@ -362,12 +360,16 @@ class Discovery:
                 )
                 if self.config.stop_hopeless and not first:
                     self._stop(scores)
-        if first:
-            self._responses.setdefault(self._last_response, name)
+        self._responses.setdefault(response, name)
         return scores
 
-    def _known(self, session: Session, candidate: Candidate, text: str) -> None:
-        """Raise RefusedReplyError for a formula that is refused or was trained with."""
+    def _known(
+        self, session: Session, candidate: Candidate, text: str
+    ) -> tuple[float, ...]:
+        """Return the values of a new formula on the table of `checks`.
+
+        Raise RefusedReplyError if it is refused or was trained with before.
+        """
         if text in self._failed:
             problem = f"training with it has failed before: {self._failed[text]}"
             raise RefusedReplyError("failed_before", problem)
@@ -382,10 +384,11 @@ class Discovery:
         event = session.remember("check", checked, text=text)
         if event["problem"]:
             raise RefusedReplyError(event["category"], event["problem"])
-        self._last_response = tuple(event["response"])
-        if self._last_response in self._responses:
-            same = self._responses[self._last_response]
+        response = tuple(event["response"])
+        if response in self._responses:
+            same = self._responses[response]
             raise RefusedReplyError("duplicate", f"it computes the same as {same}")
+        return response
 
     def _screen(
         self, session: Session, candidate: Candidate, text: str, first: bool

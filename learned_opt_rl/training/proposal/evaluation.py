@@ -42,8 +42,8 @@ class EvaluationConfig:
         strict: Whether a drift must satisfy the conditions of mirror learning.
         check_seconds: Limit of the checks, with their compilation.
         train_seconds: Limit of the training in one environment.
-        memory: Bytes of address space of the worker on a CPU; None for no limit. A GPU
-            maps more than it uses, so there is no limit there.
+        memory: Bytes of address space of the worker; None for no limit. The limit
+            applies on a CPU only, because a GPU maps more than it uses.
         settings: Fields of the agent that differ from `agents.preset`.
 
     Raises:
@@ -171,7 +171,7 @@ class Candidate:
             self._worker.close()
 
     def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Ask the process, and enter the cost also where there is no answer."""
+        """Ask the process. Record the cost even if it gives no answer."""
         if self._worker is None:
             on_cpu = jax.default_backend() == "cpu"
             self._worker = Worker(self._config.memory if on_cpu else None)

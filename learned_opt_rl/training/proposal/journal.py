@@ -110,7 +110,7 @@ class Journal:
             if bound is not None and spent >= bound:
                 raise LimitReachedError(
                     f"{name}={bound:g} is reached: {spent:.4g} {unit} are spent; raise "
-                    "it and repeat the command to go on"
+                    "it and repeat the command to continue"
                 )
 
 

@@ -82,7 +82,7 @@ class OpenAI:
         except (self._errors, ValueError, AttributeError, IndexError, TypeError) as e:
             reason = f"{type(e).__name__}: {e}".replace(self._key, "***")[:500]
             raise ProviderError(
-                f"the endpoint gave no reply ({reason}); repeat the command to go on"
+                f"the endpoint gave no reply ({reason}); repeat the command to continue"
             ) from None
         model = getattr(found, "model", None) or self._options["model"]
         return Reply(text, str(model), *_tokens(found), cut=cut)

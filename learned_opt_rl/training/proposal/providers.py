@@ -1,14 +1,15 @@
 """Who answers the prompts: a protocol, and providers that need no network.
 
 A provider maps a conversation to a reply. `openai_api` has the one that calls an
-endpoint. Replies are untrusted text; nothing here reads them.
+endpoint. The providers here ignore temperatures and seeds. Replies are untrusted text,
+which nothing here reads.
 """
 
 import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypedDict
 
 from learned_opt_rl.rundir import jsonl
@@ -53,7 +54,7 @@ class Provider(Protocol):
         """Return the next message of a conversation.
 
         Raises:
-            ProviderError: There is no reply, now or at all.
+            ProviderError: There is no reply, or none yet.
         """
         ...
 
@@ -66,28 +67,15 @@ class Scripted:
     """Replies from a list, one per call: for tests and rehearsals.
 
     The reply to a conversation depends only on how many replies it already holds, so a
-    resumed run gets the replies of an unbroken one. ``find`` chooses among several
-    lists by the conversation, for example one for each role.
+    resumed run gets the replies of an unbroken one.
     """
 
-    def __init__(
-        self,
-        replies: Sequence[str] | Mapping[str, Sequence[str]],
-        find: Callable[[Sequence[Message]], str] | None = None,
-    ) -> None:
-        self._replies, self._find = replies, find
+    def __init__(self, replies: Sequence[str]) -> None:
+        self._replies = replies
 
-    def complete(
-        self,
-        messages: Sequence[Message],
-        *,
-        temperature: float | None = None,
-        seed: int | None = None,
-    ) -> Reply:
+    def complete(self, messages: Sequence[Message], **_: Any) -> Reply:
         """Return the next reply of the list."""
-        replies: Any = self._replies
-        if self._find is not None:
-            replies = replies[self._find(messages)]
+        replies = self._replies
         done = sum(message["role"] == "assistant" for message in messages)
         if done >= len(replies):
             raise ProviderError(f"the script has {len(replies)} replies; add one")
@@ -113,13 +101,7 @@ class Files:
     ) -> None:
         self._folder, self._wait, self._model = folder, wait, model
 
-    def complete(
-        self,
-        messages: Sequence[Message],
-        *,
-        temperature: float | None = None,
-        seed: int | None = None,
-    ) -> Reply:
+    def complete(self, messages: Sequence[Message], **_: Any) -> Reply:
         """Return the content of the reply's file, which must be UTF-8."""
         key = fingerprint(messages)[:12]
         prompt = self._folder / f"prompt-{key}.md"
@@ -150,13 +132,7 @@ class Replay:
     def __init__(self, replies: Mapping[str, Sequence[Reply]]) -> None:
         self._replies = {key: list(own) for key, own in replies.items()}
 
-    def complete(
-        self,
-        messages: Sequence[Message],
-        *,
-        temperature: float | None = None,
-        seed: int | None = None,
-    ) -> Reply:
+    def complete(self, messages: Sequence[Message], **_: Any) -> Reply:
         """Return the recorded reply to exactly this conversation."""
         key = fingerprint(messages)
         if not self._replies.get(key):

@@ -24,7 +24,12 @@ from learned_opt_rl.training.proposal.providers import (
     ProviderError,
     fingerprint,
 )
-from learned_opt_rl.training.run_folder import CONFIG, read_config, refuse_foreign
+from learned_opt_rl.training.run_folder import (
+    CONFIG,
+    read_config,
+    refuse_foreign,
+    refuse_other,
+)
 
 
 class Session:
@@ -59,8 +64,8 @@ class Session:
             if changed:
                 raise ValueError(
                     f"event {self._recalled + 1} of the run is not the one that now "
-                    f"follows ({'; '.join(changed)}); go on with the version and the "
-                    "settings of its config.json, or in another folder"
+                    f"follows ({'; '.join(changed)}); continue with the version and "
+                    "the settings of its config.json, or in another folder"
                 )
         elif self._provider is None:
             raise ProviderError("the record ends here; nothing new is made")
@@ -73,7 +78,7 @@ class Session:
         """Return the fields of the reply to a conversation, as `Reply` has them.
 
         Raises:
-            ProviderError: There is no reply, or nobody to ask.
+            ProviderError: There is no reply, or no provider.
             LimitReachedError: A limit is reached.
         """
 
@@ -114,7 +119,7 @@ def opened(
         ValueError: The folder holds another run.
         FolderInUseError: Another process uses the folder.
     """
-    _check(folder, kind, config)
+    refuse_other(folder, kind, config, may_grow="generations")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         refuse_foreign(folder, (EVENTS, LEDGER))
@@ -125,21 +130,3 @@ def opened(
         if provider is not None:
             write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
         yield Session(Journal(folder, limits), provider, limits)
-
-
-def _check(folder: pathlib.Path, kind: str, config: Mapping[str, Any]) -> None:
-    if not (folder / CONFIG).exists():
-        return
-    there = read_config(folder)
-    changed = [f"it is of kind {there['kind']}"]
-    if there["kind"] == kind:
-        before, now = (
-            {n: v for n, v in one.items() if n != "generations"}
-            for one in (there["config"], config)
-        )
-        changed = differences(before, now)
-    if changed:
-        raise ValueError(
-            f"{folder} holds another run ({'; '.join(changed)}); give another folder, "
-            "or repeat that run's command to resume it"
-        )
