@@ -9,7 +9,7 @@ from learned_opt_rl import artifacts, envs
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report import board, comparable, gather, tables
 from learned_opt_rl.evaluation.report.measures import Measures
-from learned_opt_rl.evaluation.runs.row import read_rows
+from learned_opt_rl.evaluation.runs.row import Row, read_rows
 from learned_opt_rl.evaluation.runs.rules import artifact_name
 
 HORIZONS = {"1e6": 1_000_000, "1e7": 10_000_000}
@@ -25,19 +25,8 @@ def write_board(generated: pathlib.Path, raw: pathlib.Path) -> None:
     """Write ``board_1e6.md``, ``board_1e7.md`` and ``board.json`` with both lengths."""
     games = envs.suite("minatar")
     data = {}
-    for name, steps in HORIZONS.items():
-        paths = sorted(raw.glob(f"*_{name}.jsonl"))
-        rows = [
-            row
-            for path in paths
-            if path.name != _ELSEWHERE
-            for row in read_rows(path)
-            if row.environment in games
-            and row.agent == _AGENT
-            and row.total_timesteps == steps
-            and not row.variant
-        ]
-        found = gather.gather(comparable.named(rows), "adam")
+    for name in HORIZONS:
+        found = gather.gather(comparable.named(rows_after(name, raw)), "adam")
         boards = [board.lines(one, costs(raw, one.measures)) for one in found]
         text = [
             part
@@ -49,6 +38,21 @@ def write_board(generated: pathlib.Path, raw: pathlib.Path) -> None:
         data[name] = [line.to_dict() for lines in boards for line in lines]
     content = json.dumps(data, indent=1, allow_nan=False) + "\n"
     (generated / "board.json").write_text(content, encoding="utf-8")
+
+
+def rows_after(name: str, raw: pathlib.Path) -> list[Row]:
+    """Return all rows of PPO on the four games after the steps of that name."""
+    games = envs.suite("minatar")
+    return [
+        row
+        for path in sorted(raw.glob(f"*_{name}.jsonl"))
+        if path.name != _ELSEWHERE
+        for row in read_rows(path)
+        if row.environment in games
+        and row.agent == _AGENT
+        and row.total_timesteps == HORIZONS[name]
+        and not row.variant
+    ]
 
 
 def _sections(

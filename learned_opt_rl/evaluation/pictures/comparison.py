@@ -214,8 +214,8 @@ def _draw_intervals(
 
 
 def _panels(names: Sequence[str]) -> tuple["Figure", list["Axes"]]:
-    """Return a grid of panels, three in a line."""
-    columns = min(3, len(names))
+    """Return a grid of panels, three in a line, or two where that fills the grid."""
+    columns = 2 if len(names) == 4 else min(3, len(names))
     lines = math.ceil(len(names) / columns)
     one = len(names) == 1
     size = (7, 4.5) if one else (0.6 + 3.6 * columns, 0.7 + 2.8 * lines)

@@ -1,0 +1,109 @@
+"""Write the table and the picture of the README from the raw rows.
+
+    python docs/_readme.py
+
+The README keeps the table, because hosts show it as it is. A test compares both.
+"""
+
+import json
+import pathlib
+from collections.abc import Iterator
+
+from _board_page import rows_after
+from tabulate import tabulate
+
+from learned_opt_rl import envs
+from learned_opt_rl.evaluation.pictures import comparison, figures
+from learned_opt_rl.evaluation.report import comparable, gather
+from learned_opt_rl.evaluation.report.statistics import Estimate
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- table of docs/_readme.py -->", "<!-- end of table -->"
+PICTURE = "docs/returns_1e7.svg"
+
+RULES = {
+    "lpo/minatar": "tuned Adam with the drift `lpo/minatar`",
+    "minatar": "`minatar`",
+    "distilled/sign_mixture": "`distilled/sign_mixture`",
+    "adam:1e-3": "Adam, 1e-3 in each game",
+}
+"""The rules of the table with their titles there."""
+
+_IN_BENCHMARK = {
+    "minatar": "OPEN 16/32",
+    "distilled/sign_mixture": "OPEN ff 32",
+    "adam:1e-3": "Adam",
+}
+
+
+def table(raw: pathlib.Path) -> str:
+    """Return the table: returns in per cent of tuned Adam's mean return."""
+    games = envs.suite("minatar")
+    short = [name.removesuffix("-MinAtar") for name in games]
+    heads = ["steps", "rule", *short, "games, IQM [95%]", "better [95%]", "time"]
+    lines = [line for steps in ("1e6", "1e7") for line in _lines(raw, steps)]
+    alignment = ["left", "left", *["right"] * (len(heads) - 2)]
+    return tabulate(lines, heads, "github", colalign=alignment, disable_numparse=True)
+
+
+def _lines(raw: pathlib.Path, steps: str) -> Iterator[list[str]]:
+    """Yield a line for each rule that ran in a game for that many steps."""
+    # The newest versions of the environments come first.
+    found, *_ = gather.gather(comparable.named(rows_after(steps, raw)), "adam")
+    times, games = _times(raw), envs.suite("minatar")
+    for rule, title in RULES.items():
+        returns = found.normalized.returns.get(rule)
+        if not returns:
+            continue
+        cells = [
+            _mean(list(returns.get(g, {}).values())) for g in envs.suite("minatar")
+        ]
+        iqm = found.aggregates.get(rule, {}).get("IQM")
+        better = found.improvement.get(rule)
+        time = f"{times[rule]:.1f}" if rule in times else "-"
+        yield [steps, title, *cells, _per_cent(iqm), _per_cent(better), time]
+
+
+def _mean(values: list[float]) -> str:
+    if not values:
+        return "-"
+    few = "" if len(values) >= 5 else f" ({len(values)})"
+    return f"{100 * sum(values) / len(values):.0f}{few}"
+
+
+def _per_cent(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return "-"
+    low, high = 100 * estimate.low, 100 * estimate.high
+    return f"{100 * estimate.value:.0f} [{low:.0f}, {high:.0f}]"
+
+
+def _times(raw: pathlib.Path) -> dict[str, float]:
+    """Return the time of a run relative to tuned Adam's, by rule."""
+    measured = {}
+    for name in ("overhead_rules.json", "overhead.json"):  # the quiet host wins
+        found = json.loads((raw / name).read_text("utf-8"))["ppo"]
+        measured |= {o["optimizer"]: o["times_adam"] for o in found if o["agents"] == 1}
+    names = {rule: _IN_BENCHMARK.get(rule, rule) for rule in RULES}
+    return {rule: measured[name] for rule, name in names.items() if name in measured}
+
+
+def draw(raw: pathlib.Path, path: pathlib.Path) -> None:
+    """Draw the learning curves of the rules and of tuned Adam after 1e7 steps."""
+    rules = {"adam", *RULES}
+    rows = [r for r in comparable.named(rows_after("1e7", raw)) if r.rule in rules]
+    figures.save(comparison.curves_figure(rows), path)
+
+
+def main() -> None:
+    """Put the table into the README, and write the picture beside the docs."""
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text("utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    new = f"{before}{BEGIN}\n{table(ROOT / 'results')}\n{END}{after}"
+    readme.write_text(new, encoding="utf-8")
+    draw(ROOT / "results", ROOT / PICTURE)
+
+
+if __name__ == "__main__":
+    main()

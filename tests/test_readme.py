@@ -1,0 +1,53 @@
+"""The README: its code runs, its numbers are those of results/, its links lead on."""
+
+import importlib
+import re
+
+import jax.numpy as jnp
+import optax
+import pytest
+
+from learned_opt_rl.cli import main
+from tests.conftest import REPOSITORY
+
+TEXT = (REPOSITORY / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_the_python_blocks_run() -> None:
+    names = {"ratio": jnp.array([0.7, 1.5]), "advantage": jnp.array([1.0, -1.0])}
+    for block in blocks("python"):
+        exec(block, names)  # the README is ours
+    assert jnp.isfinite(names["loss"])
+    params = {"w": jnp.ones((3, 2))}
+    updates, _ = names["tx"].update(params, names["tx"].init(params), params)
+    assert optax.tree_utils.tree_norm(updates) > 0
+
+
+def test_the_table_is_that_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "docs")
+    page = importlib.import_module("_readme")
+    shown = TEXT.partition(page.BEGIN)[2].partition(page.END)[0]
+    assert shown.strip() == page.table(REPOSITORY / "results")
+
+
+def test_the_links_exist() -> None:
+    targets = re.findall(r"\]\(([^)#]+)", TEXT)
+    local = [target for target in targets if not target.startswith("http")]
+    assert len(local) > 10
+    assert [t for t in local if not (REPOSITORY / t).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"^learned-opt-rl (.*?)(?: *#.*)?$", TEXT, re.MULTILINE)
+)
+def test_the_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*command.split(), "--help"]
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert [o for o in command.split() if o.startswith("--") and o not in shown] == []
