@@ -55,9 +55,7 @@ def _lines(raw: pathlib.Path, steps: str) -> Iterator[list[str]]:
         returns = found.normalized.returns.get(rule)
         if not returns:
             continue
-        cells = [
-            _mean(list(returns.get(g, {}).values())) for g in envs.suite("minatar")
-        ]
+        cells = [_mean(list(returns.get(game, {}).values())) for game in games]
         iqm = found.aggregates.get(rule, {}).get("IQM")
         better = found.improvement.get(rule)
         time = f"{times[rule]:.1f}" if rule in times else "-"
