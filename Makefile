@@ -21,14 +21,16 @@ demo: $(VENV)/.demo  ## compare a learned optimizer with Adam; curves in demo/
 # disables most optimizations and the fusion emitters, with which a compilation takes
 # twice as long. The slow tests, a direct pytest call and the tests that need the last
 # digits keep them. Newer versions of XLA exit on the flag, so it is tried first.
-# With worksteal, neighboring tests, which share fixtures and compiled programs, run in
-# one worker.
+# Both workers share what they compiled, and so do later runs. With worksteal,
+# neighboring tests, which share fixtures and compiled programs, run in one worker.
 test: lint $(VENV)/.test  ## run lint, type checks, tests and doctests
 	$(BIN)/pytest -q -m "exact and not slow" $$(grep -rl mark.exact tests)
 	flags="$$XLA_FLAGS --xla_cpu_use_fusion_emitters=false"; \
 	XLA_FLAGS="$$flags" $(BIN)/python -c 'import jax; jax.devices()' 2>/dev/null \
 	  || flags="$$XLA_FLAGS"; \
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 XLA_FLAGS="$$flags" \
+	  JAX_COMPILATION_CACHE_DIR=.pytest_cache/jax \
+	  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1 \
 	  $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 test-slow: $(VENV)/.test-slow  ## run only the slow tests

@@ -3,6 +3,7 @@
 import importlib
 import re
 
+import jax
 import jax.numpy as jnp
 import optax
 import pytest
@@ -23,7 +24,8 @@ def test_the_python_blocks_run() -> None:
         exec(block, names)  # the README is ours
     assert jnp.isfinite(names["loss"])
     params = {"w": jnp.ones((3, 2))}
-    updates, _ = names["tx"].update(params, names["tx"].init(params), params)
+    tx = names["tx"]
+    updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
     assert optax.tree_utils.tree_norm(updates) > 0
 
 

@@ -69,5 +69,7 @@ for steps_done in range(0, TOTAL_STEPS, PER_ROLLOUT):
     if steps_done == TOTAL_STEPS // 2:
         agent = reset_optimizer(agent)
 agent = agent.replace(tx=longer(2 * TOTAL_STEPS))
-agent = agent.apply_gradients(grads=jax.grad(loss)(agent.params))
+agent = jax.jit(
+    lambda agent: agent.apply_gradients(grads=jax.grad(loss)(agent.params))
+)(agent)
 print(f"loss before {before:.4f}, after {loss(agent.params):.4f}")

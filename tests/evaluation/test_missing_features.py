@@ -22,9 +22,9 @@ DORMANCY = {name: {"Dense_0": jnp.array([0.1, 1.9])} for name in PARAMS}
 
 def second_update(tx):
     tx = optax.with_extra_args_support(tx)
-    state = tx.init(PARAMS)
+    state, update = tx.init(PARAMS), jax.jit(tx.update)
     for _ in range(STEPS):
-        updates, state = tx.update(GRADS, state, PARAMS, dormancy=DORMANCY)
+        updates, state = update(GRADS, state, PARAMS, dormancy=DORMANCY)
     return jax.tree.leaves(updates)
 
 
@@ -61,9 +61,9 @@ def test_a_missing_feature_is_what_an_agent_without_it_would_give(missing, tx):
 
 def test_without_dormancy_the_optimiser_is_not_told_of_it():
     tx = open_rl.pretrained("minatar", key=KEY, horizon=CONFIG.horizon())
-    state = tx.init(PARAMS)
+    state, update = tx.init(PARAMS), jax.jit(tx.update)
     for _ in range(STEPS):
-        updates, state = tx.update(GRADS, state, PARAMS)
+        updates, state = update(GRADS, state, PARAMS)
     for got, expected in zip(
         by_name("minatar@no-dormancy"), jax.tree.leaves(updates), strict=True
     ):
