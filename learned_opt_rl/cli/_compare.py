@@ -99,8 +99,8 @@ class Compare(_Options):
 
     rules: Rules
     """Names of artifacts or tuned optimizers (adam, lion, rmsprop, sgd). adam:1e-3 has
-    a fixed learning rate; ARTIFACT@no-dormancy lacks a feature; tuned.json is a file
-    of tune."""
+    a fixed learning rate; OPTIMIZER+DRIFT also changes the loss; ARTIFACT@no-dormancy
+    lacks a feature; tuned.json is a file of tune."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("comparison")
     """Folder for rows and the report."""
 

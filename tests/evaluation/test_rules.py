@@ -9,6 +9,7 @@ import pytest
 from learned_opt_rl import agents, errors
 from learned_opt_rl.agents import A2CConfig, LPGConfig, PPOConfig
 from learned_opt_rl.evaluation.runs import rules
+from learned_opt_rl.rules import discovered
 
 PARAMS = {"w": jnp.array([1.0, -2.0])}
 GRADS = {"w": jnp.array([0.3, -0.1])}
@@ -173,6 +174,37 @@ def test_resolve_gives_a_drift_tuned_adam():
     rule = rules.resolve("discovered/dpo", PPOConfig(20_000), "Breakout-MinAtar")
     assert rule.drift is not None
     assert float(rule.drift(jnp.array([1.5]), jnp.array([1.0]))[0]) > 0
+
+
+@pytest.mark.parametrize("optimizer", ["adam:1e+3", "minatar@no-dormancy"])
+def test_an_optimizer_and_a_drift_make_one_rule(optimizer):
+    config, key = PPOConfig(20_000), jax.random.key(3)
+    rule = rules.resolve(f"{optimizer}+discovered/dpo", config, "Pong")
+    alone = rules.resolve(optimizer, config, "Pong")
+    np.testing.assert_array_equal(
+        updates(rule.optimizer(key), 2), updates(alone.optimizer(key), 2)
+    )
+    sample = jnp.array([1.5]), jnp.array([1.0])
+    dpo = discovered.pretrained("discovered/dpo")
+    np.testing.assert_array_equal(rule.drift(*sample), dpo(*sample))
+    digest = rules.weights_digest(f"{optimizer}+discovered/dpo")
+    assert digest not in (None, rules.weights_digest("discovered/dpo"))
+    assert digest != rules.weights_digest("sign_mixture+discovered/dpo")
+
+
+@pytest.mark.parametrize(
+    ("rule", "config", "words"),
+    [
+        ("adam+minatar", PPOConfig(), "'minatar' is not a drift; write OPTIMIZER"),
+        ("adam:1e-3+adam", PPOConfig(), "'adam' is not a drift"),
+        ("discovered/dpo+lpo/minatar", PPOConfig(), "'discovered/dpo' is one; write"),
+        ("minatar+discovered/dpo", A2CConfig(), "choose the agent ppo"),
+        ("minatar+no-such-drift", PPOConfig(), "no artifact is named 'no-such-drift'"),
+    ],
+)
+def test_other_combinations_are_refused(rule, config, words):
+    with pytest.raises((ValueError, errors.UnknownArtifactError), match=words):
+        rules.resolve(rule, config, "Breakout-MinAtar")
 
 
 def test_a_misspelt_optimiser_is_recognised():

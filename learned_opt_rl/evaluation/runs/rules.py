@@ -8,10 +8,11 @@ A rule is written
 - ``ARTIFACT`` or ``artifact:ARTIFACT`` for a learned rule;
 - ``ARTIFACT@FEATURE`` for a learned optimizer without one of `FEATURES`, which the
   user's agent may not provide: ``minatar@no-dormancy``;
+- ``OPTIMIZER+DRIFT`` for an optimizer with a drift: ``minatar+lpo/minatar``;
 - ``PATH.json`` for a rule with the settings in a file of ``learned-opt-rl tune``.
 
-A drift runs with tuned Adam. An optimizer with a learning rate gets the rate tuned for
-the environment. Only the agent lpg runs with an update rule.
+A drift alone runs with tuned Adam. An optimizer with a learning rate gets the rate
+tuned for the environment. Only the agent lpg runs with an update rule.
 """
 
 import hashlib
@@ -86,11 +87,23 @@ def artifact_name(rule: str) -> str:
     return rest if colon and prefix in _PREFIXES else prefix + colon + rest
 
 
+def parts(rule: str) -> tuple[str, str | None]:
+    """Return optimizer and drift of ``OPTIMIZER+DRIFT``, else the rule and None."""
+    optimizer, plus, drift = rule.rpartition("+")
+    # The plus of "adam:1e+3" belongs to a number.
+    return (optimizer, drift) if plus and not drift.isdigit() else (rule, None)
+
+
 def weights_digest(rule: str) -> str | None:
     """Return the SHA-256 of a rule's weights or text; None for a rule without any.
 
-    For a file of ``learned-opt-rl tune`` it covers the rule, its settings and weights.
+    For a file of ``learned-opt-rl tune`` it covers the rule, its settings and weights,
+    for ``OPTIMIZER+DRIFT`` both.
     """
+    optimizer, drift = parts(rule)
+    if drift is not None:
+        both = [weights_digest(optimizer), weights_digest(drift)]
+        return hashlib.sha256(json.dumps(both).encode()).hexdigest()
     if is_handcrafted(rule):
         return None
     try:
@@ -150,6 +163,9 @@ def resolve(
     """
     if tuned_rule.is_path(rule):
         return _from_file(rule, config, environment)
+    optimizer, drift = parts(rule)
+    if drift is not None:
+        return _combined(rule, optimizer, drift, config, environment, settings)
     name, at, missing = rule.partition("@")
     # Looked up here, a misspelled name does not wait for the runs before it to end.
     card = None if is_handcrafted(rule) else _card(rule)
@@ -271,10 +287,7 @@ def _without_dormancy(
 def _drift(
     rule: str, card: Card, config: Any, environment: str, settings: Settings | None
 ) -> Rule:
-    if type(config) is not PPOConfig:
-        raise ValueError(
-            f"rule={rule!r} is a drift, which replaces PPO's clip; choose the agent ppo"
-        )
+    _require_ppo(rule, config)
     mine, constants = (None, {}) if settings is None else _parted(settings)
     try:
         mine = tuned("adam", environment) if mine is None else mine
@@ -285,6 +298,33 @@ def _drift(
         ) from error
     adam = handcrafted("adam", environment, config.num_updates, mine)
     return Rule(lambda key: adam, pretrained(card.name, **constants))
+
+
+def _combined(
+    rule: str,
+    optimizer: str,
+    drift: str,
+    config: Any,
+    environment: str,
+    settings: Settings | None,
+) -> Rule:
+    _require_ppo(drift, config)
+    base = resolve(optimizer, config, environment, settings)
+    is_drift = not is_handcrafted(drift) and _card(drift).kind == "drift"
+    if base.drift is not None or not is_drift:
+        wrong = f"{drift!r} is not a drift" if not is_drift else f"{optimizer!r} is one"
+        raise ValueError(
+            f"rule={rule!r}: {wrong}; write OPTIMIZER+DRIFT, as in "
+            "'minatar+lpo/minatar'"
+        )
+    return base._replace(drift=pretrained(_card(drift).name))
+
+
+def _require_ppo(rule: str, config: Any) -> None:
+    if type(config) is not PPOConfig:
+        raise ValueError(
+            f"rule={rule!r} is a drift, which replaces PPO's clip; choose the agent ppo"
+        )
 
 
 def _update_rule(rule: str, card: Card, config: Any, environment: str) -> Rule:
