@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,10 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_python_blocks_run() -> None:
-    names = {"ratio": jnp.array([0.7, 1.5]), "advantage": jnp.array([1.0, -1.0])}
+    names: dict[str, Any] = {
+        "ratio": jnp.array([0.7, 1.5]),
+        "advantage": jnp.array([1.0, -1.0]),
+    }
     for block in blocks("python"):
         exec(block, names)  # the README is ours
     assert jnp.isfinite(names["loss"])

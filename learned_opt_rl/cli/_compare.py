@@ -100,7 +100,8 @@ class Compare(_Options):
     rules: Rules
     """Names of artifacts or tuned optimizers (adam, lion, rmsprop, sgd). adam:1e-3 has
     a fixed learning rate; OPTIMIZER+DRIFT also changes the loss; ARTIFACT@no-dormancy
-    lacks a feature; tuned.json is a file of tune."""
+    lacks a feature; tuned.json is a file of tune. Your own: optax.adamw:3e-4, mine.txt
+    (an expression), ./folder (an artifact), module:function."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("comparison")
     """Folder for rows and the report."""
 

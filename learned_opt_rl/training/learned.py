@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from learned_opt_rl import agents, artifacts, families
+from learned_opt_rl import artifacts, families
 from learned_opt_rl.artifacts.weights import load_safetensors
 from learned_opt_rl.errors import ArtifactError
-from learned_opt_rl.evaluation.runs.rules import Rule, handcrafted, weights_digest
+from learned_opt_rl.evaluation.runs import rules
+from learned_opt_rl.evaluation.runs.rules import Rule, weights_digest
 from learned_opt_rl.families.family import Family
 from learned_opt_rl.rules.tuned import tuned
 from learned_opt_rl.training.run_folder import CONFIG, read_config
@@ -80,25 +81,8 @@ def rule_of(
     share, rate = families.find(algorithm).learning_rate_share(sizes), None
     if share is not None and getattr(sizes, "learning_rate", None) is None:
         rate = share * tuned("adam", environment)["learning_rate"]
-    return run_artifact(
-        artifact_of(algorithm, sizes, weights, rate), config, environment
-    )
-
-
-def run_artifact(artifact: artifacts.Artifact, config: Any, environment: str) -> Rule:
-    """Return the rule of an artifact in memory.
-
-    A drift runs with tuned Adam, an update rule with the published optimizer.
-    """
-    from_artifact = families.find(artifact.card.algorithm).import_module().from_artifact
-    if artifact.card.kind == "update_rule":
-        plain = agents.lpg_optimizer(environment, config.num_updates)
-        return Rule(lambda key: plain, update_rule=from_artifact(artifact))
-    if artifact.card.kind == "drift":
-        adam = handcrafted("adam", environment, config.num_updates)
-        return Rule(lambda key: adam, from_artifact(artifact))
-    horizon = config.horizon()
-    return Rule(lambda key: from_artifact(artifact, horizon=horizon, key=key))
+    artifact = artifact_of(algorithm, sizes, weights, rate)
+    return rules.of_artifact(artifact, config, environment)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

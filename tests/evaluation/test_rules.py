@@ -1,4 +1,7 @@
 import dataclasses
+import hashlib
+import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,9 @@ from learned_opt_rl import agents, errors
 from learned_opt_rl.agents import A2CConfig, LPGConfig, PPOConfig
 from learned_opt_rl.evaluation.runs import rules
 from learned_opt_rl.rules import discovered
+from tests.conftest import REPOSITORY
 
+HORIZON = PPOConfig().horizon()
 PARAMS = {"w": jnp.array([1.0, -2.0])}
 GRADS = {"w": jnp.array([0.3, -0.1])}
 
@@ -197,7 +202,11 @@ def test_an_optimizer_and_a_drift_make_one_rule(optimizer):
     [
         ("adam+minatar", PPOConfig(), "'minatar' is not a drift; write OPTIMIZER"),
         ("adam:1e-3+adam", PPOConfig(), "'adam' is not a drift"),
-        ("discovered/dpo+lpo/minatar", PPOConfig(), "'discovered/dpo' is one; write"),
+        (
+            "discovered/dpo+lpo/minatar",
+            PPOConfig(),
+            "'discovered/dpo' is a drift; write",
+        ),
         ("minatar+discovered/dpo", A2CConfig(), "choose the agent ppo"),
         ("minatar+no-such-drift", PPOConfig(), "no artifact is named 'no-such-drift'"),
     ],
@@ -205,6 +214,94 @@ def test_an_optimizer_and_a_drift_make_one_rule(optimizer):
 def test_other_combinations_are_refused(rule, config, words):
     with pytest.raises((ValueError, errors.UnknownArtifactError), match=words):
         rules.resolve(rule, config, "Breakout-MinAtar")
+
+
+SIGN = """optimizer
+inputs g, lr
+return lr * sign(g)
+"""
+MODULE = """import optax
+def mine(horizon):
+    return optax.sgd(1.0 / horizon.total_updates)
+def wrong(horizon):
+    return horizon
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder, the current one, with rules of one's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "sign.txt").write_text(SIGN)
+    (tmp_path / "kl.txt").write_text("drift\ninputs r, A\nreturn abs(A) * (r - 1)**2")
+    (tmp_path / "code_of_mine.py").write_text(MODULE)
+    shutil.copytree(REPOSITORY / "pretrained/sign_mixture", tmp_path / "copy")
+    yield tmp_path
+    sys.modules.pop("code_of_mine", None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "like"),
+    [
+        ("optax.sgd:1e-3", lambda: optax.sgd(1e-3)),
+        ("code_of_mine:mine", lambda: optax.sgd(1 / PPOConfig().num_updates)),
+        ("./copy", lambda: discovered.pretrained("sign_mixture", horizon=HORIZON)),
+        (
+            "sign.txt:0.5",
+            lambda: discovered.optimizer(SIGN, HORIZON, learning_rate=0.5),
+        ),
+    ],
+)
+def test_a_rule_of_ones_own(own, rule, like):
+    found = rules.resolve(rule, PPOConfig(), "Pong")
+    made = found.optimizer(jax.random.key(0))
+    np.testing.assert_array_equal(updates(made, 3), updates(like(), 3))
+    assert found.drift is None
+
+
+def test_the_digest_of_a_rule_of_ones_own_is_that_of_its_file(own):
+    assert rules.weights_digest("optax.sgd:1e-3") is None
+    assert rules.weights_digest("no/such.txt") is None
+    for rule, file in (
+        ("sign.txt:1", "sign.txt"),
+        ("code_of_mine:mine", "code_of_mine.py"),
+    ):
+        content = (own / file).read_bytes()
+        assert rules.weights_digest(rule) == hashlib.sha256(content).hexdigest()
+    card = rules.artifacts.card("sign_mixture")
+    assert rules.weights_digest("./copy") == card.weights.sha256
+
+
+def test_a_drift_of_ones_own_combines_with_any_optimizer(own):
+    config, sample = PPOConfig(), (jnp.array([1.5]), jnp.array([-2.0]))
+    for rule in ("kl.txt", "minatar+kl.txt", "optax.lion:1e-4+./kl.txt"):
+        found = rules.resolve(rule, config, "Breakout-MinAtar")
+        np.testing.assert_allclose(found.drift(*sample), [0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("optax.adamm:1e-3", "optax has no 'adamm'; did you mean 'adam'"),
+        ("optax.chain:1e-3", "cannot be built"),
+        ("optax.constant_schedule:1", "is a function, not an optax optimizer"),
+        ("optax.adam:fast", "the learning rate 'fast' is not a positive number"),
+        ("optax.adam", "the learning rate '' is not a positive number"),
+        ("sign.txt", "has the input lr; give its value, as in 'sign.txt:1e-3'"),
+        ("copy/expression.txt:x", "the learning rate 'x' is not"),
+        ("code_of_mine.py.txt", "No such file"),
+        ("./nothing", "is not the folder of an artifact"),
+        ("code_of_mine:yours", "has no attribute 'yours'"),
+        ("no_such_module:mine", "No module named 'no_such_module'"),
+        ("code_of_mine:wrong", "is a Horizon, not an optax optimizer"),
+        ("kl.txt+sign.txt:1", "is not a drift"),
+    ],
+)
+def test_what_is_wrong_with_a_rule_of_ones_own(own, rule, words):
+    with pytest.raises((ValueError, errors.ArtifactError), match=words):
+        made = rules.resolve(rule, PPOConfig(), "Breakout-MinAtar")
+        made.optimizer(jax.random.key(0))
 
 
 def test_a_misspelt_optimiser_is_recognised():

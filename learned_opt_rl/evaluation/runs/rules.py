@@ -9,12 +9,15 @@ A rule is written
 - ``ARTIFACT@FEATURE`` for a learned optimizer without one of `FEATURES`, which the
   user's agent may not provide: ``minatar@no-dormancy``;
 - ``OPTIMIZER+DRIFT`` for an optimizer with a drift: ``minatar+lpo/minatar``;
-- ``PATH.json`` for a rule with the settings in a file of ``learned-opt-rl tune``.
+- ``PATH.json`` for a rule with the settings in a file of ``learned-opt-rl tune``;
+- as in `own_rules` for a rule of your own: ``mine.txt``, ``./folder``,
+  ``optax.adamw:3e-4`` or ``module:function``.
 
 A drift alone runs with tuned Adam. An optimizer with a learning rate gets the rate
 tuned for the environment. Only the agent lpg runs with an update rule.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -28,7 +31,8 @@ from learned_opt_rl.agents.config import Config, LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.checks import nearest
 from learned_opt_rl.errors import ArtifactError, UnknownArtifactError
-from learned_opt_rl.evaluation.runs import tuned_rule
+from learned_opt_rl.evaluation.runs import own_rules, tuned_rule
+from learned_opt_rl.evaluation.runs.own_rules import Own, positive
 from learned_opt_rl.features import Horizon
 from learned_opt_rl.rules import pretrained, trained_horizon
 from learned_opt_rl.rules.discovered import tuned_learning_rate
@@ -111,6 +115,9 @@ def weights_digest(rule: str) -> str | None:
             made = tuned_rule.read(rule)
             content = json.dumps([*made, weights_digest(made.rule)], sort_keys=True)
             return hashlib.sha256(content.encode()).hexdigest()
+        own = own_rules.find(rule)
+        if own is not None:
+            return own.sha256
         return artifacts.card(artifact_name(rule)).weights.sha256
     except ArtifactError:
         return None
@@ -133,7 +140,7 @@ def handcrafted(
             f"{', '.join(HANDCRAFTED)}"
         )
     if colon:
-        return HANDCRAFTED[name](_rate(rule, rate))
+        return HANDCRAFTED[name](positive(rule, rate))
     try:
         settings = dict(tuned(name, environment) if settings is None else settings)
     except ValueError as error:
@@ -166,6 +173,9 @@ def resolve(
     optimizer, drift = parts(rule)
     if drift is not None:
         return _combined(rule, optimizer, drift, config, environment, settings)
+    own = None if is_handcrafted(rule) else own_rules.find(rule)
+    if own is not None:
+        return _own(rule, own, config, environment)
     name, at, missing = rule.partition("@")
     # Looked up here, a misspelled name does not wait for the runs before it to end.
     card = None if is_handcrafted(rule) else _card(rule)
@@ -178,10 +188,7 @@ def resolve(
     if card is not None and kind == "update_rule":
         return _update_rule(rule, card, config, environment)
     if isinstance(config, LPGConfig):
-        raise ValueError(
-            f"rule={rule!r} is not an update rule, which the agent lpg needs; choose "
-            "the agent ppo or a2c, or an update rule"
-        )
+        raise _wrong_agent(rule, config)
     if card is None:
         plain = handcrafted(name, environment, config.num_updates, settings)
         return Rule(lambda key: plain)
@@ -310,14 +317,57 @@ def _combined(
 ) -> Rule:
     _require_ppo(drift, config)
     base = resolve(optimizer, config, environment, settings)
-    is_drift = not is_handcrafted(drift) and _card(drift).kind == "drift"
-    if base.drift is not None or not is_drift:
-        wrong = f"{drift!r} is not a drift" if not is_drift else f"{optimizer!r} is one"
+    found = None if is_handcrafted(drift) else own_rules.find(drift) or _named(drift)
+    wrong = f"{optimizer!r} is a drift" if base.drift is not None else ""
+    if found is None or found.kind != "drift":
+        wrong = f"{drift!r} is not a drift"
+    if found is None or wrong:
         raise ValueError(
             f"rule={rule!r}: {wrong}; write OPTIMIZER+DRIFT, as in "
             "'minatar+lpo/minatar'"
         )
-    return base._replace(drift=pretrained(_card(drift).name))
+    return base._replace(drift=found.make())
+
+
+def _named(rule: str) -> Own:
+    card = _card(rule)
+    make = functools.partial(pretrained, card.name)
+    return Own(card.kind, make, card.weights.sha256)
+
+
+def of_artifact(artifact: artifacts.Artifact, config: Config, environment: str) -> Rule:
+    """Return the rule of an artifact that need not be installed.
+
+    A drift runs with tuned Adam, an update rule with the published optimizer.
+    """
+    own = own_rules.of_artifact(artifact)
+    return _own(artifact.card.name, own, config, environment)
+
+
+def _own(rule: str, own: Own, config: Any, environment: str) -> Rule:
+    if (own.kind == "update_rule") != isinstance(config, LPGConfig):
+        raise _wrong_agent(rule, config)
+    if own.kind == "update_rule":
+        plain = agents.lpg_optimizer(environment, config.num_updates)
+        return Rule(lambda key: plain, update_rule=own.make())
+    if own.kind == "drift":
+        _require_ppo(rule, config)
+        adam = handcrafted("adam", environment, config.num_updates)
+        return Rule(lambda key: adam, own.make())
+    horizon = config.horizon()
+    return Rule(lambda key: own.make(horizon=horizon, key=key))
+
+
+def _wrong_agent(rule: str, config: Any) -> ValueError:
+    if isinstance(config, LPGConfig):
+        return ValueError(
+            f"rule={rule!r} is not an update rule, which the agent lpg needs; choose "
+            "the agent ppo or a2c, or an update rule"
+        )
+    return ValueError(
+        f"rule={rule!r} is an update rule, which needs an agent of its own; choose "
+        "the agent lpg"
+    )
 
 
 def _require_ppo(rule: str, config: Any) -> None:
@@ -329,10 +379,7 @@ def _require_ppo(rule: str, config: Any) -> None:
 
 def _update_rule(rule: str, card: Card, config: Any, environment: str) -> Rule:
     if not isinstance(config, LPGConfig):
-        raise ValueError(
-            f"rule={rule!r} is an update rule, which needs an agent of its own; choose "
-            "the agent lpg"
-        )
+        raise _wrong_agent(rule, config)
     plain = agents.lpg_optimizer(environment, config.num_updates)
     return Rule(lambda key: plain, update_rule=pretrained(card.name))
 
@@ -345,16 +392,3 @@ def _tuned_rate(rule: str, name: str, environment: str) -> float:
             f"rule={rule!r}: {error}, as in run(lambda key: pretrained({name!r}, "
             f"learning_rate=...), ...), or {_tune_first(rule, environment)}"
         ) from error
-
-
-def _rate(rule: str, text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = float("nan")
-    if not 0 < rate < float("inf"):
-        raise ValueError(
-            f"rule={rule!r}: the learning rate {text!r} is not a positive number; "
-            "write it as in 'adam:1e-3'"
-        )
-    return rate

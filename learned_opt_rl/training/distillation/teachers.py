@@ -15,7 +15,7 @@ from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.artifacts.registry import Entry, load_entry
 from learned_opt_rl.artifacts.weights import read_limited
-from learned_opt_rl.evaluation.runs.rules import Rule
+from learned_opt_rl.evaluation.runs.rules import Rule, of_artifact
 from learned_opt_rl.expressions import Function
 from learned_opt_rl.families.expression import Form
 from learned_opt_rl.features import DECAYS
@@ -26,7 +26,6 @@ from learned_opt_rl.training.learned import (
     distillable,
     draw,
     rule_of,
-    run_artifact,
 )
 from learned_opt_rl.training.run_folder import CONFIG, read_run
 
@@ -232,7 +231,7 @@ def _expression(
     artifact = artifacts.in_memory("expression", architecture, constants, text)
     drift = discovered.from_artifact(artifact) if unrolled is None else None
     digest = hashlib.sha256(content).hexdigest()
-    rule = functools.partial(run_artifact, artifact)
+    rule = functools.partial(of_artifact, artifact)
     return Teacher(name, "expression", None, digest, constants, unrolled, drift, rule)
 
 

@@ -1,0 +1,162 @@
+"""Rules of one's own, which have no name in the registry.
+
+- ``PATH.txt`` is an expression; ``PATH.txt:RATE`` also gives its input ``lr``.
+- ``./FOLDER`` is the folder of an artifact. The path starts with ``.``, ``/`` or ``~``.
+- ``optax.NAME:RATE`` is ``optax.NAME(RATE)``.
+- ``MODULE:FUNCTION`` is your own code: ``FUNCTION(horizon)`` returns an optimizer. The
+  module is imported from the current folder or the installed packages.
+"""
+
+import hashlib
+import importlib
+import pathlib
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from learned_opt_rl import artifacts, checks, expressions, families
+from learned_opt_rl.artifacts import registry
+from learned_opt_rl.artifacts.card import Card
+from learned_opt_rl.artifacts.weights import read_limited
+from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.features import Horizon
+
+
+class Own(NamedTuple):
+    """A rule of one's own.
+
+    Attributes:
+        kind: ``"optimizer"``, ``"drift"`` or ``"update_rule"``.
+        make: ``make(horizon=..., key=...)`` for an optimizer, else ``make()``.
+        sha256: Digest of the file that defines it; None for optax's.
+    """
+
+    kind: str
+    make: Callable[..., Any]
+    sha256: str | None
+
+
+def find(rule: str) -> Own | None:
+    """Return a rule of one's own, or None if ``rule`` has none of these forms.
+
+    Raises:
+        ArtifactError: The file, folder, module or function cannot be used.
+        ValueError: The learning rate is not a positive number.
+    """
+    if re.fullmatch(r".*\.txt(:.*)?", rule):
+        return _expression(rule)
+    if rule.startswith((".", "/", "~")):
+        return _folder(rule)
+    if rule.startswith("optax."):
+        return _of_optax(rule)
+    is_function = re.fullmatch(r"(?!artifact:|open:)[A-Za-z_][\w.]*:[A-Za-z_]\w*", rule)
+    return _function(rule) if is_function else None
+
+
+def _expression(rule: str) -> Own:
+    path, _, rate = rule.partition(".txt")
+    content = read_limited(pathlib.Path(f"{path}.txt"), "give another file")
+    try:
+        text = content.decode()
+        function = expressions.parse(text)
+    except ValueError as error:
+        raise ArtifactError(f"rule={rule!r} is not an expression: {error}") from error
+    sizes: dict[str, Any] = {"zero_mean": False}
+    if rate:
+        sizes["learning_rate"] = positive(rule, rate[1:])
+    elif "lr" in function.inputs:
+        raise ArtifactError(
+            f"rule={rule!r} has the input lr; give its value, as in '{rule}:1e-3'"
+        )
+    sizes = {"offset": 0.0} if function.kind == "drift" else sizes
+    constants = function.init_constants()
+    digest = hashlib.sha256(content).hexdigest()
+    return of_artifact(
+        artifacts.in_memory("expression", sizes, constants, text), digest
+    )
+
+
+def _folder(rule: str) -> Own:
+    folder = pathlib.Path(rule).expanduser()
+    if not (folder / "card.json").is_file():
+        raise ArtifactError(
+            f"rule={rule!r} is not the folder of an artifact ({folder / 'card.json'} "
+            "does not exist); a run becomes one by `learned-opt-rl train promote`"
+        )
+    card = Card.load(folder / "card.json")
+    artifact = registry.load_entry(registry.Entry(card, folder, "path"))
+    return of_artifact(artifact, card.weights.sha256)
+
+
+def of_artifact(artifact: artifacts.Artifact, sha256: str | None = None) -> Own:
+    """Return an artifact that need not be installed."""
+    from_artifact = families.find(artifact.card.algorithm).import_module().from_artifact
+
+    def make(**options: Any) -> Any:
+        return from_artifact(artifact, **options)
+
+    return Own(artifact.card.kind, make, sha256)
+
+
+def _of_optax(rule: str) -> Own:
+    name, _, rate = rule.removeprefix("optax.").partition(":")
+    known = [n for n in dir(optax) if callable(getattr(optax, n)) and n.islower()]
+    if name not in known:
+        raise ArtifactError(
+            f"rule={rule!r}: optax has no {name!r}; {checks.suggest(name, known)}"
+        )
+    made = _checked(rule, getattr(optax, name), positive(rule, rate))
+    return Own("optimizer", lambda **_: made, None)
+
+
+def _function(rule: str) -> Own:
+    module, _, name = rule.partition(":")
+    here = str(pathlib.Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = importlib.import_module(module)
+        function = getattr(found, name)
+    except (ImportError, AttributeError) as error:
+        raise ArtifactError(
+            f"rule={rule!r} is not MODULE:FUNCTION ({error}); run the command in the "
+            "folder of the module, or install it"
+        ) from error
+
+    def make(horizon: Horizon, key: jax.Array) -> optax.GradientTransformation:
+        del key
+        return _checked(rule, function, horizon)
+
+    source = pathlib.Path(found.__file__ or "")
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    return Own("optimizer", make, digest)
+
+
+def _checked(rule: str, function: Callable[..., Any], argument: Any) -> Any:
+    try:
+        made = function(argument)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ArtifactError(f"rule={rule!r} cannot be built: {error}") from error
+    if not (hasattr(made, "init") and hasattr(made, "update")):
+        raise ArtifactError(
+            f"rule={rule!r} is a {type(made).__name__}, not an optax optimizer"
+        )
+    return made
+
+
+def positive(rule: str, text: str) -> float:
+    """Return a learning rate, or raise ValueError."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = float("nan")
+    if not 0 < rate < float("inf"):
+        raise ValueError(
+            f"rule={rule!r}: the learning rate {text!r} is not a positive number; "
+            "write it as in 'adam:1e-3'"
+        )
+    return rate
