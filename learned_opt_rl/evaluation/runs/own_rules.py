@@ -7,7 +7,6 @@
   module is imported from the current folder or the installed packages.
 """
 
-import hashlib
 import importlib
 import pathlib
 import re
@@ -25,6 +24,9 @@ from learned_opt_rl.artifacts.weights import read_limited
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.features import Horizon
 
+_EXPRESSION = re.compile(r"(.*\.txt)(?::(.*))?")
+_FUNCTION = re.compile(r"(?!artifact:|open:|optax\.)([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
+
 
 class Own(NamedTuple):
     """A rule of one's own.
@@ -32,12 +34,10 @@ class Own(NamedTuple):
     Attributes:
         kind: ``"optimizer"``, ``"drift"`` or ``"update_rule"``.
         make: ``make(horizon=..., key=...)`` for an optimizer, else ``make()``.
-        sha256: Digest of the file that defines it; None for optax's.
     """
 
     kind: str
     make: Callable[..., Any]
-    sha256: str | None
 
 
 def find(rule: str) -> Own | None:
@@ -47,37 +47,55 @@ def find(rule: str) -> Own | None:
         ArtifactError: The file, folder, module or function cannot be used.
         ValueError: The learning rate is not a positive number.
     """
-    if re.fullmatch(r".*\.txt(:.*)?", rule):
-        return _expression(rule)
-    if rule.startswith((".", "/", "~")):
-        return _folder(rule)
     if rule.startswith("optax."):
         return _of_optax(rule)
-    is_function = re.fullmatch(r"(?!artifact:|open:)[A-Za-z_][\w.]*:[A-Za-z_]\w*", rule)
-    return _function(rule) if is_function else None
+    if match := _EXPRESSION.fullmatch(rule):
+        return _expression(rule, *match.groups())
+    if _is_folder(rule):
+        return _folder(rule)
+    if match := _FUNCTION.fullmatch(rule):
+        return _function(rule, *match.groups())
+    return None
 
 
-def _expression(rule: str) -> Own:
-    path, _, rate = rule.partition(".txt")
-    content = read_limited(pathlib.Path(f"{path}.txt"), "give another file")
+def file(rule: str) -> pathlib.Path | None:
+    """Return the file that defines a rule of one's own, None if there is none.
+
+    Nothing is imported or executed: the name may come from another person's rows.
+    """
+    if match := _EXPRESSION.fullmatch(rule):
+        return pathlib.Path(match[1])
+    if _is_folder(rule):
+        return pathlib.Path(rule).expanduser() / "card.json"  # has the weights' digest
+    if match := _FUNCTION.fullmatch(rule):
+        place = pathlib.Path(*match[1].split("."))
+        names = place.with_suffix(".py"), place / "__init__.py"
+        paths = [pathlib.Path(top) / name for top in ["", *sys.path] for name in names]
+        return next(filter(pathlib.Path.is_file, paths), None)
+    return None
+
+
+def _is_folder(rule: str) -> bool:
+    return rule.startswith((".", "/", "~"))
+
+
+def _expression(rule: str, path: str, rate: str | None) -> Own:
+    content = read_limited(pathlib.Path(path), "give another file")
     try:
         text = content.decode()
         function = expressions.parse(text)
     except ValueError as error:
         raise ArtifactError(f"rule={rule!r} is not an expression: {error}") from error
     sizes: dict[str, Any] = {"zero_mean": False}
-    if rate:
-        sizes["learning_rate"] = positive(rule, rate[1:])
+    if rate is not None:
+        sizes["learning_rate"] = positive(rule, rate)
     elif "lr" in function.inputs:
         raise ArtifactError(
             f"rule={rule!r} has the input lr; give its value, as in '{rule}:1e-3'"
         )
     sizes = {"offset": 0.0} if function.kind == "drift" else sizes
     constants = function.init_constants()
-    digest = hashlib.sha256(content).hexdigest()
-    return of_artifact(
-        artifacts.in_memory("expression", sizes, constants, text), digest
-    )
+    return of_artifact(artifacts.in_memory("expression", sizes, constants, text))
 
 
 def _folder(rule: str) -> Own:
@@ -88,18 +106,17 @@ def _folder(rule: str) -> Own:
             "does not exist); a run becomes one by `learned-opt-rl train promote`"
         )
     card = Card.load(folder / "card.json")
-    artifact = registry.load_entry(registry.Entry(card, folder, "path"))
-    return of_artifact(artifact, card.weights.sha256)
+    return of_artifact(registry.load_entry(registry.Entry(card, folder, "path")))
 
 
-def of_artifact(artifact: artifacts.Artifact, sha256: str | None = None) -> Own:
+def of_artifact(artifact: artifacts.Artifact) -> Own:
     """Return an artifact that need not be installed."""
     from_artifact = families.find(artifact.card.algorithm).import_module().from_artifact
 
     def make(**options: Any) -> Any:
         return from_artifact(artifact, **options)
 
-    return Own(artifact.card.kind, make, sha256)
+    return Own(artifact.card.kind, make)
 
 
 def _of_optax(rule: str) -> Own:
@@ -110,17 +127,15 @@ def _of_optax(rule: str) -> Own:
             f"rule={rule!r}: optax has no {name!r}; {checks.suggest(name, known)}"
         )
     made = _checked(rule, getattr(optax, name), positive(rule, rate))
-    return Own("optimizer", lambda **_: made, None)
+    return Own("optimizer", lambda **_: made)
 
 
-def _function(rule: str) -> Own:
-    module, _, name = rule.partition(":")
+def _function(rule: str, module: str, name: str) -> Own:
     here = str(pathlib.Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = importlib.import_module(module)
-        function = getattr(found, name)
+        function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ArtifactError(
             f"rule={rule!r} is not MODULE:FUNCTION ({error}); run the command in the "
@@ -131,9 +146,7 @@ def _function(rule: str) -> Own:
         del key
         return _checked(rule, function, horizon)
 
-    source = pathlib.Path(found.__file__ or "")
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    return Own("optimizer", make, digest)
+    return Own("optimizer", make)
 
 
 def _checked(rule: str, function: Callable[..., Any], argument: Any) -> Any:

@@ -29,6 +29,7 @@ import optax
 from learned_opt_rl import agents, artifacts
 from learned_opt_rl.agents.config import Config, LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
+from learned_opt_rl.artifacts.weights import read_limited
 from learned_opt_rl.checks import nearest
 from learned_opt_rl.errors import ArtifactError, UnknownArtifactError
 from learned_opt_rl.evaluation.runs import own_rules, tuned_rule
@@ -115,9 +116,9 @@ def weights_digest(rule: str) -> str | None:
             made = tuned_rule.read(rule)
             content = json.dumps([*made, weights_digest(made.rule)], sort_keys=True)
             return hashlib.sha256(content.encode()).hexdigest()
-        own = own_rules.find(rule)
-        if own is not None:
-            return own.sha256
+        file = own_rules.file(rule)
+        if file is not None:
+            return hashlib.sha256(read_limited(file, "")).hexdigest()
         return artifacts.card(artifact_name(rule)).weights.sha256
     except ArtifactError:
         return None
@@ -331,8 +332,7 @@ def _combined(
 
 def _named(rule: str) -> Own:
     card = _card(rule)
-    make = functools.partial(pretrained, card.name)
-    return Own(card.kind, make, card.weights.sha256)
+    return Own(card.kind, functools.partial(pretrained, card.name))
 
 
 def of_artifact(artifact: artifacts.Artifact, config: Config, environment: str) -> Rule:
