@@ -53,6 +53,7 @@ def finite(
     above: float | None = None,
     least: float | None = None,
     most: float | None = None,
+    below: float | None = None,
 ) -> float:
     """Return a finite number within bounds as a ``float``, or raise.
 
@@ -63,6 +64,7 @@ def finite(
         above: A bound that the number must exceed.
         least: The smallest number allowed.
         most: The largest number allowed.
+        below: A bound that the number must stay below.
 
     Raises:
         ValueError: The value is not a number, not finite or out of bounds.
@@ -80,14 +82,29 @@ def finite(
         and (above is None or number > above)
         and (least is None or number >= least)
         and (most is None or number <= most)
+        and (below is None or number < below)
     )
     if not holds:
-        bounds = ((">", above), (">=", least), ("<=", most))
+        bounds = ((">", above), (">=", least), ("<=", most), ("<", below))
         said = ", ".join(f"{sign} {x:g}" for sign, x in bounds if x is not None)
         accepted = f"a number {said}" if said else "a finite number"
         end = f"; {fix}" if fix else ""
         raise ValueError(f"{name}={value!r} must be {accepted}{end}")
     return number
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Raise ValueError unless the value is one of the choices.
+
+    Example:
+        >>> one_of("agent", "dqn", ["ppo", "a2c"])
+        Traceback (most recent call last):
+            ...
+        ValueError: agent='dqn' must be one of ppo, a2c
+    """
+    choices = tuple(choices)
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}")
 
 
 def nearest(name: object, known: Iterable[str], count: int = 3) -> list[str]:

@@ -17,24 +17,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt_rl.agents import networks, rollouts
 from learned_opt_rl.agents._normalization import Normalizers
 from learned_opt_rl.agents.config import LPGConfig as LPGConfig
-from learned_opt_rl.agents.networks import (
-    Network,
-    apply_network,
-    init_network,
-    prepare,
-    select,
-)
-from learned_opt_rl.agents.rollouts import (
-    TrainResult,
-    World,
-    clip_by_norm,
-    collect,
-    form_to_play,
-    mean_return,
-    train_by,
-)
+from learned_opt_rl.agents.networks import Network, init_network
+from learned_opt_rl.agents.rollouts import World, form_to_play
 from learned_opt_rl.envs.adapter import Environment, EpisodeState
 from learned_opt_rl.rules.lpg import EPS, UpdateRule
 
@@ -43,18 +30,11 @@ Params = dict[str, Network]
 
 
 class AgentState(NamedTuple):
-    """The state of an LPG agent.
+    """The state of an LPG agent."""
 
-    Attributes:
-        params: ``{"actor": ..., "predictor": ...}``, and a ``"baseline"`` if there is
-            one.
-        opt_state: The optimizer's state.
-        step: int32 scalar, updates made.
-    """
-
-    params: Any
+    params: Any  # `Params`
     opt_state: optax.OptState
-    step: jax.Array
+    step: jax.Array  # int32 scalar, updates made
 
 
 class Rollout(NamedTuple):
@@ -76,47 +56,29 @@ class Rollout(NamedTuple):
 
 
 class UpdateMetrics(NamedTuple):
-    """Metrics of an update, float32 scalars.
-
-    Attributes:
-        loss: The agent's loss.
-        kl: Mean of D_KL(y || y_hat).
-        pi_l2: Mean of pi_hat squared.
-        y_l2: Mean squared norm of y_hat.
-        policy_entropy: Entropy of the updated actor on this rollout.
-        target_entropy: Entropy of the updated predictor on this rollout; 0 if its
-            predictions are not categorical.
-    """
+    """Metrics of an update, float32 scalars."""
 
     loss: jax.Array
-    kl: jax.Array
-    pi_l2: jax.Array
-    y_l2: jax.Array
-    policy_entropy: jax.Array
-    target_entropy: jax.Array
+    kl: jax.Array  # mean of D_KL(y || y_hat)
+    pi_l2: jax.Array  # mean of pi_hat squared
+    y_l2: jax.Array  # mean squared norm of y_hat
+    policy_entropy: jax.Array  # of the updated actor on this rollout
+    target_entropy: jax.Array  # of the updated predictor; 0 if it is not categorical
 
 
 class Runner(NamedTuple):
-    """A run between two rollouts.
-
-    Attributes:
-        agent: The agent.
-        metrics: Metrics of its last update; zeros before the first.
-        env_state: The environments' states, each array ``[num_envs, ...]``.
-        observation: Current observations, ``[num_envs, *observation_shape]``, or those
-            of ``env.tabular`` for a tabular agent.
-        key: PRNG key for the rest of the run.
-    """
+    """A run between two rollouts."""
 
     agent: AgentState
-    metrics: UpdateMetrics
-    env_state: EpisodeState
+    metrics: UpdateMetrics  # of the agent's last update; zeros before the first
+    env_state: EpisodeState  # each array is [num_envs, ...]
+    # [num_envs, *observation_shape], that of env.tabular for a tabular agent
     observation: jax.Array
-    key: jax.Array
+    key: jax.Array  # for the rest of the run
 
     @property
     def params(self) -> Any:
-        """``{"actor": ..., "predictor": ...}``."""
+        """The agent's `Params`."""
         return self.agent.params
 
     @property
@@ -132,7 +94,7 @@ class Runner(NamedTuple):
     @property
     def mean_return(self) -> jax.Array:
         """Mean return of each environment's last finished episode; NaN before one."""
-        return mean_return(self.env_state).value
+        return rollouts.mean_return(self.env_state).value
 
 
 def init_agent(params: Params, optimizer: optax.GradientTransformation) -> AgentState:
@@ -216,7 +178,8 @@ def agent_update(
 
     (total, parts), grads = jax.value_and_grad(loss, has_aux=True)(agent.params)
     if config.max_grad_norm is not None:
-        grads = {k: clip_by_norm(g, config.max_grad_norm) for k, g in grads.items()}
+        bound = config.max_grad_norm
+        grads = {k: rollouts.clip_by_norm(g, bound) for k, g in grads.items()}
     updates, opt_state = optimizer.update(grads, agent.opt_state, agent.params)
     params: Any = optax.apply_updates(agent.params, updates)
     updated = AgentState(params, opt_state, agent.step + 1)
@@ -242,7 +205,7 @@ def rule_inputs(
     config: LPGConfig, rule: UpdateRule, rollout: Rollout, params: Params
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
     """Return what a rule reads of a rollout, the first arguments of its ``loss``."""
-    probs = select(policy(params, rollout, config), rollout.action)
+    probs = networks.select(policy(params, rollout, config), rollout.action)
     y = rule.predict(_outputs(params["predictor"], rollout.observation, config))
     return rollout.reward, rollout.done, probs, y[:, :-1], y[:, 1:]
 
@@ -257,9 +220,9 @@ def play(
     config: LPGConfig, env: Environment, params: Params, world: World, key: jax.Array
 ) -> tuple[World, Rollout]:
     """Play one rollout by ``params["actor"]``; return the world after it, too."""
-    world, played = collect(config, env, params["actor"], world, key)
+    world, played = rollouts.collect(config, env, params["actor"], world, key)
     observations = jnp.concatenate([played.observation, world.observation[None]])
-    x = prepare(observations, env.observation_shape, config)
+    x = networks.prepare(observations, env.observation_shape, config)
     rollout = Rollout(x, played.action, played.reward, played.done)
     # A rule reads each worker's steps as a sequence, so workers come first.
     return world, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), rollout)
@@ -324,7 +287,7 @@ def make_train(
     env: Environment,
     rule: UpdateRule,
     optimizer: optax.GradientTransformation,
-) -> Callable[[jax.Array], TrainResult]:
+) -> Callable[[jax.Array], rollouts.TrainResult]:
     """Build a whole training run as one pure function of a key.
 
     Args:
@@ -354,11 +317,13 @@ def make_train(
         >>> jax.jit(train)(jax.random.key(0)).returns.shape
         (10,)
     """
-    return train_by(make_loop(config, env, rule, optimizer), config.num_updates)
+    return rollouts.train_by(
+        make_loop(config, env, rule, optimizer), config.num_updates
+    )
 
 
 def _outputs(params: Network, x: jax.Array, config: LPGConfig) -> jax.Array:
-    return apply_network(params, x, config)[0]
+    return networks.apply_network(params, x, config)[0]
 
 
 def _entropy(probs: jax.Array) -> jax.Array:

@@ -18,6 +18,8 @@ import importlib.resources
 import json
 from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from learned_opt_rl.agents.config import A2CConfig, Config, LPGConfig, PPOConfig
@@ -159,7 +161,7 @@ def lpg_optimizer(
 
 def lpg_optimizers(
     environment: str,
-    num_updates: int,
+    num_updates: Any,
     *,
     column: str | None = None,
     learning_rate: Any = None,
@@ -170,7 +172,7 @@ def lpg_optimizers(
 
     Args:
         environment: As for `lpg_optimizer`.
-        num_updates: As for `lpg_optimizer`.
+        num_updates: As for `lpg_optimizer`; may be traced.
         column: As for `lpg_optimizer`.
         learning_rate: The actor's; may be traced. The predictor's changes with it.
         table_predictor_rate: Learning rate of a predictor under SGD, as a multiple of
@@ -189,9 +191,14 @@ def lpg_optimizers(
     rate = rate if learning_rate is None else learning_rate
 
     def one(rate: Any) -> optax.GradientTransformation:
-        if settings.get("anneal", False):
-            rate = optax.linear_schedule(rate, 0.0, num_updates)
-        return _OPTIMIZERS[settings["name"]](rate, **options)
+        if not settings.get("anneal", False):
+            return _OPTIMIZERS[settings["name"]](rate, **options)
+
+        def annealed(count: jax.Array) -> jax.Array:
+            # That of optax.linear_schedule, which takes no traced number of updates.
+            return rate * (1 - jnp.minimum(count, num_updates) / num_updates)
+
+        return _OPTIMIZERS[settings["name"]](annealed, **options)
 
     return {"actor": one(rate), "predictor": one(multiple * rate)}
 

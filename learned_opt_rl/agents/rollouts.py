@@ -207,6 +207,11 @@ def clip_by_norm(tree: Any, max_norm: float) -> Any:
     return jax.tree.map(lambda x: x * scale, tree)
 
 
+def all_finite(tree: Any) -> jax.Array:
+    """Return whether every number in a tree of arrays is finite, a bool scalar."""
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+
+
 def train_by(
     loop: tuple[Callable[[jax.Array], Any], Callable[[Any], Any]], num_rollouts: int
 ) -> Callable[[jax.Array], TrainResult]:

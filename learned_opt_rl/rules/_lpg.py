@@ -47,14 +47,9 @@ def core_inputs(
 ) -> Float[Array, "b t n"]:
     """Stack the core's inputs; ``gamma`` has no scalar or one, ``age`` none or two."""
     # Mask the embedding and not y: phi(0) is not 0.
-    next_embedded = jnp.where(done, 0.0, embed(weights, y_next))
-    discount, lifetime = (
-        [jnp.broadcast_to(jnp.asarray(x, jnp.float32), reward.shape) for x in scalars]
-        for scalars in (gamma, age)
-    )
-    embedded = [embed(weights, y), next_embedded]
-    columns = [reward, done.astype(jnp.float32), *discount, prob, *embedded, *lifetime]
-    return jnp.stack(columns, axis=-1)
+    embedded = embed(weights, y), jnp.where(done, 0.0, embed(weights, y_next))
+    columns = [reward, done.astype(jnp.float32), *gamma, prob, *embedded, *age]
+    return jnp.stack([jnp.broadcast_to(x, reward.shape) for x in columns], axis=-1)
 
 
 def run_core(
@@ -65,14 +60,13 @@ def run_core(
     It starts from zeros, and again at every ``done``: the steps after it belong to
     another episode.
     """
-    kind, gates, cell, states = (
-        ("gru", "rzn", _gru, 1) if "gru" in weights else ("lstm", "igfo", _lstm, 2)
-    )
+    kind, gates, cell, states = "gru", "rzn", _gru, 1
+    if "lstm" in weights:
+        kind, gates, cell, states = "lstm", "igfo", _lstm, 2
     core = weights[kind]
-    into = {
-        part: jnp.concatenate([core[f"i{gate}"][part] for gate in gates], axis=-1)
-        for part in ("kernel", "bias")
-    }
+    into = jax.tree.map(
+        lambda *x: jnp.concatenate(x, axis=-1), *[core[f"i{gate}"] for gate in gates]
+    )
     recurrent = jnp.concatenate([core[f"h{gate}"]["kernel"] for gate in gates], axis=1)
     projected = jnp.moveaxis(_affine(into, x), 1, 0)  # of all steps in one product
 
@@ -191,19 +185,16 @@ def require_targets(targets: Any, probs: Any, y: Any) -> None:
     require_shape("targets.y_hat", y_hat, (*jnp.shape(probs), jnp.shape(y)[-1]))
 
 
-def discount(architecture: Architecture, gamma: Any) -> list[jax.Array]:
-    """Return the discount, if it is an input."""
-    return [scalar("gamma", gamma)] if architecture.gamma_input else []
-
-
-def age(architecture: Architecture, step: Any, lifetime: Any) -> list[jax.Array]:
-    """Return the agent's age in the form that the weights were trained with."""
+def scalar_inputs(
+    architecture: Architecture, gamma: Any, step: Any, lifetime: Any
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Return the discount and the agent's age, each if the weights take it."""
+    discount = [scalar("gamma", gamma)] if architecture.gamma_input else []
     if architecture.lifetime_inputs == "none":
-        return []
+        return discount, []
     step, lifetime = scalar("step", step), scalar("lifetime", lifetime)
-    if architecture.lifetime_inputs == "raw":
-        return [step, lifetime]
-    return [step / lifetime, jnp.log(lifetime)]
+    raw = architecture.lifetime_inputs == "raw"
+    return discount, [step, lifetime] if raw else [step / lifetime, jnp.log(lifetime)]
 
 
 def scalar(name: str, value: Any) -> jax.Array:

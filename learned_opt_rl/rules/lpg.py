@@ -85,33 +85,23 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
 class Targets(NamedTuple):
     """The targets that a rule gives an agent.
 
-    Attributes:
-        pi_hat: float32 ``[B, T]``, weights of the log-probabilities of the actions.
-            ``architecture.policy_sign`` says whether agents descend or ascend them.
-        y_hat: float32 ``[B, T, m]``, the prediction to learn. It sums to 1 over m if
-            ``architecture.prediction`` is ``"categorical"``. Of values it is the target
-            of TD(lambda), which no weight moves.
+    ``architecture.policy_sign`` says whether agents descend or ascend pi_hat. y_hat
+    sums to 1 over m if predictions are categorical; of values it is the target of
+    TD(lambda), which no weight moves.
     """
 
-    pi_hat: jax.Array
-    y_hat: jax.Array
+    pi_hat: jax.Array  # float32 [B, T], weights of the actions' log-probabilities
+    y_hat: jax.Array  # float32 [B, T, m], the prediction to learn
 
 
 class LossMetrics(NamedTuple):
-    """The parts of a loss.
+    """The parts of a loss, float32."""
 
-    Attributes:
-        policy_loss: float32 scalar, the part that moves the policy.
-        kl: float32 ``[B, T]``, D_KL(y || y_hat), or the squared distance of
-            predictions that are not categorical.
-        pi_l2: float32 scalar, mean of pi_hat squared.
-        y_l2: float32 scalar, mean squared norm of y_hat.
-    """
-
-    policy_loss: jax.Array
+    policy_loss: jax.Array  # scalar, the part that moves the policy
+    # [B, T], D_KL(y || y_hat), or the squared distance if y is not categorical
     kl: jax.Array
-    pi_l2: jax.Array
-    y_l2: jax.Array
+    pi_l2: jax.Array  # scalar, mean of pi_hat squared
+    y_l2: jax.Array  # scalar, mean squared norm of y_hat
 
 
 @jax.tree_util.register_dataclass
@@ -152,14 +142,9 @@ class UpdateRule:
             probs: Probability of the action taken, the input of the network.
             y: The agent's predictions; categorical ones sum to 1.
             y_next: The predictions for the next observations; ignored where ``dones``.
-            gamma: The discount; needed with ``gamma_input`` and for values, else
-                ignored.
-            step: Updates the agent has made; needed with ``lifetime_inputs``, else
-                ignored.
+            gamma: The discount, for ``gamma_input`` and values; else ignored.
+            step: Updates the agent has made, for ``lifetime_inputs``; else ignored.
             lifetime: Updates the agent will make in total; like ``step``.
-
-        Returns:
-            The targets.
 
         Raises:
             WeightsError: The weights do not fit the architecture.
@@ -178,10 +163,9 @@ class UpdateRule:
         reward, prob, y, y_next = (
             jnp.asarray(x, jnp.float32) for x in (rewards, probs, y, y_next)
         )
-        discount = network.discount(self.architecture, gamma)
-        age = network.age(self.architecture, step, lifetime)
+        scalars = network.scalar_inputs(self.architecture, gamma, step, lifetime)
         weights = as_float32(self.weights)
-        x = network.core_inputs(weights, reward, done, prob, y, y_next, discount, age)
+        x = network.core_inputs(weights, reward, done, prob, y, y_next, *scalars)
         hidden = network.run_core(weights, x, done)
         pi_hat = network.policy_head(weights, hidden)
         if self.architecture.prediction == "value":
@@ -217,7 +201,7 @@ class UpdateRule:
         sign is ``"ascend"``, plus ``alpha_y`` times the mean of D_KL(y || y_hat), or of
         the squared distance of predictions that are not categorical.
 
-        The arguments are those of `targets` and these:
+        The arguments are those of `targets` and these. Means are over B and T.
 
         - ``alpha_y``: Weight of the prediction.
         - ``targets``: Targets computed beforehand. By default they are computed here
@@ -228,9 +212,6 @@ class UpdateRule:
         - ``baseline``: An action-independent f(s), subtracted from pi_hat and fitted to
           it. A meta-gradient passes through pi_hat in the policy's part, but not
           through the fit.
-
-        Returns:
-            The loss and its parts. Means are over B and T.
 
         Raises:
             WeightsError: As for `targets`.

@@ -12,16 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from learned_opt_rl import artifacts, families
+from learned_opt_rl import artifacts, checks, families
 from learned_opt_rl.artifacts.weights import load_safetensors
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.runs import rules
 from learned_opt_rl.evaluation.runs.rules import Rule, weights_digest
 from learned_opt_rl.families.family import Family
 from learned_opt_rl.rules.tuned import tuned
-from learned_opt_rl.training.run_folder import CONFIG, read_config
-
-_SUFFIX = ".safetensors"
+from learned_opt_rl.training.run_folder import BEST, CONFIG, read_config
 
 
 def evolvable() -> tuple[str, ...]:
@@ -94,9 +92,7 @@ class Learned:
 
     def __post_init__(self) -> None:
         if not is_evolvable(self.algorithm):
-            raise ValueError(
-                f"algorithm={self.algorithm!r} must be one of {', '.join(evolvable())}"
-            )
+            checks.one_of("algorithm", self.algorithm, evolvable())
         try:
             self.architecture  # noqa: B018
         except TypeError as error:
@@ -137,8 +133,8 @@ class Learned:
 
         It is ``"zeros"``; ``"random"``, the family's own initialization (LPO's is
         small, near PPO), drawn with the key; ``"declared"``, the constants that an
-        expression declares; the name of an artifact; or the path of a ``.safetensors``
-        file, such as those in run folders.
+        expression declares; the name of an artifact; the folder of a run, whose best
+        weights count; or the path of a ``.safetensors`` file.
         """
         if name == "zeros":
             return jnp.zeros(self.size, jnp.float32)
@@ -150,40 +146,26 @@ class Learned:
         if name in ("random", "declared"):
             weights = draw(self.algorithm, self.architecture, key)
             return ravel_pytree(weights)[0]
-        if name.endswith(_SUFFIX):
-            weights = load_safetensors(name, file_digest(name))
-            self._check_conventions(name, _sizes_beside(name))
-            return self._of(name, weights)
-        artifact = artifacts.load(name)
-        if artifact.card.algorithm != self.algorithm:
+        algorithm, sizes, weights = _stored(name)
+        if algorithm not in (None, self.algorithm):
             raise ArtifactError(
-                f"start={name!r} has algorithm {artifact.card.algorithm!r}, but the "
-                f"run trains {self.algorithm!r}; start from another artifact, "
-                "zeros or random"
+                f"start={name!r} has algorithm {algorithm!r}, but the run trains "
+                f"{self.algorithm!r}; start from another artifact, zeros or random"
             )
-        self._check_conventions(name, artifact.card.architecture)
-        return self._of(name, artifact.weights)
-
-    def _check_conventions(self, name: str, found: Mapping[str, Any] | None) -> None:
-        """Raise ArtifactError if an update rule's weights mean something else here.
-
-        The shapes of the weights do not show, for example, the sign of a policy target.
-        """
-        if not self.is_update_rule or found is None:
-            return
-        theirs = dataclasses.asdict(families.find(self.algorithm).make_sizes(found))
-        ours = dataclasses.asdict(self.architecture)
-        other = [key for key in ours if theirs[key] != ours[key]]
-        if other:
-            values = " ".join(
-                f"architecture.{field}={theirs[field]}" for field in other
-            )
-            raise ArtifactError(
-                f"start={name!r} does not fit {self.architecture}; set {values}"
-            )
-
-    def _of(self, name: str, weights: Any) -> jax.Array:
-        wanted, found = map(_sizes, (self._shapes(), weights))
+        # The shapes of an update rule's weights do not show, for example, the sign of a
+        # policy target.
+        if self.is_update_rule and sizes is not None:
+            theirs = dataclasses.asdict(families.find(self.algorithm).make_sizes(sizes))
+            ours = dataclasses.asdict(self.architecture)
+            other = [
+                f"architecture.{k}={theirs[k]}" for k in ours if theirs[k] != ours[k]
+            ]
+            if other:
+                raise ArtifactError(
+                    f"start={name!r} does not fit {self.architecture}; set "
+                    f"{' '.join(other)}"
+                )
+        wanted, found = map(_shown, (self._shapes(), weights))
         if wanted != found:
             raise ArtifactError(
                 f"start={name!r} does not fit {self.architecture}: its weights have "
@@ -199,30 +181,41 @@ class Learned:
 
 
 def start_digest(name: str) -> str | None:
-    """Return the SHA-256 of a starting point that is a file or an artifact."""
-    return file_digest(name) if name.endswith(_SUFFIX) else weights_digest(name)
+    """Return the SHA-256 of a starting point that is a file, a run or an artifact."""
+    path = _file(name)
+    return weights_digest(name) if path is None else file_digest(path)
 
 
-def file_digest(path: str) -> str:
+def _file(name: str) -> pathlib.Path | None:
+    """Return the file of a starting point, None for a name."""
+    path = pathlib.Path(name)
+    if (path / CONFIG).is_file():
+        return path / BEST
+    return path if name.endswith(".safetensors") else None
+
+
+def file_digest(path: pathlib.Path | str) -> str:
     """Return the SHA-256 of a file, or raise ArtifactError."""
     try:
-        content = pathlib.Path(path).read_bytes()
+        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise ArtifactError(
-            f"start={path!r} cannot be read ({error.strerror}); give a file with "
+            f"start={str(path)!r} cannot be read ({error.strerror}); give a file with "
             "weights, the name of an artifact, zeros or random"
         ) from error
-    return hashlib.sha256(content).hexdigest()
 
 
-def _sizes_beside(path: str) -> Mapping[str, Any] | None:
-    """Return the architecture of the run whose folder has the file, None elsewhere."""
-    folder = pathlib.Path(path).parent
-    if not (folder / CONFIG).exists():
-        return None
-    return read_config(folder)["config"].get("architecture")
+def _stored(name: str) -> tuple[str | None, Mapping[str, Any] | None, Any]:
+    """Return algorithm, sizes and weights; the first two as far as they are known."""
+    path = _file(name)
+    if path is None:
+        artifact = artifacts.load(name)
+        return artifact.card.algorithm, artifact.card.architecture, artifact.weights
+    weights, made = load_safetensors(path, file_digest(path)), path.with_name(CONFIG)
+    config = read_config(path.parent)["config"] if made.exists() else {}
+    return config.get("algorithm"), config.get("architecture"), weights
 
 
-def _sizes(weights: Any) -> dict[str, tuple[int, ...]]:
+def _shown(weights: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(weights)
     return {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}

@@ -7,7 +7,7 @@ as many updates as the environment's mode gives it.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,24 +15,22 @@ import jax.numpy as jnp
 from learned_opt_rl import agents, checks
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.agents.lpg import Rollout
-from learned_opt_rl.agents.rollouts import MeanReturn, mean_return
 from learned_opt_rl.rules.lpg import UpdateRule
 from learned_opt_rl.training.learned import Learned
 from learned_opt_rl.training.meta_gradients import pool
 from learned_opt_rl.training.meta_gradients.config import MetaGradientConfig
 from learned_opt_rl.training.meta_gradients.pool import Lifetime
-from learned_opt_rl.training.meta_gradients.tasks import task
+from learned_opt_rl.training.meta_gradients.tasks import Task, task
 
 _AGENT = (
     *("workers", "rollout", "agent", "agent_rates", "agent_alpha_y", "baseline"),
     *("predictor_rate", "max_grad_norm", "gammas"),
 )
-_HINTS = get_type_hints(MetaGradientConfig)
 
 AgentSettings = dataclasses.make_dataclass(
     "AgentSettings",
     [
-        (field.name, _HINTS[field.name], dataclasses.field(default=field.default))
+        (field.name, field.type, dataclasses.field(default=field.default))
         for field in dataclasses.fields(MetaGradientConfig)
         if field.name in _AGENT
     ],
@@ -41,39 +39,32 @@ AgentSettings = dataclasses.make_dataclass(
 """The settings of agents, which have the names of `MetaGradientConfig`."""
 
 
-@dataclasses.dataclass(frozen=True)
-class LifeConfig:
+class LifeConfig(MetaGradientConfig):
     """A whole life of one agent, as a `PPOConfig` is a whole run.
 
-    Attributes:
-        environment: The environment.
-        settings: The agent and the rule. ``settings.lifetime`` is the number of
-            updates; with ``None`` the environment's mode gives or draws it.
+    ``lifetime`` is the number of updates; with ``None`` the environment's mode gives or
+    draws it.
     """
 
-    environment: str
-    settings: MetaGradientConfig
+    @property
+    def task(self) -> Task:
+        """The environment."""
+        return task(self.environments[0])
 
     @property
     def num_updates(self) -> int:
         """The most updates of an agent."""
-        return self.settings.lifetime or task(self.environment).lifetime[1]
+        return self.lifetime or self.task.lifetime[1]
 
     @property
     def num_rollouts(self) -> int:
-        """The most rollouts, those after the last update included."""
-        return self.num_updates + self.num_judged
-
-    @property
-    def num_judged(self) -> int:
-        """The most rollouts after the last update, in which an episode ends."""
-        longest = task(self.environment).longest_episode
-        return math.ceil(longest / self.settings.rollout)
+        """The most rollouts, with those of the episode after the last update."""
+        return self.num_updates + math.ceil(self.task.longest_episode / self.rollout)
 
     @property
     def batch_size(self) -> int:
         """Environment steps of a rollout."""
-        return self.settings.workers * self.settings.rollout
+        return self.workers * self.rollout
 
 
 def agent_run(
@@ -100,19 +91,17 @@ def agent_run(
                 f"agent.{name}={value!r} is not a setting of the agents of "
                 f"{learned.algorithm}; {checks.suggest(name, _AGENT)}"
             )
-    fixed: dict[str, Any] = dict(lifetimes=1, minibatch=1, updates=1, **settings)
-    made = MetaGradientConfig(
-        architecture=dict(learned.sizes), environments=(environment,), **fixed
-    )
+    one: dict[str, Any] = dict(lifetimes=1, minibatch=1, updates=1, **settings)
+    sizes, names = dict(learned.sizes), (environment,)
+    made = LifeConfig(architecture=sizes, environments=names, **one)
     if steps is None:
-        return LifeConfig(environment, made)
-    lifetime = steps // (made.workers * made.rollout)
-    if lifetime < 1:
+        return made
+    if steps < made.batch_size:
         raise ValueError(
             f"a life of {steps} steps is less than one rollout of workers * rollout = "
-            f"{made.workers * made.rollout} steps; give more steps or a smaller rollout"
+            f"{made.batch_size} steps; give more steps or a smaller rollout"
         )
-    return LifeConfig(environment, dataclasses.replace(made, lifetime=lifetime))
+    return dataclasses.replace(made, lifetime=steps // made.batch_size)
 
 
 def begin(config: LifeConfig, key: jax.Array) -> Lifetime:
@@ -120,35 +109,33 @@ def begin(config: LifeConfig, key: jax.Array) -> Lifetime:
 
     Of several learning rates or ``alpha_y`` the agent has the middle one.
     """
-    settings = config.settings
     begin_key, gamma_key = jax.random.split(key)
-    rate, alpha_y = settings.arms(config.environment)[0]
-    gamma = jax.random.choice(gamma_key, jnp.asarray(settings.gammas, jnp.float32))
+    rate, alpha_y = config.arms(config.environments[0])[0]
+    gamma = jax.random.choice(gamma_key, jnp.asarray(config.gammas, jnp.float32))
     numbers = map(jnp.float32, (rate, alpha_y, gamma, 0.0))
     hyper = pool.Hyper(jnp.int32(0), *numbers)
-    return pool.begin(settings, task(config.environment), begin_key, hyper)
+    return pool.begin(config, config.task, begin_key, hyper)
 
 
 def advance(
     config: LifeConfig, rule: UpdateRule, lifetime: Lifetime
 ) -> tuple[Lifetime, Rollout]:
     """Let an agent play a rollout and learn from it; return the rollout, too."""
-    played, rollout = _played(config, lifetime)
-    where = task(config.environment)
-    return pool.learn(config.settings, where, rule, played, rollout), rollout
+    life, play = lifetime.life, pool.player(config, config.task)
+    world, rollout = play(life.agent.params, life.world)
+    lifetime = lifetime._replace(life=life._replace(world=world))
+    return pool.learn(config, config.task, rule, lifetime, rollout), rollout
 
 
 class Lived(NamedTuple):
-    """The end of a life.
+    """The end of a life: the agent's parameters, and its mean return after it.
 
-    Attributes:
-        params: The agent's parameters.
-        returned: Mean return of the episodes that end after the last update, in which
-            the agent plays on.
+    That is the mean over the workers of the undiscounted return of a new episode, a
+    float32 scalar.
     """
 
     params: Any
-    returned: MeanReturn
+    returned: jax.Array
 
 
 def live(config: LifeConfig, rule: UpdateRule, key: jax.Array) -> Lived:
@@ -159,33 +146,24 @@ def live(config: LifeConfig, rule: UpdateRule, key: jax.Array) -> Lived:
 
     first = begin(config, key)
     lifetime = jax.lax.fori_loop(0, first.life.lifetime, update, first)
-    return Lived(lifetime.life.agent.params, _judge(config, lifetime))
+    # The first states are those of new episodes in the agent's level.
+    world = first.life.world._replace(key=lifetime.life.world.key)
+    params = lifetime.life.agent.params
+    return Lived(params, _judged(config, params, world))
 
 
-def _judge(config: LifeConfig, lifetime: Lifetime) -> MeanReturn:
-    """Let the agent play until an episode of every worker has ended."""
+def _judged(config: LifeConfig, params: Any, world: Any) -> jax.Array:
+    """Return the mean return of each worker's first episode from here on."""
+    play = pool.player(config, config.task)
 
-    def waits(carry: tuple[jax.Array, Lifetime]) -> jax.Array:
-        count, lifetime = carry
-        lengths = lifetime.life.world.env_state.last_length
-        return (count < config.num_judged) & (lengths == 0).any()
+    def more(carry: tuple[jax.Array, jax.Array, Any]) -> Any:
+        runs, total, world = carry
+        world, rollout = play(params, world)
+        ended = jnp.cumsum(rollout.done, axis=1) - rollout.done > 0
+        counts = runs[:, None] & ~ended
+        total += jnp.sum(rollout.reward * counts, axis=1)
+        return runs & ~rollout.done.any(axis=1), total, world
 
-    def play(carry: tuple[jax.Array, Lifetime]) -> tuple[jax.Array, Lifetime]:
-        return carry[0] + 1, _played(config, carry[1])[0]
-
-    world = lifetime.life.world
-    state = world.env_state
-    forgotten = state._replace(last_length=jnp.zeros_like(state.last_length))
-    start = _with_world(lifetime, world._replace(env_state=forgotten))
-    _, end = jax.lax.while_loop(waits, play, (jnp.int32(0), start))
-    return mean_return(end.life.world.env_state)
-
-
-def _played(config: LifeConfig, lifetime: Lifetime) -> tuple[Lifetime, Rollout]:
-    play = pool.player(config.settings, task(config.environment))
-    world, rollout = play(lifetime.life.agent.params, lifetime.life.world)
-    return _with_world(lifetime, world), rollout
-
-
-def _with_world(lifetime: Lifetime, world: Any) -> Lifetime:
-    return lifetime._replace(life=lifetime.life._replace(world=world))
+    start = jnp.ones(config.workers, bool), jnp.zeros(config.workers), world
+    _, total, _ = jax.lax.while_loop(lambda carry: carry[0].any(), more, start)
+    return total.mean()

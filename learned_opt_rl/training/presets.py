@@ -1,4 +1,4 @@
-"""Published settings as data: the ``presets.json`` of evolution and of distillation."""
+"""Published settings as data: the ``presets.json`` of each method."""
 
 import functools
 import importlib.resources
@@ -31,9 +31,11 @@ def _bundled(method: str) -> dict[str, dict[str, Any]]:
 def settings(
     method: str, name: str, overrides: Mapping[str, Any], known: Iterable[str]
 ) -> dict[str, Any]:
-    """Return the settings of a preset; the overrides' names are only checked.
+    """Return the settings of a preset with overrides, and tuples for lists.
 
-    Raise ValueError if the preset does not exist, or an override is not ``known``.
+    Settings that are groups, such as ``architecture``, keep the entries that the
+    override does not have. Raise ValueError if the preset does not exist, or an
+    override is not ``known``.
     """
     presets = table(method)
     if name not in presets:
@@ -47,4 +49,17 @@ def settings(
                 f"{field}={value!r} is not a setting of {method}; "
                 f"{checks.suggest(field, known)}"
             )
-    return {k: v for k, v in presets[name].items() if k != "source"}
+    values = tuples({k: v for k, v in presets[name].items() if k != "source"})
+    groups = {
+        field: {**values.get(field, {}), **value}
+        for field, value in overrides.items()
+        if isinstance(value, Mapping)
+    }
+    return {**values, **overrides, **groups}
+
+
+def tuples(value: Any) -> Any:
+    """Return a value from JSON with tuples for its lists."""
+    if isinstance(value, Mapping):
+        return {name: tuples(part) for name, part in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value

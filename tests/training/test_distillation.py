@@ -24,7 +24,8 @@ RUNS = {"environments": ("CartPole-v1",), "horizon": 512, "agent": AGENT, "seeds
 
 
 def run(folder, **settings):
-    return distill(*configure(**{**TINY, **settings}), folder, io.StringIO())
+    asked = {"teacher": "random:0", "student": "open:4", **TINY, **settings}
+    return distill(*configure(**asked), folder, io.StringIO())
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def weights(folder, name):
 @pytest.mark.usefixtures("cheap")
 def test_a_folder_holds_the_config_and_the_results(tmp_path, monkeypatch, repository):
     folder = tmp_path / "run"
-    best = run(folder, teacher="random:0", student="open:4")
+    best = run(folder)
     made = json.loads((folder / "config.json").read_text())
     assert made["kind"] == "distillation"
     assert made["config"]["teacher"] == "random:0"
@@ -71,13 +72,13 @@ def test_a_folder_holds_the_config_and_the_results(tmp_path, monkeypatch, reposi
     assert cells == ["random:0", "open, width 4", "correlated", "1", "2", "0.25", ""]
 
     log = (folder / "log.jsonl").stat().st_mtime_ns
-    assert run(folder, teacher="random:0", student="open:4") == best
+    assert run(folder) == best
     assert (folder / "log.jsonl").stat().st_mtime_ns == log  # not run again
     with pytest.raises(ValueError, match=r"\(teacher: .*; steps: 4 -> 6; teacher_sha"):
-        run(folder, teacher="random:1", student="open:4", steps=6)
+        run(folder, teacher="random:1", steps=6)
 
     (folder / "final.safetensors").unlink()  # as if it had been killed
-    assert run(folder, teacher="random:0", student="open:4") == best
+    assert run(folder) == best
     assert len(jsonl.read(folder / "log.jsonl")) == 2
 
     (folder / "final.safetensors").unlink()
@@ -86,7 +87,7 @@ def test_a_folder_holds_the_config_and_the_results(tmp_path, monkeypatch, reposi
     (folder / "config.json").write_text(json.dumps(made | {"versions": versions}))
     message = r"starts over with jax 0\.0\.1 -> .* kept as log.kept-1.jsonl"
     with pytest.warns(UserWarning, match=message):
-        assert run(folder, teacher="random:0", student="open:4") == best
+        assert run(folder) == best
     assert (folder / "log.kept-1.jsonl").read_bytes() == rows
     assert (folder / "best.kept-1.safetensors").exists()
     assert json.loads((folder / "config.kept-1.json").read_text())["versions"] == (
@@ -98,20 +99,20 @@ def test_a_folder_holds_the_config_and_the_results(tmp_path, monkeypatch, reposi
 def test_a_folder_of_a_campaign_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"config": {"algorithm": "open"}}')
     with pytest.raises(ValueError, match="another run .it is not a distillation"):
-        run(tmp_path, teacher="random:0", student="open:4")
+        run(tmp_path)
 
 
 @pytest.mark.usefixtures("cheap")
 def test_files_of_something_else_are_not_deleted(tmp_path):
     (tmp_path / "log.jsonl").write_text("{}")
     with pytest.raises(ValueError, match="holds log.jsonl of another run"):
-        run(tmp_path, teacher="random:0", student="open:4")
+        run(tmp_path)
     assert (tmp_path / "log.jsonl").read_text() == "{}"
 
 
 @pytest.mark.usefixtures("cheap")
 def test_selected_by_return_there_must_be_one(tmp_path, monkeypatch):
-    asked = {"teacher": "random:0", "student": "open:4", "select": "return", **RUNS}
+    asked = {"select": "return", **RUNS}
     for value, folder in ((9.0, tmp_path / "some"), (None, tmp_path / "none")):
         found = {"CartPole-v1": value}
         monkeypatch.setattr(running, "_returns", lambda _, found=found: lambda _: found)
@@ -134,7 +135,7 @@ def test_a_student_that_ends_in_nan_leaves_its_best(tmp_path, monkeypatch):
         yield row, jax.tree.map(jnp.log, student)
 
     monkeypatch.setattr(running, "_fit", diverging)
-    assert run(tmp_path, teacher="random:0", student="open:4")["error"] == 0.25
+    assert run(tmp_path)["error"] == 0.25
     final = weights(tmp_path, "final.safetensors")["mlp"]["dense_0"]["kernel"]
     assert np.isfinite(final).all()
 
@@ -142,8 +143,8 @@ def test_a_student_that_ends_in_nan_leaves_its_best(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("quick_compilation")
 def test_the_best_of_several_starts_counts_and_noise_is_the_teachers(tmp_path):
     """A teacher without noise has students without noise."""
-    asked = {"teacher": "sign_momentum:8e-4", "student": "open:4"}
-    best = run(tmp_path, **asked, steps=20, every=10, starts=2)
+    asked = {"teacher": "sign_momentum:8e-4", "steps": 20, "every": 10, "starts": 2}
+    best = run(tmp_path, **asked)
     rows = jsonl.read(tmp_path / "log.jsonl")
     places = [(row["start"], row["step"]) for row in rows]
     assert places == [(1, 10), (1, 20), (2, 10), (2, 20)]
@@ -157,10 +158,9 @@ def test_the_best_of_several_starts_counts_and_noise_is_the_teachers(tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_the_first_of_several_starts_is_the_only_one_of_one(tmp_path):
-    asked = {"teacher": "random:0", "student": "open:4"}
     several, one = tmp_path / "several", tmp_path / "one"
-    run(several, starts=2, **asked)
-    run(one, **asked)
+    run(several, starts=2)
+    run(one)
     first = [row["error"] for row in jsonl.read(one / "log.jsonl")]
     assert [row["error"] for row in jsonl.read(several / "log.jsonl")][:2] == first
 
@@ -221,213 +221,85 @@ def test_presets_are_distillations_of_their_own(name):
 
 
 def test_sizes_of_students():
-    def sizes(**asked):
-        config, _ = configure(**asked)
+    def sizes(teacher="distilled/sign_mixture", **asked):
+        config, _ = configure(teacher=teacher, **asked)
         return config.algorithm, dict(config.architecture)
 
-    assert sizes(teacher="distilled/sign_mixture") == (
-        "open",
-        {"carry": None, "width": 32},
-    )
-    assert sizes(preset="half", teacher="distilled/sign_mixture")[1]["width"] == 16
-    assert sizes(teacher="sign_momentum:1e-3")[1] == {"carry": None, "width": 32}
-    assert sizes(teacher="discovered/dpo") == ("lpo", {"width": 128})
-    assert (
-        sizes(teacher="distilled/sign_mixture", student="no_features:16")[0]
-        == "no_features"
-    )
+    assert sizes() == ("open", {"carry": None, "width": 32})
+    assert sizes(preset="half")[1]["width"] == 16
+    assert sizes("sign_momentum:1e-3")[1] == {"carry": None, "width": 32}
+    assert sizes("discovered/dpo") == ("lpo", {"width": 128})
+    assert sizes(student="no_features:16")[0] == "no_features"
     sizes_of_lpo = {"width": 8, "clip_eps": 0.2, "margin": 1e-4}
     assert configure(teacher="random:0", student="lpo:8")[1].sizes == sizes_of_lpo
     assert configure(teacher="distilled/sign_mixture")[0].sequence == 1
     assert configure(teacher="discovered/discovered_1")[0].sequence == 20
 
 
+VISITED = {"inputs": "visited", **RUNS}
+RECORDED = {"inputs": "runs", **RUNS}
+DRIFT = {"teacher": "discovered/dpo"}
+RECURRENT = {"teacher": "no_features/minatar", "student": "no_features:carry=2,width=4"}
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({}, "has no teacher"),
-        (
-            {"preset": "tiny", "teacher": "distilled/sign_mixture"},
-            "preset='tiny' is not a preset",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "student": "third"},
-            "must be one of same, half",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "student": "open:x"},
-            "must have the form open:32",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "student": "open:height=3"},
-            "does not fit",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "student": "lpo:8"},
-            "which is an optimizer",
-        ),
-        ({"teacher": "discovered/dpo", "student": "open:8"}, "which is a drift"),
-        ({"teacher": "discovered/dpo", "student": "half"}, "is an expression without"),
-        (
-            {"teacher": "distilled/sign_mixture", "inputs": "real"},
-            "inputs='real' must be one of",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "inputs": "visited"},
-            "environments is empty",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "select": "return"},
-            "environments is empty",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "rounds": 2},
-            "requires inputs='visited'",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "steps": 0},
-            "steps=0 must be a positive whole",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "algorithm": "lpo"},
-            "algorithm='lpo' is not a set",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "colour": 1},
-            "colour=1 is not a setting",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "learning_rate": float("inf")},
-            "positive and finite",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "teacher_rate": 0.0},
-            "teacher_rate=0.0 must be posi",
-        ),
+        ({"teacher": None}, "has no teacher"),
+        ({"preset": "tiny"}, "preset='tiny' is not a preset"),
+        ({"student": "third"}, "must be one of same, half"),
+        ({"student": "open:x"}, "must have the form open:32"),
+        ({"student": "open:height=3"}, "does not fit"),
+        ({"student": "lpo:8"}, "which is an optimizer"),
+        ({**DRIFT, "student": "open:8"}, "which is a drift"),
+        ({**DRIFT, "student": "half"}, "is an expression without"),
+        ({"inputs": "real"}, "inputs='real' must be one of"),
+        ({"inputs": "visited"}, "environments is empty"),
+        ({"select": "return"}, "environments is empty"),
+        ({"rounds": 2}, "requires inputs='visited'"),
+        ({"steps": 0}, "steps=0 must be a positive whole"),
+        ({"algorithm": "lpo"}, "algorithm='lpo' is not a set"),
+        ({"colour": 1}, "colour=1 is not a setting"),
+        ({"learning_rate": float("inf")}, "learning_rate=inf must be a number > 0"),
+        ({"teacher_rate": 0.0}, "teacher_rate=0.0 must be a number > 0"),
         ({"teacher": "random:1.5", "student": "open:4"}, "needs a whole number"),
+        ({"b2": 1.0}, "b2=1.0 must be a number >= 0, < 1"),
+        ({"starts": 0}, "starts=0 must be a positive whole"),
+        ({**VISITED, "rounds": 2, "starts": 2}, "starts=2 with rounds=2 measure error"),
+        ({**VISITED, "steps": 2, "rounds": 3}, "rounds=3 must be at most steps=2"),
         (
-            {"teacher": "distilled/sign_mixture", "b2": 1.0},
-            r"b2=1.0 must be in \[0, 1\)",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "starts": 0},
-            "starts=0 must be a positive whole",
-        ),
-        (
-            {
-                "teacher": "distilled/sign_mixture",
-                "inputs": "visited",
-                "rounds": 2,
-                "starts": 2,
-            }
-            | RUNS,
-            "starts=2 with rounds=2 measure errors on different inputs",
-        ),
-        (
-            {
-                "teacher": "distilled/sign_mixture",
-                "inputs": "visited",
-                "steps": 2,
-                "rounds": 3,
-                **RUNS,
-            },
-            "rounds=3 must be at most steps=2",
-        ),
-        (
-            {
-                "teacher": "distilled/sign_mixture",
-                "student": "open:carry=2,width=4",
-                "sequence": 1,
-            },
+            {"student": "open:carry=2,width=4", "sequence": 1},
             "sequence=1 is too short for a recurrent teacher or",
         ),
+        ({**VISITED, "sequence": 90}, "fewer than sequence=90"),
+        ({**DRIFT, **VISITED}, "requires an optimizer"),
+        ({**DRIFT, **RECORDED}, "inputs='runs' requires an optimizer"),
+        ({"inputs": "runs"}, "inputs='runs' trains agents, but"),
         (
-            {
-                "teacher": "distilled/sign_mixture",
-                "inputs": "visited",
-                "sequence": 90,
-                **RUNS,
-            },
-            "fewer than sequence=90",
-        ),
-        (
-            {"teacher": "discovered/dpo", "inputs": "visited", **RUNS},
-            "requires an optimizer",
-        ),
-        (
-            {"teacher": "discovered/dpo", "inputs": "runs", **RUNS},
-            "inputs='runs' requires an optimizer",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "inputs": "runs"},
-            "inputs='runs' trains agents, but",
-        ),
-        (
-            {"teacher": "sign_momentum:1e-3", "inputs": "runs", **RUNS},
+            {"teacher": "sign_momentum:1e-3", **RECORDED},
             "teacher='sign_momentum:1e-3' .expression. does not see the features",
         ),
         (
-            {
-                "teacher": "distilled/sign_mixture",
-                "student": "no_features:4",
-                "inputs": "runs",
-                **RUNS,
-            },
+            {"student": "no_features:4", **RECORDED},
             "sign_mixture. .open. does not .* give a teacher and a student of one",
         ),
         (
-            {
-                "teacher": "no_features/minatar",
-                "student": "no_features:carry=2,width=4",
-                "inputs": "runs",
-                "sequence": 2,
-                **RUNS,
-                "horizon": 1024,
-            },
+            {**RECURRENT, "sequence": 2, **RECORDED, "horizon": 1024},
             "no_features. does not see .* student .recurrent no_features",
         ),
         (
-            {
-                "teacher": "distilled/sign_mixture",
-                "inputs": "runs",
-                "sequence": 3,
-                **RUNS,
-            },
+            {**RECORDED, "sequence": 3},
             "horizon=512 is 16 updates on CartPole-v1, fewer than 10 windows of seq",
         ),
-        (
-            {
-                "teacher": "distilled/sign_mixture",
-                "inputs": "runs",
-                "starts": 2,
-                **RUNS,
-            },
-            "starts=2 has no effect with inputs='runs'; leave starts out",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "horizons": (9,)},
-            "horizons=.9,. has no effect with inputs",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "start": "minatar"},
-            "start='minatar' has no effect with",
-        ),
-        (
-            {"teacher": "distilled/sign_mixture", "refresh": 0},
-            "refresh=0 must be a positive whole",
-        ),
-        (
-            {
-                "teacher": "distilled/sign_mixture",
-                "inputs": "runs",
-                "horizons": (0,),
-                **RUNS,
-            },
-            "horizons=0 must be a positive whole",
-        ),
+        ({**RECORDED, "starts": 2}, "starts=2 has no effect with inputs='runs'; leave"),
+        ({"horizons": (9,)}, "horizons=.9,. has no effect with inputs"),
+        ({"start": "minatar"}, "start='minatar' has no effect with"),
+        ({"refresh": 0}, "refresh=0 must be a positive whole"),
+        ({**RECORDED, "horizons": (0,)}, "horizons=0 must be a positive whole"),
     ],
 )
 def test_settings_that_are_refused(asked, message):
+    asked = {"teacher": "distilled/sign_mixture", **asked}
     with pytest.raises(ValueError, match=message):
         configure(**asked)
 

@@ -55,7 +55,7 @@ def test_rollouts_are_those_of_a_life(tmp_path, inputs, quick_compilation):
     np.testing.assert_array_equal(seen.lifetime, 6)
     key = jax.random.split(jax.random.fold_in(jax.random.key(7), 0), 2)[1]
     life, where = begin(run, jax.random.split(key)[0]), task("chain/short")
-    acting = pool.agent_config(run.settings, where, life.hyper)
+    acting = pool.agent_config(run, where, life.hyper)
     for step in range(6):
         params = life.life.agent.params
         life, rollout = advance(run, rule, life)
@@ -71,21 +71,18 @@ def test_rollouts_are_those_of_a_life(tmp_path, inputs, quick_compilation):
                 np.testing.assert_allclose(ours[1, place], theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_every_eighth_life_is_held_out():
-    count = 18
-    numbers = jnp.arange(count * 2).reshape(count, 2)
+@pytest.mark.parametrize(("rounds", "held"), [(1, {0, 8}), (2, {0, 9})])
+def test_every_eighth_life_is_held_out(rounds, held):
+    """Of each round: those to come hold copies of the lives of the first."""
+    numbers = jnp.arange(18)[:, None] + jnp.zeros((1, 2), int)
     targets = lpg.Targets(numbers, numbers)
     seen = rollouts.Rollouts((numbers,), numbers, numbers, numbers, targets)
-    drawn = {
-        held_out: {
-            *np.asarray(
-                rollouts.sample(jax.random.key(0), seen, 999, held_out=held_out).step
-            ).tolist()
-        }
-        for held_out in (True, False)
-    }
-    assert drawn[True] == {0, 1, 16, 17}
-    assert drawn[False] == set(range(2 * count)) - drawn[True]
+    drawn = []
+    for held_out in (True, False):
+        options = {"held_out": held_out, "rounds": rounds}
+        found = rollouts.sample(jax.random.key(0), seen, 999, **options)
+        drawn.append({*np.asarray(found.step).tolist()})
+    assert drawn == [held, set(range(18)) - held]
 
 
 def test_the_loss_has_the_stated_parts(tmp_path, quick_compilation):

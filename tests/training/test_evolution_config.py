@@ -114,7 +114,7 @@ def test_agents_of_lpg_live_as_long_as_their_environment_says():
     steps = preset("lpg-es-cpu", horizon_unit="steps", horizons=((0, 6400),))
     assert steps.runs(6400)["gridworld/small"].num_updates == 20
     inputs = preset("ta-lpg-es").runs(1)["gridworld/all_vrandlife"]
-    assert inputs.settings.rule_architecture.lifetime_inputs == "relative"
+    assert inputs.rule_architecture.lifetime_inputs == "relative"
     assert inputs.num_updates == 250
 
 
@@ -354,6 +354,6 @@ def test_the_command_line_refuses_in_one_line(capsys, tmp_path):
     made = {"kind": "distillation", "config": {"algorithm": "open"}}
     (tmp_path / "config.json").write_text(json.dumps(made))
     found = refused(capsys, "resume", tmp_path)
-    assert "holds a distillation, not a campaign" in found
+    assert "holds a run of kind distillation, not a campaign" in found
     (tmp_path / "config.json").write_text("[]")
     assert "is not the configuration of a run" in refused(capsys, "resume", tmp_path)

@@ -191,13 +191,13 @@ def test_a_mean_of_little_precision_is_kept_in_float32():
     [
         ("population", 7, "population=7 must be even"),
         ("population", 0, "population=0 must be even, at least 2"),
-        ("sigma", 0.0, "sigma=0.0 must be positive"),
-        ("learning_rate", float("nan"), "learning_rate=nan must be positive"),
-        ("sigma_decay", 1.1, r"sigma_decay=1.1 must be in \(0, 1\]"),
-        ("beta1", 1.0, r"beta1=1.0 must be in \[0, 1\)"),
+        ("sigma", 0.0, "sigma=0.0 must be a number > 0; give"),
+        ("learning_rate", float("nan"), "learning_rate=nan must be a number > 0"),
+        ("sigma_decay", 1.1, "sigma_decay=1.1 must be a number > 0, <= 1"),
+        ("beta1", 1.0, "beta1=1.0 must be a number >= 0"),
         ("shaping", "ranks", "shaping='ranks' must be"),
         ("compat", True, "compat=True changes the shaping 'pairs'"),
-        ("learning_rate_floor", 9.0, "learning_rate_floor=9.0 must be from 0 to"),
+        ("learning_rate_floor", 9.0, "learning_rate_floor=9.0 must be .*; lower"),
     ],
 )
 def test_refusals(field, value, message):

@@ -149,13 +149,13 @@ def test_without_evosax_nothing_is_written(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strategy": "cmaes"}, "strategy='cmaes' must be openai_es or one of"),
+        ({"strategy": "cmaes"}, "strategy='cmaes' must be one of openai_es, cma_es"),
         ({"strategy": "snes", "population": 2}, "population=2 must be even, at least"),
         (
             {"strategy": "lm_ma_es", "population": 2000},
             "population=2000 becomes NaN on .* weights: it needs at least 1000. Use",
         ),
-        ({"strategy": "snes", "sigma": 0.0}, "sigma=0.0 must be positive"),
+        ({"strategy": "snes", "sigma": 0.0}, "sigma=0.0 must be a number > 0"),
         ({"strategy": "snes", "shaping": "pairs"}, "shaping='pairs' needs the antit"),
     ],
 )

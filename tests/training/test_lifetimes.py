@@ -29,7 +29,6 @@ from learned_opt_rl.training.lifetimes import (
     live,
 )
 from learned_opt_rl.training.meta_gradients import pool
-from learned_opt_rl.training.meta_gradients.tasks import task
 from learned_opt_rl.training.run_folder import LOG
 
 SIZES = {"width": 4, "embedding": 3, "target_width": 3}
@@ -57,7 +56,7 @@ def life(name="chain/short", steps: int | None = 36, **sizes):
 
 
 def rule_of(config, seed=0):
-    architecture = config.settings.rule_architecture
+    architecture = config.rule_architecture
     return lpg.update_rule(lpg.init(jax.random.key(seed), architecture), architecture)
 
 
@@ -67,14 +66,14 @@ def test_a_life_is_its_updates_one_by_one(inputs, getkey, quick_compilation):
     assert (config.num_updates, config.batch_size) == (3, 12)
     rule = rule_of(config)
     first = begin(config, key)
-    play = pool.player(config.settings, task("chain/short"))
+    play = pool.player(config, config.task)
     rates = {"actor": optax.sgd(40.0), "predictor": optax.sgd(4.0)}
     optimizer = optax.multi_transform({**rates}, {name: name for name in rates})
     agent, world = first.life.agent, first.life.world
     for _ in range(3):
         world, rollout = play(agent.params, world)
         agent, _ = agent_update(
-            pool.agent_config(config.settings, task("chain/short"), first.hyper),
+            pool.agent_config(config, config.task, first.hyper),
             rule,
             optimizer,
             agent,
@@ -87,15 +86,23 @@ def test_a_life_is_its_updates_one_by_one(inputs, getkey, quick_compilation):
         lived.params,
         agent.params,
     )
-    assert lived.returned.finished == 3
-    # A chain pays +1 or -1 in each of the workers' episodes.
-    assert float(3 * lived.returned.mean) in (-3, -1, 1, 3)
+    # A new episode of each worker follows, which pays +1 or -1 at its end.
+    world = first.life.world._replace(key=world.key)
+    length = int(world.env_state.env.length[0])
+    rewards = []
+    for _ in range(-(-length // 4)):
+        world, rollout = play(agent.params, world)
+        rewards.append(np.asarray(rollout.reward))
+    ends = np.concatenate(rewards, axis=1)[:, length - 1]
+    assert set(np.abs(ends)) == {1} and float(lived.returned) == pytest.approx(
+        ends.mean()
+    )
 
 
 def test_a_mode_draws_the_life_of_each_agent(getkey, quick_compilation):
     config = life("gridworld/all_vrandlife", steps=None)
     assert config.num_updates == 250
-    assert config.num_judged == -(-task("gridworld/all_vrandlife").longest_episode // 4)
+    assert config.num_rollouts == 250 + -(-config.task.longest_episode // 4)
     drawn = {
         int(begin(config, key).life.lifetime) for key in jax.random.split(getkey(), 4)
     }

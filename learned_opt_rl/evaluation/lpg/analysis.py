@@ -149,7 +149,12 @@ def analyze(
     ``"y"`` or ``"td"``. ``mse_constant`` by discount is the error of the mean value.
     None stands for a value that is not finite.
     """
-    _require_tabular(mode)
+    if mode.observation != "tabular":
+        raise ValueError(
+            f"mode {mode.name!r} shows its states as {mode.observation!r}, but the "
+            "analysis needs one prediction per state; choose a mode with "
+            "observation='tabular', for example 'all_shortlife' or 'dense'"
+        )
     positive_int("grids", grids)
     positive_int("batch", batch)
     _check_held_out(held_out, grids)
@@ -158,10 +163,9 @@ def analyze(
     kl = np.asarray(convergence(found.y, free))
     key = jax.random.key(seed)
     inputs = {"y": found.y[:, :, 0], "td": found.td[..., None]}
+    options = {"held_out": held_out, "steps": regression_steps}
     fits = {
-        source: regress_values(
-            x, found.values, key, held_out=held_out, steps=regression_steps
-        )
+        source: regress_values(x, found.values, key, **options)
         for source, x in inputs.items()
     }
     record = {
@@ -186,16 +190,6 @@ def analyze(
         **provenance(),
     }
     return record, found
-
-
-def _require_tabular(mode: Mode) -> None:
-    """Raise unless agents see the number of the state."""
-    if mode.observation != "tabular":
-        raise ValueError(
-            f"mode {mode.name!r} shows its states as {mode.observation!r}, but the "
-            "analysis needs one prediction per state; choose a mode with "
-            "observation='tabular', for example 'all_shortlife' or 'dense'"
-        )
 
 
 def _check_held_out(held_out: int, grids: int) -> None:
@@ -241,17 +235,12 @@ def save(found: Study, path: str | pathlib.Path) -> None:
 class Regression(NamedTuple):
     """The mean squared errors of `regress_values`, in the units of the values."""
 
-    mse: jax.Array  # float32 [targets, records], on the held-out grids
-    constant: jax.Array  # float32 [targets], of the mean value of the training grids
+    mse: np.ndarray  # float32 [targets, records], on the held-out grids
+    constant: np.ndarray  # float32 [targets], of the mean value of the training grids
 
 
 def regress_values(
-    inputs: jax.Array,
-    values: jax.Array,
-    key: jax.Array,
-    *,
-    held_out: int = 10,
-    steps: int = 5000,
+    inputs: Any, values: Any, key: jax.Array, *, held_out: int = 10, steps: int = 5000
 ) -> Regression:
     """Train networks to compute true values from predictions.
 
@@ -266,75 +255,57 @@ def regress_values(
         Oh et al. 2020, section 4.2, figure 5. The paper gives no sizes and does not
         state from which updates the network is trained.
     """
-    grids = inputs.shape[0]
+    inputs, values = np.asarray(inputs), np.asarray(values)
+    grids, records, cells, width = inputs.shape
     _check_held_out(held_out, grids)
-    cells = inputs.shape[2]
     if values.ndim != 3 or (grids, cells) != (values.shape[0], values.shape[2]):
         raise ValueError(
             f"values have shape {values.shape}, inputs {inputs.shape}: they must be "
             "[grids, targets, cells] and [grids, records, cells, inputs]"
         )
-    return _regress(inputs, values, key, grids - held_out, steps)
+    values, inputs = np.moveaxis(values, 1, -1), np.moveaxis(inputs, 1, 0)
+    known, trained = np.isfinite(values).all(-1), grids - held_out
+    seen, unseen = known[:trained], known[trained:]
+    late = inputs[records // 2 :, :trained][:, seen]  # [records, states, inputs]
+    truth = values[:trained][seen]
+    x_mean, y_mean = late.mean((0, 1)), truth.mean(0)
+    # An input may be constant.
+    x_scale = np.maximum(late.std((0, 1)), 1e-6)
+    y_scale = np.maximum(truth.std(0), 1e-6)
+    x = ((late - x_mean) / x_scale).reshape(-1, width)
+    y = np.tile((truth - y_mean) / y_scale, (len(late), 1))
+    networks = _fitted(x, y, key, steps)
+    tested = (inputs[:, trained:][:, unseen] - x_mean) / x_scale
+    predicted = np.asarray(_predict(networks, tested))  # [targets, records, states]
+    truth = values[trained:][unseen].T
+    predicted = predicted * y_scale[:, None, None] + y_mean[:, None, None]
+    mse = ((predicted - truth[:, None]) ** 2).mean(-1)
+    return Regression(mse, ((truth - y_mean[:, None]) ** 2).mean(-1))
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _regress(
-    inputs: jax.Array, values: jax.Array, key: jax.Array, trained: int, steps: int
-) -> Regression:
-    known = jnp.all(jnp.isfinite(values), axis=1)  # [grids, cells]
-    y = jnp.moveaxis(jnp.where(known[:, None], values, 0.0), 1, -1)
-    late = inputs[:trained, inputs.shape[1] // 2 :]
-    used = jnp.broadcast_to(known[:trained, None], late.shape[:3])
-    x_mean, x_scale = _moments(late, used)
-    y_mean, y_scale = _moments(y[:trained], known[:trained])
-    x, y = (inputs - x_mean) / x_scale, (y - y_mean) / y_scale
-
-    width, targets = inputs.shape[-1], values.shape[1]
+@functools.partial(jax.jit, static_argnums=3)
+def _fitted(x: jax.Array, y: jax.Array, key: jax.Array, steps: int) -> Any:
+    """Train a network for each column of ``y``, given rows of inputs."""
     init_key, key = jax.random.split(key)
-    networks = jax.vmap(lambda key: init_mlp(key, (width, _HIDDEN, 1), 1.0))(
-        jax.random.split(init_key, targets)
-    )
-    predict = jax.vmap(_predict, in_axes=(0, None))
+    sizes = (x.shape[-1], _HIDDEN, 1)
+    keys = jax.random.split(init_key, y.shape[-1])
+    networks = jax.vmap(lambda key: init_mlp(key, sizes, 1.0))(keys)
     optimizer = optax.adam(_RATE)
-    flat_x = x[:trained, inputs.shape[1] // 2 :].reshape(-1, width)
-    flat_y = jnp.broadcast_to(y[:trained, None], (*late.shape[:3], targets))
-    flat_y = flat_y.reshape(-1, targets)
-    odds = jnp.cumsum(used.reshape(-1))
 
     def step(carry: Any, key: jax.Array) -> Any:
         networks, state = carry
-        chosen = jax.random.randint(key, (_BATCH,), 0, odds[-1])
-        rows = jnp.searchsorted(odds, chosen, side="right")
+        rows = jax.random.randint(key, (_BATCH,), 0, len(x))
 
         def loss(networks: Any) -> jax.Array:
-            predicted = predict(networks, flat_x[rows])
-            return jnp.sum(jnp.mean(jnp.square(predicted - flat_y[rows].T), axis=1))
+            return jnp.sum(jnp.mean((_predict(networks, x[rows]) - y[rows].T) ** 2, 1))
 
         updates, state = optimizer.update(jax.grad(loss)(networks), state, networks)
         return (optax.apply_updates(networks, updates), state), None
 
     start = networks, optimizer.init(networks)
-    (networks, _), _ = jax.lax.scan(step, start, jax.random.split(key, steps))
-    tested, counts = x[trained:], known[trained:]
-    predicted = predict(networks, tested)
-    truth = jnp.moveaxis(y[trained:], -1, 0)[:, :, None]  # [targets, grids, 1, cells]
-    squares = jnp.square(predicted - truth) * counts[None, :, None]
-    variance = jnp.square(y_scale).reshape(-1)
-    number = jnp.sum(counts)
-    mse = jnp.sum(squares, axis=(1, 3)) / number * variance[:, None]
-    constant = jnp.sum(jnp.square(truth[:, :, 0]) * counts[None], axis=(1, 2)) / number
-    return Regression(mse, constant * variance)
+    return jax.lax.scan(step, start, jax.random.split(key, steps))[0][0]
 
 
-def _predict(network: Any, x: jax.Array) -> jax.Array:
-    return apply_mlp(network, x, "relu")[0][..., 0]
-
-
-def _moments(x: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return mean and standard deviation by entry of the last axis, where it counts."""
-    axes = tuple(range(x.ndim - 1))
-    weight = counts[..., None] / jnp.sum(counts)
-    mean = jnp.sum(x * weight, axis=axes, keepdims=True)
-    variance = jnp.sum(jnp.square(x - mean) * weight, axis=axes, keepdims=True)
-    # An input may be constant.
-    return mean, jnp.maximum(jnp.sqrt(variance), 1e-6)
+def _predict(networks: Any, x: Any) -> jax.Array:
+    """Return the outputs of all networks, ``[targets, ...]``."""
+    return jax.vmap(lambda one: apply_mlp(one, x, "relu")[0][..., 0])(networks)

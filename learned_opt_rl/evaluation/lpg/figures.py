@@ -78,10 +78,7 @@ def plot_regression(record: Record, path: str | pathlib.Path) -> None:
 
 @figures.plain_style()
 def plot_convergence(
-    level: Level,
-    y: np.ndarray,
-    record: Record,
-    path: str | pathlib.Path,
+    level: Level, y: np.ndarray, record: Record, path: str | pathlib.Path
 ) -> None:
     """Draw two predictors before and after, and the distance between them.
 
@@ -103,17 +100,16 @@ def plot_convergence(
                 place.imshow(cells, vmin=0, vmax=y[:, :, free, component].max())
                 _label(place, f"y{predictor}[{component}] {name}")
     panel = right.subplots()
-    updates, mean = record["updates"], np.array(record["kl"], float)
-    error = np.array(record["kl_error"], float)
+    updates, grids = record["updates"], record["grids"]
+    mean, error = (np.array(record[name], float) for name in ("kl", "kl_error"))
     panel.plot(updates, mean, lw=1)
-    band = record["grids"] >= MIN_SEEDS
-    if band:
+    band = ""
+    if grids >= MIN_SEEDS:
+        band = " ± standard error"
         panel.fill_between(updates, mean - error, mean + error, alpha=0.3, lw=0)
     if np.isfinite(mean).all() and (mean > 0).all():
         panel.set_yscale("log")
-    panel.set_xlabel("updates")
-    shown_error = " ± standard error" if band else ""
-    panel.set_ylabel(f"KL(y0 || y1), mean{shown_error} of {record['grids']} grids")
+    panel.set(xlabel="updates", ylabel=f"KL(y0 || y1), mean{band} of {grids} grids")
     panel.spines[["top", "right"]].set_visible(False)
     figures.save(figure, path)
 
@@ -157,23 +153,12 @@ def _draw_policy(axes: "Axes", level: Level, policy: np.ndarray) -> None:
     stays = (down == 0) & (right == 0)
     _draw_walls(axes, "policy", level)
     axes.plot(columns[stays], rows[stays], "k.", ms=3)
-    moves = ~stays
-    axes.quiver(
-        columns[moves],
-        rows[moves],
-        right[moves],
-        down[moves],
-        angles="xy",
-        scale_units="xy",
-        scale=1.5,
-        pivot="mid",
-        width=0.012,
-    )
-    axes.set_xlim(-0.5, width - 0.5)
-    axes.set_ylim(height - 0.5, -0.5)
+    arrows = [x[~stays] for x in (columns, rows, right, down)]
+    style = {"angles": "xy", "scale_units": "xy", "scale": 1.5, "pivot": "mid"}
+    axes.quiver(*arrows, width=0.012, **style)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
 def _label(axes: "Axes", title: str) -> None:
     axes.set_title(title, fontsize="small")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])

@@ -24,7 +24,7 @@ from learned_opt_rl.agents.presets import AgentName
 from learned_opt_rl.agents.rollouts import MeanReturn, form_to_play, mean_return
 from learned_opt_rl.checks import positive_int
 from learned_opt_rl.envs import chain, gridworld
-from learned_opt_rl.envs.adapter import Environment, EpisodeState
+from learned_opt_rl.envs.adapter import EpisodeState
 from learned_opt_rl.evaluation.report.statistics import Estimate, aggregate
 from learned_opt_rl.evaluation.runs import program, rules, tuned_rule
 from learned_opt_rl.rules import lpg
@@ -48,19 +48,12 @@ _POINTS = 25  # of the learning curve in a row
 
 
 class Contestant(NamedTuple):
-    """A rule with the agent that it trains.
+    """A rule with the agent that it trains."""
 
-    Attributes:
-        name: As it stands in rows and tables.
-        agent: ``"a2c"`` or ``"lpg"``.
-        rule: What trains the agent.
-        digest: SHA-256 of the rule's weights or settings; None without any.
-    """
-
-    name: str
-    agent: AgentName
+    name: str  # as it stands in rows and tables
+    agent: AgentName  # "a2c" or "lpg"
     rule: rules.Rule
-    digest: str | None = None
+    digest: str | None = None  # SHA-256 of the rule's weights or settings, if any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +146,14 @@ def run(
     with locked(folder):
         known = jsonl.read(folder / ROWS)
         for one in contestants:
-            described = _described(one, levels)
+            described = {
+                "rule": one.name,
+                "sha256": one.digest,
+                "agent": one.agent,
+                "environment": levels.environment,
+                "updates": levels.config(one.agent).num_updates,
+                "seeds": levels.seeds,
+            }
             there = [row["level"] for row in known if _is_of(row, described)]
             missing = [i for i in range(levels.levels) if i not in there]
             done = len(there)
@@ -225,24 +225,11 @@ def _is_of(row: Record, described: Record) -> bool:
     return True
 
 
-def _described(one: Contestant, levels: Levels) -> Record:
-    return {
-        "rule": one.name,
-        "sha256": one.digest,
-        "agent": one.agent,
-        "environment": levels.environment,
-        "updates": levels.config(one.agent).num_updates,
-        "seeds": levels.seeds,
-    }
-
-
 def _rows(
     one: Contestant, levels: Levels, described: Record, missing: Sequence[int]
 ) -> Iterator[list[Record]]:
     """Train on the missing levels, a batch at a time; yield their rows."""
-    env = envs.make(levels.environment)
-    config = levels.config(one.agent)
-    train = jax.jit(_training(one, config, env, levels.seeds))
+    train = jax.jit(_training(one, levels))
     described = {**described, **provenance()}
     batch = min(levels.batch, len(missing))
     for start in range(0, len(missing), max(batch, 1)):
@@ -250,31 +237,26 @@ def _rows(
         # The last batch repeats a level, so that nothing is compiled again.
         padded = [*chosen, *[chosen[-1]] * (batch - len(chosen))]
         curves, optimal = train(jnp.asarray(padded))
+        # [seeds, updates] of each level; NaN before an agent's first episode has ended,
+        # and after it diverged.
         values = np.asarray(curves.value)
+        points = np.linspace(0, values.shape[2] - 1, min(_POINTS, values.shape[2]))
         yield [
-            {**described, "level": level, **_measured(values[i], float(optimal[i]))}
-            for i, level in enumerate(chosen)
+            {
+                **described,
+                "level": level,
+                "optimal_return": float(best),
+                "returns": jsonl.numbers(curve[:, -1]),
+                "auc": jsonl.numbers(np.nan_to_num(curve).mean(axis=1)),
+                "curve": jsonl.numbers(curve.mean(axis=0)[points.astype(int)].round(4)),
+            }
+            for level, curve, best in zip(chosen, values, optimal, strict=False)
         ]
 
 
-def _measured(curve: np.ndarray, optimal: float) -> Record:
-    """Return the numbers of a level from curves ``[seeds, updates]``.
-
-    A curve is NaN before its agent's first episode has ended, and after it diverged.
-    """
-    points = np.linspace(0, curve.shape[1] - 1, min(_POINTS, curve.shape[1]))
-    return {
-        "optimal_return": optimal,
-        "returns": jsonl.numbers(curve[:, -1]),
-        "auc": jsonl.numbers(np.nan_to_num(curve).mean(axis=1)),
-        "curve": jsonl.numbers(curve.mean(axis=0)[points.astype(int)].round(4)),
-    }
-
-
-def _training(
-    one: Contestant, config: Any, env: Environment, seeds: int
-) -> Callable[[jax.Array], Any]:
+def _training(one: Contestant, levels: Levels) -> Callable[[jax.Array], Any]:
     """Return ``levels -> (curves [levels, seeds, updates], optimal returns)``."""
+    env, config = envs.make(levels.environment), levels.config(one.agent)
     played = form_to_play(config, env)
     root = jax.random.key(_HELD_OUT)
 
@@ -294,17 +276,27 @@ def _training(
 
     def level(number: jax.Array) -> Any:
         key = jax.random.fold_in(root, number)
-        curves, states = jax.vmap(agent, (None, 0))(key, jnp.arange(seeds))
+        curves, states = jax.vmap(agent, (None, 0))(key, jnp.arange(levels.seeds))
         first = jax.tree.map(lambda x: x[0], states)
         return curves, optimal_return(env.name, first)
 
     return jax.vmap(level)
 
 
-def optimal_return(environment: str, states: Any) -> jax.Array:
-    """Return the best policy's undiscounted return, given an agent's workers."""
-    family, _, mode = environment.partition("/")
+def optimal_return(
+    environment: str, states: Any, *, estimate: bool = False
+) -> jax.Array:
+    """Return the best policy's undiscounted return, given an agent's workers.
+
+    Nobody computes that of levels whose objects respawn in random cells. ``estimate``
+    takes every object to respawn where it was first, which gives a scale of returns.
+    """
+    family, _, name = environment.partition("/")
     if family == "chain":
         return jnp.float32(chain.OPTIMAL_RETURN)
+    mode = gridworld.get_mode(name)
+    if estimate:
+        mode = dataclasses.replace(mode, random_placement=False)
+    # All workers of an agent play the same level.
     level = jax.tree.map(lambda x: x[0], states.env.level)
-    return gridworld.optimal_return(level, gridworld.get_mode(mode))
+    return gridworld.optimal_return(level, mode)

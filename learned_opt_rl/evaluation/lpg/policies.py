@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt_rl import checks
 from learned_opt_rl.agents.actor_critic import gae
 from learned_opt_rl.agents.config import LPGConfig
 from learned_opt_rl.agents.lpg import Rollout, agent_update, init_agent, play
 from learned_opt_rl.agents.rollouts import World
-from learned_opt_rl.checks import positive_int
 from learned_opt_rl.envs import gridworld
 from learned_opt_rl.envs.adapter import Environment, EpisodeState, Step
 from learned_opt_rl.envs.gridworld import Level, Mode, action_values
@@ -142,23 +142,18 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for name in ("updates", "every"):
-            positive_int(name, getattr(self, name))
+            checks.positive_int(name, getattr(self, name))
         if self.updates % self.every:
             raise ValueError(
                 f"every={self.every} must divide updates={self.updates}; choose one of "
                 "its divisors"
             )
+        fix = "give for example 0.1"
         for name in ("epsilon", "td_rate"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} must be above 0 and at most 1"
-                )
-        if not 0 <= self.td_lambda <= 1:
-            raise ValueError(f"td_lambda={self.td_lambda!r} must be from 0 to 1")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(
-                f"learning_rate={self.learning_rate!r} must be a positive number"
-            )
+            checks.finite(name, getattr(self, name), fix, above=0, most=1)
+        fix = "give for example 0.95"
+        checks.finite("td_lambda", self.td_lambda, fix, least=0, most=1)
+        checks.finite("learning_rate", self.learning_rate, "give 40", above=0)
         _ = self.agent  # Its configuration checks the rest.
 
     @property

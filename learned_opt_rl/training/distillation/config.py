@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import optax
 
@@ -14,7 +13,6 @@ from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.rundir import settings
 from learned_opt_rl.training import presets
-from learned_opt_rl.training.distillation.inputs import SYNTHETIC
 from learned_opt_rl.training.distillation.teachers import Teacher, teacher
 from learned_opt_rl.training.learned import Learned, distillable
 from learned_opt_rl.training.lifetimes import AgentSettings, LifeConfig, agent_run
@@ -33,16 +31,17 @@ _LIVES = {
 }
 """Settings of LPG that differ from the defaults."""
 
-_CONVENTIONS = (
-    *("target_width", "prediction", "policy_sign", "gamma_input", "lifetime_inputs"),
-)
+_CONVENTIONS = [
+    "target_width",
+    "prediction",
+    "policy_sign",
+    "gamma_input",
+    "lifetime_inputs",
+]
 """What a target means and what a rule sees; both rules must have the same."""
 
 _UNROLLED = ("sequence", "tensors", "size", "steps", "every")  # set by preset "short"
-_COUNTS = (
-    *("sequence", "steps", "starts", "tensors", "size"),
-    *("every", "horizon", "seeds", "rounds", "refresh"),
-)
+_COUNTS = (*_UNROLLED, "starts", "horizon", "seeds", "rounds", "refresh")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,36 +135,30 @@ class DistillationConfig:
         for length in self.horizons:
             checks.positive_int("horizons", length)
         for name in ("learning_rate", "teacher_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name}={value!r} must be positive and finite")
-        if not 0 <= self.b2 < 1:
-            raise ValueError(f"b2={self.b2!r} must be in [0, 1)")
+            if getattr(self, name) is not None:
+                checks.finite(name, getattr(self, name), "give 5e-3", above=0)
+        checks.finite("b2", self.b2, "give for example 0.95", least=0, below=1)
         fix = "give 0 to leave the targets out"
         checks.finite("target_weight", self.target_weight, fix, least=0)
         if self.rounds > self.steps:
             raise ValueError(f"rounds={self.rounds} must be at most steps={self.steps}")
-        _one_of("algorithm", self.algorithm, distillable())
+        checks.one_of("algorithm", self.algorithm, distillable())
         self.learned  # noqa: B018
-        _one_of("inputs", self.inputs, (*SYNTHETIC, "visited", "runs"))
-        _one_of("select", self.select, ("error", "return"))
-        if lpg:
-            self._check_rollouts()
-        self._check_runs()
-        self.runs()
-        self.normalizers()
-
-    def _check_rollouts(self) -> None:
-        if self.inputs != "visited":
+        checks.one_of("inputs", self.inputs, get_args(Inputs))
+        checks.one_of("select", self.select, get_args(Select))
+        if lpg and self.inputs != "visited":
             raise ValueError(
                 f"inputs={self.inputs!r} are those of optimizers; an LPG is distilled "
                 "on rollouts of lifetimes. Give inputs='visited'"
             )
-        if self.sequence != 1:
+        if lpg and self.sequence != 1:
             raise ValueError(
                 f"sequence={self.sequence} has no effect on LPG, which reads whole "
                 "rollouts; leave sequence out, or set agent.rollout"
             )
+        self._check_runs()
+        self.runs()
+        self.normalizers()
 
     def _check_runs(self) -> None:
         agents_ = self.inputs in ("visited", "runs")
@@ -193,11 +186,8 @@ class DistillationConfig:
                 "one start"
             )
         recorded = self.inputs == "runs"
-        others = (
-            (("starts", 1),) if recorded else (("horizons", ()), ("start", "random"))
-        )
-        for name, default in others:
-            if (value := getattr(self, name)) != default:
+        for name in ("starts",) if recorded else ("horizons", "start"):
+            if (value := getattr(self, name)) != getattr(type(self), name):
                 raise ValueError(
                     f"{name}={value!r} has no effect with {shown}; leave {name} out, "
                     "or give other inputs"
@@ -284,10 +274,7 @@ def configure(
     """
     fields = {field.name for field in dataclasses.fields(DistillationConfig)}
     known = fields - {"algorithm", "architecture"} | {"student"}
-    made = presets.settings("distillation", preset, overrides, known) | overrides
-    values: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in made.items()
-    }
+    values = presets.settings("distillation", preset, overrides, known)
     name = values.pop("teacher", None)
     if name is None:
         raise ValueError(f"preset={preset!r} has no teacher; give for example minatar")
@@ -299,16 +286,17 @@ def configure(
         raise ValueError(f"teacher={name!r}: {error}") from error
     algorithm, sizes = explicit or _relative(student, found, "student" in overrides)
     if algorithm == "lpg" or found.kind == "update rule":
-        return _of_targets(name, student, found, (algorithm, sizes), values), found
+        sizes = _of_targets(student, found, algorithm, sizes)
+        given = {"environments": found.environments, **_LIVES, **values}
+        return DistillationConfig(name, algorithm, sizes, **given), found
     if (algorithm == "lpo") != (found.drift is not None):
         kind = "an optimizer" if found.drift is None else "a drift"
         raise ValueError(
             f"student={student!r} cannot imitate teacher={name!r}, which is {kind}; "
             "give lpo for a drift, open or no_features for an optimizer"
         )
-    remembers = bool(sizes.get("carry")) or bool(
-        found.unrolled and found.unrolled.stateful
-    )
+    stateful = found.unrolled is not None and found.unrolled.stateful
+    remembers = bool(sizes.get("carry")) or stateful
     if remembers and "sequence" not in values:
         short = presets.table("distillation")["short"]
         values = {k: short[k] for k in _UNROLLED} | values
@@ -337,17 +325,12 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _of_targets(
-    name: str,
-    student: str,
-    found: Teacher,
-    made: tuple[str, dict[str, Any]],
-    values: Mapping[str, Any],
-) -> DistillationConfig:
-    """Return the configuration of a distillation of LPG, or raise ValueError."""
-    algorithm, sizes = made
+    student: str, found: Teacher, algorithm: str, sizes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return all sizes of an LPG that imitates an LPG, or raise ValueError."""
     if algorithm != found.algorithm:
         raise ValueError(
-            f"student={student!r} cannot imitate teacher={name!r}, whose kind is "
+            f"student={student!r} cannot imitate teacher={found.name!r}, whose kind is "
             f"{found.kind}; only an LPG can imitate an LPG"
         )
     own = dict(found.sizes or {})
@@ -355,11 +338,10 @@ def _of_targets(
         if sizes.get(field, own[field]) != own[field]:
             raise ValueError(
                 f"student={student!r}: {field}={sizes[field]}, but targets of "
-                f"teacher={name!r} have {field}={own[field]}; leave {field} out of "
-                "student"
+                f"teacher={found.name!r} have {field}={own[field]}; leave {field} out "
+                "of student"
             )
-    given = {"environments": found.environments, **_LIVES, **values}
-    return DistillationConfig(name, algorithm, own | sizes, **given)
+    return own | dict(sizes)
 
 
 def _features(algorithm: str, sizes: Mapping[str, Any] | None) -> str:
@@ -372,9 +354,9 @@ def _explicit(student: str) -> tuple[str, dict[str, Any]] | None:
     """Return algorithm and sizes, or None if they follow from the teacher's."""
     algorithm, colon, text = student.partition(":")
     if not colon:
-        _one_of("student", student, ("same", "half"))
+        checks.one_of("student", student, ("same", "half"))
         return None
-    _one_of("student", algorithm, distillable())
+    checks.one_of("student", algorithm, distillable())
     sizes = {} if algorithm in ("lpo", "lpg") else {"carry": None}
     try:
         if "=" not in text:
@@ -406,14 +388,8 @@ def _relative(student: str, found: Teacher, asked: bool) -> tuple[str, dict[str,
                 f"without sizes; give the student's sizes, for example {default}"
             )
         return _explicit(default) or ("", {})
-    sizes = dict(found.sizes)
-    if student == "half":
-        for name in ("carry", "width", "embedding"):
-            if sizes.get(name) is not None:
-                sizes[name] = max(sizes[name] // 2, 1)
-    return found.algorithm, sizes
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}")
+    halved = ("carry", "width", "embedding") if student == "half" else ()
+    return found.algorithm, {
+        name: max(value // 2, 1) if name in halved and value is not None else value
+        for name, value in found.sizes.items()
+    }

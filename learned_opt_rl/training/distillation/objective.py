@@ -11,16 +11,11 @@ from learned_opt_rl.rules import lpg, lpo
 from learned_opt_rl.rules.drifts import Drift
 from learned_opt_rl.rules.losses import policy_loss_terms
 from learned_opt_rl.rules.parts import SCALE
-from learned_opt_rl.training.distillation import rollouts, visited
+from learned_opt_rl.training.distillation import rollouts, teachers, visited
 from learned_opt_rl.training.distillation.config import DistillationConfig
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC, Tensors
 from learned_opt_rl.training.distillation.rollouts import Rollouts
-from learned_opt_rl.training.distillation.teachers import (
-    MARGIN,
-    Teacher,
-    Unrolled,
-    network_rule,
-)
+from learned_opt_rl.training.distillation.teachers import Teacher, Unrolled
 from learned_opt_rl.training.learned import draw
 
 # Points along each axis of the grid on which drifts are matched: log r in [-2, 2) and A
@@ -75,7 +70,7 @@ def objective(config: DistillationConfig, teacher: Teacher) -> Objective:
         return _of_drift(config, teacher.drift, architecture, init)
     unrolled = teacher.unrolled
     assert unrolled is not None
-    rule = network_rule(config.algorithm, architecture.carry)
+    rule = teachers.network_rule(config.algorithm, architecture.carry)
     sample = jax.jit(_sampler(config, unrolled))
 
     def target(inputs: Tensors) -> jax.Array:
@@ -150,8 +145,9 @@ def _of_targets(
     def student(weights: Any, x: Rollouts) -> lpg.Targets:
         return rollouts.targets(lpg.UpdateRule(weights, architecture), x)
 
+    options = {"count": config.tensors, "rounds": config.rounds}
     train, check = (
-        functools.partial(rollouts.sample, count=config.tensors, held_out=held_out)
+        functools.partial(rollouts.sample, held_out=held_out, **options)
         for held_out in (False, True)
     )
     categorical = architecture.prediction == "categorical"
@@ -186,7 +182,9 @@ def _of_drift(
         return jax.grad(loss)(ratio)
 
     def student(weights: Any, points: tuple[jax.Array, jax.Array]) -> jax.Array:
-        drift = lpo.drift(weights, clip_eps=architecture.clip_eps, margin=MARGIN)
+        drift = lpo.drift(
+            weights, clip_eps=architecture.clip_eps, margin=teachers.MARGIN
+        )
         return slope(drift, points)
 
     def sample(key: jax.Array, _: Tensors | None) -> tuple[jax.Array, jax.Array]:

@@ -15,7 +15,6 @@ from learned_opt_rl.agents.lpg import rule_inputs
 from learned_opt_rl.rules.lpg import EPS, Targets, UpdateRule
 from learned_opt_rl.training.lifetimes import LifeConfig, advance, begin
 from learned_opt_rl.training.meta_gradients.pool import Lifetime, agent_config
-from learned_opt_rl.training.meta_gradients.tasks import task
 
 _HELD_OUT = 8  # every eighth life is only validated on
 
@@ -56,10 +55,7 @@ def visit(
     Raises:
         ValueError: Nothing is finite in any life.
     """
-    shortest = min(
-        config.settings.lifetime or task(name).lifetime[0]
-        for name, config in runs.items()
-    )
+    shortest = min(run.lifetime or run.task.lifetime[0] for run in runs.values())
     found = []
     for i, config in enumerate(runs.values()):
         key = jax.random.fold_in(jax.random.key(seed), i)
@@ -79,14 +75,19 @@ def visit(
     return jax.tree.map(lambda x: x[_replaced(good, len(x))], seen)
 
 
+def _held_out(count: int) -> np.ndarray:
+    """Return which lives of a round are only validated on; none of less than eight."""
+    lives = np.arange(count)
+    return (lives % _HELD_OUT == 0) & (lives < count // _HELD_OUT * _HELD_OUT)
+
+
 def _replaced(good: np.ndarray, count: int) -> np.ndarray:
     """Return the place of a finite life for each life, which is its own if it can be.
 
     Lives that are held out are replaced by each other, and so are all others, so that
     none is both.
     """
-    chosen = np.arange(count)
-    held = (chosen % _HELD_OUT == 0) & (chosen < count // _HELD_OUT * _HELD_OUT)
+    chosen, held = np.arange(count), _held_out(count)
     for part in (held, ~held):
         mine = np.flatnonzero(part)
         left = np.intersect1d(mine, good)
@@ -140,7 +141,7 @@ def _read(
 ) -> Rollouts:
     """Return what a rule reads of the agent's rollout, and the teacher's targets."""
     agent, life = lifetime.life.agent, lifetime.life
-    acting = agent_config(config.settings, task(config.environment), lifetime.hyper)
+    acting = agent_config(config, config.task, lifetime.hyper)
     reward, done, probs, y, y_next = rule_inputs(acting, rule, rollout, agent.params)
     read = reward, done, probs + EPS, y, y_next  # as in `UpdateRule.loss`
     times = jnp.asarray(acting.gamma), agent.step, life.lifetime
@@ -149,20 +150,19 @@ def _read(
     return Rollouts(read, *times, made)
 
 
-def sample(key: jax.Array, seen: Rollouts, count: int, *, held_out: bool) -> Rollouts:
+def sample(
+    key: jax.Array, seen: Rollouts, count: int, *, held_out: bool, rounds: int = 1
+) -> Rollouts:
     """Draw rollouts ``[count, ...]`` of lives to train on, or of those held out.
 
-    With fewer than eight lives none is held out.
+    With fewer than eight lives in a round none is held out. Rounds to come hold copies
+    of lives, so the same ones of every round are held out.
     """
     lives, kept = seen.step.shape
-    out = lives // _HELD_OUT
+    held = np.tile(_held_out(lives // rounds), rounds)
+    some = jnp.asarray(np.flatnonzero(held if held_out and held.any() else ~held))
     life_key, step_key = jax.random.split(key)
-    if held_out and out:
-        life = jax.random.randint(life_key, (count,), 0, out) * _HELD_OUT
-    else:
-        which = jax.random.randint(life_key, (count,), 0, lives - out)
-        # Without the lives 0, 8, 16, ... as far as there are whole groups of eight.
-        life = which + jnp.minimum(which // (_HELD_OUT - 1) + 1, out) if out else which
+    life = some[jax.random.randint(life_key, (count,), 0, len(some))]
     step = jax.random.randint(step_key, (count,), 0, kept)
     return jax.tree.map(lambda x: x[life, step], seen)
 

@@ -22,6 +22,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from learned_opt_rl import envs
+from learned_opt_rl.agents.rollouts import all_finite
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import set_aside, write_atomically
@@ -29,21 +30,14 @@ from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.rundir.provenance import provenance
+from learned_opt_rl.training import run_folder
 from learned_opt_rl.training.distillation import windows
 from learned_opt_rl.training.distillation.config import DistillationConfig
 from learned_opt_rl.training.distillation.objective import Objective, objective
 from learned_opt_rl.training.distillation.teachers import Teacher
 from learned_opt_rl.training.evolution.fitness import make_run, tasks
 from learned_opt_rl.training.learned import rule_of, start_digest
-from learned_opt_rl.training.run_folder import (
-    BEST,
-    CONFIG,
-    FINAL,
-    LOG,
-    changes,
-    read_config,
-    refuse_foreign,
-)
+from learned_opt_rl.training.run_folder import BEST, CONFIG, FINAL, LOG
 
 _VALIDATION = 8  # batches: enough to rank two validations, a second on one core
 
@@ -62,7 +56,7 @@ def distill(
     Args:
         config: The configuration, from `configure`, as is the teacher.
         teacher: The rule to imitate.
-        folder: The folder of the run; created if it does not exist.
+        folder: The folder of the run.
         stream: Receives a line per validation; standard error by default.
 
     Raises:
@@ -108,7 +102,7 @@ def _claim(
             )
         if (folder / FINAL).exists():
             return jsonl.read(folder / LOG)
-    refuse_foreign(folder, (LOG, BEST, FINAL, windows.STATE, windows.REPORT))
+    run_folder.refuse_foreign(folder, (LOG, BEST, FINAL, windows.STATE, windows.REPORT))
     made = {
         "kind": "distillation",
         "config": config.as_json(),
@@ -128,7 +122,9 @@ def _clear(folder: pathlib.Path, made: Record) -> None:
     """
     resumes = made["config"]["inputs"] == "runs"
     unfinished = [folder / name for name in (LOG, BEST) if (folder / name).exists()]
-    changed = changes(read_config(folder), made) if unfinished else []
+    changed = []
+    if unfinished:
+        changed = run_folder.changes(run_folder.read_config(folder), made)
     if changed and resumes:
         warnings.warn(
             f"the distillation resumes with {', '.join(changed)}: its last digits may "
@@ -150,7 +146,7 @@ def _differences(
     folder: pathlib.Path, config: DistillationConfig, teacher: Teacher
 ) -> list[str]:
     """Describe how the run in a folder differs from this one, field by field."""
-    there = read_config(folder)
+    there = run_folder.read_config(folder)
     if there["kind"] != "distillation":
         return ["it is not a distillation"]
     # A field that did not exist when the folder was written had its default.
@@ -188,7 +184,7 @@ def _train(
             found = returns(weights)
             row["return"], row["returns"] = _normalized(found, config), found
         rows.append(row)
-        if all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(weights)):
+        if all_finite(weights):
             last = weights
             if best_row(rows, config.select) is row:
                 save_safetensors(folder / BEST, weights)
@@ -295,13 +291,12 @@ def _validation(
     def errors(weights: Any, visited: Any) -> Record:
         keys = jax.random.split(check_key, _VALIDATION)
         found = [measured(weights, sample(key, visited)) for key in keys]
-        means = {n: jnp.mean(jnp.stack([x[n] for x in found])) for n in found[0]}
+        means = jax.tree.map(lambda *x: jnp.mean(jnp.stack(x)), *found)
         total = jnp.stack([problem.weights[name] * x for name, x in means.items()])
-        several = means if len(means) > 1 else {}
-        return {
-            "error": jsonl.number(float(jnp.sqrt(jnp.sum(total)))),
-            **{f"{name}_loss": jsonl.number(x) for name, x in several.items()},
-        }
+        row = {"error": jsonl.number(float(jnp.sqrt(jnp.sum(total))))}
+        if len(means) > 1:
+            row |= {f"{name}_loss": jsonl.number(x) for name, x in means.items()}
+        return row
 
     return errors
 
@@ -336,8 +331,7 @@ def _returns(config: DistillationConfig) -> Any:
     def returns(weights: Any) -> dict[str, float | None]:
         vector = ravel_pytree(weights)[0]
         found = np.mean([np.asarray(run(vector, key)) for key in keys], axis=0)
-        means = map(jsonl.number, found.tolist())
-        return dict(zip(config.environments, means, strict=True))
+        return dict(zip(config.environments, jsonl.numbers(found), strict=True))
 
     return returns
 
@@ -347,8 +341,8 @@ def _normalized(
 ) -> float | None:
     if None in returns.values():
         return None
-    scales = config.normalizers()
-    return float(np.mean([(returns[name] or 0.0) / scales[name] for name in scales]))
+    divisors = config.normalizers()
+    return float(np.mean([(x or 0.0) / divisors[name] for name, x in returns.items()]))
 
 
 def best_row(rows: Sequence[Record], select: str) -> Record:

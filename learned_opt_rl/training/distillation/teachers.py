@@ -21,12 +21,9 @@ from learned_opt_rl.families.expression import Form
 from learned_opt_rl.features import DECAYS
 from learned_opt_rl.rules import discovered, lpo, parts
 from learned_opt_rl.rules.drifts import Drift
+from learned_opt_rl.training import learned
 from learned_opt_rl.training.distillation.inputs import Tensors
-from learned_opt_rl.training.learned import (
-    distillable,
-    draw,
-    rule_of,
-)
+from learned_opt_rl.training.learned import distillable
 from learned_opt_rl.training.run_folder import CONFIG, read_run
 
 MARGIN = 1e-6
@@ -54,29 +51,17 @@ class Unrolled(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Teacher:
-    """A rule that a student imitates.
+    """A rule that a student imitates."""
 
-    Attributes:
-        name: The name that was given.
-        algorithm: Its family, for example ``"open"`` or ``"expression"``.
-        sizes: The architecture of a network; ``None`` for an expression.
-        environments: Where an update rule was trained.
-        sha256: Digest of the weights or the text.
-        weights: The weights of a network, or the constants of an expression.
-        unrolled: The optimizer over sequences; ``None`` for a drift or update rule.
-        drift: The drift; ``None`` for anything else.
-        rule: ``(config, environment) -> rule`` that trains agents.
-    """
-
-    name: str
-    algorithm: str
-    sizes: Mapping[str, Any] | None
-    sha256: str
-    weights: Any
-    unrolled: Unrolled | None
-    drift: Drift | None
-    rule: Callable[[Any, str], Rule]
-    environments: tuple[str, ...] = ()
+    name: str  # that was given
+    algorithm: str  # its family, for example "open" or "expression"
+    sizes: Mapping[str, Any] | None  # of a network; None for an expression
+    sha256: str  # of the weights or the text
+    weights: Any  # of a network, or the constants of an expression
+    unrolled: Unrolled | None  # an optimizer over sequences; None for anything else
+    drift: Drift | None  # None for anything else
+    rule: Callable[[Any, str], Rule]  # (config, environment) -> rule to train agents by
+    environments: tuple[str, ...] = ()  # where it was trained, if that is known
 
     @property
     def kind(self) -> str:
@@ -153,7 +138,7 @@ def _random(
         )
     algorithm, sizes = like
     made = families.find(algorithm).make_sizes(sizes)
-    weights = draw(algorithm, made, jax.random.key(int(seed)))
+    weights = learned.draw(algorithm, made, jax.random.key(int(seed)))
     digest = hashlib.sha256(name.encode()).hexdigest()
     return _network(name, algorithm, sizes, weights, digest)
 
@@ -195,15 +180,12 @@ def _network(
         )
     architecture = families.find(algorithm).make_sizes(sizes)
     sizes = dataclasses.asdict(architecture)  # with the defaults that were left out
-    unrolled = drift = None
-    if algorithm == "lpg":
-        weights = jax.tree.map(jnp.asarray, weights)
-    elif algorithm == "lpo":
+    weights, unrolled, drift = jax.tree.map(jnp.asarray, weights), None, None
+    if algorithm == "lpo":
         drift = lpo.drift(weights, clip_eps=sizes["clip_eps"], margin=MARGIN)
-    else:
-        weights = jax.tree.map(jnp.asarray, weights)
+    elif algorithm != "lpg":
         unrolled = network_rule(algorithm, sizes["carry"])
-    rule = functools.partial(rule_of, algorithm, architecture, weights)
+    rule = functools.partial(learned.rule_of, algorithm, architecture, weights)
     return Teacher(name, algorithm, sizes, sha256, weights, unrolled, drift, rule)
 
 
@@ -289,14 +271,10 @@ def unroll(
 ) -> tuple[jax.Array, jax.Array]:
     """Unroll a network over windows of K steps that follow each other.
 
-    Args:
-        weights: Weights of OPEN or No Features with ``u`` units of memory, maybe 0.
-        features: ``[windows, tensors, K, features, n]`` of any float dtype.
-        start: Memory ``[tensors, u, n]`` before the first window; empty by default.
-
-    Returns:
-        Outputs ``[windows, tensors, K, outputs, n]``, and the carries before each
-        window ``[windows, tensors, u, n]``; float32.
+    Features are ``[windows, tensors, K, features, n]`` of any float dtype, and
+    ``start`` is the memory ``[tensors, u, n]`` of ``u`` units, maybe 0, before the
+    first window; empty by default. The results are outputs ``[windows, tensors, K,
+    outputs, n]`` and the carries before each window ``[windows, tensors, u, n]``.
     """
     count, tensors, steps, rows, size = features.shape
     tables = features.astype(jnp.float32).transpose(0, 2, 3, 1, 4)

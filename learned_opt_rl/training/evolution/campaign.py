@@ -22,45 +22,32 @@ from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
+from learned_opt_rl.training import watchers as watching
 from learned_opt_rl.training.evolution import estimate as estimates
 from learned_opt_rl.training.evolution import fitness as judging
+from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.config import EvolutionConfig
 from learned_opt_rl.training.evolution.estimate import Estimate
 from learned_opt_rl.training.evolution.fitness import Evaluator
-from learned_opt_rl.training.evolution.folder import (
-    CampaignChangedError,
-    Folder,
-    Standing,
-    check_same,
-)
+from learned_opt_rl.training.evolution.folder import Folder, Standing
 from learned_opt_rl.training.evolution.progress import CURVE, Curve, Progress
 from learned_opt_rl.training.evolution.strategy import State, is_finite
 from learned_opt_rl.training.run_folder import LOG
-from learned_opt_rl.training.watchers import (
-    EVENTS,
-    TensorBoard,
-    Watchers,
-    require_tensorboard,
-)
+from learned_opt_rl.training.watchers import EVENTS, TensorBoard, Watchers
 
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How to run a campaign; the last digits of its numbers depend on `block`.
+    """How to run a campaign; the last digits of its numbers depend on ``block``.
 
-    Its default on accelerators depends on `devices`: give it explicitly to get the same
-    numbers on more devices.
-
-    Attributes:
-        devices: Number of devices that share each generation.
-        block: Runs that each device trains side by side. More are faster on a GPU and
-            need more memory. The default is 1 on a CPU and 64 elsewhere.
-        tensorboard: Whether to write TensorBoard events into ``tensorboard/``.
+    More runs side by side are faster on a GPU and need more memory. The default, 1 on a
+    CPU and 64 elsewhere, depends on ``devices``: give a block to get the same numbers
+    on more devices.
     """
 
-    devices: int = 1
-    block: int | None = None
-    tensorboard: bool = False
+    devices: int = 1  # that share each generation
+    block: int | None = None  # runs that each device trains side by side
+    tensorboard: bool = False  # whether to write events into ``tensorboard/``
 
 
 class SearchFailedError(ValueError):
@@ -118,8 +105,7 @@ class Campaign:
         if jax.process_index() > 0:  # takes part without the folder
             self._stream = io.StringIO()
             standing = self._standing(jnp.zeros(self.config.learned.size))
-            fresh, standing = of_the_first((False, standing))
-            return self._rest(fresh, standing, None)
+            return self._rest(of_the_first((False, standing)), None)
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             folder = Folder(self.path, self.config)
@@ -128,13 +114,12 @@ class Campaign:
             standing = self._first() if standing is None else standing
             done, wanted = int(standing.search.generation), self.config.generations
             if done > wanted:
-                raise CampaignChangedError(
+                raise folders.CampaignChangedError(
                     f"generations={wanted}, but {done} are done; pass at least {done}"
                 )
             if done < wanted:
                 folder.claim(fresh, self.block)
-            fresh, standing = of_the_first((fresh, standing))
-            return self._rest(fresh, standing, folder)
+            return self._rest(of_the_first((fresh, standing)), folder)
 
     def estimate(self) -> Estimate:
         """Estimate the cost of the missing generations; write nothing.
@@ -147,7 +132,7 @@ class Campaign:
         self._checked()
         if jax.process_index() > 0:  # only the first process reads the folder
             return estimates.counted(self.config, 0)
-        check_same(self.path, self.config)
+        folders.check_same(self.path, self.config)
         rows = jsonl.read(self.path / LOG)
         if rows:
             return estimates.from_log(self.config, rows)
@@ -166,7 +151,7 @@ class Campaign:
         self.block  # noqa: B018
         judging.tasks(self.config.runs(self.config.horizon(0)))
         if self.execution.tensorboard:
-            require_tensorboard()
+            watching.require_tensorboard()
         vector = jax.ShapeDtypeStruct((self.config.learned.size,), jnp.float32)
         return jax.eval_shape(self._standing, vector)
 
@@ -176,10 +161,15 @@ class Campaign:
         asked = self.execution
         return judging.check_execution(self.config, asked.devices, asked.block)
 
-    def _rest(self, fresh: Any, standing: Standing, folder: Folder | None) -> Standing:
+    def _rest(self, start: tuple[Any, Standing], folder: Folder | None) -> Standing:
+        fresh, standing = start
         with contextlib.closing(Watchers(self._stream, "campaign")) as watchers:
             if folder is not None:
-                self._add(watchers)
+                rows = jsonl.read(self.path / LOG)
+                watchers.add(CURVE, lambda: Curve(self.path, rows, self._stream))
+                if self.execution.tensorboard:
+                    events = self.path / EVENTS
+                    watchers.add(EVENTS, lambda: TensorBoard(events, rows))
 
             def keep(standing: Standing, row: Record) -> None:
                 if folder is not None:
@@ -198,18 +188,12 @@ class Campaign:
                     progress(row, float(standing.best_validation))
         return standing
 
-    def _add(self, watchers: Watchers) -> None:
-        rows = jsonl.read(self.path / LOG)
-        watchers.add(CURVE, lambda: Curve(self.path, rows, self._stream))
-        if self.execution.tensorboard:
-            watchers.add(EVENTS, lambda: TensorBoard(self.path / EVENTS, rows))
-
     def advance(self, standing: Standing) -> tuple[Standing, Record]:
         """Run one generation; return the state after it and its row of the log."""
         config, strategy = self.config, self.config.es
         generation = int(standing.search.generation)
         horizon, names = config.horizon(generation), config.drawn(generation)
-        self._prepare(horizon, names)
+        self._programs(horizon, names)  # compiles them before the time is taken
         started = time.perf_counter()
         population = strategy.ask(standing.search)
         keys = judging.member_keys(config, standing.search).reshape(-1)
@@ -230,7 +214,7 @@ class Campaign:
         self, generation: int, fitness: np.ndarray, search: State
     ) -> None:
         """Raise SearchFailedError before a generation that is not finite is saved."""
-        config = self.config
+        problem = None
         if not np.isfinite(fitness).any():
             problem = (
                 "no member has a finite return: no episode ended, or all agents "
@@ -241,13 +225,13 @@ class Campaign:
                 "the mean or the step size is not finite. Lower sigma or "
                 "learning_rate, or use another strategy"
             )
-        else:
-            return
-        raise SearchFailedError(
-            f"generation {generation + 1} of strategy={config.strategy!r} with "
-            f"sigma={config.sigma:g}: {problem}, in another folder; {self.path} keeps "
-            f"the state after generation {generation} and the best weights so far"
-        )
+        if problem:
+            raise SearchFailedError(
+                f"generation {generation + 1} of strategy={self.config.strategy!r} "
+                f"with sigma={self.config.sigma:g}: {problem}, in another folder; "
+                f"{self.path} keeps the state after generation {generation} and the "
+                "best weights so far"
+            )
 
     def _row(
         self, generation: int, fitness: np.ndarray, returns: np.ndarray, seconds: float
@@ -286,13 +270,9 @@ class Campaign:
         # horizon wins. NaN never does.
         best, its_horizon = float(standing.best_validation), int(standing.best_horizon)
         if value > best or (horizon != its_horizon and np.isfinite(value)):
-            standing = Standing(
-                search=search,
-                best_mean=search.mean,
-                best_validation=jnp.float32(value),
-                best_generation=search.generation,
-                best_horizon=jnp.int32(horizon),
-            )
+            value, horizon = jnp.float32(value), jnp.int32(horizon)
+            best = search.mean, value, search.generation, horizon
+            standing = Standing(search, *best)
         return standing, row
 
     def _first(self) -> Standing:
@@ -308,8 +288,7 @@ class Campaign:
         number = ("search", "start", "validation").index(purpose)
         return jax.random.fold_in(jax.random.key(self.config.seed), number)
 
-    def _prepare(self, horizon: int, names: tuple[str, ...]) -> list[Evaluator]:
-        """Compile what a generation needs, before its time is taken."""
+    def _programs(self, horizon: int, names: tuple[str, ...]) -> list[Evaluator]:
         groups = self.config.programs(names)
         return [self._evaluator_of(horizon, group) for group in groups]
 
@@ -317,7 +296,7 @@ class Campaign:
         self, horizon: int, names: tuple[str, ...], vectors: jax.Array, keys: jax.Array
     ) -> np.ndarray:
         """Return final returns ``[runs, environments]``."""
-        programs = self._prepare(horizon, names)
+        programs = self._programs(horizon, names)
         return np.concatenate([one.returns(vectors, keys) for one in programs], -1)
 
     def _evaluator_of(self, horizon: int, names: tuple[str, ...]) -> Evaluator:
@@ -389,12 +368,9 @@ def of_the_first(tree: Any) -> Any:
 
     plain = jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
     sent = multihost_utils.broadcast_one_to_all(plain)
+    sent = jax.tree.map(jnp.asarray, sent)
     return jax.tree.map(
-        lambda like, x: (
-            jax.random.wrap_key_data(x) if _is_key(like) else jnp.asarray(x)
-        ),
-        tree,
-        sent,
+        lambda like, x: jax.random.wrap_key_data(x) if _is_key(like) else x, tree, sent
     )
 
 

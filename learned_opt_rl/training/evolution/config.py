@@ -18,6 +18,7 @@ from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
 from learned_opt_rl.training.evolution.strategy import OpenAIES, SearchSettings
 from learned_opt_rl.training.learned import Learned
 from learned_opt_rl.training.lifetimes import AgentSettings, LifeConfig, agent_run
+from learned_opt_rl.training.presets import tuples
 
 Normalizer = Literal["none", "published", "published-sgd"]
 HorizonUnit = Literal["steps", "episodes", "lifetimes"]
@@ -280,13 +281,7 @@ class EvolutionConfig(SearchSettings):
             raise ValueError(
                 f"fields of the campaign are {problem}: {', '.join(unknown or missing)}"
             )
-        values = dict(fields)
-        values["environments"] = tuple(values.get("environments", cls.environments))
-        horizons = values.get("horizons", cls.horizons)
-        values["horizons"] = tuple((first, steps) for first, steps in horizons)
-        agent = values.get("agent", {})
-        values["agent"] = {k: tuples(v) for k, v in agent.items()}
-        return cls(**values)
+        return cls(**tuples(fields))
 
 
 def preset(name: str, **overrides: Any) -> EvolutionConfig:
@@ -305,10 +300,7 @@ def preset(name: str, **overrides: Any) -> EvolutionConfig:
         ('zeros', ((0, 200000),))
     """
     known = [field.name for field in dataclasses.fields(EvolutionConfig)]
-    values = presets.settings("evolution", name, overrides, known)
-    for field in ("architecture", "agent"):
-        overrides[field] = {**values.get(field, {}), **overrides.get(field, {})}
-    return EvolutionConfig.from_json({**values, **overrides})
+    return EvolutionConfig(**presets.settings("evolution", name, overrides, known))
 
 
 def differences(old: EvolutionConfig, new: EvolutionConfig) -> list[str]:
@@ -323,11 +315,6 @@ def differences(old: EvolutionConfig, new: EvolutionConfig) -> list[str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def tuples(value: Any) -> Any:
-    """Return a value from JSON with tuples for its lists."""
-    return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def _check_horizons(horizons: Iterable[tuple[int, int]]) -> None:

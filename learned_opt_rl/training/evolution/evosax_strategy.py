@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from learned_opt_rl import checks
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.training.evolution.strategy import State, generation_key
 
@@ -44,18 +45,13 @@ class EvosaxStrategy:
     sigma: float = 0.03  # standard deviation of the first generation
 
     def __post_init__(self) -> None:
-        if self.name not in STRATEGIES:
-            raise ValueError(
-                f"strategy={self.name!r} must be openai_es or one of "
-                f"{', '.join(STRATEGIES)}"
-            )
+        checks.one_of("strategy", self.name, ("openai_es", *STRATEGIES))
         if self.population < 4 or self.population % 2:
             raise ValueError(
                 f"population={self.population} must be even, at least 4, for "
                 f"strategy={self.name!r}"
             )
-        if not self.sigma > 0:
-            raise ValueError(f"sigma={self.sigma} must be positive")
+        checks.finite("sigma", self.sigma, "give for example 0.03", above=0)
 
     def check_size(self, size: int) -> None:
         """Raise ValueError if the strategy becomes NaN on so few weights.

@@ -12,7 +12,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from learned_opt_rl import envs
 from learned_opt_rl.agents import ppo
 from learned_opt_rl.agents.config import PPOConfig
+from learned_opt_rl.agents.rollouts import all_finite
 from learned_opt_rl.envs import Environment
 from learned_opt_rl.evaluation.runs.program import require_devices
 from learned_opt_rl.rules.lpg import UpdateRule
@@ -37,16 +38,13 @@ _RUNS = "runs"
 _BLOCK_OFF_CPU = 64  # the papers' population: a GPU trains a generation in one block
 
 
-class Task(NamedTuple):
-    """The configuration of an agent, and its environment."""
-
-    config: PPOConfig | LifeConfig
-    env: Environment
+Task = tuple[PPOConfig | LifeConfig, Environment]
+"""The configuration of an agent, and its environment."""
 
 
 def tasks(runs: Mapping[str, PPOConfig | LifeConfig]) -> tuple[Task, ...]:
     """Return a task for the run in each environment."""
-    return tuple(Task(run, envs.make(name)) for name, run in runs.items())
+    return tuple((run, envs.make(name)) for name, run in runs.items())
 
 
 def make_run(learned: Learned, tasks: tuple[Task, ...]) -> RunFn:
@@ -58,23 +56,21 @@ def make_run(learned: Learned, tasks: tuple[Task, ...]) -> RunFn:
 
     def one(vector: jax.Array, key: jax.Array, task: Task) -> jax.Array:
         rule_key, train_key = jax.random.split(key)
-        config = task.config
-        rule = learned.rule(vector, config, task.env.name)
+        config, env = task
+        rule = learned.rule(vector, config, env.name)
         if isinstance(config, LifeConfig):
             lived = live(config, cast(UpdateRule, rule.update_rule), train_key)
-            params, returned = lived.params, lived.returned.value
+            params, returned = lived.params, lived.returned
         else:
             optimizer = rule.optimizer(rule_key)
-            train = ppo.make_train(config, task.env, optimizer, drift=rule.drift)
+            train = ppo.make_train(config, env, optimizer, drift=rule.drift)
             result = train(train_key)
             params, returned = result.params, result.final_return
-        finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]
-        return jnp.where(jnp.stack(finite).all(), returned, jnp.nan)
+        return jnp.where(all_finite(params), returned, jnp.nan)
 
     def run(vector: jax.Array, key: jax.Array) -> jax.Array:
         keys = [jax.random.fold_in(key, i) for i in range(len(tasks))]
-        returns = [one(vector, k, task) for k, task in zip(keys, tasks, strict=True)]
-        return jnp.stack(returns)
+        return jnp.stack([one(vector, *x) for x in zip(keys, tasks, strict=True)])
 
     return run
 

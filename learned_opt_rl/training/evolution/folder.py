@@ -14,26 +14,15 @@ import jax
 from learned_opt_rl._version import __version__
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.atomic import (
-    remove_unfinished,
-    set_aside,
-    write_atomically,
-)
+from learned_opt_rl.rundir.atomic import remove_unfinished, set_aside, write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint, RefusedError
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.provenance import provenance
+from learned_opt_rl.training import run_folder
 from learned_opt_rl.training.evolution.config import EvolutionConfig, differences
 from learned_opt_rl.training.evolution.strategy import State
 from learned_opt_rl.training.learned import start_digest
-from learned_opt_rl.training.run_folder import (
-    BEST,
-    CONFIG,
-    LOG,
-    changes,
-    former_names,
-    read_config,
-    refuse_foreign,
-)
+from learned_opt_rl.training.run_folder import BEST, CONFIG, LOG, changes, read_config
 
 STATES = ("state-0.npz", "state-1.npz")
 
@@ -60,11 +49,6 @@ def read_campaign(folder: pathlib.Path) -> EvolutionConfig:
             f"`learned-opt-rl train es --preset NAME --out {folder}`"
         )
     made = read_config(folder)
-    if made["kind"] == "distillation":
-        raise ValueError(
-            f"{folder} holds a distillation, not a campaign; repeat its "
-            "`learned-opt-rl train distill` command instead"
-        )
     if made["kind"] != "evolution":
         raise ValueError(
             f"{folder} holds a run of kind {made['kind']}, not a campaign; repeat its "
@@ -102,12 +86,12 @@ class Folder:
 
     def __init__(self, path: pathlib.Path, config: EvolutionConfig) -> None:
         self.path, self._config = path, config
-        identity = former_names(config.as_json())
+        identity = run_folder.former_names(config.as_json())
         del identity["generations"]
         self._newest: pathlib.Path | None = None
         self._states = [Checkpoint(path / name, identity) for name in STATES]
         remove_unfinished(path)
-        refuse_foreign(path, (LOG, BEST, *STATES))
+        run_folder.refuse_foreign(path, (LOG, BEST, *STATES))
         check_same(path, config)
 
     def claim(self, fresh: bool, block: int) -> None:

@@ -12,12 +12,13 @@ campaign:
 
 import dataclasses
 import functools
-import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from learned_opt_rl import checks
 
 Shaping = Literal["centered_ranks", "pairs"]
 """How fitness becomes comparable; see `shape`."""
@@ -40,8 +41,7 @@ class SearchSettings:
         population: Number of members, in pairs: members ``i`` and
             ``i + population // 2`` are the mean plus and minus the same noise.
         sigma: Standard deviation of the noise in the first generation.
-        sigma_decay: Factor per generation: generation g (from 0) has
-            ``sigma * sigma_decay**g``.
+        sigma_decay: Factor per generation.
         learning_rate: Learning rate of the mean's Adam in the first generation.
         learning_rate_decay: Factor per generation.
         beta1: Adam's decay of gradients.
@@ -81,22 +81,15 @@ class OpenAIES(SearchSettings):
                 "antithetic, members come in pairs"
             )
         for name in ("sigma", "learning_rate"):
-            value, decay = getattr(self, name), getattr(self, f"{name}_decay")
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name}={value} must be positive and finite")
-            if not 0 < decay <= 1:
-                raise ValueError(f"{name}_decay={decay} must be in (0, 1]")
-        if not 0 <= self.beta1 < 1:
-            raise ValueError(f"beta1={self.beta1} must be in [0, 1)")
-        if self.shaping not in ("centered_ranks", "pairs"):
-            raise ValueError(
-                f"shaping={self.shaping!r} must be 'centered_ranks' or 'pairs'"
-            )
-        if not 0 <= self.learning_rate_floor <= self.learning_rate:
-            raise ValueError(
-                f"learning_rate_floor={self.learning_rate_floor} must be from 0 to "
-                f"learning_rate={self.learning_rate}"
-            )
+            checks.finite(name, getattr(self, name), "give 0.03", above=0)
+            name = f"{name}_decay"
+            checks.finite(name, getattr(self, name), "give 0.999", above=0, most=1)
+        checks.finite("beta1", self.beta1, "give 0.99", least=0, below=1)
+        checks.one_of("shaping", self.shaping, get_args(Shaping))
+        floor, fix = self.learning_rate_floor, "lower it, or raise learning_rate"
+        checks.finite(
+            "learning_rate_floor", floor, fix, least=0, most=self.learning_rate
+        )
         if not isinstance(self.compat, bool):
             raise ValueError(f"compat={self.compat!r} must be True or False")
         if self.compat and self.shaping != "pairs":

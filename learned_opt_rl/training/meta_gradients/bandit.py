@@ -15,7 +15,8 @@ class Bandit(NamedTuple):
     """What a bandit knows of the arms of an environment.
 
     Attributes:
-        returns: float32 ``[arms, 10]``, the last returns, in a ring; NaN before.
+        returns: float32 ``[arms, 10]``, those of the last lifetimes, in a ring; NaN
+            before, and for a lifetime without a return.
         counts: int32 ``[arms]``, lifetimes so far.
     """
 
@@ -33,20 +34,23 @@ def probabilities(bandit: Bandit, bonus: float, temperature: float) -> np.ndarra
     """Return the probability of each arm, float64 ``[arms]``.
 
     Arms without a lifetime come first, with equal probability. This is our choice, the
-    paper does not say what happens to them.
+    paper does not say what happens to them. Where no lifetime had a return, the arm
+    counts as the worst of the others: one that breaks every life must not stay new.
     """
     new = bandit.counts == 0
     if new.any():
         return new / new.sum()
-    mean = np.nanmean(bandit.returns.astype(np.float64), axis=1)
+    counts = np.isfinite(bandit.returns).sum(axis=1)
+    mean = np.nansum(bandit.returns.astype(np.float64), axis=1) / np.maximum(counts, 1)
+    mean[counts == 0] = mean[counts > 0].min(initial=mean.max())
     logits = (mean + bonus / np.sqrt(bandit.counts)) / temperature
     weights = np.exp(logits - logits.max())
     return weights / weights.sum()
 
 
-def update(bandit: Bandit, arm: int, value: float) -> Bandit:
-    """Return the bandit after a lifetime with an arm ended with a finite return."""
+def update(bandit: Bandit, arm: int, value: float | None) -> Bandit:
+    """Return the bandit after a lifetime with an arm ended, with a return or None."""
     returns, counts = bandit.returns.copy(), bandit.counts.copy()
-    returns[arm, counts[arm] % _LAST] = value
+    returns[arm, counts[arm] % _LAST] = np.nan if value is None else value
     counts[arm] += 1
     return Bandit(returns, counts)

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from learned_opt_rl import agents, checks
 from learned_opt_rl.agents import networks
@@ -22,25 +23,37 @@ PRESETS = tuple(presets.table(METHOD))
 LIFETIME_GRADIENTS = ("plain", "clip", "norm", "adam")
 """What a lifetime may add to the meta-gradient; see `MetaGradientConfig`."""
 
-_WHOLE = (
-    "lifetimes",
-    "minibatch",
-    "workers",
-    "rollout",
-    "updates",
-    "steps",
-    "log_every",
-)
-_POSITIVE = {"learning_rate": 1e-4, "bandit_temperature": 0.1, "predictor_rate": 0.1}
-"""Fields that must be positive, with an example for the message."""
-
-_OPTIONAL = {
-    "clip": "0.5, or None for no bound",
-    "max_grad_norm": "0.5, or None for no bound",
-    "value_rate": "0.01, or None for the predictor's optimizer",
+_AT_LEAST = "give at least 1"
+_COUNTS = {
+    **dict.fromkeys(("lifetimes", "minibatch", "workers", "rollout"), _AT_LEAST),
+    **dict.fromkeys(("updates", "steps", "log_every"), _AT_LEAST),
+    "lifetime": "give a number of updates, or None for the mode's",
+    "validation_rollout": "give a number of steps, or None for that of rollout",
 }
-_WEIGHTS = ("bandit_bonus", "target_entropy", "policy_l2", "target_l2")
-_FLAGS = ("stagger", "bandit", "baseline", "rematerialize", "compat")
+"""What to give for fields that are whole numbers, for the message."""
+
+_LEAVE_OUT = ("0 to leave the term out", {"least": 0})
+_NUMBERS: dict[str, tuple[str, Any]] = {
+    "learning_rate": ("for example 0.0001", {"above": 0}),
+    "bandit_temperature": ("for example 0.1", {"above": 0}),
+    "predictor_rate": ("for example 0.1", {"above": 0}),
+    "clip": ("for example 0.5, or None for no bound", {"above": 0}),
+    "max_grad_norm": ("for example 0.5, or None for no bound", {"above": 0}),
+    "value_rate": ("for example 0.01, or None for the predictor's", {"above": 0}),
+    "gae_lambda": ("for example 0.95", {"least": 0, "most": 1}),
+    "advantage_decay": ("for example 0.99, or None", {"least": 0, "most": 0.9999}),
+    **dict.fromkeys(("bandit_bonus", "target_entropy"), _LEAVE_OUT),
+    **dict.fromkeys(("policy_l2", "target_l2"), _LEAVE_OUT),
+}
+"""What to give for the other numbers, and their bounds."""
+
+_LISTS: dict[str, dict[str, float]] = {
+    "gammas": {"least": 0, "most": 1},
+    "policy_entropy": {"least": 0},
+    "agent_rates": {"above": 0},
+    "agent_alpha_y": {"least": 0},
+}
+"""The bounds of the entries of tuples; the first two need an entry."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +65,8 @@ class MetaGradientConfig(Objective):
         environments: Grid worlds and chains; each has the same number of lifetimes.
         agent: Column of `agents.preset` for the agents of all environments, for example
             ``"groove_tabular"``; ``None`` for each environment's own.
-        start: ``"random"``, or the name of an artifact with these sizes.
+        start: ``"random"``, ``"zeros"``, an artifact, or a folder or file of weights,
+            see `training.learned.Learned.start`.
         lifetimes: Agents that learn side by side, over all environments.
         minibatch: Lifetimes of one environment that are differentiated together.
         workers: Environments of each agent.
@@ -95,7 +109,8 @@ class MetaGradientConfig(Objective):
         steps: Meta-steps; may be raised later.
         log_every: Meta-steps between two rows of the log.
         seed: Seed of everything.
-        rematerialize: Whether to compute activations twice, for a fraction of memory.
+        rematerialize: Whether to compute an update's activations again in the backward
+            pass: a third more arithmetic, and the memory of one update instead of K.
         compat: Whether to reproduce two defects of GROOVE; see `MetaConfig`.
 
     Raises:
@@ -145,60 +160,37 @@ class MetaGradientConfig(Objective):
         self._check_numbers()
         self._check_lists()
         self._check_environments()
-        self._check_lifetimes()
-        self._check_arms()
+        for name in self.environments:
+            self._check_environment(name)
 
     def _check_numbers(self) -> None:
-        for name in _WHOLE:
-            checks.positive_int(name, getattr(self, name), "give at least 1")
-        if self.lifetime is not None:
-            fix = "give a number of updates, or None for the mode's"
-            checks.positive_int("lifetime", self.lifetime, fix)
-        if self.validation_rollout is not None:
-            fix = "give a number of steps, or None for that of rollout"
-            checks.positive_int("validation_rollout", self.validation_rollout, fix)
-        if self.advantage_decay is not None:
-            fix = "give for example 0.99, or None"
-            decay = self.advantage_decay
-            checks.finite("advantage_decay", decay, fix, least=0, most=0.9999)
-        gradients = self.lifetime_gradients
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if field.type is bool:
+                _require(isinstance(value, bool), name, repr(value), "True or False")
+            if value is None and NoneType in get_args(field.type):
+                continue
+            if name in _COUNTS:
+                checks.positive_int(name, value, _COUNTS[name])
+            if name in _NUMBERS:
+                example, bounds = _NUMBERS[name]
+                checks.finite(name, value, f"give {example}", **bounds)
+        how = self.lifetime_gradients
         accepted = f"one of {', '.join(LIFETIME_GRADIENTS)}"
-        known = gradients in LIFETIME_GRADIENTS
-        _require(known, "lifetime_gradients", repr(gradients), accepted)
-        if gradients == "clip" and self.clip is None:
+        _require(how in LIFETIME_GRADIENTS, "lifetime_gradients", repr(how), accepted)
+        if how == "clip" and self.clip is None:
             raise ValueError(
                 "lifetime_gradients='clip' needs a bound, but clip=None; give for "
                 "example clip=0.1"
             )
-        for name, example in _POSITIVE.items():
-            fix = f"give for example {example:g}"
-            checks.finite(name, getattr(self, name), fix, above=0)
-        for name, example in _OPTIONAL.items():
-            if getattr(self, name) is not None:
-                fix = f"give for example {example}"
-                checks.finite(name, getattr(self, name), fix, above=0)
-        for name in _WEIGHTS:
-            fix = "give 0 to leave the term out"
-            checks.finite(name, getattr(self, name), fix, least=0)
-        fix = "give for example 0.95"
-        checks.finite("gae_lambda", self.gae_lambda, fix, least=0, most=1)
-        for name in _FLAGS:
-            flag = getattr(self, name)
-            _require(isinstance(flag, bool), name, repr(flag), "True or False")
-        whole = isinstance(self.seed, numbers.Integral) and self.seed is not True
+        seed = self.seed
+        whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
         # numpy's generators take no negative seed.
-        fits = whole and self.seed is not False and 0 <= self.seed < 2**32
         accepted = "a whole number from 0 to 4294967295; give for example 0"
-        _require(fits, "seed", repr(self.seed), accepted)
+        _require(whole and 0 <= seed < 2**32, "seed", repr(seed), accepted)
 
     def _check_lists(self) -> None:
-        bounds: dict[str, dict[str, float]] = {
-            "gammas": {"least": 0, "most": 1},
-            "policy_entropy": {"least": 0},
-            "agent_rates": {"above": 0},
-            "agent_alpha_y": {"least": 0},
-        }
-        for name, bound in bounds.items():
+        for name, bounds in _LISTS.items():
             values = getattr(self, name)
             accepted = "a tuple of numbers; give for example (0.5,)"
             _require(isinstance(values, tuple), name, repr(values), accepted)
@@ -207,7 +199,7 @@ class MetaGradientConfig(Objective):
                 _require(values, name, values, accepted)
             for i, value in enumerate(values):
                 fix = f"change this entry of {name}={values}"
-                checks.finite(f"{name}[{i}]", value, fix, **bound)
+                checks.finite(f"{name}[{i}]", value, fix, **bounds)
 
     def _check_environments(self) -> None:
         names = self.environments
@@ -217,49 +209,41 @@ class MetaGradientConfig(Objective):
             "('gridworld/small',)"
         )
         _require(listed, "environments", repr(names), accepted)
-        for name in names:
-            rows = task(name).env.tabular
-            if networks.tabular(self.agent_config(name)) and rows is None:
-                raise ValueError(
-                    f"agent={self.agent!r}: {name!r} has no tabular states for "
-                    "tables; leave agent out for the environment's own agents"
-                )
-
-    def _check_arms(self) -> None:
-        for name in self.environments:
-            if self.bandit and len(self.arms(name)) == 1:
-                rate = self.arms(name)[0][0]
-                rates = ",".join(f"{factor * rate:g}" for factor in (0.5, 1, 2))
-                raise ValueError(
-                    f"bandit=True: {name!r} has one arm. Pass agent_rates={rates} "
-                    "agent_alpha_y=0.1,0.5,1"
-                )
-        tables = [networks.tabular(self.agent_config(x)) for x in self.environments]
+        together = self.minibatch * len(names)
+        accepted = (
+            f"a multiple of minibatch={self.minibatch} times the number of "
+            f"environments, {len(names)}; take {together} or a multiple"
+        )
+        fits = self.lifetimes % together == 0
+        _require(fits, "lifetimes", self.lifetimes, accepted)
+        tables = [networks.tabular(self.agent_config(name)) for name in names]
         if self.agent_rates and any(tables) and not all(tables):
             raise ValueError(
                 f"agent_rates={self.agent_rates}: no rate serves both tables and "
-                f"networks, which the agents of {', '.join(self.environments)} are; "
-                "leave agent_rates out, or take environments of one kind"
+                f"networks, which the agents of {', '.join(names)} are; leave "
+                "agent_rates out, or take environments of one kind"
             )
 
-    def _check_lifetimes(self) -> None:
-        together = self.minibatch * len(self.environments)
-        _require(
-            self.lifetimes % together == 0,
-            "lifetimes",
-            self.lifetimes,
-            f"a multiple of minibatch={self.minibatch} times the number of "
-            f"environments, {len(self.environments)}; take {together} or a multiple",
-        )
-        for name in self.environments:
-            shortest = self.lifetime
-            if shortest is None:
-                shortest = task(name).lifetime[0]
-            if shortest < self.updates:
-                raise ValueError(
-                    f"lifetime={shortest} of {name!r} is shorter than a meta-step of "
-                    f"updates={self.updates}; raise lifetime or lower updates"
-                )
+    def _check_environment(self, name: str) -> None:
+        rows = task(name).env.tabular
+        if networks.tabular(self.agent_config(name)) and rows is None:
+            raise ValueError(
+                f"agent={self.agent!r}: {name!r} has no tabular states for "
+                "tables; leave agent out for the environment's own agents"
+            )
+        shortest = self.lifetime or task(name).lifetime[0]
+        if shortest < self.updates:
+            raise ValueError(
+                f"lifetime={shortest} of {name!r} is shorter than a meta-step of "
+                f"updates={self.updates}; raise lifetime or lower updates"
+            )
+        if self.bandit and len(self.arms(name)) == 1:
+            rate = self.arms(name)[0][0]
+            rates = ",".join(f"{factor * rate:g}" for factor in (0.5, 1, 2))
+            raise ValueError(
+                f"bandit=True: {name!r} has one arm. Pass agent_rates={rates} "
+                "agent_alpha_y=0.1,0.5,1"
+            )
 
     @property
     def rule_architecture(self) -> Architecture:
@@ -314,13 +298,6 @@ class MetaGradientConfig(Objective):
         whole = dataclasses.asdict(self.rule_architecture)
         return {"algorithm": "lpg", **fields, "architecture": whole}
 
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "MetaGradientConfig":
-        """Build a configuration from the fields of `as_json`, with defaults."""
-        given = {name: value for name, value in fields.items() if name != "algorithm"}
-        lists = {n: tuple(v) for n, v in given.items() if isinstance(v, list)}
-        return cls(**{**given, **lists})
-
 
 def arms(
     environment: str,
@@ -357,9 +334,7 @@ def preset(name: str, **overrides: Any) -> MetaGradientConfig:
         ('gridworld/small',)
     """
     known = [field.name for field in dataclasses.fields(MetaGradientConfig)]
-    values = presets.settings(METHOD, name, overrides, known)
-    sizes = {**values.get("architecture", {}), **overrides.get("architecture", {})}
-    return MetaGradientConfig.from_json({**values, **overrides, "architecture": sizes})
+    return MetaGradientConfig(**presets.settings(METHOD, name, overrides, known))
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:

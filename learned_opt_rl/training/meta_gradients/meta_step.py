@@ -1,5 +1,6 @@
 """The state of a meta-training, its first value, and one meta-step."""
 
+import dataclasses
 import functools
 import math
 import time
@@ -17,6 +18,7 @@ from learned_opt_rl.evaluation.runs.program import require_devices
 from learned_opt_rl.rules import lpg
 from learned_opt_rl.rules.lpg import UpdateRule
 from learned_opt_rl.rundir.jsonl import Record, number
+from learned_opt_rl.training.learned import Learned
 from learned_opt_rl.training.meta_gradients import bandit as bandits
 from learned_opt_rl.training.meta_gradients import pool as pools
 from learned_opt_rl.training.meta_gradients.bandit import Bandit
@@ -101,19 +103,21 @@ class Program:
 
     def first(self) -> Standing:
         """Return the state before the first meta-step."""
-        weights, each = self._start(), self.config.each
-        arms = [bandits.init(len(self.config.arms(x))) for x in self._names]
-        full = []
+        config, each, full = self.config, self.config.each, []
+        learned = Learned("lpg", dataclasses.asdict(config.rule_architecture))
+        start = learned.start(config.start, jax.random.key(config.seed))
+        weights = learned.unravel(start)
+        arms = [bandits.init(len(config.arms(x))) for x in config.environments]
         for place, arm in enumerate(arms):
             parts = [*self._new(place, arm, range(place * each, (place + 1) * each))]
             pool = jax.tree.map(lambda *x: jnp.concatenate(x)[:each], *parts)
-            full.append(pools.aged(pool) if self.config.stagger else pool)
+            full.append(pools.aged(pool) if config.stagger else pool)
         return Standing(
             weights=weights,
             opt_state=self._optimizer.init(weights),
             pools=tuple(full),
             bandits=tuple(arms),
-            begun=np.asarray(self.config.lifetimes, np.int32),
+            begun=np.asarray(config.lifetimes, np.int32),
             recent=np.full((2, WINDOW), np.nan, np.float32),
             finished=np.asarray(0, np.int32),
             best=np.asarray(-np.inf, np.float32),
@@ -135,33 +139,11 @@ class Program:
         return standing, _metrics(outcomes, norm), ended
 
     def beginning_seconds(self) -> float:
-        """Return the time that new lifetimes take per meta-step, on average."""
-
-        def seconds(place: int) -> float:
-            started, batch = time.perf_counter(), self._batch(place)
-            arm = bandits.init(len(self.config.arms(self._names[place])))
-            jax.block_until_ready([*self._new(place, arm, range(batch))])
-            return (time.perf_counter() - started) * self._ending(place) / batch
-
-        # The first time compiles.
-        return sum([seconds(i) for _ in range(2)][-1] for i in range(len(self._tasks)))
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return self.config.environments
-
-    def _start(self) -> Any:
-        config, architecture = self.config, self.config.rule_architecture
-        if config.start == "random":
-            return lpg.init(jax.random.key(config.seed), architecture)
-        sign = architecture.policy_sign
-        rule = lpg.pretrained(config.start, policy_sign=sign)
-        if rule.architecture != architecture:
-            raise ValueError(
-                f"start={config.start!r}: its architecture is {rule.architecture}, not "
-                f"{architecture}; set the fields of the architecture to those values"
-            )
-        return jax.tree.map(jnp.asarray, rule.weights)
+        """Return the time that new lifetimes take per meta-step, once compiled."""
+        started = time.perf_counter()
+        jax.block_until_ready(self.first().pools)
+        each = (time.perf_counter() - started) / self.config.lifetimes
+        return each * sum(self._ending(place) for place in range(len(self._tasks)))
 
     def _step(self, weights: Any, opt_state: Any, full: Sequence[Lifetime]) -> Any:
         rule = lpg.UpdateRule(weights, self.config.rule_architecture)
@@ -228,7 +210,7 @@ class Program:
             bandit, config.bandit_bonus, config.bandit_temperature
         )
         arm = int(rng.choice(len(chances), p=chances))
-        rate, alpha = config.arms(self._names[place])[arm]
+        rate, alpha = config.arms(config.environments[place])[arm]
         drawn = (rng.choice(config.gammas), rng.choice(config.policy_entropy))
         found: Any = map(np.float32, (rate, alpha, *drawn))
         return Hyper(jnp.int32(arm), *found)
@@ -260,10 +242,9 @@ class Program:
             ended.append(one)
             if one.reason == "finished":
                 standing = _remember(standing, one.returned, one.optimal)
-            # A life without a return counts as 0: an arm that breaks every life must
-            # not stay new.
             if self.config.bandit and not skipped:
-                bandit = bandits.update(bandit, int(arm), (one.returned or 0.0) / scale)
+                value = None if one.returned is None else one.returned / scale
+                bandit = bandits.update(bandit, int(arm), value)
         begun = int(standing.begun)
         numbers = range(begun, begun + len(over))
         for i, lives in enumerate(self._new(place, bandit, numbers)):
@@ -273,8 +254,8 @@ class Program:
             where[: len(some)] = some
             pool = self._put(pool, where, lives)
         standing = standing._replace(
-            pools=_at(standing.pools, place, pool),
-            bandits=_at(standing.bandits, place, bandit),
+            pools=(*standing.pools[:place], pool, *standing.pools[place + 1 :]),
+            bandits=(*standing.bandits[:place], bandit, *standing.bandits[place + 1 :]),
             begun=np.asarray(begun + len(over), np.int32),
         )
         return standing, ended
@@ -290,7 +271,8 @@ class Program:
         elif outcome.finished[i]:
             reason = "shortened" if skipped else "finished"
         estimated = self._tasks[place].estimated
-        return Ended(self._names[place], reason, value, None if estimated else optimal)
+        name = self.config.environments[place]
+        return Ended(name, reason, value, None if estimated else optimal)
 
 
 def rank(best: float, finished: int, value: float | None) -> tuple[float, bool]:
@@ -372,22 +354,17 @@ def _put(pool: Lifetime, where: jax.Array, lives: Lifetime) -> Lifetime:
     return jax.tree.map(lambda x, new: x.at[where].set(new, mode="drop"), pool, lives)
 
 
-def _at(items: tuple[Any, ...], place: int, item: Any) -> tuple[Any, ...]:
-    return (*items[:place], item, *items[place + 1 :])
-
-
 def _metrics(outcomes: Sequence[Outcome], norm: np.ndarray) -> Record:
     """Return means over the lifetimes in which everything is finite."""
     intact = ~np.concatenate([outcome.broken for outcome in outcomes])
-    found: Record = {"gradient_norm": float(norm)}
-    for name in ("loss", "policy_loss", "value_loss"):
-        parts = [getattr(outcome.metrics, name) for outcome in outcomes]
-        found[name] = _mean(np.concatenate(parts)[intact])
-    for name in ("policy_entropy", "target_entropy", "pi_l2", "y_l2", "kl"):
-        parts = [getattr(outcome.metrics.update, name) for outcome in outcomes]
-        found[name] = _mean(np.concatenate(parts)[intact])
-    return found
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean(dtype=np.float64)) if values.size else float("nan")
+    metrics = jax.tree.map(
+        lambda *x: np.concatenate(x)[intact], *[x.metrics for x in outcomes]
+    )
+    names = ("policy_entropy", "target_entropy", "pi_l2", "y_l2", "kl")
+    means = {n: getattr(metrics, n) for n in ("loss", "policy_loss", "value_loss")}
+    means |= {name: getattr(metrics.update, name) for name in names}
+    found = {
+        name: float(x.mean(dtype=np.float64)) if x.size else math.nan
+        for name, x in means.items()
+    }
+    return {"gradient_norm": float(norm), **found}

@@ -18,14 +18,9 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt_rl import checks
+from learned_opt_rl.agents import lpg as lpg_agent
 from learned_opt_rl.agents.config import LPGConfig
-from learned_opt_rl.agents.lpg import (
-    AgentState,
-    Rollout,
-    UpdateMetrics,
-    agent_update,
-    policy,
-)
+from learned_opt_rl.agents.lpg import AgentState, Rollout, UpdateMetrics
 from learned_opt_rl.agents.networks import Network, apply_network, select
 from learned_opt_rl.agents.ppo import gae
 from learned_opt_rl.agents.rollouts import clip_by_norm
@@ -45,19 +40,15 @@ infinite. Its root is 1 % of Adam's ``eps=1e-8``, so the updates stay Adam's.
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
-    """Hyperparameters of the meta-objective that all lifetimes share."""
+    """Hyperparameters of the meta-objective, as in `config.MetaGradientConfig`."""
 
-    updates: int = 5  # K, agent updates per meta-gradient
+    updates: int = 5  # K
     gae_lambda: float = 0.95
-    target_entropy: float = 1e-3  # b1, weight of the predictor's entropy bonus
-    policy_l2: float = 5e-3  # b2, weight of the penalty on pi_hat squared
-    target_l2: float = 1e-3  # b3, weight of the penalty on y_hat squared
-    # Whether to compute an update's activations again in the backward pass: the memory
-    # of K updates becomes that of one, for a third more arithmetic.
+    target_entropy: float = 1e-3  # b1
+    policy_l2: float = 5e-3  # b2
+    target_l2: float = 1e-3  # b3
     rematerialize: bool = False
     compat: bool = False
-    # Decay of the averages that normalize advantages, per life; None for the statistics
-    # of the judged rollout alone.
     advantage_decay: float | None = None
 
 
@@ -72,7 +63,6 @@ class MetaConfig(Objective):
     agent: LPGConfig
     gamma: float = 0.99  # discount of the advantages, and so of the meta-objective
     policy_entropy: float = 5e-2  # b0, weight of the actor's entropy bonus
-    discard: bool = True  # whether to freeze agents at the end of their lifetimes
     through_inputs: bool = False  # see `agent_update`
 
     def __post_init__(self) -> None:
@@ -189,14 +179,14 @@ def meta_loss(
     """
 
     def learn(rule: UpdateRule, agent: AgentState, rollout: Rollout) -> Any:
-        return agent_update(
+        return lpg_agent.agent_update(
             config.agent,
             rule,
             optimizers.agent,
             agent,
             rollout,
             lifetime=life.lifetime,
-            discard=config.discard,
+            discard=True,
             through_inputs=config.through_inputs,
         )
 
@@ -217,22 +207,19 @@ def meta_loss(
         value, loss = value_update(config, optimizers.value, value, rollout)
         return (value, moments), loss
 
-    start = (life.agent, life.world)
     (agent, world), (rollouts, metrics) = jax.lax.scan(
-        update, start, length=config.updates
+        update, (life.agent, life.world), length=config.updates
     )
     world, judged = _detached(judge or play, agent, world)
-    (value, moments), _ = jax.lax.scan(
-        learn_value, (life.value, life.moments), rollouts
-    )
-    before = value.params
-    (value, moments), value_loss = learn_value((value, moments), judged)
+    critic, _ = jax.lax.scan(learn_value, (life.value, life.moments), rollouts)
+    before = critic[0].params
+    (value, moments), value_loss = learn_value(critic, judged)
     policy_loss = _policy_loss(config, agent, judged, before, moments)
     mean = jax.tree.map(jnp.mean, metrics)
     loss = policy_loss + _regularizers(config, mean)
     after = Life(agent, value, life.lifetime, world, moments)
-    after = jax.lax.stop_gradient(after)
-    return loss, (after, MetaMetrics(loss, policy_loss, value_loss, mean))
+    metrics = MetaMetrics(loss, policy_loss, value_loss, mean)
+    return loss, (jax.lax.stop_gradient(after), metrics)
 
 
 def _detached(play: Play, agent: AgentState, world: Any) -> tuple[Any, Rollout]:
@@ -252,8 +239,9 @@ def _policy_loss(
         advantage = (advantage - advantage.mean()) / (advantage.std() + EPS)
     else:
         advantage = moments.normalized(advantage)
-    probs = select(policy(agent.params, rollout, config.agent), rollout.action)
-    log_prob, advantage = jnp.log(probs + EPS), jax.lax.stop_gradient(advantage)
+    policy = lpg_agent.policy(agent.params, rollout, config.agent)
+    log_prob = jnp.log(select(policy, rollout.action) + EPS)
+    advantage = jax.lax.stop_gradient(advantage)
     if config.compat:
         return -jnp.mean(log_prob.mean(1) * advantage.mean(1))
     return -jnp.mean(log_prob * advantage)

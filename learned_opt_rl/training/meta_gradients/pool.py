@@ -17,23 +17,13 @@ from learned_opt_rl.agents import rollouts
 from learned_opt_rl.agents.config import LPGConfig
 from learned_opt_rl.agents.lpg import Rollout
 from learned_opt_rl.agents.networks import init_network
-from learned_opt_rl.agents.rollouts import MeanReturn, form_to_play, mean_return
+from learned_opt_rl.agents.rollouts import MeanReturn, form_to_play
 from learned_opt_rl.envs.adapter import EpisodeState
 from learned_opt_rl.rules import lpg
 from learned_opt_rl.rules.lpg import UpdateRule
+from learned_opt_rl.training.meta_gradients import objective
 from learned_opt_rl.training.meta_gradients.config import MetaGradientConfig
-from learned_opt_rl.training.meta_gradients.objective import (
-    ADAM_EPS_ROOT,
-    Life,
-    MetaConfig,
-    MetaMetrics,
-    Moments,
-    Objective,
-    Optimizers,
-    Play,
-    ValueState,
-    meta_loss,
-)
+from learned_opt_rl.training.meta_gradients.objective import Life, Optimizers, Play
 from learned_opt_rl.training.meta_gradients.tasks import Task
 
 ENTROPY_ZERO = 1e-5
@@ -78,7 +68,7 @@ class Lifetime(NamedTuple):
 class Outcome(NamedTuple):
     """What a meta-step did to a lifetime; arrays ``[lifetimes]`` after `advance`."""
 
-    metrics: MetaMetrics
+    metrics: objective.MetaMetrics
     finished: jax.Array  # bool, whether all its updates are made
     collapsed: jax.Array  # bool, whether its policy's entropy is zero
     broken: jax.Array  # bool, whether anything in it is not finite
@@ -91,7 +81,9 @@ def begin(
     """Return a new lifetime with a level of its own; its optimal return is still 0."""
     agent_key, value_key, reset_key, life_key, play_key = jax.random.split(key, 5)
     env, agent = task.env, config.agent_config(task.env.name)
-    made = optimizers(config, task, hyper)
+    updates = config.lifetime
+    updates = jnp.int32(task.draw_lifetime(life_key) if updates is None else updates)
+    made = optimizers(config, task, hyper, updates)
     width = config.rule_architecture.target_width
     params = lpg_agent.init_params(agent_key, agent, env, width)
     # In a table, a bias would share one value across all states.
@@ -99,16 +91,19 @@ def begin(
     value = init_network(value_key, agent, env.observation_shape, 1, 1.0, bias=bias)
     played = form_to_play(agent, env)
     observation, env_state = played.reset_many(reset_key, config.workers)
-    lifetime = config.lifetime
-    updates = task.draw_lifetime(life_key) if lifetime is None else lifetime
-    life = Life(
-        lpg_agent.init_agent(params, made.agent),
-        ValueState(value, made.value.init(value)),
-        jnp.int32(updates),
-        World(env_state, observation, play_key),
-        () if config.advantage_decay is None else Moments(*map(jnp.float32, (0, 0, 1))),
-    )
-    return Lifetime(life, hyper, jnp.float32(0), jnp.int32(0), _first_adam(config))
+    moments: Any = ()
+    if config.advantage_decay is not None:
+        moments = objective.Moments(*map(jnp.float32, (0, 0, 1)))
+    agent_state = lpg_agent.init_agent(params, made.agent)
+    critic = objective.ValueState(value, made.value.init(value))
+    world = World(env_state, observation, play_key)
+    life = Life(agent_state, critic, updates, world, moments)
+    adam: Any = ()
+    if config.lifetime_gradients == "adam":
+        # Only the shapes of these weights matter, so the compiler omits their draw.
+        weights = lpg.init(jax.random.key(0), config.rule_architecture)
+        adam = optax.scale_by_adam().init(weights)
+    return Lifetime(life, hyper, jnp.float32(0), jnp.int32(0), adam)
 
 
 def aged(pool: Lifetime) -> Lifetime:
@@ -149,7 +144,7 @@ def learn(
     agent, _ = lpg_agent.agent_update(
         agent_config(config, task, lifetime.hyper),
         rule,
-        optimizers(config, task, lifetime.hyper).agent,
+        optimizers(config, task, lifetime.hyper, life.lifetime).agent,
         life.agent,
         rollout,
         lifetime=life.lifetime,
@@ -167,17 +162,17 @@ def differentiate(
 ) -> tuple[UpdateRule, Lifetime, Outcome]:
     """Let one agent learn for a meta-step; return the gradient in the rule, too."""
     hyper, life = lifetime.hyper, lifetime.life
-    shared = {f.name: getattr(config, f.name) for f in dataclasses.fields(Objective)}
-    drawn: Any = {"gamma": hyper.gamma, "policy_entropy": hyper.policy_entropy}
-    meta = MetaConfig(agent=agent_config(config, task, hyper), **shared, **drawn)
-    made = optimizers(config, task, hyper)
-
+    fields = [field.name for field in dataclasses.fields(objective.Objective)]
+    shared: Any = {name: getattr(config, name) for name in fields}
+    shared |= {"gamma": hyper.gamma, "policy_entropy": hyper.policy_entropy}
+    meta = objective.MetaConfig(agent=agent_config(config, task, hyper), **shared)
+    made = optimizers(config, task, hyper, life.lifetime)
     judge = None
     if config.validation_rollout is not None:
         judge = player(config, task, config.validation_rollout)
 
     def loss(rule: UpdateRule) -> Any:
-        return meta_loss(rule, meta, made, life, play, judge)
+        return objective.meta_loss(rule, meta, made, life, play, judge)
 
     gradient, (life, metrics) = jax.grad(loss, has_aux=True)(rule)
     outcome = Outcome(
@@ -186,10 +181,10 @@ def differentiate(
         collapsed=metrics.update.policy_entropy < ENTROPY_ZERO,
         # The norm, since a gradient may be finite and its square not, which would harm
         # the rule's Adam for good.
-        broken=~_finite(
+        broken=~rollouts.all_finite(
             (optax.tree.norm(gradient), life.agent.params, life.value.params, metrics)
         ),
-        returned=mean_return(life.world.env_state),
+        returned=rollouts.mean_return(life.world.env_state),
     )
     gradient, adam = _normalized(config, gradient, lifetime.adam)
     return gradient, lifetime._replace(life=life, adam=adam), outcome
@@ -207,14 +202,6 @@ def _normalized(config: MetaGradientConfig, gradient: UpdateRule, adam: Any) -> 
         return gradient, adam
     weights, adam = optax.scale_by_adam().update(gradient.weights, adam)
     return dataclasses.replace(gradient, weights=weights), adam
-
-
-def _first_adam(config: MetaGradientConfig) -> Any:
-    if config.lifetime_gradients != "adam":
-        return ()
-    # Only the shapes of these weights matter, so the compiler leaves their draw out.
-    weights = lpg.init(jax.random.key(0), config.rule_architecture)
-    return optax.scale_by_adam().init(weights)
 
 
 def advance(
@@ -253,22 +240,19 @@ def agent_config(config: MetaGradientConfig, task: Task, hyper: Hyper) -> LPGCon
     return dataclasses.replace(config.agent_config(task.env.name), **traced)
 
 
-def optimizers(config: MetaGradientConfig, task: Task, hyper: Hyper) -> Optimizers:
-    """Return the optimizers of a lifetime, with its own learning rate."""
+def optimizers(
+    config: MetaGradientConfig, task: Task, hyper: Hyper, updates: jax.Array | int
+) -> Optimizers:
+    """Return the optimizers of a lifetime of so many updates, with its own rate."""
     networks = agents.lpg_optimizers(
         task.env.name,
-        task.lifetime[1] if config.lifetime is None else config.lifetime,
+        updates,
         column=config.agent,
         learning_rate=hyper.agent_rate,
         table_predictor_rate=config.predictor_rate,
-        eps_root=ADAM_EPS_ROOT,
+        eps_root=objective.ADAM_EPS_ROOT,
     )
     value = networks["predictor"]
     if config.value_rate is not None:
         value = optax.adam(config.value_rate)
     return Optimizers(agents.by_network(networks), value)
-
-
-def _finite(tree: Any) -> jax.Array:
-    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
-    return jnp.stack(leaves).all()

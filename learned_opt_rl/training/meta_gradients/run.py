@@ -25,32 +25,14 @@ from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import Progress, duration, output
 from learned_opt_rl.rundir.provenance import provenance
+from learned_opt_rl.training import run_folder, watchers
 from learned_opt_rl.training.learned import start_digest
+from learned_opt_rl.training.meta_gradients import meta_step
 from learned_opt_rl.training.meta_gradients.config import METHOD, MetaGradientConfig
 from learned_opt_rl.training.meta_gradients.estimate import Estimate, estimate
-from learned_opt_rl.training.meta_gradients.meta_step import (
-    Ended,
-    Program,
-    Standing,
-    rank,
-    share,
-)
-from learned_opt_rl.training.run_folder import (
-    BEST,
-    CONFIG,
-    FINAL,
-    LOG,
-    changes,
-    read_config,
-    refuse_foreign,
-    refuse_other,
-)
-from learned_opt_rl.training.watchers import (
-    EVENTS,
-    TensorBoard,
-    Watchers,
-    require_tensorboard,
-)
+from learned_opt_rl.training.meta_gradients.meta_step import Ended, Standing
+from learned_opt_rl.training.run_folder import BEST, CONFIG, FINAL, LOG
+from learned_opt_rl.training.watchers import EVENTS, TensorBoard, Watchers
 
 STATE = "state.npz"
 
@@ -86,9 +68,10 @@ class Training:
         tensorboard: bool = False,
     ) -> None:
         if tensorboard:
-            require_tensorboard()
+            watchers.require_tensorboard()
         self.config, self.path, self._tensorboard = config, folder, tensorboard
-        self._stream, self._program = output(stream), Program(config, devices)
+        self._stream = output(stream)
+        self._program = meta_step.Program(config, devices)
         self._first: Standing | None = None  # kept from the estimate to the run
         identity = config.as_json()
         del identity["steps"]
@@ -108,7 +91,7 @@ class Training:
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             remove_unfinished(self.path)
-            refuse_foreign(self.path, (LOG, BEST, FINAL, STATE))
+            run_folder.refuse_foreign(self.path, (LOG, BEST, FINAL, STATE))
             standing, done = self._load()
             self._claim()
             if done < self.config.steps:
@@ -130,7 +113,8 @@ class Training:
 
     def _check_folder(self) -> None:
         """Raise ValueError if the folder holds another run."""
-        refuse_other(self.path, METHOD, self.config.as_json(), may_grow="steps")
+        config = self.config.as_json()
+        run_folder.refuse_other(self.path, METHOD, config, may_grow="steps")
 
     def _claim(self) -> None:
         """Write the configuration, with a warning if last digits will differ."""
@@ -142,9 +126,9 @@ class Training:
         }
         path = self.path / CONFIG
         if path.exists():
-            before = read_config(self.path)
+            before = run_folder.read_config(self.path)
             made["start_sha256"] = before.get("start_sha256")
-            changed = changes(before, made)
+            changed = run_folder.changes(before, made)
             if changed:
                 warnings.warn(
                     f"the run resumes with {', '.join(changed)}: its last digits may "
@@ -181,23 +165,22 @@ class Training:
         config = self.config
         with (
             Progress("meta-step", config.steps, self._stream, done=done) as progress,
-            contextlib.closing(Watchers(self._stream, "training")) as watchers,
+            contextlib.closing(Watchers(self._stream, "training")) as watching,
         ):
             if self._tensorboard:
                 rows, place = jsonl.read(self.path / LOG), self.path / EVENTS
-                watchers.add(EVENTS, lambda: TensorBoard(place, rows))
+                watching.add(EVENTS, lambda: TensorBoard(place, rows))
             while done < config.steps:
                 # Rows are at multiples, also after a run that ended between two.
                 count = config.log_every - done % config.log_every
                 count = min(count, config.steps - done)
                 standing, row = self._several(standing, done, count)
                 done += count
-                best, improved = rank(
-                    float(standing.best), int(standing.finished), row["recent_share"]
-                )
+                so_far = float(standing.best), int(standing.finished)
+                best, improved = meta_step.rank(*so_far, row["recent_share"])
                 standing = standing._replace(best=np.asarray(best, np.float32))
                 jsonl.append(self.path / LOG, [row])
-                watchers(row)
+                watching(row)
                 if improved:
                     save_safetensors(self.path / BEST, standing.weights)
                 if self._state.due or done == config.steps:
@@ -211,8 +194,7 @@ class Training:
     ) -> tuple[Standing, Record]:
         """Take some meta-steps; return the state after them and a row of the log."""
         started = time.perf_counter()
-        metrics: list[Record] = []
-        ended: list[Ended] = []
+        metrics, ended = [], []
         for _ in range(count):
             standing, found, over = self._program.advance(standing)
             metrics.append(found)
@@ -221,7 +203,7 @@ class Training:
         steps = count * self.config.steps_per_meta_step
         row = {
             "step": done + count,
-            "recent_share": share(standing),
+            "recent_share": meta_step.share(standing),
             **_lifetimes(ended),
             **{name: _mean([m[name] for m in metrics]) for name in metrics[0]},
             "steps_per_second": round(steps / seconds, 1),
@@ -232,29 +214,31 @@ class Training:
 
 def _lifetimes(ended: Sequence[Ended]) -> Record:
     """Return the row's part about lifetimes that ended."""
+
+    def means(some: Sequence[Ended]) -> Record:
+        returned = _mean([x.returned for x in some])
+        return {"return": returned, "optimal": _mean([x.optimal for x in some])}
+
     finished = [x for x in ended if x.reason == "finished" and x.returned is not None]
     known = [x for x in finished if x.optimal is not None]
-    compared = known or finished
-    by_environment = {}
-    for name in dict.fromkeys(x.environment for x in finished):
-        some = [x for x in finished if x.environment == name]
-        by_environment[name] = {
-            "return": _mean([x.returned for x in some]),
-            "optimal": _mean([x.optimal for x in some if x.optimal is not None]),
-            "finished": len(some),
-        }
+    by_environment: dict[str, list[Ended]] = {}
+    for one in finished:
+        by_environment.setdefault(one.environment, []).append(one)
     reasons = collections.Counter(x.reason for x in ended)
     return {
-        "return": _mean([x.returned for x in compared]),
-        "optimal": _mean([x.optimal for x in known]),
+        **means(known or finished),
         "finished": reasons["finished"],
         "resets": {name: reasons[name] for name in ("entropy", "non_finite")},
-        "environments": by_environment,
+        "environments": {
+            name: {**means(some), "finished": len(some)}
+            for name, some in by_environment.items()
+        },
     }
 
 
 def _mean(values: Sequence[Any]) -> float | None:
-    return jsonl.number(np.mean(values)) if values else None
+    """Return the mean, None if a value is not known."""
+    return None if None in values or not values else jsonl.number(np.mean(values))
 
 
 def _shown(row: Record) -> str:
