@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt_rl import envs
+from learned_opt_rl import agents, envs
 from learned_opt_rl.agents import (
     LPGConfig,
     PPOConfig,
@@ -179,6 +179,17 @@ def test_the_optimizers_of_lpg_agents():
     np.testing.assert_allclose(adam, 1e-3, rtol=1e-4)
     annealed = moves(lpg_optimizer("Breakout-MinAtar", 2), params)
     np.testing.assert_allclose(annealed, [[5e-4] * 2, [2.5e-4] * 2], rtol=1e-4)
+
+
+def test_annealing_takes_a_traced_number_of_updates():
+    def second(updates):
+        optimizer = agents.lpg_optimizers("Breakout-MinAtar", updates)["actor"]
+        state = optimizer.init(jnp.float32(0))
+        for _ in range(2):
+            step, state = optimizer.update(jnp.float32(1), state)
+        return step
+
+    np.testing.assert_allclose(jax.jit(second)(jnp.int32(4)), -0.75 * 5e-4, rtol=1e-4)
 
 
 MODE_OF = {

@@ -308,7 +308,8 @@ def test_a_longer_rollout_judges_with_advantages_of_the_whole_life():
 
     life, critic = lifetime.life, lifetime.life.value
     agent = pools.agent_config(settings, where, lifetime.hyper)
-    meta, made = MetaConfig(agent), pools.optimizers(settings, where, lifetime.hyper)
+    meta = MetaConfig(agent)
+    made = pools.optimizers(settings, where, lifetime.hyper, life.lifetime)
     world, rollout = play(life.agent.params, life.world)
     learned = pools.learn(settings, where, rule, lifetime, rollout).life.agent
     world, judged = pools.player(settings, where, 7)(learned.params, world)

@@ -161,7 +161,7 @@ def test_the_meta_gradient_of_a_pool_equals_the_reference(arrays, kind, mode):
     rate = 40 if tabular else 1e-3
     hyper = pool.Hyper(jnp.int32(0), *map(jnp.float32, (rate, 0.5, 0.99, 0.05)))
     one = task(environment)
-    optimizers = pool.optimizers(settings, one, hyper)
+    optimizers = pool.optimizers(settings, one, hyper, 250)
     none = jnp.zeros(4)
     account = EpisodeState(None, none, jnp.int32(none), none, jnp.int32(none))
     lives = []

@@ -55,11 +55,8 @@ def gathered(
     """Return the finite runs of all rounds so far, to train on or held out.
 
     ``weights`` are the teacher's. Files in the folder count; missing ones of the last
-    round are written, from agents that ``rule`` trains.
-
-    Raises:
-        ValueError: A file is missing although the weights of its agent are gone, or all
-            agents diverged.
+    round are written, from agents that ``rule`` trains. Raise ValueError if the weights
+    of such an agent are gone, or if all agents diverged.
     """
     length = cast(int, config.horizon)  # only LPG leaves it to the environment
     lengths = config.horizons or (length,)
@@ -101,14 +98,14 @@ def _record(
 ) -> None:
     rng = np.random.default_rng([config.seed, *numbers])
     run: Any = config.runs(numbers[2])[name]
-    key = jax.random.key(rng.integers(2**31))
+    first, second = rng.integers(2**31), int(rng.integers(2**31))
     see = network_features(config.algorithm, config.architecture.get("carry"))
 
     def as_float16(*leaf: Any) -> jax.Array:
         return see(*leaf).astype(jnp.float16)
 
-    options = {"steps": run.num_updates, "size": config.size}
-    options["seed"] = int(rng.integers(2**31))
+    options = {"steps": run.num_updates, "size": config.size, "seed": second}
+    key = jax.random.key(first)
     kept, params = recorded(rule, run, name, key, as_float16, **options)
     roles = leaf_roles(params)
     stream = io.BytesIO()

@@ -13,6 +13,7 @@ import numpy as np
 
 from learned_opt_rl.agents.lpg import rule_inputs
 from learned_opt_rl.rules.lpg import EPS, Targets, UpdateRule
+from learned_opt_rl.training.distillation.visited import finite_places
 from learned_opt_rl.training.lifetimes import LifeConfig, advance, begin
 from learned_opt_rl.training.meta_gradients.pool import Lifetime, agent_config
 
@@ -62,16 +63,7 @@ def visit(
         keys = jax.random.split(key, lives)
         found.append(_lived(config, rule, teacher, keys, min(size, shortest)))
     seen = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
-    finite = [
-        np.isfinite(leaf).reshape(len(leaf), -1).all(1)
-        for leaf in map(np.asarray, jax.tree.leaves(seen))
-    ]
-    good = np.flatnonzero(np.all(finite, axis=0))
-    if not len(good):
-        raise ValueError(
-            f"inputs='visited': all agents in {', '.join(runs)} diverged; choose other "
-            "environments, or a lower learning_rate if a student made them"
-        )
+    good = finite_places(seen, 0, runs)
     return jax.tree.map(lambda x: x[_replaced(good, len(x))], seen)
 
 

@@ -5,7 +5,7 @@ keeps some entries of every leaf, with everything that a rule reads of them.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -187,12 +187,23 @@ def visit(
         kept, _ = recorded(rule, config, name, key, inputs_of, **options)
         pieces.append(stretches(kept, steps))
     seen = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *pieces)
+    good = finite_places(seen, 1, runs)
     count = seen.gradient.shape[1]
-    whole = [jnp.isfinite(x).reshape(steps, count, -1).all((0, 2)) for x in seen]
-    good = np.flatnonzero(np.all(np.stack(whole), axis=0))
+    return jax.tree.map(lambda x: x[:, np.resize(good, count)], seen)
+
+
+def finite_places(seen: Any, axis: int, environments: Iterable[str]) -> np.ndarray:
+    """Return the places along an axis where every array is finite.
+
+    Raise ValueError if there is none.
+    """
+    moved = [np.moveaxis(np.asarray(x), axis, 0) for x in jax.tree.leaves(seen)]
+    finite = [np.isfinite(x).reshape(len(x), -1).all(1) for x in moved]
+    good = np.flatnonzero(np.all(finite, axis=0))
     if not len(good):
         raise ValueError(
-            f"inputs='visited': all agents in {', '.join(runs)} diverged; choose other "
-            "inputs or environments"
+            f"inputs='visited': all agents in {', '.join(environments)} diverged; "
+            "choose other inputs or environments, or a lower learning_rate if a "
+            "student made them"
         )
-    return jax.tree.map(lambda x: x[:, np.resize(good, count)], seen)
+    return good

@@ -100,21 +100,16 @@ def loss(weights: Any, batch: Batch, floor: float | jax.Array) -> jax.Array:
     It is the sum of half the mean relative error per leaf and window, half the relative
     error of the batch, and a quarter of the batch's error before the student's mean is
     removed. ``floor`` is the mean square of the teacher's updates in all windows.
-
-    Returns:
-        A float32 scalar.
     """
 
     def merged(x: Any) -> Any:
         return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
     outputs = unroll(weights, merged(batch.features)[None], merged(batch.carry))[0][0]
-    outputs = outputs.reshape(batch.target.shape)
-    raw = moves(outputs, batch.explored)
+    raw = moves(outputs.reshape(batch.target.shape), batch.explored)
     target = effective(moves(batch.target, batch.explored), batch.sizes)
-    error, _, scale, _ = jnp.moveaxis(
-        moments(effective(raw, batch.sizes), target), -1, 0
-    )
+    found = moments(effective(raw, batch.sizes), target)
+    error, scale = found[..., 0], found[..., 2]
     total = jnp.maximum(scale.mean(), 1e-30)
     relative = (error / jnp.maximum(scale + _FLOOR * floor, 1e-30)).mean()
     drift = moments(raw, target)[..., 0].mean()
@@ -122,16 +117,14 @@ def loss(weights: Any, batch: Batch, floor: float | jax.Array) -> jax.Array:
 
 
 def measure(weights: Any, runs: list[Run]) -> Record:
-    """Compare a student with the teacher over whole runs.
+    """Compare a student with the teacher over whole runs, by decile and by leaf, too.
 
-    Returns:
-        Of the updates that the rule applies, without their mean: ``error`` (relative to
-        the teacher's rms), ``cosine``, ``log_scale`` (natural logarithm of the ratio of
-        the rms), ``student_step`` and ``teacher_step`` (rms, in units of the
-        parameters). ``raw_error`` is the error before the student's mean is removed.
-        ``loss``, the square of the error plus a quarter of the square of the raw error,
-        decides which weights are best. They are over all windows, and in ``deciles`` of
-        the run and ``leaves``. Numbers that are not finite are None.
+    Of the updates that the rule applies, without their mean, the result has ``error``
+    (relative to the teacher's rms), ``cosine``, ``log_scale`` (natural logarithm of the
+    ratio of the rms), ``student_step`` and ``teacher_step`` (rms, in units of the
+    parameters). ``raw_error`` is the error before the student's mean is removed.
+    ``loss``, the square of the error plus a quarter of the square of the raw error,
+    decides which weights are best. Numbers that are not finite are None.
     """
     found = []
     for run in runs:
@@ -259,9 +252,8 @@ def _advance(config: DistillationConfig) -> Callable[[Any, list[Run], range], An
             fits, count = alike[leaves], max(1, config.tensors // leaves)
             some = [fits[j] for j in rng.integers(0, len(fits), count)]
             windows = [Batch(*(x[w] for x in whole[i])) for i, w in some]
-            standing = update(
-                standing, jax.tree.map(lambda *x: np.stack(x), *windows), floor
-            )
+            batch = jax.tree.map(lambda *x: np.stack(x), *windows)
+            standing = update(standing, batch, floor)
         return standing
 
     return advance
@@ -286,6 +278,6 @@ def report(best: Record, folder: pathlib.Path, stream: TextIO) -> None:
     rows = [*best["deciles"], *best["leaves"]]
     jsonl.replace(folder / REPORT, rows)
     for row in rows:
-        shown = [f"{v:.4g}" if isinstance(v, float) else v for v in row.values()]
-        words = (f"{k} {v}" for k, v in zip(row, shown, strict=True) if v is not None)
+        shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
+        words = (f"{k} {v}" for k, v in shown.items() if v is not None)
         print(*words, sep="  ", file=stream)
