@@ -30,11 +30,17 @@ Params = dict[str, Network]
 
 
 class AgentState(NamedTuple):
-    """The state of an LPG agent."""
+    """The state of an LPG agent.
 
-    params: Any  # `Params`
+    Attributes:
+        params: `Params`.
+        opt_state: The optimizer's state.
+        step: int32 scalar, updates made.
+    """
+
+    params: Any
     opt_state: optax.OptState
-    step: jax.Array  # int32 scalar, updates made
+    step: jax.Array
 
 
 class Rollout(NamedTuple):
@@ -56,25 +62,42 @@ class Rollout(NamedTuple):
 
 
 class UpdateMetrics(NamedTuple):
-    """Metrics of an update, float32 scalars."""
+    """Metrics of an update, float32 scalars.
+
+    Attributes:
+        loss: The agent's loss.
+        kl: Mean of D_KL(y || y_hat).
+        pi_l2: Mean of pi_hat squared.
+        y_l2: Mean squared norm of y_hat.
+        policy_entropy: Entropy of the updated actor on this rollout.
+        target_entropy: That of the updated predictor; 0 if it is not categorical.
+    """
 
     loss: jax.Array
-    kl: jax.Array  # mean of D_KL(y || y_hat)
-    pi_l2: jax.Array  # mean of pi_hat squared
-    y_l2: jax.Array  # mean squared norm of y_hat
-    policy_entropy: jax.Array  # of the updated actor on this rollout
-    target_entropy: jax.Array  # of the updated predictor; 0 if it is not categorical
+    kl: jax.Array
+    pi_l2: jax.Array
+    y_l2: jax.Array
+    policy_entropy: jax.Array
+    target_entropy: jax.Array
 
 
 class Runner(NamedTuple):
-    """A run between two rollouts."""
+    """A run between two rollouts.
+
+    Attributes:
+        agent: The agent.
+        metrics: Metrics of its last update; zeros before the first.
+        env_state: The environments' states, each array ``[num_envs, ...]``.
+        observation: Current observations, ``[num_envs, *observation_shape]``, or those
+            of ``env.tabular`` for a tabular agent.
+        key: PRNG key for the rest of the run.
+    """
 
     agent: AgentState
-    metrics: UpdateMetrics  # of the agent's last update; zeros before the first
-    env_state: EpisodeState  # each array is [num_envs, ...]
-    # [num_envs, *observation_shape], that of env.tabular for a tabular agent
+    metrics: UpdateMetrics
+    env_state: EpisodeState
     observation: jax.Array
-    key: jax.Array  # for the rest of the run
+    key: jax.Array
 
     @property
     def params(self) -> Any:

@@ -85,23 +85,33 @@ def init(key: jax.Array, architecture: Architecture) -> Weights:
 class Targets(NamedTuple):
     """The targets that a rule gives an agent.
 
-    ``architecture.policy_sign`` says whether agents descend or ascend pi_hat. y_hat
-    sums to 1 over m if predictions are categorical; of values it is the target of
-    TD(lambda), which no weight moves.
+    Attributes:
+        pi_hat: float32 ``[B, T]``, weights of the log-probabilities of the actions.
+            ``architecture.policy_sign`` says whether agents descend or ascend them.
+        y_hat: float32 ``[B, T, m]``, the prediction to learn. It sums to 1 over m if
+            ``architecture.prediction`` is ``"categorical"``. Of values it is the target
+            of TD(lambda), which no weight moves.
     """
 
-    pi_hat: jax.Array  # float32 [B, T], weights of the actions' log-probabilities
-    y_hat: jax.Array  # float32 [B, T, m], the prediction to learn
+    pi_hat: jax.Array
+    y_hat: jax.Array
 
 
 class LossMetrics(NamedTuple):
-    """The parts of a loss, float32."""
+    """The parts of a loss.
 
-    policy_loss: jax.Array  # scalar, the part that moves the policy
-    # [B, T], D_KL(y || y_hat), or the squared distance if y is not categorical
+    Attributes:
+        policy_loss: float32 scalar, the part that moves the policy.
+        kl: float32 ``[B, T]``, D_KL(y || y_hat), or the squared distance of
+            predictions that are not categorical.
+        pi_l2: float32 scalar, mean of pi_hat squared.
+        y_l2: float32 scalar, mean squared norm of y_hat.
+    """
+
+    policy_loss: jax.Array
     kl: jax.Array
-    pi_l2: jax.Array  # scalar, mean of pi_hat squared
-    y_l2: jax.Array  # scalar, mean squared norm of y_hat
+    pi_l2: jax.Array
+    y_l2: jax.Array
 
 
 @jax.tree_util.register_dataclass

@@ -34,6 +34,12 @@ from tests.training.meta_trainings import config, rows, run
 from tests.training.test_evolution_curve import events
 
 
+def assert_same(folder, whole):
+    assert rows(folder) == rows(whole)
+    for name in ("best.safetensors", "final.safetensors"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A finished run."""
@@ -78,9 +84,7 @@ def test_a_stopped_run_resumes_bit_for_bit(whole, tmp_path, monkeypatch):
             run(config(), folder)
     assert [row["step"] for row in rows(folder)] == [2, 4]
     run(config(), folder)
-    assert rows(folder) == rows(whole)
-    for name in ("best.safetensors", "final.safetensors"):
-        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+    assert_same(folder, whole)
 
 
 def test_a_run_killed_before_its_final_weights_writes_them(whole, tmp_path):
@@ -88,25 +92,17 @@ def test_a_run_killed_before_its_final_weights_writes_them(whole, tmp_path):
     shutil.copytree(whole, folder)
     (folder / "final.safetensors").unlink()
     run(config(), folder)
-    found = (folder / "final.safetensors").read_bytes()
-    assert found == (whole / "final.safetensors").read_bytes()
-    assert rows(folder) == rows(whole)
+    assert_same(folder, whole)
 
 
 @pytest.mark.slow
 def test_options_keep_their_state_when_a_run_resumes(tmp_path):
-    options = {"validation_rollout": 7, "advantage_decay": 0.9, "bandit": True}
-    settings = {
-        **options,
-        "lifetime_gradients": "adam",
-        "environments": ("chain/short",),
-    }
+    settings = {"validation_rollout": 7, "advantage_decay": 0.9, "bandit": True}
+    settings |= {"lifetime_gradients": "adam", "clip": None}
     run(config(**settings), tmp_path / "whole")
     run(config(**settings, steps=2), tmp_path / "run")
     run(config(**settings), tmp_path / "run")
-    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
-    final = [tmp_path / x / "final.safetensors" for x in ("run", "whole")]
-    assert final[0].read_bytes() == final[1].read_bytes()
+    assert_same(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -114,7 +110,7 @@ def test_more_steps_continue_a_finished_run_and_fewer_are_refused(whole, tmp_pat
     folder = tmp_path / "run"
     run(config(steps=4), folder)
     run(config(), folder)
-    assert rows(folder) == rows(whole)
+    assert_same(folder, whole)
     with pytest.raises(ValueError, match="steps=2, but 6 are done; pass at least 6"):
         run(config(steps=2), folder)
     with pytest.raises(ValueError, match="holds another run .*seed 0 -> 1"):
@@ -288,8 +284,4 @@ def test_a_run_killed_ten_times_resumes_bit_for_bit(tmp_path):
         killed += process.returncode == -signal.SIGKILL
     assert killed == 10
     finish(tmp_path / "run")
-    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
-    final = [
-        (tmp_path / x / "final.safetensors").read_bytes() for x in ("run", "whole")
-    ]
-    assert final[0] == final[1]
+    assert_same(tmp_path / "run", tmp_path / "whole")
