@@ -25,11 +25,12 @@ class Estimate:
     source: str  # where `seconds` was measured
 
     def __str__(self) -> str:
-        has = "" if self.limit is None else f" of {self.limit / 2**20:,.0f} MiB"
-        memory = "not known" if self.memory is None else f"{self.memory / 2**20:,.0f}"
+        sizes = [x for x in (self.memory, self.limit) if x is not None]
+        memory = " of ".join(f"{x / 2**20:,.0f} MiB" for x in sizes)
+        memory = "not known" if self.memory is None else memory
         return (
             f"{self.meta_steps:,} meta-steps: {self.steps:,} environment steps\n"
-            f"memory: {memory} MiB{has}\n"
+            f"memory: {memory}\n"
             f"time: about {duration(self.seconds)}, from {self.source}"
         )
 
