@@ -27,7 +27,7 @@ import jax
 import optax
 
 from learned_opt_rl import agents, artifacts
-from learned_opt_rl.agents.config import Config, LPGConfig, PPOConfig
+from learned_opt_rl.agents.config import ActorCriticConfig, Config, LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.artifacts.weights import read_limited
 from learned_opt_rl.checks import nearest
@@ -345,7 +345,8 @@ def of_artifact(artifact: artifacts.Artifact, config: Config, environment: str) 
 
 
 def _own(rule: str, own: Own, config: Any, environment: str) -> Rule:
-    if (own.kind == "update_rule") != isinstance(config, LPGConfig):
+    # Agents of an update rule have an LPGConfig, or a life of training.lifetimes.
+    if (own.kind == "update_rule") == isinstance(config, ActorCriticConfig):
         raise _wrong_agent(rule, config)
     if own.kind == "update_rule":
         plain = agents.lpg_optimizer(environment, config.num_updates)
