@@ -14,6 +14,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from _artifact_pages import write_pages  # noqa: E402
 from _board_page import write_board  # noqa: E402
 from _conformance_page import write_conformance  # noqa: E402
+from _lpg_figures import write_lpg_figures  # noqa: E402
 from _results_page import (  # noqa: E402
     write_bench,
     write_distilled,
@@ -137,6 +138,7 @@ def _write_results(generated: pathlib.Path, raw: pathlib.Path) -> None:
     write_published(generated, raw / "minatar_1e7.jsonl")
     write_starts(generated / "distill_random.md", raw / "distill_random")
     write_windows(generated, raw)
+    write_lpg_figures(generated, raw / "lpg_analysis")
     for (page, report, rows), columns in BENCHMARKS.items():
         path, source = generated / f"{page}.md", raw / f"{report}.json"
         write_bench(path, source, rows, columns.split())
