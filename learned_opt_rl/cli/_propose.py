@@ -1,11 +1,11 @@
-"""Commands that let a language model propose algorithms: propose and discover."""
+"""Commands that let a language model propose algorithms: propose, discover, refine."""
 
 import contextlib
 import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -17,8 +17,41 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Options:
-    """Options of both commands."""
+class _Training:
+    """Options of all three commands."""
+
+    max_steps: Annotated[float | None, optional("STEPS")] = None
+    """Stop at this number of environment steps."""
+    max_hours: Annotated[float | None, optional("HOURS")] = None
+    """Stop after this time of replies and training."""
+    check_seconds: float = 90.0
+    """Limit of a formula's checks; past it, the formula is refused."""
+    train_seconds: float = 7200.0
+    """Limit of a formula's training in one environment; past it, it has no score."""
+    memory: float = 32.0
+    """Limit of the memory of a formula's process on a CPU, in GiB; 0 for none."""
+    dry_run: bool = False
+    """Print the largest cost in steps, and exit."""
+    settings: Settings = ()
+    """Settings of the agent, for example hidden=32x32."""
+
+    def evaluation(self, base: "EvaluationConfig | None", **given: Any) -> Any:
+        """Return how formulas are scored: as ``base``, with other fields."""
+        from learned_opt_rl.agents.config import PPOConfig
+        from learned_opt_rl.rundir import settings
+        from learned_opt_rl.training.proposal import EvaluationConfig
+
+        given["settings"] = {} if base is None else dict(base.settings)
+        given["settings"] |= settings.parse(self.settings, PPOConfig)
+        given |= {n: getattr(self, n) for n in ("check_seconds", "train_seconds")}
+        given["memory"] = int(self.memory * 2**30) or None
+        made = EvaluationConfig if base is None else dataclasses.replace
+        return made(*([] if base is None else [base]), **given)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options(_Training):
+    """Options of the commands that ask a model."""
 
     environments: Annotated[tuple[str, ...], optional("NAME ...")] = (
         "Breakout-MinAtar",
@@ -39,32 +72,15 @@ class _Options:
     """Seconds to wait for each file; by default the command stops and is repeated."""
     max_cost: Annotated[float | None, optional("DOLLARS")] = None
     """Stop at this cost of replies."""
-    max_steps: Annotated[float | None, optional("STEPS")] = None
-    """Stop at this number of environment steps."""
-    max_hours: Annotated[float | None, optional("HOURS")] = None
-    """Stop after this time of replies and training."""
     prices: Annotated[tuple[float, float] | None, optional("PROMPT REPLY")] = None
     """Dollars per million tokens; by default from a dated table."""
     show_prompt: bool = False
     """Print the system prompt, and exit."""
-    dry_run: bool = False
-    """Print the largest cost in steps, and exit."""
-    settings: Settings = ()
-    """Settings of the agent, for example hidden=32x32."""
 
-    def evaluation(self, **options: bool) -> "EvaluationConfig":
+    def scoring(self, **options: Any) -> "EvaluationConfig":
         """Return how proposals are scored."""
-        from learned_opt_rl.agents.config import PPOConfig
-        from learned_opt_rl.rundir import settings
-        from learned_opt_rl.training.proposal import EvaluationConfig
-
-        return EvaluationConfig(
-            environments=self.environments,
-            steps=self.steps,
-            seeds=self.seeds,
-            settings=settings.parse(self.settings, PPOConfig),
-            **options,
-        )
+        where = {n: getattr(self, n) for n in ("environments", "steps", "seeds")}
+        return self.evaluation(None, **where, **options)
 
     def limits(self) -> "Limits":
         """Return the bounds on the costs."""
@@ -89,14 +105,6 @@ class _Options:
 
         return OpenAI(self.model)
 
-    def bill(self, replies: int, candidates: int) -> str:
-        """Return the largest cost of a run."""
-        runs = candidates * len(self.environments) * self.seeds
-        return (
-            f"at most {replies:,} replies and {runs:,} runs of {self.steps:,.0f} "
-            f"environment steps: {runs * self.steps:,.0f} steps"
-        )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Propose(_Options):
@@ -107,9 +115,11 @@ class Propose(_Options):
     """
 
     target: Annotated[
-        Positional[Literal["drift", "no_features", "open"]], arg(metavar="TARGET")
+        Positional[Literal["drift", "no_features", "open", "open_recurrent"]],
+        arg(metavar="TARGET"),
     ]
-    """What to look for: a drift, or an optimizer (no_features; open: OPEN's inputs)."""
+    """What to look for: a drift, or an optimizer (no_features; open: OPEN's inputs;
+    open_recurrent: these and memory)."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
     """Folder of the run."""
     generations: int = 30
@@ -133,13 +143,13 @@ class Propose(_Options):
             return 0
         config = ConversationConfig(
             target=self.target,
-            evaluation=self.evaluation(strict=not self.allow_invalid),
+            evaluation=self.scoring(strict=not self.allow_invalid),
             generations=self.generations,
             temperature=self.temperature,
             history=self.history,
         )
         if self.dry_run:
-            print(self.bill(self.generations, self.generations + 1))
+            print(_bill(config.evaluation, self.generations + 1, self.generations))
             return 0
         run = Conversation(config, self.out, self.answering(self.out), self.limits())
         with _stopping(self.out) as finished:
@@ -200,16 +210,22 @@ class Discover(_Options):
             print_table(_table(Discovery.recorded(self.replay)))
             return 0
         config = DiscoveryConfig(
-            evaluation=self.evaluation(),
+            evaluation=self.scoring(),
             thinker_temperature=self.temperatures[0],
             coder_temperature=self.temperatures[1],
             **{name: getattr(self, name) for name in _SHARED},
         )
         if self.dry_run:
             made = self.generations * self.refinements
-            replies = made * config.attempts * 3
-            first = len(prompts.initial()) + len(self.ranked)
-            print(self.bill(replies, made * config.attempts + first))
+            first = len(prompts.initial())
+            trained = made * config.attempts + first + len(self.ranked)
+            print(_bill(config.evaluation, trained, made * config.attempts * 3))
+            if self.screen_steps is not None:
+                runs = (made * config.attempts + first) * self.seeds
+                print(
+                    f"before that, at most {runs:,} runs of {self.screen_steps:,.0f} "
+                    f"steps to screen: {runs * self.screen_steps:,.0f} steps"
+                )
             return 0
         if self.out is None:
             raise ValueError("give --out FOLDER")
@@ -220,10 +236,99 @@ class Discover(_Options):
         return 0 if finished else 1
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Refine(_Training):
+    """Tune the constants of a found formula, then leave out what it does not need.
+
+    CMA-ES tunes the constants. Then each operation is left out in turn, and stays out
+    if the fitness on the same seeds does not fall. To resume an interrupted run, repeat
+    the command.
+    """
+
+    source: Annotated[Positional[pathlib.Path], arg(metavar="SOURCE")]
+    """Folder of `train propose`, `discover` or `refine`, or file of an expression."""
+    out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
+    """Folder of the run."""
+    environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
+    """Where formulas are trained; by default those of the search."""
+    steps: Annotated[float | None, optional("STEPS")] = None
+    """Environment steps of each run; by default those of the search."""
+    seeds: Annotated[int | None, optional("INT")] = None
+    """Agents in each environment; by default those of the search. All are new."""
+    generations: int = 10
+    """Generations of CMA-ES; 0 to tune nothing."""
+    population: int = 8
+    """Formulas in a generation."""
+    sigma: float = 0.1
+    """Size of the first changes; of small constants relative ones."""
+    drops: int = 30
+    """The most simpler formulas to train with; 0 for none."""
+    seed: int = 0
+    """Seed of CMA-ES."""
+
+    def run(self) -> int:
+        from learned_opt_rl import expressions
+        from learned_opt_rl.training.proposal import (
+            Limits,
+            Refinement,
+            RefinementConfig,
+            origin,
+        )
+
+        found = origin.found(self.source)
+        scoring = self._scoring(found.evaluation)
+        known = found.references or {}
+        config = RefinementConfig(
+            text=found.text,
+            evaluation=scoring,
+            references=known if known.keys() >= {*scoring.environments} else None,
+            **{name: getattr(self, name) for name in _TUNING},
+        )
+        if self.dry_run:
+            print(_bill(config.evaluation, config.trainings))
+            return 0
+        limits = Limits(None, self.max_steps, self.max_hours)
+        run = Refinement(config, self.out, limits, origin=found.stages)
+        with _stopping(self.out) as finished:
+            best = run.run()
+            finished.append(best)
+            sizes = [
+                expressions.size(expressions.parse(text))
+                for text in (found.text, best["text"])
+            ]
+            print(
+                f"fitness {best['start_fitness']:.4g} -> {best['fitness']:.4g}, "
+                f"{sizes[0]} -> {sizes[1]} operations and operands; see {self.out}"
+            )
+        return 0 if finished else 1
+
+    def _scoring(self, base: "EvaluationConfig | None") -> "EvaluationConfig":
+        given = {n: getattr(self, n) for n in ("environments", "steps", "seeds")}
+        given = {n: value for n, value in given.items() if value not in (None, ())}
+        if base is not None:
+            given["first_seed"] = base.first_seed + base.seeds
+        elif not self.environments:
+            raise ValueError(
+                f"{self.source} names no environments; give --environments"
+            )
+        return self.evaluation(base, **given)
+
+
+_TUNING = ("generations", "population", "sigma", "drops", "seed")
 _SHARED = (
     *("generations", "refinements", "ranked", "refine_from", "islands", "migrate"),
     *("cells", "screen_steps", "stop_hopeless", "seed"),
 )
+
+
+def _bill(config: "EvaluationConfig", formulas: int, replies: int = 0) -> str:
+    """Return the largest cost of a run."""
+    runs = formulas * len(config.environments) * config.seeds
+    asked = f"{replies:,} replies and " if replies else ""
+    return (
+        f"at most {asked}{runs:,} runs of {config.steps:,.0f} environment steps: "
+        f"{runs * config.steps:,.0f} steps"
+    )
 
 
 @contextlib.contextmanager

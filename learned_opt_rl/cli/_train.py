@@ -25,7 +25,7 @@ from learned_opt_rl.cli._common import (
     shared,
     stopping,
 )
-from learned_opt_rl.cli._propose import Discover, Propose
+from learned_opt_rl.cli._propose import Discover, Propose, Refine
 
 if TYPE_CHECKING:
     from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
@@ -236,7 +236,7 @@ class Lpg:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Promote(RunOptions):
-    """Make the best weights of a run an artifact of the repository.
+    """Make the best weights or formula of a run an artifact of the repository.
 
     The weights are compared with the current version of the artifact and tuned Adam.
     Weights that are worse than the current version are refused. The artifact contains a
@@ -246,7 +246,8 @@ class Promote(RunOptions):
     """
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="RUN")]
-    """Output folder of `train es`, `train lpg` or `train distill`."""
+    """Output folder of `train es`, `lpg`, `distill`, `propose`, `discover` or
+    `refine`."""
     name: Annotated[str, arg(name="as", metavar="NAME")]
     """Name of the artifact, for example minatar."""
     suite: Annotated[str | None, _WHERE, optional("NAME")] = None
@@ -362,7 +363,9 @@ class Curve:
 
 
 Train = Annotated[
-    OmitArgPrefixes[Es | Resume | Lpg | Distill | Propose | Discover | Promote | Curve],
+    OmitArgPrefixes[
+        Es | Resume | Lpg | Distill | Propose | Discover | Refine | Promote | Curve
+    ],
     subcommand("train", description="Meta-train rules (needs the extra train)."),
 ]
 """All commands of ``train``, for tyro."""

@@ -56,6 +56,9 @@ numbers up to 1e12. Any text is read, printed and checked in well under a second
 
 from learned_opt_rl.errors import ExpressionError as ExpressionError
 from learned_opt_rl.expressions._function import Function as Function
+from learned_opt_rl.expressions._rewrite import lift as lift
+from learned_opt_rl.expressions._rewrite import simpler as simpler
+from learned_opt_rl.expressions._rewrite import size as size
 from learned_opt_rl.expressions._text import parse as parse
 from learned_opt_rl.expressions.convert.pysr import from_pysr as from_pysr
 from learned_opt_rl.expressions.convert.python import from_python as from_python

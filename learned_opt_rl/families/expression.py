@@ -69,17 +69,12 @@ class Form:
 
     Raises:
         ExpressionError: The text is not valid.
-        ValueError: It declares no constants.
     """
 
     text: str
 
     def __post_init__(self) -> None:
-        if not self.function.constants:
-            raise ValueError(
-                "the form declares no constants, so there is nothing to evolve; add "
-                "lines as `constant step = 0.001`"
-            )
+        expressions.parse(self.text)
 
     @property
     def function(self) -> expressions.Function:

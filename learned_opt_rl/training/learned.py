@@ -100,6 +100,11 @@ class Learned:
                 f"architecture={dict(self.sizes)} does not fit the algorithm "
                 f"{self.algorithm}: {error}"
             ) from error
+        if not self.size:
+            raise ValueError(
+                "the form declares no constants, so there is nothing to evolve; add "
+                "lines as `constant step = 0.001`"
+            )
 
     @property
     def architecture(self) -> Any:

@@ -28,14 +28,14 @@ from learned_opt_rl.training.proposal import (
     providers,
 )
 from learned_opt_rl.training.proposal.conversation import BEST_TEXT
-from learned_opt_rl.training.proposal.evaluation import Candidate, evaluate
 from learned_opt_rl.training.proposal.journal import (
     EVENTS,
     LEDGER,
     LimitReachedError,
 )
 from learned_opt_rl.training.proposal.reply import RefusedReplyError, read_code
-from learned_opt_rl.training.proposal.worker import Worker, WorkerError
+from learned_opt_rl.training.proposal.scoring.evaluation import Candidate
+from learned_opt_rl.training.proposal.scoring.worker import Worker, WorkerError
 
 WHERE = EvaluationConfig(("CartPole-v1",), steps=4096, seeds=2)
 CONFIG = ConversationConfig("drift", WHERE, generations=4)
@@ -301,8 +301,8 @@ GOLDEN_CATEGORIES = {
 
 
 def test_the_golden_replies_are_refused_for_their_reasons(reference):
-    from learned_opt_rl.training.proposal import checks
     from learned_opt_rl.training.proposal.reply import read_object
+    from learned_opt_rl.training.proposal.scoring import checks
 
     golden = json.loads((reference / "golden" / "llm_conversation.json").read_text())
     for case in golden["synthetic_cases"]:
@@ -433,8 +433,8 @@ def test_a_worker_checks_trains_and_never_sees_the_key(tmp_path, monkeypatch):
     )
     text = "drift\ninputs r\nreturn (r - 1)**2"
     with Candidate(config, lambda *a, **k: costs.append((a[0], k)), text=text) as one:
-        found = evaluate(one, config)
-    scores = found.scores["CartPole-v1"]
+        one.check()
+        scores = one.train("CartPole-v1")
     assert len(scores["returns"]) == 2 and len(scores["curve"]) == 8
     assert [stage for stage, _ in costs] == ["check", "train"]
     assert costs[1][1]["steps"] == 1024
@@ -463,7 +463,7 @@ def test_a_worker_that_takes_too_long_is_killed():
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 def test_a_worker_dies_with_its_parent():
     script = (
-        "from learned_opt_rl.training.proposal.worker import Worker\n"
+        "from learned_opt_rl.training.proposal.scoring.worker import Worker\n"
         "import os, time\n"
         "worker = Worker()\n"
         "worker.ask({'do': 'check', 'text': 'drift\\ninputs r\\nreturn (r - 1)**2',"

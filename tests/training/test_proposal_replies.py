@@ -6,7 +6,6 @@ import time
 import pytest
 
 from learned_opt_rl import expressions
-from learned_opt_rl.training.proposal import checks
 from learned_opt_rl.training.proposal.reply import (
     LONGEST,
     RefusedReplyError,
@@ -14,6 +13,7 @@ from learned_opt_rl.training.proposal.reply import (
     read_code,
     read_object,
 )
+from learned_opt_rl.training.proposal.scoring import checks
 
 FIELDS = ("thought", "name", "code")
 GOOD = {"thought": "t", "name": "n", "code": "c"}

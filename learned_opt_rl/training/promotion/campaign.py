@@ -14,6 +14,9 @@ from learned_opt_rl.rundir.checkpoint import RefusedError, read_whole
 from learned_opt_rl.training.evolution.folder import STATES
 from learned_opt_rl.training.evolution.progress import CURVE as RUN_CURVE
 from learned_opt_rl.training.meta_gradients.config import METHOD
+from learned_opt_rl.training.promotion import searched
+from learned_opt_rl.training.proposal import origin
+from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER
 from learned_opt_rl.training.run_folder import BEST, CONFIG, LOG, read_config
 
 CAMPAIGN = "campaign"
@@ -28,7 +31,8 @@ A campaign in the repository should not weigh more than all the weights beside i
 def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
     """Copy a run and its learning curve into an artifact's folder.
 
-    The copy has the configuration and the log. Of an evolution, it also has the state;
+    The copy has the configuration and the log, of a search for an expression the events
+    with all replies and the ledger. Of an evolution, it also has the state;
     other runs cannot be resumed from an artifact, and the state of their agents can
     weigh 100 MB. The run may continue. Its best weights are copied only if they have
     changed since the artifact, whose file has the given digest.
@@ -36,9 +40,11 @@ def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
     campaign = folder / CAMPAIGN
     campaign.mkdir()
     # A log that is ahead of the state is cut when the campaign resumes.
-    for path in (run / CONFIG, _newest(run), run / LOG):
+    for path in (run / CONFIG, _newest(run), run / LOG, run / EVENTS, run / LEDGER):
         if path is not None and path.exists():
             shutil.copy(path, campaign)
+    if _is_search(run):
+        return
     if hashlib.sha256((run / BEST).read_bytes()).hexdigest() != sha256:
         shutil.copy(run / BEST, campaign)
     if sum(path.stat().st_size for path in campaign.iterdir()) > LIMIT:
@@ -48,6 +54,10 @@ def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
         jsonl.append(campaign / LOG, short)
     if (run / RUN_CURVE).exists():
         shutil.copy(run / RUN_CURVE, folder / CURVE)
+
+
+def _is_search(folder: pathlib.Path) -> bool:
+    return read_config(folder)["kind"] in origin.SEARCHES
 
 
 def _newest(run: pathlib.Path) -> pathlib.Path | None:
@@ -95,6 +105,11 @@ def located(
             f"{text!r} has no campaign to resume; those that have one: "
             f"{', '.join(names) or 'none here'} (campaigns are in the repository, not "
             "in the installed package)"
+        )
+    if _is_search(campaign):
+        raise ValueError(
+            f"{text!r} was {searched.MADE}, which cannot be resumed; begin another "
+            f"search with the settings in {campaign / CONFIG}"
         )
     how = {"distillation": "distilled", METHOD: "trained by meta-gradients"}
     kind = read_config(campaign)["kind"]

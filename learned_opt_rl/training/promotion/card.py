@@ -26,17 +26,24 @@ from learned_opt_rl.training.evolution.config import IMPLIED, tuples
 from learned_opt_rl.training.learned import evolvable, is_evolvable
 from learned_opt_rl.training.meta_gradients.card import bases, description, resets
 from learned_opt_rl.training.meta_gradients.config import METHOD
+from learned_opt_rl.training.promotion import searched
 from learned_opt_rl.training.promotion.verdict import Evaluated, shown
+from learned_opt_rl.training.proposal import origin
 from learned_opt_rl.training.run_folder import TrainedRun, require_fields
 
 MADE = {
     "evolution": "evolved",
     "distillation": "distilled",
     METHOD: "trained by meta-gradients",
+    **dict.fromkeys(origin.SEARCHES, searched.MADE),
 }
 """How each kind of run makes weights."""
 
-_METHODS = {"evolution": "evolution strategies", METHOD: "meta-gradients"}
+_METHODS = {
+    "evolution": "evolution strategies",
+    METHOD: "meta-gradients",
+    **dict.fromkeys(origin.SEARCHES, "language-model proposal"),
+}
 
 _EVOLUTION = (
     *("environments", "horizons", "start", "population", "rollouts", "sigma"),
@@ -105,7 +112,10 @@ def _architecture(run: TrainedRun, family: Family, sizes: Any) -> dict[str, Any]
     if share is None or "learning_rate" in architecture:
         return architecture
     names = run.environments or ("CartPole-v1",)
-    rates = [tuned("adam", name)["learning_rate"] for name in names]
+    rule = run.fields.get("rates", "adam")
+    if "learning_rates" in architecture:
+        architecture["learning_rates"] = rule
+    rates = [tuned(rule, name)["learning_rate"] for name in names]
     # A card with a table of tuned rates uses its own rate only as a fallback.
     if len(set(rates)) > 1 and "learning_rates" not in architecture:
         raise ValueError(
@@ -134,13 +144,21 @@ def training(run: TrainedRun) -> dict[str, Any]:
     """Return the ``training`` field of a card."""
     if run.evolved:
         require_fields(run.folder, run.fields, _EVOLUTION)
-    kind = run.made["kind"]
+    kind, stages = run.made["kind"], run.made.get("stages")
     described = {"evolution": _evolution, METHOD: description}
-    return {
+    made = {
         "method": _METHODS.get(kind, kind),
         "environments": list(run.environments),
+    }
+    if stages is not None:
+        # A language model replies differently each time, so no command repeats it.
+        words = " ".join(stage["summary"] for stage in stages)
+        costs = {"command": None, "compute": origin.compute(stages)}
+        return {**made, "description": words, **costs, "source": None}
+    return {
+        **made,
         "description": described.get(kind, _distillation)(run),
-        "command": command(run.made["kind"], run.fields),
+        "command": command(kind, run.fields),
         "compute": _compute(run),
         "source": None,
     }

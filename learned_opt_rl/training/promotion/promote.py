@@ -19,7 +19,7 @@ from learned_opt_rl.evaluation.runs.rules import weights_digest
 from learned_opt_rl.rundir import atomic
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
-from learned_opt_rl.training.promotion import campaign
+from learned_opt_rl.training.promotion import campaign, searched
 from learned_opt_rl.training.promotion import card as card_facts
 from learned_opt_rl.training.promotion.verdict import (
     Evaluated,
@@ -27,7 +27,7 @@ from learned_opt_rl.training.promotion.verdict import (
     WorseError,
     judge,
 )
-from learned_opt_rl.training.run_folder import TrainedRun, read_config, read_run
+from learned_opt_rl.training.run_folder import TrainedRun, read_config
 
 WORK = "promotion"
 """Subfolder of a run with the rows of its promotion and the artifact in preparation."""
@@ -38,7 +38,8 @@ class Promotion:
     """A request to give the weights of a run a name.
 
     Attributes:
-        run: Folder of ``train es``, ``train lpg`` or ``train distill``.
+        run: Folder of ``train es``, ``lpg``, ``distill``, ``propose``, ``discover`` or
+            ``refine``.
         name: Name of the artifact.
         comparison: The runs that decide. Its rules are baselines that run beside the
             weights; known failures are relative to the first. The name of the artifact
@@ -80,7 +81,9 @@ class Outcome(NamedTuple):
 
 def trained_in(run: pathlib.Path) -> tuple[str, ...]:
     """Return the environments that a run was trained in, or raise ValueError."""
-    environments = read_config(run)["config"].get("environments")
+    config = read_config(run)["config"]
+    config = config.get("evaluation", config)  # of a search
+    environments = config.get("environments")
     if not environments:
         raise ValueError(
             f"{run} was not trained in an environment; give --environments or --suite"
@@ -195,7 +198,7 @@ class _Facts:
 
 
 def _gather(promotion: Promotion) -> _Facts:
-    run, root, name = read_run(promotion.run), _root(promotion), promotion.name
+    run, root, name = searched.read(promotion.run), _root(promotion), promotion.name
     about = _card(promotion, run)
     made = {**about, "known_failures": list(promotion.failures)}
     card = Card.from_dict(made, source=name)

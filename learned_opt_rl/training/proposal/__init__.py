@@ -13,12 +13,16 @@ from learned_opt_rl.training.proposal.discovery import Discovery as Discovery
 from learned_opt_rl.training.proposal.discovery import (
     DiscoveryConfig as DiscoveryConfig,
 )
-from learned_opt_rl.training.proposal.evaluation import (
-    EvaluationConfig as EvaluationConfig,
-)
 from learned_opt_rl.training.proposal.journal import Limits as Limits
 from learned_opt_rl.training.proposal.providers import Files as Files
 from learned_opt_rl.training.proposal.providers import Provider as Provider
 from learned_opt_rl.training.proposal.providers import ProviderError as ProviderError
 from learned_opt_rl.training.proposal.providers import Reply as Reply
 from learned_opt_rl.training.proposal.providers import Scripted as Scripted
+from learned_opt_rl.training.proposal.refinement import Refinement as Refinement
+from learned_opt_rl.training.proposal.refinement import (
+    RefinementConfig as RefinementConfig,
+)
+from learned_opt_rl.training.proposal.scoring.evaluation import (
+    EvaluationConfig as EvaluationConfig,
+)

@@ -10,25 +10,17 @@ References:
 """
 
 import dataclasses
-import json
 import math
-import pathlib
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from learned_opt_rl import checks
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import Progress
-from learned_opt_rl.training.proposal import evaluation, prompts
-from learned_opt_rl.training.proposal.evaluation import (
-    Candidate,
-    EvaluationConfig,
-    MakeCandidate,
-)
-from learned_opt_rl.training.proposal.journal import Limits
+from learned_opt_rl.training.proposal import prompts
 from learned_opt_rl.training.proposal.prompts import Scored, Target
-from learned_opt_rl.training.proposal.providers import Message, Provider
+from learned_opt_rl.training.proposal.providers import Message
 from learned_opt_rl.training.proposal.reply import (
     RefusedReplyError,
     clean_name,
@@ -36,8 +28,11 @@ from learned_opt_rl.training.proposal.reply import (
     read_object,
     shown,
 )
-from learned_opt_rl.training.proposal.session import Session, opened
-from learned_opt_rl.training.proposal.worker import WorkerError
+from learned_opt_rl.training.proposal.scoring import evaluation
+from learned_opt_rl.training.proposal.scoring.evaluation import EvaluationConfig
+from learned_opt_rl.training.proposal.scoring.worker import WorkerError
+from learned_opt_rl.training.proposal.search import Scorer, Search
+from learned_opt_rl.training.proposal.session import Session
 
 METHOD = "proposal"
 BEST_TEXT = "best.txt"
@@ -50,7 +45,7 @@ class ConversationConfig:
     """A conversation.
 
     Attributes:
-        target: What is looked for: ``"drift"``, ``"no_features"`` or ``"open"``.
+        target: What is looked for, one of `prompts.TARGETS`.
         evaluation: How proposals are scored.
         generations: Proposals, valid or not; may be raised later.
         temperature: Of the model; None where it takes none.
@@ -78,9 +73,17 @@ class ConversationConfig:
             fix = "give 0 to 2"
             checks.finite("temperature", self.temperature, fix, least=0, most=2)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the configuration as JSON has it."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "ConversationConfig":
+        """Build a configuration from the fields in a ``config.json``."""
+        evaluation = EvaluationConfig.from_json(fields["evaluation"])
+        return cls(**{**fields, "evaluation": evaluation})
+
+    @property
+    def scoring(self) -> EvaluationConfig:
+        """How proposals are scored, with the learning rates of the warm start."""
+        rates = prompts.rates(self.target)
+        return dataclasses.replace(self.evaluation, rates=rates)
 
     @property
     def kind(self) -> str:
@@ -88,32 +91,12 @@ class ConversationConfig:
         return "drift" if self.target == "drift" else "optimizer"
 
 
-class Conversation:
-    """A conversation in a folder; `run` starts or resumes it.
+class Conversation(Search):
+    """A conversation in a folder; see `Search` for the arguments."""
 
-    Args:
-        config: The configuration.
-        folder: Its folder; created if it does not exist.
-        provider: Who answers; None to only recall what is recorded.
-        limits: Bounds on its costs.
-        candidate: Makes what checks and trains a formula; tests replace it.
-        stream: Receives the progress; standard error by default.
-    """
-
-    def __init__(
-        self,
-        config: ConversationConfig,
-        folder: pathlib.Path,
-        provider: Provider | None,
-        limits: Limits | None = None,
-        candidate: MakeCandidate = Candidate,
-        stream: TextIO | None = None,
-    ) -> None:
-        self.config, self.path, self._provider = config, folder, provider
-        self._limits, self._candidate = limits or Limits(), candidate
-        self._stream = stream
-        self.messages: list[Message] = []
-        """The whole conversation, after `run`."""
+    config: ConversationConfig
+    messages: list[Message]
+    """The whole conversation, after `run`."""
 
     def run(self) -> Record:
         """Make the missing proposals; return the outcome of the best.
@@ -124,15 +107,14 @@ class Conversation:
             ValueError: The folder holds another run.
             FolderInUseError: Another process uses the folder.
         """
-        config = self.config.as_json()
-        where = self.path, METHOD, config, self._provider, self._limits
-        with opened(*where) as session:
-            scored = [session.remember("warm", lambda: self._warm_start(session))]
+        options = {"recall": self._provider is None}
+        with self._opened(METHOD, self.config.scoring, **options) as (session, scorer):
+            scored = [self._warm_start(session, scorer)]
             self._begin(scored[0])
             total = self.config.generations
             with Progress("proposal", total, self._stream) as progress:
                 for done in range(1, total + 1):
-                    outcome = self._turn(session, scored)
+                    outcome = self._turn(session, scorer, scored)
                     if outcome["fitness"] is not None:
                         scored.append(outcome)
                     text = best_of(scored)["text"]
@@ -147,42 +129,44 @@ class Conversation:
             Message(role="user", content=request),
         ]
 
-    def _turn(self, session: Session, scored: list[Record]) -> Record:
+    def _turn(self, session: Session, scorer: Scorer, scored: list[Record]) -> Record:
         """Ask for a proposal and judge it."""
         history, turns = self.config.history, self.messages[2:]
         latest = turns if history is None else turns[-2 * history :]
         messages = [*self.messages[:2], *latest]
         reply = session.ask(messages, self.config.temperature)
-        outcome = session.remember(
-            "outcome", lambda: self._outcome(session, reply, scored)
-        )
+        made = self._outcome(scorer, reply, scored)
+        outcome = session.remember("outcome", lambda: made)
         self.messages += [
             Message(role="assistant", content=shown(reply["text"])),
             Message(role="user", content=outcome["feedback"]),
         ]
         return outcome
 
-    def _warm_start(self, session: Session) -> Mapping[str, Any]:
-        session.journal.check_limits()
+    def _warm_start(self, session: Session, scorer: Scorer) -> Record:
         start = prompts.warm_start(self.config.target)
-        function = read_code(start.code, self.config.kind)
-        with self._made(session, function.to_text()) as candidate:
-            found = evaluation.evaluate(candidate, self.config.evaluation)
+        text = read_code(start.code, self.config.kind).to_text()
+        try:
+            found = scorer.evaluate(text)
+        except WorkerError as error:
+            raise ValueError(
+                f"{start.name}, which the conversation starts from, has no score "
+                f"({error}); give another folder and other environments or limits"
+            ) from error
+        scorer.enter(text, start.name)
         references = self.config.evaluation.references(found)
-        return {
+        made = {
             "name": start.name,
             "code": start.code,
-            "text": function.to_text(),
+            "text": text,
             "scores": found.scores,
             "references": references,
             "fitness": evaluation.fitness(found, references),
         }
-
-    def _made(self, session: Session, text: str) -> Candidate:
-        return self._candidate(self.config.evaluation, session.journal.spend, text=text)
+        return session.remember("warm", lambda: made)
 
     def _outcome(
-        self, session: Session, reply: Record, scored: list[Record]
+        self, scorer: Scorer, reply: Record, scored: list[Record]
     ) -> Mapping[str, Any]:
         """Judge a reply: refuse it, or score it."""
         made: Record = {"name": None, "thought": None, "code": None, "text": None}
@@ -191,7 +175,7 @@ class Conversation:
             found = read_object(reply["text"], FIELDS, cut=reply["cut"])
             made |= found | {"name": clean_name(found["name"])}
             made["text"] = read_code(found["code"], self.config.kind).to_text()
-            made |= self._score(session, made["text"], scored)
+            made |= self._score(scorer, made, scored[0]["references"])
         except RefusedReplyError as error:
             feedback = prompts.invalid(str(error))
             made |= {"category": error.category, "feedback": feedback}
@@ -201,21 +185,13 @@ class Conversation:
         return made
 
     def _score(
-        self, session: Session, text: str, scored: list[Record]
+        self, scorer: Scorer, made: Record, references: Mapping[str, float]
     ) -> Mapping[str, Any]:
-        for one in scored:
-            if one["text"] == text:
-                raise RefusedReplyError(
-                    "duplicate",
-                    f"it computes the same as {one['name']}, whose fitness is "
-                    f"{one['fitness']:.6g}",
-                )
-        session.journal.check_limits()
-        with self._made(session, text) as candidate:
-            found = evaluation.evaluate(candidate, self.config.evaluation)
-        value = evaluation.fitness(found, scored[0]["references"])
+        found = scorer.evaluate(made["text"], new=True)
+        value = evaluation.fitness(found, references)
         if not math.isfinite(value):
             raise WorkerError("its fitness is not finite")
+        scorer.enter(made["text"], f"{made['name']}, whose fitness is {value:.6g}")
         feedback = prompts.fitness(value, evaluation.described(found))
         return {"fitness": value, "scores": found.scores, "feedback": feedback}
 

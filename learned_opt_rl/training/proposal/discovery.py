@@ -12,8 +12,8 @@ References:
 import contextlib
 import dataclasses
 import io
-import json
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TextIO
 
@@ -24,11 +24,6 @@ from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import Progress
 from learned_opt_rl.training.proposal import archive, prompts
 from learned_opt_rl.training.proposal.archive import Member
-from learned_opt_rl.training.proposal.evaluation import (
-    Candidate,
-    EvaluationConfig,
-    MakeCandidate,
-)
 from learned_opt_rl.training.proposal.journal import Limits
 from learned_opt_rl.training.proposal.providers import (
     Message,
@@ -41,8 +36,15 @@ from learned_opt_rl.training.proposal.reply import (
     read_object,
     shown,
 )
-from learned_opt_rl.training.proposal.session import Session, opened
-from learned_opt_rl.training.proposal.worker import WorkerError
+from learned_opt_rl.training.proposal.scoring.evaluation import (
+    Candidate,
+    EvaluationConfig,
+    MakeCandidate,
+    line,
+)
+from learned_opt_rl.training.proposal.scoring.worker import DivergedError, WorkerError
+from learned_opt_rl.training.proposal.search import Search
+from learned_opt_rl.training.proposal.session import Session
 from learned_opt_rl.training.run_folder import read_config
 
 METHOD = "discovery"
@@ -110,16 +112,10 @@ class DiscoveryConfig:
                 f"refine_from={self.refine_from!r} must be 'latest' or 'best'"
             )
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the configuration as JSON has it."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "DiscoveryConfig":
-        """Build a configuration from the fields of `as_json`."""
-        scoring = dict(fields["evaluation"])
-        scoring["environments"] = tuple(scoring["environments"])
-        evaluation = EvaluationConfig(**scoring)
+        """Build a configuration from the fields in a ``config.json``."""
+        evaluation = EvaluationConfig.from_json(fields["evaluation"])
         ranked = tuple(fields["ranked"])
         return cls(**{**fields, "evaluation": evaluation, "ranked": ranked})
 
@@ -132,18 +128,18 @@ class _Judged(NamedTuple):
     message: str  # for the thinker
 
 
-class Discovery:
+class Discovery(Search):
     """A discovery in a folder; `run` starts or resumes it.
 
-    Args:
-        config: The configuration.
-        folder: Its folder; created if it does not exist.
-        provider: Who answers both roles; None to only recall what is recorded.
-        limits: Bounds on its costs.
-        candidate: Makes what checks and trains a formula; tests replace it.
-        initial: Code of the first members by name; the paper's by default.
-        stream: Receives the progress; standard error by default.
+    The arguments are those of `Search`, whose provider answers both roles, and
+    ``initial``: code of the first members by name; the paper's by default.
     """
+
+    config: DiscoveryConfig
+    members: list[Member]
+    """The archive, after `run`, in order of entry."""
+    steps: list[Record]
+    """The outcome of every refinement."""
 
     def __init__(
         self,
@@ -155,17 +151,9 @@ class Discovery:
         initial: Mapping[str, str] | None = None,
         stream: TextIO | None = None,
     ) -> None:
-        self.config, self.path, self._provider = config, folder, provider
-        self._limits, self._candidate = limits or Limits(), candidate
+        super().__init__(config, folder, provider, limits, candidate, stream)
         self._initial = prompts.initial() if initial is None else dict(initial)
-        self._stream = stream
-        self._responses: dict[tuple[float, ...], str] = {}
         self._screened: list[float] = []
-        self._failed: dict[str, str] = {}  # reasons by text
-        self.members: list[Member] = []
-        """The archive, after `run`, in order of entry."""
-        self.steps: list[Record] = []
-        """The outcome of every refinement."""
 
     @classmethod
     def recorded(cls, folder: pathlib.Path) -> list[Member]:
@@ -196,12 +184,11 @@ class Discovery:
 
         Raises as `Conversation.run`.
         """
-        self.members, self.steps = [], []
-        self._responses, self._screened, self._failed = {}, [], {}
-        config = self.config.as_json() | {"initial": self._initial}
-        where = self.path, METHOD, config, self._provider, self._limits
-        with opened(*where) as session:
-            self._first(session)
+        self.members, self.steps, self._screened = [], [], []
+        options = {"more": {"initial": self._initial}, "recall": self._provider is None}
+        with self._opened(METHOD, self.config.evaluation, **options) as opened:
+            session, self._scorer = opened
+            self._first()
             total = self.config.generations
             with Progress("generation", total, self._stream) as progress:
                 for generation in range(total):
@@ -212,32 +199,44 @@ class Discovery:
                     )
         return archive.best_first(self.members)
 
-    def _first(self, session: Session) -> None:
-        """Evaluate the first members and the rules that are only ranked.
-
-        One that diverges has no returns, and ranks last.
-        """
+    def _first(self) -> None:
+        """Evaluate the first members and the rules that are only ranked."""
+        islands = range(self.config.islands)
         for name, code in self._initial.items():
             text = read_code(code, KIND).to_text()
             made = {"name": name, "parent": None, "code": code, "text": text}
-            try:
-                scores = self._scores(session, name, text, first=True)
-            except WorkerError:
-                scores = dict.fromkeys(self.config.evaluation.environments)
-            islands = range(self.config.islands)
-            self.members += [_member(made, scores, island) for island in islands]
+            scores = self._first_scores(name, text)
+            if scores is not None:
+                self.members += [_member(made, scores, island) for island in islands]
+        if not self.members:
+            raise ValueError(
+                "no first member has a score; give another folder and other "
+                "environments or limits"
+            )
         for rule in self.config.ranked:
             made = {"name": rule, "parent": None, "code": None, "text": None}
-            names = self.config.evaluation.environments
-            with self._made(session, rule=rule) as candidate:
-                try:
-                    scores = {
-                        name: self._trained(session, candidate, rule, name, None)
-                        for name in names
-                    }
-                except WorkerError:
-                    scores = dict.fromkeys(names)
-            self.members.append(_member(made, scores, 0))
+            scores = self._first_scores(rule, None)
+            if scores is not None:
+                self.members.append(_member(made, scores, 0))
+
+    def _first_scores(self, name: str, text: str | None) -> dict[str, Any] | None:
+        """Return the scores of a first member, or of a rule, which has no text.
+
+        One that diverges has no returns, and ranks last. One that has no score for
+        another reason, such as a time limit, does not enter.
+        """
+        names = self.config.evaluation.environments
+        try:
+            if text is not None:
+                return self._scores(name, text, first=True)
+            with self._scorer.candidate(rule=name) as one:
+                return {n: self._scorer.train(one, name, n) for n in names}
+        except DivergedError:
+            return dict.fromkeys(names)
+        except WorkerError as error:
+            problem = f"{name} is not in the archive, because it has no score: {error}"
+            warnings.warn(problem, stacklevel=2)
+            return None
 
     def _generation(self, session: Session, generation: int) -> None:
         config = self.config
@@ -322,7 +321,7 @@ class Discovery:
             try:
                 code = read_object(reply["text"], ("code",), cut=reply["cut"])["code"]
                 text = read_code(code, KIND).to_text()
-                scores = self._scores(session, name, text)
+                scores = self._scores(name, text)
             except RefusedReplyError as error:
                 if error.category in ("duplicate", "screened", "hopeless"):
                     return _Judged(error.category, None, _unused(str(error)))
@@ -340,64 +339,33 @@ class Discovery:
         return _Judged(outcome, None, _unused(f"the code was not usable: {reason}"))
 
     def _scores(
-        self, session: Session, name: str, text: str, *, first: bool = False
+        self, name: str, text: str, *, first: bool = False
     ) -> dict[str, Record]:
         """Check and train a formula, stage by stage.
 
-        Raises:
-            RefusedReplyError: It is refused, known, or not worth more training.
-            WorkerError: Training failed.
+        Raise as `Scorer.evaluate`, or RefusedReplyError if more is not worth it.
         """
-        with self._made(session, text=text) as candidate:
-            response = self._known(session, candidate, text)
-            names = self.config.evaluation.environments
+        scorer = self._scorer
+        scorer.refuse_known(text)
+        with scorer.candidate(text=text) as candidate:
+            scorer.check(candidate, text)
+            scorer.refuse_known(text)
             if self.config.screen_steps is not None:
-                self._screen(session, candidate, text, first)
+                self._screen(candidate, text, first)
             scores: dict[str, Record] = {}
-            for environment in names:
-                scores[environment] = self._trained(
-                    session, candidate, text, environment, None
-                )
+            for environment in self.config.evaluation.environments:
+                scores[environment] = scorer.train(candidate, text, environment)
                 if self.config.stop_hopeless and not first:
                     self._stop(scores)
-        self._responses.setdefault(response, name)
+        scorer.enter(text, name)
         return scores
 
-    def _known(
-        self, session: Session, candidate: Candidate, text: str
-    ) -> tuple[float, ...]:
-        """Return the values of a new formula on the table of `checks`.
-
-        Raise RefusedReplyError if it is refused or was trained with before.
-        """
-        if text in self._failed:
-            problem = f"training with it has failed before: {self._failed[text]}"
-            raise RefusedReplyError("failed_before", problem)
-
-        def checked() -> Mapping[str, Any]:
-            try:
-                found = candidate.check()
-            except RefusedReplyError as error:
-                return {"category": error.category, "problem": str(error)}
-            return {"problem": "", "response": list(found["response"])}
-
-        event = session.remember("check", checked, text=text)
-        if event["problem"]:
-            raise RefusedReplyError(event["category"], event["problem"])
-        response = tuple(event["response"])
-        if response in self._responses:
-            same = self._responses[response]
-            raise RefusedReplyError("duplicate", f"it computes the same as {same}")
-        return response
-
-    def _screen(
-        self, session: Session, candidate: Candidate, text: str, first: bool
-    ) -> None:
+    def _screen(self, candidate: Candidate, text: str, first: bool) -> None:
         name = self.config.evaluation.environments[0]
         steps = self.config.screen_steps
-        short = self._trained(session, candidate, text, name, steps)
+        short = self._scorer.train(candidate, text, name, steps)
         value = float(np.mean(short["returns"]))
-        if not first and value < min(self._screened):
+        if not first and value < min(self._screened, default=value):
             raise RefusedReplyError(
                 "screened",
                 f"after {steps:g} steps in {name} its return of {value:.4g} is below "
@@ -414,34 +382,6 @@ class Discovery:
                 "hopeless",
                 f"with returns of {found} it cannot reach the better half of all",
             )
-
-    def _trained(
-        self,
-        session: Session,
-        candidate: Candidate,
-        what: str,
-        environment: str,
-        steps: float | None,
-    ) -> Record:
-        """Return the scores in an environment, recorded or new."""
-
-        def train() -> Mapping[str, Any]:
-            session.journal.check_limits()
-            try:
-                return {"scores": candidate.train(environment, steps), "problem": ""}
-            except WorkerError as error:
-                return {"scores": None, "problem": str(error)}
-
-        key = {"of": what, "environment": environment, "steps": steps}
-        event = session.remember("train", train, **key)
-        if event["problem"]:
-            self._failed[what] = event["problem"]
-            raise WorkerError(event["problem"])
-        return event["scores"]
-
-    def _made(self, session: Session, **what: str) -> Candidate:
-        config, spend = self.config.evaluation, session.journal.spend
-        return self._candidate(config, spend, **what)
 
     def _migrate(self) -> None:
         """Copy the best of each island to the next one."""
@@ -503,12 +443,7 @@ def _unused(reason: str) -> str:
 
 
 def _scored(member: Member) -> str:
-    lines = []
-    for name, value in member.returns.items():
-        curve = member.curves.get(name, ())
-        points = ", ".join("none" if x is None else f"{x:.3g}" for x in curve)
-        lines.append(
-            f"{name}: final return {value:.4g}, area {member.aucs[name]:.4g}, curve "
-            f"{points}"
-        )
-    return "\n".join(lines)
+    return "\n".join(
+        line(name, value, member.aucs[name], member.curves.get(name, ()))
+        for name, value in member.returns.items()
+    )

@@ -15,7 +15,7 @@ import string
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
-Target = Literal["drift", "no_features", "open"]
+Target = Literal["drift", "no_features", "open", "open_recurrent"]
 """What a conversation looks for: a drift, or an optimizer by its inputs."""
 
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -58,7 +58,7 @@ _NO_FEATURES = f"""def {{name}}(
 ) -> jnp.ndarray:
     return {{result}}
 """
-_OPEN = f"""def {{name}}(
+_OPEN_ARGUMENTS = f"""def {{name}}(
     p: jnp.ndarray,
 {_MOMENTA}    l_p: float,
     b_p: float,
@@ -66,10 +66,21 @@ _OPEN = f"""def {{name}}(
     dorm: jnp.ndarray,
     g: jnp.ndarray,
     rand: jnp.ndarray,
-    lr: float
+    lr: float"""
+_OPEN = f"""{_OPEN_ARGUMENTS}
 ) -> jnp.ndarray:
     return {{result}}
 """
+_OPEN_RECURRENT = f"""{_OPEN_ARGUMENTS},
+    iteration: float,
+    var: jnp.ndarray
+) -> tuple[jnp.ndarray, jnp.ndarray]:
+    var = 0.999 * var + 0.001 * jnp.square(g)
+    return {{result}}, var
+"""
+# Adam: the bias of both averages is corrected, and the root is guarded inside.
+_FIRST, _SECOND = "m_0_9 / (1 - 0.9**iteration)", "var / (1 - 0.999**iteration)"
+_ADAM = f"lr * ({_FIRST}) / jnp.sqrt({_SECOND} + 1e-8)"
 
 _CODE: dict[Target, tuple[str, Proposal, Proposal]] = {
     "drift": (
@@ -99,6 +110,15 @@ _CODE: dict[Target, tuple[str, Proposal, Proposal]] = {
             "lr * g / (dorm + 0.1)",
         ),
     ),
+    "open_recurrent": (
+        _OPEN_RECURRENT,
+        Proposal("adam", "", _ADAM),
+        Proposal(
+            "noisy_adam",
+            "A little noise that fades with lr may keep the policy exploring.",
+            f"{_ADAM} + 0.1 * lr * rand",
+        ),
+    ),
 }
 """A signature, the warm start and the worked example of each target."""
 
@@ -109,6 +129,11 @@ def warm_start(target: Target) -> Proposal:
     return start._replace(code=form.format(name=start.name, result=start.code))
 
 
+def rates(target: Target) -> str:
+    """Return the rule whose tuned learning rates the proposals get: the warm start."""
+    return "adam_like" if target == "open_recurrent" else "sgd"
+
+
 def system(target: Target) -> str:
     """Return the system prompt of a conversation."""
     form, _, shown = _CODE[target]
@@ -117,11 +142,16 @@ def system(target: Target) -> str:
         {"thought": shown.thought, "name": shown.name, "code": code}, indent=1
     )
     inputs = _text("optimizer_inputs.md")
-    if target == "open":
+    if target.startswith("open"):
         inputs += _text("open_inputs.md")
+    returns = "Return only the result."
+    if target == "open_recurrent":
+        inputs += _text("recurrent_inputs.md")
+        returns = "Return the update and the next `var`."
     name = "drift.md" if target == "drift" else "no_features.md"
+    rules = string.Template(_text("rules.md").strip()).substitute(returns=returns)
     return string.Template(_text(name)).substitute(
-        example=example, inputs=inputs, rules=_text("rules.md").strip()
+        example=example, inputs=inputs, rules=rules
     )
 
 

@@ -37,15 +37,20 @@ class Session:
 
     Args:
         journal: The record.
-        provider: Who answers; None to only recall.
+        provider: Who answers.
         limits: For the prices of replies.
+        recall: Whether to make nothing new.
     """
 
     def __init__(
-        self, journal: Journal, provider: Provider | None, limits: Limits
+        self,
+        journal: Journal,
+        provider: Provider | None,
+        limits: Limits,
+        recall: bool = False,
     ) -> None:
         self.journal, self._provider, self._limits = journal, provider, limits
-        self._recalled = 0
+        self._recall, self._recalled = recall, 0
 
     def remember(
         self, event: str, make: Callable[[], Mapping[str, Any]], **key: Any
@@ -67,7 +72,7 @@ class Session:
                     f"follows ({'; '.join(changed)}); continue with the version and "
                     "the settings of its config.json, or in another folder"
                 )
-        elif self._provider is None:
+        elif self._recall:
             raise ProviderError("the record ends here; nothing new is made")
         else:
             found = self.journal.add(event, **key, **make())
@@ -93,6 +98,7 @@ class Session:
             self.journal.spend(
                 "reply",
                 time.perf_counter() - started,
+                provider=type(provider).__name__,
                 model=found.model,
                 prompt_tokens=found.prompt_tokens,
                 completion_tokens=found.completion_tokens,
@@ -109,24 +115,28 @@ class Session:
 def opened(
     folder: pathlib.Path,
     kind: str,
-    config: dict[str, Any],
-    provider: Provider | None,
+    config: Mapping[str, Any],
     limits: Limits,
+    *,
+    provider: Provider | None,
+    recall: bool = False,
+    may_grow: str = "generations",
 ) -> Iterator[Session]:
-    """Open the folder of a search, of which ``generations`` may grow.
+    """Open the folder of a search, of whose configuration one field may grow.
 
     Raises:
         ValueError: The folder holds another run.
         FolderInUseError: Another process uses the folder.
     """
-    refuse_other(folder, kind, config, may_grow="generations")
+    plain = json.loads(json.dumps(config))
+    refuse_other(folder, kind, plain, may_grow=may_grow)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         refuse_foreign(folder, (EVENTS, LEDGER))
-        # Written again where generations have grown: a replay reads it.
-        path, made = folder / CONFIG, {"kind": kind, "config": config, **provenance()}
+        # Written again where the field has grown: a replay reads it.
+        path, made = folder / CONFIG, {"kind": kind, "config": plain, **provenance()}
         if path.exists():
-            made = read_config(folder) | {"config": config}
-        if provider is not None:
+            made = read_config(folder) | {"config": plain}
+        if not recall:
             write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
-        yield Session(Journal(folder, limits), provider, limits)
+        yield Session(Journal(folder, limits), provider, limits, recall)

@@ -34,7 +34,14 @@ _KEPT_FAMILIES = ("JAX_", "XLA_", "CUDA_", "NVIDIA_", "LEARNED_OPT_RL_")
 
 
 class WorkerError(RuntimeError):
-    """An evaluation that gave no result; the message is for the model and the log."""
+    """An evaluation that gave no result; the message is for the model and the log.
+
+    It says nothing of the formula's worth: another machine may be faster.
+    """
+
+
+class DivergedError(WorkerError):
+    """Training whose returns are not finite, which is the formula's own fault."""
 
 
 class Worker:
@@ -168,7 +175,7 @@ def _die_with_parent() -> None:
 
 
 def _answered(request: dict[str, Any]) -> dict[str, Any]:
-    from learned_opt_rl.training.proposal import candidate
+    from learned_opt_rl.training.proposal.scoring import candidate
 
     try:
         return candidate.answer(request)

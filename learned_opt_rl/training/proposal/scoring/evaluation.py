@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -11,7 +11,11 @@ import numpy as np
 from learned_opt_rl import agents, checks, envs
 from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.training.proposal.reply import RefusedReplyError
-from learned_opt_rl.training.proposal.worker import Worker, WorkerError
+from learned_opt_rl.training.proposal.scoring.worker import (
+    DivergedError,
+    Worker,
+    WorkerError,
+)
 
 Spend = Callable[..., None]
 """``(stage, seconds, **costs)``, as `Journal.spend`."""
@@ -45,6 +49,7 @@ class EvaluationConfig:
         memory: Bytes of address space of the worker; None for no limit. The limit
             applies on a CPU only, because a GPU maps more than it uses.
         settings: Fields of the agent that differ from `agents.preset`.
+        rates: The rule of `tuned` whose learning rate is the input ``lr``.
 
     Raises:
         ValueError: An environment is unknown, or a number is not positive.
@@ -59,6 +64,7 @@ class EvaluationConfig:
     train_seconds: float = 7200.0
     memory: int | None = 32 << 30
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rates: str = "sgd"
 
     def __post_init__(self) -> None:
         if not self.environments:
@@ -66,9 +72,16 @@ class EvaluationConfig:
         checks.positive_int("seeds", self.seeds)
         for name in ("check_seconds", "train_seconds"):
             checks.finite(name, getattr(self, name), "give seconds", above=0)
+        if self.memory is not None:
+            checks.positive_int("memory", self.memory, "give bytes, or None")
         for name in self.environments:
             envs.make(name)
             agents.preset(name, self.steps, **self.settings)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "EvaluationConfig":
+        """Build a configuration from the fields in a ``config.json``."""
+        return cls(**{**fields, "environments": tuple(fields["environments"])})
 
     def references(self, start: Evaluation) -> dict[str, float]:
         """Return what returns are divided by: published Adam, else the warm start.
@@ -93,15 +106,21 @@ def fitness(one: Evaluation, references: Mapping[str, float]) -> float:
 
 def described(one: Evaluation) -> str:
     """Return the results as text for a model, an environment a line, and warnings."""
-    lines = []
-    for name, scores in one.scores.items():
-        final, area = np.mean(scores["returns"]), np.mean(scores["auc"])
-        points = ", ".join("none" if x is None else f"{x:.3g}" for x in scores["curve"])
-        lines.append(
-            f"{name}: final return {final:.4g}, area under the curve {area:.4g}, "
-            f"learning curve {points}"
-        )
+    lines = [
+        line(name, np.mean(found["returns"]), np.mean(found["auc"]), found["curve"])
+        for name, found in one.scores.items()
+    ]
     return "\n".join([*lines, *(f"Warning: {text}" for text in one.warnings)])
+
+
+def line(environment: str, final: Any, area: Any, curve: Sequence[Any]) -> str:
+    """Return the results in an environment as text; None is a number that is not."""
+    shown = ["none" if x is None else f"{x:.4g}" for x in (final, area)]
+    points = ", ".join("none" if x is None else f"{x:.3g}" for x in curve)
+    return (
+        f"{environment}: final return {shown[0]}, area under the curve {shown[1]}, "
+        f"learning curve {points}"
+    )
 
 
 class Candidate:
@@ -148,7 +167,8 @@ class Candidate:
         """Return the scores in an environment; see `Evaluation`.
 
         Raises:
-            WorkerError: Training failed, took too long or too much memory, or diverged.
+            DivergedError: An agent has no finite return.
+            WorkerError: Training failed, took too long or too much memory.
         """
         config = self._config
         request = {
@@ -157,10 +177,11 @@ class Candidate:
             "steps": steps or config.steps,
             "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
             "settings": dict(config.settings),
+            "rates": config.rates,
         }
         found = self._ask(request, config.train_seconds)
         if None in found["returns"]:
-            raise WorkerError(f"an agent diverged in {environment}")
+            raise DivergedError(f"an agent diverged in {environment}")
         return found
 
     def __enter__(self) -> Self:
@@ -188,13 +209,3 @@ class Candidate:
 
 MakeCandidate = Callable[..., Candidate]
 """What makes a `Candidate`, with its arguments."""
-
-
-def evaluate(candidate: Candidate, config: EvaluationConfig) -> Evaluation:
-    """Check a formula and train agents with it in every environment.
-
-    Raises as `Candidate`.
-    """
-    warnings = candidate.check()["warnings"]
-    scores = {name: candidate.train(name) for name in config.environments}
-    return Evaluation(scores, tuple(warnings))

@@ -13,7 +13,7 @@ from learned_opt_rl.evaluation.runs.run import run
 from learned_opt_rl.expressions import Function
 from learned_opt_rl.rules import discovered
 from learned_opt_rl.rules.tuned import tuned
-from learned_opt_rl.training.proposal import checks
+from learned_opt_rl.training.proposal.scoring import checks
 
 POINTS = 8
 """Points of the learning curve in the feedback."""
@@ -37,13 +37,15 @@ def _rule(request: dict[str, Any], config: PPOConfig, environment: str) -> Rule:
     if function.kind == "drift":
         adam = handcrafted("adam", environment, config.num_updates)
         return Rule(lambda key: adam, discovered.drift(function))
-    return _optimizer(function, config, environment)
+    return _optimizer(function, config, environment, request["rates"])
 
 
-def _optimizer(function: Function, config: PPOConfig, environment: str) -> Rule:
+def _optimizer(
+    function: Function, config: PPOConfig, environment: str, rates: str
+) -> Rule:
     rate = 1.0
     if "lr" in function.inputs:
-        rate = tuned("sgd", environment)["learning_rate"]
+        rate = tuned(rates, environment)["learning_rate"]
 
     def make(key: Any) -> Any:
         return discovered.optimizer(

@@ -1,0 +1,179 @@
+"""Rewrites for a search: numbers become constants, and operations are left out."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+from learned_opt_rl.errors import ExpressionError
+from learned_opt_rl.expressions._check import needed
+from learned_opt_rl.expressions._function import Function
+from learned_opt_rl.expressions._functions import FUNCTIONS
+from learned_opt_rl.expressions._language import (
+    COMPARISONS,
+    Binary,
+    Call,
+    Constant,
+    Expression,
+    Name,
+    Number,
+    Unary,
+    children,
+    walk,
+)
+
+# Numbers that are part of a formula's form, as in 1 - t_p or 1 / 2, and not tuned.
+_FORM = (0.0, 1.0, 2.0)
+_ONE = Number(1.0)
+
+
+def size(function: Function) -> int:
+    r"""Return the number of operations and operands.
+
+    Example:
+        >>> from learned_opt_rl.expressions import parse
+        >>> size(parse("drift\ninputs r\nreturn (r - 1)**2"))
+        5
+    """
+    parts = (*(a.value for a in function.body), function.result)
+    return sum(1 for part in parts for _ in walk(part))
+
+
+def lift(function: Function) -> Function:
+    r"""Declare the numbers in a formula as constants, to tune them.
+
+    Equal numbers become one constant. The numbers 0, 1 and 2, whole exponents and the
+    decays of momenta stay.
+
+    Example:
+        >>> from learned_opt_rl.expressions import parse
+        >>> text = "optimizer\ninputs g, p\nreturn 0.1 * g**3 + 1e-4 * p"
+        >>> lift(parse(text)).init_constants()
+        {'c1': 0.1, 'c2': 0.0001}
+    """
+    taken = {*function.slots, *function.init_constants()}
+    taken |= {assignment.target for assignment in function.body}
+    free = (name for i in itertools.count(1) if (name := f"c{i}") not in taken)
+    names: dict[float, str] = {}
+
+    def lifted(node: Expression) -> Expression:
+        match node:
+            case Number() if node.value not in _FORM:
+                if node.value not in names:
+                    names[node.value] = next(free)
+                return Name(names[node.value])
+            case Binary("**", left, right) if _is_whole(right):
+                return Binary("**", lifted(left), right)
+        return _rebuilt(node, [*map(lifted, children(node))])
+
+    body = tuple(dataclasses.replace(a, value=lifted(a.value)) for a in function.body)
+    result = lifted(function.result)
+    found = tuple(Constant(name, value) for value, name in names.items())
+    return dataclasses.replace(
+        function, body=body, result=result, constants=(*function.constants, *found)
+    )
+
+
+def simpler(function: Function) -> list[Function]:
+    r"""Return the valid functions that lack one operation, the smallest first.
+
+    A term or a factor is dropped, or replaced by 1 as a numerator; a call, a choice of
+    ``where`` or a power is replaced by an operand. What then has no effect is removed.
+
+    Example:
+        >>> from learned_opt_rl.expressions import parse
+        >>> text = "drift\ninputs r, A\nreturn abs(A) * (r - 1)**2"
+        >>> for one in simpler(parse(text)):
+        ...     print(one.to_text().splitlines()[-1])
+        return abs(A)
+        return (r - 1)**2
+        return abs(A) * (r - 1)
+        return abs(A) * r**2
+        return A * (r - 1)**2
+        return abs(A) * (-1)**2
+    """
+    parts = [a.value for a in function.body]
+    found: dict[str, Function] = {}
+    for index, part in enumerate([*parts, function.result]):
+        for changed in _without_one(part):
+            rest = [*parts, function.result]
+            rest[index] = changed
+            # A condition in place of a number, for example, is not valid.
+            try:
+                one = _cleaned(function, rest)
+            except ExpressionError:
+                continue
+            found.setdefault(one.to_text(), one)
+    smaller = [one for one in found.values() if size(one) < size(function)]
+    return sorted(smaller, key=size)
+
+
+def _without_one(node: Expression) -> Iterator[Expression]:
+    """Yield an expression with each of its operations left out in turn."""
+    yield from _operands(node)
+    given = children(node)
+    for place, child in enumerate(given):
+        for changed in _without_one(child):
+            yield _rebuilt(node, (*given[:place], changed, *given[place + 1 :]))
+
+
+def _operands(node: Expression) -> Iterator[Expression]:
+    """Yield what may replace an operation."""
+    match node:
+        case Binary("-", left, right):
+            yield from (left, Unary("-", right))
+        case Binary("/", left, right):
+            yield left
+            if left != _ONE:
+                yield Binary("/", _ONE, right)
+        case Binary("**", left, _):
+            yield left
+        case Binary(operator, left, right) if operator not in COMPARISONS:
+            yield from (left, right)
+        case Call("where", (_, yes, no)):
+            yield from (yes, no)
+        case Call("min" | "max", given):
+            for place in range(len(given)):
+                rest = given[:place] + given[place + 1 :]
+                yield dataclasses.replace(node, arguments=rest) if rest[1:] else rest[0]
+        case Call(name, (first, *_)) if FUNCTIONS[name].rule != "reduce":
+            yield first
+
+
+def _cleaned(function: Function, parts: list[Expression]) -> Function:
+    """Return a function with other expressions, without what then has no effect."""
+    *values, result = parts
+    body = [
+        dataclasses.replace(a, value=value)
+        for a, value in zip(function.body, values, strict=True)
+    ]
+    used, live = needed(body, result, function.slots)
+    memory = tuple(slot for slot in function.memory if slot.name in live)
+    if any(slot.decay is not None for slot in memory):
+        live = live | {"g"}  # which momenta read by themselves
+    return dataclasses.replace(
+        function,
+        inputs=tuple(name for name in function.inputs if name in live),
+        memory=memory,
+        constants=tuple(c for c in function.constants if c.name in live),
+        body=tuple(a for a, counts in zip(body, used, strict=True) if counts),
+        result=result,
+        input_positions=(),
+    )
+
+
+def _rebuilt(node: Expression, operands: Sequence[Expression]) -> Expression:
+    """Return a node with other direct operands."""
+    match node:
+        case Unary():
+            return dataclasses.replace(node, operand=operands[0])
+        case Binary():
+            return dataclasses.replace(node, left=operands[0], right=operands[1])
+        case Call():
+            return dataclasses.replace(node, arguments=tuple(operands))
+    return node
+
+
+def _is_whole(exponent: Expression) -> bool:
+    if isinstance(exponent, Unary):
+        exponent = exponent.operand
+    return isinstance(exponent, Number) and exponent.value.is_integer()

@@ -1,0 +1,214 @@
+"""The result of a search, and the chain that led to it, in words for a card."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from learned_opt_rl import expressions
+from learned_opt_rl.errors import ExpressionError
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.training.proposal import archive, conversation, discovery
+from learned_opt_rl.training.proposal import refinement as refinements
+from learned_opt_rl.training.proposal.conversation import ConversationConfig, best_of
+from learned_opt_rl.training.proposal.discovery import Discovery
+from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER
+from learned_opt_rl.training.proposal.scoring.evaluation import EvaluationConfig
+from learned_opt_rl.training.run_folder import read_config
+
+SEARCHES = (conversation.METHOD, discovery.METHOD, refinements.METHOD)
+"""Kinds of the folders that hold a search for an expression."""
+
+
+class Found(NamedTuple):
+    """The result of a search.
+
+    Attributes:
+        text: The formula.
+        evaluation: How formulas were scored; None for a file.
+        references: What returns were divided by; None if they were ranked.
+        stages: What led to it, the earliest first: ``kind``, ``summary`` in words,
+            ``steps`` of environments, ``seconds``, ``tokens`` and ``price`` in dollars,
+            None if not known.
+    """
+
+    text: str
+    evaluation: EvaluationConfig | None
+    references: Mapping[str, float] | None
+    stages: Sequence[Record]
+
+
+def found(path: pathlib.Path) -> Found:
+    """Return the result of `train propose`, `discover` or `refine`, or of a text file.
+
+    The first algorithms of a search and rules that are only ranked are not its results.
+
+    Raises:
+        ValueError: The path holds no search or no expression, or the search has no
+            valid proposal.
+    """
+    if not path.is_dir():
+        return _file(path)
+    made = read_config(path)
+    if made["kind"] not in SEARCHES:
+        raise ValueError(
+            f"{path} holds a run of kind {made['kind']}; give the folder of `train "
+            "propose`, `train discover` or `train refine`"
+        )
+    read = dict(zip(SEARCHES, (_conversation, _discovery, _refinement), strict=True))
+    return read[made["kind"]](path, made["config"])
+
+
+def environments(path: pathlib.Path) -> tuple[str, ...]:
+    """Return where a search trained agents; empty for another kind of folder."""
+    return tuple(
+        read_config(path)["config"].get("evaluation", {}).get("environments", ())
+    )
+
+
+def _file(path: pathlib.Path) -> Found:
+    try:
+        text = path.read_text(encoding="utf-8")
+        expressions.parse(text)
+    except (OSError, UnicodeDecodeError, ExpressionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"{path} is neither the folder of a search nor the file of an expression "
+            f"({reason}); give one of them"
+        ) from error
+    stage = {"kind": "expression", "summary": f"It began as the file {path.name}."}
+    return Found(text, None, None, [stage])
+
+
+def _conversation(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
+    config = ConversationConfig.from_json(fields)
+    events = jsonl.read(path / EVENTS)
+    warm = [e for e in events if e["event"] == "warm"]
+    tries = [e for e in events if e["event"] == "outcome"]
+    scored = [e for e in tries if e["fitness"] is not None]
+    best = best_of(_required(path, scored))
+    summary = (
+        f"{_proposer(path)} proposed {len(tries)} formulas in one conversation about "
+        f"the target {config.target}, of which {len(scored)} have a score. This one, "
+        f"{best['name']}, has a fitness of {best['fitness']:.4g}, compared with "
+        f"{warm[0]['fitness']:.4g} of {warm[0]['name']}, the first algorithm. "
+        f"{_agents(config.evaluation)}"
+    )
+    stages = [_stage(path, conversation.METHOD, summary)]
+    return Found(best["text"], config.scoring, warm[0]["references"], stages)
+
+
+def _discovery(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
+    members = archive.best_first(Discovery.recorded(path))
+    # A member that has migrated is in several islands.
+    ours = {m.name: m for m in members if m.parent is not None and m.finite}
+    best = _required(path, [*ours.values()])[0]
+    begun = sum(e["event"] == "generation" for e in jsonl.read(path / EVENTS))
+    scoring = EvaluationConfig.from_json(fields["evaluation"])
+    ranks = dict(
+        zip([m.name for m in members], archive.average_ranks(members), strict=True)
+    )
+    rules = ", ".join(m.name for m in members if m.code is None) or "no rule"
+    summary = (
+        f"{_proposer(path)} played thinker and coder in {begun} generations of "
+        f"{fields['refinements']} suggestions, of which {len(ours)} have a score. "
+        f"This one, {best.name}, has the average rank "
+        f"{ranks[best.name]:.3g} among {len(members)} members, with {rules} in the "
+        f"ranking. {_agents(scoring)}"
+    )
+    stages = [_stage(path, discovery.METHOD, summary)]
+    return Found(str(best.text), scoring, None, stages)
+
+
+def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
+    events = jsonl.read(path / EVENTS)
+    (best, *_) = _required(path, [e for e in events if e["event"] == "tuned"])
+    drops = [e for e in events if e["event"] == "drop"]
+    kept = [e for e in drops if e["kept"]]
+    first = expressions.parse(fields["text"])
+    tuned = f"CMA-ES tuned its constants in {fields['generations']} generations of "
+    tuned += f"{fields['population']} formulas"
+    if not fields["generations"]:
+        tuned = "Its constants were not tuned"
+    elif best["text"] == first.to_text():
+        tuned += ", which did not improve it on other seeds"
+    last = kept[-1] if kept else best
+    sizes = [
+        expressions.size(expressions.parse(t)) for t in (first.to_text(), last["text"])
+    ]
+    scoring = EvaluationConfig.from_json(fields["evaluation"])
+    summary = (
+        f"{tuned}. Of {len(drops)} tries to leave an operation out, {len(kept)} were "
+        f"kept, from {sizes[0]} to {sizes[1]} operations and operands. On seeds that "
+        f"did not tune, the fitness went from {best['start_fitness']:.4g} to "
+        f"{last['fitness']:.4g}. {_agents(scoring)}"
+    )
+    before = next(e["stages"] for e in events if e["event"] == "origin")
+    stages = [*before, _stage(path, refinements.METHOD, summary)]
+    # What comes next takes the seeds after those that chose this formula.
+    used = dataclasses.replace(scoring, first_seed=scoring.first_seed + scoring.seeds)
+    return Found(last["text"], used, fields["references"], stages)
+
+
+def _required(path: pathlib.Path, found: Sequence[Any]) -> Sequence[Any]:
+    if not found:
+        raise ValueError(
+            f"{path} has no valid proposal with a score yet; continue the search, or "
+            "give another folder"
+        )
+    return found
+
+
+def _proposer(path: pathlib.Path) -> str:
+    """Name the models, as their providers state them, and the providers."""
+    rows = [row for row in jsonl.read(path / LEDGER) if row["stage"] == "reply"]
+    models = dict.fromkeys(str(row.get("model")) for row in rows)
+    through = dict.fromkeys(str(row.get("provider")).lower() for row in rows)
+    return (
+        f"The language model {' and '.join(models)} (as stated by the provider; the "
+        f"replies came through the {' and '.join(through)} provider)"
+    )
+
+
+def _agents(config: EvaluationConfig) -> str:
+    return (
+        f"Each formula trained {config.seeds} agents for {config.steps:,.0f} steps in "
+        f"each of {', '.join(config.environments)}."
+    )
+
+
+def _stage(path: pathlib.Path, kind: str, summary: str) -> Record:
+    rows = jsonl.read(path / LEDGER)
+    tokens = [
+        row.get(name)
+        for row in rows
+        if row["stage"] == "reply"
+        for name in ("prompt_tokens", "completion_tokens")
+    ]
+    prices = [row["price"] for row in rows if "price" in row]
+    return {
+        "kind": kind,
+        "summary": summary,
+        "steps": sum(row.get("steps") or 0 for row in rows),
+        "seconds": round(sum(row["seconds"] for row in rows)),
+        "tokens": None if None in tokens else sum(tokens),
+        "price": None if None in prices else round(sum(prices), 4),
+    }
+
+
+def compute(stages: Sequence[Record]) -> str:
+    """Return the costs of all stages, in words."""
+    searches = [stage for stage in stages if "seconds" in stage]
+    hours = sum(stage["seconds"] for stage in searches) / 3600
+    steps = sum(stage["steps"] for stage in searches)
+    tokens, price = (
+        None if None in values else sum(values)
+        for values in ([s[name] for s in searches] for name in ("tokens", "price"))
+    )
+    asked = "an unknown number of" if tokens is None else f"{tokens:,}"
+    paid = "at an unknown price" if price is None else f"for ${price:.4g}"
+    return (
+        f"{hours:.2g} hours of replies and training, {steps:.2g} environment steps, "
+        f"{asked} paid tokens {paid}"
+    )

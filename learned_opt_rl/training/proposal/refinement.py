@@ -1,0 +1,305 @@
+"""After a search: tune the constants of a formula, then drop what it does not need.
+
+All formulas are trained with the same seeds, so that they are compared in pairs:
+
+1. The numbers of the formula become constants (`expressions.lift`), which CMA-ES moves
+   on a scale that keeps their signs, and numbers below 1 below 1. A generation is
+   ``population`` formulas. The formula with the highest fitness, among all of them and
+   the start, is trained again with other seeds, and so is the start. The better one is
+   kept; of equals, the start.
+2. With these other seeds, each operation in turn is left out (`expressions.simpler`),
+   beginning with what leaves the smallest formula. A simpler formula whose fitness is
+   not lower replaces the formula, and the simpler ones of that one follow.
+
+A formula without a score, because it is refused, diverges or takes too long, is never
+kept. The folder holds ``config.json``, the events and the ledger (`journal`), and
+``best.txt``.
+
+References:
+    Goldie et al. 2025 (the fitness). Li et al., AlphaEvolve for multi-agent learning,
+    2026, arXiv 2602.16928 (reduced to its core, a discovery generalizes better).
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TextIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_opt_rl import checks, expressions
+from learned_opt_rl.families.expression import Form
+from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.rundir.progress import Progress
+from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
+from learned_opt_rl.training.proposal.conversation import BEST_TEXT
+from learned_opt_rl.training.proposal.journal import Limits
+from learned_opt_rl.training.proposal.reply import RefusedReplyError
+from learned_opt_rl.training.proposal.scoring import evaluation
+from learned_opt_rl.training.proposal.scoring.evaluation import (
+    Candidate,
+    EvaluationConfig,
+    MakeCandidate,
+)
+from learned_opt_rl.training.proposal.scoring.worker import DivergedError, WorkerError
+from learned_opt_rl.training.proposal.search import Search
+from learned_opt_rl.training.proposal.session import Session
+
+METHOD = "refinement"
+
+# The largest number that an expression may have.
+_LARGEST = 1e12
+
+
+@dataclasses.dataclass(frozen=True)
+class RefinementConfig:
+    """A refinement.
+
+    Attributes:
+        text: The formula.
+        evaluation: How formulas are scored. Tuning has its seeds; the choice of the
+            constants and the simpler formulas have as many seeds after these.
+        references: What returns are divided by; as in a conversation by default.
+        generations: Generations of CMA-ES; 0 to tune nothing.
+        population: Formulas in a generation, an even number from 4.
+        sigma: Standard deviation of the first generation. Of a number far below 1 it is
+            a relative change.
+        drops: The most simpler formulas to train with; 0 for none. May be raised later.
+        seed: Seed of CMA-ES.
+
+    Raises:
+        ExpressionError: The text is not an expression.
+        ValueError: A value is out of range, or nothing is to be done.
+    """
+
+    text: str
+    evaluation: EvaluationConfig
+    references: Mapping[str, float] | None = None
+    generations: int = 10
+    population: int = 8
+    sigma: float = 0.1
+    drops: int = 30
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("generations", "drops"):
+            if getattr(self, name) != 0:
+                checks.positive_int(name, getattr(self, name), "or give 0 for none")
+        if not self.generations and not self.drops:
+            raise ValueError(
+                "generations=0 and drops=0: nothing is to be done; raise one of them"
+            )
+        function = expressions.parse(self.text)
+        if self.generations and not expressions.lift(function).constants:
+            raise ValueError(
+                f"generations={self.generations}: the formula has no constants to "
+                "tune; give 0 generations, to only leave out what it does not need"
+            )
+        if self.generations:
+            EvosaxStrategy("cma_es", self.population, self.sigma)
+
+    @property
+    def trainings(self) -> int:
+        """The largest number of formulas that are trained with."""
+        tuned = 2 + self.generations * self.population if self.generations else 0
+        return 1 + tuned + self.drops
+
+
+class _Outcome(NamedTuple):
+    """The fitness of a formula, or why it has none."""
+
+    fitness: float | None
+    problem: str = ""
+    trained: bool = True
+    diverged: bool = False
+
+
+_Score = Callable[[str], _Outcome]
+
+
+class Refinement(Search):
+    """A refinement in a folder; `run` starts or resumes it.
+
+    The arguments are those of `Search`, but for the provider, and ``origin``: what led
+    to the formula, for the card; see `origin.Found`.
+    """
+
+    config: RefinementConfig
+
+    def __init__(
+        self,
+        config: RefinementConfig,
+        folder: pathlib.Path,
+        limits: Limits | None = None,
+        candidate: MakeCandidate = Candidate,
+        origin: Sequence[Record] = (),
+        stream: TextIO | None = None,
+    ) -> None:
+        super().__init__(config, folder, None, limits, candidate, stream)
+        self._origin = list(origin)
+
+    def run(self) -> Record:
+        """Do what is missing; return ``text``, ``fitness`` and ``start_fitness``.
+
+        Both are of the seeds that did not tune.
+
+        Raises:
+            LimitReachedError: A limit is reached. Raise it and repeat the command.
+            ValueError: The folder holds another run, or the formula has no score.
+            FolderInUseError: Another process uses the folder.
+        """
+        config = self.config
+        with (
+            self._opened(METHOD, config.evaluation, may_grow="drops") as opened,
+            Progress("formula", config.trainings, self._stream) as self._progress,
+        ):
+            session, self._scorer = opened
+            self._references, self._done = config.references, 0
+            session.remember("origin", lambda: {"stages": self._origin})
+            start = expressions.parse(config.text).to_text()
+            tuned = self._tune(session, start) if config.generations else start
+            chosen = self._choose(session, start, tuned)
+            return self._simplify(session, chosen)
+
+    def _tune(self, session: Session, start: str) -> str:
+        """Return the formula with the best constants, by CMA-ES."""
+        config = self.config
+        score = self._scoring(config.evaluation.first_seed)
+        best, value = start, self._required(score(start))
+        form = Form(expressions.lift(expressions.parse(start)).to_text())
+        numbers = form.function.init_constants()
+        strategy = EvosaxStrategy("cma_es", config.population, config.sigma)
+        key = jax.random.key(config.seed)
+        state = strategy.init(jnp.zeros(len(numbers)), key)
+        for generation in range(config.generations):
+            steps = np.asarray(strategy.ask(state), float)
+            moved = _moved(np.array([*numbers.values()]), steps)
+            members = [
+                form.evolved(dict(zip(numbers, one, strict=True))).to_text()
+                for one in moved
+            ]
+            found = [score(text) for text in members]
+            for text, (fitness, *_) in zip(members, found, strict=True):
+                if fitness is not None and fitness > value:
+                    best, value = text, fitness
+            _remember(session, "generation", number=generation, best=value)
+            state = strategy.tell(state, jnp.asarray(_ranked(found)))
+        return best
+
+    def _choose(self, session: Session, start: str, tuned: str) -> Record:
+        """Compare the tuned formula with the start on seeds that did not tune."""
+        score = self._scoring(self._other_seed)
+        before = self._required(score(start))
+        after = score(tuned).fitness if tuned != start else None
+        better = after is not None and after > before
+        made = {
+            "text": tuned if better else start,
+            "fitness": after if better else before,
+            "start_fitness": before,
+        }
+        self._keep(made["text"])
+        return _remember(session, "tuned", **made)
+
+    def _simplify(self, session: Session, chosen: Record) -> Record:
+        """Leave out operations while the fitness does not fall."""
+        score = self._scoring(self._other_seed)
+        tried: set[str] = set()
+        left = self.config.drops
+        rest = _simpler(chosen["text"])
+        while rest and left:
+            text = rest.pop(0)
+            if text in tried:
+                continue
+            tried.add(text)
+            one = score(text)
+            left -= one.trained
+            kept = one.fitness is not None and one.fitness >= chosen["fitness"]
+            made = {"fitness": one.fitness, "problem": one.problem, "kept": kept}
+            _remember(session, "drop", text=text, **made)
+            if kept:
+                chosen = {**chosen, "text": text, "fitness": one.fitness}
+                rest = _simpler(text)
+                self._keep(text)
+        return chosen
+
+    @property
+    def _other_seed(self) -> int:
+        return self.config.evaluation.first_seed + self.config.evaluation.seeds
+
+    def _scoring(self, first_seed: int) -> _Score:
+        """Return what scores a formula with these seeds, each formula once."""
+        known: dict[str, _Outcome] = {}
+
+        def score(text: str) -> _Outcome:
+            if text not in known:
+                known[text] = self._outcome(text, first_seed)
+                self._done += known[text].trained
+                value = known[text].fitness
+                shown = "no score" if value is None else f"fitness {value:.4g}"
+                self._progress.show(self._done, shown)
+            return known[text]
+
+        return score
+
+    def _outcome(self, text: str, first_seed: int) -> _Outcome:
+        try:
+            found = self._scorer.evaluate(text, first_seed=first_seed)
+        except RefusedReplyError as error:
+            return _Outcome(None, str(error), trained=False, diverged=True)
+        except WorkerError as error:
+            diverged = isinstance(error, DivergedError)
+            return _Outcome(None, str(error), diverged=diverged)
+        if self._references is None:
+            self._references = self.config.evaluation.references(found)
+        return _Outcome(evaluation.fitness(found, self._references))
+
+    def _required(self, outcome: _Outcome) -> float:
+        if outcome.fitness is None:
+            raise ValueError(
+                f"the formula to refine has no score ({outcome.problem}); give another "
+                "folder and another formula, environments or limits"
+            )
+        return outcome.fitness
+
+    def _keep(self, text: str) -> None:
+        write_atomically(self.path / BEST_TEXT, text.encode())
+
+
+def _remember(session: Session, event: str, **fields: Any) -> Record:
+    """Recall or record an event that follows from those before."""
+    return session.remember(event, dict, **fields)
+
+
+def _simpler(text: str) -> list[str]:
+    return [one.to_text() for one in expressions.simpler(expressions.parse(text))]
+
+
+def _moved(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Move numbers ``[n]`` by steps ``[m, n]``, float32, on a scale that keeps signs.
+
+    The scale is logit for magnitudes below 1, so that a decay stays a decay and a step
+    of 0.1 is relative for small ones; logarithmic from 1 on; and linear for 0.
+    """
+    sizes = np.abs(values)
+    small = (sizes > 0) & (sizes < 1)
+    odds = sizes / np.where(small, 1 - sizes, 1) * np.exp(steps)
+    moved = np.sign(values) * np.where(small, odds / (1 + odds), odds)
+    moved = np.where(sizes == 0, steps, moved)
+    return np.clip(moved, -_LARGEST, _LARGEST).astype(np.float32)
+
+
+def _ranked(found: Sequence[_Outcome]) -> list[float]:
+    """Return the fitness of a generation with a number for every formula.
+
+    One that diverges or is refused is the worst. One that took too long says nothing of
+    its constants, and gets the median.
+    """
+    known = [one.fitness for one in found if one.fitness is not None] or [0.0]
+    middle, worst = float(np.median(known)), min(known) - 1
+    return [
+        one.fitness if one.fitness is not None else (worst if one.diverged else middle)
+        for one in found
+    ]

@@ -1,0 +1,183 @@
+"""What all searches share: a folder, and scores that are recorded or recalled."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
+
+from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.training.proposal.journal import Limits
+from learned_opt_rl.training.proposal.providers import Provider
+from learned_opt_rl.training.proposal.reply import RefusedReplyError
+from learned_opt_rl.training.proposal.scoring.evaluation import (
+    Candidate,
+    Evaluation,
+    EvaluationConfig,
+    MakeCandidate,
+)
+from learned_opt_rl.training.proposal.scoring.worker import DivergedError, WorkerError
+from learned_opt_rl.training.proposal.session import Session, opened
+
+
+class Search:
+    """A search in a folder; its `run` starts or resumes it.
+
+    Args:
+        config: The configuration.
+        folder: Its folder; created if it does not exist.
+        provider: Who answers; None to only recall what is recorded.
+        limits: Bounds on its costs.
+        candidate: Makes what checks and trains a formula; tests replace it.
+        stream: Receives the progress; standard error by default.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        folder: pathlib.Path,
+        provider: Provider | None,
+        limits: Limits | None = None,
+        candidate: MakeCandidate = Candidate,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.config, self.path = config, folder
+        self._provider, self._limits = provider, limits or Limits()
+        self._candidate, self._stream = candidate, stream
+
+    @contextlib.contextmanager
+    def _opened(
+        self, kind: str, scoring: EvaluationConfig, **options: Any
+    ) -> Iterator[tuple[Session, "Scorer"]]:
+        """Open the folder; ``options`` are those of `session.opened`."""
+        fields = dataclasses.asdict(self.config) | options.pop("more", {})
+        options = {"provider": self._provider, **options}
+        with opened(self.path, kind, fields, self._limits, **options) as session:
+            yield session, Scorer(session, scoring, self._candidate)
+
+
+class Scorer:
+    """Checks and trains formulas, unless the events already have the result.
+
+    Args:
+        session: Recalls and records.
+        config: How formulas are scored.
+        make: Makes the process of each formula.
+    """
+
+    def __init__(
+        self, session: Session, config: EvaluationConfig, make: MakeCandidate
+    ) -> None:
+        self._session, self._config, self._make = session, config, make
+        self._checked: dict[str, Record] = {}
+        self._failed: dict[str, WorkerError] = {}
+        self._known: dict[str | tuple[float, ...], str] = {}
+
+    def candidate(self, first_seed: int | None = None, **what: str) -> Candidate:
+        """Return the process of a formula (``text=``) or of a rule (``rule=``)."""
+        config = self._config
+        if first_seed is not None:
+            config = dataclasses.replace(config, first_seed=first_seed)
+        return self._make(config, self._session.journal.spend, **what)
+
+    def check(self, candidate: Candidate, text: str) -> Record:
+        """Return ``response`` and ``warnings`` of `checks.Checked`.
+
+        Raises:
+            RefusedReplyError: The checks refuse the formula, or its training has failed
+                before.
+        """
+        if text in self._failed:
+            problem = f"training with it has failed before: {self._failed[text]}"
+            raise RefusedReplyError("failed_before", problem)
+
+        def checked() -> Mapping[str, Any]:
+            self._session.journal.check_limits()
+            try:
+                found = candidate.check()
+            except RefusedReplyError as error:
+                return {"category": error.category, "problem": str(error)}
+            kept = {"response": list(found["response"])}
+            return kept | {"problem": "", "warnings": [*found.get("warnings", ())]}
+
+        if text not in self._checked:
+            self._checked[text] = self._session.remember("check", checked, text=text)
+        event = self._checked[text]
+        if event["problem"]:
+            raise RefusedReplyError(event["category"], event["problem"])
+        return event
+
+    def refuse_known(self, text: str) -> None:
+        """Raise RefusedReplyError if a scored formula is this one or computes the same.
+
+        Only a formula that was checked can be found to compute the same.
+        """
+        response = self._checked.get(text, {}).get("response")
+        for key in (text, tuple(response or ())):
+            if key in self._known:
+                problem = f"it computes the same as {self._known[key]}"
+                raise RefusedReplyError("duplicate", problem)
+
+    def enter(self, text: str, name: str) -> None:
+        """Remember a formula that was scored, for `refuse_known`."""
+        self._known.setdefault(text, name)
+        self._known.setdefault(tuple(self._checked[text]["response"]), name)
+
+    def train(
+        self,
+        candidate: Candidate,
+        what: str,
+        environment: str,
+        steps: float | None = None,
+        **key: Any,
+    ) -> Record:
+        """Return the scores of a formula or rule in an environment.
+
+        ``steps`` are those of the configuration by default. ``key`` tells trainings
+        apart that otherwise look alike.
+
+        Raises:
+            WorkerError: Training gave no scores, now or when it was recorded.
+            LimitReachedError: A limit is reached.
+        """
+
+        def trained() -> Mapping[str, Any]:
+            self._session.journal.check_limits()
+            try:
+                return {"scores": candidate.train(environment, steps), "problem": ""}
+            except WorkerError as error:
+                diverged = isinstance(error, DivergedError)
+                return {"scores": None, "problem": str(error), "diverged": diverged}
+
+        key |= {"of": what, "environment": environment, "steps": steps}
+        event = self._session.remember("train", trained, **key)
+        if event["problem"]:
+            kind = DivergedError if event["diverged"] else WorkerError
+            self._failed[what] = kind(event["problem"])
+            raise self._failed[what]
+        return event["scores"]
+
+    def evaluate(
+        self, text: str, *, new: bool = False, first_seed: int | None = None
+    ) -> Evaluation:
+        """Check a formula and train agents with it in every environment.
+
+        Args:
+            text: The formula.
+            new: Whether to refuse one that was entered, or computes the same.
+            first_seed: Of the agents; that of the configuration by default.
+
+        Raises as `check`, `refuse_known` and `train`.
+        """
+        if new:
+            self.refuse_known(text)
+        key = {} if first_seed is None else {"first_seed": first_seed}
+        with self.candidate(first_seed, text=text) as candidate:
+            warnings = self.check(candidate, text)["warnings"]
+            if new:
+                self.refuse_known(text)
+            scores = {
+                name: self.train(candidate, text, name, **key)
+                for name in self._config.environments
+            }
+        return Evaluation(scores, tuple(warnings))
