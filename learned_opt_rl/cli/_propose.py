@@ -35,7 +35,9 @@ class _Training:
     settings: Settings = ()
     """Settings of the agent, for example hidden=32x32."""
 
-    def evaluation(self, base: "EvaluationConfig | None", **given: Any) -> Any:
+    def evaluation(
+        self, base: "EvaluationConfig | None", **given: Any
+    ) -> "EvaluationConfig":
         """Return how formulas are scored: as ``base``, with other fields."""
         from learned_opt_rl.agents.config import PPOConfig
         from learned_opt_rl.rundir import settings
@@ -45,8 +47,9 @@ class _Training:
         given["settings"] |= settings.parse(self.settings, PPOConfig)
         given |= {n: getattr(self, n) for n in ("check_seconds", "train_seconds")}
         given["memory"] = int(self.memory * 2**30) or None
-        made = EvaluationConfig if base is None else dataclasses.replace
-        return made(*([] if base is None else [base]), **given)
+        if base is None:
+            return EvaluationConfig(**given)
+        return dataclasses.replace(base, **given)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -395,10 +395,13 @@ class Formulas(Scores):
         return super().__call__(config, spend, text=text, rule=rule)
 
     def train(self, environment: str, steps: float | None = None) -> jsonl.Record:
+        if self.text is None:
+            return super().train(environment, steps)
         function = parse(self.text)
-        inputs = {"g": np.float32([1, -1]), "p": np.float32([0, 0])}
-        value = function.evaluate({n: inputs[n] for n in function.inputs})[0]
-        goal = (0.3 + self.moved * bool(self.seed)) * inputs["g"]
+        inputs = dict.fromkeys(function.inputs, np.float32([1, -1]))
+        inputs |= {name: np.zeros(2, "f4") for name in inputs if name == "p"}
+        value = function.evaluate(inputs, function.init_memory((2,)))[0]
+        goal = (0.3 + self.moved * bool(self.seed)) * np.array([1, -1])
         trouble = self.troubles.get(self.text)
         self.table[self.text] = trouble or 10 - float(abs(value - goal).max())
         return super().train(environment, steps)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt_rl import Horizon, artifacts, expressions, rules
+from learned_opt_rl import Horizon, artifacts, expressions, rules, testing
 from learned_opt_rl.artifacts import registry
+from learned_opt_rl.cli import main
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.evaluation.report import cards, normalization
 from learned_opt_rl.evaluation.runs.compare import Comparison
@@ -25,22 +26,39 @@ from learned_opt_rl.training.promotion import (
     Promotion,
     agent_of_run,
     promote,
+    searched,
     trained_in,
 )
+from learned_opt_rl.training.promotion.campaign import located
 from learned_opt_rl.training.promotion.card import (
     Evaluated,
     _little,
     command,
     described,
     failures,
+    how,
     training,
     weights_file,
 )
 from learned_opt_rl.training.promotion.verdict import judge, shown
+from learned_opt_rl.training.proposal import (
+    Conversation,
+    ConversationConfig,
+    Discovery,
+    DiscoveryConfig,
+    EvaluationConfig,
+    Refinement,
+    RefinementConfig,
+    Scripted,
+    origin,
+)
 from learned_opt_rl.training.run_folder import read_run
 from tests.artifact_files import card_data, write_card
 from tests.evaluation.result_rows import changed, row, table
 from tests.training.promotions import SETTINGS, Fake, run_of, sha256
+from tests.training.test_discovery import INITIAL, Formulas, Roles, think, write
+from tests.training.test_proposal import Scores
+from tests.training.test_proposal import reply as proposal_reply
 
 FAMILIES = {
     "open": ({"carry": 3, "width": 2}, 19),
@@ -49,6 +67,7 @@ FAMILIES = {
     "optim4rl": ({"version": "arxiv2023", "carry": 2, "width": 3}, 2),
     "lpo": ({"width": 4, "clip_eps": 0.2, "margin": 1e-4}, 8),
 }
+SCORING = EvaluationConfig(("CartPole-v1",), steps=4096, seeds=2)
 OPTIMIZER = """# By hand.
 optimizer
 inputs g, lr, t_p
@@ -188,6 +207,87 @@ def test_a_drift_expression(tmp_path, monkeypatch):
     assert (card.kind, dict(card.architecture)) == ("drift", {"offset": 0.0})
     assert card.horizon is None
     assert drift(jnp.float32(2), jnp.float32(1)) == pytest.approx(0.7)
+
+
+def proposed(folder):
+    """Folders of the three searches for an expression, of which one follows another."""
+    replies = [proposal_reply("square", "0.5 * (ratio - 1.0) ** 2"), "no JSON"]
+    config = ConversationConfig("drift", SCORING, generations=2)
+    Conversation(config, folder / "propose", Scripted(replies), None, Scores()).run()
+    provider = Roles([think("a")], [write("3e-4 * jnp.sign(var1 + g)")])
+    settings = DiscoveryConfig(SCORING, 1, 1, ranked=("adam:1e-3",))
+    where = folder / "discover"
+    Discovery(settings, where, provider, None, Formulas(), INITIAL).run()
+    found = origin.found(folder / "propose")
+    made = RefinementConfig(
+        found.text, found.evaluation, found.references, 1, 4, drops=0
+    )
+    refined = Refinement(made, folder / "refine", None, Formulas(), found.stages)
+    refined.run()
+
+
+@pytest.mark.parametrize("kind", ["propose", "discover", "refine"])
+def test_searches_for_an_expression(tmp_path, monkeypatch, kind):
+    proposed(tmp_path)
+    run = tmp_path / kind
+    assert (trained_in(run), agent_of_run(run)) == (("CartPole-v1",), "ppo")
+    folder = promoted(tmp_path, monkeypatch, run, summary="Found.")
+    best = origin.found(run)
+    assert (folder / "expression.txt").read_text() == best.text
+    copied = {path.name for path in (folder / "campaign").iterdir()}
+    assert copied == {"config.json", "events.jsonl", "ledger.jsonl"}
+    with registry.bundled_in(tmp_path / "pretrained"):
+        card = artifacts.card("ours/tiny")
+        with pytest.raises(ValueError, match="proposed by a language model, which"):
+            located("ours/tiny")
+        results = testing.check_artifact("ours/tiny", kind=card.kind)
+    assert all(result.passed for result in results), results
+    assert card.kind == ("optimizer" if kind == "discover" else "drift")
+    assert card.training.method == "language-model proposal"
+    provider = "roles" if kind == "discover" else "scripted"
+    words = card.training.description
+    assert f"the replies came through the {provider} provider" in words
+    assert "2 agents for 4,096 steps in each of CartPole-v1" in words
+    assert ("CMA-ES tuned" in words) == (kind == "refine")
+    assert "environment steps, " in card.training.compute
+    assert "runs of 4,096 environment steps and evaluated on runs of 256" in (
+        " ".join(card.known_failures)
+    )
+
+
+def test_searches_without_a_proposal_are_not_promoted(tmp_path, monkeypatch, capsys):
+    config = ConversationConfig("drift", SCORING, generations=1)
+    run = tmp_path / "run"
+    Conversation(config, run, Scripted(["no JSON"]), None, Scores()).run()
+    assert main(["train", "promote", str(run), "--as", "x"]) == 2
+    assert "has no valid proposal with a score yet" in capsys.readouterr().err
+
+
+def test_a_refined_file_was_proposed_by_nobody(tmp_path):
+    (tmp_path / "mine.txt").write_text("optimizer\ninputs g\nreturn 0.1 * g")
+    found = origin.found(tmp_path / "mine.txt")
+    made = RefinementConfig(found.text, SCORING, generations=0, drops=1)
+    Refinement(made, tmp_path / "run", None, Formulas(), found.stages).run()
+    run = searched.read(tmp_path / "run")
+    fields = training(run)
+    assert (how(run), fields["method"]) == ("refined", "refinement of an expression")
+    assert fields["description"].startswith("It began as the file mine.txt.")
+
+
+def test_a_learning_rate_is_that_of_the_search(tmp_path):
+    code = "def f(p, m_0_1, m_0_5, m_0_9, m_0_99, m_0_999, m_0_9999, g, lr):\n"
+    code += "    return lr * jnp.sign(m_0_9)\n"
+    reply = json.dumps({"thought": "t", "name": "f", "code": code})
+    config = ConversationConfig("no_features", SCORING, generations=1)
+    Conversation(config, tmp_path, Scripted([reply]), None, Scores()).run()
+    run = searched.read(tmp_path)
+    fields = described(run)
+    rate = tuned("sgd", "CartPole-v1")["learning_rate"]
+    assert fields["architecture"]["learning_rates"] == "sgd"
+    assert fields["architecture"]["learning_rate"] == rate
+    assert fields["weights"]["parameters"] == 0
+    epochs = fields["horizon"]["epochs"]
+    assert fields["horizon"]["total_updates"] >= epochs
 
 
 def test_constants_of_another_expression(tmp_path):

@@ -145,6 +145,41 @@ def test_a_formula_that_was_scored_is_not_trained_with_again(tmp_path):
     assert last["category"] == "duplicate" and "same as square" in last["feedback"]
 
 
+class Alike(Scores):
+    """Candidates of which all compute the same on the table of the checks."""
+
+    def check(self) -> jsonl.Record:
+        return super().check() | {"response": [1.0]}
+
+
+def test_a_formula_that_computes_the_same_is_not_trained_with(tmp_path):
+    config = ConversationConfig("drift", WHERE, generations=2)
+    run(tmp_path, Scripted([REPLIES[0], REPLIES[3]]), config, scores=Alike())
+    found = [e for e in events(tmp_path) if e["event"] == "outcome"]
+    assert [e["category"] for e in found] == ["duplicate"] * 2
+    assert "computes the same as ppo_clip" in found[0]["feedback"]
+    assert sum(e["event"] == "train" for e in events(tmp_path)) == 1
+
+
+def test_limits_hold_between_the_environments_of_a_candidate(tmp_path):
+    where = EvaluationConfig(("CartPole-v1", "Acrobot-v1"), steps=4096, seeds=2)
+    config = ConversationConfig("drift", where, generations=2)
+    with pytest.raises(LimitReachedError, match="max_steps=3000 is reached: 3000"):
+        run(tmp_path, config=config, limits=Limits(max_steps=3000))
+    last = events(tmp_path)[-1]
+    assert (last["event"], last["environment"]) == ("train", "CartPole-v1")
+    run(tmp_path, config=config)
+    run(tmp_path / "whole", config=config)
+    whole, parts = ((tmp_path / name / EVENTS).read_bytes() for name in ("whole", "."))
+    assert whole == parts
+
+
+def test_a_start_without_a_score_is_an_error(tmp_path):
+    start = read_code(prompts.warm_start("drift").code, "drift").to_text()
+    with pytest.raises(ValueError, match="ppo_clip, which .* has no score .an agent"):
+        run(tmp_path, scores=Scores({start: None}))
+
+
 def test_a_fitness_of_zero_counts_and_a_failed_training_does_not(tmp_path):
     codes = [json.loads(REPLIES[i])["code"] for i in (0, 3)]
     texts = [read_code(code, "drift").to_text() for code in codes]
@@ -158,7 +193,7 @@ def test_a_fitness_of_zero_counts_and_a_failed_training_does_not(tmp_path):
     assert best["name"] not in ("square", "cubed")
 
 
-@pytest.mark.parametrize("kept", range(1, 9))
+@pytest.mark.parametrize("kept", range(1, 16))
 def test_a_run_killed_after_any_event_resumes_to_the_same_events(tmp_path, kept):
     run(tmp_path / "whole")
     whole = (tmp_path / "whole" / EVENTS).read_bytes()
@@ -523,6 +558,7 @@ def test_impossible_conversations_are_refused(options, message):
         ({"steps": 1}, "total_timesteps"),
         ({"seeds": 0}, "seeds=0"),
         ({"train_seconds": 0}, "train_seconds=0"),
+        ({"memory": -1}, "memory=-1 .*give bytes, or None"),
     ],
 )
 def test_impossible_evaluations_are_refused(options, message):
@@ -536,7 +572,12 @@ def test_the_command_states_the_bill_and_stops_cleanly(tmp_path, capsys):
     assert main([*command, *where, "--dry-run", "--generations", "3"]) == 0
     assert "8 runs of 4,096 environment steps" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
-    assert main([*command, *where, "--max-cost", "0"]) == 1
+    limits = ["--train-seconds", "60", "--check-seconds", "30", "--memory", "0"]
+    assert main([*command, *where, *limits, "--max-cost", "0"]) == 1
+    made = json.loads((tmp_path / "run" / "config.json").read_text())
+    scoring = made["config"]["evaluation"]
+    assert (scoring["train_seconds"], scoring["check_seconds"]) == (60, 30)
+    assert scoring["memory"] is None
     assert "stopped: max_cost=0 is reached" in capsys.readouterr().err
     assert not jsonl.read(tmp_path / "run" / EVENTS)
     assert main([*command, *where, "--provider", "replay"]) == 2

@@ -31,13 +31,12 @@ from learned_opt_rl.training.promotion.verdict import Evaluated, shown
 from learned_opt_rl.training.proposal import origin
 from learned_opt_rl.training.run_folder import TrainedRun, require_fields
 
-MADE = {
+_MADE = {
     "evolution": "evolved",
     "distillation": "distilled",
     METHOD: "trained by meta-gradients",
     **dict.fromkeys(origin.SEARCHES, searched.MADE),
 }
-"""How each kind of run makes weights."""
 
 _METHODS = {
     "evolution": "evolution strategies",
@@ -53,6 +52,13 @@ _EVOLUTION = (
 
 _PUBLISHED = 250 * 32
 """Members in all generations of the smallest campaigns of Goldie et al. 2024, C.3."""
+
+
+def how(run: TrainedRun) -> str:
+    """Return how a run made its weights or its formula, for titles."""
+    # A refinement may start from a file, which nobody proposed.
+    by_hand = run.made.get("stages", [{}])[0].get("kind") == "expression"
+    return "refined" if by_hand else _MADE[run.made["kind"]]
 
 
 def described(run: TrainedRun) -> dict[str, Any]:
@@ -154,6 +160,8 @@ def training(run: TrainedRun) -> dict[str, Any]:
         # A language model replies differently each time, so no command repeats it.
         words = " ".join(stage["summary"] for stage in stages)
         costs = {"command": None, "compute": origin.compute(stages)}
+        if how(run) != searched.MADE:
+            made["method"] = "refinement of an expression"
         return {**made, "description": words, **costs, "source": None}
     return {
         **made,

@@ -232,7 +232,7 @@ def _root(promotion: Promotion) -> pathlib.Path:
 def _card(promotion: Promotion, run: TrainedRun) -> dict[str, Any]:
     title = families.find(run.algorithm).title
     where = f" for {', '.join(run.environments)}" if run.environments else ""
-    how = card_facts.MADE[run.made["kind"]]
+    how = card_facts.how(run)
     return {
         "schema": 1,
         "name": promotion.name,

@@ -2,7 +2,7 @@
 
 A reply becomes an expression (`learned_opt_rl.expressions`) or a line that says what is
 wrong with it. Expressions are scored in a process of their own, with limits of time and
-memory.
+memory. What was found is refined: its constants are tuned, and its core is kept.
 """
 
 from learned_opt_rl.training.proposal.conversation import Conversation as Conversation

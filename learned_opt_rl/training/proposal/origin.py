@@ -151,7 +151,7 @@ def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     return Found(last["text"], used, fields["references"], stages)
 
 
-def _required(path: pathlib.Path, found: Sequence[Any]) -> Sequence[Any]:
+def _required(path: pathlib.Path, found: list[Any]) -> list[Any]:
     if not found:
         raise ValueError(
             f"{path} has no valid proposal with a score yet; continue the search, or "
@@ -186,15 +186,19 @@ def _stage(path: pathlib.Path, kind: str, summary: str) -> Record:
         if row["stage"] == "reply"
         for name in ("prompt_tokens", "completion_tokens")
     ]
-    prices = [row["price"] for row in rows if "price" in row]
     return {
         "kind": kind,
         "summary": summary,
         "steps": sum(row.get("steps") or 0 for row in rows),
         "seconds": round(sum(row["seconds"] for row in rows)),
-        "tokens": None if None in tokens else sum(tokens),
-        "price": None if None in prices else round(sum(prices), 4),
+        "tokens": _sum(tokens),
+        "price": _sum([row["price"] for row in rows if "price" in row]),
     }
+
+
+def _sum(costs: list[Any]) -> Any:
+    """Return a sum, which is not known if a part is not."""
+    return None if None in costs else sum(costs)
 
 
 def compute(stages: Sequence[Record]) -> str:
@@ -202,10 +206,7 @@ def compute(stages: Sequence[Record]) -> str:
     searches = [stage for stage in stages if "seconds" in stage]
     hours = sum(stage["seconds"] for stage in searches) / 3600
     steps = sum(stage["steps"] for stage in searches)
-    tokens, price = (
-        None if None in values else sum(values)
-        for values in ([s[name] for s in searches] for name in ("tokens", "price"))
-    )
+    tokens, price = (_sum([s[name] for s in searches]) for name in ("tokens", "price"))
     asked = "an unknown number of" if tokens is None else f"{tokens:,}"
     paid = "at an unknown price" if price is None else f"for ${price:.4g}"
     return (
