@@ -248,7 +248,9 @@ class Refinement(Search):
         try:
             found = self._scorer.evaluate(text, first_seed=first_seed)
         except RefusedReplyError as error:
-            return _Outcome(None, str(error), trained=False, diverged=True)
+            # A check that took too long says nothing of the formula either.
+            bad = error.category != "check_failed"
+            return _Outcome(None, str(error), trained=False, diverged=bad)
         except WorkerError as error:
             diverged = isinstance(error, DivergedError)
             return _Outcome(None, str(error), diverged=diverged)
