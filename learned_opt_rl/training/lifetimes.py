@@ -7,7 +7,7 @@ as many updates as the environment's mode gives it.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -127,19 +127,12 @@ def advance(
     return pool.learn(config, config.task, rule, lifetime, rollout), rollout
 
 
-class Lived(NamedTuple):
-    """The end of a life: the agent's parameters, and its mean return after it.
+def live(config: LifeConfig, rule: UpdateRule, key: jax.Array) -> tuple[Any, jax.Array]:
+    """Let an agent learn for its whole life, and then play on; a pure function.
 
-    That is the mean over the workers of the undiscounted return of a new episode, a
-    float32 scalar.
+    Return its parameters, and the mean undiscounted return of a new episode of each
+    worker.
     """
-
-    params: Any
-    returned: jax.Array
-
-
-def live(config: LifeConfig, rule: UpdateRule, key: jax.Array) -> Lived:
-    """Let an agent learn for its whole life and judge it; a pure function."""
 
     def update(_: Any, lifetime: Lifetime) -> Lifetime:
         return advance(config, rule, lifetime)[0]
@@ -149,7 +142,7 @@ def live(config: LifeConfig, rule: UpdateRule, key: jax.Array) -> Lived:
     # The first states are those of new episodes in the agent's level.
     world = first.life.world._replace(key=lifetime.life.world.key)
     params = lifetime.life.agent.params
-    return Lived(params, _judged(config, params, world))
+    return params, _judged(config, params, world)
 
 
 def _judged(config: LifeConfig, params: Any, world: Any) -> jax.Array:

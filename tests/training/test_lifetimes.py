@@ -80,10 +80,10 @@ def test_a_life_is_its_updates_one_by_one(inputs, getkey, quick_compilation):
             rollout,
             lifetime=3,
         )
-    lived = live(config, rule, key)
+    params, returned = live(config, rule, key)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-        lived.params,
+        params,
         agent.params,
     )
     # A new episode of each worker follows, which pays +1 or -1 at its end.
@@ -94,9 +94,8 @@ def test_a_life_is_its_updates_one_by_one(inputs, getkey, quick_compilation):
         world, rollout = play(agent.params, world)
         rewards.append(np.asarray(rollout.reward))
     ends = np.concatenate(rewards, axis=1)[:, length - 1]
-    assert set(np.abs(ends)) == {1} and float(lived.returned) == pytest.approx(
-        ends.mean()
-    )
+    assert set(np.abs(ends)) == {1}
+    assert float(returned) == pytest.approx(ends.mean())
 
 
 def test_a_mode_draws_the_life_of_each_agent(getkey, quick_compilation):

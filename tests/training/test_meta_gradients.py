@@ -29,7 +29,6 @@ from learned_opt_rl.training.meta_gradients.meta_step import (
 )
 from learned_opt_rl.training.meta_gradients.objective import (
     MetaConfig,
-    Moments,
     advantages,
     value_update,
 )
@@ -283,19 +282,6 @@ def test_rematerialization_changes_no_gradient(program):
     assert pair[0] == pytest.approx(pair[1], rel=1e-4)
 
 
-def test_advantages_are_normalized_by_running_averages():
-    """Against the averages of all advantages, with the weights that decay gives."""
-    rng, decay = np.random.default_rng(0), 0.9
-    moments, seen = Moments(), [rng.normal(3, 2, (4, 5)) for _ in range(3)]
-    for values in seen:
-        moments = moments.updated(jnp.asarray(values), decay)
-    weights = np.array([decay**2, decay, 1]) / (decay**2 + decay + 1)
-    mean = weights @ [x.mean() for x in seen]
-    std = np.sqrt(weights @ [(x**2).mean() for x in seen] - mean**2)
-    found = moments.normalized(jnp.asarray(seen[2]))
-    np.testing.assert_allclose(found, (seen[2] - mean) / std, rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.slow
 def test_a_longer_rollout_judges_with_advantages_of_the_whole_life():
     """One meta-step, against its parts called one by one."""
@@ -317,14 +303,20 @@ def test_a_longer_rollout_judges_with_advantages_of_the_whole_life():
     assert same(world, after.life.world)
     kernels = (x.params["actor"]["Dense_0"] for x in (learned, after.life.agent))
     np.testing.assert_allclose(*(x["kernel"] for x in kernels), rtol=1e-4, atol=1e-7)
-    moments = Moments().updated(advantages(meta, critic.params, rollout), 0.9)
+    first = advantages(meta, critic.params, rollout)
     critic, _ = value_update(meta, made.value, critic, rollout)
     advantage = advantages(meta, critic.params, judged)
-    moments = moments.updated(advantage, 0.9)
-    np.testing.assert_allclose(after.life.moments, moments, rtol=1e-5, atol=1e-7)
+    # The mean of all advantages of the life, with the weights that decay gives.
+    mean, square = (
+        (0.9 * np.mean(first**power) + np.mean(advantage**power)) / 1.9
+        for power in (1, 2)
+    )
+    stored = [0.1 * 1.9 * x for x in (mean, square)]
+    np.testing.assert_allclose(after.life.averages.ema, stored, rtol=1e-4, atol=1e-7)
+    advantage = (advantage - mean) / jnp.sqrt(square - mean**2)
     probs = policy(learned.params, judged, agent)
     chosen = jnp.take_along_axis(probs, judged.action[..., None], -1)[..., 0]
-    expected = -float(jnp.mean(jnp.log(chosen + 1e-8) * moments.normalized(advantage)))
+    expected = -float(jnp.mean(jnp.log(chosen + 1e-8) * advantage))
     assert float(outcome.metrics.policy_loss) == pytest.approx(expected, rel=1e-4)
     assert program.config.steps_per_meta_step == 4 * 2 * (4 + 7)
 

@@ -59,8 +59,8 @@ def make_run(learned: Learned, tasks: tuple[Task, ...]) -> RunFn:
         config, env = task
         rule = learned.rule(vector, config, env.name)
         if isinstance(config, LifeConfig):
-            lived = live(config, cast(UpdateRule, rule.update_rule), train_key)
-            params, returned = lived.params, lived.returned
+            own = cast(UpdateRule, rule.update_rule)
+            params, returned = live(config, own, train_key)
         else:
             optimizer = rule.optimizer(rule_key)
             train = ppo.make_train(config, env, optimizer, drift=rule.drift)

@@ -83,33 +83,6 @@ class ValueState(NamedTuple):
     opt_state: optax.OptState
 
 
-class Moments(NamedTuple):
-    """Running averages of a life's advantages, float32 scalars.
-
-    They start at 0 and are corrected for it like Adam's.
-
-    References:
-        Oh et al., "Discovering state-of-the-art reinforcement learning algorithms",
-        2025; its ``MovingAverage``, with the same constants.
-    """
-
-    first: Any = 0.0  # of the advantages
-    second: Any = 0.0  # of their squares
-    decays: Any = 1.0  # product of all decays so far
-
-    def updated(self, values: jax.Array, decay: float) -> "Moments":
-        """Return the averages after the values of one more rollout."""
-        first = decay * self.first + (1 - decay) * values.mean()
-        second = decay * self.second + (1 - decay) * jnp.mean(values**2)
-        return Moments(first, second, self.decays * decay)
-
-    def normalized(self, values: jax.Array) -> jax.Array:
-        """Return values less the mean, over the standard deviation."""
-        mean, square = (x / (1 - self.decays) for x in self[:2])
-        variance = jnp.maximum(square - mean**2, 0)
-        return (values - mean) / (jnp.sqrt(variance + 1e-12) + 1e-6)
-
-
 class Life(NamedTuple):
     """One lifetime between two meta-gradients."""
 
@@ -117,7 +90,9 @@ class Life(NamedTuple):
     value: ValueState
     lifetime: jax.Array  # int32 scalar, the total number of updates of the agent
     world: Any  # state of the callback that plays
-    moments: Any = ()  # `Moments`, if the configuration has an ``advantage_decay``
+    # State of optax.ema over the means of the life's advantages and of their squares,
+    # if the configuration has an ``advantage_decay``.
+    averages: Any = ()
 
 
 class MetaMetrics(NamedTuple):
@@ -200,24 +175,26 @@ def meta_loss(
         return (agent, world), (rollout, metrics)
 
     def learn_value(carry: Any, rollout: Rollout) -> Any:
-        value, moments = carry
+        (value, averages), means = carry, None
         if config.advantage_decay is not None:
             seen = advantages(config, value.params, rollout)
-            moments = moments.updated(seen, config.advantage_decay)
+            means = seen.mean(), jnp.mean(seen**2)
+            ema = optax.ema(config.advantage_decay)
+            means, averages = ema.update(means, averages)
         value, loss = value_update(config, optimizers.value, value, rollout)
-        return (value, moments), loss
+        return (value, averages), (loss, means)
 
     (agent, world), (rollouts, metrics) = jax.lax.scan(
         update, (life.agent, life.world), length=config.updates
     )
     world, judged = _detached(judge or play, agent, world)
-    critic, _ = jax.lax.scan(learn_value, (life.value, life.moments), rollouts)
+    critic, _ = jax.lax.scan(learn_value, (life.value, life.averages), rollouts)
     before = critic[0].params
-    (value, moments), value_loss = learn_value(critic, judged)
-    policy_loss = _policy_loss(config, agent, judged, before, moments)
+    (value, averages), (value_loss, means) = learn_value(critic, judged)
+    policy_loss = _policy_loss(config, agent, judged, before, means)
     mean = jax.tree.map(jnp.mean, metrics)
     loss = policy_loss + _regularizers(config, mean)
-    after = Life(agent, value, life.lifetime, world, moments)
+    after = Life(agent, value, life.lifetime, world, averages)
     metrics = MetaMetrics(loss, policy_loss, value_loss, mean)
     return loss, (jax.lax.stop_gradient(after), metrics)
 
@@ -231,14 +208,21 @@ def _policy_loss(
     agent: AgentState,
     rollout: Rollout,
     value: Network,
-    moments: Any,
+    means: tuple[jax.Array, jax.Array] | None,
 ) -> jax.Array:
-    """REINFORCE on the judged rollout, with normalized advantages."""
+    """REINFORCE on the judged rollout, with normalized advantages.
+
+    They are normalized by running averages of themselves and their squares, if given.
+    """
     advantage = advantages(config, value, rollout)
-    if config.advantage_decay is None:
+    if means is None:
         advantage = (advantage - advantage.mean()) / (advantage.std() + EPS)
     else:
-        advantage = moments.normalized(advantage)
+        mean, square = means
+        # As the ``MovingAverage`` of Oh et al., "Discovering state-of-the-art
+        # reinforcement learning algorithms", 2025, with its constants.
+        deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0) + 1e-12) + 1e-6
+        advantage = (advantage - mean) / deviation
     policy = lpg_agent.policy(agent.params, rollout, config.agent)
     log_prob = jnp.log(select(policy, rollout.action) + EPS)
     advantage = jax.lax.stop_gradient(advantage)

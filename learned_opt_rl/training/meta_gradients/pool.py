@@ -91,13 +91,14 @@ def begin(
     value = init_network(value_key, agent, env.observation_shape, 1, 1.0, bias=bias)
     played = form_to_play(agent, env)
     observation, env_state = played.reset_many(reset_key, config.workers)
-    moments: Any = ()
+    averages: Any = ()
     if config.advantage_decay is not None:
-        moments = objective.Moments(*map(jnp.float32, (0, 0, 1)))
+        ema = optax.ema(config.advantage_decay)
+        averages = ema.init((jnp.float32(0), jnp.float32(0)))
     agent_state = lpg_agent.init_agent(params, made.agent)
     critic = objective.ValueState(value, made.value.init(value))
     world = World(env_state, observation, play_key)
-    life = Life(agent_state, critic, updates, world, moments)
+    life = Life(agent_state, critic, updates, world, averages)
     adam: Any = ()
     if config.lifetime_gradients == "adam":
         # Only the shapes of these weights matter, so the compiler omits their draw.
