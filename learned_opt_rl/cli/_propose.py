@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ class _Training:
         from learned_opt_rl.rundir import settings
         from learned_opt_rl.training.proposal import EvaluationConfig
 
+        # Else this process would take most of a GPU from those of the formulas.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         given["settings"] = {} if base is None else dict(base.settings)
         given["settings"] |= settings.parse(self.settings, PPOConfig)
         given |= {n: getattr(self, n) for n in ("check_seconds", "train_seconds")}

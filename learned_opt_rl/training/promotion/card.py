@@ -159,7 +159,8 @@ def training(run: TrainedRun) -> dict[str, Any]:
     if stages is not None:
         # A language model replies differently each time, so no command repeats it.
         words = " ".join(stage["summary"] for stage in stages)
-        costs = {"command": None, "compute": origin.compute(stages)}
+        spent = f"{origin.compute(stages)}, on {_device(run.made)}"
+        costs = {"command": None, "compute": spent}
         if how(run) != searched.MADE:
             made["method"] = "refinement of an expression"
         return {**made, "description": words, **costs, "source": None}
@@ -251,13 +252,17 @@ def _compute(run: TrainedRun) -> str:
     rows, made = run.log, run.made
     seconds = sum(row.get("seconds") or 0.0 for row in rows)
     steps = sum(row.get("steps_per_second", 0) * row.get("seconds", 0) for row in rows)
-    device = made.get("device") or "an unknown device"
-    device = made.get("cpu", device) if device == "cpu" else device
+    device = _device(made)
     if not seconds:
         return f"not measured, on {device}"
     length = f"{seconds / 3600:.2g} hours" if seconds >= 360 else f"{seconds:.0f} s"
     work = f", {steps:.2g} environment steps" if steps else ""
     return f"{length} on {device}{work}, excluding validation"
+
+
+def _device(made: Mapping[str, Any]) -> str:
+    device = made.get("device") or "an unknown device"
+    return made.get("cpu", device) if device == "cpu" else device
 
 
 def _generations(run: TrainedRun) -> int:

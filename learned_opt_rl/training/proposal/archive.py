@@ -50,8 +50,8 @@ class Member:
     def cell(self) -> tuple[int, tuple[str, ...]]:
         """Its complexity, as a power of two of operations, and the inputs it reads."""
         function = expressions.parse(self.text or "")
-        size = len((self.text or "").split())
-        return int(np.log2(size)), tuple(sorted({*function.inputs, *function.slots}))
+        size = int(np.log2(expressions.size(function)))
+        return size, tuple(sorted({*function.inputs, *function.slots}))
 
 
 def ranks(members: Sequence[Member]) -> np.ndarray:

@@ -107,8 +107,8 @@ class Conversation(Search):
             ValueError: The folder holds another run.
             FolderInUseError: Another process uses the folder.
         """
-        options = {"recall": self._provider is None}
-        with self._opened(METHOD, self.config.scoring, **options) as (session, scorer):
+        recall, scoring = self._provider is None, self.config.scoring
+        with self._opened(METHOD, scoring, recall=recall) as (session, scorer):
             scored = [self._warm_start(session, scorer)]
             self._begin(scored[0])
             total = self.config.generations

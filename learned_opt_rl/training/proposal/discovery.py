@@ -185,7 +185,7 @@ class Discovery(Search):
         Raises as `Conversation.run`.
         """
         self.members, self.steps, self._screened = [], [], []
-        options = {"more": {"initial": self._initial}, "recall": self._provider is None}
+        options = {"initial": self._initial, "recall": self._provider is None}
         with self._opened(METHOD, self.config.evaluation, **options) as opened:
             session, self._scorer = opened
             self._first()

@@ -127,7 +127,7 @@ def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     drops = [e for e in events if e["event"] == "drop"]
     kept = [e for e in drops if e["kept"]]
     first = expressions.parse(fields["text"])
-    tuned = f"CMA-ES tuned its constants in {fields['generations']} generations of "
+    tuned = f"CMA-ES tuned its constants with {fields['generations']} times "
     tuned += f"{fields['population']} formulas"
     if not fields["generations"]:
         tuned = "Its constants were not tuned"
@@ -139,8 +139,8 @@ def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     ]
     scoring = EvaluationConfig.from_json(fields["evaluation"])
     summary = (
-        f"{tuned}. Of {len(drops)} tries to leave an operation out, {len(kept)} were "
-        f"kept, from {sizes[0]} to {sizes[1]} operations and operands. On seeds that "
+        f"{tuned}. Tries to leave an operation out: {len(drops)}, kept: {len(kept)}. "
+        f"Its {sizes[0]} operations and operands became {sizes[1]}. On seeds that "
         f"did not tune, the fitness went from {best['start_fitness']:.4g} to "
         f"{last['fitness']:.4g}. {_agents(scoring)}"
     )
@@ -209,7 +209,5 @@ def compute(stages: Sequence[Record]) -> str:
     tokens, price = (_sum([s[name] for s in searches]) for name in ("tokens", "price"))
     asked = "an unknown number of" if tokens is None else f"{tokens:,}"
     paid = "at an unknown price" if price is None else f"for ${price:.4g}"
-    return (
-        f"{hours:.2g} hours of replies and training, {steps:.2g} environment steps, "
-        f"{asked} paid tokens {paid}"
-    )
+    spent = f"{hours:.2g} hours of replies and training, {steps:.2g} environment steps"
+    return f"{spent}, {asked} paid tokens {paid}"

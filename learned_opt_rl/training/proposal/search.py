@@ -2,12 +2,16 @@
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
+from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.jsonl import Record
-from learned_opt_rl.training.proposal.journal import Limits
+from learned_opt_rl.rundir.lock import locked
+from learned_opt_rl.rundir.provenance import provenance
+from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER, Journal, Limits
 from learned_opt_rl.training.proposal.providers import Provider
 from learned_opt_rl.training.proposal.reply import RefusedReplyError
 from learned_opt_rl.training.proposal.scoring.evaluation import (
@@ -17,7 +21,13 @@ from learned_opt_rl.training.proposal.scoring.evaluation import (
     MakeCandidate,
 )
 from learned_opt_rl.training.proposal.scoring.worker import DivergedError, WorkerError
-from learned_opt_rl.training.proposal.session import Session, opened
+from learned_opt_rl.training.proposal.session import Session
+from learned_opt_rl.training.run_folder import (
+    CONFIG,
+    read_config,
+    refuse_foreign,
+    refuse_other,
+)
 
 
 class Search:
@@ -47,12 +57,36 @@ class Search:
 
     @contextlib.contextmanager
     def _opened(
-        self, kind: str, scoring: EvaluationConfig, **options: Any
+        self,
+        kind: str,
+        scoring: EvaluationConfig,
+        *,
+        recall: bool = False,
+        may_grow: str = "generations",
+        **more: Any,
     ) -> Iterator[tuple[Session, "Scorer"]]:
-        """Open the folder; ``options`` are those of `session.opened`."""
-        fields = dataclasses.asdict(self.config) | options.pop("more", {})
-        options = {"provider": self._provider, **options}
-        with opened(self.path, kind, fields, self._limits, **options) as session:
+        """Open the folder of a search, of whose configuration one field may grow.
+
+        ``more`` is part of the configuration. With ``recall``, nothing new is made.
+
+        Raises:
+            ValueError: The folder holds another run.
+            FolderInUseError: Another process uses the folder.
+        """
+        fields = dataclasses.asdict(self.config) | more
+        config = json.loads(json.dumps(fields))
+        refuse_other(self.path, kind, config, may_grow=may_grow)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path):
+            refuse_foreign(self.path, (EVENTS, LEDGER))
+            # Written again where the field has grown: a replay reads it.
+            path, made = self.path / CONFIG, {"kind": kind, **provenance()}
+            made = read_config(self.path) if path.exists() else made
+            if not recall:
+                content = json.dumps(made | {"config": config}, indent=2)
+                write_atomically(path, f"{content}\n".encode())
+            journal = Journal(self.path, self._limits)
+            session = Session(journal, self._provider, self._limits, recall)
             yield session, Scorer(session, scoring, self._candidate)
 
 

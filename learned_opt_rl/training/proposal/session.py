@@ -5,30 +5,18 @@ in order. A resumed search begins from its start and takes what the events have,
 continues as an unbroken one would.
 """
 
-import contextlib
-import json
-import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.checkpoint import differences
 from learned_opt_rl.rundir.jsonl import Record
-from learned_opt_rl.rundir.lock import locked
-from learned_opt_rl.rundir.provenance import provenance
-from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER, Journal, Limits
+from learned_opt_rl.training.proposal.journal import Journal, Limits
 from learned_opt_rl.training.proposal.providers import (
     Message,
     Provider,
     ProviderError,
     fingerprint,
-)
-from learned_opt_rl.training.run_folder import (
-    CONFIG,
-    read_config,
-    refuse_foreign,
-    refuse_other,
 )
 
 
@@ -109,34 +97,3 @@ class Session:
 
         key = fingerprint(messages)
         return self.remember("reply", reply, conversation=key)["reply"]
-
-
-@contextlib.contextmanager
-def opened(
-    folder: pathlib.Path,
-    kind: str,
-    config: Mapping[str, Any],
-    limits: Limits,
-    *,
-    provider: Provider | None,
-    recall: bool = False,
-    may_grow: str = "generations",
-) -> Iterator[Session]:
-    """Open the folder of a search, of whose configuration one field may grow.
-
-    Raises:
-        ValueError: The folder holds another run.
-        FolderInUseError: Another process uses the folder.
-    """
-    plain = json.loads(json.dumps(config))
-    refuse_other(folder, kind, plain, may_grow=may_grow)
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        refuse_foreign(folder, (EVENTS, LEDGER))
-        # Written again where the field has grown: a replay reads it.
-        path, made = folder / CONFIG, {"kind": kind, "config": plain, **provenance()}
-        if path.exists():
-            made = read_config(folder) | {"config": plain}
-        if not recall:
-            write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
-        yield Session(Journal(folder, limits), provider, limits, recall)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
-import jax
 import numpy as np
 
 from learned_opt_rl import agents, checks, envs
@@ -194,8 +193,7 @@ class Candidate:
     def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Ask the process. Record the cost even if it gives no answer."""
         if self._worker is None:
-            on_cpu = jax.default_backend() == "cpu"
-            self._worker = Worker(self._config.memory if on_cpu else None)
+            self._worker = Worker(self._config.memory)
         started = time.perf_counter()
         answer: dict[str, Any] = {}
         try:

@@ -48,8 +48,8 @@ class Worker:
     """A process that evaluates one proposal.
 
     Args:
-        memory: Bytes of address space of the process; None for no limit. A GPU maps
-            more address space than it uses, so it needs None.
+        memory: Bytes of address space of the process; None for no limit. It holds on
+            a CPU only, because a GPU maps more than it uses.
 
     Example:
         >>> with Worker() as worker:  # doctest: +SKIP
@@ -149,17 +149,23 @@ def _environment() -> dict[str, str]:
 def main() -> None:
     """Answer requests from standard input until it ends."""
     _die_with_parent()
-    memory = int(sys.argv[1])
-    if memory:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    _limit_memory(int(sys.argv[1]))
     # Libraries may print; only answers go to the pipe.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for line in sys.stdin:
         answers.write(json.dumps(_answered(json.loads(line))) + "\n")
         answers.flush()
+
+
+def _limit_memory(memory: int) -> None:
+    import jax
+
+    # Asked here, because the parent would take memory of a GPU by asking.
+    if memory and jax.default_backend() == "cpu":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 def _die_with_parent() -> None:
