@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt_rl.expressions import _evaluate, parse
+from learned_opt_rl.expressions import _evaluate, lift, parse, simpler, size
 from tests.expressions import published
 
 DRIFTS = [n for n in published.IDS if published.load(n).kind == "drift"]
@@ -231,3 +231,30 @@ def test_latex_is_balanced(name):
     function = published.load(name)
     momenta = sum(slot.decay is not None for slot in function.memory)
     assert lines == len(function.body) + len(function.constants) + momenta + 1
+
+
+@pytest.mark.parametrize("name", published.IDS)
+def test_simpler_formulas_are_valid_and_declare_only_what_they_use(name):
+    function = published.load(name)
+    found = simpler(function)
+    sizes = [size(one) for one in found]
+    assert sizes == sorted(sizes) and max(sizes, default=0) < size(function)
+    assert bool(found) == (size(function) > 1)
+    texts = [one.to_text() for one in found]
+    assert len({*texts, function.to_text()}) == len(texts) + 1
+    # Parsing refuses what has no effect.
+    assert [parse(text) for text in texts] == found
+
+
+@pytest.mark.parametrize("name", ["discovered_1", "open_recurrent_llm_minatar"])
+def test_lifted_numbers_compute_the_same(name):
+    function = published.load(name)
+    lifted = lift(function)
+    assert parse(lifted.to_text()) == lifted == lift(lifted)
+    assert len(lifted.constants) > len(function.constants)
+    rng = np.random.default_rng(0)
+    inputs = {n: np.float32(rng.uniform(0.1, 1)) for n in function.inputs}
+    inputs["g"] = rng.standard_normal((3, 4)).astype("f4")
+    memory = function.init_memory((3, 4))
+    before, after = (f.evaluate(inputs, memory)[0] for f in (function, lifted))
+    np.testing.assert_allclose(before, after, rtol=1e-6)
