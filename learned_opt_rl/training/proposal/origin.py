@@ -60,13 +60,6 @@ def found(path: pathlib.Path) -> Found:
     return read[made["kind"]](path, made["config"])
 
 
-def environments(path: pathlib.Path) -> tuple[str, ...]:
-    """Return where a search trained agents; empty for another kind of folder."""
-    return tuple(
-        read_config(path)["config"].get("evaluation", {}).get("environments", ())
-    )
-
-
 def _file(path: pathlib.Path) -> Found:
     try:
         text = path.read_text(encoding="utf-8")
