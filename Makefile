@@ -21,7 +21,7 @@ demo: $(VENV)/.demo  ## compare a learned optimizer with Adam; curves in demo/
 # disables most optimizations and the fusion emitters, with which a compilation takes
 # twice as long. The slow tests, a direct pytest call and the tests that need the last
 # digits keep them. Newer versions of XLA exit on the flag, so it is tried first.
-# Both workers share what they compiled, and so do later runs. With worksteal,
+# The workers share a compilation cache, which later runs reuse. With worksteal,
 # neighboring tests, which share fixtures and compiled programs, run in one worker.
 test: lint $(VENV)/.test  ## run lint, type checks, tests and doctests
 	$(BIN)/pytest -q -m "exact and not slow" $$(grep -rl mark.exact tests)

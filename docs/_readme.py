@@ -2,7 +2,7 @@
 
     python docs/_readme.py
 
-The README keeps the table, because hosts show it as it is. A test compares both.
+The README keeps the table, because code hosts do not generate it. A test compares both.
 """
 
 import json

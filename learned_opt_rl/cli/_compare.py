@@ -100,8 +100,9 @@ class Compare(_Options):
     rules: Rules
     """Names of artifacts or tuned optimizers (adam, lion, rmsprop, sgd). adam:1e-3 has
     a fixed learning rate; OPTIMIZER+DRIFT also changes the loss; ARTIFACT@no-dormancy
-    lacks a feature; tuned.json is a file of tune. Your own: optax.adamw:3e-4, mine.txt
-    (an expression), ./folder (an artifact), module:function."""
+    lacks a feature; tuned.json is a file of tune. You can also name an optimizer of
+    optax (optax.adamw:3e-4), an expression (mine.txt), the folder of an artifact
+    (./folder) and your own code (module:function)."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("comparison")
     """Folder for rows and the report."""
 

@@ -1,4 +1,4 @@
-"""Rules of one's own, which have no name in the registry.
+"""User-defined rules: expression files, artifact folders, optax's, and functions.
 
 - ``PATH.txt`` is an expression; ``PATH.txt:RATE`` also gives its input ``lr``.
 - ``./FOLDER`` is the folder of an artifact. The path starts with ``.``, ``/`` or ``~``.
@@ -7,11 +7,13 @@
   module is imported from the current folder or the installed packages.
 """
 
+import functools
 import importlib
+import inspect
 import pathlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +31,7 @@ _FUNCTION = re.compile(r"(?!artifact:|open:|optax\.)([A-Za-z_][\w.]*):([A-Za-z_]
 
 
 class Own(NamedTuple):
-    """A rule of one's own.
+    """A user-defined rule.
 
     Attributes:
         kind: ``"optimizer"``, ``"drift"`` or ``"update_rule"``.
@@ -41,7 +43,7 @@ class Own(NamedTuple):
 
 
 def find(rule: str) -> Own | None:
-    """Return a rule of one's own, or None if ``rule`` has none of these forms.
+    """Return a user-defined rule, or None if ``rule`` has none of these forms.
 
     Raises:
         ArtifactError: The file, folder, module or function cannot be used.
@@ -59,20 +61,35 @@ def find(rule: str) -> Own | None:
 
 
 def file(rule: str) -> pathlib.Path | None:
-    """Return the file that defines a rule of one's own, None if there is none.
+    """Return the file that defines a user-defined rule, None if there is none.
 
-    Nothing is imported or executed: the name may come from another person's rows.
+    Of a module this is its own file, without what it imports. Nothing is imported or
+    executed: the name may come from another person's rows.
     """
+    try:
+        return next(filter(pathlib.Path.is_file, _files(rule)), None)
+    except (OSError, RuntimeError, ValueError):  # not a path on this system
+        return None
+
+
+def _files(rule: str) -> Sequence[pathlib.Path]:
     if match := _EXPRESSION.fullmatch(rule):
-        return pathlib.Path(match[1])
+        return [pathlib.Path(match[1])]
     if _is_folder(rule):
-        return pathlib.Path(rule).expanduser() / "card.json"  # has the weights' digest
+        # The card has the digest of the weights.
+        return [pathlib.Path(rule).expanduser() / "card.json"]
     if match := _FUNCTION.fullmatch(rule):
         place = pathlib.Path(*match[1].split("."))
-        names = place.with_suffix(".py"), place / "__init__.py"
-        paths = [pathlib.Path(top) / name for top in ["", *sys.path] for name in names]
-        return next(filter(pathlib.Path.is_file, paths), None)
-    return None
+        names = place / "__init__.py", place.with_suffix(".py")  # as Python prefers
+        return [pathlib.Path(top) / name for top in ["", *sys.path] for name in names]
+    return []
+
+
+def is_own(rule: str) -> bool:
+    """Return whether a rule has the form of a user-defined one."""
+    forms = _EXPRESSION, _FUNCTION
+    is_one = rule.startswith("optax.") or _is_folder(rule)
+    return is_one or any(form.fullmatch(rule) for form in forms)
 
 
 def _is_folder(rule: str) -> bool:
@@ -86,14 +103,18 @@ def _expression(rule: str, path: str, rate: str | None) -> Own:
         function = expressions.parse(text)
     except ValueError as error:
         raise ArtifactError(f"rule={rule!r} is not an expression: {error}") from error
-    sizes: dict[str, Any] = {"zero_mean": False}
+    if (rate is not None) != ("lr" in function.inputs):
+        found = (
+            "has the input lr; give its value, as in"
+            if rate is None
+            else ("has no input lr; name the file alone,")
+        )
+        raise ArtifactError(f"rule={rule!r} {found} '{path}{':1e-3' * (rate is None)}'")
+    sizes: dict[str, Any] = {"offset": 0.0}
+    if function.kind == "optimizer":
+        sizes = {"zero_mean": False}
     if rate is not None:
         sizes["learning_rate"] = positive(rule, rate)
-    elif "lr" in function.inputs:
-        raise ArtifactError(
-            f"rule={rule!r} has the input lr; give its value, as in '{rule}:1e-3'"
-        )
-    sizes = {"offset": 0.0} if function.kind == "drift" else sizes
     constants = function.init_constants()
     return of_artifact(artifacts.in_memory("expression", sizes, constants, text))
 
@@ -111,23 +132,29 @@ def _folder(rule: str) -> Own:
 
 def of_artifact(artifact: artifacts.Artifact) -> Own:
     """Return an artifact that need not be installed."""
-    from_artifact = families.find(artifact.card.algorithm).import_module().from_artifact
-
-    def make(**options: Any) -> Any:
-        return from_artifact(artifact, **options)
-
+    module = families.find(artifact.card.algorithm).import_module()
+    make = functools.partial(module.from_artifact, artifact)
     return Own(artifact.card.kind, make)
 
 
 def _of_optax(rule: str) -> Own:
     name, _, rate = rule.removeprefix("optax.").partition(":")
-    known = [n for n in dir(optax) if callable(getattr(optax, n)) and n.islower()]
+    known = list(filter(_takes_learning_rate, dir(optax)))
     if name not in known:
         raise ArtifactError(
-            f"rule={rule!r}: optax has no {name!r}; {checks.suggest(name, known)}"
+            f"rule={rule!r}: optax has no optimizer {name!r} with a learning rate; "
+            f"{checks.suggest(name, known)}"
         )
     made = _checked(rule, getattr(optax, name), positive(rule, rate))
     return Own("optimizer", lambda **_: made)
+
+
+def _takes_learning_rate(name: str) -> bool:
+    """Return whether a name is one of optax's optimizers, which negate the gradient."""
+    found = getattr(optax, name)
+    if not inspect.isfunction(found):
+        return False
+    return next(iter(inspect.signature(found).parameters), None) == "learning_rate"
 
 
 def _function(rule: str, module: str, name: str) -> Own:
@@ -170,6 +197,6 @@ def positive(rule: str, text: str) -> float:
     if not 0 < rate < float("inf"):
         raise ValueError(
             f"rule={rule!r}: the learning rate {text!r} is not a positive number; "
-            "write it as in 'adam:1e-3'"
+            f"write it as in '{rule.partition(':')[0]}:1e-3'"
         )
     return rate

@@ -20,6 +20,7 @@ tuned for the environment. Only the agent lpg runs with an update rule.
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -94,9 +95,10 @@ def artifact_name(rule: str) -> str:
 
 def parts(rule: str) -> tuple[str, str | None]:
     """Return optimizer and drift of ``OPTIMIZER+DRIFT``, else the rule and None."""
-    optimizer, plus, drift = rule.rpartition("+")
-    # The plus of "adam:1e+3" belongs to a number.
-    return (optimizer, drift) if plus and not drift.isdigit() else (rule, None)
+    # The plus of "adam:1e+3" belongs to a number, that of "./c++/a.txt" to a path.
+    optimizer, *drift = re.split(r"\+(?!\d)", rule, maxsplit=1)
+    whole = not drift or own_rules.file(rule) is not None
+    return (rule, None) if whole else (optimizer, drift[0])
 
 
 def weights_digest(rule: str) -> str | None:
@@ -108,8 +110,9 @@ def weights_digest(rule: str) -> str | None:
     optimizer, drift = parts(rule)
     if drift is not None:
         both = [weights_digest(optimizer), weights_digest(drift)]
-        return hashlib.sha256(json.dumps(both).encode()).hexdigest()
-    if is_handcrafted(rule):
+        known = both[1] and (both[0] or _has_no_weights(optimizer))
+        return hashlib.sha256(json.dumps(both).encode()).hexdigest() if known else None
+    if _has_no_weights(rule):
         return None
     try:
         if tuned_rule.is_path(rule):
@@ -122,6 +125,10 @@ def weights_digest(rule: str) -> str | None:
         return artifacts.card(artifact_name(rule)).weights.sha256
     except ArtifactError:
         return None
+
+
+def _has_no_weights(rule: str) -> bool:
+    return is_handcrafted(rule) or rule.startswith("optax.")
 
 
 def handcrafted(
@@ -169,14 +176,20 @@ def resolve(
     replace those tuned for the environment; a drift's Adam takes what is not a
     constant.
     """
-    if tuned_rule.is_path(rule):
-        return _from_file(rule, config, environment)
     optimizer, drift = parts(rule)
     if drift is not None:
         return _combined(rule, optimizer, drift, config, environment, settings)
-    own = None if is_handcrafted(rule) else own_rules.find(rule)
-    if own is not None:
-        return _own(rule, own, config, environment)
+    if tuned_rule.is_path(rule):
+        return _from_file(rule, config, environment)
+    if own_rules.is_own(rule) and not is_handcrafted(rule):
+        if settings is not None:  # A file of settings must not run code.
+            raise ValueError(
+                f"rule={rule!r} is user-defined and takes no settings of "
+                "`learned-opt-rl tune`; name the rule itself"
+            )
+        own = own_rules.find(rule)
+        if own is not None:
+            return _own(rule, own, config, environment)
     name, at, missing = rule.partition("@")
     # Looked up here, a misspelled name does not wait for the runs before it to end.
     card = None if is_handcrafted(rule) else _card(rule)
@@ -187,14 +200,15 @@ def resolve(
             f"has the kind {kind!r}; leave {at + missing!r} out"
         )
     if card is not None and kind == "update_rule":
-        return _update_rule(rule, card, config, environment)
+        return _own(rule, _named(rule), config, environment)
     if isinstance(config, LPGConfig):
         raise _wrong_agent(rule, config)
     if card is None:
         plain = handcrafted(name, environment, config.num_updates, settings)
         return Rule(lambda key: plain)
     if kind == "drift":
-        return _drift(rule, card, config, environment, settings)
+        make = functools.partial(pretrained, card.name)
+        return _drift(rule, make, config, environment, settings)
     return _learned(rule, card, config, environment, missing if at else None, settings)
 
 
@@ -293,7 +307,11 @@ def _without_dormancy(
 
 
 def _drift(
-    rule: str, card: Card, config: Any, environment: str, settings: Settings | None
+    rule: str,
+    make: Callable[..., Drift],
+    config: Any,
+    environment: str,
+    settings: Settings | None = None,
 ) -> Rule:
     _require_ppo(rule, config)
     mine, constants = (None, {}) if settings is None else _parted(settings)
@@ -301,11 +319,11 @@ def _drift(
         mine = tuned("adam", environment) if mine is None else mine
     except ValueError as error:
         raise ValueError(
-            f"rule={rule!r} is a drift, which runs with tuned Adam, but {error}, or "
-            f"{_tune_first(rule, environment)}"
+            f"rule={rule!r} is a drift, which runs with tuned Adam, but {error}: name "
+            f"'adam:1e-3+{rule}', or {_tune_first('adam', environment)}"
         ) from error
     adam = handcrafted("adam", environment, config.num_updates, mine)
-    return Rule(lambda key: adam, pretrained(card.name, **constants))
+    return Rule(lambda key: adam, make(**constants))
 
 
 def _combined(
@@ -352,9 +370,7 @@ def _own(rule: str, own: Own, config: Any, environment: str) -> Rule:
         plain = agents.lpg_optimizer(environment, config.num_updates)
         return Rule(lambda key: plain, update_rule=own.make())
     if own.kind == "drift":
-        _require_ppo(rule, config)
-        adam = handcrafted("adam", environment, config.num_updates)
-        return Rule(lambda key: adam, own.make())
+        return _drift(rule, own.make, config, environment)
     horizon = config.horizon()
     return Rule(lambda key: own.make(horizon=horizon, key=key))
 
@@ -376,13 +392,6 @@ def _require_ppo(rule: str, config: Any) -> None:
         raise ValueError(
             f"rule={rule!r} is a drift, which replaces PPO's clip; choose the agent ppo"
         )
-
-
-def _update_rule(rule: str, card: Card, config: Any, environment: str) -> Rule:
-    if not isinstance(config, LPGConfig):
-        raise _wrong_agent(rule, config)
-    plain = agents.lpg_optimizer(environment, config.num_updates)
-    return Rule(lambda key: plain, update_rule=pretrained(card.name))
 
 
 def _tuned_rate(rule: str, name: str, environment: str) -> float:
