@@ -320,7 +320,7 @@ def _drift(
     except ValueError as error:
         raise ValueError(
             f"rule={rule!r} is a drift, which runs with tuned Adam, but {error}: name "
-            f"'adam:1e-3+{rule}', or {_tune_first('adam', environment)}"
+            f"'adam:1e-3+{rule}', or {_tune_first(rule, environment)}"
         ) from error
     adam = handcrafted("adam", environment, config.num_updates, mine)
     return Rule(lambda key: adam, make(**constants))
