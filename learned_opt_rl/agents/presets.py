@@ -195,8 +195,9 @@ def lpg_optimizers(
             return _OPTIMIZERS[settings["name"]](rate, **options)
 
         def annealed(count: jax.Array) -> jax.Array:
-            # That of optax.linear_schedule, which takes no traced number of updates.
-            return rate * (1 - jnp.minimum(count, num_updates) / num_updates)
+            # As optax.linear_schedule, which accepts no traced number of updates.
+            left = num_updates - jnp.minimum(count, num_updates)
+            return rate * left / num_updates
 
         return _OPTIMIZERS[settings["name"]](annealed, **options)
 

@@ -24,7 +24,8 @@ FORMAT = 1
 """Version of the file format and of the states in it.
 
 Increase it when this version would misread an older file, or would resume it to other
-numbers: such a file is then refused instead.
+numbers: such a file is then refused instead. If that holds for one kind of run only,
+increase the ``revision`` of its `Checkpoint`.
 """
 
 _META = "meta"
@@ -38,17 +39,27 @@ class Checkpoint:
     The identity consists of JSON-able values that must be equal for the state to be
     resumed. ``every`` is the number of seconds between two saves, by default the value
     of the environment variable ``LEARNED_OPT_RL_CHECKPOINT_SECONDS``, else 60.
+    ``revision`` numbers the states of one kind of run; files of another are refused.
     """
 
     def __init__(
-        self, path: pathlib.Path, identity: Any, every: float | None = None
+        self,
+        path: pathlib.Path,
+        identity: Any,
+        every: float | None = None,
+        revision: int = 0,
     ) -> None:
         self.path = path
+        self._revision = revision
         self._identity = json.loads(json.dumps(identity))
         self._every = float(
             os.environ.get(_INTERVAL, _SECONDS) if every is None else every
         )
         self._last = time.monotonic()
+
+    @property
+    def _format(self) -> int | str:
+        return f"{FORMAT}.{self._revision}" if self._revision else FORMAT
 
     @property
     def due(self) -> bool:
@@ -61,7 +72,7 @@ class Checkpoint:
         ``done`` counts steps, such as rollouts or generations; they took ``seconds``.
         """
         meta = {
-            "format": FORMAT,
+            "format": self._format,
             "identity": self._identity,
             "done": done,
             "seconds": seconds,
@@ -117,9 +128,10 @@ class Checkpoint:
 
     def _read(self, path: pathlib.Path, template: Any) -> tuple[Any, int, float]:
         arrays, meta = read_whole(path)
-        if meta["format"] != FORMAT:
+        if meta["format"] != self._format:
             raise RefusedError(
-                f"its format is {meta['format']}, but this version reads {FORMAT}; "
+                f"its format is {meta['format']}, but this version reads "
+                f"{self._format}; "
                 "resume it with the version that wrote it"
             )
         changed = differences(meta["identity"], self._identity)

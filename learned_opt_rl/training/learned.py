@@ -13,13 +13,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from learned_opt_rl import artifacts, checks, families
+from learned_opt_rl.artifacts import registry
 from learned_opt_rl.artifacts.weights import load_safetensors
-from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.errors import ArtifactError, UnknownArtifactError
 from learned_opt_rl.evaluation.runs import rules
 from learned_opt_rl.evaluation.runs.rules import Rule, weights_digest
 from learned_opt_rl.families.family import Family
 from learned_opt_rl.rules.tuned import tuned
-from learned_opt_rl.training.run_folder import BEST, CONFIG, read_config
+from learned_opt_rl.training.run_folder import BEST, CONFIG, read_config, read_run
 
 
 def evolvable() -> tuple[str, ...]:
@@ -102,8 +103,8 @@ class Learned:
             ) from error
         if not self.size:
             raise ValueError(
-                "the form declares no constants, so there is nothing to evolve; add "
-                "lines as `constant step = 0.001`"
+                f"architecture={dict(self.sizes)}: the expression declares no "
+                "constants; add a line such as `constant step = 0.001`"
             )
 
     @property
@@ -138,8 +139,9 @@ class Learned:
 
         It is ``"zeros"``; ``"random"``, the family's own initialization (LPO's is
         small, near PPO), drawn with the key; ``"declared"``, the constants that an
-        expression declares; the name of an artifact; the folder of a run, whose best
-        weights count; or the path of a ``.safetensors`` file.
+        expression declares; the name of an artifact; a run's folder, whose best weights
+        are used (``./NAME`` if an artifact has its name); or the path of a
+        ``.safetensors`` file.
         """
         if name == "zeros":
             return jnp.zeros(self.size, jnp.float32)
@@ -160,7 +162,14 @@ class Learned:
         # The shapes of an update rule's weights do not show, for example, the sign of a
         # policy target.
         if self.is_update_rule and sizes is not None:
-            theirs = dataclasses.asdict(families.find(self.algorithm).make_sizes(sizes))
+            try:
+                found = families.find(self.algorithm).make_sizes(sizes)
+            except TypeError as error:
+                raise ArtifactError(
+                    f"start={name!r} has other sizes than this version ({error}); "
+                    "start from another run or artifact"
+                ) from error
+            theirs = dataclasses.asdict(found)
             ours = dataclasses.asdict(self.architecture)
             other = [
                 f"architecture.{k}={theirs[k]}" for k in ours if theirs[k] != ours[k]
@@ -194,7 +203,8 @@ def start_digest(name: str) -> str | None:
 def _file(name: str) -> pathlib.Path | None:
     """Return the file of a starting point, None for a name."""
     path = pathlib.Path(name)
-    if (path / CONFIG).is_file():
+    # An artifact's name means the artifact, whatever folders there are.
+    if (path / CONFIG).is_file() and name not in registry.scan().entries:
         return path / BEST
     return path if name.endswith(".safetensors") else None
 
@@ -211,12 +221,22 @@ def file_digest(path: pathlib.Path | str) -> str:
 
 
 def _stored(name: str) -> tuple[str | None, Mapping[str, Any] | None, Any]:
-    """Return algorithm, sizes and weights; the first two as far as they are known."""
+    """Return algorithm, sizes and weights; the first two are None where unknown."""
     path = _file(name)
     if path is None:
-        artifact = artifacts.load(name)
+        try:
+            artifact = artifacts.load(name)
+        except UnknownArtifactError as error:
+            raise UnknownArtifactError(
+                f"start={name!r} is neither a folder with {CONFIG} nor a .safetensors "
+                f"file, and {error}"
+            ) from error
         return artifact.card.algorithm, artifact.card.architecture, artifact.weights
-    weights, made = load_safetensors(path, file_digest(path)), path.with_name(CONFIG)
+    digest = file_digest(path)
+    if pathlib.Path(name).is_dir():
+        run = read_run(path.parent)
+        return run.algorithm, run.architecture, run.weights
+    weights, made = load_safetensors(path, digest), path.with_name(CONFIG)
     config = read_config(path.parent)["config"] if made.exists() else {}
     return config.get("algorithm"), config.get("architecture"), weights
 

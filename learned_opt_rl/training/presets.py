@@ -49,13 +49,13 @@ def settings(
                 f"{field}={value!r} is not a setting of {method}; "
                 f"{checks.suggest(field, known)}"
             )
-    values = tuples({k: v for k, v in presets[name].items() if k != "source"})
+    values = {k: v for k, v in presets[name].items() if k != "source"}
     groups = {
         field: {**values.get(field, {}), **value}
         for field, value in overrides.items()
         if isinstance(value, Mapping)
     }
-    return {**values, **overrides, **groups}
+    return tuples({**values, **overrides, **groups})
 
 
 def tuples(value: Any) -> Any:

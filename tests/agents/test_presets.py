@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from learned_opt_rl import agents, envs
@@ -190,6 +191,17 @@ def test_annealing_takes_a_traced_number_of_updates():
         return step
 
     np.testing.assert_allclose(jax.jit(second)(jnp.int32(4)), -0.75 * 5e-4, rtol=1e-4)
+
+
+def test_annealing_ends_at_zero():
+    def after(count):
+        optimizer = agents.lpg_optimizers("Breakout-MinAtar", 250)["actor"]
+        state = optimizer.init(jnp.float32(0))
+        state = optax.tree.set(state, count=count)
+        return optimizer.update(jnp.float32(1), state)[0]
+
+    found = jax.jit(jax.vmap(after))(jnp.int32([249, 250, 251]))
+    assert found[0] < 0 and found[1] == 0 == found[2]
 
 
 MODE_OF = {

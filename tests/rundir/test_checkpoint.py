@@ -98,6 +98,16 @@ def test_another_runs_file_is_refused(kept, monkeypatch):
     refused(kept, {"x": jnp.arange(3)}, "its format is 1, but this version reads 2")
 
 
+def test_states_of_another_revision_of_a_run_are_refused(kept):
+    state = {"x": jnp.arange(3)}
+    kept.save(state, done=1, seconds=0.0)
+    newer = Checkpoint(kept.path, IDENTITY, revision=1)
+    refused(newer, state, "its format is 1, but this version reads 1.1; resume it with")
+    newer.save(state, done=2, seconds=0.0)
+    assert newer.read(state)[1] == 2
+    refused(kept, state, "its format is 1.1, but this version reads 1")
+
+
 def test_a_long_value_is_shown_by_its_start():
     (text,) = checkpoint.differences({"sha256": "0" * 64}, {"sha256": "1" * 64})
     assert text == f"sha256 {'0' * 57}... -> {'1' * 57}..."

@@ -28,6 +28,13 @@ def test_presets_survive_json(name):
     assert differences(config, again) == []
 
 
+def test_lists_are_taken_as_tuples():
+    lists = {"horizons": [[0, 1]], "agent": {"agent_rates": [40.0, 20.0]}}
+    config = preset("lpg-es-cpu", environments=["chain/short"], **lists)
+    assert config.horizons == ((0, 1),) and config.environments == ("chain/short",)
+    assert EvolutionConfig.from_json(config.as_json()) == config
+
+
 @pytest.mark.parametrize(
     ("name", "size", "population", "sigma", "rate", "decays"),
     [
@@ -244,6 +251,25 @@ def test_starts_that_do_not_fit_are_refused(name, changes, message):
         learned.start(name, jax.random.key(0))
     with pytest.raises(ValueError, match="has algorithm 'open', but .* 'lpo'"):
         preset("lpo-minatar").learned.start("distilled/sign_mixture", jax.random.key(0))
+
+
+def test_a_name_is_an_artifact_before_it_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, key = tmp_path / "distilled/sign_mixture", jax.random.key(0)
+    folder.mkdir(parents=True)
+    sizes = dict(CONFIG.architecture)
+    made = {"kind": "distillation", "config": {"algorithm": "open"}}
+    made["config"]["architecture"] = sizes
+    (folder / "config.json").write_text(json.dumps(made))
+    weights = CONFIG.learned.unravel(jnp.ones(CONFIG.learned.size))
+    save_safetensors(folder / "best.safetensors", weights)
+    assert not (CONFIG.learned.start("distilled/sign_mixture", key) == 1).all()
+    with pytest.raises(ValueError, match="holds a distillation that did not finish"):
+        CONFIG.learned.start("./distilled/sign_mixture", key)
+    save_safetensors(folder / "final.safetensors", weights)
+    assert (CONFIG.learned.start("./distilled/sign_mixture", key) == 1).all()
+    with pytest.raises(ArtifactError, match="start='runs/none' is neither a folder wi"):
+        CONFIG.learned.start("runs/none", key)
 
 
 @pytest.mark.parametrize("changed", ["policy_sign", "width"])

@@ -144,21 +144,29 @@ def test_only_an_arm_s_last_ten_returns_count():
     assert bandit.counts.tolist() == [25]
 
 
-def test_a_life_without_a_return_has_no_part_in_an_arm_s_mean():
-    """The arm is no longer new, and counts as the worst until it has a return."""
+@pytest.mark.parametrize(
+    ("returns", "means"),
+    [
+        ([[1.0], [None]], (1.0, 0.0)),
+        ([[-0.5, None], [None]], (-0.5, -0.5)),
+        ([[-0.5, None], [None, 0.25]], (-0.5, -0.125)),
+        ([[None], [None, None]], (0.0, 0.0)),
+        # A lucky life does not hide nine that failed.
+        ([[0.8] * 10, [None] * 9 + [0.95]], (0.8, 0.095)),
+        # Only the last ten count.
+        ([[None, *[0.5] * 10], [-3.0, *[None] * 10]], (0.5, 0.0)),
+    ],
+)
+def test_a_life_without_a_return_counts_as_the_worst(returns, means):
     bandit = bandits.init(2)
-    for arm, value in ((0, -0.5), (0, None), (1, None)):
-        bandit = bandits.update(bandit, arm, value)
-    assert bandit.counts.tolist() == [2, 1]
-
-    def weights(*pairs):
-        found = np.exp([(mean + 0.2 / count**0.5) / 0.1 for mean, count in pairs])
-        return found / found.sum()
-
+    for arm, values in enumerate(returns):
+        for value in values:
+            bandit = bandits.update(bandit, arm, value)
+    counts = np.array([len(values) for values in returns])
+    assert bandit.counts.tolist() == counts.tolist()
+    expected = np.exp((np.array(means) + 0.2 / counts**0.5) / 0.1)
     found = bandits.probabilities(bandit, 0.2, 0.1)
-    np.testing.assert_allclose(found, weights((-0.5, 2), (-0.5, 1)))
-    found = bandits.probabilities(bandits.update(bandit, 1, 0.25), 0.2, 0.1)
-    np.testing.assert_allclose(found, weights((-0.5, 2), (0.25, 2)))
+    np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -257,6 +265,29 @@ def test_critics_may_have_an_optimizer_of_their_own():
         kernels.append(np.abs(pair[1] - pair[0])[:3].max())
     # Of each entry Adam's step is about its rate, and a meta-step has three.
     assert kernels[1] <= 3.1e-3 < kernels[0]
+
+
+@pytest.mark.parametrize(("lifetime", "steps"), [(10, 15), (11, 17)])
+def test_a_critic_s_learning_rate_is_annealed_over_all_its_steps(lifetime, steps):
+    """It learns from three rollouts where the agent makes two updates."""
+    settings, where = config(agent="study_gridworld"), task("chain/short")
+    hyper = pools.Hyper(*map(jnp.float32, (0, 1e-3, 0.5, 0.99, 0.05)))
+
+    @jax.jit
+    def moves(lifetime):
+        optimizer = pools.optimizers(settings, where, hyper, lifetime).value
+        state = optimizer.init(jnp.float32(0))
+
+        def move(state, _):
+            step, state = optimizer.update(jnp.float32(1), state)
+            return state, step
+
+        return jax.lax.scan(move, state, length=steps + 1)[1]
+
+    expected = -1e-3 * (1 - np.arange(steps + 1) / steps)
+    found = moves(jnp.int32(lifetime))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
+    assert found[-1] == 0
 
 
 @pytest.mark.slow
@@ -450,6 +481,12 @@ def test_bad_settings_are_refused(changes, message):
         config(**changes)
 
 
+def test_lists_are_taken_as_tuples():
+    lists = {"environments": ["chain/short"], "gammas": [0.9], "agent_rates": [40.0]}
+    tuples = {name: tuple(value) for name, value in lists.items()}
+    assert config(**lists) == config(**tuples)
+
+
 def test_an_unknown_preset_is_refused():
     with pytest.raises(ValueError, match="preset='lpg-cpi' is not a preset"):
         preset("lpg-cpi")
@@ -488,6 +525,10 @@ def test_start_weights_of_the_other_sign_or_size_are_refused(tmp_path, monkeypat
     (run / "config.json").write_text(json.dumps({"config": made}))
     for start in (run, run / "best.safetensors"):
         assert same(Program(config(start=str(start))).first().weights, weights)
+    made["architecture"]["depth"] = 2
+    (run / "config.json").write_text(json.dumps({"config": made}))
+    with pytest.raises(ValueError, match="start=.*has other sizes than .*'depth'"):
+        Program(config(start=str(run))).first()
     (run / "best.safetensors").unlink()
     with pytest.raises(ValueError, match="start=.*best.* cannot be read .* give a"):
         Program(config(start=str(run))).first()

@@ -18,13 +18,11 @@ import pytest
 
 from learned_opt_rl import cli
 from learned_opt_rl.artifacts import registry
-from learned_opt_rl.artifacts.weights import load_safetensors
+from learned_opt_rl.artifacts.weights import load_safetensors, save_safetensors
 from learned_opt_rl.rules import lpg
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.checkpoint import read_whole
-from learned_opt_rl.training.meta_gradients import (
-    preset,
-)
+from learned_opt_rl.training.meta_gradients import Training, preset
 from learned_opt_rl.training.meta_gradients.card import best_row
 from learned_opt_rl.training.meta_gradients.config import parse_settings
 from learned_opt_rl.training.meta_gradients.curve import draw_curve
@@ -85,6 +83,24 @@ def test_a_stopped_run_resumes_bit_for_bit(whole, tmp_path, monkeypatch):
     assert [row["step"] for row in rows(folder)] == [2, 4]
     run(config(), folder)
     assert_same(folder, whole)
+
+
+def test_a_run_killed_before_its_first_state_starts_anew(tmp_path, monkeypatch):
+    """From the weights that the starting point has by then."""
+    start, told = tmp_path / "start.safetensors", []
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "_rest", killed)
+    for seed in (0, 1):
+        weights = lpg.init(jax.random.key(seed), config().rule_architecture)
+        digest = save_safetensors(start, weights)
+        with pytest.raises(KeyboardInterrupt):
+            run(config(start=str(start)), tmp_path / "run")
+        made = json.loads((tmp_path / "run/config.json").read_text())
+        told.append(made["start_sha256"] == digest)
+    assert told == [True, True]
 
 
 def test_a_run_killed_before_its_final_weights_writes_them(whole, tmp_path):

@@ -25,6 +25,7 @@ from learned_opt_rl.training.learned import start_digest
 from learned_opt_rl.training.run_folder import BEST, CONFIG, LOG, changes, read_config
 
 STATES = ("state-0.npz", "state-1.npz")
+_UPDATE_RULES = 1  # revision of their states; 0 had another fitness of agents
 
 
 class Standing(NamedTuple):
@@ -89,7 +90,10 @@ class Folder:
         identity = run_folder.former_names(config.as_json())
         del identity["generations"]
         self._newest: pathlib.Path | None = None
-        self._states = [Checkpoint(path / name, identity) for name in STATES]
+        revision = _UPDATE_RULES if config.learned.is_update_rule else 0
+        self._states = [
+            Checkpoint(path / name, identity, revision=revision) for name in STATES
+        ]
         remove_unfinished(path)
         run_folder.refuse_foreign(path, (LOG, BEST, *STATES))
         check_same(path, config)

@@ -15,8 +15,8 @@ class Bandit(NamedTuple):
     """What a bandit knows of the arms of an environment.
 
     Attributes:
-        returns: float32 ``[arms, 10]``, those of the last lifetimes, in a ring; NaN
-            before, and for a lifetime without a return.
+        returns: float32 ``[arms, 10]``, returns of each arm's last 10 lifetimes, a ring
+            buffer; NaN where unused, and for a lifetime without a return.
         counts: int32 ``[arms]``, lifetimes so far.
     """
 
@@ -33,16 +33,18 @@ def init(arms: int) -> Bandit:
 def probabilities(bandit: Bandit, bonus: float, temperature: float) -> np.ndarray:
     """Return the probability of each arm, float64 ``[arms]``.
 
-    Arms without a lifetime come first, with equal probability. This is our choice, the
-    paper does not say what happens to them. Where no lifetime had a return, the arm
-    counts as the worst of the others: one that breaks every life must not stay new.
+    Arms without a lifetime come first, with equal probability. A lifetime without a
+    return counts as 0 or, if that is less, as the lowest return of any arm: an arm that
+    breaks lives must not gain by it. Both are our choices; the paper states neither.
     """
     new = bandit.counts == 0
     if new.any():
         return new / new.sum()
-    counts = np.isfinite(bandit.returns).sum(axis=1)
-    mean = np.nansum(bandit.returns.astype(np.float64), axis=1) / np.maximum(counts, 1)
-    mean[counts == 0] = mean[counts > 0].min(initial=mean.max())
+    used = np.arange(_LAST) < bandit.counts[:, None]
+    known = np.isfinite(bandit.returns)
+    worst = bandit.returns[known].min(initial=0.0)
+    returns = np.where(known, bandit.returns, worst).astype(np.float64)
+    mean = returns.mean(axis=1, where=used)
     logits = (mean + bonus / np.sqrt(bandit.counts)) / temperature
     weights = np.exp(logits - logits.max())
     return weights / weights.sum()

@@ -108,7 +108,10 @@ def begin(
 
 
 def aged(pool: Lifetime) -> Lifetime:
-    """Return a pool whose lives have all ages, though nothing was learned."""
+    """Return a pool whose lives have all ages, though nothing was learned.
+
+    Annealed learning rates begin whole: an aged agent has as much to learn.
+    """
     life = pool.life
     (count,) = life.lifetime.shape
     step = jnp.int32(jnp.arange(count) / count * life.lifetime)
@@ -244,16 +247,22 @@ def agent_config(config: MetaGradientConfig, task: Task, hyper: Hyper) -> LPGCon
 def optimizers(
     config: MetaGradientConfig, task: Task, hyper: Hyper, updates: jax.Array | int
 ) -> Optimizers:
-    """Return the optimizers of a lifetime of so many updates, with its own rate."""
-    networks = agents.lpg_optimizers(
-        task.env.name,
-        updates,
-        column=config.agent,
-        learning_rate=hyper.agent_rate,
-        table_predictor_rate=config.predictor_rate,
-        eps_root=objective.ADAM_EPS_ROOT,
-    )
-    value = networks["predictor"]
+    """Return the optimizers of a lifetime of ``updates`` updates, at its own rate."""
+
+    def over(steps: jax.Array | int) -> dict[str, optax.GradientTransformation]:
+        return agents.lpg_optimizers(
+            task.env.name,
+            steps,
+            column=config.agent,
+            learning_rate=hyper.agent_rate,
+            table_predictor_rate=config.predictor_rate,
+            eps_root=objective.ADAM_EPS_ROOT,
+        )
+
     if config.value_rate is not None:
         value = optax.adam(config.value_rate)
-    return Optimizers(agents.by_network(networks), value)
+    else:
+        meta_steps = -(-updates // config.updates)  # rounded up
+        # In each, the critic also learns from the rollout that judges the agent.
+        value = over(updates + meta_steps)["predictor"]
+    return Optimizers(agents.by_network(over(updates)), value)

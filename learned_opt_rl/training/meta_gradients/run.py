@@ -35,6 +35,7 @@ from learned_opt_rl.training.run_folder import BEST, CONFIG, FINAL, LOG
 from learned_opt_rl.training.watchers import EVENTS, TensorBoard, Watchers
 
 STATE = "state.npz"
+_REVISION = 1  # of states: 0 had other bandits, averages and annealed learning rates
 
 
 class Training:
@@ -75,7 +76,7 @@ class Training:
         self._first: Standing | None = None  # kept from the estimate to the run
         identity = config.as_json()
         del identity["steps"]
-        self._state = Checkpoint(folder / STATE, identity)
+        self._state = Checkpoint(folder / STATE, identity, revision=_REVISION)
 
     def run(self) -> Record:
         """Take the missing meta-steps; return the last row of the log.
@@ -127,6 +128,7 @@ class Training:
         path = self.path / CONFIG
         if path.exists():
             before = run_folder.read_config(self.path)
+            # The artifact or the file it started from may have changed or be gone.
             made["start_sha256"] = before.get("start_sha256")
             changed = run_folder.changes(before, made)
             if changed:
@@ -135,7 +137,8 @@ class Training:
                     "differ from those of an uninterrupted run",
                     stacklevel=3,
                 )
-        else:
+        # A run that was killed before its first state starts from the present weights.
+        if not self._state.path.exists():
             made["start_sha256"] = start_digest(self.config.start)
         write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
 
