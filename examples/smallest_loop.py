@@ -19,8 +19,15 @@ def loss(params):
 rule = open_rl.pretrained("minatar", horizon=Horizon(total_updates=2000))
 tx = optax.chain(optax.clip_by_global_norm(0.5), rule)
 state, before = tx.init(params), loss(params)
-update = jax.jit(tx.update)
+
+
+@jax.jit
+def step(params, state):
+    """Take one optimizer step."""
+    updates, state = tx.update(jax.grad(loss)(params), state, params)
+    return optax.apply_updates(params, updates), state
+
+
 for _ in range(2000):
-    updates, state = update(jax.grad(loss)(params), state, params)
-    params = optax.apply_updates(params, updates)
+    params, state = step(params, state)
 print(f"loss before {before:.4f}, after {loss(params):.4f}")

@@ -13,6 +13,9 @@ from learned_opt_rl.rundir import jsonl
 SMALL = Levels("gridworld/small", levels=3, seeds=2, updates=12, batch=3)
 
 
+CHAIN = Levels("chain/short", levels=3, seeds=2, updates=4, batch=3)  # compiles faster
+
+
 def tiny_rule() -> lpg.UpdateRule:
     architecture = lpg.Architecture(width=4, embedding=3, target_width=2)
     return lpg.UpdateRule(lpg.init(jax.random.key(1), architecture), architecture)
@@ -50,10 +53,10 @@ def test_a_chain_ends_with_the_best_return_once_it_is_learned(tmp_path):
 
 
 def test_batches_do_not_change_a_level_and_runs_resume(tmp_path):
-    whole = found(["random"], SMALL, tmp_path / "whole")
-    other = Levels("gridworld/small", levels=2, seeds=2, updates=12, batch=2)
+    whole = found(["random"], CHAIN, tmp_path / "whole")
+    other = Levels("chain/short", levels=2, seeds=2, updates=4, batch=2)
     found(["random"], other, tmp_path / "parts")
-    other = Levels("gridworld/small", levels=3, seeds=2, updates=12, batch=2)
+    other = Levels("chain/short", levels=3, seeds=2, updates=4, batch=2)
     parts = found(["random"], other, tmp_path / "parts")
     for one, two in zip(whole, parts, strict=True):
         assert one["level"] == two["level"]
@@ -62,10 +65,10 @@ def test_batches_do_not_change_a_level_and_runs_resume(tmp_path):
 
 
 def test_rows_of_another_rule_with_the_name_are_refused(tmp_path):
-    levels.run([levels.of_rule("mine", tiny_rule(), SMALL, "a")], SMALL, tmp_path)
-    other = levels.of_rule("mine", tiny_rule(), SMALL, "b")
+    levels.run([levels.of_rule("mine", tiny_rule(), CHAIN, "a")], CHAIN, tmp_path)
+    other = levels.of_rule("mine", tiny_rule(), CHAIN, "b")
     with pytest.raises(ValueError, match=r"rule='mine'.*sha256 a -> b.*another folder"):
-        levels.run([other], SMALL, tmp_path)
+        levels.run([other], CHAIN, tmp_path)
 
 
 def row(rule: str, returns: list[float | None], optimal: float) -> jsonl.Record:
@@ -111,7 +114,7 @@ def test_the_command_compares_a_trained_folder_with_its_untrained_rule(
 ):
     run = str(pathlib.Path(__file__).parents[2] / "results" / "lpg_gridworld")
     rules = [run, f"untrained:{run}", "random"]
-    sizes = "--environment gridworld/small --levels 1 --seeds 1 --updates 10"
+    sizes = "--environment chain/short --levels 1 --seeds 1 --updates 4"
     where = [*sizes.split(), "--out", str(tmp_path)]
     assert main(["compare-levels", *rules, "--baseline", "random", *where]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
