@@ -2,18 +2,16 @@
 
 import pathlib
 
-import numpy as np
-
-from learned_opt_rl.envs.gridworld import Level
 from learned_opt_rl.evaluation.lpg import analysis
 from learned_opt_rl.rundir import jsonl
 
 
 def write_lpg_figures(generated: pathlib.Path, raw: pathlib.Path) -> None:
     """Draw the figures of the one analysis in a folder of `analysis.run`."""
-    (record,) = jsonl.read(raw / "lpg_analysis.jsonl")
-    (path,) = raw.glob("*.npz")
-    with np.load(path, allow_pickle=False) as arrays:
-        levels = Level(*(arrays[f"level_{name}"] for name in Level._fields))
-        rest = [arrays[name] for name in analysis.Study._fields if name != "levels"]
-    analysis.plot(record, analysis.Study(levels, *rest), generated)
+    records, paths = jsonl.read(raw / "lpg_analysis.jsonl"), [*raw.glob("*.npz")]
+    if len(records) != 1 or len(paths) != 1:
+        raise FileNotFoundError(
+            f"{raw} must hold one analysis, not {len(records)} records and "
+            f"{len(paths)} npz files; run the command analyze-lpg of docs/lpg.md"
+        )
+    analysis.plot(records[0], analysis.load(paths[0]), generated)

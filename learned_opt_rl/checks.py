@@ -97,14 +97,15 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
     """Raise ValueError unless the value is one of the choices.
 
     Example:
-        >>> one_of("agent", "dqn", ["ppo", "a2c"])
+        >>> one_of("agent", "pppo", ["ppo", "a2c"])
         Traceback (most recent call last):
             ...
-        ValueError: agent='dqn' must be one of ppo, a2c
+        ValueError: agent='pppo' must be one of ppo, a2c; did you mean 'ppo'?
     """
     choices = tuple(choices)
     if value not in choices:
-        raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}")
+        end = f"; {suggest(value, choices)}" if nearest(value, choices) else ""
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}{end}")
 
 
 def nearest(name: object, known: Iterable[str], count: int = 3) -> list[str]:

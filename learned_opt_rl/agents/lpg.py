@@ -70,7 +70,7 @@ class UpdateMetrics(NamedTuple):
         pi_l2: Mean of pi_hat squared.
         y_l2: Mean squared norm of y_hat.
         policy_entropy: Entropy of the updated actor on this rollout.
-        target_entropy: That of the updated predictor; 0 if it is not categorical.
+        target_entropy: Entropy of the updated predictor; 0 if it is not categorical.
     """
 
     loss: jax.Array

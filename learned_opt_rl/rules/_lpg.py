@@ -188,7 +188,7 @@ def require_targets(targets: Any, probs: Any, y: Any) -> None:
 def scalar_inputs(
     architecture: Architecture, gamma: Any, step: Any, lifetime: Any
 ) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Return the discount and the agent's age, each if the weights take it."""
+    """Return the discount and the agent's age, each only if it is an input."""
     discount = [scalar("gamma", gamma)] if architecture.gamma_input else []
     if architecture.lifetime_inputs == "none":
         return discount, []

@@ -48,7 +48,7 @@ class LifeConfig(MetaGradientConfig):
 
     @property
     def task(self) -> Task:
-        """The environment."""
+        """The environment and its levels."""
         return task(self.environments[0])
 
     @property
@@ -128,7 +128,7 @@ def advance(
 
 
 def live(config: LifeConfig, rule: UpdateRule, key: jax.Array) -> tuple[Any, jax.Array]:
-    """Let an agent learn for its whole life, and then play on; a pure function.
+    """Let an agent learn for a whole life, then play new episodes; a pure function.
 
     Return its parameters, and the mean undiscounted return of a new episode of each
     worker.

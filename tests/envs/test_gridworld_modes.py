@@ -63,7 +63,7 @@ def test_unknown_names_get_the_nearest_ones():
         ),
         (
             lambda: mode_of(distribution(3, 3, [OBJECT]), observation="words"),
-            "observation='words' is unknown; choose one of tabular, flat, image",
+            "observation='words' must be one of tabular, flat, image",
         ),
         (
             lambda: mode_of(distribution(3, 3, [OBJECT]), lifetime=0),

@@ -230,11 +230,11 @@ def test_the_command_writes_rows_records_and_pictures(tmp_path, capsys):
     stem = "random_3_gridworld_debug"
     names = ("convergence", "predictions", "regression")
     assert pictures == [f"{stem}_{name}.png" for name in names]
-    with np.load(tmp_path / f"{stem}.npz") as records:
-        assert records["y"].shape == (4, 3, 2, 16, 8)
-        assert records["policy"].shape == (4, 16, 9)
-        free = np.isfinite(records["values"][:, 0])
-        assert (free.sum(1) <= records["level_height"] * records["level_width"]).all()
+    found = analysis.load(tmp_path / f"{stem}.npz")
+    assert found.y.shape == (4, 3, 2, 16, 8)
+    assert found.policy.shape == (4, 16, 9)
+    free = np.isfinite(found.values[:, 0])
+    assert (free.sum(1) <= found.levels.height * found.levels.width).all()
     assert f"{stem}.npz" in capsys.readouterr().out
 
 
@@ -252,7 +252,10 @@ def test_the_command_writes_rows_records_and_pictures(tmp_path, capsys):
         ("--random-weights 1 --set updates=15", "every=10 must divide updates=15"),
         ("--random-weights 1 --set updates=0", "updates=0 must be"),
         ("--random-weights 1 --set epsilon=0", "epsilon=0.0 must be a number > 0"),
-        ("--random-weights 1 --set td_lambda=2", "td_lambda=2.0 must be a number >= 0"),
+        (
+            "--random-weights 1 --set td_lambda=2",
+            "td_lambda=2.0 must be a number >= 0, <= 1",
+        ),
         ("--random-weights 1 --set learning_rate=-1", "learning_rate=-1.0 must be"),
         ("--random-weights 1 --set gamma=2", "gamma=2.0"),
         ("--random-weights 1 --batch 0", "batch=0 must be"),

@@ -220,6 +220,15 @@ def test_presets_are_distillations_of_their_own(name):
     assert config.sequence == {"long": 100, "runs": 50, "runs-tiny": 3}.get(name, 20)
 
 
+def test_lists_are_taken_as_tuples():
+    asked = {"teacher": "distilled/sign_mixture", "inputs": "visited"}
+    one, other = (
+        configure(**asked, environments=kind(["CartPole-v1"]))[0]
+        for kind in (list, tuple)
+    )
+    assert one == other and one.environments == ("CartPole-v1",)
+
+
 def test_sizes_of_students():
     def sizes(teacher="distilled/sign_mixture", **asked):
         config, _ = configure(teacher=teacher, **asked)

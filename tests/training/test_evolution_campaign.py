@@ -23,6 +23,7 @@ from learned_opt_rl.training.evolution import (
     Campaign,
     EvolutionConfig,
     campaign,
+    preset,
     progress,
 )
 from learned_opt_rl.training.evolution import folder as folders
@@ -194,6 +195,15 @@ def test_a_state_of_a_newer_version_is_kept(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no state can be read"):
         run(tmp_path / "older")
     assert (tmp_path / "older" / folders.STATES[1]).read_bytes() == newer
+
+
+def test_states_of_update_rules_with_the_former_fitness_are_refused(tmp_path):
+    folder = folders.Folder(tmp_path, preset("lpg-es-cpu"))
+    folder.claim(True, 1)
+    former = checkpoint.Checkpoint(tmp_path / folders.STATES[0], {})
+    former.save({}, done=1, seconds=0.0)
+    with pytest.raises(ValueError, match="its format is 1, but this version reads 1.1"):
+        folder.load(template=None)
 
 
 def test_files_without_a_configuration_are_not_touched(tmp_path):

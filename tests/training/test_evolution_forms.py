@@ -88,7 +88,7 @@ def test_a_campaign_keeps_the_constants_by_name(tmp_path):
 def test_an_invalid_text_or_one_without_constants_is_refused():
     with pytest.raises(ExpressionError, match="line 2"):
         _form("optimizer\ninputs q\nreturn q")
-    with pytest.raises(ValueError, match="declares no constants"):
+    with pytest.raises(ValueError, match="architecture=.* declares no constants; add"):
         _form("optimizer\ninputs g\nreturn g")
     with pytest.raises(ValueError, match="start='declared' requires an expression"):
         Learned("open", {"carry": None, "width": 4}).start(

@@ -194,10 +194,15 @@ def test_a_mean_of_little_precision_is_kept_in_float32():
         ("sigma", 0.0, "sigma=0.0 must be a number > 0; give"),
         ("learning_rate", float("nan"), "learning_rate=nan must be a number > 0"),
         ("sigma_decay", 1.1, "sigma_decay=1.1 must be a number > 0, <= 1"),
-        ("beta1", 1.0, "beta1=1.0 must be a number >= 0"),
+        ("beta1", 1.0, "beta1=1.0 must be a number >= 0, < 1; give for"),
         ("shaping", "ranks", "shaping='ranks' must be"),
         ("compat", True, "compat=True changes the shaping 'pairs'"),
-        ("learning_rate_floor", 9.0, "learning_rate_floor=9.0 must be .*; lower"),
+        ("learning_rate_floor", 9.0, "learning_rate_floor=9.0 must be .*; give 0 for"),
+        (
+            "learning_rate_floor",
+            -1.0,
+            "learning_rate_floor=-1.0 must be .*; give 0 for",
+        ),
     ],
 )
 def test_refusals(field, value, message):

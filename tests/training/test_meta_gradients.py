@@ -7,6 +7,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from learned_opt_rl.agents.lpg import policy
@@ -18,6 +19,7 @@ from learned_opt_rl.training import presets
 from learned_opt_rl.training.meta_gradients import (
     PRESETS,
     MetaGradientConfig,
+    objective,
     preset,
 )
 from learned_opt_rl.training.meta_gradients import bandit as bandits
@@ -73,11 +75,15 @@ def test_a_finished_life_is_replaced_and_the_others_go_on(program):
         np.asarray(p.life.world.env_state.env.length)[:, 0] for p in (before, pool)
     ]
     np.testing.assert_array_equal(lengths[0][:3], lengths[1][:3])
-    old, new = (
-        np.asarray(p.life.agent.params["actor"]["Dense_0"]["kernel"])
-        for p in (before, pool)
+    # Its number, the fifth, draws its weights.
+    key = jax.random.fold_in(jax.random.key(program.config.seed), 4)
+    new = jax.tree.map(lambda x: x[3], pool)
+    begun = pools.begin(program.config, task("chain/short"), key, new.hyper)
+    pairs = zip(
+        *(jax.tree.leaves(x.life.agent.params) for x in (new, begun)), strict=True
     )
-    assert new[3].std() == pytest.approx(old[0].std(), rel=0.5)
+    for found, expected in pairs:
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_a_nan_in_one_life_leaves_the_others_untouched(program):
@@ -313,6 +319,23 @@ def test_rematerialization_changes_no_gradient(program):
     assert pair[0] == pytest.approx(pair[1], rel=1e-4)
 
 
+def test_advantages_are_normalized_by_running_averages():
+    """Against the averages of all advantages, with the weights that decay gives."""
+    rng, ema = np.random.default_rng(0), optax.ema(0.9)
+    state, means = ema.init((jnp.float32(0), jnp.float32(0))), None
+    seen = [jnp.float32(rng.normal(3, 2, (4, 5))) for _ in range(3)]
+    for values in seen:
+        means, state = ema.update((values.mean(), jnp.mean(values**2)), state)
+    weights = np.array([0.81, 0.9, 1]) / 2.71
+    mean = weights @ [x.mean() for x in seen]
+    std = np.sqrt(weights @ [(x**2).mean() for x in seen] - mean**2)
+    found = objective._normalized(seen[2], means)
+    np.testing.assert_allclose(found, (seen[2] - mean) / std, rtol=1e-4, atol=1e-4)
+    # By rounding, the mean square may be below the squared mean.
+    below = (jnp.float32(3), jnp.float32(9) - 1e-6)
+    assert (objective._normalized(jnp.full(2, 3.0), below) == 0).all()
+
+
 @pytest.mark.slow
 def test_a_longer_rollout_judges_with_advantages_of_the_whole_life():
     """One meta-step, against its parts called one by one."""
@@ -432,9 +455,16 @@ def test_devices_that_do_not_fit_are_refused(devices, message):
             {"environments": ("chain/distractor",), "agent": "groove_tabular"},
             "agent='groove_tabular': 'chain/distractor' has no tabular states.*leave",
         ),
-        ({"agent": "groove"}, "column='groove' is not one of agent 'lpg'"),
+        (
+            {"agent": "groove"},
+            "agent='groove': column='groove' is not one of agent 'lpg'",
+        ),
+        ({"architecture": None}, "architecture=None: must be a mapping; give"),
+        ({"stagger": 1}, "stagger=1: must be True or False"),
+        ({"lifetime": 0}, "lifetime=0 must be a positive whole number; give"),
+        ({"predictor_rate": 0}, "predictor_rate=0 must be a number > 0; give"),
         ({"baseline": 1}, "baseline=1: must be True or False"),
-        ({"value_rate": 0}, "value_rate=0 must be a number > 0; give .* or None"),
+        ({"value_rate": 0}, "value_rate=0 must be a number > 0; give .* or None f"),
         ({"environments": ("chain/shrt",)}, "'chain/shrt' is not an environment"),
         ({"architecture": {"widht": 4}}, "architecture.widht=4 is not a field"),
         ({"workers": 0}, "workers=0 must be a positive whole number; give at least 1"),
@@ -444,7 +474,10 @@ def test_devices_that_do_not_fit_are_refused(devices, message):
         ({"max_grad_norm": 0}, "max_grad_norm=0 must be a number > 0; give .* or None"),
         ({"gammas": (1.5,)}, r"gammas\[0\]=1.5 must be a number >= 0, <= 1; change"),
         ({"gammas": ()}, r"gammas=\(\): must be one or more numbers; give"),
-        ({"gammas": 0.9}, "gammas=0.9: must be a tuple of numbers; give"),
+        (
+            {"gammas": 0.9},
+            r"gammas=0.9: must be a tuple of .*give for example \(0.99,\)",
+        ),
         ({"agent_rates": (40, -4)}, r"agent_rates\[1\]=-4 must be a number > 0; chan"),
         ({"agent_alpha_y": (-1,)}, r"agent_alpha_y\[0\]=-1 must be a number >= 0"),
         ({"policy_entropy": (float("nan"),)}, r"policy_entropy\[0\]=nan must be"),
@@ -470,7 +503,7 @@ def test_devices_that_do_not_fit_are_refused(devices, message):
         ({"advantage_decay": 1.0}, "advantage_decay=1.0 must be .* give .* or None"),
         (
             {"lifetime_gradients": "nrom"},
-            "lifetime_gradients='nrom': must be one of plain, clip, norm, adam",
+            "lifetime_gradients='nrom' must be one of plain, clip, norm, adam; did you",
         ),
         ({"lifetime_gradients": "clip", "clip": None}, "but clip=None; give for exam"),
         ({"lerning_rate": 1.0}, "lerning_rate=1.0 is not a setting"),

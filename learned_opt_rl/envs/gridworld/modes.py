@@ -6,7 +6,7 @@ import importlib.resources
 import json
 from typing import Any, Literal, NamedTuple, get_args
 
-from learned_opt_rl.checks import positive_int, suggest
+from learned_opt_rl.checks import one_of, positive_int, suggest
 
 Interval = tuple[float, float]
 """The least and the greatest value to draw; equal for a fixed value."""
@@ -149,7 +149,7 @@ class Mode:
         if not self.levels:
             raise ValueError("levels=() must hold at least one distribution")
         for name, known in (("observation", Observation), ("actions", Actions)):
-            _one_of(name, getattr(self, name), get_args(known))
+            one_of(name, getattr(self, name), get_args(known))
         if self.observation == "tabular" and self.random_placement:
             raise ValueError(
                 'observation="tabular" has no place for objects whose cells change '
@@ -215,7 +215,8 @@ def get_mode(name: str) -> Mode:
         >>> get_mode("all_shortlife").observation_shape
         (3201,)
     """
-    _one_of("name", name, NAMES)
+    if name not in NAMES:
+        raise ValueError(f"name={name!r} is unknown; {suggest(name, NAMES)}")
     entry = _entry(name)
     parts = entry.pop("mixture", None)
     if parts is not None:
@@ -270,8 +271,3 @@ def _interval(
 
 def _pair(value: Any) -> Interval:
     return (value, value) if isinstance(value, int | float) else tuple(value)
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}={value!r} is unknown; {suggest(value, known)}")

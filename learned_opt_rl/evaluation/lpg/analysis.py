@@ -232,6 +232,14 @@ def save(found: Study, path: str | pathlib.Path) -> None:
     write_atomically(pathlib.Path(path), content.getvalue())
 
 
+def load(path: str | pathlib.Path) -> Study:
+    """Read the arrays that `save` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        levels = Level(*(arrays[f"level_{name}"] for name in Level._fields))
+        rest = [arrays[name] for name in Study._fields if name != "levels"]
+    return Study(levels, *rest)
+
+
 class Regression(NamedTuple):
     """The mean squared errors of `regress_values`, in the units of the values."""
 

@@ -239,7 +239,7 @@ def _rows(
         curves, optimal = train(jnp.asarray(padded))
         # [seeds, updates] of each level; NaN before an agent's first episode has ended,
         # and after it diverged.
-        values = np.asarray(curves.value)
+        values = np.asarray(curves.value)[: len(chosen)]
         points = np.linspace(0, values.shape[2] - 1, min(_POINTS, values.shape[2]))
         yield [
             {
@@ -250,7 +250,9 @@ def _rows(
                 "auc": jsonl.numbers(np.nan_to_num(curve).mean(axis=1)),
                 "curve": jsonl.numbers(curve.mean(axis=0)[points.astype(int)].round(4)),
             }
-            for level, curve, best in zip(chosen, values, optimal, strict=False)
+            for level, curve, best in zip(
+                chosen, values, optimal[: len(chosen)], strict=True
+            )
         ]
 
 
@@ -288,8 +290,9 @@ def optimal_return(
 ) -> jax.Array:
     """Return the best policy's undiscounted return, given an agent's workers.
 
-    Nobody computes that of levels whose objects respawn in random cells. ``estimate``
-    takes every object to respawn where it was first, which gives a scale of returns.
+    For levels whose objects respawn in random cells, no optimal return is computed.
+    With ``estimate``, objects respawn in their first cell; the result is a scale of
+    returns, not a bound.
     """
     family, _, name = environment.partition("/")
     if family == "chain":

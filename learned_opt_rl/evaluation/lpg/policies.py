@@ -153,7 +153,8 @@ class EvaluationConfig:
             checks.finite(name, getattr(self, name), fix, above=0, most=1)
         fix = "give for example 0.95"
         checks.finite("td_lambda", self.td_lambda, fix, least=0, most=1)
-        checks.finite("learning_rate", self.learning_rate, "give 40", above=0)
+        fix = "give for example 40"
+        checks.finite("learning_rate", self.learning_rate, fix, above=0)
         _ = self.agent  # Its configuration checks the rest.
 
     @property

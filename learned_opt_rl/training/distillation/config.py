@@ -136,7 +136,8 @@ class DistillationConfig:
             checks.positive_int("horizons", length)
         for name in ("learning_rate", "teacher_rate"):
             if getattr(self, name) is not None:
-                checks.finite(name, getattr(self, name), "give 5e-3", above=0)
+                fix = "give for example 5e-3"
+                checks.finite(name, getattr(self, name), fix, above=0)
         checks.finite("b2", self.b2, "give for example 0.95", least=0, below=1)
         fix = "give 0 to leave the targets out"
         checks.finite("target_weight", self.target_weight, fix, least=0)

@@ -63,12 +63,12 @@ def visit(
         keys = jax.random.split(key, lives)
         found.append(_lived(config, rule, teacher, keys, min(size, shortest)))
     seen = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
-    good = finite_places(seen, 0, runs)
+    good = finite_places(seen, 0, runs, "environments")
     return jax.tree.map(lambda x: x[_replaced(good, len(x))], seen)
 
 
 def _held_out(count: int) -> np.ndarray:
-    """Return which lives of a round are only validated on; none of less than eight."""
+    """Return which lives of a round are only validated on; none of fewer than eight."""
     lives = np.arange(count)
     return (lives % _HELD_OUT == 0) & (lives < count // _HELD_OUT * _HELD_OUT)
 
@@ -147,8 +147,8 @@ def sample(
 ) -> Rollouts:
     """Draw rollouts ``[count, ...]`` of lives to train on, or of those held out.
 
-    With fewer than eight lives in a round none is held out. Rounds to come hold copies
-    of lives, so the same ones of every round are held out.
+    With fewer than eight lives in a round, no life is held out. Later rounds start as
+    copies of the first, so the same positions are held out in every round.
     """
     lives, kept = seen.step.shape
     held = np.tile(_held_out(lives // rounds), rounds)

@@ -53,14 +53,14 @@ class Unrolled(NamedTuple):
 class Teacher:
     """A rule that a student imitates."""
 
-    name: str  # that was given
+    name: str  # as given
     algorithm: str  # its family, for example "open" or "expression"
     sizes: Mapping[str, Any] | None  # of a network; None for an expression
     sha256: str  # of the weights or the text
     weights: Any  # of a network, or the constants of an expression
     unrolled: Unrolled | None  # an optimizer over sequences; None for anything else
     drift: Drift | None  # None for anything else
-    rule: Callable[[Any, str], Rule]  # (config, environment) -> rule to train agents by
+    rule: Callable[[Any, str], Rule]  # (config, environment) -> rule that trains agents
     environments: tuple[str, ...] = ()  # where it was trained, if that is known
 
     @property
@@ -81,8 +81,8 @@ def teacher(
 
     Args:
         name: Name of an artifact; folder of an artifact or of a run of ``train``, whose
-            best weights count; file with an expression; ``"sign_momentum:RATE"``, which
-            is ``RATE * (1 - t_p) * sgn m_0.9``; or ``"random:SEED"``.
+            best weights are used; file with an expression; ``"sign_momentum:RATE"``,
+            which is ``RATE * (1 - t_p) * sgn m_0.9``; or ``"random:SEED"``.
         learning_rate: Value of an expression's input ``lr``; by default its card's.
         like: Algorithm and sizes of a random teacher.
 

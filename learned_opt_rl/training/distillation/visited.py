@@ -187,15 +187,17 @@ def visit(
         kept, _ = recorded(rule, config, name, key, inputs_of, **options)
         pieces.append(stretches(kept, steps))
     seen = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *pieces)
-    good = finite_places(seen, 1, runs)
+    good = finite_places(seen, 1, runs, "inputs or environments")
     count = seen.gradient.shape[1]
     return jax.tree.map(lambda x: x[:, np.resize(good, count)], seen)
 
 
-def finite_places(seen: Any, axis: int, environments: Iterable[str]) -> np.ndarray:
+def finite_places(
+    seen: Any, axis: int, environments: Iterable[str], others: str
+) -> np.ndarray:
     """Return the places along an axis where every array is finite.
 
-    Raise ValueError if there is none.
+    Raise ValueError if there is none; its message advises to choose ``others``.
     """
     moved = [np.moveaxis(np.asarray(x), axis, 0) for x in jax.tree.leaves(seen)]
     finite = [np.isfinite(x).reshape(len(x), -1).all(1) for x in moved]
@@ -203,7 +205,7 @@ def finite_places(seen: Any, axis: int, environments: Iterable[str]) -> np.ndarr
     if not len(good):
         raise ValueError(
             f"inputs='visited': all agents in {', '.join(environments)} diverged; "
-            "choose other inputs or environments, or a lower learning_rate if a "
-            "student made them"
+            f"choose other {others}, or a lower learning_rate if the student trained "
+            "these agents"
         )
     return good

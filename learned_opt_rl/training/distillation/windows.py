@@ -117,7 +117,7 @@ def loss(weights: Any, batch: Batch, floor: float | jax.Array) -> jax.Array:
 
 
 def measure(weights: Any, runs: list[Run]) -> Record:
-    """Compare a student with the teacher over whole runs, by decile and by leaf, too.
+    """Compare a student with the teacher over whole runs, also by decile and by leaf.
 
     Of the updates that the rule applies, without their mean, the result has ``error``
     (relative to the teacher's rms), ``cosine``, ``log_scale`` (natural logarithm of the

@@ -45,7 +45,7 @@ class Execution:
     on more devices.
     """
 
-    devices: int = 1  # that share each generation
+    devices: int = 1  # number of devices that share a generation
     block: int | None = None  # runs that each device trains side by side
     tensorboard: bool = False  # whether to write events into ``tensorboard/``
 
@@ -270,9 +270,12 @@ class Campaign:
         # horizon wins. NaN never does.
         best, its_horizon = float(standing.best_validation), int(standing.best_horizon)
         if value > best or (horizon != its_horizon and np.isfinite(value)):
-            value, horizon = jnp.float32(value), jnp.int32(horizon)
-            best = search.mean, value, search.generation, horizon
-            standing = Standing(search, *best)
+            standing = standing._replace(
+                best_mean=search.mean,
+                best_validation=jnp.float32(value),
+                best_generation=search.generation,
+                best_horizon=jnp.int32(horizon),
+            )
         return standing, row
 
     def _first(self) -> Standing:

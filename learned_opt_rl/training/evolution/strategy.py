@@ -81,12 +81,16 @@ class OpenAIES(SearchSettings):
                 "antithetic, members come in pairs"
             )
         for name in ("sigma", "learning_rate"):
-            checks.finite(name, getattr(self, name), "give 0.03", above=0)
+            checks.finite(name, getattr(self, name), "give for example 0.03", above=0)
             name = f"{name}_decay"
-            checks.finite(name, getattr(self, name), "give 0.999", above=0, most=1)
-        checks.finite("beta1", self.beta1, "give 0.99", least=0, below=1)
+            fix = "give for example 0.999"
+            checks.finite(name, getattr(self, name), fix, above=0, most=1)
+        checks.finite("beta1", self.beta1, "give for example 0.99", least=0, below=1)
         checks.one_of("shaping", self.shaping, get_args(Shaping))
-        floor, fix = self.learning_rate_floor, "lower it, or raise learning_rate"
+        floor, fix = (
+            self.learning_rate_floor,
+            "give 0 for no floor, or at most learning_rate",
+        )
         checks.finite(
             "learning_rate_floor", floor, fix, least=0, most=self.learning_rate
         )

@@ -39,7 +39,10 @@ _NUMBERS: dict[str, tuple[str, Any]] = {
     "predictor_rate": ("for example 0.1", {"above": 0}),
     "clip": ("for example 0.5, or None for no bound", {"above": 0}),
     "max_grad_norm": ("for example 0.5, or None for no bound", {"above": 0}),
-    "value_rate": ("for example 0.01, or None for the predictor's", {"above": 0}),
+    "value_rate": (
+        "for example 0.01, or None for the predictor's optimizer",
+        {"above": 0},
+    ),
     "gae_lambda": ("for example 0.95", {"least": 0, "most": 1}),
     "advantage_decay": ("for example 0.99, or None", {"least": 0, "most": 0.9999}),
     **dict.fromkeys(("bandit_bonus", "target_entropy"), _LEAVE_OUT),
@@ -47,13 +50,13 @@ _NUMBERS: dict[str, tuple[str, Any]] = {
 }
 """What to give for the other numbers, and their bounds."""
 
-_LISTS: dict[str, dict[str, float]] = {
-    "gammas": {"least": 0, "most": 1},
-    "policy_entropy": {"least": 0},
-    "agent_rates": {"above": 0},
-    "agent_alpha_y": {"least": 0},
+_LISTS: dict[str, tuple[str, dict[str, float]]] = {
+    "gammas": ("(0.99,)", {"least": 0, "most": 1}),
+    "policy_entropy": ("(0.05,)", {"least": 0}),
+    "agent_rates": ("(20.0, 40.0)", {"above": 0}),
+    "agent_alpha_y": ("(0.5,)", {"least": 0}),
 }
-"""The bounds of the entries of tuples; the first two need an entry."""
+"""An example of each tuple, and the bounds of entries; the first two need an entry."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,8 +179,7 @@ class MetaGradientConfig(Objective):
                 example, bounds = _NUMBERS[name]
                 checks.finite(name, value, f"give {example}", **bounds)
         how = self.lifetime_gradients
-        accepted = f"one of {', '.join(LIFETIME_GRADIENTS)}"
-        _require(how in LIFETIME_GRADIENTS, "lifetime_gradients", repr(how), accepted)
+        checks.one_of("lifetime_gradients", how, LIFETIME_GRADIENTS)
         if how == "clip" and self.clip is None:
             raise ValueError(
                 "lifetime_gradients='clip' needs a bound, but clip=None; give for "
@@ -190,13 +192,12 @@ class MetaGradientConfig(Objective):
         _require(whole and 0 <= seed < 2**32, "seed", repr(seed), accepted)
 
     def _check_lists(self) -> None:
-        for name, bounds in _LISTS.items():
-            values = getattr(self, name)
-            accepted = "a tuple of numbers; give for example (0.5,)"
+        for name, (example, bounds) in _LISTS.items():
+            values, give = getattr(self, name), f"give for example {example}"
+            accepted = f"a tuple of numbers; {give}"
             _require(isinstance(values, tuple), name, repr(values), accepted)
             if name in ("gammas", "policy_entropy"):
-                accepted = "one or more numbers; give for example (0.5,)"
-                _require(values, name, values, accepted)
+                _require(values, name, values, f"one or more numbers; {give}")
             for i, value in enumerate(values):
                 fix = f"change this entry of {name}={values}"
                 checks.finite(f"{name}[{i}]", value, fix, **bounds)
@@ -209,6 +210,10 @@ class MetaGradientConfig(Objective):
             "('gridworld/small',)"
         )
         _require(listed, "environments", repr(names), accepted)
+        try:
+            agents.lpg_arms(names[0], column=self.agent)
+        except ValueError as error:
+            raise ValueError(f"agent={self.agent!r}: {error}") from error
         together = self.minibatch * len(names)
         accepted = (
             f"a multiple of minibatch={self.minibatch} times the number of "
@@ -248,6 +253,8 @@ class MetaGradientConfig(Objective):
     @property
     def rule_architecture(self) -> Architecture:
         """The rule's architecture, or ValueError."""
+        sizes, accepted = self.architecture, "a mapping; give for example {'width': 32}"
+        _require(isinstance(sizes, Mapping), "architecture", sizes, accepted)
         known = [field.name for field in dataclasses.fields(Architecture)]
         for name, value in self.architecture.items():
             if name not in known:

@@ -42,14 +42,14 @@ infinite. Its root is 1 % of Adam's ``eps=1e-8``, so the updates stay Adam's.
 class Objective:
     """Hyperparameters of the meta-objective, as in `config.MetaGradientConfig`."""
 
-    updates: int = 5  # K
-    gae_lambda: float = 0.95
-    target_entropy: float = 1e-3  # b1
-    policy_l2: float = 5e-3  # b2
-    target_l2: float = 1e-3  # b3
-    rematerialize: bool = False
-    compat: bool = False
-    advantage_decay: float | None = None
+    updates: int = 5  # agent updates per meta-gradient, K
+    gae_lambda: float = 0.95  # decay of the advantages
+    target_entropy: float = 1e-3  # weight of the predictor's entropy bonus, b1
+    policy_l2: float = 5e-3  # weight of the penalty on pi_hat squared, b2
+    target_l2: float = 1e-3  # weight of the penalty on y_hat squared, b3
+    rematerialize: bool = False  # compute activations again in the backward pass
+    compat: bool = False  # see `MetaConfig`
+    advantage_decay: float | None = None  # of running averages; None for none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,23 +212,28 @@ def _policy_loss(
 ) -> jax.Array:
     """REINFORCE on the judged rollout, with normalized advantages.
 
-    They are normalized by running averages of themselves and their squares, if given.
+    ``means`` holds running averages of the advantages and of their squares; None uses
+    this rollout's.
     """
-    advantage = advantages(config, value, rollout)
-    if means is None:
-        advantage = (advantage - advantage.mean()) / (advantage.std() + EPS)
-    else:
-        mean, square = means
-        # As the ``MovingAverage`` of Oh et al., "Discovering state-of-the-art
-        # reinforcement learning algorithms", 2025, with its constants.
-        deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0) + 1e-12) + 1e-6
-        advantage = (advantage - mean) / deviation
+    advantage = _normalized(advantages(config, value, rollout), means)
     policy = lpg_agent.policy(agent.params, rollout, config.agent)
     log_prob = jnp.log(select(policy, rollout.action) + EPS)
     advantage = jax.lax.stop_gradient(advantage)
     if config.compat:
         return -jnp.mean(log_prob.mean(1) * advantage.mean(1))
     return -jnp.mean(log_prob * advantage)
+
+
+def _normalized(
+    advantage: jax.Array, means: tuple[jax.Array, jax.Array] | None
+) -> jax.Array:
+    if means is None:
+        return (advantage - advantage.mean()) / (advantage.std() + EPS)
+    mean, square = means
+    # As the ``MovingAverage`` of Oh et al., "Discovering state-of-the-art reinforcement
+    # learning algorithms", 2025, with its constants.
+    deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0) + 1e-12) + 1e-6
+    return (advantage - mean) / deviation
 
 
 def _regularizers(config: MetaConfig, metrics: UpdateMetrics) -> jax.Array:
