@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 import sys
@@ -40,16 +41,17 @@ class _Training:
         self, base: "EvaluationConfig | None", **given: Any
     ) -> "EvaluationConfig":
         """Return how formulas are scored: as ``base``, with other fields."""
+        from learned_opt_rl import checks
         from learned_opt_rl.agents.config import PPOConfig
         from learned_opt_rl.rundir import settings
         from learned_opt_rl.training.proposal import EvaluationConfig
 
-        # Else this process would take most of a GPU from those of the formulas.
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         given["settings"] = {} if base is None else dict(base.settings)
         given["settings"] |= settings.parse(self.settings, PPOConfig)
         given |= {n: getattr(self, n) for n in ("check_seconds", "train_seconds")}
-        given["memory"] = int(self.memory * 2**30) or None
+        fix = "give GiB, or 0 for no limit"
+        memory = checks.finite("memory", self.memory, fix, least=0)
+        given["memory"] = math.ceil(memory * 2**30) or None
         if base is None:
             return EvaluationConfig(**given)
         return dataclasses.replace(base, **given)
@@ -138,6 +140,7 @@ class Propose(_Options):
     """Only warn about drifts that violate the conditions of mirror learning."""
 
     def run(self) -> int:
+        _leave_gpu_memory()
         from learned_opt_rl.training.proposal import (
             Conversation,
             ConversationConfig,
@@ -182,7 +185,8 @@ class Discover(_Options):
     refinements: int = 8
     """Suggestions in a generation."""
     ranked: Annotated[tuple[str, ...], optional("RULE ...")] = ("adam:1e-3", "minatar")
-    """Rules that are ranked in the archive, as for compare."""
+    """Rules that are ranked in the archive: handcrafted optimizers, optax.NAME:RATE or
+    installed artifacts."""
     refine_from: Literal["latest", "best"] = "latest"
     """Optimizer of its generation that a refinement starts from."""
     islands: int = 1
@@ -203,6 +207,7 @@ class Discover(_Options):
     """Print the archive of a recorded run, rebuilt from its events, and exit."""
 
     def run(self) -> int:
+        _leave_gpu_memory()
         from learned_opt_rl.training.proposal import (
             Discovery,
             DiscoveryConfig,
@@ -213,7 +218,7 @@ class Discover(_Options):
             print(prompts.thinker(), prompts.coder(), sep="\n\n")
             return 0
         if self.replay is not None:
-            print_table(_table(Discovery.recorded(self.replay)))
+            print_table(_table(Discovery.recorded(self.replay).members))
             return 0
         config = DiscoveryConfig(
             evaluation=self.scoring(),
@@ -260,19 +265,21 @@ class Refine(_Training):
     steps: Annotated[float | None, optional("STEPS")] = None
     """Environment steps of each run; by default those of the search."""
     seeds: Annotated[int | None, optional("INT")] = None
-    """Agents in each environment; by default those of the search. All are new."""
+    """Agents in each environment; by default those of the search. The search used none
+    of these seeds."""
     generations: int = 10
     """Generations of CMA-ES; 0 to tune nothing."""
     population: int = 8
     """Formulas in a generation."""
     sigma: float = 0.1
-    """Size of the first changes; of small constants relative ones."""
+    """Size of the first changes; relative for small constants."""
     drops: int = 30
-    """The most simpler formulas to train with; 0 for none."""
+    """Maximum number of simpler formulas to train; 0 for none."""
     seed: int = 0
     """Seed of CMA-ES."""
 
     def run(self) -> int:
+        _leave_gpu_memory()
         from learned_opt_rl import expressions
         from learned_opt_rl.training.proposal import (
             Limits,
@@ -327,6 +334,11 @@ _SHARED = (
 )
 
 
+def _leave_gpu_memory() -> None:
+    """Leave GPU memory to the worker processes; JAX reads this when it starts."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
 def _bill(config: "EvaluationConfig", formulas: int, replies: int = 0) -> str:
     """Return the largest cost of a run."""
     runs = formulas * len(config.environments) * config.seeds
@@ -354,6 +366,7 @@ def _table(members: "list[Member]") -> list[list[str]]:
     """Return the archive as a table, the best first."""
     from learned_opt_rl.training.proposal import archive
 
+    members = archive.distinct(members)
     ranks = archive.average_ranks(members)
     names = list(members[0].returns)
     lines = [["name", "parent", "average rank", *names]]

@@ -256,6 +256,8 @@ class Promote(RunOptions):
     """Environments; by default those of the run."""
     seeds: int = 5
     """Number of seeds."""
+    first_seed: Annotated[int | None, optional("INT")] = None
+    """The first seed; by default 0, for a search the first that it did not use."""
     total_timesteps: Annotated[float, arg(name="steps")] = 1e6
     """Environment steps of each run."""
     baselines: Annotated[tuple[str, ...], optional("RULE ...")] = ()
@@ -306,12 +308,15 @@ class Promote(RunOptions):
         from learned_opt_rl.training.promotion import (
             Promotion,
             agent_of_run,
+            next_seed,
             trained_in,
         )
 
         options, agent = self, agent_of_run(self.folder)
         if not (self.suite or self.environments):
             options = dataclasses.replace(self, environments=trained_in(self.folder))
+        if self.first_seed is None:
+            options = dataclasses.replace(options, first_seed=next_seed(self.folder))
         # The agent lpg needs update rules, so Adam cannot run beside it.
         alone = (self.name,) if agent == "lpg" else ("adam",)
         baselines = self.baselines or alone

@@ -180,6 +180,21 @@ def test_a_start_without_a_score_is_an_error(tmp_path):
         run(tmp_path, scores=Scores({start: None}))
 
 
+class Slow(Scores):
+    """Candidates whose checks take too long."""
+
+    def check(self) -> jsonl.Record:
+        raise RefusedReplyError("check_failed", "it took more than 90 seconds")
+
+
+def test_a_start_with_a_slow_check_is_an_error_that_names_the_limit(tmp_path):
+    for _ in range(2):  # the second run recalls the check
+        message = "check_seconds=90, .*ppo_clip.* no score .it took more than 90 sec"
+        with pytest.raises(ValueError, match=message) as error:
+            run(tmp_path, scores=Slow())
+        assert not isinstance(error.value, RefusedReplyError)
+
+
 def test_a_fitness_of_zero_counts_and_a_failed_training_does_not(tmp_path):
     codes = [json.loads(REPLIES[i])["code"] for i in (0, 3)]
     texts = [read_code(code, "drift").to_text() for code in codes]
@@ -211,6 +226,8 @@ def test_more_generations_go_on(tmp_path):
     run(tmp_path, config=ConversationConfig("drift", WHERE, generations=2))
     run(tmp_path)
     assert sum(e["event"] == "reply" for e in events(tmp_path)) == 4
+    with pytest.raises(ValueError, match="generations=2 is less than the 4 of"):
+        run(tmp_path, config=ConversationConfig("drift", WHERE, generations=2))
 
 
 def test_the_folder_of_another_run_is_refused(tmp_path):
@@ -270,6 +287,15 @@ def test_a_recorded_run_replays_without_its_provider(tmp_path):
     names = (tmp_path / name / EVENTS for name in ("one", "two"))
     assert len({name.read_bytes() for name in names}) == 1
     config = ConversationConfig("drift", WHERE, generations=5)
+    # Nothing is paid twice, even if the replies stated tokens.
+    replies = providers.recorded(tmp_path / "one" / EVENTS)
+    stated = {
+        key: [reply._replace(prompt_tokens=9, completion_tokens=9) for reply in own]
+        for key, own in replies.items()
+    }
+    run(tmp_path / "free", providers.Replay(stated), limits=Limits(max_cost=1e-9))
+    rows = [r for r in jsonl.read(tmp_path / "free" / LEDGER) if r["stage"] == "reply"]
+    assert {(r["prompt_tokens"], r["price"]) for r in rows} == {(0, 0.0)}
     with pytest.raises(ProviderError, match="the record ends before it"):
         run(tmp_path / "two", providers.Replay(replies), config)
 

@@ -24,17 +24,18 @@ CURVE = "learning-curve.png"
 LIMIT = 1_000_000
 """Bytes of a campaign above which the log drops the fitness of single members.
 
-A campaign in the repository should not weigh more than all the weights beside it.
+The events of a search drop the values of the checks. A campaign in the repository
+should not weigh more than all the weights beside it.
 """
 
 
 def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
     """Copy a run and its learning curve into an artifact's folder.
 
-    The copy has the configuration and the log, of a search for an expression the events
-    with all replies and the ledger. Of an evolution, it also has the state;
-    other runs cannot be resumed from an artifact, and the state of their agents can
-    weigh 100 MB. The run may continue. Its best weights are copied only if they have
+    The copy has the configuration and the log. For a search, the copy has the events
+    and the ledger of this folder; the events of a refinement have no replies. For an
+    evolution, the copy also has the state. Other runs cannot be resumed from an
+    artifact, and the state of their agents can weigh 100 MB. The run may continue. Its best weights are copied only if they have
     changed since the artifact, whose file has the given digest.
     """
     campaign = folder / CAMPAIGN
@@ -44,16 +45,22 @@ def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
         if path is not None and path.exists():
             shutil.copy(path, campaign)
     if _is_search(run):
+        _shorten(campaign, campaign / EVENTS, "response")
         return
     if hashlib.sha256((run / BEST).read_bytes()).hexdigest() != sha256:
         shutil.copy(run / BEST, campaign)
-    if sum(path.stat().st_size for path in campaign.iterdir()) > LIMIT:
-        rows = jsonl.read(campaign / LOG)
-        short = [{k: v for k, v in row.items() if k != "fitness"} for row in rows]
-        (campaign / LOG).unlink()
-        jsonl.append(campaign / LOG, short)
+    _shorten(campaign, campaign / LOG, "fitness")
     if (run / RUN_CURVE).exists():
         shutil.copy(run / RUN_CURVE, folder / CURVE)
+
+
+def _shorten(campaign: pathlib.Path, path: pathlib.Path, field: str) -> None:
+    """Drop a field from the rows of a file if the campaign is above `LIMIT`."""
+    if sum(one.stat().st_size for one in campaign.iterdir()) > LIMIT:
+        rows = jsonl.read(path)
+        short = [{k: v for k, v in row.items() if k != field} for row in rows]
+        path.unlink()
+        jsonl.append(path, short)
 
 
 def _is_search(folder: pathlib.Path) -> bool:

@@ -298,6 +298,12 @@ def failures(run: TrainedRun, evaluated: Evaluated) -> list[str]:
         found.append(
             f"It was also trained on {', '.join(missing)} but not evaluated there."
         )
+    seen = run.fields.get("next_seed", 0)
+    if any(r.seed < seen and r.environment in run.environments for r in evaluated.new):
+        found.append(
+            f"The search chose the formula with seeds below {seen}, and the results "
+            "include such seeds."
+        )
     if run.made["kind"] == METHOD:
         found += resets(run)
     return [*found, *_little(run)]

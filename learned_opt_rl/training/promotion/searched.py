@@ -1,4 +1,4 @@
-"""The result of a search for an expression, read as other runs are."""
+"""Read the result of a search like any other run."""
 
 import hashlib
 import pathlib
@@ -34,6 +34,7 @@ def read(folder: pathlib.Path) -> TrainedRun:
         "environments": list(scoring.environments),
         "agent": dict(scoring.settings),
         "rates": scoring.rates,
+        "next_seed": _next_seed(scoring),
     }
     row: Record = {"validation": 0.0, "horizon": int(scoring.steps)}
     function = expressions.parse(found.text)
@@ -42,3 +43,18 @@ def read(folder: pathlib.Path) -> TrainedRun:
     digest = hashlib.sha256(content).hexdigest()
     fields = made | {"config": config, "stages": list(found.stages)}
     return TrainedRun(folder, fields, [row], content, digest, weights)
+
+
+def next_seed(folder: pathlib.Path) -> int:
+    """Return the first seed that a search has not trained with; 0 for another run.
+
+    Raises as `read_config` and `origin.found`.
+    """
+    if read_config(folder)["kind"] not in origin.SEARCHES:
+        return 0
+    return _next_seed(origin.found(folder).evaluation)
+
+
+def _next_seed(scoring: Any) -> int:
+    # Every stage of a search takes the seeds after those of the stage before.
+    return scoring.first_seed + scoring.seeds

@@ -70,6 +70,11 @@ def average_ranks(members: Sequence[Member]) -> np.ndarray:
     return ranks(members).mean(axis=1)
 
 
+def distinct(members: Sequence[Member]) -> list[Member]:
+    """Return each member once: one that has migrated is in several islands."""
+    return list({member.name: member for member in members}.values())
+
+
 def best_first(members: Sequence[Member]) -> list[Member]:
     """Return the members by average rank; the earlier of equals comes first."""
     order = np.argsort(average_ranks(members), kind="stable")

@@ -148,10 +148,11 @@ class Conversation(Search):
         text = read_code(start.code, self.config.kind).to_text()
         try:
             found = scorer.evaluate(text)
-        except WorkerError as error:
+        except (RefusedReplyError, WorkerError) as error:
             raise ValueError(
-                f"{start.name}, which the conversation starts from, has no score "
-                f"({error}); give another folder and other environments or limits"
+                f"{self.config.evaluation.limits}: {start.name}, which the "
+                f"conversation starts from, has no score ({error}); give another "
+                "folder and larger limits or other environments"
             ) from error
         scorer.enter(text, start.name)
         references = self.config.evaluation.references(found)

@@ -20,6 +20,9 @@ from typing import Any, Literal, NamedTuple, TextIO
 import numpy as np
 
 from learned_opt_rl import checks
+from learned_opt_rl.artifacts import registry
+from learned_opt_rl.errors import UnknownArtifactError
+from learned_opt_rl.evaluation.runs.rules import artifact_name, is_handcrafted, parts
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import Progress
 from learned_opt_rl.training.proposal import archive, prompts
@@ -43,7 +46,7 @@ from learned_opt_rl.training.proposal.scoring.evaluation import (
     line,
 )
 from learned_opt_rl.training.proposal.scoring.worker import DivergedError, WorkerError
-from learned_opt_rl.training.proposal.search import Search
+from learned_opt_rl.training.proposal.search import Search, readable
 from learned_opt_rl.training.proposal.session import Session
 from learned_opt_rl.training.run_folder import read_config
 
@@ -66,7 +69,8 @@ class DiscoveryConfig:
         top: How many count as the best.
         refine_from: Whether a refinement starts from the ``"latest"`` optimizer of its
             generation or from the ``"best"``.
-        ranked: Rules that are ranked as members, and not refined.
+        ranked: Rules that are ranked as members, and not refined: handcrafted
+            optimizers, ``optax.NAME:RATE`` and installed artifacts.
         islands: Archives that evolve apart; generations take turns.
         migrate: Generations between two migrations of the best of each island.
         cells: Whether exploration draws from the best of each cell: those of similar
@@ -140,6 +144,8 @@ class Discovery(Search):
     """The archive, after `run`, in order of entry."""
     steps: list[Record]
     """The outcome of every refinement."""
+    completed: int
+    """Completed generations."""
 
     def __init__(
         self,
@@ -156,13 +162,13 @@ class Discovery(Search):
         self._screened: list[float] = []
 
     @classmethod
-    def recorded(cls, folder: pathlib.Path) -> list[Member]:
-        """Rebuild the archive of a run from its events, without a provider.
+    def recorded(cls, folder: pathlib.Path) -> "Discovery":
+        """Rebuild a run from its events, without a provider.
 
         Generations that the events do not complete are left out.
 
         Raises:
-            ValueError: The folder holds no discovery.
+            ValueError: The folder holds no discovery, or one without members.
         """
         made = read_config(folder)
         if made["kind"] != METHOD:
@@ -171,13 +177,16 @@ class Discovery(Search):
                 "discovery"
             )
         fields = dict(made["config"])
-        initial = fields.pop("initial")
-        config = DiscoveryConfig.from_json(fields)
-        quiet = io.StringIO()
-        run = cls(config, folder, None, initial=initial, stream=quiet)
-        with contextlib.suppress(ProviderError):
-            run.run()
-        return run.members
+        with readable(folder):
+            initial = fields.pop("initial")
+            config = DiscoveryConfig.from_json(fields)
+            quiet = io.StringIO()
+            run = cls(config, folder, None, initial=initial, stream=quiet)
+            with contextlib.suppress(ProviderError):
+                run.run()
+        if not run.members:
+            raise ValueError(f"{folder} has no member yet; continue the search")
+        return run
 
     def run(self) -> list[Member]:
         """Make the missing generations; return the archive, the best first.
@@ -185,17 +194,21 @@ class Discovery(Search):
         Raises as `Conversation.run`.
         """
         self.members, self.steps, self._screened = [], [], []
+        self.completed = 0
         options = {"initial": self._initial, "recall": self._provider is None}
         with self._opened(METHOD, self.config.evaluation, **options) as opened:
             session, self._scorer = opened
+            if self._provider is not None:
+                _check_ranked(self.config.ranked)
             self._first()
             total = self.config.generations
             with Progress("generation", total, self._stream) as progress:
                 for generation in range(total):
                     self._generation(session, generation)
+                    self.completed = generation + 1
                     best = archive.best_first(self.members)[0]
                     progress.show(
-                        generation + 1, f"{len(self.members)} members  best {best.name}"
+                        self.completed, f"{len(self.members)} members  best {best.name}"
                     )
         return archive.best_first(self.members)
 
@@ -210,8 +223,8 @@ class Discovery(Search):
                 self.members += [_member(made, scores, island) for island in islands]
         if not self.members:
             raise ValueError(
-                "no first member has a score; give another folder and other "
-                "environments or limits"
+                f"{self.config.evaluation.limits}: no first member has a score; give "
+                "another folder and larger limits or other environments"
             )
         for rule in self.config.ranked:
             made = {"name": rule, "parent": None, "code": None, "text": None}
@@ -223,7 +236,7 @@ class Discovery(Search):
         """Return the scores of a first member, or of a rule, which has no text.
 
         One that diverges has no returns, and ranks last. One that has no score for
-        another reason, such as a time limit, does not enter.
+        another reason, such as a time limit of the checks, does not enter.
         """
         names = self.config.evaluation.environments
         try:
@@ -233,7 +246,7 @@ class Discovery(Search):
                 return {n: self._scorer.train(one, name, n) for n in names}
         except DivergedError:
             return dict.fromkeys(names)
-        except WorkerError as error:
+        except (RefusedReplyError, WorkerError) as error:
             problem = f"{name} is not in the archive, because it has no score: {error}"
             warnings.warn(problem, stacklevel=2)
             return None
@@ -401,6 +414,24 @@ class Discovery(Search):
         self.steps.append(
             {"generation": generation, "step": step, "outcome": outcome, "name": name}
         )
+
+
+def _check_ranked(rules: Sequence[str]) -> None:
+    """Raise ValueError unless the process of a training finds the rules by name.
+
+    That process has another current folder, so paths and modules are not found.
+    """
+    for rule in rules:
+        for part in filter(None, parts(rule)):
+            if is_handcrafted(part) or part.startswith("optax."):
+                continue
+            try:
+                registry.find(artifact_name(part))
+            except UnknownArtifactError as error:
+                raise ValueError(
+                    f"ranked={rule!r} must be a handcrafted optimizer, optax.NAME:RATE "
+                    f"or an installed artifact; {error}"
+                ) from error
 
 
 def _member(made: Mapping[str, Any], scores: Mapping[str, Any], island: int) -> Member:

@@ -33,7 +33,7 @@ class Limits:
         max_cost: US dollars. Without the price of a model it cannot be kept, so the
             first reply of an unknown model ends the search.
         max_steps: Environment steps.
-        max_hours: Hours, of replies and evaluations.
+        max_hours: Hours of evaluations and of replies, including the wait for them.
         prices: Dollars per million tokens of prompt and reply, for every model; None
             for the dated table ``prices.json``.
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from learned_opt_rl import expressions
-from learned_opt_rl.errors import ExpressionError
+from learned_opt_rl.artifacts.weights import read_limited
+from learned_opt_rl.errors import ExpressionError, WeightsError
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.training.proposal import archive, conversation, discovery
@@ -15,6 +16,7 @@ from learned_opt_rl.training.proposal.conversation import ConversationConfig, be
 from learned_opt_rl.training.proposal.discovery import Discovery
 from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER
 from learned_opt_rl.training.proposal.scoring.evaluation import EvaluationConfig
+from learned_opt_rl.training.proposal.search import readable
 from learned_opt_rl.training.run_folder import read_config
 
 SEARCHES = (conversation.METHOD, discovery.METHOD, refinements.METHOD)
@@ -56,19 +58,23 @@ def found(path: pathlib.Path) -> Found:
             f"{path} holds a run of kind {made['kind']}; give the folder of `train "
             "propose`, `train discover` or `train refine`"
         )
-    read = dict(zip(SEARCHES, (_conversation, _discovery, _refinement), strict=True))
-    return read[made["kind"]](path, made["config"])
+    read = {
+        conversation.METHOD: _conversation,
+        discovery.METHOD: _discovery,
+        refinements.METHOD: _refinement,
+    }[made["kind"]]
+    with readable(path):
+        return read(path, made["config"])
 
 
 def _file(path: pathlib.Path) -> Found:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_limited(path, "check the path").decode()
         expressions.parse(text)
-    except (OSError, UnicodeDecodeError, ExpressionError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except (WeightsError, UnicodeDecodeError, ExpressionError) as error:
         raise ValueError(
             f"{path} is neither the folder of a search nor the file of an expression "
-            f"({reason}); give one of them"
+            f"({error}); give one of them"
         ) from error
     stage = {"kind": "expression", "summary": f"It began as the file {path.name}."}
     return Found(text, None, None, [stage])
@@ -93,18 +99,18 @@ def _conversation(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
 
 
 def _discovery(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
-    members = archive.best_first(Discovery.recorded(path))
-    # A member that has migrated is in several islands.
-    ours = {m.name: m for m in members if m.parent is not None and m.finite}
-    best = _required(path, [*ours.values()])[0]
-    begun = sum(e["event"] == "generation" for e in jsonl.read(path / EVENTS))
+    run = Discovery.recorded(path)
+    members = archive.best_first(archive.distinct(run.members))
+    ours = [m for m in members if m.parent is not None and m.finite]
+    best = _required(path, ours)[0]
     scoring = EvaluationConfig.from_json(fields["evaluation"])
     ranks = dict(
         zip([m.name for m in members], archive.average_ranks(members), strict=True)
     )
     rules = ", ".join(m.name for m in members if m.code is None) or "no rule"
     summary = (
-        f"{_proposer(path)} played thinker and coder in {begun} generations of "
+        f"{_proposer(path)} played thinker and coder in {run.completed} generations "
+        f"of "
         f"{fields['refinements']} suggestions, of which {len(ours)} have a score. "
         f"This one, {best.name}, has the average rank "
         f"{ranks[best.name]:.3g} among {len(members)} members, with {rules} in the "
@@ -137,8 +143,8 @@ def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
         f"did not tune, the fitness went from {best['start_fitness']:.4g} to "
         f"{last['fitness']:.4g}. {_agents(scoring)}"
     )
-    before = next(e["stages"] for e in events if e["event"] == "origin")
-    stages = [*before, _stage(path, refinements.METHOD, summary)]
+    before = [e["stages"] for e in events if e["event"] == "origin"]
+    stages = [*before[0], _stage(path, refinements.METHOD, summary)]
     # What comes next takes the seeds after those that chose this formula.
     used = dataclasses.replace(scoring, first_seed=scoring.first_seed + scoring.seeds)
     return Found(last["text"], used, fields["references"], stages)
@@ -202,5 +208,7 @@ def compute(stages: Sequence[Record]) -> str:
     tokens, price = (_sum([s[name] for s in searches]) for name in ("tokens", "price"))
     asked = "an unknown number of" if tokens is None else f"{tokens:,}"
     paid = "at an unknown price" if price is None else f"for ${price:.4g}"
-    spent = f"{hours:.2g} hours of replies and training, {steps:.2g} environment steps"
-    return f"{spent}, {asked} paid tokens {paid}"
+    return (
+        f"{hours:.2g} hours of training and of replies, including the wait for them, "
+        f"{steps:.2g} environment steps, {asked} paid tokens {paid}"
+    )

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TextIO
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 from learned_opt_rl import checks, expressions
 from learned_opt_rl.families.expression import Form
@@ -177,10 +178,11 @@ class Refinement(Search):
         for generation in range(config.generations):
             steps = np.asarray(strategy.ask(state), float)
             moved = _moved(np.array([*numbers.values()]), steps)
-            members = [
+            texts = [
                 form.evolved(dict(zip(numbers, one, strict=True))).to_text()
                 for one in moved
             ]
+            members = _recalled(session, generation, texts)
             found = [score(text) for text in members]
             for text, (fitness, *_) in zip(members, found, strict=True):
                 if fitness is not None and fitness > value:
@@ -261,8 +263,9 @@ class Refinement(Search):
     def _required(self, outcome: _Outcome) -> float:
         if outcome.fitness is None:
             raise ValueError(
-                f"the formula to refine has no score ({outcome.problem}); give another "
-                "folder and another formula, environments or limits"
+                f"{self.config.evaluation.limits}: the formula to refine has no score "
+                f"({outcome.problem}); give another folder and larger limits, other "
+                "environments or another formula"
             )
         return outcome.fitness
 
@@ -273,6 +276,15 @@ class Refinement(Search):
 def _remember(session: Session, event: str, **fields: Any) -> Record:
     """Recall or record an event that follows from those before."""
     return session.remember(event, dict, **fields)
+
+
+def _recalled(session: Session, generation: int, texts: list[str]) -> list[str]:
+    """Return the recorded formulas of a generation, or record these.
+
+    Another version or machine may draw numbers that differ in their last bit.
+    """
+    event = session.remember("population", lambda: {"texts": texts}, number=generation)
+    return event["texts"]
 
 
 def _simpler(text: str) -> list[str]:
@@ -287,9 +299,13 @@ def _moved(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """
     sizes = np.abs(values)
     small = (sizes > 0) & (sizes < 1)
-    odds = sizes / np.where(small, 1 - sizes, 1) * np.exp(steps)
-    moved = np.sign(values) * np.where(small, odds / (1 + odds), odds)
-    moved = np.where(sizes == 0, steps, moved)
+    inner = special.expit(special.logit(np.where(small, sizes, 0.5)) + steps)
+    inner = np.minimum(inner, np.nextafter(np.float32(1), np.float32(0)))
+    # Steps above the bound would overflow; every result is at most _LARGEST anyway.
+    outer = sizes * np.exp(np.minimum(steps, np.log(_LARGEST)))
+    # A magnitude that becomes 0 would lose its sign.
+    moved = np.maximum(np.where(small, inner, outer), np.finfo(np.float32).tiny)
+    moved = np.where(sizes == 0, steps, np.sign(values) * moved)
     return np.clip(moved, -_LARGEST, _LARGEST).astype(np.float32)
 
 

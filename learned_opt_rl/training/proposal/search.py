@@ -36,7 +36,7 @@ class Search:
     Args:
         config: The configuration.
         folder: Its folder; created if it does not exist.
-        provider: Who answers; None to only recall what is recorded.
+        provider: The model. With None, only recorded replies are used.
         limits: Bounds on its costs.
         candidate: Makes what checks and trains a formula; tests replace it.
         stream: Receives the progress; standard error by default.
@@ -65,29 +65,55 @@ class Search:
         may_grow: str = "generations",
         **more: Any,
     ) -> Iterator[tuple[Session, "Scorer"]]:
-        """Open the folder of a search, of whose configuration one field may grow.
+        """Open the folder. One field of the configuration may be increased.
 
         ``more`` is part of the configuration. With ``recall``, nothing new is made.
 
         Raises:
-            ValueError: The folder holds another run.
+            ValueError: The folder holds another run, or the field is smaller there.
             FolderInUseError: Another process uses the folder.
         """
         fields = dataclasses.asdict(self.config) | more
         config = json.loads(json.dumps(fields))
-        refuse_other(self.path, kind, config, may_grow=may_grow)
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
+            refuse_other(self.path, kind, config, may_grow=may_grow)
             refuse_foreign(self.path, (EVENTS, LEDGER))
-            # Written again where the field has grown: a replay reads it.
-            path, made = self.path / CONFIG, {"kind": kind, **provenance()}
-            made = read_config(self.path) if path.exists() else made
             if not recall:
-                content = json.dumps(made | {"config": config}, indent=2)
-                write_atomically(path, f"{content}\n".encode())
+                self._claim(kind, config, may_grow)
             journal = Journal(self.path, self._limits)
             session = Session(journal, self._provider, self._limits, recall)
             yield session, Scorer(session, scoring, self._candidate)
+
+    def _claim(self, kind: str, config: Record, may_grow: str) -> None:
+        """Write the configuration, or raise ValueError if the field has shrunk."""
+        path = self.path / CONFIG
+        if path.exists():
+            made = read_config(self.path)
+        else:
+            made = {"kind": kind, **provenance(), "config": config}
+        before = made["config"].get(may_grow, 0)
+        if config[may_grow] < before:
+            raise ValueError(
+                f"{may_grow}={config[may_grow]} is less than the {before} of "
+                f"{self.path}; give {before} or more, or another folder"
+            )
+        # Rewritten when the field grows, because replay reads it.
+        content = json.dumps(made | {"config": config}, indent=2)
+        write_atomically(path, f"{content}\n".encode())
+
+
+@contextlib.contextmanager
+def readable(folder: pathlib.Path) -> Iterator[None]:
+    """Turn errors about the fields of an edited or older folder into ValueError."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder} does not have the fields that a search of this version writes "
+            f"({type(error).__name__}: {error}); restore its files, or give another "
+            "folder"
+        ) from error
 
 
 class Scorer:
@@ -167,8 +193,8 @@ class Scorer:
     ) -> Record:
         """Return the scores of a formula or rule in an environment.
 
-        ``steps`` are those of the configuration by default. ``key`` tells trainings
-        apart that otherwise look alike.
+        ``steps`` are those of the configuration by default. ``key``
+        distinguishes otherwise identical trainings.
 
         Raises:
             WorkerError: Training gave no scores, now or when it was recorded.
@@ -199,7 +225,7 @@ class Scorer:
         Args:
             text: The formula.
             new: Whether to refuse one that was entered, or computes the same.
-            first_seed: Of the agents; that of the configuration by default.
+            first_seed: First seed of the agents. Default: the configuration's.
 
         Raises as `check`, `refuse_known` and `train`.
         """

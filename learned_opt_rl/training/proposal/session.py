@@ -16,6 +16,7 @@ from learned_opt_rl.training.proposal.providers import (
     Message,
     Provider,
     ProviderError,
+    Replay,
     fingerprint,
 )
 
@@ -83,14 +84,18 @@ class Session:
             found = provider.complete(
                 messages, temperature=temperature, seed=len(self.journal.events)
             )
+            # The reply of a record was paid in the recorded run.
+            free = isinstance(provider, Replay)
+            paid = found._replace(prompt_tokens=0, completion_tokens=0)
+            paid = paid if free else found
             self.journal.spend(
                 "reply",
                 time.perf_counter() - started,
                 provider=type(provider).__name__,
                 model=found.model,
-                prompt_tokens=found.prompt_tokens,
-                completion_tokens=found.completion_tokens,
-                price=self._limits.price(found),
+                prompt_tokens=paid.prompt_tokens,
+                completion_tokens=paid.completion_tokens,
+                price=self._limits.price(paid),
             )
             text = found.text.encode("utf-8", "replace").decode()
             return {"reply": found._replace(text=text)._asdict()}

@@ -82,6 +82,15 @@ class EvaluationConfig:
         """Build a configuration from the fields in a ``config.json``."""
         return cls(**{**fields, "environments": tuple(fields["environments"])})
 
+    @property
+    def limits(self) -> str:
+        """The limits of each formula, as error messages name them."""
+        memory = f", memory={self.memory / 2**30:g} GiB" if self.memory else ""
+        return (
+            f"check_seconds={self.check_seconds:g}, "
+            f"train_seconds={self.train_seconds:g}{memory}"
+        )
+
     def references(self, start: Evaluation) -> dict[str, float]:
         """Return what returns are divided by: published Adam, else the warm start.
 

@@ -36,7 +36,7 @@ _KEPT_FAMILIES = ("JAX_", "XLA_", "CUDA_", "NVIDIA_", "LEARNED_OPT_RL_")
 class WorkerError(RuntimeError):
     """An evaluation that gave no result; the message is for the model and the log.
 
-    It says nothing of the formula's worth: another machine may be faster.
+    It does not mean that the formula is bad: another machine may be faster.
     """
 
 
@@ -85,7 +85,11 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):
             stdin.write(json.dumps(request).encode() + b"\n")
             stdin.flush()
-        line = self._line(time.monotonic() + seconds)
+        until = time.monotonic() + seconds
+        line = self._line(until)
+        # Plugins may print while the worker imports them, before it guards the pipe.
+        while line and not line.startswith(b"{"):
+            line = self._line(until)
         if line is None:
             self.close()
             raise WorkerError(f"it took more than {seconds:g} seconds")
@@ -143,16 +147,17 @@ def _environment() -> dict[str, str]:
         for n, v in os.environ.items()
         if n in _KEPT or n.startswith(_KEPT_FAMILIES)
     }
-    return kept | here
+    # Several processes share a GPU, so none takes most of it at once.
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | kept | here
 
 
 def main() -> None:
     """Answer requests from standard input until it ends."""
     _die_with_parent()
-    _limit_memory(int(sys.argv[1]))
     # Libraries may print; only answers go to the pipe.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    _limit_memory(int(sys.argv[1]))
     for line in sys.stdin:
         answers.write(json.dumps(_answered(json.loads(line))) + "\n")
         answers.flush()
@@ -161,7 +166,7 @@ def main() -> None:
 def _limit_memory(memory: int) -> None:
     import jax
 
-    # Asked here, because the parent would take memory of a GPU by asking.
+    # Query the backend in the worker, because the query allocates GPU memory.
     if memory and jax.default_backend() == "cpu":
         import resource
 
