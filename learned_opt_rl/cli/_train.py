@@ -256,7 +256,8 @@ class Promote(RunOptions):
     """Environments; by default those of the run."""
     seeds: int = 5
     """Number of seeds."""
-    first_seed: Annotated[int | None, optional("INT")] = None
+    # The default depends on the run; pyright accepts no wider type than the base's.
+    first_seed: Annotated[int | None, optional("INT")] = None  # pyright: ignore
     """The first seed; by default 0, for a search the first that it did not use."""
     total_timesteps: Annotated[float, arg(name="steps")] = 1e6
     """Environment steps of each run."""
@@ -305,24 +306,21 @@ class Promote(RunOptions):
         return 0
 
     def _promotion(self) -> "Promotion":
-        from learned_opt_rl.training.promotion import (
-            Promotion,
-            agent_of_run,
-            next_seed,
-            trained_in,
-        )
+        from learned_opt_rl.training import promotion
 
-        options, agent = self, agent_of_run(self.folder)
+        options, agent = self, promotion.agent_of_run(self.folder)
         if not (self.suite or self.environments):
-            options = dataclasses.replace(self, environments=trained_in(self.folder))
+            names = promotion.trained_in(self.folder)
+            options = dataclasses.replace(self, environments=names)
         if self.first_seed is None:
-            options = dataclasses.replace(options, first_seed=next_seed(self.folder))
+            first = promotion.next_seed(self.folder)
+            options = dataclasses.replace(options, first_seed=first)
         # The agent lpg needs update rules, so Adam cannot run beside it.
         alone = (self.name,) if agent == "lpg" else ("adam",)
         baselines = self.baselines or alone
         comparison = dataclasses.replace(options.comparison(baselines), agent=agent)
-        fields = {**shared(self, Promotion), "run": self.folder}
-        return Promotion(comparison=comparison, **fields)
+        fields = {**shared(self, promotion.Promotion), "run": self.folder}
+        return promotion.Promotion(comparison=comparison, **fields)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import importlib
 import json
 import shlex
 import shutil
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from learned_opt_rl import Horizon, artifacts, expressions, rules, testing
 from learned_opt_rl.artifacts import registry
 from learned_opt_rl.cli import main
+from learned_opt_rl.cli._train import Promote
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.evaluation.report import cards, normalization
 from learned_opt_rl.evaluation.runs.compare import Comparison
@@ -25,11 +27,11 @@ from learned_opt_rl.training.learned import Learned, evolvable
 from learned_opt_rl.training.promotion import (
     Promotion,
     agent_of_run,
+    campaign,
     promote,
     searched,
     trained_in,
 )
-from learned_opt_rl.training.promotion.campaign import located
 from learned_opt_rl.training.promotion.card import (
     Evaluated,
     _little,
@@ -236,10 +238,12 @@ def test_searches_for_an_expression(tmp_path, monkeypatch, kind):
     assert (folder / "expression.txt").read_text() == best.text
     copied = {path.name for path in (folder / "campaign").iterdir()}
     assert copied == {"config.json", "events.jsonl", "ledger.jsonl"}
+    events = {row["event"] for row in jsonl.read(folder / "campaign/events.jsonl")}
+    assert ("reply" in events) == (kind != "refine")
     with registry.bundled_in(tmp_path / "pretrained"):
         card = artifacts.card("ours/tiny")
         with pytest.raises(ValueError, match="proposed by a language model, which"):
-            located("ours/tiny")
+            campaign.located("ours/tiny")
         results = testing.check_artifact("ours/tiny", kind=card.kind)
     assert all(result.passed for result in results), results
     assert card.kind == ("optimizer" if kind == "discover" else "drift")
@@ -249,9 +253,49 @@ def test_searches_for_an_expression(tmp_path, monkeypatch, kind):
     assert f"the replies came through the {provider} provider" in words
     assert "2 agents for 4,096 steps in each of CartPole-v1" in words
     assert ("CMA-ES tuned" in words) == (kind == "refine")
-    assert "environment steps, " in card.training.compute
+    unknown = "an unknown number of paid tokens at an unknown price"
+    assert card.training.compute.count(unknown) == 1
+    # Here the seeds are those of the search; by default the command takes new ones.
+    new = {"propose": 2, "discover": 2, "refine": 4}[kind]
+    assert f"chose the formula with seeds below {new}, and the results include" in (
+        " ".join(card.known_failures)
+    )
+    command = Promote(folder=run, name="x")
+    for first, asked in ((new, command), (7, replace(command, first_seed=7))):
+        assert asked._promotion().comparison.first_seed == first
     assert "runs of 4,096 environment steps and evaluated on runs of 256" in (
         " ".join(card.known_failures)
+    )
+
+
+def test_the_copy_of_a_large_search_lacks_the_values_of_the_checks(
+    tmp_path, monkeypatch
+):
+    proposed(tmp_path)
+    monkeypatch.setattr(campaign, "LIMIT", 1)
+    folder = promoted(tmp_path, monkeypatch, tmp_path / "propose")
+    made, kept = (
+        jsonl.read(where / "events.jsonl")
+        for where in (tmp_path / "propose", folder / "campaign")
+    )
+    assert any("response" in row for row in made)
+    assert kept == [{n: v for n, v in row.items() if n != "response"} for row in made]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "price", "words"),
+    [
+        (1234, 0.5, "1,234 paid tokens for $0.5"),
+        (1234, None, "1,234 paid tokens at an unknown price"),
+        (None, 0.0, "an unknown number of paid tokens for $0"),
+    ],
+)
+def test_costs_that_are_not_known_are_not_added(tokens, price, words):
+    known = {"seconds": 3600, "steps": 5000, "tokens": 0, "price": 0.0}
+    stages = [known, {**known, "tokens": tokens, "price": price}, {"kind": "file"}]
+    assert origin.compute(stages) == (
+        "2 hours of training and of replies, including the wait for them, 1e+04 "
+        f"environment steps, {words}"
     )
 
 

@@ -488,6 +488,9 @@ def test_an_endpoint_needs_a_key(monkeypatch):
 
 def test_a_worker_checks_trains_and_never_sees_the_key(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret-key-123")
+    # As a plugin that prints when it is imported.
+    (tmp_path / "sitecustomize.py").write_text("print('loaded', flush=True)")
+    monkeypatch.syspath_prepend(tmp_path)
     costs = []
     config = EvaluationConfig(
         ("CartPole-v1",), steps=512, seeds=2, settings={"hidden": (8,)}

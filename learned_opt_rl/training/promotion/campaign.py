@@ -35,8 +35,9 @@ def keep(run: pathlib.Path, folder: pathlib.Path, sha256: str) -> None:
     The copy has the configuration and the log. For a search, the copy has the events
     and the ledger of this folder; the events of a refinement have no replies. For an
     evolution, the copy also has the state. Other runs cannot be resumed from an
-    artifact, and the state of their agents can weigh 100 MB. The run may continue. Its best weights are copied only if they have
-    changed since the artifact, whose file has the given digest.
+    artifact, and the state of their agents can weigh 100 MB. The run may continue. Its
+    best weights are copied only if they have changed since the artifact, whose file has
+    the given digest.
     """
     campaign = folder / CAMPAIGN
     campaign.mkdir()

@@ -43,7 +43,6 @@ from learned_opt_rl.training.proposal.scoring.evaluation import (
     Candidate,
     EvaluationConfig,
     MakeCandidate,
-    line,
 )
 from learned_opt_rl.training.proposal.scoring.worker import DivergedError, WorkerError
 from learned_opt_rl.training.proposal.search import Search, readable
@@ -282,7 +281,7 @@ class Discovery(Search):
         """Make the refinements of a generation; return the new members."""
         messages = [
             Message(role="system", content=prompts.thinker()),
-            Message(role="user", content=_request(base, others)),
+            Message(role="user", content=prompts.to_refine(base, others)),
         ]
         current, found = base, []
         for step in range(self.config.refinements):
@@ -337,7 +336,7 @@ class Discovery(Search):
                 scores = self._scores(name, text)
             except RefusedReplyError as error:
                 if error.category in ("duplicate", "screened", "hopeless"):
-                    return _Judged(error.category, None, _unused(str(error)))
+                    return _Judged(error.category, None, prompts.unused(str(error)))
                 unread, reason = unread + 1, str(error)
                 content = prompts.invalid(reason)
             except WorkerError as error:
@@ -346,10 +345,12 @@ class Discovery(Search):
             else:
                 made = {"name": name, "parent": current.name}
                 member = _member(made | {"code": code, "text": text}, scores, 0)
-                return _Judged("evaluated", member, _result(member))
+                return _Judged("evaluated", member, prompts.written(member))
             messages.append(Message(role="user", content=content))
         outcome = "failed_coder" if unread > failed else "failed_evaluation"
-        return _Judged(outcome, None, _unused(f"the code was not usable: {reason}"))
+        return _Judged(
+            outcome, None, prompts.unused(f"the code was not usable: {reason}")
+        )
 
     def _scores(
         self, name: str, text: str, *, first: bool = False
@@ -448,33 +449,4 @@ def _member(made: Mapping[str, Any], scores: Mapping[str, Any], island: int) -> 
         aucs=means("auc"),
         curves=curves,
         island=island,
-    )
-
-
-def _request(base: Member, others: Sequence[Member]) -> str:
-    """Return the first message to the thinker."""
-    texts = "\n\n".join(
-        f"{m.code}\n{_scored(m)}" for m in others if m.name != base.name
-    )
-    text = f"The optimizer to improve:\n\n{base.code}\n{_scored(base)}\n\n"
-    if texts:
-        text += f"Others that are good in some environment:\n\n{texts}\n\n"
-    return f"{text}Send your first suggestion."
-
-
-def _result(member: Member) -> str:
-    return (
-        f"The code that was written:\n\n{member.code}\n{_scored(member)}\n\nSend your "
-        "next suggestion, for this optimizer."
-    )
-
-
-def _unused(reason: str) -> str:
-    return f"Nothing came of this suggestion: {reason}.\nSend another one."
-
-
-def _scored(member: Member) -> str:
-    return "\n".join(
-        line(name, value, member.aucs[name], member.curves.get(name, ()))
-        for name, value in member.returns.items()
     )

@@ -15,6 +15,9 @@ import string
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
+from learned_opt_rl.training.proposal.archive import Member
+from learned_opt_rl.training.proposal.scoring.evaluation import line
+
 Target = Literal["drift", "no_features", "open", "open_recurrent"]
 """What a conversation looks for: a drift, or an optimizer by its inputs."""
 
@@ -207,6 +210,37 @@ def invalid(message: str) -> str:
 def failed(message: str) -> str:
     """Return the feedback to a proposal whose training failed."""
     return f"Training with this proposal failed: {message}\nSend another one."
+
+
+def to_refine(base: Member, others: Sequence[Member]) -> str:
+    """Return the first message to the thinker, with the optimizer to improve."""
+    texts = "\n\n".join(
+        f"{m.code}\n{_results(m)}" for m in others if m.name != base.name
+    )
+    text = f"The optimizer to improve:\n\n{base.code}\n{_results(base)}\n\n"
+    if texts:
+        text += f"Others that are good in some environment:\n\n{texts}\n\n"
+    return f"{text}Send your first suggestion."
+
+
+def written(member: Member) -> str:
+    """Return the feedback to a suggestion, with the code that was trained with."""
+    return (
+        f"The code that was written:\n\n{member.code}\n{_results(member)}\n\nSend "
+        "your next suggestion, for this optimizer."
+    )
+
+
+def unused(reason: str) -> str:
+    """Return the feedback to a suggestion that led to no member."""
+    return f"Nothing came of this suggestion: {reason}.\nSend another one."
+
+
+def _results(member: Member) -> str:
+    return "\n".join(
+        line(name, value, member.aucs[name], member.curves.get(name, ()))
+        for name, value in member.returns.items()
+    )
 
 
 @functools.cache
