@@ -179,8 +179,7 @@ class Discovery(Search):
         with readable(folder):
             initial = fields.pop("initial")
             config = DiscoveryConfig.from_json(fields)
-            quiet = io.StringIO()
-            run = cls(config, folder, None, initial=initial, stream=quiet)
+            run = cls(config, folder, None, initial=initial, stream=io.StringIO())
             with contextlib.suppress(ProviderError):
                 run.run()
         if not run.members:
@@ -443,10 +442,5 @@ def _member(made: Mapping[str, Any], scores: Mapping[str, Any], island: int) -> 
         }
 
     curves = {name: found["curve"] for name, found in scores.items() if found}
-    return Member(
-        **made,
-        returns=means("returns"),
-        aucs=means("auc"),
-        curves=curves,
-        island=island,
-    )
+    found = {"returns": means("returns"), "aucs": means("auc"), "curves": curves}
+    return Member(**made, **found, island=island)
