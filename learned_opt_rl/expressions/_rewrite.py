@@ -149,7 +149,7 @@ def _cleaned(function: Function, parts: list[Expression]) -> Function:
     used, live = needed(body, result, function.slots)
     memory = tuple(slot for slot in function.memory if slot.name in live)
     if any(slot.decay is not None for slot in memory):
-        live = live | {"g"}  # which momenta read by themselves
+        live = live | {"g"}  # momenta need g even if the body does not
     return dataclasses.replace(
         function,
         inputs=tuple(name for name in function.inputs if name in live),

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learned_opt_rl.artifacts import load
+from learned_opt_rl.artifacts import load, weights
 from learned_opt_rl.cli import main
 from learned_opt_rl.expressions import parse
 from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.lock import FolderInUseError, locked
 from learned_opt_rl.training.proposal import (
     Discovery,
     DiscoveryConfig,
@@ -23,6 +24,7 @@ from learned_opt_rl.training.proposal import (
     archive,
     origin,
     prompts,
+    search,
 )
 from learned_opt_rl.training.proposal.archive import Member
 from learned_opt_rl.training.proposal.discovery import METHOD
@@ -271,7 +273,9 @@ def test_a_search_killed_after_any_event_resumes_to_the_same_events(tmp_path, ke
     assert second.members == first.members
 
 
-def test_a_record_rebuilds_the_archive_without_a_provider(tmp_path, capsys):
+def test_a_record_rebuilds_the_archive_without_a_provider(
+    tmp_path, capsys, monkeypatch
+):
     made, _ = whole(tmp_path)
     scores = Scores()
     again = discovery(tmp_path, None, scores, generations=2)
@@ -280,6 +284,8 @@ def test_a_record_rebuilds_the_archive_without_a_provider(tmp_path, capsys):
     more = discovery(tmp_path, None, scores, generations=3)
     with pytest.raises(ProviderError, match="the record ends here"):
         more.run()
+    # Asking for the device would take memory of a GPU.
+    monkeypatch.delattr(search, "provenance")
     assert main(["train", "discover", "--replay", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert made.members[-1].name in shown and "average rank" in shown
@@ -408,6 +414,22 @@ def test_the_folder_of_a_conversation_is_refused(tmp_path):
     with pytest.raises(ValueError, match="it is of kind proposal"):
         discovery(tmp_path, None).run()
     assert METHOD == "discovery"
+
+
+def test_a_folder_in_use_is_not_read(tmp_path):
+    made = {"kind": "proposal", "config": {}}
+    (tmp_path / "config.json").write_text(json.dumps(made))
+    with locked(tmp_path), pytest.raises(FolderInUseError):
+        discovery(tmp_path, None).run()
+
+
+def test_a_large_file_is_not_read_as_an_expression(tmp_path, monkeypatch):
+    (tmp_path / "large.txt").write_text(START)
+    monkeypatch.setattr(weights, "MAX_BYTES", len(START))
+    assert origin.found(tmp_path / "large.txt").text == START
+    monkeypatch.setattr(weights, "MAX_BYTES", len(START) - 1)
+    with pytest.raises(ValueError, match="the file of an expression .*is larger than"):
+        origin.found(tmp_path / "large.txt")
 
 
 START = "optimizer\ninputs g, p\nreturn 0.5 * g + 1e-5 * p + tanh(0 * p)"
@@ -563,7 +585,7 @@ def test_a_refinement_stops_at_its_limits_and_takes_more_drops(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"generations": 0, "drops": 0}, "nothing is to be done; raise one of them"),
+        ({"generations": 0, "drops": 0}, "there is nothing to do; raise one of them"),
         ({"generations": -1}, "generations=-1"),
         ({"population": 5}, "population=5 must be even, at least 4"),
         ({"sigma": 0.0}, "sigma=0"),
@@ -628,7 +650,8 @@ def test_a_refinement_takes_the_settings_and_the_chain_of_its_search(tmp_path, c
     assert kinds == ["discovery", "refinement"]
     proposed = "scripted (as stated by the provider; the replies came through the roles"
     assert proposed in again.stages[0]["summary"]
-    assert "Its constants were not tuned" in again.stages[1]["summary"]
+    words = again.stages[1]["summary"]
+    assert "Its constants were not tuned. Removing an operation was tried" in words
     assert again.stages[0]["steps"] == 10 * made_trainings(tmp_path / "search")
 
 

@@ -253,6 +253,8 @@ def test_searches_for_an_expression(tmp_path, monkeypatch, kind):
     assert f"the replies came through the {provider} provider" in words
     assert "2 agents for 4,096 steps in each of CartPole-v1" in words
     assert ("CMA-ES tuned" in words) == (kind == "refine")
+    removed = "Removing an operation was tried 0 times and never kept"
+    assert (removed in words) == (kind == "refine")
     unknown = "an unknown number of paid tokens at an unknown price"
     assert card.training.compute.count(unknown) == 1
     # Here the seeds are those of the search; by default the command takes new ones.
@@ -315,7 +317,7 @@ def test_a_refined_file_was_proposed_by_nobody(tmp_path):
     run = searched.read(tmp_path / "run")
     fields = training(run)
     assert (how(run), fields["method"]) == ("refined", "refinement of an expression")
-    assert fields["description"].startswith("It began as the file mine.txt.")
+    assert fields["description"].startswith("The formula comes from the file mine.txt.")
 
 
 def test_a_learning_rate_is_that_of_the_search(tmp_path):

@@ -29,10 +29,10 @@ class Found(NamedTuple):
     Attributes:
         text: The formula.
         evaluation: How formulas were scored; None for a file.
-        references: What returns were divided by; None if they were ranked.
-        stages: What led to it, the earliest first: ``kind``, ``summary`` in words,
-            ``steps`` of environments, ``seconds``, ``tokens`` and ``price`` in dollars,
-            None if not known.
+        references: Reference returns; None if formulas were ranked.
+        stages: The stages that produced it, earliest first: ``kind``, ``summary`` in
+            words, ``steps`` of environments, ``seconds``, ``tokens`` and ``price`` in
+            dollars, None if not known.
     """
 
     text: str
@@ -76,7 +76,10 @@ def _file(path: pathlib.Path) -> Found:
             f"{path} is neither the folder of a search nor the file of an expression "
             f"({error}); give one of them"
         ) from error
-    stage = {"kind": "expression", "summary": f"It began as the file {path.name}."}
+    stage = {
+        "kind": "expression",
+        "summary": f"The formula comes from the file {path.name}.",
+    }
     return Found(text, None, None, [stage])
 
 
@@ -89,7 +92,7 @@ def _conversation(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     best = best_of(_required(path, scored))
     summary = (
         f"{_proposer(path)} proposed {len(tries)} formulas in one conversation about "
-        f"the target {config.target}, of which {len(scored)} have a score. This one, "
+        f"the target {config.target}. Proposals with a score: {len(scored)}. This one, "
         f"{best['name']}, has a fitness of {best['fitness']:.4g}, compared with "
         f"{warm[0]['fitness']:.4g} of {warm[0]['name']}, the first algorithm. "
         f"{_agents(config.evaluation)}"
@@ -110,11 +113,9 @@ def _discovery(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     rules = ", ".join(m.name for m in members if m.code is None) or "no rule"
     summary = (
         f"{_proposer(path)} played thinker and coder in {run.completed} generations "
-        f"of "
-        f"{fields['refinements']} suggestions, of which {len(ours)} have a score. "
-        f"This one, {best.name}, has the average rank "
-        f"{ranks[best.name]:.3g} among {len(members)} members, with {rules} in the "
-        f"ranking. {_agents(scoring)}"
+        f"of {fields['refinements']} suggestions. Proposals with a score: {len(ours)}. "
+        f"This one, {best.name}, has the average rank {ranks[best.name]:.3g} among "
+        f"{len(members)} members, with {rules} in the ranking. {_agents(scoring)}"
     )
     stages = [_stage(path, discovery.METHOD, summary)]
     return Found(str(best.text), scoring, None, stages)
@@ -136,18 +137,25 @@ def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     sizes = [
         expressions.size(expressions.parse(t)) for t in (first.to_text(), last["text"])
     ]
+    reduced = "never kept"
+    if kept:
+        reduced = f"kept {_times(len(kept))}, which reduced the formula from "
+        reduced += f"{sizes[0]} to {sizes[1]} operations and operands"
     scoring = EvaluationConfig.from_json(fields["evaluation"])
     summary = (
-        f"{tuned}. Tries to leave an operation out: {len(drops)}, kept: {len(kept)}. "
-        f"Its {sizes[0]} operations and operands became {sizes[1]}. On seeds that "
-        f"did not tune, the fitness went from {best['start_fitness']:.4g} to "
-        f"{last['fitness']:.4g}. {_agents(scoring)}"
+        f"{tuned}. Removing an operation was tried {_times(len(drops))} and {reduced}. "
+        f"On seeds not used for tuning, the fitness went from "
+        f"{best['start_fitness']:.4g} to {last['fitness']:.4g}. {_agents(scoring)}"
     )
     before = [e["stages"] for e in events if e["event"] == "origin"]
     stages = [*before[0], _stage(path, refinements.METHOD, summary)]
     # What comes next takes the seeds after those that chose this formula.
     used = dataclasses.replace(scoring, first_seed=scoring.first_seed + scoring.seeds)
     return Found(last["text"], used, fields["references"], stages)
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _required(path: pathlib.Path, found: list[Any]) -> list[Any]:

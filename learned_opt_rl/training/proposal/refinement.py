@@ -66,14 +66,15 @@ class RefinementConfig:
         references: What returns are divided by; as in a conversation by default.
         generations: Generations of CMA-ES; 0 to tune nothing.
         population: Formulas in a generation, an even number from 4.
-        sigma: Standard deviation of the first generation. Of a number far below 1 it is
-            a relative change.
-        drops: The most simpler formulas to train with; 0 for none. May be raised later.
+        sigma: Standard deviation of the first generation. For numbers far below 1, the
+            change is relative.
+        drops: Maximum number of simpler formulas to train; 0 for none. May be raised
+            later.
         seed: Seed of CMA-ES.
 
     Raises:
         ExpressionError: The text is not an expression.
-        ValueError: A value is out of range, or nothing is to be done.
+        ValueError: A value is out of range, or there is nothing to do.
     """
 
     text: str
@@ -91,7 +92,7 @@ class RefinementConfig:
                 checks.positive_int(name, getattr(self, name), "or give 0 for none")
         if not self.generations and not self.drops:
             raise ValueError(
-                "generations=0 and drops=0: nothing is to be done; raise one of them"
+                "generations=0 and drops=0: there is nothing to do; raise one of them"
             )
         function = expressions.parse(self.text)
         if self.generations and not expressions.lift(function).constants:
@@ -124,8 +125,8 @@ _Score = Callable[[str], _Outcome]
 class Refinement(Search):
     """A refinement in a folder; `run` starts or resumes it.
 
-    The arguments are those of `Search`, but for the provider, and ``origin``: what led
-    to the formula, for the card; see `origin.Found`.
+    The arguments are those of `Search` without provider, plus ``origin``, the stages
+    that produced the formula, for the card; see `origin.Found`.
     """
 
     config: RefinementConfig
@@ -143,9 +144,9 @@ class Refinement(Search):
         self._origin = list(origin)
 
     def run(self) -> Record:
-        """Do what is missing; return ``text``, ``fitness`` and ``start_fitness``.
+        """Run the remaining steps; return ``text``, ``fitness`` and ``start_fitness``.
 
-        Both are of the seeds that did not tune.
+        Both are measured on seeds not used for tuning.
 
         Raises:
             LimitReachedError: A limit is reached. Raise it and repeat the command.
@@ -250,7 +251,7 @@ class Refinement(Search):
         try:
             found = self._scorer.evaluate(text, first_seed=first_seed)
         except RefusedReplyError as error:
-            # A check that took too long says nothing of the formula either.
+            # A check that took too long is not evidence against the formula.
             bad = error.category != "check_failed"
             return _Outcome(None, str(error), trained=False, diverged=bad)
         except WorkerError as error:
@@ -312,8 +313,8 @@ def _moved(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
 def _ranked(found: Sequence[_Outcome]) -> list[float]:
     """Return the fitness of a generation with a number for every formula.
 
-    One that diverges or is refused is the worst. One that took too long says nothing of
-    its constants, and gets the median.
+    One that diverges or is refused is the worst. One that took too long is not evidence
+    against its constants, and gets the median.
     """
     known = [one.fitness for one in found if one.fitness is not None] or [0.0]
     middle, worst = float(np.median(known)), min(known) - 1
