@@ -18,11 +18,11 @@ from learned_opt_rl.rundir import jsonl
 from tests.evaluation.result_rows import values as row
 
 RESULTS = pathlib.Path(__file__).parents[2] / "results"
-# The other files hold logs of training and levels, which are not runs.
+# The other files hold logs of training, levels and analyses, which are not runs.
 FILES = [
     path
     for path in sorted(RESULTS.glob("**/*.jsonl"))
-    if all(key in path.read_text().partition("\n")[0] for key in ('"rule"', '"seed"'))
+    if '"final_return"' in path.read_text().partition("\n")[0]
 ]
 CONFIG = PPOConfig(10_000)
 NESTED = functools.reduce(lambda inner, _: {"jax": inner}, range(500), {})

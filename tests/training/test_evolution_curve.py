@@ -230,7 +230,7 @@ def test_a_watcher_that_fails_stops_no_campaign(tmp_path, cheap, monkeypatch):
 
     monkeypatch.setattr(campaign, "TensorBoard", Full)
     monkeypatch.setattr(campaign, "Curve", missing)
-    monkeypatch.setattr(campaign, "require_tensorboard", lambda: None)
+    monkeypatch.setattr(campaign.watching, "require_tensorboard", lambda: None)
     stream = io.StringIO()
     run(tmp_path, stream, tensorboard=True, generations=2)
     lines = [one for one in stream.getvalue().splitlines() if "continues" in one]
