@@ -77,29 +77,29 @@ def costs(raw: pathlib.Path, measures: Iterable[Measures]) -> dict[str, board.Co
     All runs were timed on one busy host, since ratios differ between hosts. Updates
     were timed on another, quiet host, and only those of Adam and OPEN.
     """
-    timed = _timings(raw / "overhead_rules.json", "ppo")
+    timed = timings(raw / "overhead_rules.json", "ppo")
     times = {one["optimizer"]: one["times_adam"] for one in timed}
     (adam,) = (o["steps_per_second"] for o in timed if o["optimizer"] == "Adam")
     updates = {
         one["optimizer"]: one["times_adam"]
-        for one in _timings(raw / "overhead.json", "updates")
+        for one in timings(raw / "overhead.json", "updates")
         if one["network"] == _PUBLISHED_NETWORK
     }
     found = {}
     for rule in dict.fromkeys(one.rule for one in measures):
-        optimizer, run = _timed_as(rule)
+        optimizer, run = timed_as(rule)
         speed = adam / times[run] if run in times else None
         found[rule] = board.Cost(speed, updates.get(optimizer))
     return found
 
 
-def _timings(path: pathlib.Path, part: str) -> list[dict[str, Any]]:
+def timings(path: pathlib.Path, part: str) -> list[dict[str, Any]]:
     """Return the measurements of one agent, which is what `board.Cost` is about."""
     found = json.loads(path.read_text("utf-8"))[part]
     return [one for one in found if one["agents"] == 1]
 
 
-def _timed_as(rule: str) -> tuple[str, str]:
+def timed_as(rule: str) -> tuple[str, str]:
     """Return the names of a rule's optimizer and of its runs in the benchmark."""
     if rule.partition(":")[0] == "adam":
         return "Adam", "Adam"

@@ -5,17 +5,15 @@
 The README keeps the table, because code hosts do not generate it. A test compares both.
 """
 
-import json
 import pathlib
 from collections.abc import Iterator
 
-from _board_page import rows_after
-from tabulate import tabulate
+from _board_page import rows_after, timed_as, timings
 
 from learned_opt_rl import envs
 from learned_opt_rl.evaluation.pictures import comparison, figures
-from learned_opt_rl.evaluation.report import comparable, gather
-from learned_opt_rl.evaluation.report.statistics import Estimate
+from learned_opt_rl.evaluation.report import comparable, gather, tables
+from learned_opt_rl.evaluation.report.statistics import MIN_SEEDS, Estimate
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- table of docs/_readme.py -->", "<!-- end of table -->"
@@ -29,12 +27,6 @@ RULES = {
 }
 """The rules of the table with their titles there."""
 
-_IN_BENCHMARK = {
-    "minatar": "OPEN 16/32",
-    "distilled/sign_mixture": "OPEN ff 32",
-    "adam:1e-3": "Adam",
-}
-
 
 def table(raw: pathlib.Path) -> str:
     """Return the table: returns in per cent of tuned Adam's mean return."""
@@ -42,14 +34,12 @@ def table(raw: pathlib.Path) -> str:
     short = [name.removesuffix("-MinAtar") for name in games]
     heads = ["steps", "rule", *short, "games, IQM [95%]", "better [95%]", "time"]
     lines = [line for steps in ("1e6", "1e7") for line in _lines(raw, steps)]
-    alignment = ["left", "left", *["right"] * (len(heads) - 2)]
-    return tabulate(lines, heads, "github", colalign=alignment, disable_numparse=True)
+    return tables.render([tuple(heads), *lines], "github")
 
 
-def _lines(raw: pathlib.Path, steps: str) -> Iterator[list[str]]:
+def _lines(raw: pathlib.Path, steps: str) -> Iterator[tuple[str, ...]]:
     """Yield a line for each rule that ran in a game for that many steps."""
-    # The newest versions of the environments come first.
-    found, *_ = gather.gather(comparable.named(rows_after(steps, raw)), "adam")
+    (found,) = gather.gather(comparable.named(rows_after(steps, raw)), "adam")
     times, games = _times(raw), envs.suite("minatar")
     for rule, title in RULES.items():
         returns = found.normalized.returns.get(rule)
@@ -59,13 +49,13 @@ def _lines(raw: pathlib.Path, steps: str) -> Iterator[list[str]]:
         iqm = found.aggregates.get(rule, {}).get("IQM")
         better = found.improvement.get(rule)
         time = f"{times[rule]:.1f}" if rule in times else "-"
-        yield [steps, title, *cells, _per_cent(iqm), _per_cent(better), time]
+        yield steps, title, *cells, _per_cent(iqm), _per_cent(better), time
 
 
 def _mean(values: list[float]) -> str:
     if not values:
         return "-"
-    few = "" if len(values) >= 5 else f" ({len(values)})"
+    few = "" if len(values) >= MIN_SEEDS else f" ({len(values)})"
     return f"{100 * sum(values) / len(values):.0f}{few}"
 
 
@@ -78,11 +68,13 @@ def _per_cent(estimate: Estimate | None) -> str:
 
 def _times(raw: pathlib.Path) -> dict[str, float]:
     """Return the time of a run relative to tuned Adam's, by rule."""
-    measured = {}
-    for name in ("overhead_rules.json", "overhead.json"):  # the quiet host wins
-        found = json.loads((raw / name).read_text("utf-8"))["ppo"]
-        measured |= {o["optimizer"]: o["times_adam"] for o in found if o["agents"] == 1}
-    names = {rule: _IN_BENCHMARK.get(rule, rule) for rule in RULES}
+    files = ("overhead_rules.json", "overhead.json")  # the quiet host wins
+    measured = {
+        one["optimizer"]: one["times_adam"]
+        for name in files
+        for one in timings(raw / name, "ppo")
+    }
+    names = {rule: timed_as(rule)[1] for rule in RULES}
     return {rule: measured[name] for rule, name in names.items() if name in measured}
 
 
