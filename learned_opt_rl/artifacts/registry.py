@@ -274,6 +274,14 @@ def load_entry(entry: Entry, *, fetch: bool = False) -> Artifact:
     return Artifact(card, weights)
 
 
+def load_folder(folder: pathlib.Path) -> Artifact:
+    """Load the artifact in a folder, which need not be installed.
+
+    The errors are those of `load`.
+    """
+    return load_entry(Entry(Card.load(folder / "card.json"), folder, "path"))
+
+
 def _suggestion(name: str, known: Iterable[str]) -> str:
     """Suggest the names most like ``name``, with or without their namespace."""
     tails = {one: one.rpartition("/")[2] for one in known}

@@ -319,7 +319,7 @@ class Refine(_Training):
         given = {n: getattr(self, n) for n in ("environments", "steps", "seeds")}
         given = {n: value for n, value in given.items() if value not in (None, ())}
         if base is not None:
-            given["first_seed"] = base.first_seed + base.seeds
+            given["first_seed"] = base.next_seed
         elif not self.environments:
             raise ValueError(
                 f"{self.source} names no environments; give --environments"

@@ -21,7 +21,6 @@ import optax
 
 from learned_opt_rl import artifacts, checks, expressions, families
 from learned_opt_rl.artifacts import registry
-from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.artifacts.weights import read_limited
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.features import Horizon
@@ -103,13 +102,14 @@ def _expression(rule: str, path: str, rate: str | None) -> Own:
         function = expressions.parse(text)
     except ValueError as error:
         raise ArtifactError(f"rule={rule!r} is not an expression: {error}") from error
-    if (rate is not None) != ("lr" in function.inputs):
-        found = (
-            "has the input lr; give its value, as in"
-            if rate is None
-            else ("has no input lr; name the file alone,")
+    if rate is None and "lr" in function.inputs:
+        raise ArtifactError(
+            f"rule={rule!r} has the input lr; give its value, as in '{path}:1e-3'"
         )
-        raise ArtifactError(f"rule={rule!r} {found} '{path}{':1e-3' * (rate is None)}'")
+    if rate is not None and "lr" not in function.inputs:
+        raise ArtifactError(
+            f"rule={rule!r} has no input lr; name the file alone, '{path}'"
+        )
     sizes: dict[str, Any] = {"offset": 0.0}
     if function.kind == "optimizer":
         sizes = {"zero_mean": False}
@@ -126,8 +126,7 @@ def _folder(rule: str) -> Own:
             f"rule={rule!r} is not the folder of an artifact ({folder / 'card.json'} "
             "does not exist); a run becomes one by `learned-opt-rl train promote`"
         )
-    card = Card.load(folder / "card.json")
-    return of_artifact(registry.load_entry(registry.Entry(card, folder, "path")))
+    return of_artifact(registry.load_folder(folder))
 
 
 def of_artifact(artifact: artifacts.Artifact) -> Own:

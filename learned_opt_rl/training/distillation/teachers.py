@@ -12,8 +12,7 @@ import jax.numpy as jnp
 
 from learned_opt_rl import artifacts, expressions, families
 from learned_opt_rl.agents.config import PPOConfig
-from learned_opt_rl.artifacts.card import Card
-from learned_opt_rl.artifacts.registry import Entry, load_entry
+from learned_opt_rl.artifacts.registry import load_folder
 from learned_opt_rl.artifacts.weights import read_limited
 from learned_opt_rl.evaluation.runs.rules import Rule, of_artifact
 from learned_opt_rl.expressions import Function
@@ -106,8 +105,7 @@ def teacher(
     if (path / CONFIG).is_file():
         return _of_run(name, path, learning_rate)
     if (path / "card.json").is_file():
-        card = Card.load(path / "card.json")
-        artifact = load_entry(Entry(card, path, "path"))
+        artifact = load_folder(path)
     else:
         artifact = artifacts.load(name)
     return _of_artifact(name, artifact, learning_rate)

@@ -34,7 +34,7 @@ def read(folder: pathlib.Path) -> TrainedRun:
         "environments": list(scoring.environments),
         "agent": dict(scoring.settings),
         "rates": scoring.rates,
-        "next_seed": _next_seed(scoring),
+        "next_seed": scoring.next_seed,
     }
     row: Record = {"validation": 0.0, "horizon": int(scoring.steps)}
     function = expressions.parse(found.text)
@@ -52,9 +52,6 @@ def next_seed(folder: pathlib.Path) -> int:
     """
     if read_config(folder)["kind"] not in origin.SEARCHES:
         return 0
-    return _next_seed(origin.found(folder).evaluation)
-
-
-def _next_seed(scoring: Any) -> int:
+    scoring: Any = origin.found(folder).evaluation  # only a file has none
     # Every stage of a search takes the seeds after those of the stage before.
-    return scoring.first_seed + scoring.seeds
+    return scoring.next_seed

@@ -150,7 +150,7 @@ def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     before = [e["stages"] for e in events if e["event"] == "origin"]
     stages = [*before[0], _stage(path, refinements.METHOD, summary)]
     # What comes next takes the seeds after those that chose this formula.
-    used = dataclasses.replace(scoring, first_seed=scoring.first_seed + scoring.seeds)
+    used = dataclasses.replace(scoring, first_seed=scoring.next_seed)
     return Found(last["text"], used, fields["references"], stages)
 
 

@@ -194,7 +194,7 @@ class Refinement(Search):
 
     def _choose(self, session: Session, start: str, tuned: str) -> Record:
         """Compare the tuned formula with the start on seeds that did not tune."""
-        score = self._scoring(self._other_seed)
+        score = self._scoring(self.config.evaluation.next_seed)
         before = self._required(score(start))
         after = score(tuned).fitness if tuned != start else None
         better = after is not None and after > before
@@ -208,7 +208,7 @@ class Refinement(Search):
 
     def _simplify(self, session: Session, chosen: Record) -> Record:
         """Leave out operations while the fitness does not fall."""
-        score = self._scoring(self._other_seed)
+        score = self._scoring(self.config.evaluation.next_seed)
         tried: set[str] = set()
         left = self.config.drops
         rest = _simpler(chosen["text"])
@@ -227,10 +227,6 @@ class Refinement(Search):
                 rest = _simpler(text)
                 self._keep(text)
         return chosen
-
-    @property
-    def _other_seed(self) -> int:
-        return self.config.evaluation.first_seed + self.config.evaluation.seeds
 
     def _scoring(self, first_seed: int) -> _Score:
         """Return what scores a formula with these seeds, each formula once."""

@@ -85,9 +85,9 @@ class Session:
                 messages, temperature=temperature, seed=len(self.journal.events)
             )
             # The reply of a record was paid in the recorded run.
-            free = isinstance(provider, Replay)
-            paid = found._replace(prompt_tokens=0, completion_tokens=0)
-            paid = paid if free else found
+            paid = found
+            if isinstance(provider, Replay):
+                paid = found._replace(prompt_tokens=0, completion_tokens=0)
             self.journal.spend(
                 "reply",
                 time.perf_counter() - started,

@@ -83,6 +83,11 @@ class EvaluationConfig:
         return cls(**{**fields, "environments": tuple(fields["environments"])})
 
     @property
+    def next_seed(self) -> int:
+        """The first seed that these formulas are not trained with."""
+        return self.first_seed + self.seeds
+
+    @property
     def limits(self) -> str:
         """The limits of each formula, as error messages name them."""
         memory = f", memory={self.memory / 2**30:g} GiB" if self.memory else ""
@@ -183,7 +188,7 @@ class Candidate:
             "do": "train",
             "environment": environment,
             "steps": steps or config.steps,
-            "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
+            "seeds": list(range(config.first_seed, config.next_seed)),
             "settings": dict(config.settings),
             "rates": config.rates,
         }
