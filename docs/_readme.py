@@ -29,7 +29,7 @@ RULES = {
 
 
 def table(raw: pathlib.Path) -> str:
-    """Return the table: returns in per cent of tuned Adam's mean return."""
+    """Return the table: returns in percent of tuned Adam's mean return."""
     games = envs.suite("minatar")
     short = [name.removesuffix("-MinAtar") for name in games]
     heads = ["steps", "rule", *short, "games, IQM [95%]", "better [95%]", "time"]
@@ -49,7 +49,7 @@ def _lines(raw: pathlib.Path, steps: str) -> Iterator[tuple[str, ...]]:
         iqm = found.aggregates.get(rule, {}).get("IQM")
         better = found.improvement.get(rule)
         time = f"{times[rule]:.1f}" if rule in times else "-"
-        yield steps, title, *cells, _per_cent(iqm), _per_cent(better), time
+        yield steps, title, *cells, _percent(iqm), _percent(better), time
 
 
 def _mean(values: list[float]) -> str:
@@ -59,7 +59,7 @@ def _mean(values: list[float]) -> str:
     return f"{100 * sum(values) / len(values):.0f}{few}"
 
 
-def _per_cent(estimate: Estimate | None) -> str:
+def _percent(estimate: Estimate | None) -> str:
     if estimate is None or estimate.low is None or estimate.high is None:
         return "-"
     low, high = 100 * estimate.low, 100 * estimate.high
