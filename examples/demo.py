@@ -6,7 +6,8 @@ Run ``make demo``. The demo takes a few minutes on two cores and writes a report
 learning curves, and the raw results, to ``demo/``.
 
 The bundled optimizer, minatar, is made for runs of ten times as many steps. In runs as
-short as this one, it is on par with tuned Adam on Breakout; the README has both lengths.
+short as this one, it is on par with tuned Adam on Breakout. The README has both
+lengths.
 """
 
 import argparse
