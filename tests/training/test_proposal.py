@@ -558,6 +558,7 @@ def test_prompts_are_complete_and_their_examples_convert(target, capsys):
     assert main(["train", "propose", target, "--out", "x", "--show-prompt"]) == 0
     shown = capsys.readouterr().out
     assert "$" not in shown and '"thought"' in shown
+    assert ("whole-array means" in shown) is (target != "drift")  # refused in drifts
     kind = "drift" if target == "drift" else "optimizer"
     start = shown.index("{\n")
     example, _ = json.JSONDecoder().raw_decode(shown, start)

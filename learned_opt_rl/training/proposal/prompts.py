@@ -148,11 +148,17 @@ def system(target: Target) -> str:
     if target.startswith("open"):
         inputs += _text("open_inputs.md")
     returns = "Return only the result."
+    mathematics = "elementwise mathematics and whole-array means, sums and norms"
+    if target == "drift":
+        # A drift judges one sample, so it may not reduce a batch.
+        mathematics = "elementwise mathematics"
     if target == "open_recurrent":
         inputs += _text("recurrent_inputs.md")
         returns = "Return the update and the next `var`."
     name = "drift.md" if target == "drift" else "no_features.md"
-    rules = string.Template(_text("rules.md").strip()).substitute(returns=returns)
+    rules = string.Template(_text("rules.md").strip()).substitute(
+        returns=returns, mathematics=mathematics
+    )
     return string.Template(_text(name)).substitute(
         example=example, inputs=inputs, rules=rules
     )
