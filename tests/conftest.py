@@ -1,5 +1,7 @@
 """Fixtures and JAX settings every test module shares."""
 
+import contextlib
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+_NUMBERS = itertools.count()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -32,19 +35,32 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _isolated_cache(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Point the artifact cache at a fresh folder, so no test sees the user's."""
-    cache = tmp_path_factory.mktemp("cache")
+    """Point the artifact cache at a fresh folder, so no test sees the user's.
+
+    `mktemp` would list the folders of all former tests.
+    """
+    cache = tmp_path_factory.getbasetemp() / "caches" / str(next(_NUMBERS))
+    cache.mkdir(parents=True)
     monkeypatch.setenv("LEARNED_OPT_RL_CACHE", str(cache))
+
+
+@contextlib.contextmanager
+def quickly_compiled() -> Iterator[None]:
+    """Compile without optimizing; afterwards as before, which `make test` sets."""
+    flag = "jax_disable_most_optimizations"
+    before = jax.config.read(flag)
+    jax.config.update(flag, True)
+    try:
+        yield
+    finally:
+        jax.config.update(flag, before)
 
 
 @pytest.fixture
 def quick_compilation() -> Iterator[None]:
-    """Compile without optimising, for tests whose time is compilation."""
-    flag = "jax_disable_most_optimizations"
-    before = jax.config.read(flag)
-    jax.config.update(flag, True)
-    yield
-    jax.config.update(flag, before)
+    """Compile without optimizing, for tests whose time is compilation."""
+    with quickly_compiled():
+        yield
 
 
 @pytest.fixture(scope="session")

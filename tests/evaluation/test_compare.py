@@ -17,6 +17,7 @@ from learned_opt_rl.evaluation.runs.rules import Rule
 from learned_opt_rl.rules import drifts, lpg
 from learned_opt_rl.rundir import jsonl
 from tests import probe_envs
+from tests.conftest import quickly_compiled
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "probes")
 
@@ -67,14 +68,10 @@ def measured(folder):
 def unbroken(tmp_path_factory):
     """A comparison that nothing came in between of."""
     folder = tmp_path_factory.mktemp("unbroken") / "new" / "folder"
-    with pytest.MonkeyPatch.context() as monkeypatch:
+    with pytest.MonkeyPatch.context() as monkeypatch, quickly_compiled():
         monkeypatch.setattr(envs, "make", MADE.get)
-        jax.config.update("jax_disable_most_optimizations", True)
-        try:
-            stream = io.StringIO()
-            assert run(ASKED, folder, stream) == []
-        finally:
-            jax.config.update("jax_disable_most_optimizations", False)
+        stream = io.StringIO()
+        assert run(ASKED, folder, stream) == []
     return folder, stream.getvalue()
 
 

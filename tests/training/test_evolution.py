@@ -31,6 +31,7 @@ from learned_opt_rl.training.evolution.fitness import (
 from learned_opt_rl.training.evolution.folder import read_campaign
 from learned_opt_rl.training.evolution.strategy import generation_key
 from learned_opt_rl.training.run_folder import BEST, LOG
+from tests.conftest import quickly_compiled
 
 AGENT = {"num_envs": 4, "num_steps": 16, "minibatches": 2, "epochs": 1, "hidden": (4,)}
 CONFIG = EvolutionConfig(
@@ -64,10 +65,8 @@ def on_one_and_two_devices(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def campaigns(tmp_path_factory):
-    flag = "jax_disable_most_optimizations"
-    jax.config.update(flag, True)
-    yield on_one_and_two_devices(tmp_path_factory)
-    jax.config.update(flag, False)
+    with quickly_compiled():
+        yield on_one_and_two_devices(tmp_path_factory)
 
 
 def check_same(campaigns):
