@@ -251,7 +251,7 @@ def test_searches_for_an_expression(tmp_path, monkeypatch, kind):
     provider = "roles" if kind == "discover" else "scripted"
     words = card.training.description
     assert f"the replies came through the {provider} provider" in words
-    assert "2 agents for 4,096 steps in each of CartPole-v1" in words
+    assert "evaluated with 2 agents trained for 4,096 steps" in words
     assert ("CMA-ES tuned" in words) == (kind == "refine")
     removed = "Removing an operation was tried 0 times and never kept"
     assert (removed in words) == (kind == "refine")
@@ -259,7 +259,7 @@ def test_searches_for_an_expression(tmp_path, monkeypatch, kind):
     assert card.training.compute.count(unknown) == 1
     # Here the seeds are those of the search; by default the command takes new ones.
     new = {"propose": 2, "discover": 2, "refine": 4}[kind]
-    assert f"chose the formula with seeds below {new}, and the results include" in (
+    assert f"chose the expression with seeds below {new}, and the results include" in (
         " ".join(card.known_failures)
     )
     command = Promote(folder=run, name="x")
@@ -317,7 +317,9 @@ def test_a_refined_file_was_proposed_by_nobody(tmp_path):
     run = searched.read(tmp_path / "run")
     fields = training(run)
     assert (how(run), fields["method"]) == ("refined", "refinement of an expression")
-    assert fields["description"].startswith("The formula comes from the file mine.txt.")
+    assert fields["description"].startswith(
+        "The expression comes from the file mine.txt."
+    )
 
 
 def test_a_learning_rate_is_that_of_the_search(tmp_path):
@@ -387,9 +389,9 @@ def test_update_rules_of_evolution_and_distillation(tmp_path, monkeypatch, kind)
     assert (card.kind, card.horizon) == ("update_rule", None)
     text = card.training.description
     if kind == "evolution":
-        assert "An agent lives as long as its environment says." in text
+        assert "Agents have the lifetimes of their environment." in text
         assert "Both members of an antithetic pair had the same seeds" in text
-        assert "In training 2 members had no finite return." in card.known_failures
+        assert "In training, 2 members had no finite return." in card.known_failures
         assert "horizon_unit=lifetimes" in card.training.command or (
             "--preset lpg-es" in card.training.command
         )

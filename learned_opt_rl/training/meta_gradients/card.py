@@ -24,15 +24,15 @@ def description(run: TrainedRun) -> str:
     start = fields["start"] + (f" (sha256 {sha})" if sha else "")
     parts = [
         f"Trained by meta-gradients from {start} weights for {run.log[-1]['step']} "
-        f"meta-steps of {fields['updates']} updates. {fields['lifetimes']} lifetimes "
-        f"side by side, {fields['workers']} workers of {fields['rollout']} steps each, "
-        f"learning rate {fields['learning_rate']:g}."
+        f"meta-steps of {fields['updates']} updates, with {fields['lifetimes']} "
+        f"lifetimes side by side, {fields['workers']} workers of {fields['rollout']} "
+        f"steps each and learning rate {fields['learning_rate']:g}."
     ]
     names = [name for name in fields["environments"] if _has_arms(fields, name)]
     if fields["bandit"] and names:
         parts.append(
-            f"In {', '.join(names)} a bandit chose learning rate and alpha_y of the "
-            "agents."
+            f"In {', '.join(names)}, a bandit chose the agents' learning rate and "
+            "alpha_y."
         )
     share = row["recent_share"]
     if share is not None:
@@ -74,12 +74,15 @@ def best_row(rows: list[Record]) -> Record:
 
 def resets(run: TrainedRun) -> Iterable[str]:
     """Return a sentence on the lifetimes that were reset early, if there are any."""
-    names = {"entropy": "lost its policy's entropy", "non_finite": "was not finite"}
+    names = {
+        "entropy": "the entropy of their policy was zero",
+        "non_finite": "one of their values was not finite",
+    }
     for reason, words in names.items():
         count = sum(row["resets"][reason] for row in run.log)
         if count:
             total = sum(row["finished"] for row in run.log)
             yield (
-                f"In training {count} lifetimes were reset because something in them "
-                f"{words}; {total} lifetimes finished."
+                f"In training, {count} lifetimes were reset because {words}; {total} "
+                "lifetimes finished."
             )

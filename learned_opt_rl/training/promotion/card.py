@@ -196,15 +196,15 @@ def _evolution(run: TrainedRun) -> str:
         f"{fields['population']} members, with {rollouts} per member, "
         f"sigma {fields['sigma']:g}, {rate} and normalizer {fields['normalizer']}. "
         + (
-            "An agent lives as long as its environment says."
+            "Agents have the lifetimes of their environment."
             if fields.get("horizon_unit") == "lifetimes"
             else f"A run has {length:,} {unit}{stages}."
         )
     ]
     if fields.get("shaping") == "pairs":
         parts.append(
-            "Both members of an antithetic pair had the same seeds, and so the same "
-            "level, and only they were compared."
+            "Both members of an antithetic pair had the same seeds and therefore the "
+            "same level, and only they were compared."
         )
     if fields.get("agent"):
         agent = _listed(fields["agent"])
@@ -227,8 +227,8 @@ def _distillation(run: TrainedRun) -> str:
     best = best_row(run.log, run.fields.get("select", "error")) if run.log else {}
     of_targets = (
         " The loss is the squared error of pi_hat over the teacher's mean square, plus "
-        "target_weight times the divergence of y_hat from the teacher's. Its root, "
-        "error, was measured on rollouts of lives that were held out."
+        "target_weight times the divergence of y_hat from the teacher's. The error is "
+        "the root of the loss, measured on rollouts of held-out lifetimes."
     )
     return (
         f"Distilled from {run.fields.get('teacher', 'a function')}"
@@ -262,7 +262,8 @@ def _compute(run: TrainedRun) -> str:
 
 def _device(made: Mapping[str, Any]) -> str:
     device = made.get("device") or "an unknown device"
-    return made.get("cpu", device) if device == "cpu" else device
+    device = made.get("cpu", device) if device == "cpu" else device
+    return device.removesuffix("s") if device.endswith(" 1 cores") else device
 
 
 def _generations(run: TrainedRun) -> int:
@@ -301,7 +302,7 @@ def failures(run: TrainedRun, evaluated: Evaluated) -> list[str]:
     seen = run.fields.get("next_seed", 0)
     if any(r.seed < seen and r.environment in run.environments for r in evaluated.new):
         found.append(
-            f"The search chose the formula with seeds below {seen}, and the results "
+            f"The search chose the expression with seeds below {seen}, and the results "
             "include such seeds."
         )
     if run.made["kind"] == METHOD:
@@ -336,7 +337,7 @@ def _little(run: TrainedRun) -> Iterable[str]:
         return
     failed = sum(row.get("failed", 0) for row in run.log)
     if failed:
-        yield f"In training {failed} members had no finite return."
+        yield f"In training, {failed} members had no finite return."
     if run.best is not None and run.best["generation"] == 0:
         yield (
             "The weights are those at the start of the campaign, because no generation "

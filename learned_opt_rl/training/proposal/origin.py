@@ -78,7 +78,7 @@ def _file(path: pathlib.Path) -> Found:
         ) from error
     stage = {
         "kind": "expression",
-        "summary": f"The formula comes from the file {path.name}.",
+        "summary": f"The expression comes from the file {path.name}.",
     }
     return Found(text, None, None, [stage])
 
@@ -91,10 +91,10 @@ def _conversation(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     scored = [e for e in tries if e["fitness"] is not None]
     best = best_of(_required(path, scored))
     summary = (
-        f"{_proposer(path)} proposed {len(tries)} formulas in one conversation about "
-        f"the target {config.target}. Proposals with a score: {len(scored)}. This one, "
-        f"{best['name']}, has a fitness of {best['fitness']:.4g}, compared with "
-        f"{warm[0]['fitness']:.4g} of {warm[0]['name']}, the first algorithm. "
+        f"{_proposer(path)} proposed {len(tries)} expressions in one conversation "
+        f"about the target {config.target}. Proposals with a score: {len(scored)}. "
+        f"This one, {best['name']}, has a fitness of {best['fitness']:.4g}, compared "
+        f"with {warm[0]['fitness']:.4g} of {warm[0]['name']}, the first algorithm. "
         f"{_agents(config.evaluation)}"
     )
     stages = [_stage(path, conversation.METHOD, summary)]
@@ -128,7 +128,7 @@ def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     kept = [e for e in drops if e["kept"]]
     first = expressions.parse(fields["text"])
     tuned = f"CMA-ES tuned its constants with {fields['generations']} times "
-    tuned += f"{fields['population']} formulas"
+    tuned += f"{fields['population']} candidates"
     if not fields["generations"]:
         tuned = "Its constants were not tuned"
     elif best["text"] == first.to_text():
@@ -139,7 +139,7 @@ def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     ]
     reduced = "never kept"
     if kept:
-        reduced = f"kept {_times(len(kept))}, which reduced the formula from "
+        reduced = f"kept {_times(len(kept))}, which reduced the expression from "
         reduced += f"{sizes[0]} to {sizes[1]} operations and operands"
     scoring = EvaluationConfig.from_json(fields["evaluation"])
     summary = (
@@ -180,8 +180,8 @@ def _proposer(path: pathlib.Path) -> str:
 
 def _agents(config: EvaluationConfig) -> str:
     return (
-        f"Each formula trained {config.seeds} agents for {config.steps:,.0f} steps in "
-        f"each of {', '.join(config.environments)}."
+        f"In each of {', '.join(config.environments)}, every expression was evaluated "
+        f"with {config.seeds} agents trained for {config.steps:,.0f} steps."
     )
 
 
