@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tests.oracle_open import DECAYS, network
+from tests.oracle_open import DECAYS, network, plain
 
 
 def leaf_features(p, g, m, recurrent):
@@ -31,7 +31,7 @@ def step(weights, leaves):
     Each leaf is a dict: p, g (arrays), m (shape + [6]), h (shape + [G]) or None.
     Returns updates, momenta, carries.
     """
-    updates, momenta, carries = [], [], []
+    weights, updates, momenta, carries = plain(weights), [], [], []
     for leaf in leaves:
         shape = leaf["p"].shape
         p = leaf["p"].astype(np.float64).reshape(-1)

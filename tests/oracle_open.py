@@ -11,6 +11,13 @@ import numpy as np
 DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 
 
+def plain(weights):
+    """Weights as float64 arrays of NumPy: entries of JAX's are slow to read."""
+    if isinstance(weights, dict):
+        return {name: plain(tree) for name, tree in weights.items()}
+    return np.asarray(weights, float)
+
+
 def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
@@ -87,7 +94,7 @@ def step(weights, leaves, t_p, b_p):
     Each leaf is a dict: p, g (arrays), m (shape + [6]), h (shape + [G]) or None,
     position, dormancy (scalar or last axis). Returns updates, momenta, carries.
     """
-    updates, momenta, carries = [], [], []
+    weights, updates, momenta, carries = plain(weights), [], [], []
     for leaf in leaves:
         shape = leaf["p"].shape
         p = leaf["p"].astype(np.float64).reshape(-1)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tests.oracle_open import affine, gru
+from tests.oracle_open import affine, gru, plain
 
 
 def tower(weights, x, h):
@@ -32,7 +32,7 @@ def direction(version, weights, g, h):
 
 def step(version, weights, learning_rate, grads, hidden, clip=None):
     """Updates and hidden states, from leaves [*shape] and [2, H, *shape]."""
-    updates, after = [], []
+    weights, updates, after = plain(weights), [], []
     for g, h in zip(grads, hidden, strict=True):
         flat = np.asarray(g, np.float64).reshape(-1)
         if clip is not None:

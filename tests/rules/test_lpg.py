@@ -1,6 +1,7 @@
 """What LPG computes, against a loop-level oracle; and what it is as an object."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from tests.artifact_files import card_data, write_card
 from tests.rules import lpg_cases
 
 GAMMA, STEP, LIFETIME = 0.995, 2, 3
+# A program for each architecture, whatever the weights.
+TARGETS, LOSS = jax.jit(lpg.UpdateRule.targets), jax.jit(lpg.UpdateRule.loss)
 TOLD = {"gamma": GAMMA, "step": STEP, "lifetime": LIFETIME}
 AGES = {"none": [], "relative": [STEP / LIFETIME, np.log(LIFETIME)]}
 AGES["raw"] = [STEP, LIFETIME]
@@ -42,7 +45,7 @@ def test_targets_match_the_oracle(core, gamma_input, lifetime_inputs):
     )
     given = lpg_cases.rollout()
     pi_hat, y_hat = oracle_targets(rule, given)
-    found = rule.targets(*given, **TOLD)
+    found = TARGETS(rule, *given, **TOLD)
     assert np.std(pi_hat) > 0.01 and np.std(y_hat) > 0.01
     np.testing.assert_allclose(found.pi_hat, pi_hat, rtol=0, atol=2e-6)
     np.testing.assert_allclose(found.y_hat, y_hat, rtol=0, atol=2e-6)
@@ -57,19 +60,21 @@ def test_values_are_inputs_and_learn_by_td_lambda(gamma_input):
     v, v_next = np.random.default_rng(2).normal(size=(2, 3, 5, 1)).astype("f4")
     given = rewards, dones, probs, v, v_next
     pi_hat, target = oracle_targets(rule, given)
-    found = rule.targets(*given, **TOLD)
+    found = TARGETS(rule, *given, **TOLD)
     np.testing.assert_allclose(found.pi_hat, pi_hat, rtol=0, atol=2e-6)
     np.testing.assert_allclose(found.y_hat, target, rtol=1e-5, atol=1e-6)
 
+    @jax.jit
+    @functools.partial(jax.value_and_grad, argnums=(0, 1, 2))
     def loss(rule, v, v_next):
         given = rewards, dones, probs, v, v_next
         return rule.loss(*given, alpha_y=0.5, **TOLD)[0]
 
-    grads = jax.grad(loss, argnums=(0, 1, 2))(rule, v, v_next)
+    total, grads = loss(rule, v, v_next)
     np.testing.assert_allclose(grads[1], (v - target) / 15, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(grads[2], 0)
     policy = np.mean(np.log(probs + 1e-8) * pi_hat) + 0.5 * np.mean((v - target) ** 2)
-    np.testing.assert_allclose(loss(rule, v, v_next), policy, rtol=1e-5)
+    np.testing.assert_allclose(total, policy, rtol=1e-5)
     slope = np.mean(np.log(probs + 1e-8))
     np.testing.assert_allclose(grads[0].weights["policy"]["bias"], slope, rtol=1e-4)
 
@@ -81,7 +86,7 @@ def test_loss_matches_the_oracle(policy_sign, with_baseline):
     given = lpg_cases.rollout()
     baseline = np.linspace(-1, 1, 15, dtype="f4").reshape(3, 5)
     baseline = baseline if with_baseline else None
-    total, metrics = rule.loss(*given, alpha_y=0.7, baseline=baseline)
+    total, metrics = LOSS(rule, *given, alpha_y=0.7, baseline=baseline)
     pi_hat, y_hat = oracle_targets(rule, given)
     ascend = policy_sign == "ascend"
     expected = oracle_lpg.loss(pi_hat, y_hat, *given[2:4], 0.7, ascend, baseline)
@@ -106,7 +111,7 @@ def test_gradient_matches_differences_of_the_oracle(policy_sign):
         return rule.loss(rewards, dones, probs, y, y_next, baseline=baseline)[0]
 
     start = (probs, y, y_next, jnp.float32(baseline))
-    grads = jax.grad(ours, argnums=(0, 1, 2, 3))(*start)
+    grads = jax.jit(jax.grad(ours, argnums=(0, 1, 2, 3)))(*start)
     np.testing.assert_array_equal(grads[2], 0)
     for _ in range(3):
         d_probs, d_y = rng.normal(size=probs.shape), rng.normal(size=y.shape)
@@ -135,7 +140,7 @@ def test_a_meta_gradient_reaches_pi_hat_past_a_baseline_but_not_its_fit():
         def loss(rule):
             return rule.loss(*given, alpha_y=0.0, baseline=baseline)[0]
 
-        return jax.grad(loss)(rule).weights["policy"]
+        return jax.jit(jax.grad(loss))(rule).weights["policy"]
 
     found, plain = head(baseline), head(None)
     assert np.abs(plain["kernel"]).max() > 0.01
@@ -152,7 +157,7 @@ def test_targets_computed_outside_give_the_same_loss_and_another_meta_gradient()
         return rule.loss(rewards, dones, probs, y, y_next, targets=targets)[0]
 
     inside, outside = (
-        jax.value_and_grad(through)(jnp.asarray(probs), outside)
+        jax.jit(jax.value_and_grad(through), static_argnums=1)(probs, outside)
         for outside in (False, True)
     )
     np.testing.assert_allclose(inside[0], outside[0], rtol=1e-6)
@@ -164,12 +169,12 @@ def test_nothing_after_the_end_of_an_episode_matters():
     rewards, dones, probs, y, y_next = lpg_cases.rollout()
     dones = np.zeros_like(dones)
     dones[:, 2] = True
-    before = rule.targets(rewards, dones, probs, y, y_next)
+    before = TARGETS(rule, rewards, dones, probs, y, y_next)
     rewards, y, y_next = rewards.copy(), y.copy(), y_next.copy()
     rewards[:, 3:] += 1
     y[:, 3:] = y[:, 3:][..., ::-1]
     y_next[:, 2:] = y_next[:, 2:][..., ::-1]
-    after = rule.targets(rewards, dones, probs, y, y_next)
+    after = TARGETS(rule, rewards, dones, probs, y, y_next)
     for x, z in zip(before, after, strict=True):
         np.testing.assert_array_equal(x[:, :3], z[:, :3])
     assert (before.pi_hat[:, 3:] != after.pi_hat[:, 3:]).all()
@@ -181,7 +186,7 @@ def test_a_rule_written_by_hand_sums_discounted_rewards(policy_sign):
     dones = np.array([[0, 0, 0, 0], [0, 1, 0, 0]], bool)
     rule = lpg_cases.reinforce(0.5, policy_sign, scale=1e-2)
     y = np.full((2, 4, 4), 0.25, np.float32)
-    found = rule.targets(rewards, dones, rewards, y, y).pi_hat
+    found = TARGETS(rule, rewards, dones, rewards, y, y).pi_hat
     last = -2 + 0.25
     returns = [[1 + last / 4, last / 2, last, 0.5], [0.5, 1, 0.5, 1]]
     sign = 1 if policy_sign == "ascend" else -1
@@ -200,7 +205,8 @@ def test_a_rule_written_by_hand_sums_discounted_rewards(policy_sign):
     ],
 )
 def test_number_of_weights(changes, count):
-    weights = lpg.init(jax.random.key(0), lpg.Architecture(**changes))
+    architecture = lpg.Architecture(**changes)
+    weights = jax.eval_shape(lambda key: lpg.init(key, architecture), jax.random.key(0))
     leaves = jax.tree.leaves(weights)
     assert sum(leaf.size for leaf in leaves) == count
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
@@ -222,10 +228,10 @@ def test_conversion_negates_pi_hat_and_keeps_the_loss():
     rule, given = lpg_cases.rule(), lpg_cases.rollout()
     converted = rule.with_policy_sign("ascend")
     assert converted.architecture.policy_sign == "ascend"
-    before, after = rule.targets(*given), converted.targets(*given)
+    before, after = TARGETS(rule, *given), TARGETS(converted, *given)
     np.testing.assert_array_equal(after.pi_hat, -before.pi_hat)
     np.testing.assert_array_equal(after.y_hat, before.y_hat)
-    np.testing.assert_array_equal(converted.loss(*given)[0], rule.loss(*given)[0])
+    np.testing.assert_array_equal(LOSS(converted, *given)[0], LOSS(rule, *given)[0])
     assert rule.with_policy_sign("descend") is rule
 
 
@@ -238,9 +244,10 @@ def test_a_rule_is_a_pytree_to_jit_vmap_and_differentiate():
     def loss(rule):
         return rule.loss(*given)[0]
 
-    together = jax.jit(jax.vmap(jax.value_and_grad(loss)))(population)
+    one = jax.jit(jax.value_and_grad(loss))
+    together = jax.vmap(one)(population)
     for i, rule in enumerate(rules):
-        alone = jax.value_and_grad(loss)(rule)
+        alone = one(rule)
         jax.tree.map(
             lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-6),
             together,
@@ -298,9 +305,9 @@ def test_an_artifact_gives_the_same_rule(tmp_path, core):
     loaded = lpg.from_artifact(write(tmp_path, rule))
     assert loaded.architecture == rule.architecture
     given = lpg_cases.rollout()
-    expected = rule.targets(*given, **TOLD)
+    expected = TARGETS(rule, *given, **TOLD)
     jax.tree.map(
-        np.testing.assert_array_equal, loaded.targets(*given, **TOLD), expected
+        np.testing.assert_array_equal, TARGETS(loaded, *given, **TOLD), expected
     )
 
 

@@ -35,7 +35,7 @@ def x(getkey):
 
 
 def clipped(**options):
-    rule = open_rl.optimizer(weights(), HORIZON, **options)
+    rule = open_rl.optimizer(weights(FEED_FORWARD), HORIZON, **options)
     return optax.chain(optax.clip_by_global_norm(0.5), rule)
 
 

@@ -200,7 +200,7 @@ def test_steps_equal_the_oracle(architecture, clip):
         updates, state, _ = jax.tree.map(lambda x, i=i: x[i], found)
         given = [g[i] for g in jax.tree.leaves(grads)]
         expected, hidden = oracle_optim4rl.step(
-            architecture.version, jax.tree.map(np.asarray, w), RATE, given, hidden, clip
+            architecture.version, w, RATE, given, hidden, clip
         )
         for f, e in zip(jax.tree.leaves(updates), expected, strict=True):
             np.testing.assert_allclose(f, e, rtol=2e-4, atol=1e-6 * RATE)
@@ -226,18 +226,6 @@ def test_only_the_2023_version_can_flip_the_sign(architecture):
 # Use
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES[::2], ids=repr)
-def test_a_population_of_weights_under_vmap_equals_each_alone(architecture):
-    params = {"actor": jnp.ones((2, 3)), "critic": jnp.ones(3)}
-    grads = jax.tree.map(lambda g: jnp.stack([g, g]), gradients(params))
-    population = [weights(architecture, seed) for seed in (0, 5)]
-    stacked = jax.tree.map(lambda *w: jnp.stack(w), *population)
-    together = jax.vmap(lambda w: rollout(w, RATE, grads, params))(stacked)
-    for i, w in enumerate(population):
-        one = jax.tree.map(lambda x, i=i: x[i], together)
-        assert_close(one, rollout(w, RATE, grads, params), atol=1e-6)
-
-
 def test_inputs_carry_no_gradient():
     params, tx = agent(), transform()
     state = tx.init(params)
@@ -252,8 +240,9 @@ def test_inputs_carry_no_gradient():
 def test_a_schedule_is_read_at_the_count_and_scales_the_update():
     params = agent()
     schedule = optax.linear_schedule(RATE, 0.0, 4)
+    tx = optimizer(weights(), schedule)
     for steps, factor in ((1, 1.0), (2, 0.75), (3, 0.5)):
-        annealed, state = run(optimizer(weights(), schedule), params, steps)
+        annealed, state = run(tx, params, steps)
         constant, _ = run(transform(), params, steps)
         assert_close(annealed, jax.tree.map(lambda u, f=factor: f * u, constant))
         assert state[0].count == steps
@@ -361,8 +350,8 @@ def artifact(architecture=ARCHITECTURES[0], algorithm="optim4rl", **fields):
     )
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES[::2], ids=repr)
-def test_an_artifact_becomes_its_transformation(monkeypatch, architecture):
+def test_an_artifact_becomes_its_transformation(monkeypatch):
+    architecture = ARCHITECTURES[2]
     trained = artifact(architecture, learning_rate=RATE)
     monkeypatch.setattr(artifacts, "load", lambda name, fetch: trained)
     params = agent()
@@ -394,5 +383,5 @@ def test_a_numpy_learning_rate_keeps_the_dtype_of_the_parameters():
     )
     tx = optim4rl.optimizer(weights, np.float32(1e-3))
     params = {"w": jnp.ones(3, jnp.bfloat16)}
-    updates, _ = tx.update(params, tx.init(params), params)
+    updates, _ = jax.eval_shape(tx.update, params, tx.init(params), params)
     assert updates["w"].dtype == jnp.bfloat16

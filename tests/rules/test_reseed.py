@@ -22,7 +22,7 @@ def rule(**options):
 
 
 def noise(tx, state, params=PARAMS):
-    updates, state = tx.update(params, state, params)
+    updates, state = jax.jit(tx.update)(params, state, params)
     return np.concatenate([np.ravel(x) for x in jax.tree.leaves(updates)]), state
 
 
@@ -73,7 +73,7 @@ def test_members_that_took_over_a_state_explore_on_their_own(generator, batch, r
     agents = {"actor": {"w": jnp.arange(12.0).reshape(2, 3, 2)}}
     states = jax.vmap(tx.init)(agents)
     agents, states = jax.tree.map(lambda x: x.at[1].set(x[0]), (agents, states))
-    update = jax.vmap(lambda s, p: tx.update(p, s, p)[0]["actor"]["w"])
+    update = jax.jit(jax.vmap(lambda s, p: tx.update(p, s, p)[0]["actor"]["w"]))
     same = update(states, agents)
     if generator != "rbg":  # whose numbers under vmap depend on the place
         np.testing.assert_array_equal(same[0], same[1])

@@ -1,5 +1,7 @@
 """Updates of parameters and agents that are sharded over two devices."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,7 @@ memory m = momentum(0.9)
 return lr * (sign(m) + 0.1 * rand) * dorm"""
 
 
+@functools.cache  # what is compiled for one test serves the others
 def rules():
     key, horizon = jax.random.key(0), Horizon(100)
     rlc = optim4rl.Architecture("rlc2024", carry=4, width=None)

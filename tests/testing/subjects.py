@@ -98,20 +98,11 @@ def has_weights(name: str) -> bool:
     return name in INITIAL or artifacts.card(name).weights.parameters > 0
 
 
-# A network and an expression run the checks that compile most.
-SOON_COMPILED = {
-    "initial 8x16",
-    "discovered/archive_relative",  # an expression that is soon compiled
-}
-LONG_CHECKS = {
-    "inject_hyperparams",
-    "lone_head",
-    "many_leaves",
-    "sharded_agents",
-    "sharding",
-    "state_sharding",
-    "zero_gradients",
-}
+# A network and an expression that is soon compiled run the checks that compile most.
+SOON_COMPILED = {"initial 8x16", "discovered/archive_relative"}
+LONG_CHECKS = {"inject_hyperparams", "lone_head", "many_leaves", "zero_gradients"}
+# tests/rules/test_sharding.py has a small rule of every family.
+OF_SHARDING = {"sharded_agents", "sharding", "state_sharding"}
 
 
 def with_checks(names: Iterable[str], checks: Iterable[str]) -> list[Any]:
@@ -121,8 +112,15 @@ def with_checks(names: Iterable[str], checks: Iterable[str]) -> list[Any]:
         pytest.param(name, check, marks=[] if fast else pytest.mark.slow)
         for name in names
         for check in checks
-        for fast in [name in (SOON_COMPILED if check in LONG_CHECKS else USUAL)]
+        for fast in [name in _quick_subjects(check)]
     ]
+
+
+def _quick_subjects(check: str) -> set[str]:
+    """Return the subjects of a check that `make test` runs."""
+    if check in OF_SHARDING:
+        return {"discovered/archive_relative"}
+    return SOON_COMPILED if check in LONG_CHECKS else USUAL
 
 
 def marked(names: Iterable[str]) -> list[Any]:

@@ -158,7 +158,7 @@ class TestReport:
 
 class TestCandidates:
     def test_an_artifact_or_its_name(self) -> None:
-        for candidate in (artifacts.load("minatar"), "minatar"):
+        for candidate in (artifacts.load("sign_mixture"), "sign_mixture"):
             testing.check_artifact(candidate, only=["builds", "plain_update"])
 
     def test_a_factory_is_called_with_the_options_it_is_said_to_take(self) -> None:

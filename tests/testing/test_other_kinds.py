@@ -35,15 +35,13 @@ def test_update_rules(subject: Subject, check: str) -> None:
     ("kind", "good"),
     [
         ("drift", drifts.ppo()),
-        ("drift", drifts.dpo()),
         ("drift", lambda ratio, advantage: 0 * ratio * advantage),
         ("drift", lambda ratio, advantage: (ratio - 1) ** 2),
-        ("update_rule", lpg_cases.rule()),
         ("update_rule", lpg_cases.reinforce(0.9)),
         ("update_rule", lpg_cases.rule(prediction="unbounded")),
         ("update_rule", lpg_cases.rule(prediction="value", target_width=1)),
     ],
-    ids=["ppo", "dpo", "none", "quadratic", "lpg", "reinforce", "unbounded", "value"],
+    ids=["ppo", "none", "quadratic", "reinforce", "unbounded", "value"],
 )
 def test_good_ones_pass(kind: str, good: Any) -> None:
     results = testing.check_artifact(lambda: good, kind=kind)
