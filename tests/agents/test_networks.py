@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,7 +94,7 @@ def test_convolutions_are_flaxs():
     params = networks.init_network(jax.random.key(0), CONV, SHAPE, 3, 0.5)
     params = jax.tree.map(lambda x: x + 0.1, params)
     x = jax.random.normal(jax.random.key(1), (7, *SHAPE))
-    theirs = Agent().init(jax.random.key(0), x)["params"]
+    theirs = jax.eval_shape(Agent().init, jax.random.key(0), x)["params"]
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, dict(theirs))
 
     def ours(params):
@@ -101,20 +103,26 @@ def test_convolutions_are_flaxs():
     def flaxs(params):
         return Agent().apply({"params": params}, x)
 
-    np.testing.assert_allclose(ours(params), flaxs(params), rtol=1e-4, atol=1e-5)
-    grads = [
-        jax.grad(lambda p, f=f: jnp.sin(f(p)).sum())(params) for f in (ours, flaxs)
-    ]
+    @functools.partial(jax.jit, static_argnums=0)
+    def both(network, params):
+        output, pullback = jax.vjp(network, params)
+        return output, pullback(jnp.cos(output))
+
+    found, expected = both(ours, params), both(flaxs, params)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-5)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *grads
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+        found[1],
+        expected[1],
     )
 
 
 def test_any_leading_axes_and_dormancy_per_channel():
     params = networks.init_network(jax.random.key(0), CONV, SHAPE, 3, 0.5)
     x = jax.random.normal(jax.random.key(1), (2, 3, *SHAPE))
-    output, layers = networks.apply_network(params, x, CONV)
-    flat, _ = networks.apply_network(params, x.reshape(6, *SHAPE), CONV)
+    apply = jax.jit(networks.apply_network, static_argnums=2)
+    output, layers = apply(params, x, CONV)
+    flat, _ = apply(params, x.reshape(6, *SHAPE), CONV)
     np.testing.assert_allclose(output.reshape(6, 3), flat, rtol=1e-5, atol=1e-6)
     assert layers["Conv_0"].shape == (2, 3, 3, 4, 5) and (layers["Conv_0"] >= 0).all()
     assert jax.tree.map(jnp.shape, jax.tree.map(dormancy, layers)) == {
@@ -177,7 +185,7 @@ def test_an_index_stands_for_its_one_hot_part():
             output, _ = networks.apply_mlp(params, x, "relu", tabular=True)
             return jnp.sin(output).sum()
 
-        expected = jax.value_and_grad(loss)(params, one_hot)
-        found = jax.value_and_grad(loss)(params, rows)
+        both = jax.jit(jax.value_and_grad(loss))
+        found, expected = both(params, rows), both(params, one_hot)
         for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

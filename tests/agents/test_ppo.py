@@ -198,7 +198,8 @@ PROBLEMS = pytest.mark.parametrize(
 def test_loss_and_dormancy_match_the_oracle(activation, continuous):
     params, batch, config = random_problem(activation, continuous)
     exact = jax.tree.map(lambda x: np.asarray(x, float), params)
-    total, dormancies = ppo.loss(params, as_jax(batch), config)
+    loss = jax.jit(ppo.loss, static_argnums=2)
+    total, dormancies = loss(params, as_jax(batch), config)
     np.testing.assert_allclose(total, oracle_ppo.loss(exact, batch, config), rtol=1e-5)
     jax.tree.map(
         lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4),
@@ -211,7 +212,8 @@ def test_loss_and_dormancy_match_the_oracle(activation, continuous):
 def test_gradient_matches_differences_of_the_oracle(activation, continuous):
     params, batch, config = random_problem(activation, continuous)
     exact = jax.tree.map(lambda x: np.asarray(x, float), params)
-    grads, _ = jax.grad(ppo.loss, has_aux=True)(params, as_jax(batch), config)
+    slope = jax.jit(jax.grad(ppo.loss, has_aux=True), static_argnums=2)
+    grads, _ = slope(params, as_jax(batch), config)
     rng = np.random.default_rng(1)
     for _ in range(3):
         direction = jax.tree.map(lambda x: rng.normal(size=x.shape), exact)
@@ -351,7 +353,8 @@ def test_any_optax_optimizer_learns(optimizer):
 
 
 def test_vmap_over_seeds_equals_single_runs():
-    run = make_train(CONFIG, envs.adapt(probe_envs.NamedAction()), optax.adam(1e-3))
+    config = dataclasses.replace(CONFIG, total_timesteps=1024)
+    run = make_train(config, envs.adapt(probe_envs.NamedAction()), optax.adam(1e-3))
     keys = jax.random.split(jax.random.key(0), 3)
     vmapped = jax.jit(jax.vmap(run))
     together = vmapped(keys)

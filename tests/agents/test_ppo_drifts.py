@@ -1,6 +1,7 @@
 """PPO with other drifts in its policy loss."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,7 @@ def test_the_actors_gradient_follows_the_drift_and_the_critics_does_not():
     params = ppo.init_params(jax.random.key(0), CONFIG, ENV)
     batch = far_batch(params)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def gradient(drift):
         return jax.grad(ppo.loss, has_aux=True)(params, batch, CONFIG, drift)[0]
 

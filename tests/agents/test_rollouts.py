@@ -80,7 +80,7 @@ def test_final_observations_are_collected_only_to_bootstrap_from():
     env = envs.adapt(probe_envs.Endless())
     config = PPOConfig(64, minibatches=2, normalize_observations=True, **SMALL)
     start, _ = ppo.make_loop(config, env, optax.sgd(0.0))
-    runner = start(KEY)
+    runner = jax.jit(start)(KEY)
     world = World(runner.env_state, runner.observation, runner.normalizers)
     actor = runner.params["actor"]
     _, played = collect(config, env, actor, world, KEY)
@@ -102,7 +102,7 @@ def test_act_repeats_what_was_played_in_training(env):
     env = envs.adapt(env)
     config = PPOConfig(64, minibatches=2, normalize_observations=True, **SMALL)
     start, iterate = ppo.make_loop(config, env, optax.sgd(0.0))
-    runner = iterate(start(KEY))
+    runner = jax.jit(lambda key: iterate(start(key)))(KEY)
     world = World(runner.env_state, runner.observation, runner.normalizers)
     _, played = collect(config, env, runner.params["actor"], world, KEY)
     action_key, _ = jax.random.split(jax.random.split(KEY, config.num_steps)[0])
@@ -138,7 +138,7 @@ class Valve(probe_envs.Probe):
 def test_a_result_acts_within_the_bounds_of_the_environment(space, low, high):
     env = envs.adapt(Valve(**space))
     config = A2CConfig(32, normalize_observations=True, **SMALL)
-    result = a2c.make_train(config, env, optax.adam(1e-3))(KEY)
+    result = jax.jit(a2c.make_train(config, env, optax.adam(1e-3)))(KEY)
     many = jnp.zeros((50, 1))
     drawn = np.asarray(act(result, config, env, many, KEY))
     if abs(low) == high == 2:  # The policy's own deviation of 1 fills this range.

@@ -14,6 +14,7 @@ from learned_opt_rl.evaluation.runs import run
 from learned_opt_rl.evaluation.runs.rules import Rule
 from learned_opt_rl.rules import lpg
 from tests import probe_envs
+from tests.conftest import quickly_compiled
 
 CONFIG = PPOConfig(1024, num_envs=4, num_steps=32, minibatches=4, hidden=(8,))
 
@@ -26,11 +27,20 @@ def probe():
     return envs.adapt(probe_envs.NamedAction())
 
 
-def test_rows_are_json_and_complete(probe):
+@pytest.fixture(scope="module")
+def finished(probe):
+    """The rows of two seeds, and the rollouts that were reported."""
     calls = []
-    rows = run.run(
-        "adam:1e-2", probe, CONFIG, [3, 5], on_rollout=lambda i, _: calls.append(int(i))
-    )
+    with quickly_compiled():
+        rows = run.run(
+            *("adam:1e-2", probe, CONFIG, [3, 5]),
+            on_rollout=lambda i, _: calls.append(int(i)),
+        )
+    return rows, calls
+
+
+def test_rows_are_json_and_complete(finished):
+    rows, calls = finished
     written = json.loads(json.dumps(rows[0].to_json(), allow_nan=False))
     assert written["config"]["num_envs"] == 4
     assert run.Row.from_json(written) == rows[0]
@@ -104,10 +114,11 @@ def test_divergence_is_recorded_and_stays_with_its_seed(probe):
     assert all(np.isfinite(row.final_return) for row in rows)
 
 
-def test_devices_share_the_seeds(probe):
-    rows = run.run("adam:1e-2", probe, CONFIG, [3, 5, 7, 9])
-    shared = run.run("adam:1e-2", probe, CONFIG, [3, 5, 7, 9], devices=2)
-    for row, other in zip(rows, shared, strict=True):
+def test_devices_share_the_seeds(probe, finished):
+    shared = run.run("adam:1e-2", probe, CONFIG, [7, 3, 9, 5], devices=2)
+    assert [row.seed for row in shared] == [7, 3, 9, 5]
+    # One of each device.
+    for row, other in zip(finished[0], shared[1::2], strict=True):
         assert row.seed == other.seed
         assert row.config == other.config
         np.testing.assert_allclose(row.curve, other.curve, atol=1e-5)

@@ -412,7 +412,7 @@ def test_linen_in_a_jitted_loss_feeds_the_optimizer(x):
         return value, d, grads, optax.apply_updates(params, updates)
 
     value, d, grads, updated = step(params, rule.init(params))
-    expected, plain_grads = jax.value_and_grad(plain)(params)
+    expected, plain_grads = jax.jit(jax.value_and_grad(plain))(params)
     assert float(value) == pytest.approx(float(expected), rel=1e-6)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),

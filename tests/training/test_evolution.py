@@ -167,7 +167,8 @@ def test_with_pairs_only_the_two_members_of_a_pair_share_a_level():
     state = config.es.init(jnp.zeros(3), jax.random.key(0))
     keys = member_keys(config, state)[:, 0]
     env = envs.make("gridworld/all")
-    levels = jax.vmap(lambda key: env.reset_many(key, 1)[1].env.level)(keys)
+    draw = jax.jit(jax.vmap(lambda key: env.reset_many(key, 1)[1].env.level))
+    levels = draw(keys)
     flat = np.concatenate(
         [np.asarray(leaf).reshape(6, -1) for leaf in jax.tree.leaves(levels)], axis=1
     )

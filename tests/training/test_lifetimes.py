@@ -60,27 +60,25 @@ def rule_of(config, seed=0):
     return lpg.update_rule(lpg.init(jax.random.key(seed), architecture), architecture)
 
 
-@pytest.mark.parametrize("inputs", ["none", "relative"])
-def test_a_life_is_its_updates_one_by_one(inputs, getkey, quick_compilation):
-    config, key = life(lifetime_inputs=inputs), getkey()
+def test_a_life_is_its_updates_one_by_one(getkey, quick_compilation):
+    config, key = life(lifetime_inputs="relative"), getkey()
     assert (config.num_updates, config.batch_size) == (3, 12)
     rule = rule_of(config)
-    first = begin(config, key)
-    play = pool.player(config, config.task)
+    first = jax.jit(lambda key: begin(config, key))(key)
+    play = jax.jit(pool.player(config, config.task))
     rates = {"actor": optax.sgd(40.0), "predictor": optax.sgd(4.0)}
     optimizer = optax.multi_transform({**rates}, {name: name for name in rates})
+    acting = pool.agent_config(config, config.task, first.hyper)
+
+    @jax.jit
+    def update(agent, rollout):
+        return agent_update(acting, rule, optimizer, agent, rollout, lifetime=3)[0]
+
     agent, world = first.life.agent, first.life.world
     for _ in range(3):
         world, rollout = play(agent.params, world)
-        agent, _ = agent_update(
-            pool.agent_config(config, config.task, first.hyper),
-            rule,
-            optimizer,
-            agent,
-            rollout,
-            lifetime=3,
-        )
-    params, returned = live(config, rule, key)
+        agent = update(agent, rollout)
+    params, returned = jax.jit(lambda rule, key: live(config, rule, key))(rule, key)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
         params,
@@ -102,17 +100,17 @@ def test_a_mode_draws_the_life_of_each_agent(getkey, quick_compilation):
     config = life("gridworld/all_vrandlife", steps=None)
     assert config.num_updates == 250
     assert config.num_rollouts == 250 + -(-config.task.longest_episode // 4)
-    drawn = {
-        int(begin(config, key).life.lifetime) for key in jax.random.split(getkey(), 4)
-    }
+    lifetimes = jax.jit(jax.vmap(lambda key: begin(config, key).life.lifetime))
+    drawn = set(lifetimes(jax.random.split(getkey(), 4)).tolist())
     assert len(drawn) > 1 and drawn <= set(range(10, 251))
 
 
 def test_an_agent_stops_learning_at_the_end_of_its_life(getkey, quick_compilation):
     config = life(steps=12)
     rule = rule_of(config)
-    one, _ = advance(config, rule, begin(config, getkey()))
-    two, _ = advance(config, rule, one)
+    step = jax.jit(lambda lifetime: advance(config, rule, lifetime)[0])
+    one = step(jax.jit(lambda key: begin(config, key))(getkey()))
+    two = step(one)
     assert one.life.agent.step == two.life.agent.step == 1
     agents = (one.life.agent.params, two.life.agent.params)
     jax.tree.map(np.testing.assert_array_equal, *agents)
@@ -121,7 +119,7 @@ def test_an_agent_stops_learning_at_the_end_of_its_life(getkey, quick_compilatio
 def test_both_members_of_a_pair_have_one_level_agent_and_workers():
     config: Any = CAMPAIGN.runs(36)["chain/short"]
     keys = member_keys(CAMPAIGN, CAMPAIGN.es.init(jnp.zeros(3), jax.random.key(0)))
-    firsts = jax.vmap(lambda key: begin(config, key))(keys[:, 0])
+    firsts = jax.jit(jax.vmap(lambda key: begin(config, key)))(keys[:, 0])
     state = firsts.life.world.env_state.env
     seen = [
         *jax.tree.leaves(firsts.life.agent.params),

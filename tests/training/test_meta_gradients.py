@@ -233,7 +233,8 @@ def test_ablations_train(changes):
     "changes",
     [
         {"environments": ("chain/distractor",), "baseline": True, "bandit": True},
-        {"agent": "paper_distractor"},
+        # Which agent a name chooses is also seen in its optimizers, below.
+        pytest.param({"agent": "paper_distractor"}, marks=pytest.mark.slow),
         pytest.param(
             {"environments": ("gridworld/paper_rand_dense",), "value_rate": 1e-2},
             marks=pytest.mark.slow,

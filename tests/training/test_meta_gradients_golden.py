@@ -93,8 +93,8 @@ def relative_error(found, expected):
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [
-        ("tab", "fixed_both"),
-        pytest.param("tab", "ref", marks=pytest.mark.slow),
+        ("tab", "ref"),
+        pytest.param("tab", "fixed_both", marks=pytest.mark.slow),
         pytest.param("mlp", "ref", marks=pytest.mark.slow),
         pytest.param("mlp", "fixed_both", marks=pytest.mark.slow),
     ],
@@ -134,7 +134,7 @@ def indexed(observation):
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [
-        ("tab", "ref"),
+        pytest.param("tab", "ref", marks=pytest.mark.slow),
         ("tab", "fixed_both"),
         pytest.param("mlp", "ref", marks=pytest.mark.slow),
         pytest.param("mlp", "fixed_both", marks=pytest.mark.slow),
