@@ -69,7 +69,7 @@ def _run(argv: Sequence[str] | None) -> int:
     command = tyro.cli(
         _Command,
         prog="learned-opt-rl",
-        description="Learned optimizers for RL: list, compare and train them.",
+        description="List, compare and train learned optimizers for RL.",
         args=argv,
         config=(tyro.conf.FlagCreatePairsOff,),
     )

@@ -18,10 +18,11 @@ from learned_opt_rl.cli._common import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Diagnose:
-    """Measure the updates of rules during a run (needs the extras eval and train).
+    """Measure the updates of rules during a run (extras train and eval).
 
-    Plots, for each rollout, the cosine of the update with the gradient and its momenta,
-    the sizes of the update and of its noise, and the share of dormant neurons.
+    For each rollout, the command plots the cosine of the update with the gradient and
+    its momenta, the sizes of the update and of its noise, and the share of dormant
+    neurons.
     """
 
     rules: Rules
@@ -46,31 +47,30 @@ class Diagnose:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AnalyzeLPG:
-    """Analyze the predictions of an LPG (needs the extras eval and train).
+    """Analyze the predictions of an LPG (extras train and eval).
 
     A near-optimal policy of a grid world stays fixed while the rule updates the
-    predictions. The command reproduces the analyses in figures 4 to 6 of Oh et al.
-    2020.
+    predictions. The command repeats the analyses in figures 4 to 6 of Oh et al. (2020).
     """
 
     rule: Annotated[Positional[str | None], optional("RULE")] = None
-    """Name of an artifact with algorithm lpg."""
+    """Name of an LPG artifact."""
     random_weights: Annotated[int | None, optional("SEED")] = None
-    """Analyze an LPG with random weights instead, drawn with this seed."""
+    """Analyze an LPG with random weights of this seed instead."""
     mode: str = "all_shortlife"
-    """Mode of the grid worlds; its observations must be tabular."""
+    """Mode of the grid worlds, with tabular observations."""
     actions: Literal["five", "nine", "eighteen", "drawn"] | None = None
-    """Set of actions; by default that of the mode."""
+    """Set of actions; by default the mode's."""
     grids: int = 128
     """Number of levels."""
     held_out: int = 10
-    """Number of these levels held out to test the value regression."""
+    """Number of levels held out to test the value regression."""
     seed: int = 0
     """Seed of all random numbers."""
     batch: int = 8
-    """Levels evaluated together."""
+    """Number of levels evaluated together."""
     regression_steps: int = 5000
-    """Adam steps of the value regression."""
+    """Number of Adam steps of the value regression."""
     settings: Settings = ()
     """Settings of the evaluation, for example updates=500 every=10 gamma=0.99."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("lpg")
@@ -110,28 +110,29 @@ class AnalyzeLPG:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareLevels:
-    """Compare rules on held-out levels of a grid world or chain (extras eval, train).
+    """Compare rules on held-out levels of grid worlds and chains (extras train, eval).
 
-    Each rule trains agents from scratch on the same levels. The table has their returns
-    over the levels' optimal returns. To resume an interrupted command, repeat it.
+    Each rule trains agents from scratch on the same levels. The table shows their
+    returns over the levels' optimal returns. To resume an interrupted command, repeat
+    it.
     """
 
     rules: Rules
-    """An LPG artifact or a folder of train lpg; an optimizer, as for compare, which
-    trains A2C; untrained:RULE, an LPG of the rule's sizes with random weights; or
-    random, agents that never learn."""
+    """LPG artifacts or folders of train lpg; untrained:RULE for an LPG of the same
+    sizes with random weights; random for agents that never learn; or optimizers, as for
+    compare, which train A2C."""
     environment: Annotated[str, arg(metavar="NAME")] = "gridworld/all_shortlife"
-    """Grid world or chain with levels."""
+    """Name of a grid world or chain."""
     levels: int = 64
     """Number of levels."""
     seeds: int = 5
-    """Agents on each level."""
+    """Number of agents on each level."""
     updates: int | None = None
-    """Updates of an agent; the default is the lifetime of the environment's mode."""
+    """Updates of each agent; by default the lifetime of the environment's mode."""
     batch: int = 16
-    """Levels that are trained on together."""
+    """Number of levels on which agents train together."""
     baseline: Annotated[str | None, optional("RULE")] = None
-    """One of the rules, whose return the others' are divided by."""
+    """One of the rules, by whose return the others' are divided."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("levels")
     """Folder for the rows."""
 

@@ -104,17 +104,17 @@ class Fetch:
 class Plot:
     """Plot the updates of optimizers and the shapes of drifts (needs the extra eval).
 
-    Writes one PNG file for each optimizer and one for all drifts. The picture of an
-    optimizer shows its update over gradient and momentum at three training proportions
-    and three dormancies, with the nearest multiples of Adam, sign-momentum and SGD. The
-    picture of drifts shows them beside PPO's: dL/dr over the ratio for A = +1 and -1,
-    and drift and dL/dr over log r and A.
+    The command writes one PNG file for each optimizer and one for all drifts. The plot
+    of an optimizer shows its update over gradient and momentum, at three training
+    proportions and three dormancies, with the closest multiples of Adam, sign-momentum
+    and SGD. The plot of drifts compares them with PPO's: dL/dr over the ratio for A =
+    +1 and -1, and the drift and dL/dr over log r and A.
     """
 
     names: _Names
     """Names of optimizers and drifts."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER_OR_FILE")] = pathlib.Path(".")
-    """A folder, or a file ending in .png for a single picture."""
+    """Folder for the plots, or a file ending in .png for a single plot."""
 
     def run(self) -> int:
         pictures = _pictures([find(name) for name in dict.fromkeys(self.names)])

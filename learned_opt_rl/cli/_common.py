@@ -48,7 +48,7 @@ class RunOptions:
     suite: Annotated[str | None, _WHERE, optional("NAME")] = None
     """Suite of environments, for example minatar, brax or gridworld."""
     environments: Annotated[tuple[str, ...], _WHERE, optional("NAME ...")] = ()
-    """Environments by name."""
+    """Names of environments."""
     seeds: int = 16
     """Number of seeds."""
     first_seed: int = 0
@@ -58,9 +58,9 @@ class RunOptions:
     settings: Settings = ()
     """Settings of the agent, for example hidden=256x256 activation=tanh."""
     at_once: Annotated[int | None, optional("SEEDS")] = None
-    """Seeds trained together. The default is all seeds, or one per device on a CPU."""
+    """Seeds to train together; by default all, or one per device on a CPU."""
     devices: int = 1
-    """Number of devices that share the seeds trained together."""
+    """Number of devices over which to shard the seeds trained together."""
 
     def comparison(self, rules: tuple[str, ...]) -> "Comparison":
         """Return the comparison of rules that the options describe."""

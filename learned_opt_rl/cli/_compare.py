@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _ReportOptions:
     normalization: Annotated[str, arg(name="normalize", metavar="METHOD")] = "auto"
-    """Divide returns by: adam, rule:NAME, published, published-sgd, optimal or raw.
-    auto takes the baseline if it was run, else published returns, else raw ones."""
+    """Reference by which returns are divided: adam, rule:NAME, published,
+    published-sgd or optimal; raw divides by nothing. auto uses the baseline if it was
+    run, else published returns, else raw returns."""
     baseline: Annotated[str | None, optional("RULE")] = None
-    """Rule to compare the other rules with; adam by default."""
+    """Rule with which the other rules are compared; adam by default."""
 
     def print_report(self, folder: pathlib.Path, *sources: pathlib.Path) -> None:
         """Write a report into a folder, and print it and the paths of its files."""
@@ -90,19 +91,18 @@ class _Options(_ReportOptions, RunOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compare(_Options):
-    """Train agents with several rules and write a report (needs the extra train).
+    """Train agents with several rules and write a report (extras train and eval).
 
-    Each rule runs on every environment with the same seeds. Runs that are already in
-    the folder are not repeated. To resume an interrupted comparison, repeat the
-    command.
+    Every rule runs on every environment with the same seeds. To resume an interrupted
+    comparison, repeat the command: it skips the runs that are already in the folder.
     """
 
     rules: Rules
-    """Names of artifacts or tuned optimizers (adam, lion, rmsprop, sgd). adam:1e-3 has
-    a fixed learning rate; OPTIMIZER+DRIFT also changes the loss; ARTIFACT@no-dormancy
-    lacks a feature; tuned.json is a file of tune. You can also name an optimizer of
-    optax (optax.adamw:3e-4), an expression (mine.txt), the folder of an artifact
-    (./folder) and your own code (module:function)."""
+    """Names of artifacts or of tuned optimizers (adam, lion, rmsprop, sgd). adam:1e-3
+    has a fixed learning rate, OPTIMIZER+DRIFT also changes the loss, and
+    ARTIFACT@no-dormancy omits an input. A rule can also be a file written by tune
+    (tuned.json), an optax optimizer (optax.adamw:3e-4), an expression (mine.txt), the
+    folder of an artifact (./folder) or your own code (module:function)."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("comparison")
     """Folder for rows and the report."""
 
@@ -112,7 +112,7 @@ class Compare(_Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate(_Options):
-    """Train agents with one rule and write a report (needs the extra train).
+    """Train agents with one rule and write a report (extras train and eval).
 
     To resume an interrupted evaluation, repeat the command.
     """
@@ -144,21 +144,21 @@ class Evaluate(_Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Generalize(_Options):
-    """Compare rules along an axis such as the width of layers (needs the extra train).
+    """Compare rules while one property of the training varies (extras train and eval).
 
-    The axis is a property of the training of learned rules, which the command varies.
-    The report plots the results. To resume an interrupted command, repeat it. To
-    compare rules across environments, use compare --suite.
+    The property is, for example, the width of the layers. The report plots the returns
+    over its values. To resume an interrupted command, repeat it. To compare rules
+    across environments, use compare --suite.
     """
 
     axis: Positional[Literal["length", "width", "activation", "features"]]
-    """The axis: what varies between the comparisons."""
+    """The property that varies."""
     rules: Rules
     """Rules, as for compare."""
     values: Annotated[tuple[str, ...], optional("VALUE ...")] = ()
-    """Values of the axis. length: environment steps; width: units of each hidden
-    layer; activation: relu or tanh; features: all, no-dormancy, no-batch-proportion,
-    no-horizon or no-actor-mask. Each axis has default values."""
+    """Values of the property, instead of the defaults. length: environment steps;
+    width: units of each hidden layer; activation: relu or tanh; features: all,
+    no-dormancy, no-batch-proportion, no-horizon or no-actor-mask."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("generalization")
     """Folder for rows and the report."""
 
@@ -175,18 +175,17 @@ class Generalize(_Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report(_ReportOptions):
-    """Write one report of one or more comparisons.
+    """Write one report of one or more comparisons (needs the extra eval).
 
-    Comparisons may have different lengths and agents. Rules of several agents are
-    named with their agent.
+    The comparisons may have different lengths and agents. If there are several agents,
+    the name of a rule includes its agent, as in "adam (a2c)".
     """
 
     results: Annotated[Positional[tuple[pathlib.Path, ...]], optional("RESULTS")]
-    """Output folders of compare, evaluate or generalize, or files of their rows
+    """Output folders of compare, evaluate or generalize, or their files of rows
     (.jsonl)."""
     out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
-    """Folder for the report. The default is the folder of the results, if one folder is
-    given."""
+    """Folder for the report; by default the folder of results, if there is only one."""
 
     def run(self) -> int:
         self.print_report(self._folder(), *self.results)

@@ -23,17 +23,19 @@ class _Training:
     """Options of all three commands."""
 
     max_steps: Annotated[float | None, optional("STEPS")] = None
-    """Stop at this number of environment steps."""
+    """Stop after this number of environment steps."""
     max_hours: Annotated[float | None, optional("HOURS")] = None
-    """Stop after this time of replies and training."""
+    """Stop after this time, for replies and training together."""
     check_seconds: float = 90.0
-    """Limit of a formula's checks; past it, the formula is refused."""
+    """Time limit for checking an expression; beyond it, the expression is refused."""
     train_seconds: float = 7200.0
-    """Limit of a formula's training in one environment; past it, it has no score."""
+    """Time limit for training with an expression in one environment; beyond it, the
+    expression has no score."""
     memory: float = 32.0
-    """Limit of the memory of a formula's process on a CPU, in GiB; 0 for none."""
+    """Memory limit of the process that evaluates expressions on a CPU, in GiB; 0 for
+    none."""
     dry_run: bool = False
-    """Print the largest cost in steps, and exit."""
+    """Print the maximum cost in environment steps, and exit."""
     settings: Settings = ()
     """Settings of the agent, for example hidden=32x32."""
 
@@ -64,22 +66,24 @@ class _Options(_Training):
     environments: Annotated[tuple[str, ...], optional("NAME ...")] = (
         "Breakout-MinAtar",
     )
-    """Where proposals are trained."""
+    """Environments in which agents are trained with the proposals."""
     steps: float = 1e6
     """Environment steps of each run."""
     seeds: int = 8
-    """Agents in each environment, trained together."""
+    """Number of agents in each environment, trained together."""
     provider: Literal["files", "openai", "replay"] = "files"
-    """Who answers: files in FOLDER/prompts that you or a web chat fill in; an endpoint
-    with OpenAI's protocol (OPENAI_API_KEY, OPENAI_BASE_URL); or a recorded run."""
+    """Source of the replies: files in FOLDER/prompts, which you write, for example from
+    a web chat; an endpoint with OpenAI's protocol (OPENAI_API_KEY, OPENAI_BASE_URL); or
+    a recorded run."""
     model: Annotated[str | None, optional("NAME")] = None
-    """Model of the endpoint, or the name to record for whoever fills in the files."""
+    """Model of the endpoint; for files, the name to record as their author."""
     record: Annotated[pathlib.Path | None, optional("FOLDER")] = None
-    """The recorded run, for --provider replay."""
+    """Folder of the recorded run, for --provider replay."""
     wait: float = 0.0
-    """Seconds to wait for each file; by default the command stops and is repeated."""
+    """Seconds to wait for each file. By default, the command stops; repeat it when the
+    file is there."""
     max_cost: Annotated[float | None, optional("DOLLARS")] = None
-    """Stop at this cost of replies."""
+    """Stop when the replies have cost this much."""
     prices: Annotated[tuple[float, float] | None, optional("PROMPT REPLY")] = None
     """Dollars per million tokens; by default from a dated table."""
     show_prompt: bool = False
@@ -118,24 +122,26 @@ class _Options(_Training):
 class Propose(_Options):
     """Let a language model propose drifts or optimizers, in one conversation.
 
-    Each proposal is trained with before the next. Its code is translated to a formula
-    and never executed. To resume an interrupted run, repeat the command.
+    Agents are trained with each proposal before the model makes the next one. Proposed
+    code is translated to an expression and never executed. To resume an interrupted
+    run, repeat the command.
     """
 
     target: Annotated[
         Positional[Literal["drift", "no_features", "open", "open_recurrent"]],
         arg(metavar="TARGET"),
     ]
-    """What to look for: a drift, or an optimizer (no_features; open: OPEN's inputs;
-    open_recurrent: these and memory)."""
+    """Kind of rule to search for: drift, or an optimizer that reads the gradient and
+    its momenta (no_features), OPEN's inputs (open), or OPEN's inputs and memory
+    (open_recurrent)."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
     """Folder of the run."""
     generations: int = 30
-    """Proposals, valid or not."""
+    """Number of proposals, valid or not."""
     temperature: Annotated[float | None, optional("NUMBER")] = None
-    """The model's temperature."""
+    """Temperature of the model."""
     history: Annotated[int | None, optional("INT")] = None
-    """Latest proposals in a prompt; all by default."""
+    """Number of latest proposals in a prompt; by default all."""
     allow_invalid: bool = False
     """Only warn about drifts that violate the conditions of mirror learning."""
 
@@ -172,37 +178,38 @@ class Propose(_Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Discover(_Options):
-    """Let a thinker and a coder refine an archive of optimizers without settings.
+    """Let a language model refine an archive of optimizers without hyperparameters.
 
-    Both roles are played by one language model. Its code is translated to a formula and
-    never executed. To resume an interrupted run, repeat the command.
+    The model plays two roles: a thinker suggests changes and a coder writes them.
+    Proposed code is translated to an expression and never executed. To resume an
+    interrupted run, repeat the command.
     """
 
     out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
     """Folder of the run."""
     generations: int = 80
-    """Generations; each refines one optimizer."""
+    """Number of generations; each refines one optimizer."""
     refinements: int = 8
-    """Suggestions in a generation."""
+    """Number of suggestions in a generation."""
     ranked: Annotated[tuple[str, ...], optional("RULE ...")] = ("adam:1e-3", "minatar")
-    """Rules that are ranked in the archive: handcrafted optimizers, optax.NAME:RATE or
-    installed artifacts."""
+    """Rules to rank with the members of the archive: handcrafted optimizers,
+    optax.NAME:RATE or installed artifacts."""
     refine_from: Literal["latest", "best"] = "latest"
-    """Optimizer of its generation that a refinement starts from."""
+    """Optimizer of the generation from which a refinement starts."""
     islands: int = 1
-    """Archives that evolve apart."""
+    """Number of archives that evolve separately."""
     migrate: int = 10
-    """Generations between two exchanges of the islands' best."""
+    """Number of generations between exchanges of the islands' best members."""
     cells: bool = False
-    """Explore among the best of similar size that read the same inputs."""
+    """Pick the members to explore from the best of each size and set of inputs."""
     screen_steps: Annotated[float | None, optional("STEPS")] = None
-    """Length of a first run in one environment that a candidate must not be last in."""
+    """Length of a first run in one environment; a candidate must not be last in it."""
     stop_hopeless: bool = False
-    """Stop candidates that cannot reach the better half."""
+    """Stop training candidates that cannot reach the better half of the archive."""
     temperatures: tuple[float, float] = (0.7, 0.3)
     """Temperatures of the thinker and the coder."""
     seed: int = 0
-    """Seed of all draws."""
+    """Seed of all random draws."""
     replay: Annotated[pathlib.Path | None, optional("FOLDER")] = None
     """Print the archive of a recorded run, rebuilt from its events, and exit."""
 
@@ -249,11 +256,11 @@ class Discover(_Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Refine(_Training):
-    """Tune the constants of a found formula, then leave out what it does not need.
+    """Tune the constants of an expression and remove operations that it does not need.
 
-    CMA-ES tunes the constants. Then each operation is left out in turn, and stays out
-    if the fitness on the same seeds does not fall. To resume an interrupted run, repeat
-    the command.
+    CMA-ES tunes the constants. Then the command removes each operation in turn, and
+    keeps the shorter expression if the fitness on the same seeds does not fall. To
+    resume an interrupted run, repeat the command.
     """
 
     source: Annotated[Positional[pathlib.Path], arg(metavar="SOURCE")]
@@ -261,20 +268,20 @@ class Refine(_Training):
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
     """Folder of the run."""
     environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
-    """Where formulas are trained; by default those of the search."""
+    """Environments in which to train agents; by default those of the search."""
     steps: Annotated[float | None, optional("STEPS")] = None
     """Environment steps of each run; by default those of the search."""
     seeds: Annotated[int | None, optional("INT")] = None
-    """Agents in each environment; by default those of the search. The search used none
-    of these seeds."""
+    """Number of agents in each environment; by default as in the search. Their seeds
+    are not those of the search."""
     generations: int = 10
-    """Generations of CMA-ES; 0 to tune nothing."""
+    """Number of generations of CMA-ES; 0 to tune nothing."""
     population: int = 8
-    """Formulas in a generation."""
+    """Number of expressions in a generation."""
     sigma: float = 0.1
-    """Size of the first changes; relative for small constants."""
+    """Initial step size of CMA-ES; relative for small constants."""
     drops: int = 30
-    """Maximum number of simpler formulas to train; 0 for none."""
+    """Maximum number of shorter expressions to try; 0 for none."""
     seed: int = 0
     """Seed of CMA-ES."""
 

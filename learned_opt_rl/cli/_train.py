@@ -40,15 +40,16 @@ class _Execution:
     generations: Annotated[int | None, optional("INT")] = None
     """Total number of generations."""
     devices: Annotated[int | None, optional("INT")] = None
-    """Devices that share a generation; 1 by default, all with several processes."""
+    """Number of devices that share a generation; by default 1, or all devices if there
+    are several processes."""
     block: Annotated[int | None, optional("RUNS")] = None
-    """Runs trained side by side on each device; by default 1 on a CPU, else 64."""
+    """Runs trained side by side on each device; by default 1 on a CPU, 64 elsewhere."""
     dry_run: bool = False
     """Print the cost in steps, memory and time, and exit."""
     tensorboard: bool = False
     """Write events into FOLDER/tensorboard (needs the extra tensorboard)."""
     coordinator: Annotated[str | None, optional("HOST:PORT")] = None
-    """Address of the first process, if there are several; auto on Slurm."""
+    """Address of the first process if there are several; auto on Slurm."""
     processes: Annotated[int | None, optional("INT")] = None
     """Number of processes, each started with the same command."""
     process: Annotated[int | None, optional("INT")] = None
@@ -75,8 +76,8 @@ class _Execution:
 class Es(_Execution):
     """Evolve the weights of a learned rule with an evolution strategy.
 
-    Each member of a generation trains agents from scratch. The final returns of these
-    agents are the fitness of the member. Every generation is saved to the folder. To
+    Each member of a generation trains agents from scratch, and their final returns are
+    the fitness of the member. The folder keeps the state after every generation. To
     resume an interrupted campaign, repeat the command or run `train resume`.
     """
 
@@ -103,7 +104,7 @@ class Resume(_Execution):
     """Resume a campaign of `train es`."""
 
     folder: Annotated[Positional[str], arg(metavar="FOLDER")]
-    """Folder of a campaign, or name of an artifact whose campaign to copy."""
+    """Folder of a campaign, or an artifact whose campaign to copy and resume."""
     out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
     """Folder for the copy of an artifact's campaign; NAME-campaign by default."""
 
@@ -127,9 +128,9 @@ class Resume(_Execution):
 class Distill:
     """Train the weights of a learned rule to imitate a teacher, in minutes.
 
-    The teacher is an artifact or an expression. If the folder has a finished run, the
-    command prints its result. If the run is unfinished, the command starts again; with
-    --inputs runs it resumes.
+    The teacher is an artifact or an expression. If the folder contains a finished run,
+    the command prints its result. If the run is unfinished, the command starts again,
+    or resumes it with --inputs runs.
     """
 
     teacher: Annotated[str | None, optional("NAME")] = None
@@ -142,7 +143,7 @@ class Distill:
     steps: Annotated[int | None, optional("INT")] = None
     """Number of Adam steps."""
     sequence: Annotated[int | None, optional("STEPS")] = None
-    """Steps to unroll over, for example 20 or 100."""
+    """Number of steps to unroll over, for example 20 or 100."""
     inputs: Annotated[str | None, optional("KIND")] = None
     """Kind of inputs to train on: correlated, scaled, paper, visited or runs."""
     select: Annotated[str | None, optional("BY")] = None
@@ -180,9 +181,9 @@ class Distill:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lpg:
-    """Train LPG by meta-gradients on a pool of tabular agents.
+    """Train LPG by meta-gradients on a pool of agents.
 
-    Each meta-step lets the agents learn for a few updates and moves the rule so that
+    In each meta-step, the agents learn for a few updates, and the rule moves so that
     their return grows. To resume an interrupted run, repeat the command.
     """
 
@@ -193,9 +194,9 @@ class Lpg:
     steps: Annotated[int | None, optional("INT")] = None
     """Total number of meta-steps."""
     environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
-    """Tabular environments in which to train agents."""
+    """Environments in which to train agents."""
     devices: Annotated[int | None, optional("INT")] = None
-    """Devices that share the lifetimes; by default as many as divide them."""
+    """Number of devices that share the lifetimes; by default as many as divide them."""
     dry_run: bool = False
     """Print the cost in steps, memory and time, and exit."""
     tensorboard: bool = False
@@ -236,13 +237,13 @@ class Lpg:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Promote(RunOptions):
-    """Make the best weights or formula of a run an artifact of the repository.
+    """Make the best weights or expression of a run an artifact of the repository.
 
-    The weights are compared with the current version of the artifact and tuned Adam.
-    Weights that are worse than the current version are refused. The artifact contains a
-    card with results, and the run's configuration and log. An evolved artifact also
-    contains the state, from which `train resume` continues. To resume an interrupted
-    promotion, repeat the command.
+    The command compares the weights with the current version of the artifact and with
+    tuned Adam, and refuses weights that are worse than the current version. The
+    artifact contains a card with the results, and the run's configuration and log. An
+    evolved artifact also contains the state, from which `train resume` continues. To
+    resume an interrupted promotion, repeat the command.
     """
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="RUN")]
@@ -258,14 +259,14 @@ class Promote(RunOptions):
     """Number of seeds."""
     # The default depends on the run; pyright accepts no wider type than the base's.
     first_seed: Annotated[int | None, optional("INT")] = None  # pyright: ignore
-    """The first seed; by default 0, for a search the first that it did not use."""
+    """The first seed; by default 0, or after a search the first that it did not use."""
     total_timesteps: Annotated[float, arg(name="steps")] = 1e6
     """Environment steps of each run."""
     baselines: Annotated[tuple[str, ...], optional("RULE ...")] = ()
-    """Rules to compare with; by default adam, for LPG none. Known failures are relative
-    to the first one."""
+    """Rules with which to compare; by default adam, and none for LPG. The card's known
+    failures are relative to the first one."""
     results: Annotated[pathlib.Path | None, optional("FILE")] = None
-    """File that receives the rows; results/NAME_STEPS.jsonl by default."""
+    """File to which the rows are added; by default results/NAME_STEPS.jsonl."""
     pretrained: Annotated[pathlib.Path | None, optional("FOLDER")] = None
     """Folder of the artifacts; the repository's by default."""
     force: bool = False
@@ -327,8 +328,8 @@ class Promote(RunOptions):
 class Curve:
     """Plot the learning curve of a run from log.jsonl (needs the extra eval).
 
-    The figure of `train es` shows the fitness of the members and of the mean over
-    generations, and the return of the mean in each environment. That of `train lpg`
+    For `train es`, the figure shows the fitness of the members and of the mean over
+    generations, and the return of the mean in each environment. For `train lpg`, it
     shows the return of finished lifetimes, entropies and resets.
     """
 
@@ -369,7 +370,7 @@ Train = Annotated[
     OmitArgPrefixes[
         Es | Resume | Lpg | Distill | Propose | Discover | Refine | Promote | Curve
     ],
-    subcommand("train", description="Meta-train rules (needs the extra train)."),
+    subcommand("train", description="Train rules (needs the extra train)."),
 ]
 """All commands of ``train``, for tyro."""
 

@@ -11,28 +11,30 @@ from learned_opt_rl.cli._common import RunOptions, optional, print_table, stoppi
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tune(RunOptions):
-    """Tune the settings of a rule with a stated budget (needs the extras train, tune).
+    """Tune the settings of a rule with a fixed budget (extras train and tune).
 
-    Learning rates, other settings of optimizers and constants of expressions. The
-    result is a file that compare takes as a rule. Its agents have other seeds than
-    comparisons. To resume an interrupted command, repeat it; --runs may be larger.
+    The command searches learning rates, other settings of optimizers and the constants
+    of expressions. It writes a file that compare accepts as a rule. Tuning and
+    comparisons use different seeds. To resume an interrupted command, repeat it; --runs
+    may be larger.
     """
 
     rule: Annotated[Positional[str], arg(metavar="RULE")]
     """Name of an optimizer (adam, lion, rmsprop, sgd), a drift or another artifact."""
     runs: int = 20
-    """Runs in each environment: the budget, together with --steps."""
+    """Budget: the number of runs of --steps steps in each environment."""
     seeds: int = 1
-    """Runs of each of the settings tried; a divisor of --runs."""
+    """Runs per setting; must divide --runs."""
     first_seed: int = 10_000
-    """Seeds are numbered from this one, which must be at least 10000."""
+    """The first seed, at least 10000."""
     total_timesteps: Annotated[float, arg(name="steps")] = 1e6
     """Environment steps of each run."""
     each: bool = False
-    """Tune for each environment by itself. By default one setting is for all: the best
-    mean of their returns, each scaled from the lowest (0) to the highest (1) tried."""
+    """Tune for each environment separately. By default, one setting is chosen for all
+    environments, by its mean return, scaled in each environment from the lowest (0) to
+    the highest (1) return of all settings."""
     only: Annotated[tuple[str, ...], optional("NAME ...")] = ()
-    """Settings to search, for example learning_rate; all by default."""
+    """Settings to search, for example learning_rate; by default all."""
     agent: Literal["ppo", "a2c"] = "ppo"
     """Agent that the rule trains."""
     out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
