@@ -118,7 +118,6 @@ def scale_by_optim4rl(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     horizon: Horizon | None = None,
     *,
-    version: Version | None = None,
     grad_clip: float | None = 1.0,
     **options: Unpack[RunOptions],
 ) -> optax.GradientTransformationExtraArgs:
@@ -128,10 +127,10 @@ def scale_by_optim4rl(
     which ``optimizer`` adds.
 
     Every scalar parameter is treated alike and alone. Where the gradient is 0 the
-    direction is 0, and the GRUs still advance. With ``"rlc2024"`` the direction has
-    the gradient's sign; with ``"arxiv2023"`` a learned sign may flip it. Gradients are
-    constants to ``jax.grad``: meta-gradients reach the weights through the towers and
-    the parameters, never through the towers' inputs.
+    direction is 0, and the GRUs still advance. With weights of ``"rlc2024"`` the
+    direction has the gradient's sign; with ``"arxiv2023"`` a learned sign may flip it.
+    Gradients are constants to ``jax.grad``: meta-gradients reach the weights through
+    the towers and the parameters, never through the towers' inputs.
 
     The arithmetic is float32, and the direction has the parameters' dtypes. Keywords
     of ``update`` are ignored: the rule has no time, depth, dormancy or noise, and by
@@ -142,17 +141,14 @@ def scale_by_optim4rl(
         learning_rate: Scales the direction: a number, which may be traced, or an optax
             schedule.
         horizon: Accepted and not used.
-        version: ``"arxiv2023"`` or ``"rlc2024"``; by default the version that the
-            weights belong to. A given version is checked.
         grad_clip: Clip each element of the gradient to ``[-c, c]`` first, as the
             published weights expect; may be traced; ``None`` clips nothing.
         **options: As for ``rules.pretrained``.
 
     Raises:
-        WeightsError: ``weights`` do not fit an Optim4RL network, or belong to the
-            other version.
-        ValueError: There is no such version; ``grad_clip`` is not positive. In
-            ``update`` as for ``open_rl.scale_by_open``.
+        WeightsError: ``weights`` do not fit an Optim4RL network.
+        ValueError: ``grad_clip`` is not positive. In ``update`` as for
+            ``open_rl.scale_by_open``.
 
     References:
         Lan et al. 2024, section 4; its preprint of 2023. Goldie et al. 2024, section
@@ -163,7 +159,7 @@ def scale_by_optim4rl(
         >>> rule = scale_by_optim4rl(init(jax.random.key(0), architecture))
         >>> tx = optax.chain(rule, optax.scale_by_learning_rate(1e-3))
     """
-    units = 2 * _architecture(weights, version).carry
+    units = 2 * _architecture(weights).carry
     _require_clip(grad_clip)
     weights = as_float32(weights)
 
@@ -189,7 +185,6 @@ def optimizer(
     learning_rate: optax.ScalarOrSchedule,
     horizon: Horizon | None = None,
     *,
-    version: Version | None = None,
     grad_clip: float | None = 1.0,
     **options: Unpack[RunOptions],
 ) -> optax.GradientTransformationExtraArgs:
@@ -212,12 +207,7 @@ def optimizer(
         >>> tx = optimizer(weights, annealed)
     """
     direction = scale_by_optim4rl(
-        weights,
-        learning_rate,
-        horizon,
-        version=version,
-        grad_clip=grad_clip,
-        **options,
+        weights, learning_rate, horizon, grad_clip=grad_clip, **options
     )
     return optax.chain(direction, optax.scale(-1.0))
 
@@ -230,7 +220,7 @@ def from_artifact(
     grad_clip: float | None = 1.0,
     **options: Unpack[ArtifactOptions],
 ) -> optax.GradientTransformationExtraArgs:
-    """Return ``optimizer`` with the weights, version and learning rate of an artifact.
+    """Return ``optimizer`` with the weights and learning rate of an artifact.
 
     The default ``learning_rate`` is that of the card's architecture, which the artifact
     was trained with. The options are those of ``optimizer``; ``environment`` is not
@@ -246,22 +236,15 @@ def from_artifact(
     """
     require_algorithm(artifact, "optim4rl")
     horizon, _, rest = parted(options)
-    architecture = artifact.card.architecture
     if learning_rate is None:
-        learning_rate = cast(Any, architecture.get("learning_rate"))
+        learning_rate = cast(Any, artifact.card.architecture.get("learning_rate"))
     if learning_rate is None:
         raise ArtifactError(
             f"the card of '{artifact.card.name}' names no learning_rate; pass "
             "learning_rate=, for example a tenth of the one tuned for Adam"
         )
-    version = cast(Version, architecture["version"])
     return optimizer(
-        artifact.weights,
-        learning_rate,
-        horizon,
-        version=version,
-        grad_clip=grad_clip,
-        **rest,
+        artifact.weights, learning_rate, horizon, grad_clip=grad_clip, **rest
     )
 
 
@@ -287,12 +270,7 @@ def pretrained(
     )
 
 
-def _architecture(weights: Weights, version: Version | None) -> Architecture:
-    """Return the architecture of weights, which a given version must fit."""
-    if version is not None and version not in TOWERS:
-        raise ValueError(
-            f"version={version!r} must be one of {', '.join(map(repr, TOWERS))}"
-        )
+def _architecture(weights: Weights) -> Architecture:
     try:
         tower = weights["tower_1"]
         _, carry = jnp.shape(tower["gru"]["in"]["kernel"])
@@ -308,11 +286,6 @@ def _architecture(weights: Weights, version: Version | None) -> Architecture:
     architecture = Architecture(_version(weights), carry, width)
     shapes = optim4rl_shapes(architecture)
     require_shapes(weights, shapes, architecture, "scale_by_optim4rl")
-    if version not in (None, architecture.version):
-        raise WeightsError(
-            f"version={version!r}, but the weights are of {architecture}; leave "
-            "version out, or give weights of that version"
-        )
     return architecture
 
 

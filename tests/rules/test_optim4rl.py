@@ -294,13 +294,6 @@ def test_a_tensor_that_does_not_fit_is_named():
         optimizer(tree, RATE)
 
 
-def test_weights_of_the_other_version_are_refused():
-    with pytest.raises(WeightsError, match="version='rlc2024', but .*'arxiv2023'"):
-        optimizer(weights(), RATE, version="rlc2024")
-    with pytest.raises(ValueError, match="version='2023' must be one of 'arxiv2023'"):
-        optimizer(weights(), RATE, version="2023")
-
-
 @pytest.mark.parametrize("clip", [0, -1.0, True, "1", float("nan")], ids=repr)
 def test_a_clip_that_is_none_is_refused(clip):
     with pytest.raises(
