@@ -258,7 +258,7 @@ RECURRENT = {"teacher": "no_features/minatar", "student": "no_features:carry=2,w
         ({"preset": "tiny"}, "preset='tiny' is not a preset"),
         ({"student": "third"}, "must be one of same, half"),
         ({"student": "open:x"}, "must have the form open:32"),
-        ({"student": "open:height=3"}, "does not fit"),
+        ({"student": "open:height=3"}, "the sizes of open are carry, width"),
         ({"student": "lpo:8"}, "which is an optimizer"),
         ({**DRIFT, "student": "open:8"}, "which is a drift"),
         ({**DRIFT, "student": "half"}, "is an expression without"),

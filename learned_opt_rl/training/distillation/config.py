@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import optax
 
-from learned_opt_rl import checks
+from learned_opt_rl import checks, families
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report.normalization import published
@@ -358,26 +358,16 @@ def _explicit(student: str) -> tuple[str, dict[str, Any]] | None:
         checks.one_of("student", student, ("same", "half"))
         return None
     checks.one_of("student", algorithm, distillable())
-    sizes = {} if algorithm in ("lpo", "lpg") else {"carry": None}
+    default = {} if algorithm in ("lpo", "lpg") else {"carry": None}
+    architecture = families.find(algorithm).architecture
+    texts = text.split(",") if "=" in text else [f"width={text}"]
     try:
-        if "=" not in text:
-            return algorithm, {**sizes, "width": int(text)}
-        for part in text.split(","):
-            key, _, value = part.partition("=")
-            sizes[key] = _size(value, words=algorithm == "lpg")
+        return algorithm, default | settings.parse(texts, architecture)
     except ValueError as error:
         raise ValueError(
             f"student={student!r} must have the form open:32 or open:carry=16,width=32"
+            f"; the sizes of {algorithm} are {', '.join(get_type_hints(architecture))}"
         ) from error
-    return algorithm, sizes
-
-
-def _size(text: str, *, words: bool) -> Any:
-    if text == "none":
-        return text if words else None
-    if words and text.isalpha() and text not in ("true", "false"):
-        return text
-    return json.loads(text)
 
 
 def _relative(student: str, found: Teacher, asked: bool) -> tuple[str, dict[str, Any]]:
