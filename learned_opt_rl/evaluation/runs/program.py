@@ -58,14 +58,16 @@ class Program:
         started = time.perf_counter()
         self.config, self.env, self.num_agents = config, env, num_agents
         self.values, self._rule = dict(values or {}), rule
+        start = jax.vmap(self._start, (0, None))
+        advance = jax.vmap(self._advance, (0, 0, None, None, None))
+        self._placement = None
         if devices > 1:
             mesh = Mesh(np.array(jax.devices()[:devices]), ("seeds",))
-            start, advance = self._over(mesh)
-            self._placement = NamedSharding(mesh, PartitionSpec("seeds"))
-        else:
-            start = jax.vmap(self._start, (0, None))
-            advance = jax.vmap(self._advance, (0, 0, None, None, None))
-            self._placement = None
+            each, whole = PartitionSpec("seeds"), PartitionSpec()
+            start = over_devices(start, mesh, (each, whole), each)
+            specs = (each, each, whole, whole, whole)
+            advance = over_devices(advance, mesh, specs, each)
+            self._placement = NamedSharding(mesh, each)
         seeds = self._placed(jax.ShapeDtypeStruct((num_agents,), jnp.int32))
         self.template: State = self._placed(jax.eval_shape(start, seeds, self._numbers))
         self._first = jax.jit(start).lower(seeds, self._numbers).compile()
@@ -126,30 +128,6 @@ class Program:
         rule_key, train_key = jax.random.split(jax.random.key(seed))
         return rule, observe(rule.optimizer(rule_key)), train_key
 
-    def _over(self, mesh: Mesh) -> tuple[Any, Any]:
-        """Return both functions, each device vmapping over its share of the seeds."""
-        seeds, whole = PartitionSpec("seeds"), PartitionSpec()
-
-        def share(function: Any, axes: Any, specs: Any) -> Any:
-            # The loops carry constants that each device then changes for itself, which
-            # the check of varying values rejects; nothing here crosses devices.
-            return jax.shard_map(
-                jax.vmap(function, axes),
-                mesh=mesh,
-                in_specs=specs,
-                out_specs=seeds,
-                check_vma=False,
-            )
-
-        return (
-            share(self._start, (0, None), (seeds, whole)),
-            share(
-                self._advance,
-                (0, 0, None, None, None),
-                (seeds, seeds, whole, whole, whole),
-            ),
-        )
-
     def _placed(self, shapes: Any) -> Any:
         if self._placement is None:
             return shapes
@@ -162,6 +140,17 @@ class Program:
 
     def _put(self, array: Any) -> jax.Array:
         return jax.device_put(array, self._placement)
+
+
+def over_devices(
+    function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any
+) -> Callable[..., Any]:
+    """Let each device of a mesh compute its share, as `jax.shard_map` does."""
+    # Loops carry constants that each device then changes for itself, which the check
+    # of varying values rejects.
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+    )
 
 
 def make_loop(

@@ -24,7 +24,7 @@ from learned_opt_rl.agents import ppo
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.agents.rollouts import all_finite
 from learned_opt_rl.envs import Environment
-from learned_opt_rl.evaluation.runs.program import require_devices
+from learned_opt_rl.evaluation.runs.program import over_devices, require_devices
 from learned_opt_rl.rules.lpg import UpdateRule
 from learned_opt_rl.training.evolution.config import EvolutionConfig
 from learned_opt_rl.training.evolution.strategy import State, generation_key
@@ -161,15 +161,7 @@ class Evaluator:
             return jax.lax.all_gather(found, _RUNS)
 
         shared, whole = PartitionSpec(_RUNS), PartitionSpec()
-        # check_vma=False as in evaluation.runs.program: loops carry constants that each
-        # device changes.
-        return jax.shard_map(
-            share,
-            mesh=self._mesh,
-            in_specs=(shared, shared, whole),
-            out_specs=whole,
-            check_vma=False,
-        )
+        return over_devices(share, self._mesh, (shared, shared, whole), whole)
 
 
 def member_keys(config: EvolutionConfig, state: State) -> jax.Array:

@@ -14,7 +14,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from learned_opt_rl import checks
-from learned_opt_rl.evaluation.runs.program import require_devices
+from learned_opt_rl.evaluation.runs.program import over_devices, require_devices
 from learned_opt_rl.rules import lpg
 from learned_opt_rl.rules.lpg import UpdateRule
 from learned_opt_rl.rundir.jsonl import Record, number
@@ -174,15 +174,9 @@ class Program:
             return totals, full, outcomes
 
         shared, whole = PartitionSpec(_LIVES), PartitionSpec()
-        # check_vma=False as in evaluation.runs.program: loops carry constants that each
-        # device changes.
-        totals, full, outcomes = jax.shard_map(
-            share,
-            mesh=self._mesh,
-            in_specs=(whole, shared),
-            out_specs=(whole, shared, shared),
-            check_vma=False,
-        )(rule, full)
+        inputs, outputs = (whole, shared), (whole, shared, shared)
+        over = over_devices(share, self._mesh, inputs, outputs)
+        totals, full, outcomes = over(rule, full)
         total = jax.tree.map(lambda *x: jnp.concatenate(x), *totals)
         zero = jax.tree.map(lambda x: jnp.zeros_like(x[0]), total)
         add = functools.partial(jax.tree.map, jnp.add)
