@@ -11,11 +11,13 @@ import hashlib
 import itertools
 import json
 import pathlib
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from learned_opt_rl.artifacts.weights import WeightTree, load_safetensors, read_limited
 from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.checkpoint import differences
 from learned_opt_rl.rundir.jsonl import Record
 
@@ -51,22 +53,32 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def refuse_other(
-    folder: pathlib.Path, kind: str, config: Mapping[str, Any], may_grow: str
+    folder: pathlib.Path,
+    kind: str,
+    config: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+    may_grow: str = "",
+    **digests: str | None,
 ) -> None:
     """Raise ValueError if a folder holds a run of another kind or configuration.
 
-    ``may_grow`` is the field of the configuration that may differ.
+    Args:
+        folder: The folder, which need not exist.
+        kind: The kind of this run.
+        config: Its configuration.
+        defaults: Fields that the configuration of an older folder may lack.
+        may_grow: The field of the configuration that may differ.
+        **digests: Entries beside the configuration, which may not.
     """
     if not (folder / CONFIG).exists():
         return
     there = read_config(folder)
     changed = [f"it is of kind {there['kind']}"]
     if there["kind"] == kind:
-        before, now = (
-            {name: value for name, value in one.items() if name != may_grow}
-            for one in (there["config"], config)
-        )
-        changed = differences(before, now)
+        known = {name: there.get(name) for name in digests}
+        before = {**(defaults or {}), **there["config"], **known, may_grow: None}
+        now = {**config, **digests, may_grow: None}
+        changed = differences(json.loads(json.dumps(before)), now)
     if changed:
         raise ValueError(
             f"{folder} holds another run ({'; '.join(changed)}); give another folder, "
@@ -95,6 +107,30 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old, new = known(before), known(now)
     shared = [name for name in new if name in old]
     return differences({n: old[n] for n in shared}, {n: new[n] for n in shared})
+
+
+def claim(
+    folder: pathlib.Path, made: Mapping[str, Any], word: str, kept: str = ""
+) -> None:
+    """Write ``config.json``, with a warning if last digits will differ.
+
+    Args:
+        folder: The folder of a new run, or of one that resumes.
+        made: The content. A run that resumes may leave ``start_sha256`` out: the
+            artifact or the file it started from may have changed or be gone.
+        word: What the warning calls the run.
+        kept: The end of the warning, about former files.
+    """
+    before = read_config(folder) if (folder / CONFIG).exists() else {}
+    changed = changes(before, made)
+    if changed:
+        warnings.warn(
+            f"the {word} resumes with {', '.join(changed)}: its last digits may differ "
+            f"from those of an uninterrupted {word}{kept}",
+            stacklevel=4,
+        )
+    made = {"start_sha256": before.get("start_sha256"), **made}
+    write_atomically(folder / CONFIG, f"{json.dumps(made, indent=2)}\n".encode())
 
 
 def former_names(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,8 @@ def test_a_folder_holds_the_config_and_the_results(tmp_path, monkeypatch, reposi
     log = (folder / "log.jsonl").stat().st_mtime_ns
     assert run(folder) == best
     assert (folder / "log.jsonl").stat().st_mtime_ns == log  # not run again
-    with pytest.raises(ValueError, match=r"\(teacher: .*; steps: 4 -> 6; teacher_sha"):
+    message = r"\(steps 4 -> 6; teacher random:0 -> random:1; teacher_sha256 "
+    with pytest.raises(ValueError, match=message):
         run(folder, teacher="random:1", steps=6)
 
     (folder / "final.safetensors").unlink()  # as if it had been killed
@@ -98,7 +99,7 @@ def test_a_folder_holds_the_config_and_the_results(tmp_path, monkeypatch, reposi
 @pytest.mark.usefixtures("cheap")
 def test_a_folder_of_a_campaign_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"config": {"algorithm": "open"}}')
-    with pytest.raises(ValueError, match="another run .it is not a distillation"):
+    with pytest.raises(ValueError, match="another run .it is of kind evolution"):
         run(tmp_path)
 
 
@@ -323,7 +324,7 @@ def test_the_command(tmp_path, capsys):
     assert out.startswith("best after ") and "of the teacher's rms" in out
     assert "step 4/2  error 0.5" in err
     assert cli.main([*command, "agent.hidden=4", "learning_rate=0.1"]) == 2
-    assert "learning_rate: 0.005 -> 0.1; agent: {} -> " in capsys.readouterr().err
+    assert "learning_rate 0.005 -> 0.1; hidden None -> " in capsys.readouterr().err
 
 
 def test_an_interrupt_is_reported_in_one_line(tmp_path, capsys, monkeypatch):

@@ -28,7 +28,7 @@ from learned_opt_rl.training.evolution import (
 )
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.campaign import SearchFailedError
-from learned_opt_rl.training.evolution.folder import CampaignChangedError, read_campaign
+from learned_opt_rl.training.evolution.folder import read_campaign
 from learned_opt_rl.training.evolution.strategy import OpenAIES
 
 CONFIG = EvolutionConfig(
@@ -268,8 +268,8 @@ def test_a_full_disk_leaves_the_folder_unharmed(tmp_path, unbroken, monkeypatch,
 def test_another_campaign_is_refused_with_the_differences(tmp_path):
     run(tmp_path, generations=1)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    message = r"other settings \(sigma: 0.1 -> 0.2; seed: 0 -> 5\); give another folder"
-    with pytest.raises(CampaignChangedError, match=message):
+    message = r"other settings \(sigma 0.1 -> 0.2; seed 0 -> 5\); give another folder"
+    with pytest.raises(ValueError, match=message):
         run(tmp_path, sigma=0.2, seed=5)
     del before[".lock"]
     assert before == {
@@ -288,7 +288,7 @@ def test_a_longer_campaign_is_the_same_campaign(tmp_path):
 def test_a_shorter_campaign_is_refused(tmp_path):
     run(tmp_path, generations=2)
     before = (tmp_path / folders.CONFIG).read_bytes()
-    with pytest.raises(CampaignChangedError, match="generations=1, but 2 are done"):
+    with pytest.raises(ValueError, match="generations=1, but 2 are done"):
         run(tmp_path, generations=1)
     assert (tmp_path / folders.CONFIG).read_bytes() == before
 
@@ -516,7 +516,7 @@ def test_the_command_line_starts_resumes_and_refuses(tmp_path, capsys):
     assert error.startswith(
         f"error: {folder} holds a campaign with other settings (sig"
     )
-    assert "sigma: 0.03 -> 0.5)" in error
+    assert "sigma 0.03 -> 0.5)" in error
 
 
 def test_the_command_line_says_that_a_full_disk_loses_nothing(

@@ -12,7 +12,6 @@ from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.evolution import Campaign, campaign, estimate, progress
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.estimate import Estimate, measured
-from learned_opt_rl.training.evolution.folder import CampaignChangedError
 from learned_opt_rl.training.evolution.progress import Progress
 from tests.training.test_evolution_campaign import COMMAND, CONFIG, Cheap
 
@@ -118,7 +117,7 @@ def test_another_campaign_is_refused_and_a_finished_one_costs_nothing(tmp_path):
     Campaign(CONFIG, tmp_path, stream=io.StringIO()).run()
     found = Campaign(CONFIG, tmp_path).estimate()
     assert (found.generations, found.steps, found.seconds) == (0, 0, 0)
-    with pytest.raises(CampaignChangedError, match="sigma"):
+    with pytest.raises(ValueError, match="other settings .sigma 0.1 -> 0.5"):
         Campaign(dataclasses.replace(CONFIG, sigma=0.5), tmp_path).estimate()
 
 

@@ -19,7 +19,6 @@ from learned_opt_rl.training.evolution import (
     progress,
 )
 from learned_opt_rl.training.evolution import folder as folders
-from learned_opt_rl.training.evolution.config import differences
 from learned_opt_rl.training.evolution.evosax_strategy import STRATEGIES, EvosaxStrategy
 from learned_opt_rl.training.evolution.strategy import is_finite
 from tests.training.test_evolution_campaign import CONFIG, Cheap, plain
@@ -130,11 +129,13 @@ def test_strategies_are_refused_below_the_size_where_they_work(name, population,
     assert not is_finite(state._replace(optimizer=step))
 
 
-def test_our_own_strategy_is_implied_so_that_old_campaigns_resume():
+def test_our_own_strategy_is_implied_so_that_old_campaigns_resume(tmp_path):
     assert "strategy" not in CONFIG.as_json()
     other = dataclasses.replace(CONFIG, strategy="snes")
     assert json.loads(json.dumps(other.as_json()))["strategy"] == "snes"
-    assert differences(CONFIG, other) == ["strategy: openai_es -> snes"]
+    (tmp_path / "config.json").write_text(json.dumps({"config": CONFIG.as_json()}))
+    with pytest.raises(ValueError, match=r"\(strategy openai_es -> snes\); give"):
+        folders.check_same(tmp_path, other)
 
 
 def test_without_evosax_nothing_is_written(tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ The folder holds ``config.json`` (configuration, versions, digest of the teacher
 
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 import time
@@ -25,7 +24,7 @@ from learned_opt_rl import envs
 from learned_opt_rl.agents.rollouts import all_finite
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.atomic import set_aside, write_atomically
+from learned_opt_rl.rundir.atomic import set_aside
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
@@ -39,6 +38,7 @@ from learned_opt_rl.training.evolution.fitness import make_run, tasks
 from learned_opt_rl.training.learned import rule_of, start_digest
 from learned_opt_rl.training.run_folder import BEST, CONFIG, FINAL, LOG
 
+_KIND = "distillation"
 _VALIDATION = 8  # batches: enough to rank two validations, a second on one core
 
 
@@ -93,77 +93,43 @@ def _claim(
     config: DistillationConfig, teacher: Teacher, folder: pathlib.Path
 ) -> list[Record]:
     """Make the folder this run's; return its rows if it is finished."""
-    if (folder / CONFIG).exists():
-        changed = _differences(folder, config, teacher)
-        if changed:
-            raise ValueError(
-                f"{folder} holds another run ({'; '.join(changed)}); give another "
-                "folder, or delete that one"
-            )
-        if (folder / FINAL).exists():
-            return jsonl.read(folder / LOG)
-    run_folder.refuse_foreign(folder, (LOG, BEST, FINAL, windows.STATE, windows.REPORT))
-    made = {
-        "kind": "distillation",
-        "config": config.as_json(),
+    digests = {
         "teacher_sha256": teacher.sha256,
         "start_sha256": start_digest(config.start),
-        **provenance(),
     }
-    _clear(folder, made)
-    write_atomically(folder / CONFIG, f"{json.dumps(made, indent=2)}\n".encode())
+    made = {"kind": _KIND, "config": config.as_json(), **digests, **provenance()}
+    # A field that did not exist when the folder was written had its default.
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(config)
+        if field.default is not dataclasses.MISSING
+    }
+    run_folder.refuse_foreign(folder, (LOG, BEST, FINAL, windows.STATE, windows.REPORT))
+    run_folder.refuse_other(folder, _KIND, made["config"], defaults, **digests)
+    if (folder / FINAL).exists():
+        return jsonl.read(folder / LOG)
+    if config.inputs != "runs":  # those resume
+        _clear(folder, made)
+    run_folder.claim(folder, made, _KIND)
     return []
 
 
 def _clear(folder: pathlib.Path, made: Record) -> None:
-    """Remove the files of a killed distillation, or keep those of other versions.
-
-    Those of one that resumes stay.
-    """
-    resumes = made["config"]["inputs"] == "runs"
-    unfinished = [folder / name for name in (LOG, BEST) if (folder / name).exists()]
+    """Remove the files of a killed distillation, or keep those of other versions."""
+    names = (LOG, BEST, CONFIG)
+    unfinished = [folder / name for name in names if (folder / name).exists()]
     changed = []
     if unfinished:
         changed = run_folder.changes(run_folder.read_config(folder), made)
-    if changed and resumes:
-        warnings.warn(
-            f"the distillation resumes with {', '.join(changed)}: its last digits may "
-            "differ from those of an uninterrupted one",
-            stacklevel=4,
-        )
-    elif changed:
-        kept = [set_aside(path).name for path in (*unfinished, folder / CONFIG)]
+    if changed:
+        kept = [set_aside(path).name for path in unfinished]
         warnings.warn(
             f"{folder} holds an unfinished distillation, which starts over with "
             f"{', '.join(changed)}; its files are kept as {', '.join(kept)}",
             stacklevel=4,
         )
-    for path in () if resumes else unfinished:
+    for path in unfinished:
         path.unlink(missing_ok=True)
-
-
-def _differences(
-    folder: pathlib.Path, config: DistillationConfig, teacher: Teacher
-) -> list[str]:
-    """Describe how the run in a folder differs from this one, field by field."""
-    there = run_folder.read_config(folder)
-    if there["kind"] != "distillation":
-        return ["it is not a distillation"]
-    # A field that did not exist when the folder was written had its default.
-    defaults = {
-        field.name: field.default
-        for field in dataclasses.fields(DistillationConfig)
-        if field.default is not dataclasses.MISSING
-    }
-    before = json.loads(json.dumps(defaults)) | there["config"]
-    now = config.as_json() | {"teacher_sha256": teacher.sha256}
-    now["start_sha256"] = start_digest(config.start)
-    before |= {name: there.get(name) for name in ("teacher_sha256", "start_sha256")}
-    return [
-        f"{name}: {json.dumps(before.get(name))} -> {json.dumps(now.get(name))}"
-        for name in dict.fromkeys([*now, *before])
-        if before.get(name) != now.get(name)
-    ]
 
 
 def _train(

@@ -90,13 +90,12 @@ class Campaign:
         at most one. A resumed campaign is bit-identical to an uninterrupted one.
 
         Raises:
-            CampaignChangedError: The folder holds another campaign, or more
-                generations than the configuration has.
             SearchFailedError: All returns of a generation, or the strategy's own
                 numbers, are not finite; the generation before it stays on the disk.
             FolderInUseError: Another process uses the folder.
             ValueError: Devices or block do not fit the population, an environment does
-                not exist, or no state in the folder is whole.
+                not exist, or the folder holds another campaign, more generations than
+                the configuration has, or no whole state.
             MissingExtraError: The package of an environment, of the strategy or of
                 TensorBoard is not installed.
             OSError: The folder cannot be written; its content is unharmed.
@@ -114,7 +113,7 @@ class Campaign:
             standing = self._first() if standing is None else standing
             done, wanted = int(standing.search.generation), self.config.generations
             if done > wanted:
-                raise folders.CampaignChangedError(
+                raise ValueError(
                     f"generations={wanted}, but {done} are done; pass at least {done}"
                 )
             if done < wanted:

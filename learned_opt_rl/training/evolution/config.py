@@ -303,20 +303,6 @@ def preset(name: str, **overrides: Any) -> EvolutionConfig:
     return EvolutionConfig(**presets.settings("evolution", name, overrides, known))
 
 
-def differences(old: EvolutionConfig, new: EvolutionConfig) -> list[str]:
-    """Describe each field that differs, apart from the number of generations."""
-    before, after = IMPLIED | old.as_json(), IMPLIED | new.as_json()
-    return [
-        f"{name}: {_text(before[name])} -> {_text(after[name])}"
-        for name in before
-        if name != "generations" and before[name] != after[name]
-    ]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def _check_horizons(horizons: Iterable[tuple[int, int]]) -> None:
     firsts = [first for first, _ in horizons]
     if not firsts or firsts[0] != 0 or sorted(set(firsts)) != firsts:

@@ -4,7 +4,6 @@ Two state files alternate. Whatever happens to the newer one, the other is whole
 one generation older.
 """
 
-import json
 import pathlib
 import warnings
 from typing import NamedTuple
@@ -14,12 +13,12 @@ import jax
 from learned_opt_rl._version import __version__
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.atomic import remove_unfinished, set_aside, write_atomically
-from learned_opt_rl.rundir.checkpoint import Checkpoint, RefusedError
+from learned_opt_rl.rundir.atomic import remove_unfinished, set_aside
+from learned_opt_rl.rundir.checkpoint import Checkpoint, RefusedError, differences
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training import run_folder
-from learned_opt_rl.training.evolution.config import EvolutionConfig, differences
+from learned_opt_rl.training.evolution.config import IMPLIED, EvolutionConfig
 from learned_opt_rl.training.evolution.strategy import State
 from learned_opt_rl.training.learned import start_digest
 from learned_opt_rl.training.run_folder import BEST, CONFIG, LOG, changes, read_config
@@ -36,10 +35,6 @@ class Standing(NamedTuple):
     best_validation: jax.Array  # float32 scalar; -inf before the first
     best_generation: jax.Array  # int32 scalar
     best_horizon: jax.Array  # int32 scalar; the next horizon starts without a best mean
-
-
-class CampaignChangedError(ValueError):
-    """A folder holds another campaign; the message lists the differences."""
 
 
 def read_campaign(folder: pathlib.Path) -> EvolutionConfig:
@@ -67,11 +62,13 @@ def read_campaign(folder: pathlib.Path) -> EvolutionConfig:
 
 
 def check_same(folder: pathlib.Path, config: EvolutionConfig) -> None:
-    """Raise `CampaignChangedError` if a folder, which need not exist, holds another."""
-    there = (folder / CONFIG).exists()
-    changed = differences(read_campaign(folder), config) if there else []
-    if changed:
-        raise CampaignChangedError(
+    """Raise ValueError if a folder, which need not exist, holds another campaign."""
+    there = read_campaign(folder) if (folder / CONFIG).exists() else config
+    before, now = (
+        {**IMPLIED, **one.as_json(), "generations": None} for one in (there, config)
+    )
+    if changed := differences(before, now):
+        raise ValueError(
             f"{folder} holds a campaign with other settings "
             f"({'; '.join(changed)}); give another folder, or resume that one with "
             f"`learned-opt-rl train resume {folder}`"
@@ -81,8 +78,7 @@ def check_same(folder: pathlib.Path, config: EvolutionConfig) -> None:
 class Folder:
     """The folder of a campaign; hold it with `rundir.lock.locked`.
 
-    Raise `CampaignChangedError` if it holds another campaign, ValueError if it holds
-    files of something else.
+    Raise ValueError if it holds another campaign, or files of something else.
     """
 
     def __init__(self, path: pathlib.Path, config: EvolutionConfig) -> None:
@@ -106,25 +102,14 @@ class Folder:
         """
         made = {"config": self._config.as_json(), "block": block}
         made |= provenance("evosax", "brax")
-        path = self.path / CONFIG
-        if path.exists():
-            before = read_config(self.path)
-            changed = changes(before, made)
-            kept = ""
-            if self._newest and before.get("versions") != made["versions"]:
-                copies = [set_aside(one, copy=True) for one in (path, self._newest)]
-                kept = f". The former files are kept as {_names(copies)}"
-            if changed:
-                warnings.warn(
-                    f"the campaign resumes with {', '.join(changed)}: its last digits "
-                    f"may differ from those of an uninterrupted campaign{kept}",
-                    stacklevel=2,
-                )
-            # The artifact or the file it started from may have changed or be gone.
-            made["start_sha256"] = before.get("start_sha256")
         if fresh:
             made["start_sha256"] = start_digest(self._config.start)
-        write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
+        kept = ""
+        if self._newest and read_config(self.path).get("versions") != made["versions"]:
+            former = (self.path / CONFIG, self._newest)
+            copies = [set_aside(path, copy=True) for path in former]
+            kept = f". The former files are kept as {_names(copies)}"
+        run_folder.claim(self.path, made, "campaign", kept)
 
     def load(self, template: Standing) -> Standing | None:
         """Return the newest whole state, if any, and remove later rows from the log.

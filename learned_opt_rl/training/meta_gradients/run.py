@@ -7,11 +7,9 @@ The folder holds ``config.json``, ``log.jsonl`` with a row per ``log_every`` met
 
 import collections
 import contextlib
-import json
 import math
 import pathlib
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -19,7 +17,7 @@ import numpy as np
 
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.atomic import remove_unfinished, write_atomically
+from learned_opt_rl.rundir.atomic import remove_unfinished
 from learned_opt_rl.rundir.checkpoint import Checkpoint, RefusedError
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
@@ -31,7 +29,7 @@ from learned_opt_rl.training.meta_gradients import meta_step
 from learned_opt_rl.training.meta_gradients.config import METHOD, MetaGradientConfig
 from learned_opt_rl.training.meta_gradients.estimate import Estimate, estimate
 from learned_opt_rl.training.meta_gradients.meta_step import Ended, Standing
-from learned_opt_rl.training.run_folder import BEST, CONFIG, FINAL, LOG
+from learned_opt_rl.training.run_folder import BEST, FINAL, LOG
 from learned_opt_rl.training.watchers import EVENTS, TensorBoard, Watchers
 
 STATE = "state.npz"
@@ -125,22 +123,10 @@ class Training:
             "devices": self._program.devices,
             **provenance(),
         }
-        path = self.path / CONFIG
-        if path.exists():
-            before = run_folder.read_config(self.path)
-            # The artifact or the file it started from may have changed or be gone.
-            made["start_sha256"] = before.get("start_sha256")
-            changed = run_folder.changes(before, made)
-            if changed:
-                warnings.warn(
-                    f"the run resumes with {', '.join(changed)}: its last digits may "
-                    "differ from those of an uninterrupted run",
-                    stacklevel=3,
-                )
         # A run that was killed before its first state starts from the present weights.
         if not self._state.path.exists():
             made["start_sha256"] = start_digest(self.config.start)
-        write_atomically(path, f"{json.dumps(made, indent=2)}\n".encode())
+        run_folder.claim(self.path, made, "run")
 
     def _load(self) -> tuple[Standing, int]:
         """Return the saved state, or the first; remove later rows from the log."""
