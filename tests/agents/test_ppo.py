@@ -314,7 +314,7 @@ def test_learned_optimizers_see_log_std_as_the_last_layer_with_dormancy_1():
         for x in ("Dense_0/bias", "Dense_1/bias", "log_std")
     ]
     assert positions == [0.0, 0.5, 1.0] and roles["actor/log_std"].explored
-    weights = open_rl.init(jax.random.key(0), open_rl.Architecture(4, 8))
+    weights = open_rl.init(jax.random.key(0), open_rl.Architecture(None, 8))
     rule = open_rl.optimizer(weights, config.horizon())
     result = train(env, rule, config)
     assert np.isfinite(result.params["actor"]["log_std"]).all()
