@@ -41,9 +41,9 @@ def noisy(noise):
 
 def measure(tx, grads, steps=1, **extra):
     tx = diagnostics.diagnosed(tx)
-    state = tx.init(PARAMS)
+    state, update = tx.init(PARAMS), jax.jit(tx.update)
     for _ in range(steps):
-        _, state = tx.update(grads, state, PARAMS, **extra)
+        _, state = update(grads, state, PARAMS, **extra)
     return state.last
 
 
@@ -92,7 +92,7 @@ def test_dormancy_is_by_network():
 
 def test_an_analysis_is_a_file_of_rows_and_a_picture(tmp_path, capsys):
     config = PPOConfig(256, num_envs=4, num_steps=32, minibatches=4, hidden=(8,))
-    rows = diagnostics.analyze("minatar", "CartPole-v1", config, seeds=[0])
+    rows = diagnostics.analyze("sign_mixture", "CartPole-v1", config, seeds=[0])
     path = tmp_path / "analysis.jsonl"
     jsonl.append(path, rows)
     (row,) = jsonl.read(path)
