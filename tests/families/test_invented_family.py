@@ -152,7 +152,8 @@ def test_it_can_be_evolved():
 
 
 def test_a_campaign_starts_from_its_preset(tmp_path):
-    config = preset("two-numbers", agent={"num_envs": 4, "num_steps": 32})
+    few = {"num_envs": 4, "num_steps": 32, "epochs": 1, "minibatches": 1}
+    config = preset("two-numbers", agent={**few, "hidden": (4,)})
     standing = Campaign(config, tmp_path, Execution()).run()
     assert int(standing.search.generation) == 2
     assert standing.search.mean.shape == (6,)
