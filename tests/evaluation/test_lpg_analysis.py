@@ -1,5 +1,6 @@
 """Analyses of predictions, by rules written by hand and values by enumeration."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -10,7 +11,7 @@ import pytest
 
 from learned_opt_rl import cli
 from learned_opt_rl.envs import gridworld
-from learned_opt_rl.evaluation.lpg import analysis
+from learned_opt_rl.evaluation.lpg import analysis, levels
 from learned_opt_rl.evaluation.lpg.analysis import regress_values
 from learned_opt_rl.evaluation.lpg.policies import (
     EvaluationConfig,
@@ -213,6 +214,18 @@ def test_values_are_told_from_predictions_that_hold_them():
     np.testing.assert_allclose(empty.mse[:, 0], empty.constant, rtol=0.1)
 
 
+@pytest.fixture
+def narrow(monkeypatch):
+    """Draw random weights of four units: 256 take a second, and as long to run."""
+    draw = levels.untrained
+
+    def few(architecture, seed):
+        return draw(dataclasses.replace(architecture, width=4), seed)
+
+    monkeypatch.setattr(levels, "untrained", few)
+
+
+@pytest.mark.usefixtures("narrow")
 def test_the_command_writes_rows_records_and_pictures(tmp_path, capsys):
     arguments = "--random-weights 3 --mode debug --actions nine --grids 4 --held-out 1"
     sizes = "--batch 2 --regression-steps 3 --set updates=2 every=1 num_envs=4 "
@@ -261,6 +274,7 @@ def test_the_command_writes_rows_records_and_pictures(tmp_path, capsys):
         ("--random-weights 1 --batch 0", "batch=0 must be"),
     ],
 )
+@pytest.mark.usefixtures("narrow")
 def test_wrong_arguments_are_named(arguments, problem, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(analysis, "study", lambda *_, **__: pytest.fail("ran"))
     command = ["analyze-lpg", *arguments.split(), "--out", str(tmp_path)]
