@@ -54,6 +54,36 @@ def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
     _write(folder / f"{rows.stem}.md", heads, lines)
 
 
+def write_proposals(path: pathlib.Path, run: pathlib.Path) -> None:
+    """Write the proposals of a conversation, and what each of them returned."""
+    found = jsonl.read(run / "events.jsonl")
+    events = [one for one in found if one["event"] in ("warm", "outcome")]
+    environments = list(events[0]["scores"])
+    lines = [
+        [
+            str(number),
+            f"`{one['name'] or 'unread'}`",
+            *_fitness_and_returns(one, environments),
+        ]
+        for number, one in enumerate(events)
+    ]
+    _write(path, ["proposal", "drift", "fitness", *environments], lines)
+
+
+def _fitness_and_returns(
+    event: Mapping[str, Any], environments: Sequence[str]
+) -> list[str]:
+    if event["fitness"] is None:
+        return [event["category"], *("" for _ in environments)]
+    returns = [event["scores"][name]["returns"] for name in environments]
+    means = [sum(one) / len(one) for one in returns]
+    spans = [
+        f"{m:.1f} ({min(r):.1f} to {max(r):.1f})"
+        for m, r in zip(means, returns, strict=True)
+    ]
+    return [f"{event['fitness']:.3f}", *spans]
+
+
 def write_evolved(
     path: pathlib.Path, files: Iterable[pathlib.Path], others: Sequence[str]
 ) -> None:

@@ -20,6 +20,7 @@ from _results_page import (  # noqa: E402
     write_distilled,
     write_evolved,
     write_missing_features,
+    write_proposals,
     write_published,
     write_starts,
     write_table,
@@ -59,6 +60,7 @@ exclude_patterns = [
     "_generated/environments.md",
     "_generated/minatar_1e7.md",
     "_generated/missing_features.md",
+    "_generated/propose_drift.md",
     "_generated/purejaxrl.md",
 ]
 html_theme = "furo"
@@ -138,6 +140,7 @@ def _write_results(generated: pathlib.Path, raw: pathlib.Path) -> None:
     write_published(generated, raw / "minatar_1e7.jsonl")
     write_starts(generated / "distill_random.md", raw / "distill_random")
     write_windows(generated, raw)
+    write_proposals(generated / "propose_drift.md", raw / "propose_drift")
     write_lpg_figures(generated, raw / "lpg_analysis")
     for (page, report, rows), columns in BENCHMARKS.items():
         path, source = generated / f"{page}.md", raw / f"{report}.json"

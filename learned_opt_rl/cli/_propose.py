@@ -42,7 +42,7 @@ class _Training:
     def evaluation(
         self, base: "EvaluationConfig | None", **given: Any
     ) -> "EvaluationConfig":
-        """Return how formulas are scored: as ``base``, with other fields."""
+        """Return how expressions are scored: as ``base``, with other fields."""
         from learned_opt_rl import checks
         from learned_opt_rl.agents.config import PPOConfig
         from learned_opt_rl.rundir import settings
@@ -346,9 +346,9 @@ def _leave_gpu_memory() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-def _bill(config: "EvaluationConfig", formulas: int, replies: int = 0) -> str:
+def _bill(config: "EvaluationConfig", expressions: int, replies: int = 0) -> str:
     """Return the largest cost of a run."""
-    runs = formulas * len(config.environments) * config.seeds
+    runs = expressions * len(config.environments) * config.seeds
     asked = f"{replies:,} replies and " if replies else ""
     return (
         f"at most {asked}{runs:,} runs of {config.steps:,.0f} environment steps: "

@@ -1,4 +1,4 @@
-"""The archive, the discovery by thinker and coder, and the refinement of a formula."""
+"""The archive, the discovery by thinker and coder, and refinement."""
 
 import json
 import re
@@ -484,7 +484,7 @@ def test_constants_are_tuned_and_what_a_formula_does_not_need_is_dropped(tmp_pat
 
 
 def test_constants_that_are_better_by_luck_are_not_kept(tmp_path):
-    # With the other seeds, the best is where the formula starts.
+    # With the other seeds, the best is where the expression starts.
     best = refinement(tmp_path, Formulas(moved=0.2), drops=0).run()
     assert best["text"] == parse(START).to_text()
     assert best["fitness"] == best["start_fitness"]

@@ -55,7 +55,7 @@ _PUBLISHED = 250 * 32
 
 
 def how(run: TrainedRun) -> str:
-    """Return how a run made its weights or its formula, for titles."""
+    """Return how a run made its weights or its expression, for titles."""
     # A refinement may start from a file, which nobody proposed.
     by_hand = run.made.get("stages", [{}])[0].get("kind") == "expression"
     return "refined" if by_hand else _MADE[run.made["kind"]]

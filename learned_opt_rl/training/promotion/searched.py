@@ -12,11 +12,11 @@ from learned_opt_rl.training.proposal import origin
 from learned_opt_rl.training.run_folder import TrainedRun, read_config, read_run
 
 MADE = "proposed by a language model"
-"""How searches make formulas."""
+"""How searches make expressions."""
 
 
 def read(folder: pathlib.Path) -> TrainedRun:
-    """Read the best weights of a run, or the best formula of a search.
+    """Read the best weights of a run, or the best expression of a search.
 
     The run of a search has ``stages`` (`origin.Found`) beside its configuration, and
     its log is one row with the length of its trainings.

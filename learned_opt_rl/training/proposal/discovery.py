@@ -354,7 +354,7 @@ class Discovery(Search):
     def _scores(
         self, name: str, text: str, *, first: bool = False
     ) -> dict[str, Record]:
-        """Check and train a formula, stage by stage.
+        """Check and train an expression, stage by stage.
 
         Raise as `Scorer.evaluate`, or RefusedReplyError if more is not worth it.
         """

@@ -27,9 +27,9 @@ class Found(NamedTuple):
     """The result of a search.
 
     Attributes:
-        text: The formula.
-        evaluation: How formulas were scored; None for a file.
-        references: Reference returns; None if formulas were ranked.
+        text: The expression.
+        evaluation: How expressions were scored; None for a file.
+        references: Reference returns; None if expressions were ranked.
         stages: The stages that produced it, earliest first: ``kind``, ``summary`` in
             words, ``steps`` of environments, ``seconds``, ``tokens`` and ``price`` in
             dollars, None if not known.
@@ -149,7 +149,7 @@ def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     )
     before = [e["stages"] for e in events if e["event"] == "origin"]
     stages = [*before[0], _stage(path, refinements.METHOD, summary)]
-    # What comes next takes the seeds after those that chose this formula.
+    # What comes next takes the seeds after those that chose this expression.
     used = dataclasses.replace(scoring, first_seed=scoring.next_seed)
     return Found(last["text"], used, fields["references"], stages)
 

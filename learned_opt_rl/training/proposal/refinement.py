@@ -1,18 +1,18 @@
-"""After a search: tune the constants of a formula, then drop what it does not need.
+"""After a search: tune the constants of an expression, then drop what it does not need.
 
-All formulas are trained with the same seeds, so that they are compared in pairs:
+All expressions are trained with the same seeds, so that they are compared in pairs:
 
-1. The numbers of the formula become constants (`expressions.lift`), which CMA-ES moves
-   on a scale that keeps their signs, and numbers below 1 below 1. A generation is
-   ``population`` formulas. The formula with the highest fitness, among all of them and
+1. The numbers of the expression become constants (`expressions.lift`). CMA-ES moves
+   them on a scale that keeps their signs, and numbers below 1 below 1. A generation is
+   ``population`` expressions. The one with the highest fitness, among all of them and
    the start, is trained again with other seeds, and so is the start. The better one is
    kept; of equals, the start.
 2. With these other seeds, each operation in turn is left out (`expressions.simpler`),
-   beginning with what leaves the smallest formula. A simpler formula whose fitness is
-   not lower replaces the formula, and the simpler ones of that one follow.
+   beginning with what leaves the smallest expression. A simpler one whose fitness is
+   not lower replaces the expression, and its own simpler ones follow.
 
-A formula without a score, because it is refused, diverges or takes too long, is never
-kept. The folder holds ``config.json``, the events and the ledger (`journal`), and
+An expression without a score, because it is refused, diverges or takes too long, is
+never kept. The folder holds ``config.json``, the events and the ledger (`journal`), and
 ``best.txt``.
 
 References:
@@ -60,15 +60,15 @@ class RefinementConfig:
     """A refinement.
 
     Attributes:
-        text: The formula.
-        evaluation: How formulas are scored. Tuning has its seeds; the choice of the
-            constants and the simpler formulas have as many seeds after these.
+        text: The expression.
+        evaluation: How expressions are scored. Tuning has its seeds; the choice of the
+            constants and the simpler expressions have as many seeds after these.
         references: What returns are divided by; as in a conversation by default.
         generations: Generations of CMA-ES; 0 to tune nothing.
-        population: Formulas in a generation, an even number from 4.
+        population: Expressions in a generation, an even number from 4.
         sigma: Standard deviation of the first generation. For numbers far below 1, the
             change is relative.
-        drops: Maximum number of simpler formulas to train; 0 for none. May be raised
+        drops: Maximum number of simpler expressions to train; 0 for none. May be raised
             later.
         seed: Seed of CMA-ES.
 
@@ -97,7 +97,7 @@ class RefinementConfig:
         function = expressions.parse(self.text)
         if self.generations and not expressions.lift(function).constants:
             raise ValueError(
-                f"generations={self.generations}: the formula has no constants to "
+                f"generations={self.generations}: the expression has no constants to "
                 "tune; give 0 generations, to only leave out what it does not need"
             )
         if self.generations:
@@ -105,13 +105,13 @@ class RefinementConfig:
 
     @property
     def trainings(self) -> int:
-        """The largest number of formulas that are trained with."""
+        """The largest number of expressions that are trained with."""
         tuned = 2 + self.generations * self.population if self.generations else 0
         return 1 + tuned + self.drops
 
 
 class _Outcome(NamedTuple):
-    """The fitness of a formula, or why it has none."""
+    """The fitness of an expression, or why it has none."""
 
     fitness: float | None
     problem: str = ""
@@ -126,7 +126,7 @@ class Refinement(Search):
     """A refinement in a folder; `run` starts or resumes it.
 
     The arguments are those of `Search` without provider, plus ``origin``, the stages
-    that produced the formula, for the card; see `origin.Found`.
+    that produced the expression, for the card; see `origin.Found`.
     """
 
     config: RefinementConfig
@@ -150,13 +150,13 @@ class Refinement(Search):
 
         Raises:
             LimitReachedError: A limit is reached. Raise it and repeat the command.
-            ValueError: The folder holds another run, or the formula has no score.
+            ValueError: The folder holds another run, or the expression has no score.
             FolderInUseError: Another process uses the folder.
         """
         config = self.config
         with (
             self._opened(METHOD, config.evaluation, may_grow="drops") as opened,
-            Progress("formula", config.trainings, self._stream) as self._progress,
+            Progress("expression", config.trainings, self._stream) as self._progress,
         ):
             session, self._scorer = opened
             self._references, self._done = config.references, 0
@@ -167,7 +167,7 @@ class Refinement(Search):
             return self._simplify(session, chosen)
 
     def _tune(self, session: Session, start: str) -> str:
-        """Return the formula with the best constants, by CMA-ES."""
+        """Return the expression with the best constants, by CMA-ES."""
         config = self.config
         score = self._scoring(config.evaluation.first_seed)
         best, value = start, self._required(score(start))
@@ -193,7 +193,7 @@ class Refinement(Search):
         return best
 
     def _choose(self, session: Session, start: str, tuned: str) -> Record:
-        """Compare the tuned formula with the start on seeds that did not tune."""
+        """Compare the tuned expression with the start on seeds that did not tune."""
         score = self._scoring(self.config.evaluation.next_seed)
         before = self._required(score(start))
         after = score(tuned).fitness if tuned != start else None
@@ -229,7 +229,7 @@ class Refinement(Search):
         return chosen
 
     def _scoring(self, first_seed: int) -> _Score:
-        """Return what scores a formula with these seeds, each formula once."""
+        """Return what scores an expression with these seeds, each expression once."""
         known: dict[str, _Outcome] = {}
 
         def score(text: str) -> _Outcome:
@@ -247,7 +247,7 @@ class Refinement(Search):
         try:
             found = self._scorer.evaluate(text, first_seed=first_seed)
         except RefusedReplyError as error:
-            # A check that took too long is not evidence against the formula.
+            # A check that took too long is not evidence against the expression.
             bad = error.category != "check_failed"
             return _Outcome(None, str(error), trained=False, diverged=bad)
         except WorkerError as error:
@@ -260,9 +260,9 @@ class Refinement(Search):
     def _required(self, outcome: _Outcome) -> float:
         if outcome.fitness is None:
             raise ValueError(
-                f"{self.config.evaluation.limits}: the formula to refine has no score "
-                f"({outcome.problem}); give another folder and larger limits, other "
-                "environments or another formula"
+                f"{self.config.evaluation.limits}: the expression to refine has no "
+                f"score ({outcome.problem}); give another folder and larger limits, "
+                "other environments or another expression"
             )
         return outcome.fitness
 
@@ -276,7 +276,7 @@ def _remember(session: Session, event: str, **fields: Any) -> Record:
 
 
 def _recalled(session: Session, generation: int, texts: list[str]) -> list[str]:
-    """Return the recorded formulas of a generation, or record these.
+    """Return the recorded expressions of a generation, or record these.
 
     Another version or machine may draw numbers that differ in their last bit.
     """
@@ -307,7 +307,7 @@ def _moved(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def _ranked(found: Sequence[_Outcome]) -> list[float]:
-    """Return the fitness of a generation with a number for every formula.
+    """Return the fitness of a generation with a number for every expression.
 
     One that diverges or is refused is the worst. One that took too long is not evidence
     against its constants, and gets the median.

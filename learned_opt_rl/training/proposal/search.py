@@ -38,7 +38,7 @@ class Search:
         folder: Its folder; created if it does not exist.
         provider: The model. With None, only recorded replies are used.
         limits: Bounds on its costs.
-        candidate: Makes what checks and trains a formula; tests replace it.
+        candidate: Makes what checks and trains an expression; tests replace it.
         stream: Receives the progress; standard error by default.
     """
 
@@ -117,12 +117,12 @@ def readable(folder: pathlib.Path) -> Iterator[None]:
 
 
 class Scorer:
-    """Checks and trains formulas, unless the events already have the result.
+    """Checks and trains expressions, unless the events already have the result.
 
     Args:
         session: Recalls and records.
-        config: How formulas are scored.
-        make: Makes the process of each formula.
+        config: How expressions are scored.
+        make: Makes the process of each expression.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Scorer:
         self._known: dict[str | tuple[float, ...], str] = {}
 
     def candidate(self, first_seed: int | None = None, **what: str) -> Candidate:
-        """Return the process of a formula (``text=``) or of a rule (``rule=``)."""
+        """Return the process of an expression (``text=``) or of a rule (``rule=``)."""
         config = self._config
         if first_seed is not None:
             config = dataclasses.replace(config, first_seed=first_seed)
@@ -144,8 +144,8 @@ class Scorer:
         """Return ``response`` and ``warnings`` of `checks.Checked`.
 
         Raises:
-            RefusedReplyError: The checks refuse the formula, or its training has failed
-                before.
+            RefusedReplyError: The checks refuse the expression, or its training has
+                failed before.
         """
         if text in self._failed:
             problem = f"training with it has failed before: {self._failed[text]}"
@@ -168,9 +168,9 @@ class Scorer:
         return event
 
     def refuse_known(self, text: str) -> None:
-        """Raise RefusedReplyError if a scored formula is this one or computes the same.
+        """Raise RefusedReplyError if an expression, or one like it, has a score.
 
-        Only a formula that was checked can be found to compute the same.
+        Only an expression that was checked can be found to compute the same.
         """
         response = self._checked.get(text, {}).get("response")
         for key in (text, tuple(response or ())):
@@ -179,7 +179,7 @@ class Scorer:
                 raise RefusedReplyError("duplicate", problem)
 
     def enter(self, text: str, name: str) -> None:
-        """Remember a formula that was scored, for `refuse_known`."""
+        """Remember an expression that was scored, for `refuse_known`."""
         self._known.setdefault(text, name)
         self._known.setdefault(tuple(self._checked[text]["response"]), name)
 
@@ -191,7 +191,7 @@ class Scorer:
         steps: float | None = None,
         **key: Any,
     ) -> Record:
-        """Return the scores of a formula or rule in an environment.
+        """Return the scores of an expression or rule in an environment.
 
         ``steps`` are those of the configuration by default. ``key``
         distinguishes otherwise identical trainings.
@@ -220,10 +220,10 @@ class Scorer:
     def evaluate(
         self, text: str, *, new: bool = False, first_seed: int | None = None
     ) -> Evaluation:
-        """Check a formula and train agents with it in every environment.
+        """Check an expression and train agents with it in every environment.
 
         Args:
-            text: The formula.
+            text: The expression.
             new: Whether to refuse one that was entered, or computes the same.
             first_seed: First seed of the agents. Default: the configuration's.
 

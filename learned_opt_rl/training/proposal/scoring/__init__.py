@@ -1,1 +1,1 @@
-"""The scores of formulas: checks, and training in a process of its own."""
+"""The scores of expressions: checks, and training in a process of its own."""

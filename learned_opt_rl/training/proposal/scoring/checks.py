@@ -1,6 +1,6 @@
 """Checks of a proposal before any training, and its values on a fixed table.
 
-The table tells formulas apart that are written differently and compute the same.
+The table tells expressions apart that are written differently and compute the same.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class Checked:
         category: One word for it: ``"nonfinite_error"``, ``"nonfinite_gradient"``,
             ``"mirror_violation"``, ``"zero_update"`` or ``"huge_update"``.
         warnings: What the model should know of a proposal that is not refused.
-        response: Its values on the table, rounded; equal for equal formulas.
+        response: Its values on the table, rounded; equal for equal expressions.
     """
 
     problem: str = ""

@@ -84,12 +84,12 @@ class EvaluationConfig:
 
     @property
     def next_seed(self) -> int:
-        """The first seed that these formulas are not trained with."""
+        """The first seed that these expressions are not trained with."""
         return self.first_seed + self.seeds
 
     @property
     def limits(self) -> str:
-        """The limits of each formula, as error messages name them."""
+        """The limits of each expression, as error messages name them."""
         memory = f", memory={self.memory / 2**30:g} GiB" if self.memory else ""
         return (
             f"check_seconds={self.check_seconds:g}, "
@@ -137,14 +137,14 @@ def line(environment: str, final: Any, area: Any, curve: Sequence[Any]) -> str:
 
 
 class Candidate:
-    """A formula or a rule under evaluation, in a process of its own.
+    """An expression or a rule under evaluation, in a process of its own.
 
     The process starts with the first question.
 
     Args:
         config: Limits, seeds and settings.
         spend: Receives the cost of each stage.
-        text: The formula; None for a rule.
+        text: The expression; None for a rule.
         rule: The name of a rule, as `compare` takes it.
     """
 
@@ -164,7 +164,7 @@ class Candidate:
         """Return the fields of `checks.Checked`.
 
         Raises:
-            RefusedReplyError: The checks refuse the formula, or cannot be done.
+            RefusedReplyError: The checks refuse the expression, or cannot be done.
         """
         strict = {"do": "check", "strict": self._config.strict}
         try:

@@ -36,12 +36,12 @@ _KEPT_FAMILIES = ("JAX_", "XLA_", "CUDA_", "NVIDIA_", "LEARNED_OPT_RL_")
 class WorkerError(RuntimeError):
     """An evaluation that gave no result; the message is for the model and the log.
 
-    It does not mean that the formula is bad: another machine may be faster.
+    It does not mean that the expression is bad: another machine may be faster.
     """
 
 
 class DivergedError(WorkerError):
-    """Training whose returns are not finite, which is the formula's own fault."""
+    """Training whose returns are not finite, which is the expression's own fault."""
 
 
 class Worker:
