@@ -120,7 +120,7 @@ class Learned:
     @property
     def size(self) -> int:
         """Number of weights."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self._shapes()))
+        return sum(leaf.size for leaf in jax.tree.leaves(self._shapes))
 
     def rule(self, vector: jax.Array, config: Any, environment: str) -> Rule:
         """Return the rule of a vector of weights, float32 ``[size]``; see `rule_of`."""
@@ -129,7 +129,7 @@ class Learned:
 
     def unravel(self, vector: jax.Array) -> Any:
         """Return the nested dict of weights of a vector ``[size]``."""
-        leaves, structure = jax.tree.flatten(self._shapes())
+        leaves, structure = jax.tree.flatten(self._shapes)
         pieces = jnp.split(vector, np.cumsum([leaf.size for leaf in leaves])[:-1])
         shaped = map(jnp.reshape, pieces, [leaf.shape for leaf in leaves])
         return jax.tree.unflatten(structure, shaped)
@@ -179,7 +179,7 @@ class Learned:
                     f"start={name!r} does not fit {self.architecture}; set "
                     f"{' '.join(other)}"
                 )
-        wanted, found = map(_shown, (self._shapes(), weights))
+        wanted, found = map(_shown, (self._shapes, weights))
         if wanted != found:
             raise ArtifactError(
                 f"start={name!r} does not fit {self.architecture}: its weights have "
@@ -188,7 +188,9 @@ class Learned:
         as_float32 = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), weights)
         return ravel_pytree(as_float32)[0]
 
+    @functools.cached_property
     def _shapes(self) -> Any:
+        """The weights as `jax.ShapeDtypeStruct`, which take a tenth of a second."""
         key = jax.eval_shape(lambda: jax.random.key(0))
         draw_ = functools.partial(draw, self.algorithm, self.architecture)
         return jax.eval_shape(draw_, key)

@@ -1,6 +1,7 @@
 """The configuration of a campaign: everything that its numbers depend on."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -166,7 +167,7 @@ class EvolutionConfig(SearchSettings):
         for name in self.environments:
             self.steps_per_unit(name)
 
-    @property
+    @functools.cached_property
     def learned(self) -> Learned:
         """The learned rule."""
         return Learned(self.algorithm, self.architecture)
