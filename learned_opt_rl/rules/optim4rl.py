@@ -127,8 +127,8 @@ def scale_by_optim4rl(
     which ``optimizer`` adds.
 
     Every scalar parameter is treated alike and alone. Where the gradient is 0 the
-    direction is 0, and the GRUs still advance. With weights of ``"rlc2024"`` the
-    direction has the gradient's sign; with ``"arxiv2023"`` a learned sign may flip it.
+    direction is 0, and the GRUs still advance. With weights of version ``"rlc2024"``
+    the direction has the gradient's sign; those of ``"arxiv2023"`` may flip it.
     Gradients are constants to ``jax.grad``: meta-gradients reach the weights through
     the towers and the parameters, never through the towers' inputs.
 
@@ -290,7 +290,7 @@ def _architecture(weights: Weights) -> Architecture:
 
 
 def _version(weights: Weights) -> Version:
-    """Return the version, which the number of the first tower's inputs tells."""
+    """Return the version, by the number of inputs of the first tower."""
     inputs = jnp.shape(weights["tower_1"]["gru"]["in"]["kernel"])[0]
     return "arxiv2023" if inputs == TOWERS["arxiv2023"][0][0] else "rlc2024"
 

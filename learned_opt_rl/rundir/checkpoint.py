@@ -29,6 +29,7 @@ increase the ``revision`` of its `Checkpoint`.
 """
 
 _META = "meta"
+_UNSET = "(unset)"  # not a value that a setting may have
 _INTERVAL = "LEARNED_OPT_RL_CHECKPOINT_SECONDS"
 _SECONDS = 60  # A kill costs at most a minute of work; a save takes milliseconds.
 
@@ -162,18 +163,30 @@ def read_whole(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any
 
 
 def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
-    """Describe where two JSON values differ, such as ``jax 0.10.2 -> 0.10.3``."""
+    """Describe where two JSON values differ, such as ``jax 0.10.2 -> 0.10.3``.
+
+    A field that a file lacks is None. In a group, such as the settings of an agent, it
+    has its default, which need not be None.
+    """
     if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = dict.fromkeys([*found, *wanted])
-        pairs = ((found.get(key), wanted.get(key), key) for key in keys)
-        return [text for pair in pairs for text in differences(*pair)]
-    shown = f"{name} {_brief(found)} -> {_brief(wanted)}"
+        absent, group = (_UNSET, f"{name}.") if name else (None, "")
+        return [
+            text
+            for key in dict.fromkeys([*found, *wanted])
+            for text in differences(
+                found.get(key, absent), wanted.get(key, absent), f"{group}{key}"
+            )
+        ]
+    shown = f"{name} {_shown(found)} -> {_shown(wanted)}"
     return [] if found == wanted else [shown]
 
 
-def _brief(value: Any) -> str:
+def _shown(value: Any) -> str:
+    """Return a value, or a digest of a long one, whose beginning tells too little."""
     text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    if len(text) <= 200 and "\n" not in text:
+        return text
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _restore(template: Any, arrays: dict[str, np.ndarray]) -> Any:

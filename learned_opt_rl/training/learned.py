@@ -190,7 +190,7 @@ class Learned:
 
     @functools.cached_property
     def _shapes(self) -> Any:
-        """The weights as `jax.ShapeDtypeStruct`, which take a tenth of a second."""
+        """Shapes of the weights. Cached, because tracing takes a tenth of a second."""
         key = jax.eval_shape(lambda: jax.random.key(0))
         draw_ = functools.partial(draw, self.algorithm, self.architecture)
         return jax.eval_shape(draw_, key)

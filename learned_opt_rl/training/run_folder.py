@@ -33,9 +33,8 @@ _SPELLING = {"normaliser": "normalizer", "centred_ranks": "centered_ranks"}
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
     """Read the ``config.json`` of a run; raise ValueError if there is none.
 
-    Its ``kind`` is ``"evolution"``, ``"distillation"`` or ``"meta_gradients"``.
-    ``config`` holds the run's
-    own configuration with the names of this version.
+    ``kind`` says which command made it, for example ``"evolution"``. ``config`` is the
+    run's own configuration, with the names of this version.
     """
     use = "give a folder of `learned-opt-rl train`"
     try:
@@ -57,7 +56,7 @@ def refuse_other(
     kind: str,
     config: Mapping[str, Any],
     defaults: Mapping[str, Any] | None = None,
-    may_grow: str = "",
+    may_grow: str | None = None,
     **digests: str | None,
 ) -> None:
     """Raise ValueError if a folder holds a run of another kind or configuration.
@@ -68,7 +67,7 @@ def refuse_other(
         config: Its configuration.
         defaults: Fields that the configuration of an older folder may lack.
         may_grow: The field of the configuration that may differ.
-        **digests: Entries beside the configuration, which may not.
+        **digests: Entries beside the configuration that must be equal.
     """
     if not (folder / CONFIG).exists():
         return
@@ -76,13 +75,14 @@ def refuse_other(
     changed = [f"it is of kind {there['kind']}"]
     if there["kind"] == kind:
         known = {name: there.get(name) for name in digests}
-        before = {**(defaults or {}), **there["config"], **known, may_grow: None}
-        now = {**config, **digests, may_grow: None}
-        changed = differences(json.loads(json.dumps(before)), now)
+        before = {**(defaults or {}), **there["config"], **known}
+        if may_grow:
+            before[may_grow] = config[may_grow]
+        changed = differences(json.loads(json.dumps(before)), {**config, **digests})
     if changed:
         raise ValueError(
             f"{folder} holds another run ({'; '.join(changed)}); give another folder, "
-            "or repeat that run's command to resume it"
+            "or repeat that run's command"
         )
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -108,9 +109,30 @@ def test_states_of_another_revision_of_a_run_are_refused(kept):
     refused(kept, state, "its format is 1.1, but this version reads 1")
 
 
-def test_a_long_value_is_shown_by_its_start():
-    (text,) = checkpoint.differences({"sha256": "0" * 64}, {"sha256": "1" * 64})
-    assert text == f"sha256 {'0' * 57}... -> {'1' * 57}..."
+@pytest.mark.parametrize(
+    ("found", "wanted", "text"),
+    [
+        ({"jax": "1"}, {"jax": "2"}, "jax 1 -> 2"),
+        # A setting that is not given has its default, which need not be None.
+        (
+            {"agent": {"width": 8}},
+            {"agent": {"width": 8, "clip": None}},
+            "agent.clip (unset) -> None",
+        ),
+        # Long texts that begin alike are told apart.
+        (
+            {"text": "a\n" * 99},
+            {"text": "a\n" * 98},
+            r"text sha256:\w{8} -> sha256:\w{8}",
+        ),
+    ],
+)
+def test_differences_name_the_setting_and_both_values(found, wanted, text):
+    assert checkpoint.differences(found, found) == []
+    (shown,) = checkpoint.differences(found, wanted)
+    pattern = text if "sha256" in text else re.escape(text)
+    match = re.fullmatch(pattern, shown)
+    assert match and len(set(shown.split()[1::2])) == 2
 
 
 def test_the_state_of_another_version_waits_for_that_version(tmp_path):

@@ -324,7 +324,8 @@ def test_the_command(tmp_path, capsys):
     assert out.startswith("best after ") and "of the teacher's rms" in out
     assert "step 4/2  error 0.5" in err
     assert cli.main([*command, "agent.hidden=4", "learning_rate=0.1"]) == 2
-    assert "learning_rate 0.005 -> 0.1; hidden None -> " in capsys.readouterr().err
+    changed = "learning_rate 0.005 -> 0.1; agent.hidden (unset) -> [4]"
+    assert changed in capsys.readouterr().err
 
 
 def test_an_interrupt_is_reported_in_one_line(tmp_path, capsys, monkeypatch):

@@ -366,7 +366,8 @@ def _explicit(student: str) -> tuple[str, dict[str, Any]] | None:
     except ValueError as error:
         raise ValueError(
             f"student={student!r} must have the form open:32 or open:carry=16,width=32"
-            f"; the sizes of {algorithm} are {', '.join(get_type_hints(architecture))}"
+            f"; the sizes of {algorithm} are {', '.join(get_type_hints(architecture))} "
+            f"({str(error).removeprefix('--set ')})"
         ) from error
 
 

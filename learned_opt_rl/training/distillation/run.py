@@ -116,10 +116,10 @@ def _claim(
 
 def _clear(folder: pathlib.Path, made: Record) -> None:
     """Remove the files of a killed distillation, or keep those of other versions."""
-    names = (LOG, BEST, CONFIG)
-    unfinished = [folder / name for name in names if (folder / name).exists()]
+    unfinished = [folder / name for name in (LOG, BEST) if (folder / name).exists()]
+    unfinished.append(folder / CONFIG)
     changed = []
-    if unfinished:
+    if len(unfinished) > 1:
         changed = run_folder.changes(run_folder.read_config(folder), made)
     if changed:
         kept = [set_aside(path).name for path in unfinished]

@@ -168,9 +168,9 @@ class Scorer:
         return event
 
     def refuse_known(self, text: str) -> None:
-        """Raise RefusedReplyError if an expression, or one like it, has a score.
+        """Raise RefusedReplyError if an equal expression has a score.
 
-        Only an expression that was checked can be found to compute the same.
+        Equal is one that computes the same, which is known only once it was checked.
         """
         response = self._checked.get(text, {}).get("response")
         for key in (text, tuple(response or ())):
