@@ -196,7 +196,8 @@ class Lpg:
     environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
     """Environments in which to train agents."""
     devices: Annotated[int | None, optional("INT")] = None
-    """Number of devices that share the lifetimes; by default as many as divide them."""
+    """Number of devices that share the lifetimes; by default as many as divide the
+    number of mini-batches."""
     dry_run: bool = False
     """Print the cost in steps, memory and time, and exit."""
     tensorboard: bool = False

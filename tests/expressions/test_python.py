@@ -363,7 +363,7 @@ BODIES = [
         None,
         "the language; did you mean 'tan",
     ),
-    ("return jax.random.normal(ratio)", 2, None, "write the formula without them"),
+    ("return jax.random.normal(ratio)", 2, None, "write the expression without them"),
     ("return jnp.exp(ratio, ratio)", 2, None, "this call takes (x)"),
     ("return jnp.exp()", 2, None, "this call has no 'x'"),
     ("return jnp.exp(*ratio)", 2, None, "this call takes (x)"),
@@ -429,8 +429,8 @@ MOMENTA = "m_0_1, m_0_5, m_0_9, m_0_99, m_0_999, m_0_9999"
 @pytest.mark.parametrize(
     ("header", "kind", "fix"),
     [
-        ("ratio, advantage, epsilon", "drift", "write the formula without them"),
-        (f"p, {MOMENTA}, g, lr", "optimizer", "write the formula without them"),
+        ("ratio, advantage, epsilon", "drift", "write the expression without them"),
+        (f"p, {MOMENTA}, g, lr", "optimizer", "write the expression without them"),
         (
             f"p, {MOMENTA}, l_p, b_p, t_p, dorm, g, rand, lr",
             "optimizer",

@@ -303,7 +303,9 @@ def test_a_recorded_run_replays_without_its_provider(tmp_path):
 def test_files_answer_their_own_prompts(tmp_path):
     folder = tmp_path / "run"
     for body in ("(ratio - 1) ** 2", "(ratio - 1) ** 4"):
-        with pytest.raises(ProviderError, match="waits for its answer; write it"):
+        with pytest.raises(
+            ProviderError, match="no reply yet. Save the reply as reply-"
+        ):
             run(folder, Files(tmp_path / "prompts"))
         (prompt,) = [
             path

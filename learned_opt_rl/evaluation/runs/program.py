@@ -145,7 +145,7 @@ class Program:
 def over_devices(
     function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any
 ) -> Callable[..., Any]:
-    """Let each device of a mesh compute its share, as `jax.shard_map` does."""
+    """Apply `jax.shard_map` without its check of varying values."""
     # Loops carry constants that each device then changes for itself, which the check
     # of varying values rejects.
     return jax.shard_map(

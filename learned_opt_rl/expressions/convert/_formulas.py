@@ -52,7 +52,7 @@ DTYPES = {
     **dict.fromkeys(("bool", "jax.numpy.bool", "jax.numpy.bool_"), "bool"),
     **dict.fromkeys(("int", "jax.numpy.int32", "jax.numpy.int64"), "int"),
 }
-_UNKNOWN = "is not part of the language; write the formula without it"
+_UNKNOWN = "is not part of the language; write the expression without it"
 _SHAPES = ("shape", "T", "ndim", "reshape", "ravel", "flatten", "at")
 _SAME_SHAPE = "all arrays here have the shape of the parameters; remove it"
 _UNEQUAL = "both sides have to return as many numbers; return equally many"
@@ -307,7 +307,7 @@ class Formulas(Noise):
             case "len", [tuple() as parts]:
                 return Number(Whole(len(parts)), at)
         wanted = "a written number" if name == "float" else "a tuple"
-        raise refuse(at, f"{name} needs {wanted} here; write the formula without it")
+        raise refuse(at, f"{name} needs {wanted} here; write the expression without it")
 
     def _method(self, node: ast.Call, function: ast.Attribute) -> Value:
         """Convert ``x.mean()`` and the like."""

@@ -2,7 +2,7 @@
 
 import ast
 
-_IN_A_FORMULA = "has no use in a formula; remove it"
+_IN_A_FORMULA = "has no use in an expression; remove it"
 WHOLE_ARRAY = "the truth value of a whole array, which is ambiguous; write"
 INSTEAD: dict[type[ast.AST], str] = {
     ast.If: "if decides once for all elements; write jnp.where(condition, a, b)",
@@ -12,16 +12,16 @@ INSTEAD: dict[type[ast.AST], str] = {
     ast.Compare: f"a < b < c needs {WHOLE_ARRAY} (a < b) & (b < c)",
     ast.Not: f"not needs {WHOLE_ARRAY} ~condition",
     ast.JoinedStr: f"a formatted string {_IN_A_FORMULA}",
-    ast.Try: "errors cannot be caught in a formula; remove try",
+    ast.Try: "errors cannot be caught in an expression; remove try",
     ast.With: f"with {_IN_A_FORMULA}",
     ast.Assert: f"assert {_IN_A_FORMULA}",
     ast.ClassDef: f"a class {_IN_A_FORMULA}",
     ast.DictComp: "a comprehension of a dict cannot be converted; write names",
     ast.Dict: "a dict cannot be converted; give each value a name",
     ast.Starred: "* before an argument cannot be converted; write the arguments out",
-    ast.MatMult: "@ mixes elements; write a formula per element",
+    ast.MatMult: "@ mixes elements; write an expression per element",
 }
-_MIXES = "mixes elements, which a formula per element cannot; use mean, norm or max"
+_MIXES = "mixes elements, which an expression per element cannot; use mean, norm or max"
 LACKING: dict[str, str] = {
     **dict.fromkeys(("quantile", "percentile", "sort", "argsort", "cumsum"), _MIXES),
     **dict.fromkeys(("dot", "matmul", "tensordot", "einsum", "outer", "inner"), _MIXES),

@@ -35,7 +35,7 @@ class _Interface:
 
     def body(self, kind: Kind) -> Body:
         """Start the conversion of a proposal that has this interface."""
-        fix = "write the formula without them"
+        fix = "write the expression without them"
         if "rand" in self.arguments:
             fix = "use the argument rand, which is standard normal noise"
         elif "key" in self.arguments:

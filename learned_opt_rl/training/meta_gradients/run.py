@@ -44,7 +44,7 @@ class Training:
         folder: Its folder; created if it does not exist.
         stream: Receives the progress; standard error by default.
         devices: Local devices that share the lifetimes; by default as many as divide
-            them. The last digits depend on their number.
+            the number of mini-batches. The last digits depend on their number.
         tensorboard: Whether to write TensorBoard events into ``tensorboard/``.
 
     Raises:

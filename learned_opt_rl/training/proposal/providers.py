@@ -114,8 +114,8 @@ class Files:
         while not (reply.exists() and reply.read_bytes().strip()):
             if time.monotonic() >= until:
                 raise ProviderError(
-                    f"{prompt} waits for its answer; write it to {reply.name} beside "
-                    "it, then repeat the command"
+                    f"{prompt}: no reply yet. Save the reply as {reply.name} in the "
+                    "same folder and repeat the command"
                 )
             time.sleep(min(1.0, self._wait))
         # Nothing is paid, so the tokens are 0.
