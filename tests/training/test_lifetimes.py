@@ -60,8 +60,11 @@ def rule_of(config, seed=0):
     return lpg.update_rule(lpg.init(jax.random.key(seed), architecture), architecture)
 
 
-def test_a_life_is_its_updates_one_by_one(getkey, quick_compilation):
-    config, key = life(lifetime_inputs="relative"), getkey()
+@pytest.mark.parametrize(
+    "inputs", ["none", pytest.param("relative", marks=pytest.mark.slow)]
+)
+def test_a_life_is_its_updates_one_by_one(inputs, getkey, quick_compilation):
+    config, key = life(lifetime_inputs=inputs), getkey()
     assert (config.num_updates, config.batch_size) == (3, 12)
     rule = rule_of(config)
     first = jax.jit(lambda key: begin(config, key))(key)

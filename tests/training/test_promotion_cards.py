@@ -254,7 +254,8 @@ def test_searches_for_an_expression(proposed, tmp_path, monkeypatch, kind):
     provider = "roles" if kind == "discover" else "scripted"
     words = card.training.description
     assert f"the replies came through the {provider} provider" in words
-    assert "evaluated with 2 agents trained for 4,096 steps" in words
+    evaluated = "every expression was evaluated with 2 agents trained for 4,096 steps"
+    assert f"In each of CartPole-v1, {evaluated}" in words
     assert ("CMA-ES tuned" in words) == (kind == "refine")
     removed = "Removing an operation was tried 0 times and never kept"
     assert (removed in words) == (kind == "refine")
