@@ -26,6 +26,16 @@ def train(env, optimizer=None, config=CONFIG):
     return jax.jit(run)(jax.random.key(0))
 
 
+# The slow probes are easier ones of the same kind, to tell where a failure lies.
+
+
+@pytest.mark.slow
+def test_learns_a_constant_value():
+    np.testing.assert_allclose(
+        values(train(probe_envs.ConstantReward()), 0), [1], atol=0.1
+    )
+
+
 def test_learns_a_value_told_by_the_observation():
     result = train(probe_envs.ObservedReward())
     np.testing.assert_allclose(values(result, -1, 1), [-1, 1], atol=0.1)
@@ -49,6 +59,13 @@ def test_what_follows_a_time_limit(truncation, expected):
     result = train(probe_envs.Endless(), config=config)
     # The value of the second step rests on an observation never acted on.
     np.testing.assert_allclose(values(result, 0, 1), expected, atol=0.25)
+
+
+@pytest.mark.slow
+def test_learns_a_policy():
+    result = train(probe_envs.RewardedAction())
+    assert greedy(result, 0) == [1]
+    assert result.final_return > 0.9
 
 
 def test_learns_a_policy_told_by_the_observation():

@@ -64,10 +64,22 @@ def test_learns_a_policy_and_a_prediction(policy_sign):
     np.testing.assert_allclose(y, 1 / 4, atol=0.02)
 
 
-def test_learns_to_predict_returns():
-    result = train(probe_envs.DelayedReward(), lpg_cases.evaluator(0.5))
-    y = probabilities(result.params["predictor"], 0, 1)
-    np.testing.assert_allclose(jnp.log(y[:, 0] / y[:, 1]), [0.5, 1], atol=0.1)
+@pytest.mark.parametrize(
+    ("env", "observations", "returns"),
+    [
+        # Easier probes, to tell where a failure lies.
+        pytest.param(probe_envs.ConstantReward, [0], [1], marks=pytest.mark.slow),
+        pytest.param(
+            probe_envs.ObservedReward, [-1, 1], [-1, 1], marks=pytest.mark.slow
+        ),
+        (probe_envs.DelayedReward, [0, 1], [0.5, 1]),
+    ],
+)
+def test_learns_to_predict_returns(env, observations, returns):
+    y = probabilities(
+        train(env(), lpg_cases.evaluator(0.5)).params["predictor"], *observations
+    )
+    np.testing.assert_allclose(jnp.log(y[:, 0] / y[:, 1]), returns, atol=0.1)
     np.testing.assert_allclose(y[:, 1:], jnp.tile(y[:, 1:2], 3), atol=0.03)
 
 

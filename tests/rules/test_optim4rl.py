@@ -334,10 +334,9 @@ def artifact(architecture=ARCHITECTURES[0], algorithm="optim4rl", **fields):
 
 
 def test_an_artifact_becomes_its_transformation(monkeypatch):
-    architecture = ARCHITECTURES[2]
+    params, architecture = agent(), ARCHITECTURES[2]
     trained = artifact(architecture, learning_rate=RATE)
     monkeypatch.setattr(artifacts, "load", lambda name, fetch: trained)
-    params = agent()
     expected = flat(run(transform(architecture), params)[0])
     found = flat(run(optim4rl.pretrained("some/name"), params)[0])
     np.testing.assert_array_equal(found, expected)
@@ -347,6 +346,17 @@ def test_an_artifact_becomes_its_transformation(monkeypatch):
         flat(run(twice, params)[0]), flat(run(other, params)[0])
     )
     assert artifacts.rule_module("optim4rl") is optim4rl
+    trained = artifact(ARCHITECTURES[0], learning_rate=RATE)
+
+    def program(tx):
+        state = jax.eval_shape(tx.init, params)
+        return jax.make_jaxpr(tx.update)(params, state, params)
+
+    # What compiles is compared instead of its values, which takes no compilation.
+    found, wanted = program(optim4rl.pretrained("some/name")), program(transform())
+    assert str(found) == str(wanted) != str(program(transform(architecture)))
+    for ours, theirs in zip(found.consts, wanted.consts, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_an_artifact_without_a_learning_rate_needs_one():

@@ -43,8 +43,11 @@ def teacher(folder, **sizes):
     return str(folder)
 
 
-def test_rollouts_are_those_of_a_life(tmp_path, quick_compilation):
-    name = teacher(tmp_path / "t", lifetime_inputs="relative")
+@pytest.mark.parametrize(
+    "inputs", ["none", pytest.param("relative", marks=pytest.mark.slow)]
+)
+def test_rollouts_are_those_of_a_life(tmp_path, inputs, quick_compilation):
+    name = teacher(tmp_path / "t", lifetime_inputs=inputs)
     config, found = configure(teacher=name, **TINY)
     run: Any = config.runs()["chain/short"]
     rule: Any = found.rule(run, "chain/short").update_rule
@@ -96,7 +99,8 @@ def test_the_loss_has_the_stated_parts(tmp_path, quick_compilation):
     problem: Any = objective(config, found)
     x = problem.sample(jax.random.key(0), problem.visit(found.rule, 0))
     whole, parts = jax.jit(problem.loss), jax.jit(problem.measured)
-    assert float(whole(found.weights, x)) == pytest.approx(0, abs=1e-6)
+    # Uncompiled: compiled, this is rounded to -7e-8.
+    assert float(problem.loss(found.weights, x)) == pytest.approx(0, abs=1e-9)
     student = problem.init(jax.random.key(1))
     targets = jax.jit(rollouts.targets)
     ours, theirs = (
