@@ -1,4 +1,4 @@
-"""What OPEN says when it is given something it cannot use."""
+"""What OPEN, and the other families, say of something they cannot use."""
 
 import copy
 
@@ -10,8 +10,11 @@ import pytest
 
 from learned_opt_rl import Horizon, open_rl
 from learned_opt_rl.errors import WeightsError
+from learned_opt_rl.rules.open_rl import RuleState
 from tests.rules.open_cases import FEED_FORWARD, HORIZON, agent, transform, weights
+from tests.rules.test_sharding import FAMILIES, rules
 
+EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
 PARAMS = {"actor": {"bias": jnp.ones(2), "kernel": jnp.ones((3, 2))}}
 
 
@@ -55,10 +58,12 @@ def test_gradients_in_another_container_are_named():
         update(flax.core.freeze(PARAMS))
 
 
-def test_a_state_of_other_parameters_is_refused():
-    state = transform().init({"actor": jnp.ones(2)})
+@EVERY_FAMILY
+def test_a_state_of_other_parameters_is_refused(family):
+    tx = rules()[family]
+    state = tx.init({"actor": jnp.ones(2)})
     with pytest.raises(ValueError, match=r"optimizer state.*tx\.init\(params\)"):
-        update(PARAMS, state=state)
+        tx.update(PARAMS, state, PARAMS)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +89,18 @@ def test_a_state_that_is_none_is_refused():
     chained = optax.chain(optax.clip_by_global_norm(0.5), rule)
     with pytest.raises(TypeError, match="state is a tuple, not a RuleState"):
         rule.update(PARAMS, chained.init(PARAMS), PARAMS)
+
+
+@EVERY_FAMILY
+def test_every_family_names_a_wrong_state_and_an_integer_parameter(family):
+    tx = rules()[family]
+    state = jax.tree.map(
+        lambda _: (), tx.init(PARAMS), is_leaf=lambda s: isinstance(s, RuleState)
+    )
+    with pytest.raises(TypeError, match="a tuple, not a RuleState"):
+        tx.update(PARAMS, state, PARAMS)
+    with pytest.raises(TypeError, match="'actor/n' is int32, not a floating array"):
+        tx.init({"actor": {"n": jnp.ones(2, jnp.int32)}})
 
 
 def test_a_state_of_the_old_layout_is_refused_with_the_way_out():
