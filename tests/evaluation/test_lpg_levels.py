@@ -26,9 +26,10 @@ def found(names: list[str], chosen: Levels, folder) -> list[jsonl.Record]:
 
 @pytest.fixture(scope="module")
 def met(tmp_path_factory):
-    """The folder of two rules on the same levels, and its rows."""
+    """The folder of three rules on the same levels, and its rows."""
     rules = [
         levels.contestant("random", SMALL),
+        levels.contestant("adam:3e-2", SMALL),
         levels.of_rule("mine", tiny_rule(), SMALL, "a"),
     ]
     folder = tmp_path_factory.mktemp("met")
@@ -37,14 +38,14 @@ def met(tmp_path_factory):
 
 def test_all_rules_meet_the_same_levels(met):
     _, rows = met
-    optimal = {name: [] for name in ("random", "mine")}
+    optimal = {name: [] for name in ("random", "adam:3e-2", "mine")}
     for row in rows:
         optimal[row["rule"]].append(row["optimal_return"])
         assert len(row["returns"]) == len(row["auc"]) == 2
         assert None not in row["returns"]
-    assert optimal["random"] == optimal["mine"]
+    assert optimal["random"] == optimal["adam:3e-2"] == optimal["mine"]
     assert len(set(optimal["mine"])) == 3
-    assert [row["agent"] for row in rows[::3]] == ["a2c", "lpg"]
+    assert [row["agent"] for row in rows[::3]] == ["a2c", "a2c", "lpg"]
 
 
 def test_a_chain_ends_with_the_best_return_once_it_is_learned(tmp_path):
