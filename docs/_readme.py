@@ -21,6 +21,7 @@ PICTURE = "docs/returns_1e7.svg"
 
 RULES = {
     "lpo/minatar": "tuned Adam with the drift `lpo/minatar`",
+    "proposed/drift": "tuned Adam with the drift `proposed/drift`",
     "minatar": "`minatar`",
     "distilled/sign_mixture": "`distilled/sign_mixture`",
     "adam:1e-3": "Adam, 1e-3 in each game",
