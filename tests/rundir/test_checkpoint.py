@@ -119,7 +119,7 @@ def test_states_of_another_revision_of_a_run_are_refused(kept):
             {"agent": {"width": 8, "clip": None}},
             "agent.clip (unset) -> None",
         ),
-        # Long texts that begin alike are told apart.
+        # Long texts may differ only after their first lines.
         (
             {"text": "a\n" * 99},
             {"text": "a\n" * 98},

@@ -184,5 +184,5 @@ def shape(fitness: jax.Array, shaping: Shaping, compat: bool = False) -> jax.Arr
         return jnp.concatenate([sign, -sign])
     less = (fitness[None, :] < fitness[:, None]).sum(1)
     equal = (fitness[None, :] == fitness[:, None]).sum(1)
-    # In whole numbers, so that equal members have exactly 0 however XLA rounds.
+    # In whole numbers, so that a generation of equals gets 0 however XLA rounds.
     return (2 * less + equal - len(fitness)) / (2 * (len(fitness) - 1))

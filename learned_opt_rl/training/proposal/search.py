@@ -168,9 +168,9 @@ class Scorer:
         return event
 
     def refuse_known(self, text: str) -> None:
-        """Raise RefusedReplyError if an equal expression has a score.
+        """Raise RefusedReplyError if an expression that computes the same has a score.
 
-        Equal is one that computes the same, which is known only once it was checked.
+        What an expression computes is known only after its check.
         """
         response = self._checked.get(text, {}).get("response")
         for key in (text, tuple(response or ())):
