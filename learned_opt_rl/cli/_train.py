@@ -1,7 +1,6 @@
 """Commands that meta-train rules: es, lpg, distill, propose, promote and others."""
 
 import dataclasses
-import math
 import os
 import pathlib
 import sys
@@ -327,44 +326,48 @@ class Promote(RunOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Plot the learning curve of a run from log.jsonl (needs the extra eval).
+    """Plot the learning curve of a run (needs the extra eval).
 
     For `train es`, the figure shows the fitness of the members and of the mean over
     generations, and the return of the mean in each environment. For `train lpg`, it
-    shows the return of finished lifetimes, entropies and resets.
+    shows the return of finished lifetimes, entropies and resets. For `train propose`
+    and `train discover`, it shows the score of each candidate and the best so far.
     """
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="FOLDER")]
-    """Folder of `train es` or `train lpg`."""
+    """Folder of `train es`, `lpg`, `propose` or `discover`."""
     out: Annotated[pathlib.Path | None, optional("FILE")] = None
     """File for the figure; FOLDER/curve.png by default."""
-    reference: Annotated[tuple[str, ...], optional("NAME=FITNESS ...")] = ()
-    """Horizontal reference lines, for example sgd=1.9."""
 
     def run(self) -> int:
-        references = dict(map(_reference, self.reference))
-        # These imports wait until here because they load jax and matplotlib.
+        # This import and those of `_draw` wait because they load jax and matplotlib.
+        from learned_opt_rl.training.evolution.progress import CURVE
+
+        path = self.out or self.folder / CURVE
+        self._draw(path)
+        print(path)
+        return 0
+
+    def _draw(self, path: pathlib.Path) -> None:
         from learned_opt_rl.rundir import jsonl
-        from learned_opt_rl.training.evolution.progress import CURVE, draw_curve
+        from learned_opt_rl.training.evolution import progress
+        from learned_opt_rl.training.meta_gradients import curve as lifetimes
+        from learned_opt_rl.training.proposal import curve as searches
         from learned_opt_rl.training.run_folder import LOG
 
+        if searches.draws(self.folder):
+            return searches.draw_curve(self.folder, path)
         log = self.folder / LOG
         if not log.exists():
             raise ValueError(f"{log} does not exist; give the folder of a campaign")
-        path, rows = self.out or self.folder / CURVE, jsonl.read(log)
+        rows = jsonl.read(log)
         if rows and "recent_share" in rows[0]:
-            from learned_opt_rl.training.meta_gradients import curve
-
-            curve.draw_curve(rows, path)
-            print(path)
-            return 0
-        if not all("generation" in row for row in rows):
-            raise ValueError(
-                f"{log} is not the log of a campaign; give a campaign's folder"
-            )
-        draw_curve(rows, path, references)
-        print(path)
-        return 0
+            return lifetimes.draw_curve(rows, path)
+        if all("generation" in row for row in rows):
+            return progress.draw_curve(rows, path)
+        raise ValueError(
+            f"{log} is not the log of a campaign; give a campaign's folder"
+        )
 
 
 Train = Annotated[
@@ -437,14 +440,3 @@ def _estimate(campaign: "Campaign", only: bool) -> None:
     print(estimate, file=sys.stdout if only else sys.stderr, flush=True)
     if estimate.warning():
         warnings.warn(str(estimate.warning()), stacklevel=1)
-
-
-def _reference(text: str) -> tuple[str, float]:
-    name, _, value = text.rpartition("=")
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not name or not math.isfinite(number):
-        raise ValueError(f"--reference {text!r} is not NAME=FITNESS, as in sgd=1.9")
-    return name, number

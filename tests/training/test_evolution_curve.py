@@ -52,7 +52,7 @@ def lines(axes):
 
 
 def test_shows_members_the_mean_each_game_and_where_the_horizon_changes(drawn):
-    draw_curve(rows(6), "curve.png", {"sgd": 0.7})
+    draw_curve(rows(6), "curve.png")
     ((figure, path),) = drawn
     assert path == "curve.png"
     fitness, *games = figure.axes
@@ -69,9 +69,6 @@ def test_shows_members_the_mean_each_game_and_where_the_horizon_changes(drawn):
     for axes in figure.axes:
         changes = [x.get_xdata() for x in axes.get_lines() if x.get_linestyle() == ":"]
         assert changes == [[3.5, 3.5]]
-    level = [x for x in fitness.get_lines() if x.get_linestyle() == "--"]
-    assert [x.get_ydata() for x in level] == [[0.7, 0.7]]
-    assert [text.get_text() for text in fitness.texts] == ["sgd"]
 
 
 def test_one_environment_and_one_horizon_need_no_more_than_fitness(drawn):
@@ -126,7 +123,7 @@ def test_without_matplotlib_there_is_one_line_and_no_curve(
 def test_the_command_draws_from_the_log_alone(tmp_path, capsys):
     jsonl.append(tmp_path / folders.LOG, rows(4))
     picture = tmp_path / "again.png"
-    command = ["train", "curve", str(tmp_path), "--reference", "sgd=1.9"]
+    command = ["train", "curve", str(tmp_path)]
     assert cli.main([*command, "--out", str(picture)]) == 0
     assert capsys.readouterr().out == f"{picture}\n"
     assert cli.main(command) == 0
@@ -137,8 +134,6 @@ def test_the_command_draws_from_the_log_alone(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["{}/none"], "log.jsonl does not exist; give the folder of a campaign"),
-        (["{}", "--reference", "sgd"], "--reference 'sgd' is not NAME=FITNESS"),
-        (["{}", "--reference", "sgd=nan"], "--reference 'sgd=nan' is not NAME"),
         (["{}"], "the log holds no generation yet"),
         (
             ["{}/distilled"],

@@ -2,7 +2,7 @@
 
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -59,11 +59,7 @@ class Progress(progress.Progress):
 
 
 @figures.plain_style()
-def draw_curve(
-    rows: Sequence[Record],
-    path: str | pathlib.Path,
-    references: Mapping[str, float] | None = None,
-) -> None:
+def draw_curve(rows: Sequence[Record], path: str | pathlib.Path) -> None:
     """Draw fitness and the mean's returns over generations, as a PNG or SVG file.
 
     The upper plot shows the best and the mean fitness of each generation's members, and
@@ -71,7 +67,6 @@ def draw_curve(
     mean's raw return in each. Vertical lines mark changes of the horizon; values left
     and right of one are not comparable.
 
-    ``references`` is the fitness of other rules by name, drawn as horizontal lines.
     Raise MissingExtraError without matplotlib, ValueError without rows.
     """
     if not rows:
@@ -83,7 +78,7 @@ def draw_curve(
     figure = figures.new_figure(9, 4 + 2.4 * lines)
     grid = figure.add_gridspec(1 + lines, _COLUMNS, height_ratios=[2] + [1] * lines)
     axes = figure.add_subplot(grid[0, :])
-    _fitness(axes, rows, validated, references or {})
+    _fitness(axes, rows, validated)
     shown = [axes]
     for i, name in enumerate(names):
         small = figure.add_subplot(grid[1 + i // _COLUMNS, i % _COLUMNS])
@@ -98,12 +93,7 @@ def draw_curve(
     figures.save(figure, path)
 
 
-def _fitness(
-    axes: "Axes",
-    rows: Sequence[Record],
-    validated: Sequence[Record],
-    references: Mapping[str, float],
-) -> None:
+def _fitness(axes: "Axes", rows: Sequence[Record], validated: Sequence[Record]) -> None:
     members = [row for row in rows if "mean" in row]
     best, mean = ([row[name] for row in members] for name in ("best", "mean"))
     _line(axes, members, best, color="0.75", label="best member")
@@ -111,11 +101,6 @@ def _fitness(
     values = [row["validation"] for row in validated]
     style = {"color": "#0072b2", "marker": "o", "markersize": 3}
     _line(axes, validated, values, label="the mean, validated", **style)
-    for name, style in figures.styles(references).items():
-        color, value = style["color"], references[name]
-        axes.axhline(value, color=color, linestyle="--", linewidth=1)
-        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-        axes.annotate(figures.text(name), (1, value), color=color, **place)
     axes.set(xlabel="generation", ylabel="fitness")
     axes.legend(frameon=False, loc="best")
 
