@@ -238,20 +238,56 @@ def test_equal_formulas_have_equal_responses():
     assert checks.check(one).response != checks.check(other).response
 
 
-def test_schedules_and_memory_tell_optimizers_apart():
-    late = optimizer("lr * g")
-
-    def archive(update: str, var1: str = "var1") -> tuple[float, ...]:
-        code = (
-            "def f(w, g, var1, var2, t, d, t_p, b_p, l_p, key):\n"
-            f"    var1 = {var1}\n    return {update}, var1, var2\n"
-        )
-        return checks.check(read_code(code, "optimizer")).response
-
-    assert checks.check(late).response
-    fast, slow = (f"{b} * var1 + {1 - b} * g" for b in (0.5, 0.9))
-    assert archive("1e-3 * jnp.sign(var1)", fast) != archive(
-        "1e-3 * jnp.sign(var1)", slow
+def archived(update: str, var1: str = "var1") -> expressions.Function:
+    code = (
+        "def f(w, g, var1, var2, t, d, t_p, b_p, l_p, key):\n"
+        f"    var1 = {var1}\n    return {update}, var1, var2\n"
     )
-    assert archive("jnp.maximum(t_p - 0.5, 0.0) * g")
-    assert archive("g") != archive("g * jnp.where(t_p > 0.5, 0.5, 1.0)")
+    return read_code(code, "optimizer")
+
+
+def test_memory_tells_optimizers_apart():
+    one, other = (
+        archived("1e-3 * jnp.sign(var1)", f"{b} * var1 + {1 - b} * g")
+        for b in (0.5, 0.9)
+    )
+    assert checks.check(one).response != checks.check(other).response
+    assert checks.check(archived("jnp.maximum(t_p - 0.5, 0.0) * g")).response
+
+
+@pytest.mark.parametrize(
+    ("make", "bodies"),
+    [
+        (archived, ("g", "g * (0.5 + l_p)", "g * (1.5 - l_p)")),
+        (archived, ("g * b_p", "g * (1.0 - t_p)", "g * t_p")),
+        (archived, ("g", "g * jnp.where(t_p > 0.5, 0.5, 1.0)")),
+        (optimizer, ("lr * m_0_9", "jnp.sqrt(lr) * m_0_9", "m_0_9")),
+        (optimizer, ("lr * (m_0_9 + 0.01 * p)", "lr * m_0_9 + 0.01 * p")),
+        (
+            converted,
+            tuple(
+                f"jax.nn.relu(ratio - {x}) * jnp.abs(advantage)"
+                for x in (3.0, 4.0, 5.0)
+            ),
+        ),
+    ],
+)
+def test_every_input_tells_expressions_apart(make, bodies):
+    found = [checks.check(make(body)) for body in bodies]
+    assert not any(one.problem for one in found)
+    assert len({one.response for one in found}) == len(bodies)
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ("g / l_p", "l_p=0"),
+        ("g * jnp.log(l_p)", "l_p=0"),
+        ("g / (1.0 - l_p)", "l_p=1"),
+        ("g / (1.0 - t_p)", "t_p=1"),
+    ],
+)
+def test_the_first_and_last_layer_and_step_must_be_finite(body, where):
+    found = checks.check(archived(body))
+    assert found.category == "nonfinite_error"
+    assert found.problem.endswith(f"not finite on ordinary inputs with {where}")

@@ -14,8 +14,14 @@ from learned_opt_rl.expressions import Function
 from learned_opt_rl.rules import drifts
 
 _ROWS, _NEURONS = 16, 8  # of the tensors on which proposals are evaluated
-# Of an optimizer on them, from the first to the last step of a run.
-_PROGRESS = np.linspace(0, 1, 4).astype(np.float32)
+# An optimizer's steps on them, from the first to the last of a run. No input is a
+# function of another, so that expressions that differ in any input differ here.
+_STEPS = [
+    {"t_p": 0.0, "b_p": 0.6, "l_p": 0.5, "lr": 1.0, "iteration": 1.0},
+    {"t_p": 1 / 3, "b_p": 0.0, "l_p": 1.0, "lr": 0.5, "iteration": 2.0},
+    {"t_p": 2 / 3, "b_p": 1.0, "l_p": 0.0, "lr": 2.0, "iteration": 3.0},
+    {"t_p": 1.0, "b_p": 0.3, "l_p": 0.3, "lr": 0.3, "iteration": 4.0},
+]
 _LARGEST_STEP = 1e3
 """An update this many learning rates long, for inputs of about 1, ends in NaN."""
 
@@ -61,7 +67,10 @@ def _drift(function: Function, strict: bool) -> Checked:
         return function.evaluate(inputs)[0]
 
     rng = np.random.default_rng(0)
-    ratio = np.exp(rng.uniform(-1, 1, (_ROWS, _NEURONS))).astype(np.float32)
+    # A few ratios are far from 1, up to 20, where only some expressions differ.
+    logs = rng.uniform(-1, 1, (_ROWS, _NEURONS))
+    logs[-4:] *= 3
+    ratio = np.exp(logs).astype(np.float32)
     ratio[0] = 1.0
     advantage = rng.standard_normal(ratio.shape).astype(np.float32)
     value = np.asarray(f(jnp.asarray(ratio), jnp.asarray(advantage)))
@@ -85,20 +94,21 @@ def _drift(function: Function, strict: bool) -> Checked:
 def _optimizer(function: Function) -> Checked:
     rng = np.random.default_rng(0)
     inputs, memory = _tensors(function, rng)
-    updates, changed, slots = [], [], function.init_memory((_ROWS, _NEURONS))
-    # Steps from the first to the last of a run, so that schedules and memory count.
-    for step, progress in enumerate(_PROGRESS, 1):
+    updates, slots = [], function.init_memory((_ROWS, _NEURONS))
+    for step in _STEPS:
         given = dict(inputs)
-        if step > 1:
+        if updates:
             given |= {n: rng.permuted(x) for n, x in inputs.items() if np.ndim(x)}
-        numbers = {"t_p": progress, "b_p": 1 - progress, "iteration": np.float32(step)}
-        given |= {name: x for name, x in numbers.items() if name in given}
+        numbers = {name: x for name, x in step.items() if name in given}
+        given |= {name: np.float32(x) for name, x in numbers.items()}
         value, slots = function.evaluate(given, slots)
         updates.append(np.asarray(value))
-        changed += [np.ravel(x) for x in (value, *slots.values())]
-    changed, value = np.concatenate(changed), np.stack(updates)
-    if not np.isfinite(changed).all():
-        return Checked(_not_finite(changed, "values"), "nonfinite_error")
+        changed = np.concatenate([np.ravel(x) for x in (value, *slots.values())])
+        if not np.isfinite(changed).all():
+            where = ", ".join(f"{name}={x:.3g}" for name, x in numbers.items())
+            problem = _not_finite(changed, "values") + (where and f" with {where}")
+            return Checked(problem, "nonfinite_error")
+    value = np.stack(updates)
     if not value.any():
         return Checked("the update is zero for all inputs", "zero_update")
     largest = float(np.abs(value).max())
@@ -124,8 +134,7 @@ def _tensors(
         for name in ("p", "g", "rand")
     }
     drawn["dorm"] = rng.uniform(0, 2, _NEURONS).astype(np.float32)
-    numbers = {"t_p": 0.3, "b_p": 0.6, "l_p": 0.5, "lr": 1.0, "iteration": 100.0}
-    inputs = {**drawn, **{name: np.float32(x) for name, x in numbers.items()}}
+    inputs = {**drawn, **{name: np.float32(x) for name, x in _STEPS[0].items()}}
     # Each slot's draw follows from its name: reordered code gets the same numbers.
     memory = {
         slot.name: np.abs(_named(slot.name).standard_normal(shape)).astype(np.float32)
