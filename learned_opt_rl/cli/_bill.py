@@ -17,7 +17,7 @@ class Conversations(NamedTuple):
     """Conversations of one kind that a search holds at most.
 
     Attributes:
-        count: Their number.
+        number: How many.
         turns: Replies in each.
         start: Characters of the first prompt without code.
         codes: Texts in the first prompt that are as long as a reply.
@@ -25,7 +25,7 @@ class Conversations(NamedTuple):
         kept: Latest turns that a prompt repeats; None for all.
     """
 
-    count: int
+    number: int
     turns: int
     start: int
     codes: int = 0
@@ -38,7 +38,7 @@ class Conversations(NamedTuple):
         kept = self.turns if self.kept is None else self.kept
         repeated = sum(min(turn, kept) for turn in range(self.turns))
         sent = self.turns * first + repeated * (self.added * longest + _FEEDBACK)
-        return self.count * sent, self.count * self.turns * longest
+        return self.number * sent, self.number * self.turns * longest
 
 
 def runs(config: "EvaluationConfig", expressions: int, replies: int = 0) -> str:

@@ -137,7 +137,7 @@ class _Options(_Training):
     ) -> str:
         """Return the largest cost of training and, with a known price, of replies."""
         model = self.model if self.provider == "openai" else None
-        replies = sum(one.count * one.turns for one in held)
+        replies = sum(one.number * one.turns for one in held)
         price = dollars(held, self.limits(), model or "", self.max_tokens)
         return "\n".join(filter(None, (runs(config, expressions, replies), price)))
 
@@ -282,7 +282,7 @@ class Discover(_Options):
         trained = made * config.attempts + first + len(self.ranked)
         # The thinker gets an optimizer, one more per environment, and what was written.
         thinker = Conversations(
-            count=self.generations,
+            number=self.generations,
             turns=self.refinements * config.attempts,
             start=len(prompts.thinker()),
             codes=1 + len(self.environments),

@@ -51,7 +51,7 @@ class OpenAI:
         retries: int = 8,
     ) -> None:
         checks.finite("timeout", timeout, "give seconds", above=0)
-        self._retries = int(checks.finite("retries", retries, "give 0 or more", least=0))
+        checks.finite("retries", retries, "give 0 or more", least=0)
         if max_tokens is not None:
             checks.positive_int("max_tokens", max_tokens)
         try:
@@ -68,6 +68,7 @@ class OpenAI:
                 "endpoint without keys), or use --provider files"
             )
         self._errors: Any = openai.OpenAIError
+        self._retries = int(retries)
         self._malformed: Any = (*_MALFORMED, openai.APIResponseValidationError)
         client = openai.OpenAI(api_key=self._key, timeout=timeout, max_retries=retries)
         self._create: Any = client.chat.completions.create
@@ -88,6 +89,7 @@ class OpenAI:
         given = {"temperature": temperature, "seed": seed}
         options = self._options | {k: v for k, v in given.items() if v is not None}
         chat: Any = [dict(message) for message in messages]
+        failed: Exception | None = None
         for tried in range(self._retries + 1):
             try:
                 return self._reply(self._create(messages=chat, **options))
