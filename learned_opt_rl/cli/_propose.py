@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from learned_opt_rl.cli._bill import Conversations, dollars, runs
 from learned_opt_rl.cli._common import Settings, optional, print_table, stopping
 
 if TYPE_CHECKING:
-    from learned_opt_rl.training.proposal import EvaluationConfig, Limits, Provider
+    from learned_opt_rl.training.proposal import (
+        DiscoveryConfig,
+        EvaluationConfig,
+        Limits,
+        Provider,
+    )
     from learned_opt_rl.training.proposal.archive import Member
 
 
@@ -35,7 +41,7 @@ class _Training:
     """Memory limit of the process that evaluates expressions on a CPU, in GiB; 0 for
     none."""
     dry_run: bool = False
-    """Print the maximum cost in environment steps, and exit."""
+    """Print the maximum cost, and exit."""
     settings: Settings = ()
     """Settings of the agent, for example hidden=32x32."""
 
@@ -86,6 +92,14 @@ class _Options(_Training):
     """Stop when the replies have cost this much."""
     prices: Annotated[tuple[float, float] | None, optional("PROMPT REPLY")] = None
     """Dollars per million tokens; by default from a dated table."""
+    json_mode: bool = True
+    """Ask the endpoint for a JSON object."""
+    max_tokens: Annotated[int | None, optional("INT")] = None
+    """Maximum number of tokens of a reply of the endpoint."""
+    timeout: float = 600.0
+    """Seconds to wait for a reply of the endpoint."""
+    retries: int = 8
+    """Number of tries after the first if the endpoint fails."""
     show_prompt: bool = False
     """Print the system prompt, and exit."""
 
@@ -115,7 +129,17 @@ class _Options(_Training):
             raise ValueError("--provider openai needs --model NAME")
         from learned_opt_rl.training.proposal.openai_api import OpenAI
 
-        return OpenAI(self.model)
+        options = {name: getattr(self, name) for name in _ENDPOINT}
+        return OpenAI(self.model, **options)
+
+    def bill(
+        self, config: "EvaluationConfig", expressions: int, *held: Conversations
+    ) -> str:
+        """Return the largest cost of training and, with a known price, of replies."""
+        model = self.model if self.provider == "openai" else None
+        replies = sum(one.number * one.turns for one in held)
+        price = dollars(held, self.limits(), model or "", self.max_tokens)
+        return "\n".join(filter(None, (runs(config, expressions, replies), price)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,7 +158,7 @@ class Propose(_Options):
     """Kind of rule to search for: drift, or an optimizer that reads the gradient and
     its momenta (no_features), OPEN's inputs (open), or OPEN's inputs and memory
     (open_recurrent)."""
-    out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
+    out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
     """Folder of the run."""
     generations: int = 30
     """Number of proposals, valid or not."""
@@ -164,8 +188,12 @@ class Propose(_Options):
             history=self.history,
         )
         if self.dry_run:
-            print(_bill(config.evaluation, self.generations + 1, self.generations))
+            start = len(prompts.system(self.target))
+            held = Conversations(1, self.generations, start, 1, 1, self.history)
+            print(self.bill(config.evaluation, self.generations + 1, held))
             return 0
+        if self.out is None:
+            raise ValueError("give --out FOLDER")
         run = Conversation(config, self.out, self.answering(self.out), self.limits())
         with _stopping(self.out) as finished:
             best = run.run()
@@ -206,8 +234,8 @@ class Discover(_Options):
     """Length of a first run in one environment; a candidate must not be last in it."""
     stop_hopeless: bool = False
     """Stop training candidates that cannot reach the better half of the archive."""
-    temperatures: tuple[float, float] = (0.7, 0.3)
-    """Temperatures of the thinker and the coder."""
+    temperatures: tuple[float | Literal["none"], float | Literal["none"]] = (0.7, 0.3)
+    """Temperatures of the thinker and the coder; none for models that take none."""
     seed: int = 0
     """Seed of all random draws."""
     replay: Annotated[pathlib.Path | None, optional("FOLDER")] = None
@@ -227,23 +255,15 @@ class Discover(_Options):
         if self.replay is not None:
             print_table(_table(Discovery.recorded(self.replay).members))
             return 0
+        given = [None if t == "none" else t for t in self.temperatures]
         config = DiscoveryConfig(
             evaluation=self.scoring(),
-            thinker_temperature=self.temperatures[0],
-            coder_temperature=self.temperatures[1],
+            thinker_temperature=given[0],
+            coder_temperature=given[1],
             **{name: getattr(self, name) for name in _SHARED},
         )
         if self.dry_run:
-            made = self.generations * self.refinements
-            first = len(prompts.initial())
-            trained = made * config.attempts + first + len(self.ranked)
-            print(_bill(config.evaluation, trained, made * config.attempts * 3))
-            if self.screen_steps is not None:
-                runs = (made * config.attempts + first) * self.seeds
-                print(
-                    f"before that, at most {runs:,} runs of {self.screen_steps:,.0f} "
-                    f"steps to screen: {runs * self.screen_steps:,.0f} steps"
-                )
+            print(self._largest(config))
             return 0
         if self.out is None:
             raise ValueError("give --out FOLDER")
@@ -252,6 +272,32 @@ class Discover(_Options):
             finished += run.run()
             print_table(_table(run.members))
         return 0 if finished else 1
+
+    def _largest(self, config: "DiscoveryConfig") -> str:
+        """Return the largest cost."""
+        from learned_opt_rl.training.proposal import prompts
+
+        made = self.generations * self.refinements
+        first = len(prompts.initial())
+        trained = made * config.attempts + first + len(self.ranked)
+        # The thinker gets an optimizer, one more per environment, and what was written.
+        thinker = Conversations(
+            number=self.generations,
+            turns=self.refinements * config.attempts,
+            start=len(prompts.thinker()),
+            codes=1 + len(self.environments),
+            added=2,
+        )
+        start = len(prompts.coder())
+        coder = Conversations(made, 2 * config.attempts, start, codes=2)
+        text = self.bill(config.evaluation, trained, thinker, coder)
+        if self.screen_steps is not None:
+            screened = (made * config.attempts + first) * self.seeds
+            text += (
+                f"\nbefore that, at most {screened:,} runs of {self.screen_steps:,.0f} "
+                f"steps to screen: {screened * self.screen_steps:,.0f} steps"
+            )
+        return text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -305,7 +351,7 @@ class Refine(_Training):
             **{name: getattr(self, name) for name in _TUNING},
         )
         if self.dry_run:
-            print(_bill(config.evaluation, config.trainings))
+            print(runs(config.evaluation, config.trainings))
             return 0
         limits = Limits(None, self.max_steps, self.max_hours)
         run = Refinement(config, self.out, limits, origin=found.stages)
@@ -334,6 +380,7 @@ class Refine(_Training):
         return self.evaluation(base, **given)
 
 
+_ENDPOINT = ("json_mode", "max_tokens", "timeout", "retries")
 _TUNING = ("generations", "population", "sigma", "drops", "seed")
 _SHARED = (
     *("generations", "refinements", "ranked", "refine_from", "islands", "migrate"),
@@ -344,16 +391,6 @@ _SHARED = (
 def _leave_gpu_memory() -> None:
     """Leave GPU memory to the worker processes; JAX reads this when it starts."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-
-
-def _bill(config: "EvaluationConfig", expressions: int, replies: int = 0) -> str:
-    """Return the largest cost of a run."""
-    runs = expressions * len(config.environments) * config.seeds
-    asked = f"{replies:,} replies and " if replies else ""
-    return (
-        f"at most {asked}{runs:,} runs of {config.steps:,.0f} environment steps: "
-        f"{runs * config.steps:,.0f} steps"
-    )
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -11,19 +12,24 @@ import time
 from typing import Any
 
 import pytest
+import tyro
 
 from learned_opt_rl.cli import main
+from learned_opt_rl.cli._propose import Propose
 from learned_opt_rl.expressions import parse
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.proposal import (
     Conversation,
     ConversationConfig,
+    Discovery,
+    DiscoveryConfig,
     EvaluationConfig,
     Files,
     Limits,
     ProviderError,
     Reply,
     Scripted,
+    openai_api,
     prompts,
     providers,
 )
@@ -121,10 +127,11 @@ class Lengths(Scripted):
 
     def __init__(self, replies: list[str]) -> None:
         super().__init__(replies)
-        self.rest, self.lengths = list(replies), []
+        self.rest, self.lengths, self.characters = list(replies), [], 0
 
     def complete(self, messages, *, temperature=None, seed=None) -> Reply:
         self.lengths.append(len(messages))
+        self.characters += sum(len(message["content"]) for message in messages)
         return Reply(self.rest.pop(0), "scripted")
 
 
@@ -321,6 +328,99 @@ def test_files_answer_their_own_prompts(tmp_path):
     assert found == ["files", "a person"]
 
 
+def answered(folder: pathlib.Path, text: str) -> None:
+    """Save a text as the reply to the one prompt that has none."""
+    replies = [
+        path.with_name(path.name.replace("prompt", "reply"))
+        for path in folder.glob("prompt-*")
+    ]
+    (missing,) = [path for path in replies if not path.exists()]
+    missing.write_text(text)
+
+
+def test_a_conversation_held_twice_needs_two_replies(tmp_path):
+    messages = [providers.Message(role="user", content="hello")]
+    for seeds in ((None, None), (3, 8)):
+        folder = tmp_path / str(seeds)
+        first = Files(folder)
+        for given, seed in zip(("old", "new"), seeds, strict=True):
+            with pytest.raises(ProviderError):
+                first.complete(messages, seed=seed)
+            answered(folder, given)
+            assert first.complete(messages, seed=seed).text == given
+        # A run that was killed before it recorded them asks again.
+        again = Files(folder)
+        found = [again.complete(messages, seed=seed).text for seed in seeds]
+        assert found == ["old", "new"]
+
+
+def test_a_reply_read_before_a_kill_is_read_again(tmp_path):
+    class Killed(Files):
+        def complete(self, messages, **options) -> Reply:
+            super().complete(messages, **options)
+            raise KeyboardInterrupt
+
+    config = ConversationConfig("drift", WHERE, generations=3)
+    for made in REPLIES[:3]:
+        with pytest.raises(ProviderError):
+            run(tmp_path / "run", Files(tmp_path / "files"), config)
+        answered(tmp_path / "files", made)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run", Killed(tmp_path / "files"), config)
+    run(tmp_path / "run", Files(tmp_path / "files"), config)
+    found = [
+        e["reply"]["text"] for e in events(tmp_path / "run") if e["event"] == "reply"
+    ]
+    assert found == REPLIES[:3]
+
+
+def test_a_reply_that_is_still_written_is_waited_for(tmp_path):
+    messages = [providers.Message(role="user", content="hello")]
+    with pytest.raises(ProviderError):
+        Files(tmp_path).complete(messages)
+    answered(tmp_path, "")
+    (path,) = tmp_path.glob("reply-*")
+
+    def write() -> None:
+        for part in ("{", '"a": ', "1", "}"):
+            time.sleep(0.4)
+            path.write_text(path.read_text() + part)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert Files(tmp_path, wait=60).complete(messages).text == '{"a": 1}'
+    writer.join()
+    # Without a wait, the file is read as it is.
+    path.write_text("{")
+    assert Files(tmp_path).complete(messages).text == "{"
+
+
+def test_a_script_drives_a_discovery_in_the_order_of_calls(tmp_path):
+    signature = "w, g, var1, var2, t, d, t_p, b_p, l_p, key"
+
+    def code(update: str) -> str:
+        return f"def update_fn({signature}):\n    return {update}, var1, var2\n"
+
+    def made(folder, replies, start=0):
+        config = DiscoveryConfig(WHERE, generations=2, refinements=2, ranked=())
+        script = Scripted(replies, start=start)
+        initial = {"plain": code("g")}
+        one = Discovery(config, tmp_path / folder, script, None, Scores(), initial)
+        return one, one.run
+
+    replies = []
+    for number in range(4):
+        replies += [json.dumps({"thought": "t", "suggestion": str(number)})]
+        replies += [json.dumps({"code": code(f"g * {'2.0 * ' * number} 3.0")})]
+    whole, search = made("whole", replies)
+    search()
+    assert len(whole.members) == 5
+    with pytest.raises(ProviderError, match="the script has 5 replies; add one"):
+        made("parts", replies[:5])[1]()
+    made("parts", replies, start=5)[1]()
+    assert len({(tmp_path / f / EVENTS).read_bytes() for f in ("whole", "parts")}) == 1
+
+
 def test_the_golden_conversation(tmp_path, reference):
     golden = json.loads((reference / "golden" / "llm_conversation.json").read_text())
     proposals = golden["proposals"][:4]
@@ -431,11 +531,9 @@ def endpoint(monkeypatch):
 
 
 def ask(script: list, endpoint, **options) -> Reply:
-    from learned_opt_rl.training.proposal.openai_api import OpenAI
-
     endpoint.script = script
     messages = [providers.Message(role="user", content="hello")]
-    return OpenAI("m", timeout=1.0, **options).complete(
+    return openai_api.OpenAI("m", timeout=1.0, **options).complete(
         messages, temperature=0.5, seed=3
     )
 
@@ -464,14 +562,113 @@ def test_passing_trouble_is_retried(endpoint, trouble):
     [
         ([(401, '{"error": {"message": "bad key secret-key-123"}}', {})], r"\*\*\*"),
         ([(200, "no JSON", {})], "gave no reply"),
-        ([(200, '{"choices": []}', {})], "gave no reply"),
+        ([(200, "<html>\n<p>secret-key-123</p>", {})], "not of OpenAI's protocol"),
         ([BROKEN], "gave no reply"),
     ],
 )
 def test_lasting_trouble_is_an_error_without_the_key(endpoint, script, message):
     with pytest.raises(ProviderError, match=message) as error:
         ask(script, endpoint, retries=0)
-    assert "secret" not in str(error.value) and "repeat the command" in str(error.value)
+    text = str(error.value)
+    assert "secret" not in text and "repeat the command" in text and "\n" not in text
+
+
+def body(**fields: Any) -> tuple:
+    status, content, headers = answer("{}")
+    return status, json.dumps(json.loads(content) | fields), headers
+
+
+def choice(message: Any) -> tuple:
+    return body(choices=[{"index": 0, "finish_reason": "stop", "message": message}])
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        *(body(choices=found) for found in ({"a": 1}, [], None, "ab", [None], 3)),
+        *(choice(message) for message in (None, "hi", [])),
+        *(choice({"content": content}) for content in ([{"text": "a"}], {"a": 1}, 5)),
+        *((200, text, {}) for text in ("", "[]", "null", "5", '"x"', "{}", "<html>")),
+        (200, answer("{}")[1][:50], {}),
+        (200, "[" * 100_000, {}),
+    ],
+)
+def test_answers_of_no_known_form_are_retried_then_an_error(
+    endpoint, trouble, monkeypatch
+):
+    monkeypatch.setattr(openai_api, "_PAUSE", 0.0)
+    assert ask([trouble, trouble, answer("{}")], endpoint, retries=2).text == "{}"
+    with pytest.raises(ProviderError, match="not of OpenAI's protocol") as error:
+        ask([trouble] * 2, endpoint, retries=1)
+    assert "\n" not in str(error.value) and not endpoint.script
+
+
+@pytest.mark.parametrize("tokens", [-5, True, 5.0, "3", None, [1], 10**400])
+def test_tokens_that_are_not_a_count_are_unknown(endpoint, tokens):
+    usage = {"prompt_tokens": tokens, "completion_tokens": 3}
+    found = ask([body(usage=usage, model={"a": 1})], endpoint)
+    assert found == Reply("{}", "m", None, 3)
+    assert ask([body(usage=tokens)], endpoint) == Reply("{}", "m-1", None, None)
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_tokens": 0}, {"timeout": 0}, {"retries": -1}]
+)
+def test_impossible_bounds_of_an_endpoint_are_refused(endpoint, options):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        openai_api.OpenAI("m", **options)
+
+
+def test_a_conversation_survives_the_troubles_of_an_endpoint(
+    endpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(openai_api, "_PAUSE", 0.0)
+    square, _, again, cubed = REPLIES
+    endpoint.script = [
+        *(LIMITED, answer(square), BROKEN, BROKEN, answer("")),
+        *((200, '{"choices": {"a": 1}}', {}), "hang", (200, "<html>", {})),
+        *(answer(cubed[:60], "length"), LIMITED, BROKEN, answer(again)),
+        *((503, "", {}), answer(cubed)),
+    ]
+    config = ConversationConfig("drift", WHERE, generations=5, temperature=0.5)
+    provider = openai_api.OpenAI("m", timeout=1.0, retries=4)
+    made, best = run(tmp_path, provider, config)
+    assert best["name"] == "square" and not endpoint.script
+    texts = [square, "", cubed[:60], again, cubed]
+    replies = [e["reply"] for e in events(tmp_path) if e["event"] == "reply"]
+    assert [one["text"] for one in replies] == texts
+    assert [one["cut"] for one in replies] == [False, False, True, False, False]
+    outcomes = [e for e in events(tmp_path) if e["event"] == "outcome"]
+    assert [e["category"] for e in outcomes] == [
+        *("scored", "json_error", "json_error", "scored", "scored")
+    ]
+    assert "the reply is empty" in outcomes[1]["feedback"]
+    assert "the reply was cut off" in outcomes[2]["feedback"]
+    # The last request has the whole conversation.
+    sent = endpoint.seen[-1][1]["messages"]
+    assert sent == made.messages[:-2]
+    rows = [r for r in jsonl.read(tmp_path / LEDGER) if r["stage"] == "reply"]
+    assert [r["completion_tokens"] for r in rows] == [3] * 5
+    # Another run from the record is the same, without the endpoint.
+    replies = providers.recorded(tmp_path / EVENTS)
+    run(tmp_path / "replayed", providers.Replay(replies), config)
+    both = (tmp_path / EVENTS, tmp_path / "replayed" / EVENTS)
+    assert len({path.read_bytes() for path in both}) == 1
+
+
+def test_a_run_resumes_after_an_endpoint_gave_up(endpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(openai_api, "_PAUSE", 0.0)
+    endpoint.script = [*map(answer, REPLIES)]
+    run(tmp_path / "whole", openai_api.OpenAI("m", timeout=1.0))
+    parts = [answer(REPLIES[0]), BROKEN, "hang"]
+    endpoint.script = [*parts, *map(answer, REPLIES[1:])]
+    for _ in range(2):
+        with pytest.raises(ProviderError, match="repeat the command"):
+            run(tmp_path / "parts", openai_api.OpenAI("m", timeout=1.0, retries=0))
+    run(tmp_path / "parts", openai_api.OpenAI("m", timeout=1.0, retries=0))
+    both = (tmp_path / name / EVENTS for name in ("whole", "parts"))
+    assert len({path.read_bytes() for path in both}) == 1
 
 
 def test_cut_off_and_empty_answers_are_seen(endpoint):
@@ -481,11 +678,9 @@ def test_cut_off_and_empty_answers_are_seen(endpoint):
 
 def test_an_endpoint_needs_a_key(monkeypatch):
     pytest.importorskip("openai")
-    from learned_opt_rl.training.proposal.openai_api import OpenAI
-
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ProviderError, match="OPENAI_API_KEY is not set.*files"):
-        OpenAI("m")
+        openai_api.OpenAI("m")
 
 
 def test_a_worker_checks_trains_and_never_sees_the_key(tmp_path, monkeypatch):
@@ -557,7 +752,7 @@ def test_a_worker_that_needs_too_much_memory_dies_alone():
 
 @pytest.mark.parametrize("target", prompts.TARGETS)
 def test_prompts_are_complete_and_their_examples_convert(target, capsys):
-    assert main(["train", "propose", target, "--out", "x", "--show-prompt"]) == 0
+    assert main(["train", "propose", target, "--show-prompt"]) == 0
     shown = capsys.readouterr().out
     assert "$" not in shown and '"thought"' in shown
     assert ("whole-array means" in shown) is (target != "drift")  # refused in drifts
@@ -596,6 +791,52 @@ def test_impossible_conversations_are_refused(options, message):
 def test_impossible_evaluations_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         EvaluationConfig(**{"environments": ("CartPole-v1",), **options})
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["propose", "drift", "--prices", "2", "8"], "dollars: "),
+        (
+            ["propose", "drift", "--provider", "openai", "--model", "gpt-4o"],
+            "8,192 tok",
+        ),
+        (["discover", "--prices", "0", "10", "--max-tokens", "1000"], "57.60 dollars"),
+        (["discover", "--temperatures", "none", "0.3"], "at most 5,760 replies"),
+        (["discover", "--temperatures", "0.7", "none"], "at most 5,760 replies"),
+    ],
+)
+def test_the_bill_has_replies_and_dollars(command, message, capsys):
+    assert main(["train", *command, "--dry-run"]) == 0
+    assert message in capsys.readouterr().out
+
+
+def test_the_bill_in_dollars_bounds_a_conversation(tmp_path, capsys):
+    command = ["train", "propose", "drift", "--dry-run", "--generations", "4"]
+    command += ["--prices", "1e6", "0", "--max-tokens", "100"]
+    assert main(command) == 0
+    found = re.search(r"at most ([\d,]+)\.00 dollars", capsys.readouterr().out)
+    assert found
+    provider = Lengths(REPLIES)
+    run(tmp_path, provider)
+    assert provider.characters / 4 < int(found[1].replace(",", ""))
+    assert main([*command, "--history", "1"]) == 0
+    less = re.search(r"at most ([\d,]+)\.00 dollars", capsys.readouterr().out)
+    assert less and int(less[1].replace(",", "")) < int(found[1].replace(",", ""))
+
+
+def test_the_options_of_an_endpoint_reach_it(endpoint, tmp_path):
+    given = "--provider openai --model m --no-json-mode --max-tokens 7 --timeout 1"
+    command = tyro.cli(Propose, args=["drift", *given.split(), "--retries", "0"])
+    endpoint.script = [answer("{}"), BROKEN, "hang"]
+    provider, messages = command.answering(tmp_path), []
+    provider.complete(messages)
+    (sent,) = [body for _, body in endpoint.seen]
+    assert sent == {"messages": [], "model": "m", "max_completion_tokens": 7}
+    for _ in range(2):
+        with pytest.raises(ProviderError):
+            provider.complete(messages)
+    assert not endpoint.script
 
 
 def test_the_command_states_the_bill_and_stops_cleanly(tmp_path, capsys):

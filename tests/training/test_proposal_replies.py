@@ -1,7 +1,9 @@
+import contextlib
 import json
 import random
 import sys
 import time
+import tracemalloc
 
 import pytest
 
@@ -27,6 +29,11 @@ SQUARE = "def f(ratio, advantage, epsilon):\n    return (ratio - 1) ** 2\n"
         f"Here you go:\n```json\n{json.dumps(GOOD, indent=2)}\n```\nGood luck!",
         json.dumps({**GOOD, "extra": {"nested": [1]}}),
         f"The set {{x}} is not JSON. {json.dumps(GOOD)}",
+        "{x} and [0, 1} and \\frac{a}{b} " * 50 + json.dumps(GOOD) + " {x}" * 50,
+        "{ " * 500 + json.dumps(GOOD),
+        f"d = {{}} {json.dumps(GOOD)} {{}}",
+        f'cfg = {{"lr": lr, 0: {{1}}}} f"{{x:.2f}}" {json.dumps(GOOD)} {{x: x > 0}}',
+        f'As {{"thought": ..., "name": ..., "code": ...}}: {json.dumps(GOOD)}',
     ],
 )
 def test_one_object_is_found_in_any_prose(text):
@@ -50,7 +57,7 @@ def test_line_breaks_in_strings_are_accepted():
         ),
         (json.dumps(GOOD) * 2, "json_error", "has 2 complete JSON objects"),
         ("[1, 2]", "json_error", "no complete"),
-        ('{"thought": "t", "name": "n"}', "schema_error", '"code" is not a text'),
+        ('{"thought": "t", "name": "n"}', "schema_error", '"code" is missing'),
         (json.dumps({**GOOD, "name": 3}), "schema_error", '"name" is not a text'),
         ("x" * (LONGEST + 1), "size_error", "write at most"),
     ],
@@ -60,6 +67,67 @@ def test_other_replies_are_refused_in_one_line(text, category, message):
         read_object(text, FIELDS)
     assert refused.value.category == category
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+DRAFT = json.dumps({**GOOD, "code": "DRAFT"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"thought": "\\alpha", "draft": {DRAFT}, "name": "n", "code": "REAL"}}',
+        f'{{"thought": "a 5" wide", "draft": {DRAFT}, "name": "n", "code": "REAL"}}',
+        f'{{"thought": "[0, 1}} \\e", "draft": {DRAFT}, "name": "n", "code": "R"}}',
+        f"{{'thought': 't', 'draft': {DRAFT}, 'name': 'n', 'code': 'REAL'}}",
+        f"{{thought: 't', draft: {DRAFT}, name: 'n', code: 'REAL'}}",
+        f'{{// comment\n"draft": {DRAFT}, "name": "n", "code": "REAL"}}',
+        f'{{"thought": "t", "draft": {DRAFT}, "name": "n", "co',
+        f'{{"thought": "t", "draft": {DRAFT}',
+        f"{{the draft {DRAFT}, then more}}",
+        f'{DRAFT} Better: {{"thought": "\\alpha", "name": "n", "code": "REAL"}}',
+        f'{DRAFT} Better: {{"thou',
+    ],
+)
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_draft_does_not_stand_for_a_broken_proposal(text, cut):
+    with pytest.raises(RefusedReplyError) as refused:
+        read_object(text, FIELDS, cut=cut)
+    assert refused.value.category == "json_error"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "fix"),
+    [
+        ('{"code": "c",}', "column 14", "remove the comma before"),
+        ('{"code": "c",\n "x": [1, ]}', "line 2, column 11", "remove the comma before"),
+        ('{"code": "c", // why\n "name": "n"}', "column 15", "remove the comment"),
+        ('{# why\n"code": "c"}', "column 2", "remove the comment"),
+        ("{'code': 'c'}", "column 2", 'one pair of " characters'),
+        ("{\"code\": 'c'}", "column 10", 'one pair of " characters'),
+        ('{"code": """def f():\n  return 1"""}', "column 12", 'one pair of " char'),
+        ('{\n"code": `c`}', "line 2, column 9", 'one pair of " characters'),
+        (
+            '{"code": "\\epsilon"}',
+            "column 11",
+            r"double the backslash: write \\epsilon",
+        ),
+        ('{"code": "\\upsilon"}', "column", r"double the backslash: write \\upsilon"),
+        ('{"code": "a "b" c"}', "column 14", "needs a backslash before it"),
+        ('{"code": "c', "column 10", "close its strings and braces"),
+        ('{"code": "c"', "column 13", "close its strings and braces"),
+        ("{code: 1}", "column 2", "property name enclosed in double quotes"),
+        ('{"code":' * 3000, "", "nested too deeply"),
+        ('{"code": ' + "9" * 5000 + "}", "", "too many digits"),
+    ],
+)
+def test_broken_objects_get_the_place_and_the_fix(text, place, fix):
+    with pytest.raises(RefusedReplyError) as refused:
+        read_object(text, FIELDS)
+    message = str(refused.value)
+    assert place in message and fix in message and "\n" not in message
+    assert message.endswith(
+        'send exactly one JSON object with "thought", "name", "code"'
+    )
 
 
 def test_a_reply_cut_off_by_length_is_called_that():
@@ -115,12 +183,14 @@ def hostile(rng: random.Random) -> str:
         f"    return {rng.choice(bombs)}\n"
     )
     text = json.dumps({"thought": rng.choice(bombs), "name": "f", "code": code})
+    repeated = ("{'}", '{"}', '{"a', '{"\\"', '{"a":{}', "{x:}", "{ ", "{#}", '{"a":1}')
     shapes = (
         lambda: text,
         lambda: text[: rng.randrange(len(text))],
         lambda: "{" * rng.randrange(1, 100_000),
         lambda: '{"a":' * rng.randrange(1, 6000),
         lambda: "[" * rng.randrange(1, 30_000),
+        lambda: rng.choice(repeated) * (rng.randrange(1, LONGEST) // 4),
         lambda: text.replace('"', rng.choice("'`“")),
         lambda: "".join(rng.sample(text, len(text))),
         lambda: text + text,
@@ -143,7 +213,10 @@ FORBIDDEN = (
 
 
 def read_all(count: int) -> tuple[list[str], float, set[str]]:
-    """Read hostile replies; return forbidden events, the slowest and the outcomes."""
+    """Read hostile replies.
+
+    Return forbidden events, the CPU seconds of the slowest reply, and the outcomes.
+    """
     rng, events, slowest = random.Random(0), [], 0.0
     outcomes: set[str] = set()
     # The language's own modules load on first use.
@@ -159,22 +232,39 @@ def read_all(count: int) -> tuple[list[str], float, set[str]]:
     sys.addaudithook(audit)
     for _ in range(count):
         text = hostile(rng)
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             read_code(read_object(text, FIELDS)["code"], "drift")
             outcomes.add("accepted")
         except RefusedReplyError as refused:
             outcomes.add(refused.category)
-        slowest = max(slowest, time.perf_counter() - started)
+        slowest = max(slowest, time.process_time() - started)
     watching = False
     return events, slowest, outcomes
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_hostile_replies_execute_nothing(count):
-    events, _, outcomes = read_all(count)
+    events, slowest, outcomes = read_all(count)
     assert events == []
+    # A requirement; the measured maximum is about a tenth of it.
+    assert slowest < 1.0
     assert {"json_error", "forbidden_syntax", "size_error"} <= outcomes
+
+
+def test_hostile_replies_need_little_memory():
+    rng, peaks = random.Random(1), []
+    read_code(SQUARE, "drift")
+    tracemalloc.start()
+    for _ in range(100):
+        text = hostile(rng)
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        with contextlib.suppress(RefusedReplyError):
+            read_code(read_object(text, FIELDS)["code"], "drift")
+        peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    tracemalloc.stop()
+    assert max(peaks) < 16 * 2**20
 
 
 def converted(body: str) -> expressions.Function:

@@ -5,13 +5,23 @@ The key and the address come from the environment variables ``OPENAI_API_KEY`` a
 """
 
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
+from learned_opt_rl import checks
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.training.proposal.providers import Message, ProviderError, Reply
 
 KEY = "OPENAI_API_KEY"
+
+# What reading an answer raises that is not of the protocol: not JSON, JSON of another
+# form, or nested too deeply. A proxy sends such pages while its endpoint restarts.
+_MALFORMED = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+
+# Seconds before the second try after such an answer; they double each time, up to 8,
+# as between the tries that the client makes itself.
+_PAUSE = 0.5
 
 
 class OpenAI:
@@ -23,11 +33,12 @@ class OpenAI:
         max_tokens: Bound on a reply; None for the endpoint's.
         timeout: Seconds to wait for a reply.
         retries: Tries after the first. The client waits longer each time, or as long
-            as the endpoint asks.
+            as the endpoint asks. An answer that cannot be read is also retried.
 
     Raises:
         MissingExtraError: The package openai is not installed.
         ProviderError: The environment has no key.
+        ValueError: A bound is out of range.
     """
 
     def __init__(
@@ -39,6 +50,10 @@ class OpenAI:
         timeout: float = 600.0,
         retries: int = 8,
     ) -> None:
+        checks.finite("timeout", timeout, "give seconds", above=0)
+        checks.finite("retries", retries, "give 0 or more", least=0)
+        if max_tokens is not None:
+            checks.positive_int("max_tokens", max_tokens)
         try:
             import openai
         except ImportError as error:
@@ -53,6 +68,8 @@ class OpenAI:
                 "endpoint without keys), or use --provider files"
             )
         self._errors: Any = openai.OpenAIError
+        self._retries = int(retries)
+        self._malformed: Any = (*_MALFORMED, openai.APIResponseValidationError)
         client = openai.OpenAI(api_key=self._key, timeout=timeout, max_retries=retries)
         self._create: Any = client.chat.completions.create
         self._options: dict[str, Any] = {"model": model}
@@ -72,28 +89,45 @@ class OpenAI:
         given = {"temperature": temperature, "seed": seed}
         options = self._options | {k: v for k, v in given.items() if v is not None}
         chat: Any = [dict(message) for message in messages]
-        try:
-            found: Any = self._create(messages=chat, **options)
-            choice = found.choices[0]
-            text, cut = choice.message.content or "", choice.finish_reason == "length"
-            if not isinstance(text, str):
-                raise TypeError("the content of the message is not a text")
-        # All but the first: the endpoint's answer is not of the protocol.
-        except (self._errors, ValueError, AttributeError, IndexError, TypeError) as e:
-            reason = f"{type(e).__name__}: {e}".replace(self._key, "***")[:500]
-            raise ProviderError(
-                f"the endpoint gave no reply ({reason}); repeat the command to continue"
-            ) from None
-        model = getattr(found, "model", None) or self._options["model"]
-        return Reply(text, str(model), *_tokens(found), cut=cut)
+        failed: Exception | None = None
+        for tried in range(self._retries + 1):
+            try:
+                return self._reply(self._create(messages=chat, **options))
+            except self._malformed as error:
+                failed = error
+                if tried < self._retries:
+                    time.sleep(min(_PAUSE * 2**tried, 8.0))
+            # The client has retried these.
+            except self._errors as error:
+                failed = error
+                break
+        kind = type(failed).__name__
+        if isinstance(failed, self._malformed):
+            kind = f"an answer that is not of OpenAI's protocol, {kind}"
+        reason = " ".join(f"{kind}: {failed}".split())
+        raise ProviderError(
+            f"the endpoint gave no reply ({reason.replace(self._key, '***')[:500]}); "
+            "repeat the command to continue"
+        )
+
+    def _reply(self, found: Any) -> Reply:
+        """Read an answer; raise one of ``_MALFORMED`` if it is not of the protocol."""
+        choice = found.choices[0]
+        text = choice.message.content
+        if not isinstance(text, str | None):
+            raise TypeError("the content of the message is not a text")
+        model = getattr(found, "model", None)
+        usage = getattr(found, "usage", None)
+        return Reply(
+            text or "",
+            model if isinstance(model, str) else self._options["model"],
+            _count(getattr(usage, "prompt_tokens", None)),
+            _count(getattr(usage, "completion_tokens", None)),
+            cut=choice.finish_reason == "length",
+        )
 
 
-def _tokens(found: Any) -> tuple[int | None, int | None]:
-    """Return the tokens of prompt and reply, as far as the endpoint states them."""
-    usage = getattr(found, "usage", None)
-    sent = getattr(usage, "prompt_tokens", None)
-    got = getattr(usage, "completion_tokens", None)
-    return (
-        sent if isinstance(sent, int) else None,
-        got if isinstance(got, int) else None,
-    )
+def _count(tokens: Any) -> int | None:
+    """Return a number of tokens; None if it is not a credible one."""
+    whole = isinstance(tokens, int) and not isinstance(tokens, bool)
+    return tokens if whole and 0 <= tokens < 2**53 else None

@@ -5,6 +5,7 @@ endpoint. The providers here ignore temperatures and seeds. Replies are untruste
 which nothing here reads.
 """
 
+import collections
 import hashlib
 import json
 import pathlib
@@ -53,6 +54,12 @@ class Provider(Protocol):
     ) -> Reply:
         """Return the next message of a conversation.
 
+        Args:
+            messages: The conversation.
+            temperature: None where the model takes none.
+            seed: Differs for every reply of a run. A run that is resumed before a reply
+                is recorded asks with the same seed again.
+
         Raises:
             ProviderError: There is no reply, or none yet.
         """
@@ -66,33 +73,50 @@ class ProviderError(OSError):
 class Scripted:
     """Replies from a list, one per call: for tests and rehearsals.
 
-    The reply to a conversation depends only on how many replies it already holds, so a
-    resumed run gets the replies of an unbroken one.
+    Args:
+        replies: The list.
+        start: Place of the reply to the first call; later calls follow in order, also
+            those of other conversations, as a discovery needs. To resume a run, give
+            the number of its recorded replies. With None, the place is the number of
+            replies that the conversation already holds, so a single conversation gets
+            the same replies after a restart.
     """
 
-    def __init__(self, replies: Sequence[str]) -> None:
-        self._replies = replies
+    def __init__(self, replies: Sequence[str], start: int | None = None) -> None:
+        self._replies, self._next = replies, start
 
     def complete(self, messages: Sequence[Message], **_: Any) -> Reply:
         """Return the next reply of the list."""
         replies = self._replies
-        done = sum(message["role"] == "assistant" for message in messages)
+        done = self._next
+        if done is None:
+            done = sum(message["role"] == "assistant" for message in messages)
         if done >= len(replies):
             raise ProviderError(f"the script has {len(replies)} replies; add one")
+        if self._next is not None:
+            self._next = done + 1
         return Reply(replies[done], "scripted")
+
+
+# A file that has not changed for so many seconds is complete: programs that save one
+# write it in one go, or at least several times a second.
+_SETTLED = 1.0
 
 
 class Files:
     """Replies from files: a web chat or a person answers, without a key.
 
     Each prompt is written to ``prompt-HASH.md`` in a folder. The reply is read from
-    ``reply-HASH.md`` beside it. The hash is of the conversation, so that a reply can
-    only answer its own prompt.
+    ``reply-HASH.md`` beside it. The hash is of the conversation and of its place in the
+    run (the seed), so a reply answers only its own prompt. A conversation that is held
+    again needs another reply, and a run that was killed before it recorded a reply
+    finds the file again.
 
     Args:
         folder: The folder; created if it does not exist.
-        wait: Seconds to wait for a reply. With 0, a missing one is an error at once,
-            and the run is resumed when the reply is there.
+        wait: Seconds to wait for a reply, and for a second without changes to its file.
+            With 0, the file is read as it is. A missing one is an error at once, and
+            the run is resumed when the reply is there.
         model: The name to record for whoever answers.
     """
 
@@ -100,27 +124,49 @@ class Files:
         self, folder: pathlib.Path, wait: float = 0.0, model: str = "files"
     ) -> None:
         self._folder, self._wait, self._model = folder, wait, model
+        self._given: collections.Counter[str] = collections.Counter()
 
-    def complete(self, messages: Sequence[Message], **_: Any) -> Reply:
+    def complete(
+        self, messages: Sequence[Message], *, seed: int | None = None, **_: Any
+    ) -> Reply:
         """Return the content of the reply's file, which must be UTF-8."""
-        key = fingerprint(messages)[:12]
+        asked = f"{fingerprint(messages)} {seed}"
+        # Callers without seeds may ask twice, too.
+        key = hashlib.sha256(f"{asked} {self._given[asked]}".encode()).hexdigest()[:12]
         prompt = self._folder / f"prompt-{key}.md"
         reply = self._folder / f"reply-{key}.md"
         if not reply.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             write_atomically(prompt, _readable(messages).encode())
-        until = time.monotonic() + self._wait
-        # An empty file is one that is still being written.
-        while not (reply.exists() and reply.read_bytes().strip()):
-            if time.monotonic() >= until:
-                raise ProviderError(
-                    f"{prompt}: no reply yet. Save the reply as {reply.name} in the "
-                    "same folder and repeat the command"
-                )
-            time.sleep(min(1.0, self._wait))
+        if not _is_complete(reply, self._wait):
+            raise ProviderError(
+                f"{prompt}: no reply yet. Save the reply as {reply.name} in the "
+                "same folder and repeat the command"
+            )
         # Nothing is paid, so the tokens are 0.
         text = reply.read_text("utf-8", errors="replace")
+        self._given[asked] += 1
         return Reply(text, self._model, 0, 0)
+
+
+def _is_complete(path: pathlib.Path, wait: float) -> bool:
+    """Wait for a file with content that does not change any more."""
+    settled = min(_SETTLED, wait)
+    started = changed = time.monotonic()
+    seen: tuple[int, int] | None = None
+    while True:
+        # An empty file is one that is still being written.
+        filled = path.exists() and path.read_bytes().strip()
+        found = path.stat() if filled else None
+        state = (found.st_size, found.st_mtime_ns) if found else None
+        now = time.monotonic()
+        if state != seen:
+            seen, changed = state, now
+        if seen is not None and now - changed >= settled:
+            return True
+        if now - started >= wait:
+            return False
+        time.sleep(settled / 4)
 
 
 class Replay:

@@ -17,12 +17,15 @@ from learned_opt_rl.expressions import Function
 LONGEST = 32_768
 """Characters of the longest reply that is read."""
 
-# Places in a reply where an object may begin. Prose before it rarely has more braces,
-# and each try may read the whole reply.
-_TRIES = 32
-
 # Models write line breaks into strings; JSON wants \n, but the meaning is clear.
 _DECODER = json.JSONDecoder(strict=False)
+
+# How an object begins, also one that is not valid JSON: with a key, a comment or its
+# end. Other braces are prose, as in "the set {x}".
+_BEGIN = re.compile(r"""\{\s*(?:\\?["'\u201c\u2018`]|//|/\*|#|\w+\s*:|\})""")
+
+# A string, also one without an end, or a brace. It never backtracks.
+_PART = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)|[{}]', re.DOTALL)
 
 
 def shown(text: str) -> str:
@@ -46,28 +49,30 @@ class RefusedReplyError(ValueError):
 def read_object(text: str, fields: Sequence[str], *, cut: bool = False) -> Any:
     """Return the fields of the one JSON object in a reply, each a text.
 
-    Prose or a fence around the object is ignored.
+    Prose or a fence around the object is ignored. An object inside one that is not
+    valid JSON, or that is cut off, does not count: it may be a draft.
 
     Raises:
-        RefusedReplyError: There is no object, or more than one, or a field is not a
-            text.
+        RefusedReplyError: There is no object, or more than one, or the last is not
+            valid, or a field is missing or not a text.
     """
     if len(text) > LONGEST:
         raise RefusedReplyError(
             "size_error",
             f"the reply has {len(text)} characters; write at most {LONGEST}",
         )
-    found = _objects(text)
+    found, broken = _objects(text, fields)
     wanted = "exactly one JSON object with " + ", ".join(f'"{f}"' for f in fields)
-    if len(found) != 1:
+    if broken or len(found) != 1:
         problem = "the reply is empty" if not text.strip() else ""
-        problem = problem or ("the reply was cut off" if cut else "")
+        problem = problem or ("the reply was cut off" if cut else "") or broken
         problem = problem or f"the reply has {len(found) or 'no'} complete JSON objects"
         raise RefusedReplyError("json_error", f"{problem}; send {wanted}")
     for field in fields:
         if not isinstance(found[0].get(field), str):
+            problem = "is not a text" if field in found[0] else "is missing"
             raise RefusedReplyError(
-                "schema_error", f'"{field}" is not a text; send {wanted}'
+                "schema_error", f'"{field}" {problem}; send {wanted}'
             )
     # A lone surrogate is legal in JSON and cannot be written to a file.
     return {f: found[0][f].encode("utf-8", "replace").decode() for f in fields}
@@ -86,17 +91,81 @@ def clean_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "_", name[:256])[:64].strip("_") or "unnamed"
 
 
-def _objects(text: str) -> list[dict[str, Any]]:
-    """Return the outermost JSON objects in a text."""
-    found, start = [], 0
-    for _ in range(_TRIES):
-        start = text.find("{", start)
-        if start < 0:
-            break
-        try:
-            value, start = _DECODER.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            start += 1
+def _objects(text: str, fields: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
+    """Return the outermost JSON objects in a text, and what is wrong with the last.
+
+    Every character is scanned a bounded number of times.
+    """
+    found: list[dict[str, Any]] = []
+    failed: Exception | None = None
+    closing, start = _closing(text), text.find("{")
+    while start >= 0:
+        if not _BEGIN.match(text, start):
+            end = closing.get(start, start + 1)
         else:
-            found.append(value)
+            try:
+                value, end = _DECODER.raw_decode(text, start)
+                found += [value] if value else []
+                failed = None if value else failed
+            except (ValueError, RecursionError) as error:
+                # Strings may be what is wrong, so braces count with and without them.
+                end = max(_end(text, start), closing.get(start, len(text)))
+                if start not in closing or any(f in text[start:end] for f in fields):
+                    failed = error
+        start = text.find("{", end)
+    return found, _problem(failed) if failed else ""
+
+
+def _closing(text: str) -> dict[int, int]:
+    """Return, for each brace that is closed, where its span ends."""
+    opened: list[int] = []
+    found: dict[int, int] = {}
+    for brace in re.finditer("[{}]", text):
+        if brace[0] == "{":
+            opened.append(brace.start())
+        elif opened:
+            found[opened.pop()] = brace.end()
     return found
+
+
+def _end(text: str, start: int) -> int:
+    """Return where the object ends that begins at a place; braces in strings not."""
+    depth = 0
+    for part in _PART.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(part[0], 0)
+        if not depth:
+            return part.end()
+    return len(text)
+
+
+def _problem(error: Exception) -> str:
+    """Return what is wrong with an object, and where, in one line."""
+    if not isinstance(error, json.JSONDecodeError):
+        return "the JSON object is nested too deeply, or a number has too many digits"
+    fix = _fix(error.doc, error.pos, error.msg) or error.msg
+    return (
+        f"the JSON object is not valid at line {error.lineno}, column {error.colno}: "
+        f"{fix}"
+    )
+
+
+def _fix(text: str, place: int, message: str) -> str:
+    """Return how to mend a usual mistake; empty for others."""
+    near = text[place : place + 64]
+    before = text[max(0, place - 64) : place]
+    if "escape" in message:
+        # The place is that of the backslash, or the next one.
+        word = re.search(r"\\\w*", before[-1:] + near[:16])
+        return f"double the backslash: write \\{word[0] if word else ''}"
+    if not near.strip() or message.startswith("Unterminated"):
+        return "the text ends inside the object; close its strings and braces"
+    if near.startswith(("//", "/*", "#")):
+        return "remove the comment"
+    # Newer versions of Python point to the comma, older ones to the bracket.
+    if re.match(r",?\s*[}\]]", near) and "," in (before.rstrip()[-1:], near[0]):
+        return "remove the comma before the closing bracket"
+    if (before[-2:] + near).startswith('"""') or near[0] in "'`\\\u201c\u2018":
+        return 'write each key and text between one pair of " characters'
+    if message.startswith("Expecting ','"):
+        return 'a comma is missing, or a " inside a text needs a backslash before it'
+    return ""
