@@ -16,6 +16,9 @@ from learned_opt_rl.evaluation.runs.rules import FEATURES
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.promotion.verdict import judge, shown
+from learned_opt_rl.training.proposal import archive
+from learned_opt_rl.training.proposal.curve import draw_curve
+from learned_opt_rl.training.proposal.discovery import Discovery
 
 DISTILLED = ("teacher", "student", "inputs", "sequence", "step", "error", "return")
 """Columns of the table of distilled networks."""
@@ -82,6 +85,46 @@ def _fitness_and_returns(
         for m, r in zip(means, returns, strict=True)
     ]
     return [f"{event['fitness']:.3f}", *spans]
+
+
+def write_archive(generated: pathlib.Path, run: pathlib.Path, best: int = 12) -> None:
+    """Write the best members of a discovery, its first ones and the ranked rules.
+
+    The file and the figure, with the discovery curve, have the name of the run.
+    """
+    members = archive.best_first(archive.distinct(Discovery.recorded(run).members))
+    ranks = archive.average_ranks(members)
+    suggested = _suggestions(run)
+    environments = list(members[0].returns)
+    lines = []
+    for place, (member, rank) in enumerate(zip(members, ranks, strict=True)):
+        if member.parent and place >= best:
+            continue
+        change = "ranked rule" if member.code is None else "first member"
+        returns = [member.returns[name] for name in environments]
+        lines.append(
+            [
+                f"`{member.name}`",
+                f"{rank:.1f}",
+                *("diverged" if one is None else f"{one:.1f}" for one in returns),
+                suggested.get(member.text or "", change),
+            ]
+        )
+    heads = ["member", "average rank", *environments, "suggestion"]
+    _write(generated / f"{run.name}.md", heads, lines)
+    draw_curve(run, generated / f"{run.name}.svg")
+
+
+def _suggestions(run: pathlib.Path) -> dict[str, str]:
+    """Return the thinker's suggestion for each expression that was trained."""
+    found: dict[str, str] = {}
+    latest = ""
+    for event in jsonl.read(run / "events.jsonl"):
+        if event["event"] == "reply":
+            latest = json.loads(event["reply"]["text"]).get("suggestion", latest)
+        elif event["event"] == "train" and latest:
+            found.setdefault(event["of"], latest.replace("|", "\\|"))
+    return found
 
 
 def write_evolved(

@@ -60,6 +60,7 @@ exclude_patterns = [
     "_generated/environments.md",
     "_generated/minatar_1e7.md",
     "_generated/missing_features.md",
+    "_generated/discover_optimizer.md",
     "_generated/propose_drift.md",
     "_generated/purejaxrl.md",
 ]
@@ -141,6 +142,7 @@ def _write_results(generated: pathlib.Path, raw: pathlib.Path) -> None:
     write_starts(generated / "distill_random.md", raw / "distill_random")
     write_windows(generated, raw)
     write_proposals(generated / "propose_drift.md", raw / "propose_drift")
+    write_archive(generated, raw / "discover_optimizer")
     write_lpg_figures(generated, raw / "lpg_analysis")
     for (page, report, rows), columns in BENCHMARKS.items():
         path, source = generated / f"{page}.md", raw / f"{report}.json"
