@@ -170,34 +170,41 @@ def _is_complete(path: pathlib.Path, wait: float) -> bool:
 
 
 class Replay:
-    """Replies of a recorded run, by conversation; see `recorded`.
+    """Replies of a recorded run, in order; see `recorded`.
 
-    A conversation that was not recorded is a `ProviderError`.
+    The seed is the number of a reply in the run, so that a resumed run continues with
+    the right one. The prompts may differ from the recorded ones.
     """
 
-    def __init__(self, replies: Mapping[str, Sequence[Reply]]) -> None:
-        self._replies = {key: list(own) for key, own in replies.items()}
+    def __init__(self, events: Sequence[Mapping[str, Any]]) -> None:
+        self._events = events
 
-    def complete(self, messages: Sequence[Message], **_: Any) -> Reply:
-        """Return the recorded reply to exactly this conversation."""
-        key = fingerprint(messages)
-        if not self._replies.get(key):
+    def complete(
+        self, messages: Sequence[Message], *, seed: int | None = None, **_: Any
+    ) -> Reply:
+        """Return the recorded reply with this number, from 0."""
+        number = seed or 0
+        if number >= len(self._events):
             raise ProviderError(
-                f"no recorded reply to the conversation {key[:12]}: the record ends "
-                "before it, or the run has other settings"
+                f"the record ends after {len(self._events)} replies; give the record "
+                "of a longer run, or continue this one with another provider"
             )
-        # The same conversation may have been held twice, with another reply.
-        return self._replies[key].pop(0)
+        return Reply(**self._events[number]["reply"])
+
+    def require(self, number: int, role: str) -> None:
+        """Raise ProviderError if the recorded reply is of another role."""
+        found = self._events[number].get("role", role)
+        if found != role:
+            raise ProviderError(
+                f"recorded reply {number + 1} is of the {found}, but the {role} is "
+                "asked: the scores differ from the recorded ones; repeat the run with "
+                "its settings on its kind of device"
+            )
 
 
-def recorded(path: pathlib.Path) -> dict[str, list[Reply]]:
-    """Return the replies in the events of a run, in order, by conversation."""
-    found: dict[str, list[Reply]] = {}
-    for row in jsonl.read(path):
-        if row.get("event") == "reply":
-            replies = found.setdefault(row["conversation"], [])
-            replies.append(Reply(**row["reply"]))
-    return found
+def recorded(path: pathlib.Path) -> list[Mapping[str, Any]]:
+    """Return the replies among the events of a run, in order."""
+    return [row for row in jsonl.read(path) if row.get("event") == "reply"]
 
 
 def fingerprint(messages: Sequence[Message]) -> str:
