@@ -379,7 +379,7 @@ def test_a_table_is_80_columns_wide_and_marks_more_numbers():
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     assert sum(widths) + 2 * (len(widths) - 1) <= 80
     assert rows[0][5:] == ["SpaceInv", "Breakout", "Asterix"]
-    assert [row[3:5] for row in rows[1:]] == [["9", "2"], ["11", "3+"], ["", ""]]
+    assert [row[3:5] for row in rows[1:]] == [["8", "2"], ["10", "3+"], ["", ""]]
 
 
 def test_a_discovery_outlives_its_prompts(tmp_path, monkeypatch):

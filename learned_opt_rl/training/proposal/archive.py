@@ -82,18 +82,13 @@ def member(made: Mapping[str, Any], found: Evaluation, island: int) -> Member:
 
 
 def literals(text: str | None) -> list[float]:
-    """Return the numbers of an expression in order, without initial memory."""
+    """Return the numbers of an expression in order, without initial memory.
+
+    Each of them might have to be tuned.
+    """
     lines = (text or "").splitlines()
     code = "\n".join(line for line in lines if not line.startswith("memory"))
     return [float(number) for number in _NUMBER.findall(code)]
-
-
-def grown(text: str | None, parent: str | None) -> bool:
-    """Return whether an expression has more numbers than its parent, which has some.
-
-    Each number is a value that might have to be tuned.
-    """
-    return parent is not None and len(literals(text)) > len(literals(parent))
 
 
 def ranks(members: Sequence[Member]) -> np.ndarray:
@@ -192,21 +187,20 @@ def table(members: Sequence[Member], width: int = 80) -> list[list[str]]:
     A ``+`` marks an optimizer with more numbers than its parent. The names of the
     environments are cut to keep lines of ``width`` characters.
     """
-    members = best_first(distinct(members))
-    by_name, order = {m.name: m for m in members}, rankings(members)
+    members, order = best_first(distinct(members)), rankings(members)
+    counts = {m.name: len(literals(m.text)) for m in members}
     rows = [["name", "parent", "rank", "size", "numbers"]]
-    for one in members:
-        parent = by_name.get(one.parent or "")
-        mark = "+" if parent and grown(one.text, parent.text) else ""
-        numbers = f"{len(literals(one.text))}{mark}" if one.text else ""
-        rank = f"{order[one.name]:.2f}"
-        rows.append([one.name, one.parent or "", rank, str(one.size or ""), numbers])
+    for m in members:
+        mark = (
+            "+" if counts[m.name] > counts.get(m.parent or "", counts[m.name]) else ""
+        )
+        known = [str(m.size), f"{counts[m.name]}{mark}"] if m.text else ["", ""]
+        rows.append([m.name, m.parent or "", f"{order[m.name]:.2f}", *known])
     used = sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
     names = list(members[0].returns)
     shared = len(os.path.commonprefix([n[::-1] for n in names])) if names[1:] else 0
     room = max(5, (width - used) // len(names) - 2)
     rows[0] += [name[: len(name) - shared][:room] for name in names]
-    for row, one in zip(rows[1:], members, strict=True):
-        values = (one.returns[name] for name in names)
-        row += ["none" if value is None else f"{value:.4g}" for value in values]
+    for row, m in zip(rows[1:], members, strict=True):
+        row += ["none" if (x := m.returns[n]) is None else f"{x:.4g}" for n in names]
     return rows

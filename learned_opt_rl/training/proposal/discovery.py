@@ -424,14 +424,15 @@ class Discovery(Search):
         self, generation: int, step: int, parent: Member, judged: _Judged
     ) -> None:
         """Record the outcome of a refinement."""
+        numbers = archive.literals(judged.text)
         made = {
             "outcome": judged.outcome,
             "name": judged.member.name if judged.member else None,
             "parent": parent.name,
             "problem": judged.problem,
             "code": judged.code,
-            "literals": archive.literals(judged.text),
-            "grown": archive.grown(judged.text, parent.text),
+            "literals": numbers,
+            "grown": len(numbers) > len(archive.literals(parent.text)),
         }
         place = {"generation": generation, "step": step}
         self.steps.append(
