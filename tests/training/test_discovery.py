@@ -371,7 +371,7 @@ def test_a_table_is_80_columns_wide_and_marks_more_numbers():
     games = ("SpaceInvaders-MinAtar", "Breakout-MinAtar", "Asterix-MinAtar")
     text = "optimizer\ninputs g\nmemory var1 = 0\nvar1 = {} * var1 + g\n"
     text = f"{text}return {{}}1e-3 * var1\n"
-    found = dict.fromkeys(games, 123.456)
+    found: dict[str, float | None] = dict.fromkeys(games, 123.456)
     first = Member("first", None, "c", text.format(0.9, ""), found, found)
     more = Member("g10_11", "first", "c", text.format(0.9, "2 * "), found, found)
     rule = Member("goldie2024/minatar", None, None, None, found, found)

@@ -427,9 +427,9 @@ def test_a_record_has_what_was_asked_once(tmp_path):
     class Noted(Scripted):
         asked: list = []
 
-        def complete(self, messages, **options) -> Reply:
+        def complete(self, messages, **_: Any) -> Reply:
             self.asked.append(list(messages))
-            return super().complete(messages, **options)
+            return super().complete(messages)
 
     run(tmp_path, Noted(REPLIES))
     assert conversations(tmp_path) == Noted.asked

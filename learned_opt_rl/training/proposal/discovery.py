@@ -245,7 +245,7 @@ class Discovery(Search):
             with self._scorer.candidate(rule=name) as one:
                 return Evaluation({n: self._scorer.train(one, name, n) for n in names})
         except DivergedError:
-            return Evaluation(dict.fromkeys(names))
+            return Evaluation({n: {} for n in names})
         except (RefusedReplyError, WorkerError) as error:
             problem = f"{name} is not in the archive, because it has no score: {error}"
             warnings.warn(problem, stacklevel=2)
