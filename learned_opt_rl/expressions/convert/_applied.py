@@ -47,6 +47,7 @@ class Calls(Noise):
     """Converts calls, of jax and of functions that the proposal defines."""
 
     inlining: int
+    modules: dict[str, str]
 
     def count(self, node: ast.AST) -> None:
         """Count a step, and raise above the limit."""

@@ -30,6 +30,7 @@ from learned_opt_rl.expressions.convert._kinds import (
     Shape,
     Stack,
     Value,
+    defaults_of,
     refuse,
 )
 from learned_opt_rl.expressions.convert._static import Whole, literal
@@ -209,11 +210,8 @@ class Formulas(Calls):
 
     def closure(self, node: ast.FunctionDef | ast.Lambda) -> Closure:
         """Return a function with the values that its defaults have here."""
-        given, names = node.args, [argument.arg for argument in node.args.args]
-        pairs = [*zip(names[::-1], given.defaults[::-1], strict=False)]
-        only = [argument.arg for argument in given.kwonlyargs]
-        pairs += [(n, d) for n, d in zip(only, given.kw_defaults, strict=True) if d]
-        defaults = {n: self.values.keep(self.value(default)) for n, default in pairs}
+        given = defaults_of(node.args)
+        defaults = {n: self.values.keep(self.value(d)) for n, d in given.items()}
         return Closure(node, self.scope, defaults)
 
     def _name(self, node: ast.Name) -> Value:

@@ -32,7 +32,7 @@ class Closure:
 
     definition: ast.FunctionDef | ast.Lambda
     scope: ChainMap[str, Value]
-    defaults: Mapping[str, Value]  # by parameter
+    defaults: dict[str, Value]  # by parameter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +61,21 @@ class Flat:
     array: Expression
 
 
-Value: TypeAlias = (
-    "Expression | tuple[Value, ...] | Items | Closure | Path | Key | Shape | Flat"
-    " | str | None"
-)
+_Other: TypeAlias = Closure | Path | Key | Shape | Flat
+Value: TypeAlias = "Expression | tuple[Value, ...] | Items | _Other | str | None"
 Builder: TypeAlias = "Callable[[Values, Mapping[str, Value], Position], Value]"
+
+
+def defaults_of(arguments: ast.arguments) -> dict[str, ast.expr]:
+    """Return the defaults of a function by argument."""
+    names = [argument.arg for argument in arguments.args]
+    given = arguments.defaults
+    found = dict(zip(names[len(names) - len(given) :], given, strict=True))
+    for argument, default in zip(
+        arguments.kwonlyargs, arguments.kw_defaults, strict=True
+    ):
+        found |= {argument.arg: default} if default else {}
+    return found
 
 
 def refuse(

@@ -82,10 +82,11 @@ def _keys(path: str, arguments: Mapping[str, Value], at: Position) -> Value:
     if path == "jax.random.fold_in":
         data = arguments["data"]
         # The step is a number that is new in each step, like the key itself.
-        step = data == Name("iteration")
-        if not (step or isinstance(data, Number)) or len(key.origin) > _LONGEST:
+        shown = "t" if data == Name("iteration") else None
+        shown = str(data.value) if isinstance(data, Number) else shown
+        if shown is None or len(key.origin) > _LONGEST:
             raise refuse(at, "fold a written number or t into a key, and few times")
-        return Key(f"{key.origin}+{'t' if step else data.value}")
+        return Key(f"{key.origin}+{shown}")
     number = arguments.get("num", Number(2.0))
     if not isinstance(number, Number) or number.value not in range(1, 9):
         raise refuse(at, "split a key into a written number of keys, at most 8")

@@ -18,7 +18,7 @@ from learned_opt_rl.expressions._language import (
 )
 from learned_opt_rl.expressions._text import check_length, place, python_tree
 from learned_opt_rl.expressions.convert._body import Body
-from learned_opt_rl.expressions.convert._kinds import Key, Value, refuse
+from learned_opt_rl.expressions.convert._kinds import Key, Value, defaults_of, refuse
 from learned_opt_rl.expressions.convert._static import literal
 
 _MOMENTA = ("m_0_1", "m_0_5", "m_0_9", "m_0_99", "m_0_999", "m_0_9999")
@@ -85,8 +85,11 @@ def from_python(source: str, kind: Kind) -> Function:
     ``jnp.where``, ``lax.select`` and ``lax.cond`` become ``where``: all branches are
     evaluated. Conditions count as in jax: a sum of conditions is true where either is.
     Code that jax refuses, or computes in integers with another result, is refused.
-    Statements without effect on the result are left out. Further arguments need a
-    number as default and become constants. ``epsilon`` becomes the constant ``eps``,
+    Tests, indices and the turns of loops are decided where Python knows them before
+    the function runs: numbers, truths, texts and None. Statements without effect on the
+    result are left out, and so are a fence and indentation around the code. Further
+    arguments need a default. A number becomes a constant, unless it decides a test or a
+    loop; a truth, a text, None or a tuple is written in. ``epsilon`` becomes the constant ``eps``,
     0.2 unless the signature says otherwise; ``w``, ``d``, ``t`` become the inputs
     ``p``, ``dorm``, ``iteration``; the six ``m_...`` are momenta; ``var``, ``var1`` and
     ``var2`` are memory. One draw of noise with ``key`` becomes ``rand``.
@@ -149,9 +152,10 @@ def _converted(module: ast.Module, kind: Kind) -> Function:
         if name == "epsilon" and number is not None:
             constants["eps"] = number
             continue
-        free = number is not None and name not in body.modules
-        declared = body.values.constant(name, number) if free else None
-        if declared is None:
+        declared = None
+        if number is not None and name not in body.modules:
+            declared = body.values.constant(name, number)
+        if number is None or declared is None:
             # Not a number, or the language has this name for something else.
             value = body.value(default)
             body.bind(ast.copy_location(ast.Name(name), default), value)
@@ -219,12 +223,8 @@ def _proposal(
 
 def _options(given: ast.arguments, interface: _Interface) -> dict[str, ast.expr]:
     """Return the defaults of a signature by argument, which are literals."""
-    names = [argument.arg for argument in given.args]
-    pairs = [*zip(names[::-1], given.defaults[::-1], strict=False)][::-1]
-    only = [argument.arg for argument in given.kwonlyargs]
-    pairs += [(n, d) for n, d in zip(only, given.kw_defaults, strict=True) if d]
     options = {}
-    for name, default in pairs:
+    for name, default in defaults_of(given).items():
         if name in interface.arguments and name != "epsilon":
             # All of these are given, so that a default has no effect.
             if isinstance(default, ast.Constant) and default.value is None:
@@ -242,12 +242,11 @@ def _options(given: ast.arguments, interface: _Interface) -> dict[str, ast.expr]
 def _number(default: ast.expr) -> float | None:
     """Return the number that a default is, if it is one."""
     match default:
-        case ast.Constant(value=number) if type(number) in (int, float):
-            return number
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=number)) if type(
-            number
-        ) in (int, float):
-            return -number + 0  # -0.0 becomes 0.0
+        case ast.Constant(value=int() | float() as number):
+            return None if isinstance(number, bool) else number
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant() as operand):
+            number = _number(operand)
+            return None if number is None else 0 - number  # -0.0 becomes 0.0
     return None
 
 
