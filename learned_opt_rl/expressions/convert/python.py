@@ -89,10 +89,11 @@ def from_python(source: str, kind: Kind) -> Function:
     the function runs: numbers, truths, texts and None. Statements without effect on the
     result are left out, and so are a fence and indentation around the code. Further
     arguments need a default. A number becomes a constant, unless it decides a test or a
-    loop; a truth, a text, None or a tuple is written in. ``epsilon`` becomes the constant ``eps``,
-    0.2 unless the signature says otherwise; ``w``, ``d``, ``t`` become the inputs
-    ``p``, ``dorm``, ``iteration``; the six ``m_...`` are momenta; ``var``, ``var1`` and
-    ``var2`` are memory. One draw of noise with ``key`` becomes ``rand``.
+    loop; a truth, a text, None or a tuple is written in. ``epsilon`` becomes the
+    constant ``eps``, 0.2 unless the signature says otherwise; ``w``, ``d``, ``t``
+    become the inputs ``p``, ``dorm``, ``iteration``; the six ``m_...`` are momenta;
+    ``var``, ``var1`` and ``var2`` are memory. One draw of noise with ``key`` becomes
+    ``rand``.
 
     Args:
         source: At most 16384 characters.
