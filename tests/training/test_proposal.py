@@ -533,23 +533,19 @@ def test_a_script_drives_a_discovery_in_the_order_of_calls(tmp_path):
     def code(update: str) -> str:
         return f"def update_fn({signature}):\n    return {update}, var1, var2\n"
 
-    def made(folder, replies, start=0):
+    def search(folder, replies):
         config = DiscoveryConfig(WHERE, generations=2, refinements=2, ranked=())
-        script = Scripted(replies, start=start)
-        initial = {"plain": code("g")}
-        one = Discovery(config, tmp_path / folder, script, None, Scores(), initial)
-        return one, one.run
+        given = (Scripted(replies), None, Scores(), {"plain": code("g")})
+        return Discovery(config, tmp_path / folder, *given).run()
 
     replies = []
     for number in range(4):
         replies += [json.dumps({"thought": "t", "suggestion": str(number)})]
         replies += [json.dumps({"code": code(f"g * {'2.0 * ' * number} 3.0")})]
-    whole, search = made("whole", replies)
-    search()
-    assert len(whole.members) == 5
+    assert len(search("whole", replies)) == 5
     with pytest.raises(ProviderError, match="the script has 5 replies; add one"):
-        made("parts", replies[:5])[1]()
-    made("parts", replies, start=5)[1]()
+        search("parts", replies[:5])
+    search("parts", replies)
     assert len({(tmp_path / f / EVENTS).read_bytes() for f in ("whole", "parts")}) == 1
 
 

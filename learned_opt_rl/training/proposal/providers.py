@@ -57,8 +57,8 @@ class Provider(Protocol):
         Args:
             messages: The conversation.
             temperature: None where the model takes none.
-            seed: Differs for every reply of a run. A run that is resumed before a reply
-                is recorded asks with the same seed again.
+            seed: The number of the reply in the run, from 0. A run that is resumed
+                before a reply is recorded asks with the same seed again.
 
         Raises:
             ProviderError: There is no reply, or none yet.
@@ -73,29 +73,24 @@ class ProviderError(OSError):
 class Scripted:
     """Replies from a list, one per call: for tests and rehearsals.
 
-    Args:
-        replies: The list.
-        start: Place of the reply to the first call; later calls follow in order, also
-            those of other conversations, as a discovery needs. To resume a run, give
-            the number of its recorded replies. With None, the place is the number of
-            replies that the conversation already holds, so a single conversation gets
-            the same replies after a restart.
+    The place in the list is the seed, which is the number of the reply in the run, so a
+    resumed run gets the replies of an unbroken one. Without a seed, it is the number of
+    replies that the conversation already holds.
     """
 
-    def __init__(self, replies: Sequence[str], start: int | None = None) -> None:
-        self._replies, self._next = replies, start
+    def __init__(self, replies: Sequence[str]) -> None:
+        self._replies = replies
 
-    def complete(self, messages: Sequence[Message], **_: Any) -> Reply:
+    def complete(
+        self, messages: Sequence[Message], *, seed: int | None = None, **_: Any
+    ) -> Reply:
         """Return the next reply of the list."""
-        replies = self._replies
-        done = self._next
-        if done is None:
-            done = sum(message["role"] == "assistant" for message in messages)
-        if done >= len(replies):
+        replies, place = self._replies, seed
+        if place is None:
+            place = sum(message["role"] == "assistant" for message in messages)
+        if place >= len(replies):
             raise ProviderError(f"the script has {len(replies)} replies; add one")
-        if self._next is not None:
-            self._next = done + 1
-        return Reply(replies[done], "scripted")
+        return Reply(replies[place], "scripted")
 
 
 # A file that has not changed for so many seconds is complete: programs that save one
