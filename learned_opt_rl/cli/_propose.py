@@ -1,5 +1,6 @@
 """Commands that let a language model propose algorithms: propose, discover, refine."""
 
+import collections
 import contextlib
 import dataclasses
 import math
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         Limits,
         Provider,
     )
-    from learned_opt_rl.training.proposal.archive import Member
+    from learned_opt_rl.training.proposal.discovery import Discovery
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,7 +254,7 @@ class Discover(_Options):
             print(prompts.thinker(), prompts.coder(), sep="\n\n")
             return 0
         if self.replay is not None:
-            print_table(_table(Discovery.recorded(self.replay).members))
+            _print_archive(Discovery.recorded(self.replay))
             return 0
         given = [None if t == "none" else t for t in self.temperatures]
         config = DiscoveryConfig(
@@ -270,7 +271,7 @@ class Discover(_Options):
         run = Discovery(config, self.out, self.answering(self.out), self.limits())
         with _stopping(self.out) as finished:
             finished += run.run()
-            print_table(_table(run.members))
+            _print_archive(run)
         return 0 if finished else 1
 
     def _largest(self, config: "DiscoveryConfig") -> str:
@@ -406,17 +407,11 @@ def _stopping(out: pathlib.Path) -> Iterator[list[object]]:
             print(f"stopped: {reached}", file=sys.stderr)
 
 
-def _table(members: "list[Member]") -> list[list[str]]:
-    """Return the archive as a table, the best first."""
+def _print_archive(run: "Discovery") -> None:
+    """Print the archive of a discovery and the outcomes of its suggestions."""
     from learned_opt_rl.training.proposal import archive
 
-    members = archive.distinct(members)
-    ranks = archive.average_ranks(members)
-    names = list(members[0].returns)
-    lines = [["name", "parent", "average rank", *names]]
-    for i in sorted(range(len(members)), key=lambda i: ranks[i]):
-        one = members[i]
-        values = (one.returns[name] for name in names)
-        shown = ["none" if value is None else f"{value:.4g}" for value in values]
-        lines.append([one.name, one.parent or "", f"{ranks[i]:.2f}", *shown])
-    return lines
+    print_table(archive.table(run.members))
+    counts = collections.Counter(step["outcome"] for step in run.steps)
+    found = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    print(f"{len(run.steps)} suggestions{': ' if found else ''}{found}")

@@ -37,9 +37,9 @@ precedence. Per element: ``sin cos tan sinh cosh tanh``, their inverses ``arcsin
 square abs sign floor ceil round relu sigmoid softplus silu elu gelu leaky_relu erf erfc
 gamma_function stop_gradient``, ``hypot(a, b)``, ``mod(a, b)`` and ``floor_divide(a,
 b)``, which round down as in Python, ``min`` and ``max`` of two or more, ``clip(x, low,
-high)``, ``nan_to_num(x, nan, above, below)``, ``isnan``, ``isfinite``,
-``where(condition, a, b)``. Over a whole tensor, in an optimizer: ``norm`` (Euclidean)
-``mean sum variance std median max_all min_all size`` give one number, and
+high)``, ``nan_to_num(x, nan, above, below)`` of one to four arguments, ``isnan``,
+``isfinite``, ``where(condition, a, b)``. Over a whole tensor, in an optimizer: ``norm``
+(Euclidean) ``mean sum variance std median max_all min_all size`` give one number, and
 ``rms_normalize(x)`` is ``x * rsqrt(1e-5 + mean(x**2))``. The normalized log feature of
 OPEN is ``rms_normalize(log(abs(g) + 1e-13))``.
 

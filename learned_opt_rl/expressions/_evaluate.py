@@ -130,7 +130,12 @@ def _median(x: jax.Array) -> jax.Array:
     return jnp.median(x) if x.size else jnp.asarray(jnp.nan, x.dtype)
 
 
-def _nan_to_num(x: jax.Array, nan: Any, above: Any, below: Any) -> jax.Array:
+def _nan_to_num(
+    x: jax.Array, nan: Any = 0.0, above: Any = None, below: Any = None
+) -> jax.Array:
+    limits = jnp.finfo(x.dtype)
+    above = limits.max if above is None else above
+    below = limits.min if below is None else below
     infinite = jnp.where(x > 0, above, below)
     return jnp.where(jnp.isnan(x), nan, jnp.where(jnp.isinf(x), infinite, x))
 

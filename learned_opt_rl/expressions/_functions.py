@@ -152,7 +152,7 @@ FUNCTIONS: dict[str, Builtin] = {
     "min": _row("map", r"\min", "numpy.minimum lax.min", 2, _MOST, "Min fmin"),
     "max": _row("map", r"\max", "numpy.maximum lax.max", 2, _MOST, "Max fmax"),
     "clip": _row("map", "clip", "numpy.clip lax.clamp", 3, symbolic="clamp"),
-    "nan_to_num": _row("map", "nantonum", "numpy.nan_to_num", 4),
+    "nan_to_num": _row("map", "nantonum", "numpy.nan_to_num", 1, 4),
     "isnan": _row("test", "isnan", "numpy.isnan"),
     "isfinite": _row("test", "isfinite", "numpy.isfinite lax.is_finite"),
     "where": _row(
@@ -174,8 +174,9 @@ FUNCTIONS: dict[str, Builtin] = {
     "rms_normalize": _row("normalize", "rms"),
 }
 """Every function, by name. ``clip(x, low, high)``, ``where(condition, a, b)`` and
-``nan_to_num(x, nan, above, below)`` take their arguments in this order; ``min`` and
-``max`` take two or more. ``mod`` and ``floor_divide`` round down, as in Python."""
+``nan_to_num(x, nan, above, below)`` take their arguments in this order; what follows
+the ``x`` of ``nan_to_num`` may be left out, as in jax. ``min`` and ``max`` take two or
+more. ``mod`` and ``floor_divide`` round down, as in Python."""
 
 RESERVED = frozenset(
     {*FUNCTIONS, *DECLARATIONS, *INPUTS, "momentum", "true", "false", *keyword.kwlist}
@@ -263,6 +264,33 @@ DERIVED: tuple[Derived, ...] = (
         "nn.elu",
     ),
     Derived("x", "log(a / (1 - a))", "scipy.special.logit"),
+    Derived(
+        "x alpha?",
+        "max(a, 0) + expm1(min(a, 0)) | max(a, 0) + b * expm1(min(a, 0) / b)",
+        "nn.celu",
+    ),
+    Derived("x", "(a + sqrt(a * a + 4)) / 2", "nn.squareplus"),
+    Derived(
+        "x",
+        "1.0507009873554805 * where(a > 0, a, 1.6732632423543772"
+        " * expm1(where(a > 0, 0, a)))",
+        "nn.selu",
+    ),
+    Derived("which x y", "where(a, c, b)", "lax.select_n"),
+    Derived("x", "a * 0.017453292519943295", "numpy.deg2rad numpy.radians"),
+    Derived(
+        "x",
+        "where(a == 0, 1, sin(3.141592653589793 * where(a == 0, 1, a))"
+        " / (3.141592653589793 * where(a == 0, 1, a)))",
+        "numpy.sinc",
+    ),
+    # Only the inverse of 0 shows its sign.
+    Derived("x", "a < 0 or 1 / a < 0", "numpy.signbit"),
+    Derived(
+        "x y",
+        "where(where(a < 0, 1, 0) != where(b < 0 or 1 / b < 0, 1, 0), -a, a)",
+        "numpy.copysign",
+    ),
 )
 """Functions of jax and of symbolic regression that are short formulas here. An
 argument that a formula reads more than once gets a name first."""

@@ -217,9 +217,13 @@ def names_in(expression: Expression) -> frozenset[str]:
     return frozenset(n.name for n, _ in walk(expression) if isinstance(n, Name))
 
 
-def shorten(shown: str) -> str:
+# Characters of the longest message; a text of the caller may be part of it.
+_LONGEST = 400
+
+
+def shorten(shown: str, limit: int = 40) -> str:
     """Cut a text of any length to what fits into a message."""
-    return shown if len(shown) <= 40 else shown[:37] + "..."
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
 def error(
@@ -227,4 +231,4 @@ def error(
 ) -> ExpressionError:
     """Build an `ExpressionError` at a position, or without one for ``NOWHERE``."""
     line, column = at if at != NOWHERE else (None, None)
-    return ExpressionError(problem, line, column, category)
+    return ExpressionError(shorten(problem, _LONGEST), line, column, category)

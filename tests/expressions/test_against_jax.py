@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learned_opt_rl.expressions import ExpressionError, from_pysr, from_python
-from tests.expressions import published, sources
+from tests.expressions import published, replies, sources
 
 R = np.array([0.31, 0.87, 1.0, 1.13, 2.7, 1.9])
 A = np.array([-1.3, 0.4, 2.2, -0.6, 0.9, -3.1])
@@ -244,6 +244,51 @@ def check_formula(text):
 
     with published.x64():
         compare(run, own, R, A)
+
+
+MOMENTA = {f"m_0_{d}": float(f"0.{d}") for d in ("1", "5", "9", "99", "999", "9999")}
+
+
+# Noise differs by design, and jax no longer has these keywords.
+NOT_RUN = {"clip_kw", "where_kw"}
+NOT_RUN |= {n for n, (_, code) in replies.CONVERTED.items() if "random." in code}
+
+
+@pytest.mark.parametrize("name", [n for n in replies.CONVERTED if n not in NOT_RUN])
+def test_replies(name):
+    """What language models write computes what jax computes when it runs."""
+    kind, source = replies.CONVERTED[name]
+    function = from_python(source, kind)
+    scope = {"jnp": jnp, "jax": jax, "lax": jax.lax, "nn": jax.nn, "Tuple": tuple}
+    exec(source, scope)
+    run = next(scope[n] for n in ("update_fn", "f") if n in scope)
+    with published.x64():
+        draws = iter(np.random.default_rng(0).normal(size=(20, 2, 3)))
+        g = next(draws)
+        given = {"w": next(draws), "g": g, "d": np.abs(next(draws)), "t": 3.0}
+        given |= {"t_p": 0.3, "b_p": 0.6, "l_p": 0.5, "lr": 0.1, "iteration": 3.0}
+        given |= {"var1": next(draws), "var2": np.abs(next(draws)), "var": np.abs(g)}
+        given |= {"rand": next(draws), "epsilon": 0.2, "advantage": next(draws)}
+        given |= {"p": given["w"], "dorm": given["d"], "ratio": 1 + 0.3 * next(draws)}
+        # Memory that is never assigned stays at 0.
+        fixed = {"var", "var1", "var2"} - {*function.slots}
+        given |= {name: 0 * g for name in fixed}
+        before = {name: next(draws) for name in MOMENTA}
+        given |= {n: b * before[n] + (1 - b) * g for n, b in MOMENTA.items()}
+        names = run.__code__.co_varnames[: run.__code__.co_argcount]
+        arrays = {n: jnp.asarray(given[n]) for n in names if n in given}
+        wanted = run(**arrays, **({"key": None} if "key" in names else {}))
+        wanted = wanted if isinstance(wanted, list | tuple) else (wanted,)
+        renamed = {"r": "ratio", "A": "advantage", "iteration": "t"}
+        inputs = {n: given[renamed.get(n, n)] for n in function.inputs}
+        inputs |= {"p": given["p"]} if kind == "optimizer" else {"r": given["ratio"]}
+        memory = {n: before.get(n, given.get(n)) for n in function.slots}
+        found, after = function.evaluate(inputs, memory)
+        np.testing.assert_allclose(found, wanted[0], rtol=1e-5, atol=1e-7)
+        slots = ("var1", "var2") if "var1" in names else ("var",)
+        for slot, value in zip(slots, wanted[1:], strict=False):
+            if slot in after:
+                np.testing.assert_allclose(after[slot], value, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("body", sources.IDIOMS)

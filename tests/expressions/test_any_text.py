@@ -15,6 +15,7 @@ from learned_opt_rl.expressions import (
     parse,
 )
 from learned_opt_rl.expressions._language import ELEMENTWISE, INPUTS
+from learned_opt_rl.expressions.convert import _static
 from tests.expressions import strategies
 
 SHAPE = (2, 3)
@@ -226,8 +227,45 @@ def test_hostile_text(text):
         )
         + "    return f7()",
         FRAME + "a = (ratio, ratio)\n" + "    a = (a, a)\n" * 400 + "    return ratio",
+        FRAME + "a = (1.0,)\n" + "    a = a + a\n" * 60 + "    return ratio",
+        FRAME + "a = (1.0,) * 10**11\n    return ratio",
+        FRAME + "a = [1.0]\n" + "    a = jnp.stack([a, a])\n" * 60 + "    return -a",
+        FRAME + "x = 9\n" + "    x = x ** x\n" * 60 + "    return 1 if x else 2",
     ],
-    ids=range(22),
+    ids=range(26),
 )
 def test_hostile_python(code):
     timed(from_python, code, "drift")
+
+
+NEGATED = (
+    "x = 1.0\n" + "    x = -x\n" * 200 + "    for i in range(60):\n"
+    "        y = -ratio\n" + "        y = -ratio\n" * 5
+)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "    for i in range(64):\n        for j in range(20):\n"
+        "            if x > 0:\n                pass\n",
+        "    a = [[1.0 if x > 0 else 2.0 for i in range(40)] for j in range(30)]\n",
+    ],
+    ids=["loop", "comprehension"],
+)
+def test_a_test_does_not_read_all_assignments_again(test, monkeypatch):
+    """A test costs as much as its own expression, whatever comes before it."""
+    folded = []
+    fold = _static.fold
+
+    def counted(value, names):
+        folded.append(value)
+        return fold(value, names)
+
+    monkeypatch.setattr(_static, "fold", counted)
+    try:
+        from_python(FRAME + NEGATED + test + "    return ratio", "drift")
+    except ExpressionError as error:
+        assert "too many steps" in str(error)
+    # At most a few nodes for each of the 8192 steps of a conversion.
+    assert 1000 < len(folded) < 4 * 8192

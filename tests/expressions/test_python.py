@@ -242,9 +242,9 @@ REFUSED = [
     ("def f(:", 1, "syntax_error", "this is not valid Python"),
     (
         "def f(ratio, advantage, epsilon):\n  return '\0'",
-        1,
+        2,
         "syntax_error",
-        "not valid Python",
+        "there is a null character; remove it",
     ),
     ("f = lambda ratio, advantage, epsilon: 1", 1, "structure_error", "no function"),
     (
@@ -284,7 +284,7 @@ REFUSED = [
         "the default of epsilon is not a number",
     ),
     (
-        "def f(ratio, advantage, epsilon, b=None):\n  return ratio",
+        "def f(ratio, advantage, epsilon, b=ratio):\n  return ratio",
         1,
         "signature_error",
         "the default of b is not a number",
@@ -313,7 +313,8 @@ BODIES = [
     ("with ratio:\n        pass", 2, None, "with has no use"),
     ("assert ratio", 2, None, "remove it"),
     ("global x", 2, None, "Python's Global is not part"),
-    ("del ratio", 2, None, "Python's Delete is not part"),
+    ("del ratio[0]", 2, None, "Python's Delete is not part"),
+    ("del ratio\n    return ratio", 3, None, "unknown name 'ratio'"),
     ("import os", 2, None, "only jax, jax.numpy, jax.nn and jax.lax can be imported, "),
     ("from . import jax", 2, None, "can be imported"),
     ("return ratio\n    x = 1", 3, "structure_error", "a statement after return"),
@@ -352,7 +353,37 @@ BODIES = [
     ("return ratio[0]", 2, "shape_error", "an array cannot be indexed"),
     ("return (ratio, advantage)[2]", 2, None, "a written number below 2"),
     ("return ratio.T", 2, "shape_error", ".T changes or reads a shape"),
-    ("return ratio.reshape(-1)", 2, "shape_error", ".reshape changes or reads"),
+    ("return ratio.reshape(2, 3)", 2, "shape_error", ".reshape changes or reads"),
+    ("return ratio.reshape(-1)", 2, "shape_error", "remove the reshape"),
+    ("return ratio.ravel() * 2", 2, "shape_error", "remove the reshape"),
+    ("return ratio * ratio.shape[0]", 2, "shape_error", "the length of an axis"),
+    ("return jnp.zeros((3, 4))", 2, None, "the shape of the parameters"),
+    ("return jnp.dot(ratio, ratio)", 2, None, "write jnp.sum(a * b)"),
+    ("return jnp.nan_to_num(ratio, neginf=1)", 2, None, "neginf without posinf"),
+    ("x = [1, 2]\n    y = x\n    x.append(3)", 4, None, "before its first use only"),
+    ("x = (1, 2) * 100_000", 2, "size_error", "this tuple is too long"),
+    ("x = (1, 2) - 3", 2, None, "a tuple has no arithmetic"),
+    ("x = [1, 2]\n    x += [3]", 3, None, "Python's AugAssign is not part"),
+    ("x = jnp.array([1, 2]) * ratio", 2, None, "these shapes differ"),
+    ("x = jnp.stack([ratio, ratio])[ratio]", 2, None, "written whole number"),
+    ("x = 1 if jnp.float32(2) > 1 else 2", 2, None, "jnp.where(c, a, b)"),
+    ("x = 1 if epsilon > 0.1 else 2", 2, None, "jnp.where(c, a, b)"),
+    ("x = ratio is advantage", 2, None, "Python's Is is not part"),
+    ("x = ratio == 'adam'", 2, None, "not a number"),
+    ("x = range(3)", 2, None, "the function 'range' is not part"),
+    ("for i in range(0, 3, 0):\n        pass", 2, None, "a loop runs over range"),
+    (
+        "jax.debug.print('x')",
+        2,
+        None,
+        "jax.debug.print is not part of the language; it",
+    ),
+    ("x = jax.pure_callback(ratio)", 2, None, "it runs Python"),
+    ("x = jnp.arange(3)", 2, None, "write the numbers out as a tuple"),
+    ("x = jax.nn.softmax(ratio)", 2, None, "it mixes elements"),
+    ("x = jnp.frobnicate(ratio)", 2, None, "write the expression without it"),
+    ("x = __name__", 2, None, "Python's own names are not known here"),
+    ("x = " + "z" * 5000, 2, None, "zzz...'; assign it before"),
     ("return max(ratio, 1)", 2, None, "jnp.maximum(a, b)"),
     ("return float(ratio)", 2, None, "float needs a written number"),
     ("return print(ratio)", 2, None, "the function 'print' is not part"),
@@ -370,7 +401,6 @@ BODIES = [
     ("return jnp.exp(**ratio)", 2, None, "the keyword ** does not fit"),
     ("return jnp.clip(ratio, 0, 1, arr=ratio)", 2, None, "the keyword arr does not"),
     ("return jnp.where(ratio > 1)", 2, None, "this call has no 'x'"),
-    ("return jnp.nan_to_num(ratio)", 2, None, "this call has no 'nan'"),
     ("return ratio + jnp.sum(ratio)", 2, "shape_error", "a function of one sample"),
     ("return ratio.astype(int)", 2, None, "write astype(jnp.float32)"),
     ("return jnp.stack(ratio)", 2, "shape_error", "write a stack of a tuple"),
@@ -546,18 +576,106 @@ def test_noise_that_the_language_lacks_is_refused(update, before, message):
         noisy(update, before)
 
 
-@pytest.mark.parametrize("name", replies.CONVERTED)
-def test_what_language_models_write_is_translated(name):
-    kind, source = replies.CONVERTED[name]
-    function = from_python(source, kind)
-    assert parse(function.to_text()) == function
+def test_the_share_of_replies_that_are_converted():
+    """Of all replies, 95 % are converted or name the repair; 70 % are converted."""
+    outcomes = dict.fromkeys(("converted", "hint", "other"), 0)
+    for kind, source, *hint in [*replies.CONVERTED.values(), *replies.HINTS.values()]:
+        try:
+            function = from_python(source, kind)
+        except ExpressionError as error:
+            outcomes["hint" if hint and hint[0] in error.problem else "other"] += 1
+        else:
+            assert parse(function.to_text()) == function
+            outcomes["converted"] += 1
+    total = sum(outcomes.values())
+    assert total > 250 and outcomes["converted"] >= 0.7 * total
+    assert outcomes["converted"] + outcomes["hint"] >= 0.95 * total
 
 
 @pytest.mark.parametrize("name", replies.HINTS)
 def test_what_cannot_be_translated_gets_a_hint(name):
     kind, source, hint = replies.HINTS[name]
-    with pytest.raises(ExpressionError, match=hint):
+    with pytest.raises(ExpressionError) as caught:
         from_python(source, kind)
+    assert hint in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("further", "expected", "constants"),
+    [
+        ("n=2", 3.0, {}),
+        ("n=3", 5.0, {}),
+        ("n=2, rate=0.5", 3.0, {}),
+        ("*, n=2", 3.0, {}),
+        ("mode='a', n=2", 3.0, {}),
+        ("flag=True, names=('a', 'b'), none=None, n=2", 3.0, {}),
+    ],
+)
+def test_defaults_that_decide_are_not_tuned(further, expected, constants):
+    function = drift(
+        "return ratio * (3.0 if n == 2 else 5.0)",
+        f"ratio, advantage, epsilon, {further}",
+    )
+    assert function.init_constants() == constants
+    found = function.evaluate({"r": np.float32([1.0, 2.0])})[0]
+    np.testing.assert_allclose(found, [expected, 2 * expected])
+
+
+def test_a_default_that_decides_stays_a_number():
+    function = drift(
+        "x = ratio\n    for i in range(n):\n        x = x * n\n    return x",
+        "ratio, advantage, epsilon, n=2",
+    )
+    assert function.to_text().count("n = 2\n") == 1
+    found = function.evaluate({"r": np.float32([1.0, 2.0])})[0]
+    np.testing.assert_allclose(found, [4.0, 8.0])
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "\ufeff{}",
+        "```python\n{}```\n",
+        "Here it is:\n```\n{}```\nIt is *good*.",
+        "{}```\n",
+    ],
+)
+def test_what_surrounds_code_is_left_out(wrap):
+    code = "def f(ratio, advantage, epsilon):\n    return ratio\n"
+    plain = from_python(code, "drift")
+    assert from_python(wrap.format(code), "drift") == plain
+    indented = "".join(f"    {line}\n" for line in code.splitlines())
+    assert from_python(indented, "drift") == plain
+    assert from_python(code.replace("    ", "\xa0" * 4), "drift") == plain
+
+
+def test_a_fence_keeps_the_line_numbers():
+    with pytest.raises(ExpressionError, match="line 3, column 12"):
+        from_python(
+            "```\ndef f(ratio, advantage, epsilon):\n    return foo\n```", "drift"
+        )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f({long}):\n    return 1",
+        "def f(ratio, advantage, epsilon, {long}=ratio):\n    return 1",
+        "def f(ratio, advantage, epsilon):\n    return jnp.exp({long}=ratio)",
+        "def f(ratio, advantage, epsilon):\n    return (lambda {long}: 1)()",
+        "def f(ratio, advantage, epsilon):\n    return {long}(ratio)",
+        "def f(ratio, advantage, epsilon):\n    {long} = ratio\n    return {long}x",
+        "def f(ratio, advantage, epsilon):\n    return jnp.{long}",
+        "def f(ratio, advantage, epsilon):\n    return '{long}' * ratio",
+        "def {long}(ratio, advantage, epsilon):\n    x = 1",
+        "import {long}",
+        "def f(ratio, advantage, epsilon):\n    jnp.x = {long}",
+    ],
+)
+def test_messages_are_one_short_line(code):
+    with pytest.raises(ExpressionError) as caught:
+        from_python(code.format(long="long" * 1500), "drift")
+    assert len(str(caught.value)) < 450 and str(caught.value).isprintable()
 
 
 def test_further_arguments_are_constants():
@@ -577,6 +695,39 @@ def test_further_arguments_are_constants():
         ("return ratio * sum(k for k in (1.0, 2.0, 4.0))", 7.0),
         ("a = [k * 2.0 for k in range(3)]\n    return ratio * a[2]", 4.0),
         ("return ratio * True", 1.0),
+        ("k = 3\n    return ratio * (2.0 if k % 2 == 1 and k + 1 > 3 else 5.0)", 2.0),
+        ("a, b = True, False\n    return ratio * (2.0 if a and not b else 5.0)", 2.0),
+        ("k = 7\n    return ratio * (2.0 if k // 2 == 3 and -k < 0 else 5.0)", 2.0),
+        ("k = 0.5\n    return ratio * (2.0 if k ** 2 <= 0.25 or ratio else 5.0)", 2.0),
+        ("m = 'adam'\n    return ratio * (2.0 if m == 'adam' else 5.0)", 2.0),
+        ("m = 'adam'\n    return ratio * (2.0 if m != 'adam' else 5.0)", 5.0),
+        ("x = None\n    return ratio * (2.0 if x is None else x)", 2.0),
+        ("x = (3.0, 4.0)\n    return ratio * (2.0 if x is None else x[0])", 3.0),
+        ("x = 3.0\n    return ratio * (2.0 if x is None else x)", 3.0),
+        ("a = [1.0, 2.0, 4.0]\n    i = 1\n    return ratio * (a[i + 1] + a[-1])", 8.0),
+        ("a = [1.0, 2.0, 4.0]\n    return ratio * (sum(a[:2]) + sum(a[::-2]))", 8.0),
+        (
+            "x = 0\n    for i in range(0, 6, 2):\n        x += i\n    return ratio * x",
+            6,
+        ),
+        (
+            "x = 0\n    for i, b in enumerate((3.0, 5.0)):\n        x += i * b\n"
+            "    return ratio * x",
+            5.0,
+        ),
+        (
+            "a = []\n    for b in reversed((1.0, 2.0)):\n        a.append(b)\n"
+            "    return ratio * a[0]",
+            2.0,
+        ),
+        ("a = [1.0] + [2.0] * 3\n    return ratio * sum(a)", 7.0),
+        ("a, b = 1.0, 2.0\n    del a\n    return ratio * b", 2.0),
+        ("if True:\n        return ratio * 2\n    return ratio", 2.0),
+        ("n = int(2.7)\n    return ratio * (1.0, 2.0, 4.0)[n]", 4.0),
+        (
+            "e = jnp.finfo(jnp.float32).eps\n    return ratio * e / 2.0**-13 * 1024",
+            1.0,
+        ),
     ],
 )
 def test_what_python_decides_is_decided(body, expected):

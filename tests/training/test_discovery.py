@@ -1,7 +1,14 @@
 """The archive, the discovery by thinker and coder, and refinement."""
 
+import dataclasses
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -24,13 +31,19 @@ from learned_opt_rl.training.proposal import (
     archive,
     origin,
     prompts,
+    providers,
     search,
 )
 from learned_opt_rl.training.proposal.archive import Member
 from learned_opt_rl.training.proposal.discovery import METHOD
-from learned_opt_rl.training.proposal.journal import EVENTS, LimitReachedError
+from learned_opt_rl.training.proposal.journal import (
+    EVENTS,
+    LEDGER,
+    LimitReachedError,
+)
 from learned_opt_rl.training.proposal.reply import RefusedReplyError, read_code
 from learned_opt_rl.training.proposal.scoring.worker import DivergedError, WorkerError
+from tests.training.test_proposal import conversations, reworded
 
 GAMES = ("CartPole-v1", "Acrobot-v1")
 WHERE = EvaluationConfig(GAMES, steps=4096, seeds=1)
@@ -69,6 +82,8 @@ class Roles:
 class Scores:
     """Candidates with returns from a table by text; a list is one result per try."""
 
+    warnings: tuple[str, ...] = ()
+
     def __init__(self, table: dict[str, Any] | None = None) -> None:
         self.table, self.trained = table or {}, []
 
@@ -82,7 +97,8 @@ class Scores:
         value = str(parse(self.text).to_text()).replace("g * 1", "g")
         if self.table.get(self.text) == "slow check":
             raise RefusedReplyError("check_failed", "it took more than 90 seconds")
-        return {"problem": "", "response": [float(b) for b in value.encode()]}
+        response = [float(b) for b in value.encode()]
+        return {"problem": "", "response": response, "warnings": self.warnings}
 
     def train(self, environment: str, steps: float | None = None) -> jsonl.Record:
         self.trained.append((self.text or self.rule, environment, steps))
@@ -273,6 +289,60 @@ def test_a_search_killed_after_any_event_resumes_to_the_same_events(tmp_path, ke
     assert second.members == first.members
 
 
+class Slow(Scores):
+    """Candidates whose training takes long enough to be killed."""
+
+    def train(self, environment: str, steps: float | None = None) -> jsonl.Record:
+        time.sleep(0.01)
+        return super().train(environment, steps)
+
+
+def replayed(folder, record) -> None:
+    provider = providers.Replay(providers.recorded(record))
+    table = {text_of(f"{k} * g"): v for k, v in TABLE.items()}
+    discovery(folder, provider, Slow(table), generations=2).run()
+
+
+# A process that forks ten sessions, and kills each when it has added some events.
+_KILLED = """
+import os, pathlib, random, signal, sys, time
+from tests.training import test_discovery as module
+
+module.search.provenance = dict  # starting jax in each session would take long
+folder, record = map(pathlib.Path, sys.argv[1:])
+events = folder / module.EVENTS
+lines = lambda: events.read_bytes().count(b"\\n") if events.exists() else 0
+for moment in range(10):
+    goal = lines() + 1 + moment % 4
+    pid = os.fork()
+    if not pid:
+        module.replayed(folder, record)
+        os._exit(0)
+    while lines() < goal:
+        time.sleep(0.001)
+    time.sleep(random.Random(moment).uniform(0, 0.02))
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    print(os.WTERMSIG(status), lines(), flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_search_killed_ten_times_resumes_to_the_same_events(tmp_path):
+    whole(tmp_path / "whole")
+    record = tmp_path / "whole" / EVENTS
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-c", _KILLED, str(folder), str(record)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    found = [[int(word) for word in line.split()] for line in ran.stdout.splitlines()]
+    assert [number for number, _ in found] == [signal.SIGKILL] * 10, ran.stderr
+    assert found[-1][1] < record.read_bytes().count(b"\n")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* ends in an unfinished line")
+        replayed(folder, record)
+    assert (folder / EVENTS).read_bytes() == record.read_bytes()
+
+
 def test_a_record_rebuilds_the_archive_without_a_provider(
     tmp_path, capsys, monkeypatch
 ):
@@ -287,8 +357,119 @@ def test_a_record_rebuilds_the_archive_without_a_provider(
     # Asking for the device would take memory of a GPU.
     monkeypatch.delattr(search, "provenance")
     assert main(["train", "discover", "--replay", str(tmp_path)]) == 0
-    shown = capsys.readouterr().out
-    assert made.members[-1].name in shown and "average rank" in shown
+    head, *rows, last = capsys.readouterr().out.splitlines()
+    # The games are CartPole-v1 and Acrobot-v1.
+    assert head.split() == ["name", "parent", "rank", "size", "numbers", *NARROW]
+    assert rows[0].split() == ["g1_0", "g0_1", "1.00", "3", "1", "7", "7"]
+    assert last == "4 suggestions: 4 evaluated"
+
+
+NARROW = ("CartPole", "Acrobot")
+
+
+def test_a_table_is_80_columns_wide_and_marks_more_numbers():
+    games = ("SpaceInvaders-MinAtar", "Breakout-MinAtar", "Asterix-MinAtar")
+    text = "optimizer\ninputs g\nmemory var1 = 0\nvar1 = {} * var1 + g\n"
+    text = f"{text}return {{}}1e-3 * var1\n"
+    found: dict[str, float | None] = dict.fromkeys(games, 123.456)
+    first = Member("first", None, "c", text.format(0.9, ""), found, found)
+    more = Member("g10_11", "first", "c", text.format(0.9, "2 * "), found, found)
+    rule = Member("goldie2024/minatar", None, None, None, found, found)
+    rows = archive.table([first, more, rule])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    assert sum(widths) + 2 * (len(widths) - 1) <= 80
+    assert rows[0][5:] == ["SpaceInv", "Breakout", "Asterix"]
+    assert [row[3:5] for row in rows[1:]] == [["8", "2"], ["10", "3+"], ["", ""]]
+
+
+def test_a_discovery_outlives_its_prompts(tmp_path, monkeypatch):
+    made, _ = whole(tmp_path)
+    reworded(monkeypatch)
+    content = (tmp_path / EVENTS).read_bytes()
+    again = Discovery.recorded(tmp_path)
+    assert (again.members, again.steps) == (made.members, made.steps)
+    assert origin.found(tmp_path).text == text_of("5 * g")
+    assert (tmp_path / EVENTS).read_bytes() == content
+    # A new reply answers the new prompts.
+    with pytest.raises(ProviderError):
+        discovery(tmp_path, Roles([think("new")], []), generations=3).run()
+    *_, asked = conversations(tmp_path)
+    assert asked[0]["content"] == prompts.thinker()
+    assert asked[1]["content"] == "other words"
+
+
+def test_a_record_of_the_first_version_is_read_and_continued(tmp_path):
+    made, _ = whole(tmp_path)
+    rows = [
+        {n: v for n, v in row.items() if n not in ("role", "attempt", "kept")}
+        for row in jsonl.read(tmp_path / EVENTS)
+        if row["event"] not in ("read", "refinement", "ranks")
+    ]
+    for row in rows:
+        row.pop("messages", None)
+    jsonl.replace(tmp_path / EVENTS, rows)
+    before = (tmp_path / LEDGER).read_bytes()
+    again = Discovery.recorded(tmp_path)
+    assert again.members == made.members and again.completed == 2
+    assert [one["outcome"] for one in again.steps] == ["evaluated"] * 4
+    assert (tmp_path / LEDGER).read_bytes() == before
+    provider = Roles([think("a"), think("b")], [write("7 * g"), write("8 * g")])
+    for given in (provider, None):  # the second run recalls both parts
+        more = discovery(tmp_path, given, generations=3)
+        more.run()
+        assert more.completed == 3 and len(more.members) == len(made.members) + 2
+    assert jsonl.read(tmp_path / EVENTS)[: len(rows)] == rows
+
+
+def test_a_replay_with_other_scores_stops(tmp_path):
+    whole(tmp_path / "one")
+    replies = providers.recorded(tmp_path / "one" / EVENTS)
+    made = discovery(tmp_path / "two", providers.Replay(replies), generations=2)
+    # Without the failure, no reply of the coder repairs it.
+    with pytest.raises(ProviderError, match="reply 9 is of the coder, but the thinker"):
+        made.run()
+
+
+def test_events_and_ledger_have_every_refinement(tmp_path):
+    coder = ["(", write("g * 1"), write("0.9 * g + 0.1 * g"), write("2 * g")]
+    provider = Roles(["no JSON", *map(think, "abcd")], coder)
+    scores = Scores({text_of("2 * g"): "it took too long"})
+    options = {"refinements": 5, "attempts": 1, "exploit": 0.0}
+    made = discovery(tmp_path, provider, scores, **options)
+    made.run()
+    rows = jsonl.read(tmp_path / EVENTS)
+    found = [row for row in rows if row["event"] == "refinement"]
+    assert found == made.steps
+    outcomes = ["failed_thinker", "failed_coder", "duplicate", "evaluated"]
+    assert [row["outcome"] for row in found] == [*outcomes, "failed_evaluation"]
+    assert [row["literals"] for row in found] == [[], [], [1], [0.9, 0.1], [2]]
+    assert [row["grown"] for row in found[-2:]] == [True, False]
+    (start,) = [row for row in rows if row["event"] == "generation"]
+    assert [row["parent"] for row in found] == [start["base"]] * 4 + ["g0_3"]
+    assert "computes the same as plain" in found[2]["problem"]
+    assert found[3]["code"] == code("0.9 * g + 0.1 * g")
+    ranks = [row["ranks"] for row in rows if row["event"] == "ranks"]
+    assert ranks == [{"plain": 1.5, "half": 1.5}, {"plain": 2, "half": 2, "g0_3": 2}]
+    ledger = jsonl.read(tmp_path / LEDGER)
+    own = [row["stage"] for row in ledger if row["proposal"] == "g0_3"]
+    assert own == ["reply", "parse", "reply", "parse", "train", "train"]
+
+
+def test_the_thinker_sees_ranks_sizes_and_warnings(tmp_path):
+    provider = Roles([think("a"), think("b")], [write("2 * g"), write("3 * g")])
+    scores = Scores({text_of("2 * g"): 5.0})
+    scores.warnings = ("not finite for gradients and momenta of 1e6",)
+    discovery(tmp_path, provider, scores, refine_from="best").run()
+    first, second = (p[-1]["content"] for p in provider.prompts[::2])
+    assert "average rank 1.5 of 2 optimizers, " in first
+    assert "average rank 1 of 3 optimizers, 3 operations and operands" in second
+    warning = "Warning: not finite for gradients and momenta of 1e6"
+    assert warning in first and warning in second
+    worse = prompts.written(Member("n", "x", "CODE", None, {}, {}), BEST, {"n": 2.0})
+    assert worse.endswith(f"for the best one so far:\n\n{BEST.code}")
+
+
+BEST = Member("best", None, "BEST CODE", None, {}, {})
 
 
 def test_events_of_another_version_are_refused(tmp_path):
@@ -318,6 +499,36 @@ def test_a_short_run_screens(tmp_path):
     assert [step["outcome"] for step in made.steps] == ["screened", "evaluated"]
     assert scores.trained.count((text_of("2 * g"), GAMES[0], 512)) == 1
     assert (text_of("2 * g"), GAMES[0], None) not in scores.trained
+
+
+def test_a_hopeless_candidate_is_stopped(tmp_path):
+    provider = Roles([think("a"), think("b")], [write("3 * g"), write("4 * g")])
+    table = {"g": 2.0, "0.5 * g": 1.0, "3 * g": 0.0, "4 * g": 3.0}
+    scores = Scores({text_of(update): value for update, value in table.items()})
+    where = EvaluationConfig((*GAMES, "MountainCar-v0"), steps=4096, seeds=1)
+    config = DiscoveryConfig(
+        where, generations=1, refinements=2, ranked=(), stop_hopeless=True
+    )
+    made = Discovery(config, tmp_path, provider, None, scores, INITIAL)
+    made.run()
+    assert [step["outcome"] for step in made.steps] == ["hopeless", "evaluated"]
+    trained = [name for text, name, _ in scores.trained if text == text_of("3 * g")]
+    assert trained == list(GAMES)
+    told = provider.prompts[2][-1]["content"]
+    assert "with returns of 0 in CartPole-v1, 0 in Acrobot-v1 it cannot reach" in told
+    assert [m.name for m in made.members] == ["plain", "half", "g0_1"]
+
+
+def test_members_of_several_islands_count_once():
+    good = [member(name, *[9.0] * 3) for name in "xyz"]
+    bad = [member(name, *[1.0] * 3) for name in "uvw"]
+    copies = [dataclasses.replace(m, island=1) for m in bad]
+    found = {"a": 5.0, "b": 5.0}
+    # Copies of the bad ones would lower the bar.
+    assert archive.hopeless([*good, *bad, *copies], found, 3) is archive.hopeless(
+        [*good, *bad], found, 3
+    )
+    assert archive.rankings([*good, *copies, *bad])["x"] == 2
 
 
 def test_only_a_divergence_is_a_bad_score(tmp_path):
@@ -374,7 +585,7 @@ def test_islands_take_turns_and_exchange_their_best(tmp_path):
     words = found.stages[0]["summary"]
     assert found.text == text_of("2 * g") and "4 generations" in words
     assert "average rank 1 among 6 members" in words
-    jsonl.replace(tmp_path / EVENTS, rows[:-1])
+    jsonl.replace(tmp_path / EVENTS, rows[:-3])
     assert "3 generations" in origin.found(tmp_path).stages[0]["summary"]
 
 

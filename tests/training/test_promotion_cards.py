@@ -52,6 +52,7 @@ from learned_opt_rl.training.proposal import (
     Refinement,
     RefinementConfig,
     Scripted,
+    journal,
     origin,
 )
 from learned_opt_rl.training.run_folder import read_run
@@ -298,7 +299,7 @@ def test_the_copy_of_a_large_search_lacks_the_values_of_the_checks(
 def test_costs_that_are_not_known_are_not_added(tokens, price, words):
     known = {"seconds": 3600, "steps": 5000, "tokens": 0, "price": 0.0}
     stages = [known, {**known, "tokens": tokens, "price": price}, {"kind": "file"}]
-    assert origin.compute(stages) == (
+    assert journal.compute(stages) == (
         "2 hours of training and of replies, including the wait for them, 1e+04 "
         f"environment steps, {words}"
     )

@@ -32,6 +32,7 @@ from learned_opt_rl.training.proposal import (
     openai_api,
     prompts,
     providers,
+    session,
 )
 from learned_opt_rl.training.proposal.conversation import BEST_TEXT
 from learned_opt_rl.training.proposal.journal import (
@@ -40,8 +41,10 @@ from learned_opt_rl.training.proposal.journal import (
     LimitReachedError,
 )
 from learned_opt_rl.training.proposal.reply import RefusedReplyError, read_code
+from learned_opt_rl.training.proposal.scoring import evaluation as scoring
 from learned_opt_rl.training.proposal.scoring.evaluation import Candidate
 from learned_opt_rl.training.proposal.scoring.worker import Worker, WorkerError
+from learned_opt_rl.training.run_folder import read_config
 
 WHERE = EvaluationConfig(("CartPole-v1",), steps=4096, seeds=2)
 CONFIG = ConversationConfig("drift", WHERE, generations=4)
@@ -282,9 +285,51 @@ def test_a_cost_limit_needs_a_known_price(tmp_path):
 def test_the_ledger_has_all_costs(tmp_path):
     config = ConversationConfig("drift", WHERE, generations=1)
     run(tmp_path, Counted(), config)
-    train, asked = jsonl.read(tmp_path / LEDGER)
+    train, asked, parsed = jsonl.read(tmp_path / LEDGER)
     assert (train["stage"], train["steps"]) == ("train", 1000)
     assert (asked["prompt_tokens"], asked["price"]) == (10_000, pytest.approx(0.0154))
+    assert parsed["stage"] == "parse" and parsed["seconds"] >= 0
+    names = [row["proposal"] for row in (train, asked, parsed)]
+    assert names == ["ppo_clip", "1", "1"]
+
+
+def test_a_session_ends_with_its_costs(tmp_path, capsys):
+    run(tmp_path, Counted(), ConversationConfig("drift", WHERE, generations=2))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("total: 2 replies, ")
+    assert last.endswith(" 1e+03 environment steps, 22,000 paid tokens for $0.0308")
+    with pytest.raises(ProviderError):
+        run(tmp_path / "other", Scripted([]))
+    assert "total: 0 replies, " in capsys.readouterr().err
+
+
+class Stuck:
+    """A worker that is killed before it has answered."""
+
+    def __init__(self, memory: int | None) -> None:
+        self.pid = memory
+
+    def ask(self, request, seconds):
+        raise WorkerError(f"it took more than {seconds:g} seconds")
+
+    def close(self) -> None:
+        return
+
+
+def test_a_killed_training_counts_all_its_steps(monkeypatch):
+    monkeypatch.setattr(scoring, "Worker", Stuck)
+    rows = []
+
+    def spend(stage: str, seconds: float, **costs: Any) -> None:
+        rows.append((stage, costs.get("steps")))
+
+    with Candidate(WHERE, spend, text="") as one:
+        for steps in (None, 512):
+            with pytest.raises(WorkerError):
+                one.train("CartPole-v1", steps)
+        with pytest.raises(RefusedReplyError, match="it took more than 90 seconds"):
+            one.check()
+    assert rows == [("train", 2 * 4096), ("screen", 2 * 512), ("check", None)]
 
 
 def test_a_recorded_run_replays_without_its_provider(tmp_path):
@@ -295,16 +340,103 @@ def test_a_recorded_run_replays_without_its_provider(tmp_path):
     assert len({name.read_bytes() for name in names}) == 1
     config = ConversationConfig("drift", WHERE, generations=5)
     # Nothing is paid twice, even if the replies stated tokens.
-    replies = providers.recorded(tmp_path / "one" / EVENTS)
-    stated = {
-        key: [reply._replace(prompt_tokens=9, completion_tokens=9) for reply in own]
-        for key, own in replies.items()
-    }
+    tokens = {"prompt_tokens": 9, "completion_tokens": 9}
+    stated = [{**one, "reply": {**one["reply"], **tokens}} for one in replies]
     run(tmp_path / "free", providers.Replay(stated), limits=Limits(max_cost=1e-9))
     rows = [r for r in jsonl.read(tmp_path / "free" / LEDGER) if r["stage"] == "reply"]
     assert {(r["prompt_tokens"], r["price"]) for r in rows} == {(0, 0.0)}
-    with pytest.raises(ProviderError, match="the record ends before it"):
+    with pytest.raises(ProviderError, match="the record ends after 4 replies"):
         run(tmp_path / "two", providers.Replay(replies), config)
+
+
+def test_a_replay_that_is_resumed_takes_the_next_reply(tmp_path):
+    run(tmp_path / "one")
+    replies = providers.recorded(tmp_path / "one" / EVENTS)
+    half = ConversationConfig("drift", WHERE, generations=2)
+    run(tmp_path / "two", providers.Replay(replies), half)
+    run(tmp_path / "two", providers.Replay(replies))
+    assert events(tmp_path / "two") == events(tmp_path / "one")
+
+
+def reworded(monkeypatch) -> None:
+    """Change all prompt files and feedback, and what the converter says."""
+    text = prompts._text
+    monkeypatch.setattr(
+        prompts, "_text", lambda name: text(name) + "\n" * name.endswith(".md")
+    )
+    for name in ("first", "fitness", "invalid", "failed", "to_refine", "written"):
+        monkeypatch.setattr(prompts, name, lambda *_: "other words")
+    monkeypatch.setattr(prompts, "unused", lambda *_: "other words")
+
+    def refuse(*_: object) -> None:
+        raise RefusedReplyError("syntax_error", "other words")
+
+    monkeypatch.setattr(session, "read_code", refuse)
+
+
+def conversations(folder) -> list[list[providers.Message]]:
+    """Return the messages that each reply answers, from the events."""
+    last: dict[str, list] = {}
+    found = []
+    for event in events(folder):
+        if event["event"] == "reply":
+            own = last.get(event["role"], [])[: event["kept"]] + event["messages"]
+            said = providers.Message(role="assistant", content=event["reply"]["text"])
+            last[event["role"]] = [*own, said]
+            found.append(own)
+    return found
+
+
+def test_a_conversation_outlives_its_prompts(tmp_path, monkeypatch):
+    _, best = run(tmp_path / "one")
+    reworded(monkeypatch)
+    content = (tmp_path / "one" / EVENTS).read_bytes()
+    again = Conversation(CONFIG, tmp_path / "one", None, None, Scores())
+    assert again.run() == best
+    assert (tmp_path / "one" / EVENTS).read_bytes() == content
+    # A new reply answers the new prompts.
+    more = ConversationConfig("drift", WHERE, generations=5)
+    run(tmp_path / "one", Scripted([*REPLIES, "no JSON"]), more)
+    *_, asked = conversations(tmp_path / "one")
+    assert asked[0]["content"] == prompts.system("drift") and len(asked) == 10
+
+
+def test_the_published_record_replays_with_its_scores(tmp_path):
+    folder = pathlib.Path(__file__).parents[2] / "results" / "propose_drift"
+    rows = jsonl.read(folder / EVENTS)
+    by_key = {(e["of"], e["environment"]): e for e in rows if e["event"] == "train"}
+    checks = {e["text"]: e for e in rows if e["event"] == "check"}
+
+    class Recorded(Scores):
+        def check(self) -> jsonl.Record:
+            return checks[self.text]
+
+        def train(self, environment: str, steps: float | None = None):
+            return by_key[self.text, environment]["scores"]
+
+    config = ConversationConfig.from_json(read_config(folder)["config"])
+    replay = providers.Replay(providers.recorded(folder / EVENTS))
+    _, best = run(tmp_path, replay, config, scores=Recorded())
+    assert best["text"] == (folder / BEST_TEXT).read_text()
+    wanted = [e for e in rows if e["event"] == "outcome"]
+    made = [e for e in events(tmp_path) if e["event"] == "outcome"]
+    assert [e["fitness"] for e in made] == [e["fitness"] for e in wanted]
+
+
+def test_a_record_has_what_was_asked_once(tmp_path):
+    class Noted(Scripted):
+        asked: list = []
+
+        def complete(self, messages, **_: Any) -> Reply:
+            self.asked.append(list(messages))
+            return super().complete(messages)
+
+    run(tmp_path, Noted(REPLIES))
+    assert conversations(tmp_path) == Noted.asked
+    found = [e for e in events(tmp_path) if e["event"] == "reply"]
+    assert [len(e["messages"]) for e in found] == [2, 1, 1, 1]
+    who = {(e["role"], e["attempt"], e["temperature"]) for e in found}
+    assert who == {("proposer", 1, None)}
 
 
 def test_files_answer_their_own_prompts(tmp_path):
@@ -401,23 +533,19 @@ def test_a_script_drives_a_discovery_in_the_order_of_calls(tmp_path):
     def code(update: str) -> str:
         return f"def update_fn({signature}):\n    return {update}, var1, var2\n"
 
-    def made(folder, replies, start=0):
+    def search(folder, replies):
         config = DiscoveryConfig(WHERE, generations=2, refinements=2, ranked=())
-        script = Scripted(replies, start=start)
-        initial = {"plain": code("g")}
-        one = Discovery(config, tmp_path / folder, script, None, Scores(), initial)
-        return one, one.run
+        given = (Scripted(replies), None, Scores(), {"plain": code("g")})
+        return Discovery(config, tmp_path / folder, *given).run()
 
     replies = []
     for number in range(4):
         replies += [json.dumps({"thought": "t", "suggestion": str(number)})]
         replies += [json.dumps({"code": code(f"g * {'2.0 * ' * number} 3.0")})]
-    whole, search = made("whole", replies)
-    search()
-    assert len(whole.members) == 5
+    assert len(search("whole", replies)) == 5
     with pytest.raises(ProviderError, match="the script has 5 replies; add one"):
-        made("parts", replies[:5])[1]()
-    made("parts", replies, start=5)[1]()
+        search("parts", replies[:5])
+    search("parts", replies)
     assert len({(tmp_path / f / EVENTS).read_bytes() for f in ("whole", "parts")}) == 1
 
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from learned_opt_rl.expressions._language import Expression, Number
+from learned_opt_rl.expressions._language import Expression, shorten
 from learned_opt_rl.expressions._text import place
+from learned_opt_rl.expressions.convert._applied import DTYPES, MATH
 from learned_opt_rl.expressions.convert._calls import CALLS
-from learned_opt_rl.expressions.convert._formulas import (
-    CONSTANTS,
-    DTYPES,
-    MATH,
-    Formulas,
-)
-from learned_opt_rl.expressions.convert._values import Value, refuse
+from learned_opt_rl.expressions.convert._formulas import CONSTANTS, Formulas
+from learned_opt_rl.expressions.convert._kinds import Items, Value, refuse
+from learned_opt_rl.expressions.convert._static import literal
 
 # This bound keeps hostile code from unrolling forever.
 _MAX_TURNS = 64
@@ -45,11 +42,19 @@ class Body(Formulas):
 
     def run(self, definition: ast.FunctionDef) -> Value:
         """Convert the statements of a function up to its return."""
-        for index, statement in enumerate(definition.body, 1):
+        pending = [*definition.body]
+        while pending:
+            statement = pending.pop(0)
+            if isinstance(statement, ast.If):
+                # A test that Python decides may return early.
+                self.count(statement)
+                taken = self.decide(statement)
+                pending[:0] = statement.body if taken else statement.orelse
+                continue
             if isinstance(statement, ast.Return):
-                for after in definition.body[index:]:
+                if statement in definition.body and pending:
                     problem = "a statement after return has no effect; remove it"
-                    raise refuse(after, problem, "structure_error")
+                    raise refuse(pending[0], problem, "structure_error")
                 value = statement.value
                 if isinstance(value, ast.Tuple) and not self.inlining:
                     # No name stands for this tuple, so its parts need none either.
@@ -62,6 +67,28 @@ class Body(Formulas):
     def statement(self, node: ast.stmt) -> None:
         self.count(node)
         match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.List()):
+                self.bind(node.targets[0], self.value(node.value))
+                found = self.scope[name]
+                self.scope[name] = Items(found) if isinstance(found, tuple) else found
+            case ast.Expr(
+                value=ast.Call(
+                    func=ast.Attribute(value=ast.Name(id=name), attr="append"),
+                    args=[item],
+                    keywords=[],
+                )
+            ) if isinstance(self.scope.get(name), tuple | Items):
+                items, value = self.scope[name], self.values.keep(self.value(item))
+                if not isinstance(items, Items) or items.used:
+                    problem = "a list grows before its first use only; write "
+                    raise refuse(node, f"{problem}{shorten(name)} = [...] in one line")
+                items.append(value)
+            case ast.Delete(targets=[ast.Name(id=name)]) if name in self.scope.maps[0]:
+                del self.scope[name]
+            case ast.Delete(targets=[_, *_] as targets) if len(targets) > 1:
+                for target in targets:
+                    one = ast.copy_location(ast.Delete([target]), node)
+                    self.statement(one)
             case ast.Assign(targets=[target]):
                 self.bind(target, self.value(node.value))
             case ast.Assign(targets=targets):
@@ -72,7 +99,9 @@ class Body(Formulas):
                 self.bind(node.target, self.value(value))
             case ast.AnnAssign(target=ast.Name()):
                 pass
-            case ast.AugAssign(target=ast.Name(id=name)):
+            case ast.AugAssign(target=ast.Name(id=name)) if not isinstance(
+                self.scope.get(name), tuple | Items
+            ):
                 read = ast.copy_location(ast.Name(name, ast.Load()), node)
                 whole = ast.BinOp(read, node.op, node.value)
                 self.bind(node.target, self.value(ast.copy_location(whole, node)))
@@ -102,7 +131,7 @@ class Body(Formulas):
     def bind(self, target: ast.expr, value: Value, *, count: bool = False) -> None:
         """Bind a target; the counter of a loop stays a written number."""
         match target:
-            case ast.Name() if count and isinstance(value, Number):
+            case ast.Name() if count and self.values.is_static(value):
                 self.scope[target.id] = value
             case ast.Name() if target.id in self.modules:
                 raise refuse(target, f"{target.id!r} is a module; choose another name")
@@ -153,13 +182,21 @@ class Body(Formulas):
         """Return the values that a loop runs over."""
         match node:
             case ast.Call(func=ast.Name(id="range"), keywords=[]):
-                bounds = [self.value(argument) for argument in node.args]
-                written = [b.value for b in bounds if isinstance(b, Number)]
-                whole = [int(value) for value in written if value.is_integer()]
-                if len(whole) == len(bounds) and 1 <= len(whole) <= 2:
+                known = [self.values.known(self.value(bound)) for bound in node.args]
+                whole = [bound for bound in known if isinstance(bound, int)]
+                if (
+                    len(whole) == len(known)
+                    and 1 <= len(whole) <= 3
+                    and whole[2:] != [0]
+                ):
                     turns = range(*whole)
                     if len(turns) <= _MAX_TURNS:
-                        return [Number(float(turn), place(node)) for turn in turns]
+                        return [literal(turn, place(node)) for turn in turns]
+            case ast.Call(func=ast.Name(id="enumerate"), keywords=[], args=[source]):
+                rows = enumerate(self._turns(source))
+                return [(literal(i, place(node)), row) for i, row in rows]
+            case ast.Call(func=ast.Name(id="reversed"), keywords=[], args=[source]):
+                return self._turns(source)[::-1]
             case ast.Call(func=ast.Name(id="zip"), keywords=[], args=[_, *_]):
                 columns = [self._turns(argument) for argument in node.args]
                 return [tuple(row) for row in zip(*columns, strict=False)]

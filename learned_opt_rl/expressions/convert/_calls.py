@@ -6,8 +6,24 @@ import ast
 from collections.abc import Mapping
 
 from learned_opt_rl.expressions._functions import FUNCTIONS, templates
-from learned_opt_rl.expressions._language import Binary, Call, Limits, Number, Position
-from learned_opt_rl.expressions.convert._values import Builder, Value, Values, refuse
+from learned_opt_rl.expressions._language import (
+    Binary,
+    Call,
+    Limits,
+    Name,
+    Number,
+    Position,
+    shorten,
+)
+from learned_opt_rl.expressions.convert._kinds import (
+    Builder,
+    Flat,
+    Shape,
+    Stack,
+    Value,
+    refuse,
+)
+from learned_opt_rl.expressions.convert._values import Values
 
 _OLD_KEYWORDS = {"a_min": "min", "a_max": "max"}
 
@@ -28,7 +44,10 @@ def bind(
     for keyword in keywords:
         name = _OLD_KEYWORDS.get(keyword.arg or "", keyword.arg)
         if name not in names or name in bound:
-            raise refuse(at, f"the keyword {keyword.arg or '**'} does not fit; {takes}")
+            problem = (
+                f"the keyword {shorten(keyword.arg or '**')} does not fit; {takes}"
+            )
+            raise refuse(at, problem)
         bound[name] = keyword.value
     required = [p for p in parameters.split() if not p.endswith("?")]
     missing = [name for name in required if name not in bound]
@@ -42,32 +61,168 @@ def reduction(name: str) -> Builder:
 
     def build(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
         value, axis = arguments["a"], arguments.get("axis")
-        if not isinstance(value, tuple):
-            if axis is not None:
-                problem = "only a whole tensor can be reduced; drop axis"
-                raise refuse(at, problem, "shape_error")
-            reduced = Call(name, (values.number(value, at),), at)
-            if name in ("max_all", "min_all") and values.is_condition(value):
-                return Binary("!=", reduced, Number(0.0), at)
-            return reduced
-        if axis != Number(0.0):
-            raise refuse(at, "a stack is reduced with axis=0; write it", "shape_error")
-        if name in ("max_all", "min_all") and 1 < len(value) <= Limits.ARGUMENTS:
-            return values.call(name[:3], value, at)
-        if name not in ("sum", "mean"):
-            raise refuse(at, f"{name} of a stack cannot be converted; write it out")
-        total = values.total(value, at)
-        count = Number(float(len(value)))
-        return total if name == "sum" else Binary("/", total, count, at)
+        if isinstance(value, tuple):
+            if axis != Number(0.0) or not isinstance(value, Stack):
+                problem = "a stack is reduced with axis=0; write "
+                raise refuse(at, f"{problem}jnp.stack(...), axis=0", "shape_error")
+            return _over_stack(name, values, value, at)
+        if axis is not None:
+            problem = "only a whole tensor can be reduced; drop axis"
+            raise refuse(at, problem, "shape_error")
+        value = value.array if isinstance(value, Flat) else value
+        reduced = Call(name, (values.number(value, at),), at)
+        if name in ("max_all", "min_all") and values.is_condition(value):
+            return Binary("!=", reduced, Number(0.0), at)
+        return reduced
 
     return build
+
+
+def _over_stack(name: str, values: Values, stack: Stack, at: Position) -> Value:
+    """Reduce a stack over its first axis."""
+    if name in ("max_all", "min_all") and 1 < len(stack) <= Limits.ARGUMENTS:
+        return values.call(name[:3], stack, at)
+    if name not in ("sum", "mean", "variance", "std"):
+        problem = "of a stack cannot be converted; use mean, max, min or std"
+        raise refuse(at, f"{name} {problem}")
+    count = Number(float(len(stack)))
+    total = values.total(stack, at)
+    if name == "sum":
+        return total
+    mean = Binary("/", total, count, at)
+    if name == "mean":
+        return mean
+    mean = values.assigned("mean", mean)
+    parts = [values.number(part, at) for part in stack]
+    squares = [Call("square", (Binary("-", part, mean, at),), at) for part in parts]
+    variance = Binary("/", values.total(tuple(squares), at), count, at)
+    return variance if name == "variance" else Call("sqrt", (variance,), at)
+
+
+def _of_truth(name: str) -> Builder:
+    """Convert ``jnp.any`` and ``jnp.all``, which reduce the truth of a leaf."""
+
+    def build(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
+        value = arguments["a"]
+        value = value.array if isinstance(value, Flat) else value
+        if isinstance(value, Stack):
+            value = Stack(values.truth(part, at) for part in value)
+        else:
+            value = values.truth(value, at)
+        return reduction(name)(values, {**arguments, "a": value}, at)
+
+    return build
+
+
+def _norm(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
+    if arguments.get("axis") is not None or arguments.get("ord") is not None:
+        problem = "this norm cannot be converted; write jnp.linalg.norm(g), or "
+        raise refuse(at, f"{problem}jnp.sum(jnp.abs(g))", "shape_error")
+    return reduction("norm")(values, {"a": arguments["a"]}, at)
+
+
+def _dot(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
+    """Convert the scalar product of two whole arrays."""
+    sides = [arguments["a"], arguments["b"]]
+    if not all(isinstance(side, Flat) for side in sides):
+        problem = "jnp.dot of arrays with two axes is a product of matrices; write "
+        raise refuse(at, f"{problem}jnp.sum(a * b) for the scalar product")
+    return _vdot(values, arguments, at)
+
+
+def _vdot(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
+    sides = (arguments["a"], arguments["b"])
+    whole = [side.array if isinstance(side, Flat) else side for side in sides]
+    product = values.apply("*", whole, at, python=False)
+    return reduction("sum")(values, {"a": product}, at)
+
+
+def _flat(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
+    """Convert ``ravel`` and ``reshape(-1)``, which a reduction reads."""
+    array, shape = arguments["a"], arguments.get("shape")
+    if isinstance(shape, Shape):
+        return array.array if isinstance(array, Flat) else array
+    if shape is not None and values.known(shape) != -1:
+        problem = ".reshape changes or reads a shape; all arrays here have the shape "
+        raise refuse(at, f"{problem}of the parameters; remove it", "shape_error")
+    return array if isinstance(array, Flat) else Flat(values.number(array, at))
+
+
+def shape_of(values: Values, array: Value, at: Position) -> Shape:
+    """Return the shape of an array like the parameters."""
+    number = values.number(array, at)
+    # The dormancy has a number per neuron, so jax would draw as many.
+    if not values.type_of(number).elementwise or number == Name("dorm"):
+        problem = "this is not an array of the shape of the parameters; write g.shape"
+        raise refuse(at, problem, "shape_error")
+    return Shape()
+
+
+def _shape(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
+    return shape_of(values, arguments["a"], at)
+
+
+def _of_shape(number: float | None) -> Builder:
+    """Fill an array of the shape of the parameters."""
+
+    def build(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
+        _require_shape(arguments["shape"], at)
+        fill = arguments.get("fill_value", Number(number or 0.0, at))
+        return fill if values.is_condition(fill) else values.number(fill, at)
+
+    return build
+
+
+def _require_shape(shape: Value, at: Position) -> None:
+    if not isinstance(shape, Shape):
+        raise refuse(at, "only the shape of the parameters is known; write g.shape")
+
+
+def _broadcast(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
+    _require_shape(arguments["shape"], at)
+    value = arguments["a"]
+    return value if values.is_condition(value) else values.number(value, at)
 
 
 def _stack(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
     value, axis = arguments["arrays"], arguments.get("axis")
     if not isinstance(value, tuple) or axis not in (None, Number(0.0)):
         raise refuse(at, "write a stack of a tuple, along axis 0", "shape_error")
+    if len(value) > Limits.DEPTH:
+        problem = f"a stack is too long; write at most {Limits.DEPTH} parts"
+        raise refuse(at, problem, "size_error")
+    return Stack(value)
+
+
+def _array(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
+    value = arguments["x"]
+    if isinstance(value, tuple):
+        return _stack(values, {"arrays": value}, at)
     return value
+
+
+def _nan_to_num(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
+    """Convert ``nan_to_num``, whose last arguments may be missing or None."""
+    names = ("nan", "posinf", "neginf")
+    given = [arguments.get(name) for name in names]
+    if given[0] is None:
+        given[0] = Number(0.0)
+    while given[-1] is None:
+        given.pop()
+    if None in given:
+        raise refuse(at, "jnp.nan_to_num has neginf without posinf; write both")
+    value = values.number(arguments["x"], at)
+    if values.is_whole(value):
+        return arguments["x"]
+    return values.call("nan_to_num", [value, *given], at)
+
+
+def _gelu(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
+    approximate = values.known(arguments.get("approximate", Number(1.0)))
+    if approximate is None:
+        raise refuse(at, "write approximate=True or approximate=False")
+    formula = "gelu(a)" if approximate else "a * erfc(-a * 0.7071067811865476) / 2"
+    return values.build("x", formula, {"x": arguments["x"]}, at)
 
 
 def _clip(values: Values, arguments: Mapping[str, Value], at: Position) -> Value:
@@ -121,17 +276,30 @@ def _float(values: Values, arguments: Mapping[str, Value], at: Position) -> Valu
     return values.floating(arguments["x"], at)
 
 
-REDUCTION = "a axis? keepdims?"
+_REDUCTION = "a axis? keepdims?"
+_METHODS = "mean sum var std max min any all clip round copy ravel reshape dot"
 # Functions of jax with parameters or a conversion of their own.
 _OTHER: dict[str, tuple[str, str | Builder]] = {
     "numpy.clip": ("arr min? max?", _clip),
     "lax.clamp": ("min x max", "clip(b, a, c)"),
     "lax.div": ("x y", _divide),
-    "numpy.nan_to_num": ("x copy? nan posinf neginf", "nan_to_num(a, b, c, d)"),
-    "numpy.linalg.norm": ("a", "norm(a)"),
-    "numpy.vdot": ("a b", "sum(a * b)"),
-    "numpy.array": ("x dtype?", "a"),
-    "numpy.asarray": ("x dtype?", "a"),
+    "numpy.nan_to_num": ("x copy? nan? posinf? neginf?", _nan_to_num),
+    "numpy.linalg.norm": ("a ord? axis? keepdims?", _norm),
+    "numpy.any": (_REDUCTION, _of_truth("max_all")),
+    "numpy.all": (_REDUCTION, _of_truth("min_all")),
+    "numpy.vdot": ("a b", _vdot),
+    "numpy.dot": ("a b", _dot),
+    "numpy.copy": ("a", "a"),
+    "numpy.ravel": ("a", _flat),
+    "numpy.reshape": ("a shape", _flat),
+    "numpy.shape": ("a", _shape),
+    "numpy.broadcast_to": ("a shape", _broadcast),
+    "numpy.array": ("x dtype?", _array),
+    "numpy.asarray": ("x dtype?", _array),
+    "nn.gelu": ("x approximate?", _gelu),
+    "numpy.zeros": ("shape dtype?", _of_shape(0.0)),
+    "numpy.ones": ("shape dtype?", _of_shape(1.0)),
+    "numpy.full": ("shape fill_value dtype?", _of_shape(None)),
     **dict.fromkeys(("numpy.float32", "numpy.float64"), ("x", _float)),
     "numpy.zeros_like": ("a dtype?", _filled(0.0)),
     "numpy.ones_like": ("a dtype?", _filled(1.0)),
@@ -144,7 +312,7 @@ _OTHER: dict[str, tuple[str, str | Builder]] = {
 _PATHS: dict[str, tuple[str, str | Builder]] = {
     **{path: (t.parameters, t.formula) for t in templates() for path in t.jax.split()},
     **{
-        path: (REDUCTION, reduction(name))
+        path: (_REDUCTION, reduction(name))
         for name, row in FUNCTIONS.items()
         if row.rule == "reduce"
         for path in row.jax
@@ -153,9 +321,6 @@ _PATHS: dict[str, tuple[str, str | Builder]] = {
 }
 CALLS = {f"jax.{path}": entry for path, entry in _PATHS.items()}
 """By full path: the parameters (``?`` marks optional ones), a template or a builder."""
-METHODS = {
-    path.rpartition(".")[2]: entry
-    for path, entry in CALLS.items()
-    if entry[0] == REDUCTION or path in ("jax.numpy.clip", "jax.numpy.round")
-}
+METHODS = {name: CALLS[f"jax.numpy.{name}"] for name in _METHODS.split()}
+METHODS["flatten"] = METHODS["ravel"]
 """By name, the methods of arrays, whose first argument is the array: ``x.mean()``."""

@@ -5,62 +5,48 @@ from __future__ import annotations
 import ast
 import math
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-from learned_opt_rl.checks import suggest
-from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._functions import NUMBERS
 from learned_opt_rl.expressions._language import (
     LOGICAL,
     SYMBOLS,
-    Binary,
     Call,
-    Expression,
     Kind,
     Name,
     Number,
-    Unary,
     shorten,
 )
 from learned_opt_rl.expressions._text import place
-from learned_opt_rl.expressions.convert._calls import CALLS, METHODS, bind
-from learned_opt_rl.expressions.convert._hints import INSTEAD, LACKING, WHOLE_ARRAY
-from learned_opt_rl.expressions.convert._noise import Noise
-from learned_opt_rl.expressions.convert._static import written
-from learned_opt_rl.expressions.convert._values import (
-    Builder,
+from learned_opt_rl.expressions.convert._applied import Calls
+from learned_opt_rl.expressions.convert._calls import CALLS, shape_of
+from learned_opt_rl.expressions.convert._hints import INSTEAD, of_call, of_name
+from learned_opt_rl.expressions.convert._kinds import (
     Closure,
+    Items,
     Key,
     Path,
+    Shape,
+    Stack,
     Value,
-    Values,
-    Whole,
-    arity,
+    defaults_of,
     refuse,
 )
+from learned_opt_rl.expressions.convert._static import Whole, literal
+from learned_opt_rl.expressions.convert._values import Values
 
-# These bounds keep hostile code from unrolling forever; they are generous for formulas.
+# This bound keeps hostile code from unrolling forever; it is generous for formulas.
 _MAX_STEPS = 8192
-_MAX_INLINING = 8
+_LONGEST = 1024  # parts of a tuple that operators make
 CONSTANTS = {f"jax.numpy.{name}": value for name, value in NUMBERS.items()}
 CONSTANTS |= {"math.pi": math.pi, "math.e": math.e}
-# Functions of Python's math. They take Python's numbers only.
-_OF_NUMBERS = "sqrt exp log log2 log10 log1p expm1 pow sin cos tan tanh sinh cosh atan"
-MATH = {f"math.{name}": f"jax.numpy.{name}" for name in _OF_NUMBERS.split()}
-DTYPES = {
-    **dict.fromkeys(("float", "jax.numpy.float32", "jax.numpy.float64"), "float"),
-    **dict.fromkeys(("bool", "jax.numpy.bool", "jax.numpy.bool_"), "bool"),
-    **dict.fromkeys(("int", "jax.numpy.int32", "jax.numpy.int64"), "int"),
-}
-_UNKNOWN = "is not part of the language; write the expression without it"
-_SHAPES = ("shape", "T", "ndim", "reshape", "ravel", "flatten", "at")
+# Of float32, the dtype in which an expression is computed.
+_FINFO = {"eps": 2.0**-23, "tiny": 2.0**-126, "smallest_normal": 2.0**-126}
 _SAME_SHAPE = "all arrays here have the shape of the parameters; remove it"
-_UNEQUAL = "both sides have to return as many numbers; return equally many"
-# Parameters that change nothing here; their arguments are not read.
-_IGNORED = ("copy", "keepdims", "dtype")
 
 
-class Formulas(Noise):
+class Formulas(Calls):
     """Converts the expressions of a proposal. ``scope`` has the values of its names."""
 
     # The logic of arrays is written with & | ~ in place of and, or, not.
@@ -68,6 +54,7 @@ class Formulas(Noise):
         **{syntax: s for syntax, s in SYMBOLS.items() if s not in LOGICAL},
         **{ast.BitAnd: "and", ast.BitOr: "or", ast.Invert: "not", ast.BitXor: "^"},
         **{ast.FloorDiv: "floor_divide", ast.Mod: "mod"},
+        **{ast.Is: "is", ast.IsNot: "is not"},
     }
     instead = INSTEAD
 
@@ -99,33 +86,35 @@ class Formulas(Noise):
         """Bind a target; the counter of a loop stays a written number."""
         raise NotImplementedError
 
-    def run(self, definition: ast.FunctionDef) -> Value:
-        """Convert the statements of a function up to its return."""
-        raise NotImplementedError
-
     def comprehension(self, node: ast.ListComp | ast.GeneratorExp) -> Value:
         """Convert a comprehension to a tuple."""
         raise NotImplementedError
 
     def decide(self, node: ast.If | ast.IfExp) -> bool:
-        """Return which side a test of written numbers takes; refuse any other test."""
-        values = self.values
-        found = written(self.value(node.test), values.assignments, values.slots)
-        if found is None:
+        """Return which side a test of what Python knows takes; refuse any other."""
+        truth = self._truth(self.value(node.test))
+        if truth is None:
             raise self.unknown(node, node)
-        return bool(found)
+        return truth
+
+    def _truth(self, value: Value) -> bool | None:
+        """Return the truth of what Python knows, and None where jax decides it."""
+        if value is None or isinstance(value, str):
+            return bool(value)
+        if isinstance(value, tuple) and not isinstance(value, Stack):
+            return len(value) > 0
+        known = self.values.known(value)
+        return None if known is None else bool(known)
 
     # ----------------------------------------------------------------- expressions
 
     def value(self, node: ast.expr) -> Value:
         self.count(node)
         match node:
-            case ast.Constant(value=None):
-                return None
+            case ast.Constant(value=(None | str()) as plain):
+                return plain
             case ast.Constant(value=bool() as truth):
-                # A condition of numbers, which `decide` and jnp.where take.
-                zero = Number(0.0, place(node))
-                return Binary("==" if truth else "!=", zero, zero, place(node))
+                return literal(truth, place(node))
             case ast.Constant(value=int() as whole):
                 number = self.number(node)
                 return Number(Whole(whole), number.at)
@@ -133,12 +122,26 @@ class Formulas(Noise):
                 return self.number(node)
             case ast.Name():
                 return self._name(node)
+            case ast.BoolOp(op=operator, values=[*others, last]):
+                for other in others:
+                    value = self.value(other)
+                    truth = self._truth(value)
+                    if truth is None:
+                        raise self.unknown(node, node)
+                    if truth == isinstance(operator, ast.Or):
+                        return value
+                return self.value(last)
+            case ast.UnaryOp(op=ast.Not() as operator, operand=operand):
+                truth = self._truth(self.value(operand))
+                if truth is None:
+                    raise self.unknown(operator, node)
+                return literal(not truth, place(node))
             case ast.UnaryOp(op=ast.UAdd()):
                 value = self.value(node.operand)
                 condition = self.values.is_condition(value)
                 return value if condition else self.values.number(value, place(node))
             case ast.Call():
-                return self._call(node)
+                return self.call(node)
             case ast.Tuple() | ast.List():
                 return tuple(
                     self.values.keep(self.value(element)) for element in node.elts
@@ -158,32 +161,72 @@ class Formulas(Noise):
                 return self.value(node.target)
         return self.operation(node)
 
-    def apply(
-        self, symbol: str, operands: Sequence[ast.expr], node: ast.expr
-    ) -> Expression:
+    def apply(self, symbol: str, operands: Sequence[ast.expr], node: ast.expr) -> Any:
         values = [self.value(operand) for operand in operands]
+        plain = any(value is None or isinstance(value, str) for value in values)
+        if symbol in ("is", "is not") or (plain and symbol in ("==", "!=")):
+            return self._same(symbol, values, node)
+        if any(isinstance(value, tuple) for value in values):
+            return self._of_tuples(symbol, values, node)
         if symbol == "^":
             if not all(map(self.values.is_condition, values)):
                 raise refuse(node, "^ is not a power in Python; write a ** b")
             symbol = "!="
         return self.values.apply(symbol, values, place(node))
 
+    def _of_tuples(self, symbol: str, values: Sequence[Value], node: ast.expr) -> Value:
+        """Apply an operator to stacks, part by part, or join or repeat tuples."""
+        left, right = values[0], values[-1]
+        if any(isinstance(value, Stack) for value in values):
+            given = {str(i): value for i, value in enumerate(values)}
+            return self.values.each(
+                lambda one: self.values.apply(symbol, [*one.values()], place(node)),
+                given,
+                place(node),
+            )
+        times = self.values.known(right)
+        if symbol == "*" and isinstance(left, tuple) and type(times) is int:
+            right = left * min(max(times - 1, 0), _LONGEST // (len(left) or 1) + 1)
+            left = left if times > 0 else ()
+        elif symbol != "+" or not isinstance(left, tuple):
+            right = None
+        if not isinstance(left, tuple) or not isinstance(right, tuple):
+            problem = "a tuple has no arithmetic; write jnp.stack((a, b)), or the parts"
+            raise refuse(node, problem)
+        if len(left) + len(right) > _LONGEST:
+            raise refuse(node, "this tuple is too long; write it shorter", "size_error")
+        return left + right
+
+    def _same(self, symbol: str, values: Sequence[Value], node: ast.expr) -> Value:
+        """Compare texts and None, as tests of options do."""
+        left, right = values
+        if symbol in ("is", "is not") and None not in (left, right):
+            raise self.unknown(ast.Is(), node)
+        for value in values:
+            known = value is None or isinstance(value, str)
+            if not known and symbol in ("==", "!=") and self._truth(value) is None:
+                self.values.number(None, place(node))
+        return literal((left == right) == (symbol in ("==", "is")), place(node))
+
     def closure(self, node: ast.FunctionDef | ast.Lambda) -> Closure:
         """Return a function with the values that its defaults have here."""
-        defaults = tuple(
-            self.values.keep(self.value(default)) for default in node.args.defaults
-        )
+        given = defaults_of(node.args)
+        defaults = {n: self.values.keep(self.value(d)) for n, d in given.items()}
         return Closure(node, self.scope, defaults)
 
     def _name(self, node: ast.Name) -> Value:
         if node.id in self.scope:
-            return self.scope[node.id]
+            found = self.scope[node.id]
+            if not isinstance(found, Items):
+                return found
+            found.used = True
+            return tuple(found)
         path = self.modules.get(node.id)
         if path in CONSTANTS:
             return Number(CONSTANTS[path], place(node))
         if path in CALLS:
             return Path(path)
-        problem = f"unknown name {shorten(node.id)!r}; {suggest(node.id, self.scope)}"
+        problem = f"unknown name {shorten(node.id)!r}; {of_name(node.id, self.scope)}"
         if path is not None:
             problem = f"{node.id!r} is a module; call one of its functions"
         if node.id == "key":
@@ -192,17 +235,29 @@ class Formulas(Noise):
 
     def _element(self, node: ast.Subscript) -> Value:
         found, at = self.value(node.value), place(node)
+        if isinstance(found, Shape):
+            self.values.number(found, at)
         if not isinstance(found, tuple):
             problem = f"an array cannot be indexed; {_SAME_SHAPE}"
             raise refuse(at, problem, "shape_error")
-        index, sign = self.value(node.slice), 1
-        if isinstance(index, Unary):
-            index, sign = index.operand, -1
-        if isinstance(index, Number) and index.value.is_integer():
-            position = sign * int(index.value)
-            if -len(found) <= position < len(found):
-                return found[position]
+        if isinstance(node.slice, ast.Slice):
+            parts = (node.slice.lower, node.slice.upper, node.slice.step)
+            bounds = [part and self._index(part) for part in parts]
+            chosen = found[slice(*bounds)] if bounds[2] != 0 else ()
+            return Stack(chosen) if isinstance(found, Stack) else chosen
+        position = self._index(node.slice)
+        if -len(found) <= position < len(found):
+            return found[position]
         raise refuse(at, f"the index has to be a written number below {len(found)}")
+
+    def _index(self, node: ast.expr) -> int:
+        index = (
+            None if isinstance(node, ast.Tuple) else self.values.known(self.value(node))
+        )
+        if isinstance(index, int):
+            return index
+        problem = "the index has to be a written whole number; write the parts out, as "
+        raise refuse(node, f"{problem}in sum(c * m for c, m in zip(cs, ms))")
 
     def _attribute(self, node: ast.Attribute) -> Value:
         path, at = self.path(node), place(node)
@@ -211,17 +266,21 @@ class Formulas(Noise):
         if path in CALLS:
             return Path(path)
         if path is not None:
-            raise refuse(at, f"{shorten(path)} {_UNKNOWN}")
-        if node.attr == "size":
-            array = self.values.number(self.value(node.value), place(node.value))
-            return Call("size", (array,), at)
-        raise self._no_attribute(node)
-
-    def _no_attribute(self, node: ast.Attribute) -> ExpressionError:
-        if node.attr in _SHAPES:
-            problem = f".{node.attr} changes or reads a shape; {_SAME_SHAPE}"
-            return refuse(node, problem, "shape_error")
-        return refuse(node, f"the attribute {shorten(node.attr)!r} {_UNKNOWN}")
+            raise refuse(at, of_call(path, CALLS))
+        match node:
+            case ast.Attribute(attr="size"):
+                array = self.values.number(self.value(node.value), place(node.value))
+                return Call("size", (array,), at)
+            case ast.Attribute(attr="shape"):
+                return shape_of(self.values, self.value(node.value), at)
+            case ast.Attribute(value=ast.Call(func=made, args=[dtype]), attr=name) if (
+                name in _FINFO
+                and self.path(made) == "jax.numpy.finfo"
+                and (self.path(dtype) or "jax.numpy.float32") == "jax.numpy.float32"
+                and self.dtype(dtype) == "float"
+            ):
+                return self.values.array(Number(_FINFO[name], at))
+        raise self.no_attribute(node)
 
     def path(self, node: ast.expr) -> str | None:
         """Return the full path of ``jnp.where`` and the like, else ``None``."""
@@ -233,202 +292,3 @@ class Formulas(Noise):
             return None
         module = self.modules.get(node.id)
         return ".".join([module, *reversed(parts)]) if module else None
-
-    # ----------------------------------------------------------------------- calls
-
-    def _call(self, node: ast.Call) -> Value:
-        path, at = self.path(node.func), place(node)
-        if path == "jax.lax.cond":
-            return self._cond(node)
-        if path in MATH:
-            return self._of_numbers(MATH[path], node)
-        if path in CALLS:
-            return self._build(CALLS[path], node.args, node)
-        if path is not None and path.startswith("jax.random."):
-            return self.random(path, node)
-        if path is not None:
-            name = path.rpartition(".")[2][:64]
-            if name in LACKING:
-                problem = f"{path[:64]} is not part of the language; it {LACKING[name]}"
-                raise refuse(at, problem)
-            known = sorted({known.rpartition(".")[2] for known in CALLS})
-            hint = suggest(name, known)
-            raise refuse(at, f"{path[:64]} is not part of the language; {hint}")
-        if isinstance(node.func, ast.Name) and node.func.id not in self.scope:
-            return self._builtin(node, node.func.id)
-        if isinstance(node.func, ast.Attribute):
-            return self._method(node, node.func)
-        function = self.value(node.func)
-        positional = [self.value(argument) for argument in node.args]
-        keywords = {k.arg or "**": self.value(k.value) for k in node.keywords}
-        return self._apply(function, positional, node, keywords)
-
-    def _build(
-        self,
-        entry: tuple[str, str | Builder],
-        positional: list[ast.expr],
-        node: ast.Call,
-    ) -> Value:
-        """Convert a call of a function with these parameters."""
-        (parameters, builder), at = entry, place(node)
-        bound = bind(parameters, positional, node.keywords, at)
-        read = {n: self.value(given) for n, given in bound.items() if n not in _IGNORED}
-        result = self.values.build(parameters, builder, read, at)
-        return self._cast(result, bound["dtype"], at) if "dtype" in bound else result
-
-    def _of_numbers(self, path: str, node: ast.Call) -> Value:
-        """Convert a function of Python's math, which takes no array."""
-        values = [self.value(argument) for argument in node.args]
-        if not all(map(self.values.is_static, values)) or node.keywords:
-            name = path.rpartition(".")[2]
-            raise refuse(node, f"math.{name} takes one number; write jnp.{name}(x)")
-        return self._apply(Path(path), values, node)
-
-    def _builtin(self, node: ast.Call, name: str) -> Value:
-        """Convert ``abs``, ``sum``, ``len`` and the like, Python's own functions."""
-        at = place(node)
-        if name not in ("abs", "sum", "len", "float", "min", "max", "pow"):
-            raise refuse(at, f"the function {shorten(name)!r} {_UNKNOWN}")
-        values = [self.value(argument) for argument in node.args]
-        static = not node.keywords and all(map(self.values.is_static, values))
-        if name in ("min", "max") and values:
-            if static and len(values) > 1:
-                return self.values.call(name, values, at)
-            raise refuse(at, f"{name} needs {WHOLE_ARRAY} jnp.{name}imum(a, b)")
-        match name, values:
-            case "pow", [base, exponent]:
-                return self.values.apply("**", [base, exponent], at)
-            case "abs", [value]:
-                return self.values.call("abs", [value], at)
-            case "float", [value] if static:
-                return self.values.floating(value, at)
-            case "sum", [tuple() as parts]:
-                return self.values.total(parts, at)
-            case "len", [tuple() as parts]:
-                return Number(Whole(len(parts)), at)
-        wanted = "a written number" if name == "float" else "a tuple"
-        raise refuse(at, f"{name} needs {wanted} here; write the expression without it")
-
-    def _method(self, node: ast.Call, function: ast.Attribute) -> Value:
-        """Convert ``x.mean()`` and the like."""
-        if function.attr in METHODS:
-            given = [function.value, *node.args]
-            return self._build(METHODS[function.attr], given, node)
-        if function.attr != "astype" or len(node.args) != 1 or node.keywords:
-            raise self._no_attribute(function)
-        value = self.value(function.value)
-        if self.values.is_static(value):
-            problem = "a Python number has no .astype; write jnp.float32(x)"
-            raise refuse(node, problem)
-        return self._cast(value, node.args[0], place(node))
-
-    def _cast(self, value: Value, dtype: ast.expr, at: tuple[int, int]) -> Value:
-        """Convert ``astype``; a number cannot become an integer."""
-        kind = self._dtype(dtype)
-        if kind == "float":
-            return self.values.floating(value, at)
-        if kind == "bool":
-            return self.values.truth(value, at)
-        number = self.values.number(value, at)
-        if kind == "int" and self.values.is_whole(number):
-            return number
-        raise refuse(at, "this astype cannot be converted; write astype(jnp.float32)")
-
-    def _dtype(self, node: ast.expr) -> str | None:
-        match node:
-            case ast.Constant(value=str() as name):
-                return DTYPES.get(name, DTYPES.get(f"jax.numpy.{name}"))
-            case ast.Name(id=name) if name not in self.modules:
-                return DTYPES.get(name)
-            case ast.Attribute(attr="dtype") if self.path(node) is None:
-                value = self.value(node.value)
-                whole = self.values.is_whole(self.values.number(value, place(node)))
-                alike = "bool" if self.values.is_condition(value) else "int"
-                return alike if whole else "float"
-        return DTYPES.get(self.path(node) or "")
-
-    def _cond(self, node: ast.Call) -> Value:
-        """Convert ``lax.cond(condition, if_true, if_false, *operands)``."""
-        at = place(node)
-        if len(node.args) < 3 or node.keywords:
-            problem = "this call is incomplete; write jax.lax.cond(condition, if_true, "
-            raise refuse(at, f"{problem}if_false, ...)")
-        condition = self.values.condition(self.value(node.args[0]), at)
-        condition = self.values.assigned("condition", condition)
-        operands = [self.values.keep(self.value(operand)) for operand in node.args[3:]]
-        results = []
-        for side in node.args[1:3]:
-            function = self.value(side)
-            if not isinstance(function, Closure | Path):
-                raise refuse(side, "jax.lax.cond takes functions; write lambda: ...")
-            results.append(self._apply(function, operands, side))
-        return self._choose(condition, results[0], results[1], node)
-
-    def _choose(
-        self, condition: Expression, left: Value, right: Value, node: ast.expr
-    ) -> Value:
-        """Build ``where``, part by part for tuples of equal length."""
-        self.count(node)
-        if isinstance(left, tuple) and isinstance(right, tuple):
-            if len(left) != len(right):
-                raise refuse(node, _UNEQUAL)
-            pairs = zip(left, right, strict=True)
-            parts = (self._choose(condition, a, b, node) for a, b in pairs)
-            return tuple(self.values.keep(part) for part in parts)
-        if isinstance(left, tuple) or isinstance(right, tuple):
-            raise refuse(node, _UNEQUAL)
-        return self.values.choose(condition, left, right, place(node))
-
-    def _apply(
-        self,
-        function: Value,
-        positional: Sequence[Value],
-        node: ast.expr,
-        keywords: Mapping[str, Value] | None = None,
-    ) -> Value:
-        """Convert a call of a function that a name or an expression stands for."""
-        if isinstance(function, Closure):
-            return self._inline(function, positional, keywords or {}, node)
-        if not isinstance(function, Path) or keywords:
-            problem = "only functions can be called; call one without keywords"
-            raise refuse(node, problem)
-        parameters, builder = CALLS[function.path]
-        names = parameters.replace("?", "").split()
-        if len(positional) not in arity(parameters):
-            raise refuse(node, f"this call takes ({', '.join(names)})")
-        given = dict(zip(names, positional, strict=False))
-        return self.values.build(parameters, builder, given, place(node))
-
-    def _inline(
-        self,
-        closure: Closure,
-        positional: Sequence[Value],
-        keywords: Mapping[str, Value],
-        node: ast.expr,
-    ) -> Value:
-        """Convert a nested function at the place of its call."""
-        parameters, at = closure.definition.args, place(node)
-        names = [argument.arg for argument in parameters.args]
-        unusual = parameters.vararg or parameters.kwarg or parameters.kwonlyargs
-        first = len(names) - len(closure.defaults)
-        given = dict(zip(names[first:], closure.defaults, strict=True))
-        given |= dict(zip(names, positional, strict=False)) | dict(keywords)
-        twice = set(names[: len(positional)]) & {*keywords}
-        misfit = set(given) != set(names) or len(positional) > len(names) or twice
-        if unusual or parameters.posonlyargs or misfit:
-            problem = f"the function takes ({', '.join(names)}) and is given "
-            problem += f"{len(positional) + len(keywords)} arguments; give each once, "
-            raise refuse(at, f"{problem}without *")
-        if self.inlining == _MAX_INLINING:
-            problem = "functions call each other too deeply; write the steps out"
-            raise refuse(at, problem, "size_error")
-        bound = {name: self.values.keep(value, name) for name, value in given.items()}
-        before, self.scope = self.scope, closure.scope.new_child(bound)
-        self.inlining += 1
-        try:
-            if isinstance(closure.definition, ast.Lambda):
-                return self.value(closure.definition.body)
-            return self.run(closure.definition)
-        finally:
-            self.scope = before
-            self.inlining -= 1

@@ -6,10 +6,17 @@ import ast
 from collections import ChainMap
 from collections.abc import Mapping
 
-from learned_opt_rl.expressions._language import Binary, Name, Number, Position
+from learned_opt_rl.expressions._language import (
+    Binary,
+    Name,
+    Number,
+    Position,
+    Unary,
+)
 from learned_opt_rl.expressions._text import Reader, place
 from learned_opt_rl.expressions.convert._calls import bind
-from learned_opt_rl.expressions.convert._values import Key, Value, Values, refuse
+from learned_opt_rl.expressions.convert._kinds import Key, Shape, Value, refuse
+from learned_opt_rl.expressions.convert._values import Values
 
 _LONGEST = 100  # characters of a key's origin, which loops could grow without end
 
@@ -48,11 +55,16 @@ class Noise(Reader):
         if parameters is None or not isinstance(self.scope.get("key"), Key):
             raise refuse(at, self.no_random)
         bound = bind(parameters, node.args, node.keywords, at)
-        shape = bound.pop("shape", None)
+        match bound.get("data"):
+            # Only the step's name counts, so that it may be an integer.
+            case ast.Call(func=ast.Attribute(value=data, attr="astype")):
+                bound["data"] = data
         read = {n: self.value(given) for n, given in bound.items() if n != "dtype"}
-        if shape is None:
+        if path in _KEYS:
             return _keys(path, read, at)
-        self._require_shape(shape)
+        if not isinstance(read.pop("shape", None), Shape):
+            problem = "draw noise in the shape of the parameters; write g.shape"
+            raise refuse(at, problem, "shape_error")
         if not isinstance(read["key"], Key):
             raise refuse(at, "this is not a key; use the argument key")
         if self.drawn not in (None, read["key"]):
@@ -60,21 +72,6 @@ class Noise(Reader):
             raise refuse(at, problem)
         self.drawn = read["key"]
         return _noise(self.values, path, read, at)
-
-    def _require_shape(self, node: ast.expr) -> None:
-        """Raise unless this is ``x.shape`` of an array like the parameters."""
-        match node:
-            case ast.Attribute(attr="shape", value=array):
-                value = self.values.number(self.value(array), place(node))
-                # The dormancy has a number per neuron, so jax would draw as many.
-                if self.values.type_of(value).elementwise and value != Name("dorm"):
-                    return
-            case ast.Call(args=[array], keywords=[]):
-                if self.path(node.func) == "jax.numpy.shape":
-                    read = ast.Attribute(array, "shape", ast.Load())
-                    return self._require_shape(ast.copy_location(read, node))
-        problem = "draw noise in the shape of the parameters; write g.shape"
-        raise refuse(node, problem, "shape_error")
 
 
 def _keys(path: str, arguments: Mapping[str, Value], at: Position) -> Value:
@@ -84,9 +81,12 @@ def _keys(path: str, arguments: Mapping[str, Value], at: Position) -> Value:
         raise refuse(at, "only the argument key and keys made of it are keys; use key")
     if path == "jax.random.fold_in":
         data = arguments["data"]
-        if not isinstance(data, Number) or len(key.origin) > _LONGEST:
-            raise refuse(at, "fold a written number into a key, and few times")
-        return Key(f"{key.origin}+{data.value}")
+        # The step is a number that is new in each step, like the key itself.
+        shown = "t" if data == Name("iteration") else None
+        shown = str(data.value) if isinstance(data, Number) else shown
+        if shown is None or len(key.origin) > _LONGEST:
+            raise refuse(at, "fold a written number or t into a key, and few times")
+        return Key(f"{key.origin}+{shown}")
     number = arguments.get("num", Number(2.0))
     if not isinstance(number, Number) or number.value not in range(1, 9):
         raise refuse(at, "split a key into a written number of keys, at most 8")
@@ -105,7 +105,7 @@ def _noise(
     if path == "jax.random.rademacher":
         # jax's normal and rademacher of one key have opposite signs.
         sign = Binary("<", rand, Number(0.0), at)
-        return values.choose(sign, Number(1.0), Number(-1.0), at)
+        return values.choose(sign, Number(1.0), Unary("-", Number(1.0)), at)
     scaled = Binary("/", rand, Number(2.0**0.5), at)
     erf = values.call("erf", [scaled], at)
     # The distribution function of a normal number is uniform in [0, 1].

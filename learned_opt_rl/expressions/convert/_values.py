@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import functools
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeAlias, TypeGuard
+from typing import Literal, TypeGuard
 
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._check import infer
@@ -33,44 +31,23 @@ from learned_opt_rl.expressions._language import (
     error,
     is_name,
     names_in,
+    shorten,
     walk,
 )
-from learned_opt_rl.expressions._text import parse_expression, place
+from learned_opt_rl.expressions._text import parse_expression
+from learned_opt_rl.expressions.convert._kinds import (
+    Builder,
+    Flat,
+    Shape,
+    Stack,
+    Value,
+    refuse,
+)
+from learned_opt_rl.expressions.convert._static import Known, Whole
 
 # The largest whole exponent that the evaluator multiplies out.
 _MAX_EXPONENT = 16
 
-
-class Whole(float):
-    """A number that Python writes without a point."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Closure:
-    """A nested function or lambda, converted anew at each call."""
-
-    definition: ast.FunctionDef | ast.Lambda
-    scope: ChainMap[str, Value]
-    # The defaults of its last parameters.
-    defaults: tuple[Value, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Path:
-    """A function of jax that is passed around, such as ``jnp.tanh``."""
-
-    path: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Key:
-    """A key of jax.random; keys with the same origin are equal."""
-
-    origin: str
-
-
-Value: TypeAlias = "Expression | tuple[Value, ...] | Closure | Path | Key | None"
-Builder: TypeAlias = "Callable[[Values, Mapping[str, Value], Position], Value]"
 
 # Given conditions only, jax returns a condition for the first two groups and raises for
 # the third. All other functions read conditions as 1 and 0.
@@ -90,14 +67,7 @@ def arity(parameters: str) -> range:
     return range(sum(not name.endswith("?") for name in names), len(names) + 1)
 
 
-def refuse(
-    at: ast.AST | Position, problem: str, category: str = "forbidden_syntax"
-) -> ExpressionError:
-    """Build the error for a construct that the language does not have."""
-    return error(problem, at if isinstance(at, tuple) else place(at), category)
-
-
-class Values:
+class Values(Known):
     """The types of converted values, and the assignments that give them names.
 
     ``arithmetic`` decides how conditions count. In ``"jax"`` a sum of conditions is a
@@ -112,13 +82,13 @@ class Values:
         slots: Sequence[str],
         arithmetic: Literal["jax", "julia"],
     ) -> None:
+        super().__init__()
         self.slots = frozenset(slots)
         self.assignments: list[Assign] = []
         self._types: dict[str, Type] = dict.fromkeys(read, ELEMENTWISE) | INPUTS[kind]
         self._types |= {"eps": SCALAR} if kind == "drift" else {}
         self._drift = kind == "drift"
         self._jax = arithmetic == "jax"
-        self._static = {"eps"}  # names of Python's numbers
         self._whole: set[str] = set()  # names of values that jax computes in integers
         self._found: dict[int, tuple[Expression, Type]] = {}
         self._taken = {*self._types, *RESERVED}
@@ -135,19 +105,14 @@ class Values:
         """Return whether a value is a condition."""
         return isinstance(value, Expression) and self.type_of(value).boolean
 
-    def is_static(self, value: Value) -> bool:
-        """Return whether a value is a number of Python rather than an array."""
-        if not isinstance(value, Expression) or names_in(value) - self._static:
-            return False
-        return not any(isinstance(node, Call) for node, _ in walk(value))
-
-    def constant(self, name: str) -> Name | None:
+    def constant(self, name: str, number: float) -> Name | None:
         """Declare a number that callers may replace; None if the name is taken."""
         if name in self._taken or not is_name(name):
             return None
         self._taken.add(name)
-        self._static.add(name)
         self._types[name] = SCALAR
+        self._whole |= {name} if isinstance(number, int) else set()
+        self.declare(name, number)
         return Name(name)
 
     def is_whole(self, value: Expression) -> bool:
@@ -171,8 +136,19 @@ class Values:
             return Call("where", (value, Number(Whole(1)), Number(Whole(0))), value.at)
         if isinstance(value, Expression):
             return value
-        shown = "several values" if isinstance(value, tuple) else "not a number"
-        raise refuse(at, f"this is {shown}; write one number here")
+        problem = "this is not a number; write one number here"
+        if isinstance(value, str):
+            problem = f"{shorten(ascii(value))} is not a number; write numbers only"
+        if isinstance(value, tuple):
+            problem = "this is several values; write one number here"
+        if isinstance(value, Flat):
+            problem = "a reshaped array fits only into a function of the whole array, "
+            problem += "such as jnp.linalg.norm; remove the reshape"
+        if isinstance(value, Shape):
+            problem = "the length of an axis is not known; write w.size for the number "
+            problem += "of parameters"
+        shape = isinstance(value, Flat | Shape)
+        raise refuse(at, problem, "shape_error" if shape else "forbidden_syntax")
 
     def floating(self, value: Value, at: Position) -> Expression:
         """Return a value as a number that is not an integer of jax."""
@@ -319,6 +295,10 @@ class Values:
         """Convert a call with converted arguments."""
         if not isinstance(builder, str):
             return builder(self, arguments, at)
+        if any(isinstance(value, Stack) for value in arguments.values()):
+            return self.each(
+                lambda one: self.build(parameters, builder, one, at), arguments, at
+            )
         optional = len(arguments) - arity(parameters).start
         formula = _template(builder.split(" | ")[optional])
         counts = Counter(n.name for n, _ in walk(formula) if isinstance(n, Name))
@@ -327,6 +307,32 @@ class Values:
             # What the formula reads twice is computed once.
             given[letter] = self.keep(value, name) if counts[letter] > 1 else value
         return self._fill(formula, given, at)
+
+    def each(
+        self,
+        build: Callable[[Mapping[str, Value]], Value],
+        arguments: Mapping[str, Value],
+        at: Position,
+    ) -> Stack:
+        """Apply a function to the parts of stacks, whose shapes are equal."""
+        stacks = [value for value in arguments.values() if isinstance(value, Stack)]
+        rest = [v for v in arguments.values() if isinstance(v, Expression)]
+        parts = [part for stack in stacks for part in stack]
+        spread = {
+            isinstance(part, Expression) and self.type_of(part).elementwise
+            for part in parts
+        }
+        number = not any(self.type_of(value).elementwise for value in rest)
+        fits = spread == {True} or (spread == {False} and number)
+        if not fits or len({len(stack) for stack in stacks}) > 1:
+            problem = "these shapes differ; write the parts out, as in "
+            raise refuse(at, f"{problem}sum(c * m for c, m in zip(cs, ms))")
+        rows = range(len(stacks[0]))
+        given = [
+            {n: v[i] if isinstance(v, Stack) else v for n, v in arguments.items()}
+            for i in rows
+        ]
+        return Stack(self.keep(build(one)) for one in given)
 
     def _fill(
         self, node: Expression, given: Mapping[str, Value], at: Position
@@ -401,11 +407,9 @@ class Values:
             raise error(f"{problem}; write a shorter one", value.at, "size_error")
         found = self.type_of(value)
         self._types[target] = ELEMENTWISE if target in self.slots else found
-        for names, belongs in (
-            (self._static, self.is_static(value)),
-            (self._whole, self.is_whole(value) and target not in self.slots),
-        ):
-            (names.add if belongs else names.discard)(target)
+        whole = self.is_whole(value) and target not in self.slots
+        (self._whole.add if whole else self._whole.discard)(target)
+        self.follow(target, None if target in self.slots else value)
         self.assignments.append(Assign(target, value, value.at))
 
     def _fresh(self, hint: str) -> str:

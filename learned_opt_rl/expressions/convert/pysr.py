@@ -39,7 +39,8 @@ from learned_opt_rl.expressions._text import (
     parse_expression,
     place,
 )
-from learned_opt_rl.expressions.convert._values import Value, Values, arity
+from learned_opt_rl.expressions.convert._kinds import Value
+from learned_opt_rl.expressions.convert._values import Values, arity
 
 # PySR prints the columns of an array with an index below the line.
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")

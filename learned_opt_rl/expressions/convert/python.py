@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import textwrap
 
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import Function, function_of
-from learned_opt_rl.expressions._language import Expression, Kind, Name
-from learned_opt_rl.expressions._text import place, python_tree
+from learned_opt_rl.expressions._language import (
+    Assign,
+    Expression,
+    Kind,
+    Name,
+    error,
+    shorten,
+)
+from learned_opt_rl.expressions._text import check_length, place, python_tree
 from learned_opt_rl.expressions.convert._body import Body
-from learned_opt_rl.expressions.convert._values import Key, Value, refuse
+from learned_opt_rl.expressions.convert._kinds import Key, Value, defaults_of, refuse
+from learned_opt_rl.expressions.convert._static import literal
 
 _MOMENTA = ("m_0_1", "m_0_5", "m_0_9", "m_0_99", "m_0_999", "m_0_9999")
 _OPEN = ("p", *_MOMENTA, "l_p", "b_p", "t_p", "dorm", "g", "rand", "lr")
@@ -19,6 +28,9 @@ _RENAMED = {"ratio": "r", "advantage": "A", "epsilon": "eps"}
 _RENAMED |= {"w": "p", "d": "dorm", "t": "iteration"}
 # The clip parameter that the prompts of the paper give to proposals.
 _DEFAULT_EPSILON = 0.2
+
+
+_LITERAL = {ast.Constant, ast.Tuple, ast.List, ast.UnaryOp, ast.USub, ast.Load}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +85,15 @@ def from_python(source: str, kind: Kind) -> Function:
     ``jnp.where``, ``lax.select`` and ``lax.cond`` become ``where``: all branches are
     evaluated. Conditions count as in jax: a sum of conditions is true where either is.
     Code that jax refuses, or computes in integers with another result, is refused.
-    Statements without effect on the result are left out. Further arguments need a
-    number as default and become constants. ``epsilon`` becomes the constant ``eps``,
-    0.2 unless the signature says otherwise; ``w``, ``d``, ``t`` become the inputs
-    ``p``, ``dorm``, ``iteration``; the six ``m_...`` are momenta; ``var``, ``var1`` and
-    ``var2`` are memory. One draw of noise with ``key`` becomes ``rand``.
+    Tests, indices and the turns of loops are decided where Python knows them before
+    the function runs: numbers, truths, texts and None. Statements without effect on the
+    result are left out, and so are a fence and indentation around the code. Further
+    arguments need a default. A number becomes a constant, unless it decides a test or a
+    loop; a truth, a text, None or a tuple is written in. ``epsilon`` becomes the
+    constant ``eps``, 0.2 unless the signature says otherwise; ``w``, ``d``, ``t``
+    become the inputs ``p``, ``dorm``, ``iteration``; the six ``m_...`` are momenta;
+    ``var``, ``var1`` and ``var2`` are memory. One draw of noise with ``key`` becomes
+    ``rand``.
 
     Args:
         source: At most 16384 characters.
@@ -120,7 +136,8 @@ def from_python(source: str, kind: Kind) -> Function:
             f"kind={kind!r}; pass 'optimizer' or 'drift'", category="call_error"
         )
     try:
-        return _converted(python_tree(source), kind)
+        check_length(source)
+        return _converted(python_tree(_plain(source)), kind)
     except RecursionError:
         problem = "calls of nested functions nest too deeply; give parts a name"
         raise ExpressionError(problem, category="size_error") from None
@@ -132,20 +149,44 @@ def _converted(module: ast.Module, kind: Kind) -> Function:
     body.module([s for s in module.body if s is not definition])
     constants = {"eps": _DEFAULT_EPSILON} if kind == "drift" else {}
     for name, default in options.items():
-        value = body.value(default)
-        number = float(ast.literal_eval(default)) + 0.0  # -0.0 becomes 0.0
-        declared = None if name in body.modules else body.values.constant(name)
-        if name == "epsilon":
+        number = _number(default)
+        if name == "epsilon" and number is not None:
             constants["eps"] = number
-        elif declared is None:  # The language has this name for something else.
+            continue
+        declared = None
+        if number is not None and name not in body.modules:
+            declared = body.values.constant(name, number)
+        if number is None or declared is None:
+            # Not a number, or the language has this name for something else.
+            value = body.value(default)
             body.bind(ast.copy_location(ast.Name(name), default), value)
         else:
             constants[name] = number
             body.scope[name] = declared
     result = _returned(body.run(definition), body, interface, definition.body[-1])
-    return function_of(
-        kind, body.values.assignments, result, constants, interface.slots
-    )
+    # What decided a test or the turns of a loop cannot be tuned.
+    decided = [name for name in constants if name in body.values.decided]
+    fixed = [Assign(name, literal(constants.pop(name))) for name in decided]
+    constants = {name: float(number) for name, number in constants.items()}
+    assignments = [*fixed, *body.values.assignments]
+    return function_of(kind, assignments, result, constants, interface.slots)
+
+
+def _plain(source: str) -> str:
+    """Return code without what often surrounds it: a fence, odd spaces, indentation."""
+    lines = source.removeprefix("\ufeff").replace("\xa0", " ").split("\n")
+    for number, line in enumerate(lines, 1):
+        if "\0" in line:
+            problem = "this is not valid Python: there is a null character; remove it"
+            raise error(problem, (number, line.index("\0") + 1))
+    fences = [i for i, line in enumerate(lines) if line.lstrip().startswith("```")]
+    starts = [i for i, line in enumerate(lines) if line.lstrip().startswith("def ")]
+    if fences and (len(fences) == 1 or fences[:1] < starts[:1]):
+        # Empty lines keep the numbers of the others.
+        opened = fences[0] if fences[:1] < starts[:1] else -1
+        closed = next((i for i in fences if i > opened), len(lines))
+        lines = [line if opened < i < closed else "" for i, line in enumerate(lines)]
+    return textwrap.dedent("\n".join(lines))
 
 
 def _proposal(
@@ -156,15 +197,18 @@ def _proposal(
     if not functions:
         problem = "the source has no function; write: def name(...):"
         raise refuse((1, 1), problem, "structure_error")
-    if len(functions) > 1:
-        problem = "only one function is allowed; move this into its body"
-        raise refuse(functions[0], problem, "structure_error")
-    definition = functions[0]
+    fitting = [one for one in functions if _interface(one, kind)]
+    definition = (fitting or functions)[-1]
+    helpers = [one for one in functions if one is not definition]
+    if helpers:
+        problem = "only one function is allowed; move this into the body of "
+        problem += definition.name[:64]
+        raise refuse(helpers[0], problem, "structure_error")
     if definition.decorator_list:
         at = place(definition.decorator_list[0])
         raise refuse(at, "this is a decorator; remove it", "structure_error")
     given, at = definition.args, place(definition)
-    if given.vararg or given.kwarg or given.kwonlyargs or given.posonlyargs:
+    if given.vararg or given.kwarg or None in given.kw_defaults or given.posonlyargs:
         problem = "only plain arguments are allowed; drop * and /"
         raise refuse(at, problem, "signature_error")
     interface = _interface(definition, kind)
@@ -173,30 +217,38 @@ def _proposal(
         arguments = [i.arguments for i in _INTERFACES[kind]]
         closest = max(arguments, key=lambda wanted: len({*wanted} & {*names}))
         wanted = f"write def {definition.name[:64]}({', '.join(closest)})"
-        problem = f"the arguments are ({', '.join(names)}); {wanted}"
+        problem = f"the arguments are ({shorten(', '.join(names), 120)}); {wanted}"
         raise refuse(at, problem, "signature_error")
     return definition, interface, _options(given, interface)
 
 
 def _options(given: ast.arguments, interface: _Interface) -> dict[str, ast.expr]:
-    """Return the defaults of a signature, which are numbers, by argument."""
-    names = [argument.arg for argument in given.args]
-    first = len(names) - len(given.defaults)
-    options = dict(zip(names[first:], given.defaults, strict=True))
-    for name, default in options.items():
+    """Return the defaults of a signature by argument, which are literals."""
+    options = {}
+    for name, default in defaults_of(given).items():
         if name in interface.arguments and name != "epsilon":
+            # All of these are given, so that a default has no effect.
+            if isinstance(default, ast.Constant) and default.value is None:
+                continue
             problem = "only epsilon and further arguments may have a default; remove it"
             raise refuse(default, problem, "signature_error")
-        match default:
-            case (
-                ast.Constant(value=written)
-                | ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=written))
-            ) if type(written) in (int, float):
-                pass
-            case _:
-                problem = f"the default of {name} is not a number; write one"
-                raise refuse(default, problem, "signature_error")
+        kinds = {type(node) for node in ast.walk(default)}
+        if _number(default) is None and (name == "epsilon" or kinds - _LITERAL):
+            problem = f"the default of {shorten(name)} is not a number; write one"
+            raise refuse(default, problem, "signature_error")
+        options[name] = default
     return options
+
+
+def _number(default: ast.expr) -> float | None:
+    """Return the number that a default is, if it is one."""
+    match default:
+        case ast.Constant(value=int() | float() as number):
+            return None if isinstance(number, bool) else number
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant() as operand):
+            number = _number(operand)
+            return None if number is None else 0 - number  # -0.0 becomes 0.0
+    return None
 
 
 def _interface(definition: ast.FunctionDef, kind: Kind) -> _Interface | None:
@@ -214,13 +266,15 @@ def _returned(
 ) -> Expression:
     """Return the result, after the last assignments to memory."""
     parts = value if isinstance(value, tuple) else (value,)
-    numbers = [part for part in parts if isinstance(part, Expression)]
     wanted = ("the update", *interface.slots)
     packed = isinstance(value, tuple) == (len(wanted) > 1)
-    if not packed or not len(parts) == len(numbers) == len(wanted):
+    if not packed or len(parts) != len(wanted) or None in parts:
         problem = f"{len(parts)} values are returned; return {', '.join(wanted)}"
         raise refuse(last, problem, "return_error")
-    result, *slots = numbers
+    result, *slots = [
+        part if isinstance(part, Expression) else body.values.number(part, place(last))
+        for part in parts
+    ]
     if not body.values.type_of(result).elementwise:
         problem = "the result is one number; return an array like the parameters"
         raise refuse(last, problem, "shape_error")

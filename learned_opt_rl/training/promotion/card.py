@@ -28,7 +28,7 @@ from learned_opt_rl.training.meta_gradients.card import bases, description, rese
 from learned_opt_rl.training.meta_gradients.config import METHOD
 from learned_opt_rl.training.promotion import searched
 from learned_opt_rl.training.promotion.verdict import Evaluated, shown
-from learned_opt_rl.training.proposal import origin
+from learned_opt_rl.training.proposal import journal, origin
 from learned_opt_rl.training.run_folder import TrainedRun, require_fields
 
 _MADE = {
@@ -159,7 +159,7 @@ def training(run: TrainedRun) -> dict[str, Any]:
     if stages is not None:
         # A language model replies differently each time, so no command repeats it.
         words = " ".join(stage["summary"] for stage in stages)
-        spent = f"{origin.compute(stages)}, on {_device(run.made)}"
+        spent = f"{journal.compute(stages)}, on {_device(run.made)}"
         costs = {"command": None, "compute": spent}
         if how(run) != searched.MADE:
             made["method"] = "refinement of an expression"

@@ -6,6 +6,8 @@ References:
 """
 
 import dataclasses
+import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +15,10 @@ import numpy as np
 
 from learned_opt_rl import expressions
 from learned_opt_rl.evaluation.report import statistics
+from learned_opt_rl.training.proposal.scoring.evaluation import Evaluation
+
+# Numbers in the text of an expression; digits in names do not count.
+_NUMBER = re.compile(r"(?<![\w.])\d[\d.]*(?:e[+-]?\d+)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Member:
         aucs: Mean area under the learning curve by environment; likewise.
         curves: Mean return at eight times by environment.
         island: Number of its island.
+        warnings: What its checks noticed.
     """
 
     name: str
@@ -40,6 +47,12 @@ class Member:
         default_factory=dict
     )
     island: int = 0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Its complexity: operations and operands; 0 for a rule without text."""
+        return expressions.size(expressions.parse(self.text)) if self.text else 0
 
     @property
     def finite(self) -> bool:
@@ -50,8 +63,32 @@ class Member:
     def cell(self) -> tuple[int, tuple[str, ...]]:
         """Its complexity, as a power of two of operations, and the inputs it reads."""
         function = expressions.parse(self.text or "")
-        size = int(np.log2(expressions.size(function)))
+        size = int(np.log2(self.size))
         return size, tuple(sorted({*function.inputs, *function.slots}))
+
+
+def member(made: Mapping[str, Any], found: Evaluation, island: int) -> Member:
+    """Return a member with its results; an evaluation that diverged has none."""
+
+    def means(field: str) -> dict[str, float | None]:
+        return {
+            name: float(np.mean(one[field])) if one else None
+            for name, one in found.scores.items()
+        }
+
+    curves = {name: one["curve"] for name, one in found.scores.items() if one}
+    results = {"returns": means("returns"), "aucs": means("auc"), "curves": curves}
+    return Member(**made, **results, island=island, warnings=found.warnings)
+
+
+def literals(text: str | None) -> list[float]:
+    """Return the numbers of an expression in order, without initial memory.
+
+    Each of them might have to be tuned.
+    """
+    lines = (text or "").splitlines()
+    code = "\n".join(line for line in lines if not line.startswith("memory"))
+    return [float(number) for number in _NUMBER.findall(code)]
 
 
 def ranks(members: Sequence[Member]) -> np.ndarray:
@@ -68,6 +105,13 @@ def ranks(members: Sequence[Member]) -> np.ndarray:
 def average_ranks(members: Sequence[Member]) -> np.ndarray:
     """Return the mean of `ranks` over the environments, ``[n]``."""
     return ranks(members).mean(axis=1)
+
+
+def rankings(members: Sequence[Member]) -> dict[str, float]:
+    """Return `average_ranks` by name, in which each member counts once."""
+    members = distinct(members)
+    found = average_ranks(members).round(4).tolist()
+    return dict(zip([m.name for m in members], found, strict=True))
 
 
 def distinct(members: Sequence[Member]) -> list[Member]:
@@ -128,9 +172,35 @@ def hopeless(
 
     ``found`` has its returns so far. It is ranked first in the other environments.
     """
+    members = distinct(members)
     # The largest finite number, since an infinite return would rank last.
     largest = float(np.finfo(float).max)
     first = dict.fromkeys(members[0].returns, largest) | dict(found)
     candidate = Member("", None, None, None, first, first)
     own = average_ranks([*members, candidate])
     return bool(len(found) < environments and own[-1] > np.median(own[:-1]))
+
+
+def table(members: Sequence[Member], width: int = 80) -> list[list[str]]:
+    """Return the archive as rows of a table, the best first.
+
+    A ``+`` marks an optimizer with more numbers than its parent. The names of the
+    environments are cut to keep lines of ``width`` characters.
+    """
+    members, order = best_first(distinct(members)), rankings(members)
+    counts = {m.name: len(literals(m.text)) for m in members}
+    rows = [["name", "parent", "rank", "size", "numbers"]]
+    for m in members:
+        mark = (
+            "+" if counts[m.name] > counts.get(m.parent or "", counts[m.name]) else ""
+        )
+        known = [str(m.size), f"{counts[m.name]}{mark}"] if m.text else ["", ""]
+        rows.append([m.name, m.parent or "", f"{order[m.name]:.2f}", *known])
+    used = sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
+    names = list(members[0].returns)
+    shared = len(os.path.commonprefix([n[::-1] for n in names])) if names[1:] else 0
+    room = max(5, (width - used) // len(names) - 2)
+    rows[0] += [name[: len(name) - shared][:room] for name in names]
+    for row, m in zip(rows[1:], members, strict=True):
+        row += ["none" if (x := m.returns[n]) is None else f"{x:.4g}" for n in names]
+    return rows

@@ -25,14 +25,13 @@ from learned_opt_rl.training.proposal.reply import (
     RefusedReplyError,
     clean_name,
     read_code,
-    read_object,
     shown,
 )
 from learned_opt_rl.training.proposal.scoring import evaluation
 from learned_opt_rl.training.proposal.scoring.evaluation import EvaluationConfig
 from learned_opt_rl.training.proposal.scoring.worker import WorkerError
 from learned_opt_rl.training.proposal.search import Scorer, Search
-from learned_opt_rl.training.proposal.session import Session
+from learned_opt_rl.training.proposal.session import Session, usable
 
 METHOD = "proposal"
 BEST_TEXT = "best.txt"
@@ -134,8 +133,10 @@ class Conversation(Search):
         history, turns = self.config.history, self.messages[2:]
         latest = turns if history is None else turns[-2 * history :]
         messages = [*self.messages[:2], *latest]
-        reply = session.ask(messages, self.config.temperature)
-        made = self._outcome(scorer, reply, scored)
+        self._journal.proposal = str(len(turns) // 2 + 1)
+        reply = session.ask(messages, self.config.temperature, role="proposer")
+        found = session.read(reply, FIELDS, self.config.kind)
+        made = self._outcome(scorer, found, scored)
         outcome = session.remember("outcome", lambda: made)
         self.messages += [
             Message(role="assistant", content=shown(reply["text"])),
@@ -145,6 +146,7 @@ class Conversation(Search):
 
     def _warm_start(self, session: Session, scorer: Scorer) -> Record:
         start = prompts.warm_start(self.config.target)
+        self._journal.proposal = start.name
         text = read_code(start.code, self.config.kind).to_text()
         try:
             found = scorer.evaluate(text)
@@ -167,15 +169,15 @@ class Conversation(Search):
         return session.remember("warm", lambda: made)
 
     def _outcome(
-        self, scorer: Scorer, reply: Record, scored: list[Record]
+        self, scorer: Scorer, found: Record, scored: list[Record]
     ) -> Mapping[str, Any]:
         """Judge a reply: refuse it, or score it."""
-        made: Record = {"name": None, "thought": None, "code": None, "text": None}
+        made: Record = {n: found.get(n) for n in ("name", "thought", "code", "text")}
         made |= {"category": "scored", "fitness": None, "scores": None}
+        if made["name"] is not None:
+            made["name"] = clean_name(made["name"])
         try:
-            found = read_object(reply["text"], FIELDS, cut=reply["cut"])
-            made |= found | {"name": clean_name(found["name"])}
-            made["text"] = read_code(found["code"], self.config.kind).to_text()
+            usable(found)
             made |= self._score(scorer, made, scored[0]["references"])
         except RefusedReplyError as error:
             feedback = prompts.invalid(str(error))

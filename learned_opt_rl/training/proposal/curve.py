@@ -76,8 +76,8 @@ def _fitness(folder: pathlib.Path) -> _Scores:
 
 def _ranks(folder: pathlib.Path) -> _Scores:
     members = archive.distinct(Discovery.recorded(folder).members)
-    ranks = archive.average_ranks(members).tolist()
-    pairs = list(zip(members, ranks, strict=True))
+    ranks = archive.rankings(members)
+    pairs = [(m, ranks[m.name]) for m in members]
     others = {m.name: rank for m, rank in pairs if m.code is None}
     first = [pair for pair in pairs if pair[0].code and pair[0].parent is None]
     if first:

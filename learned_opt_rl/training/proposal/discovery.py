@@ -14,15 +14,12 @@ import dataclasses
 import io
 import pathlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TextIO
 
 import numpy as np
 
 from learned_opt_rl import checks
-from learned_opt_rl.artifacts import registry
-from learned_opt_rl.errors import UnknownArtifactError
-from learned_opt_rl.evaluation.runs.rules import artifact_name, is_handcrafted, parts
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import Progress
 from learned_opt_rl.training.proposal import archive, prompts
@@ -36,17 +33,18 @@ from learned_opt_rl.training.proposal.providers import (
 from learned_opt_rl.training.proposal.reply import (
     RefusedReplyError,
     read_code,
-    read_object,
     shown,
 )
 from learned_opt_rl.training.proposal.scoring.evaluation import (
     Candidate,
+    Evaluation,
     EvaluationConfig,
     MakeCandidate,
+    check_ranked,
 )
 from learned_opt_rl.training.proposal.scoring.worker import DivergedError, WorkerError
 from learned_opt_rl.training.proposal.search import Search, readable
-from learned_opt_rl.training.proposal.session import Session
+from learned_opt_rl.training.proposal.session import usable
 from learned_opt_rl.training.run_folder import read_config
 
 METHOD = "discovery"
@@ -124,11 +122,13 @@ class DiscoveryConfig:
 
 
 class _Judged(NamedTuple):
-    """What became of the code for a suggestion."""
+    """The outcome of a refinement."""
 
-    outcome: str  # evaluated, failed_coder, failed_evaluation
-    member: Member | None
-    message: str  # for the thinker
+    outcome: str  # "evaluated", "failed_thinker", "failed_coder", "duplicate", ...
+    problem: str = ""
+    code: str | None = None
+    text: str | None = None
+    member: Member | None = None
 
 
 class Discovery(Search):
@@ -195,61 +195,74 @@ class Discovery(Search):
         self.completed = 0
         options = {"initial": self._initial, "recall": self._provider is None}
         with self._opened(METHOD, self.config.evaluation, **options) as opened:
-            session, self._scorer = opened
+            self._session, self._scorer = opened
             if self._provider is not None:
-                _check_ranked(self.config.ranked)
+                check_ranked(self.config.ranked)
             self._first()
+            self._rank(0)
             total = self.config.generations
             with Progress("generation", total, self._stream) as progress:
                 for generation in range(total):
-                    self._generation(session, generation)
+                    self._generation(generation)
                     self.completed = generation + 1
-                    best = archive.best_first(self.members)[0]
+                    ranks = self._rank(self.completed)
+                    best = min(self._written(), key=lambda m: ranks[m.name])
                     progress.show(
-                        self.completed, f"{len(self.members)} members  best {best.name}"
+                        self.completed, f"{len(ranks)} members  best {best.name}"
                     )
         return archive.best_first(self.members)
 
     def _first(self) -> None:
         """Evaluate the first members and the rules that are only ranked."""
-        islands = range(self.config.islands)
         for name, code in self._initial.items():
-            text = read_code(code, KIND).to_text()
-            made = {"name": name, "parent": None, "code": code, "text": text}
-            scores = self._first_scores(name, text)
-            if scores is not None:
-                self.members += [_member(made, scores, island) for island in islands]
+            self._enter(name, code, range(self.config.islands))
         if not self.members:
             raise ValueError(
                 f"{self.config.evaluation.limits}: no first member has a score; give "
                 "another folder and larger limits or other environments"
             )
         for rule in self.config.ranked:
-            made = {"name": rule, "parent": None, "code": None, "text": None}
-            scores = self._first_scores(rule, None)
-            if scores is not None:
-                self.members.append(_member(made, scores, 0))
+            self._enter(rule, None, (0,))
 
-    def _first_scores(self, name: str, text: str | None) -> dict[str, Any] | None:
+    def _enter(self, name: str, code: str | None, islands: Iterable[int]) -> None:
+        text = None if code is None else read_code(code, KIND).to_text()
+        found = self._first_scores(name, text)
+        made = {"name": name, "parent": None, "code": code, "text": text}
+        if found is not None:
+            self.members += [archive.member(made, found, island) for island in islands]
+
+    def _first_scores(self, name: str, text: str | None) -> Evaluation | None:
         """Return the scores of a first member, or of a rule, which has no text.
 
         One that diverges has no returns, and ranks last. One that has no score for
         another reason, such as a time limit of the checks, does not enter.
         """
         names = self.config.evaluation.environments
+        self._journal.proposal = name
         try:
             if text is not None:
                 return self._scores(name, text, first=True)
             with self._scorer.candidate(rule=name) as one:
-                return {n: self._scorer.train(one, name, n) for n in names}
+                return Evaluation({n: self._scorer.train(one, name, n) for n in names})
         except DivergedError:
-            return dict.fromkeys(names)
+            return Evaluation({n: {} for n in names})
         except (RefusedReplyError, WorkerError) as error:
             problem = f"{name} is not in the archive, because it has no score: {error}"
             warnings.warn(problem, stacklevel=2)
             return None
 
-    def _generation(self, session: Session, generation: int) -> None:
+    def _written(self) -> list[Member]:
+        return [m for m in self.members if m.code is not None]
+
+    def _rank(self, completed: int) -> Mapping[str, float]:
+        """Record the average ranks after so many generations, by name."""
+        ranks = archive.rankings(self.members)
+        self._session.remember(
+            "ranks", lambda: {"ranks": ranks}, derived=True, completed=completed
+        )
+        return ranks
+
+    def _generation(self, generation: int) -> None:
         config = self.config
         island = generation % config.islands
         if config.islands > 1 and generation and not generation % config.migrate:
@@ -261,40 +274,45 @@ class Discovery(Search):
             mine, rng, exploit=config.exploit, top=config.top, cells=config.cells
         )
         others = archive.context(mine, rng, top=config.top)
-        session.remember(
+        ranks = archive.rankings(self.members)
+        self._session.remember(
             "generation",
             lambda: {
-                "base": base.name,
                 "exploited": exploited,
                 "context": [m.name for m in others],
-                "best_average_rank": float(archive.average_ranks(self.members).min()),
+                "best_average_rank": min(ranks[m.name] for m in self._written()),
             },
             generation=generation,
+            base=base.name,
         )
-        found = self._refine(session, generation, base, others)
+        messages = [
+            Message(role="system", content=prompts.thinker()),
+            Message(role="user", content=prompts.to_refine(base, others, ranks)),
+        ]
+        found = self._refine(generation, base, messages)
         self.members += [dataclasses.replace(m, island=island) for m in found]
 
     def _refine(
-        self, session: Session, generation: int, base: Member, others: list[Member]
+        self, generation: int, base: Member, messages: list[Message]
     ) -> list[Member]:
         """Make the refinements of a generation; return the new members."""
-        messages = [
-            Message(role="system", content=prompts.thinker()),
-            Message(role="user", content=prompts.to_refine(base, others)),
-        ]
         current, found = base, []
         for step in range(self.config.refinements):
-            suggestion = self._think(session, messages)
+            name = self._journal.proposal = f"g{generation}_{step}"
+            suggestion = self._think(messages)
             if suggestion is None:
-                self._note(generation, step, "failed_thinker", None)
+                self._note(generation, step, current, _Judged("failed_thinker"))
                 continue
-            name = f"g{generation}_{step}"
-            judged = self._code(session, name, current, suggestion)
-            self._note(generation, step, judged.outcome, judged.member)
-            messages.append(Message(role="user", content=judged.message))
-            if judged.member is not None:
+            judged = self._code(name, current, suggestion)
+            self._note(generation, step, current, judged)
+            if judged.member is None:
+                content = prompts.unused(judged.problem)
+            else:
                 found.append(judged.member)
                 current = self._next(base, found)
+                ranks = archive.rankings([*self.members, *found])
+                content = prompts.written(judged.member, current, ranks)
+            messages.append(Message(role="user", content=content))
         return found
 
     def _next(self, base: Member, found: list[Member]) -> Member:
@@ -302,22 +320,21 @@ class Discovery(Search):
             return found[-1]
         return archive.best_first([base, *found])[0]
 
-    def _think(self, session: Session, messages: list[Message]) -> str | None:
+    def _think(self, messages: list[Message]) -> str | None:
         """Return the thinker's suggestion; None after too many tries."""
-        for _ in range(self.config.attempts):
-            reply = session.ask(messages, self.config.thinker_temperature)
+        temperature = self.config.thinker_temperature
+        for attempt in range(1, self.config.attempts + 1):
+            asked = {"role": "thinker", "attempt": attempt}
+            reply = self._session.ask(messages, temperature, **asked)
             messages.append(Message(role="assistant", content=shown(reply["text"])))
-            try:
-                fields = ("thought", "suggestion")
-                return read_object(reply["text"], fields, cut=reply["cut"])[fields[1]]
-            except RefusedReplyError as error:
-                content = prompts.invalid(str(error))
-                messages.append(Message(role="user", content=content))
+            found = self._session.read(reply, ("thought", "suggestion"))
+            if not found["problem"]:
+                return found["suggestion"]
+            content = prompts.invalid(found["problem"])
+            messages.append(Message(role="user", content=content))
         return None
 
-    def _code(
-        self, session: Session, name: str, current: Member, suggestion: str
-    ) -> _Judged:
+    def _code(self, name: str, current: Member, suggestion: str) -> _Judged:
         """Let the coder write a suggestion until it is evaluated, or tries are over."""
         request = f"The optimizer:\n\n{current.code}\nThe suggestion:\n\n{suggestion}"
         messages = [
@@ -325,53 +342,49 @@ class Discovery(Search):
             Message(role="user", content=request),
         ]
         unread = failed = 0
-        reason = ""
+        problem, code, text = "", None, None
         while max(unread, failed) < self.config.attempts:
-            reply = session.ask(messages, self.config.coder_temperature)
+            asked = {"role": "coder", "attempt": unread + failed + 1}
+            temperature = self.config.coder_temperature
+            reply = self._session.ask(messages, temperature, **asked)
             messages.append(Message(role="assistant", content=shown(reply["text"])))
+            read = self._session.read(reply, ("code",), KIND)
+            code, text = read.get("code"), read.get("text")
             try:
-                code = read_object(reply["text"], ("code",), cut=reply["cut"])["code"]
-                text = read_code(code, KIND).to_text()
-                scores = self._scores(name, text)
+                found = self._scores(name, usable(read)["text"])
             except RefusedReplyError as error:
+                problem = str(error)
                 if error.category in ("duplicate", "screened", "hopeless"):
-                    return _Judged(error.category, None, prompts.unused(str(error)))
-                unread, reason = unread + 1, str(error)
-                content = prompts.invalid(reason)
+                    return _Judged(error.category, problem, code, text)
+                unread, content = unread + 1, prompts.invalid(problem)
             except WorkerError as error:
-                failed, reason = failed + 1, str(error)
-                content = prompts.failed(reason)
+                problem = str(error)
+                failed, content = failed + 1, prompts.failed(problem)
             else:
-                made = {"name": name, "parent": current.name}
-                member = _member(made | {"code": code, "text": text}, scores, 0)
-                return _Judged("evaluated", member, prompts.written(member))
+                made = {"name": name, "parent": current.name, "code": code}
+                member = archive.member(made | {"text": text}, found, 0)
+                return _Judged("evaluated", "", code, text, member)
             messages.append(Message(role="user", content=content))
         outcome = "failed_coder" if unread > failed else "failed_evaluation"
-        return _Judged(
-            outcome, None, prompts.unused(f"the code was not usable: {reason}")
-        )
+        return _Judged(outcome, f"the code was not usable: {problem}", code, text)
 
-    def _scores(
-        self, name: str, text: str, *, first: bool = False
-    ) -> dict[str, Record]:
-        """Check and train an expression, stage by stage.
+    def _scores(self, name: str, text: str, *, first: bool = False) -> Evaluation:
+        """Check and train an expression, stage by stage; raise as `Scorer.evaluate`.
 
-        Raise as `Scorer.evaluate`, or RefusedReplyError if more is not worth it.
+        What is not worth more training is refused.
         """
-        scorer = self._scorer
-        scorer.refuse_known(text)
-        with scorer.candidate(text=text) as candidate:
-            scorer.check(candidate, text)
-            scorer.refuse_known(text)
+
+        def screen(candidate: Candidate) -> None:
             if self.config.screen_steps is not None:
                 self._screen(candidate, text, first)
-            scores: dict[str, Record] = {}
-            for environment in self.config.evaluation.environments:
-                scores[environment] = scorer.train(candidate, text, environment)
-                if self.config.stop_hopeless and not first:
-                    self._stop(scores)
-        scorer.enter(text, name)
-        return scores
+
+        def judge(scores: Mapping[str, Record]) -> None:
+            if self.config.stop_hopeless and not first:
+                self._stop(scores)
+
+        found = self._scorer.evaluate(text, new=True, screen=screen, judge=judge)
+        self._scorer.enter(text, name)
+        return found
 
     def _screen(self, candidate: Candidate, text: str, first: bool) -> None:
         name = self.config.evaluation.environments[0]
@@ -408,39 +421,20 @@ class Discovery(Search):
                 self.members.append(dataclasses.replace(member, island=to))
 
     def _note(
-        self, generation: int, step: int, outcome: str, member: Member | None
+        self, generation: int, step: int, parent: Member, judged: _Judged
     ) -> None:
-        name = member.name if member else None
-        self.steps.append(
-            {"generation": generation, "step": step, "outcome": outcome, "name": name}
-        )
-
-
-def _check_ranked(rules: Sequence[str]) -> None:
-    """Raise ValueError unless the process of a training finds the rules by name.
-
-    That process has another current folder, so paths and modules are not found.
-    """
-    for rule in rules:
-        for part in filter(None, parts(rule)):
-            if is_handcrafted(part) or part.startswith("optax."):
-                continue
-            try:
-                registry.find(artifact_name(part))
-            except UnknownArtifactError as error:
-                raise ValueError(
-                    f"ranked={rule!r} must be a handcrafted optimizer, optax.NAME:RATE "
-                    f"or an installed artifact; {error}"
-                ) from error
-
-
-def _member(made: Mapping[str, Any], scores: Mapping[str, Any], island: int) -> Member:
-    def means(field: str) -> dict[str, float | None]:
-        return {
-            name: float(np.mean(found[field])) if found else None
-            for name, found in scores.items()
+        """Record the outcome of a refinement."""
+        numbers = archive.literals(judged.text)
+        made = {
+            "outcome": judged.outcome,
+            "name": judged.member.name if judged.member else None,
+            "parent": parent.name,
+            "problem": judged.problem,
+            "code": judged.code,
+            "literals": numbers,
+            "grown": len(numbers) > len(archive.literals(parent.text)),
         }
-
-    curves = {name: found["curve"] for name, found in scores.items() if found}
-    found = {"returns": means("returns"), "aucs": means("auc"), "curves": curves}
-    return Member(**made, **found, island=island)
+        place = {"generation": generation, "step": step}
+        self.steps.append(
+            self._session.remember("refinement", lambda: made, derived=True, **place)
+        )

@@ -2,7 +2,7 @@
 
 ``events.jsonl`` has every reply and every outcome, in order, and nothing that differs
 between two runs with the same replies. ``ledger.jsonl`` has seconds, environment steps,
-tokens and prices. Both are only appended to.
+tokens and prices, and says for which proposal. Both are only appended to.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import functools
 import importlib.resources
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from learned_opt_rl import checks
@@ -67,9 +68,13 @@ class Limits:
 
 
 class Journal:
-    """The events and the ledger of a folder."""
+    """The events and the ledger of a folder.
+
+    ``proposal`` names the proposal whose costs follow.
+    """
 
     def __init__(self, folder: pathlib.Path, limits: Limits) -> None:
+        self.proposal: str | None = None
         self._folder, self._limits = folder, limits
         self.events: list[Record] = jsonl.read(folder / EVENTS)
         self._ledger: list[Record] = jsonl.read(folder / LEDGER)
@@ -83,13 +88,19 @@ class Journal:
 
     def spend(self, stage: str, seconds: float, **costs: Any) -> None:
         """Append a cost: ``steps``, or ``tokens``, ``price`` and ``model``."""
-        row = {"stage": stage, "seconds": round(seconds, 3), **costs}
+        row = {"stage": stage, "proposal": self.proposal}
+        row |= {"seconds": round(seconds, 3), **costs}
         jsonl.append(self._folder / LEDGER, [row])
         self._ledger.append(row)
 
     def spent(self, what: str) -> float:
         """Return the sum of a cost over all sessions."""
         return sum(row.get(what) or 0.0 for row in self._ledger)
+
+    def totals(self) -> str:
+        """Return the costs of all sessions, in words."""
+        replies = sum(row["stage"] == "reply" for row in self._ledger)
+        return f"total: {replies:,} replies, {compute([totals(self._ledger)])}"
 
     def check_limits(self) -> None:
         """Raise `LimitReachedError` if a limit is reached."""
@@ -112,6 +123,39 @@ class Journal:
                     f"{name}={bound:g} is reached: {spent:.4g} {unit} are spent; raise "
                     "it and repeat the command to continue"
                 )
+
+
+def totals(ledger: Sequence[Record]) -> Record:
+    """Return the sums of a ledger: ``steps``, ``seconds``, ``tokens`` and ``price``."""
+    asked = [row for row in ledger if row["stage"] == "reply"]
+    tokens = [row.get(f"{n}_tokens") for row in asked for n in ("prompt", "completion")]
+    return {
+        "steps": sum(row.get("steps") or 0 for row in ledger),
+        "seconds": round(sum(row["seconds"] for row in ledger)),
+        "tokens": _total(tokens),
+        "price": _total([row.get("price") for row in asked]),
+    }
+
+
+def _total(costs: Sequence[Any]) -> Any:
+    """Return a sum, which is not known if a part is not."""
+    return None if None in costs else sum(costs)
+
+
+def compute(stages: Sequence[Record]) -> str:
+    """Return the costs of all stages, in words."""
+    searches = [stage for stage in stages if "seconds" in stage]
+    hours = sum(stage["seconds"] for stage in searches) / 3600
+    steps = sum(stage["steps"] for stage in searches)
+    tokens, price = (
+        _total([s[name] for s in searches]) for name in ("tokens", "price")
+    )
+    asked = "an unknown number of" if tokens is None else f"{tokens:,}"
+    paid = "at an unknown price" if price is None else f"for ${price:.4g}"
+    return (
+        f"{hours:.2g} hours of training and of replies, including the wait for them, "
+        f"{steps:.2g} environment steps, {asked} paid tokens {paid}"
+    )
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from learned_opt_rl.training.proposal import archive, conversation, discovery
 from learned_opt_rl.training.proposal import refinement as refinements
 from learned_opt_rl.training.proposal.conversation import ConversationConfig, best_of
 from learned_opt_rl.training.proposal.discovery import Discovery
-from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER
+from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER, totals
 from learned_opt_rl.training.proposal.scoring.evaluation import EvaluationConfig
 from learned_opt_rl.training.proposal.search import readable
 from learned_opt_rl.training.run_folder import read_config
@@ -107,9 +107,7 @@ def _discovery(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     ours = [m for m in members if m.parent is not None and m.finite]
     best = _required(path, ours)[0]
     scoring = EvaluationConfig.from_json(fields["evaluation"])
-    ranks = dict(
-        zip([m.name for m in members], archive.average_ranks(members), strict=True)
-    )
+    ranks = archive.rankings(members)
     rules = ", ".join(m.name for m in members if m.code is None) or "no rule"
     summary = (
         f"{_proposer(path)} played thinker and coder in {run.completed} generations "
@@ -186,37 +184,5 @@ def _agents(config: EvaluationConfig) -> str:
 
 
 def _stage(path: pathlib.Path, kind: str, summary: str) -> Record:
-    rows = jsonl.read(path / LEDGER)
-    tokens = [
-        row.get(name)
-        for row in rows
-        if row["stage"] == "reply"
-        for name in ("prompt_tokens", "completion_tokens")
-    ]
-    return {
-        "kind": kind,
-        "summary": summary,
-        "steps": sum(row.get("steps") or 0 for row in rows),
-        "seconds": round(sum(row["seconds"] for row in rows)),
-        "tokens": _sum(tokens),
-        "price": _sum([row["price"] for row in rows if "price" in row]),
-    }
-
-
-def _sum(costs: list[Any]) -> Any:
-    """Return a sum, which is not known if a part is not."""
-    return None if None in costs else sum(costs)
-
-
-def compute(stages: Sequence[Record]) -> str:
-    """Return the costs of all stages, in words."""
-    searches = [stage for stage in stages if "seconds" in stage]
-    hours = sum(stage["seconds"] for stage in searches) / 3600
-    steps = sum(stage["steps"] for stage in searches)
-    tokens, price = (_sum([s[name] for s in searches]) for name in ("tokens", "price"))
-    asked = "an unknown number of" if tokens is None else f"{tokens:,}"
-    paid = "at an unknown price" if price is None else f"for ${price:.4g}"
-    return (
-        f"{hours:.2g} hours of training and of replies, including the wait for them, "
-        f"{steps:.2g} environment steps, {asked} paid tokens {paid}"
-    )
+    costs = totals(jsonl.read(path / LEDGER))
+    return {"kind": kind, "summary": summary, **costs}

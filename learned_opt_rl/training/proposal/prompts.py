@@ -12,7 +12,7 @@ import functools
 import importlib.resources
 import json
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from learned_opt_rl.training.proposal.archive import Member
@@ -218,22 +218,30 @@ def failed(message: str) -> str:
     return f"Training with this proposal failed: {message}\nSend another one."
 
 
-def to_refine(base: Member, others: Sequence[Member]) -> str:
+def to_refine(
+    base: Member, others: Sequence[Member], ranks: Mapping[str, float]
+) -> str:
     """Return the first message to the thinker, with the optimizer to improve."""
     texts = "\n\n".join(
-        f"{m.code}\n{_results(m)}" for m in others if m.name != base.name
+        f"{m.code}\n{_results(m, ranks)}" for m in others if m.name != base.name
     )
-    text = f"The optimizer to improve:\n\n{base.code}\n{_results(base)}\n\n"
+    text = f"The optimizer to improve:\n\n{base.code}\n{_results(base, ranks)}\n\n"
     if texts:
         text += f"Others that are good in some environment:\n\n{texts}\n\n"
     return f"{text}Send your first suggestion."
 
 
-def written(member: Member) -> str:
-    """Return the feedback to a suggestion, with the code that was trained with."""
+def written(member: Member, current: Member, ranks: Mapping[str, float]) -> str:
+    """Return the feedback to a suggestion, with the code that was trained with.
+
+    The next suggestion is for ``current``, which may be an earlier optimizer.
+    """
+    which = "this optimizer."
+    if current.name != member.name:
+        which = f"the best one so far:\n\n{current.code}"
     return (
-        f"The code that was written:\n\n{member.code}\n{_results(member)}\n\nSend "
-        "your next suggestion, for this optimizer."
+        f"The code that was written:\n\n{member.code}\n{_results(member, ranks)}\n\n"
+        f"Send your next suggestion, for {which}"
     )
 
 
@@ -242,11 +250,14 @@ def unused(reason: str) -> str:
     return f"Nothing came of this suggestion: {reason}.\nSend another one."
 
 
-def _results(member: Member) -> str:
-    return "\n".join(
+def _results(member: Member, ranks: Mapping[str, float]) -> str:
+    lines = [
         line(name, value, member.aucs[name], member.curves.get(name, ()))
         for name, value in member.returns.items()
-    )
+    ]
+    place = f"average rank {ranks[member.name]:.3g} of {len(ranks)} optimizers"
+    lines.append(f"{place}, {member.size} operations and operands")
+    return "\n".join([*lines, *(f"Warning: {text}" for text in member.warnings)])
 
 
 @functools.cache

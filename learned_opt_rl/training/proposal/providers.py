@@ -57,8 +57,8 @@ class Provider(Protocol):
         Args:
             messages: The conversation.
             temperature: None where the model takes none.
-            seed: Differs for every reply of a run. A run that is resumed before a reply
-                is recorded asks with the same seed again.
+            seed: The number of the reply in the run, from 0. A run that is resumed
+                before a reply is recorded asks with the same seed again.
 
         Raises:
             ProviderError: There is no reply, or none yet.
@@ -73,29 +73,24 @@ class ProviderError(OSError):
 class Scripted:
     """Replies from a list, one per call: for tests and rehearsals.
 
-    Args:
-        replies: The list.
-        start: Place of the reply to the first call; later calls follow in order, also
-            those of other conversations, as a discovery needs. To resume a run, give
-            the number of its recorded replies. With None, the place is the number of
-            replies that the conversation already holds, so a single conversation gets
-            the same replies after a restart.
+    The place in the list is the seed, which is the number of the reply in the run, so a
+    resumed run gets the replies of an unbroken one. Without a seed, it is the number of
+    replies that the conversation already holds.
     """
 
-    def __init__(self, replies: Sequence[str], start: int | None = None) -> None:
-        self._replies, self._next = replies, start
+    def __init__(self, replies: Sequence[str]) -> None:
+        self._replies = replies
 
-    def complete(self, messages: Sequence[Message], **_: Any) -> Reply:
+    def complete(
+        self, messages: Sequence[Message], *, seed: int | None = None, **_: Any
+    ) -> Reply:
         """Return the next reply of the list."""
-        replies = self._replies
-        done = self._next
-        if done is None:
-            done = sum(message["role"] == "assistant" for message in messages)
-        if done >= len(replies):
+        replies, place = self._replies, seed
+        if place is None:
+            place = sum(message["role"] == "assistant" for message in messages)
+        if place >= len(replies):
             raise ProviderError(f"the script has {len(replies)} replies; add one")
-        if self._next is not None:
-            self._next = done + 1
-        return Reply(replies[done], "scripted")
+        return Reply(replies[place], "scripted")
 
 
 # A file that has not changed for so many seconds is complete: programs that save one
@@ -170,34 +165,41 @@ def _is_complete(path: pathlib.Path, wait: float) -> bool:
 
 
 class Replay:
-    """Replies of a recorded run, by conversation; see `recorded`.
+    """Replies of a recorded run, in order; see `recorded`.
 
-    A conversation that was not recorded is a `ProviderError`.
+    The seed is the number of a reply in the run, so that a resumed run continues with
+    the right one. The prompts may differ from the recorded ones.
     """
 
-    def __init__(self, replies: Mapping[str, Sequence[Reply]]) -> None:
-        self._replies = {key: list(own) for key, own in replies.items()}
+    def __init__(self, events: Sequence[Mapping[str, Any]]) -> None:
+        self._events = events
 
-    def complete(self, messages: Sequence[Message], **_: Any) -> Reply:
-        """Return the recorded reply to exactly this conversation."""
-        key = fingerprint(messages)
-        if not self._replies.get(key):
+    def complete(
+        self, messages: Sequence[Message], *, seed: int | None = None, **_: Any
+    ) -> Reply:
+        """Return the recorded reply with this number, from 0."""
+        number = seed or 0
+        if number >= len(self._events):
             raise ProviderError(
-                f"no recorded reply to the conversation {key[:12]}: the record ends "
-                "before it, or the run has other settings"
+                f"the record ends after {len(self._events)} replies; give the record "
+                "of a longer run, or continue this one with another provider"
             )
-        # The same conversation may have been held twice, with another reply.
-        return self._replies[key].pop(0)
+        return Reply(**self._events[number]["reply"])
+
+    def require(self, number: int, role: str) -> None:
+        """Raise ProviderError if the recorded reply is of another role."""
+        found = self._events[number].get("role", role)
+        if found != role:
+            raise ProviderError(
+                f"recorded reply {number + 1} is of the {found}, but the {role} is "
+                "asked: the scores differ from the recorded ones; repeat the run with "
+                "its settings on its kind of device"
+            )
 
 
-def recorded(path: pathlib.Path) -> dict[str, list[Reply]]:
-    """Return the replies in the events of a run, in order, by conversation."""
-    found: dict[str, list[Reply]] = {}
-    for row in jsonl.read(path):
-        if row.get("event") == "reply":
-            replies = found.setdefault(row["conversation"], [])
-            replies.append(Reply(**row["reply"]))
-    return found
+def recorded(path: pathlib.Path) -> list[Mapping[str, Any]]:
+    """Return the replies among the events of a run, in order."""
+    return [row for row in jsonl.read(path) if row.get("event") == "reply"]
 
 
 def fingerprint(messages: Sequence[Message]) -> str:

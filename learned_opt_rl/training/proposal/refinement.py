@@ -188,7 +188,7 @@ class Refinement(Search):
             for text, (fitness, *_) in zip(members, found, strict=True):
                 if fitness is not None and fitness > value:
                     best, value = text, fitness
-            _remember(session, "generation", number=generation, best=value)
+            _remember(session, "generation", {"best": value}, number=generation)
             state = strategy.tell(state, jnp.asarray(_ranked(found)))
         return best
 
@@ -199,12 +199,12 @@ class Refinement(Search):
         after = score(tuned).fitness if tuned != start else None
         better = after is not None and after > before
         made = {
-            "text": tuned if better else start,
             "fitness": after if better else before,
             "start_fitness": before,
         }
-        self._keep(made["text"])
-        return _remember(session, "tuned", **made)
+        text = tuned if better else start
+        self._keep(text)
+        return _remember(session, "tuned", made, text=text)
 
     def _simplify(self, session: Session, chosen: Record) -> Record:
         """Leave out operations while the fitness does not fall."""
@@ -221,7 +221,7 @@ class Refinement(Search):
             left -= one.trained
             kept = one.fitness is not None and one.fitness >= chosen["fitness"]
             made = {"fitness": one.fitness, "problem": one.problem, "kept": kept}
-            _remember(session, "drop", text=text, **made)
+            _remember(session, "drop", made, text=text)
             if kept:
                 chosen = {**chosen, "text": text, "fitness": one.fitness}
                 rest = _simpler(text)
@@ -234,6 +234,7 @@ class Refinement(Search):
 
         def score(text: str) -> _Outcome:
             if text not in known:
+                self._journal.proposal = f"expression {self._done + 1}"
                 known[text] = self._outcome(text, first_seed)
                 self._done += known[text].trained
                 value = known[text].fitness
@@ -270,9 +271,9 @@ class Refinement(Search):
         write_atomically(self.path / BEST_TEXT, text.encode())
 
 
-def _remember(session: Session, event: str, **fields: Any) -> Record:
+def _remember(session: Session, event: str, made: Record, **key: Any) -> Record:
     """Recall or record an event that follows from those before."""
-    return session.remember(event, dict, **fields)
+    return session.remember(event, lambda: made, **key)
 
 
 def _recalled(session: Session, generation: int, texts: list[str]) -> list[str]:

@@ -4,12 +4,13 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
+from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER, Journal, Limits
 from learned_opt_rl.training.proposal.providers import Provider
@@ -82,8 +83,13 @@ class Search:
             if not recall:
                 self._claim(kind, config, may_grow)
             journal = Journal(self.path, self._limits)
+            self._journal = journal
             session = Session(journal, self._provider, self._limits, recall)
-            yield session, Scorer(session, scoring, self._candidate)
+            try:
+                yield session, Scorer(session, scoring, self._candidate)
+            finally:
+                if not recall:
+                    print(journal.totals(), file=output(self._stream))
 
     def _claim(self, kind: str, config: Record, may_grow: str) -> None:
         """Write the configuration, or raise ValueError if the field has shrunk."""
@@ -218,7 +224,13 @@ class Scorer:
         return event["scores"]
 
     def evaluate(
-        self, text: str, *, new: bool = False, first_seed: int | None = None
+        self,
+        text: str,
+        *,
+        new: bool = False,
+        first_seed: int | None = None,
+        screen: Callable[[Candidate], None] = lambda _: None,
+        judge: Callable[[Mapping[str, Record]], None] = lambda _: None,
     ) -> Evaluation:
         """Check an expression and train agents with it in every environment.
 
@@ -226,6 +238,8 @@ class Scorer:
             text: The expression.
             new: Whether to refuse one that was entered, or computes the same.
             first_seed: First seed of the agents. Default: the configuration's.
+            screen: Called before training; raises what ends the evaluation.
+            judge: Likewise, with the scores so far after each environment.
 
         Raises as `check`, `refuse_known` and `train`.
         """
@@ -233,11 +247,12 @@ class Scorer:
             self.refuse_known(text)
         key = {} if first_seed is None else {"first_seed": first_seed}
         with self.candidate(first_seed, text=text) as candidate:
-            warnings = self.check(candidate, text)["warnings"]
+            warnings = self.check(candidate, text).get("warnings", ())
             if new:
                 self.refuse_known(text)
-            scores = {
-                name: self.train(candidate, text, name, **key)
-                for name in self._config.environments
-            }
+            screen(candidate)
+            scores: dict[str, Record] = {}
+            for name in self._config.environments:
+                scores[name] = self.train(candidate, text, name, **key)
+                judge(scores)
         return Evaluation(scores, tuple(warnings))

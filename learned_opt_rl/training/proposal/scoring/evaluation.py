@@ -8,7 +8,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from learned_opt_rl import agents, checks, envs
+from learned_opt_rl.artifacts import registry
+from learned_opt_rl.errors import UnknownArtifactError
 from learned_opt_rl.evaluation.report.normalization import published
+from learned_opt_rl.evaluation.runs.rules import artifact_name, is_handcrafted, parts
 from learned_opt_rl.training.proposal.reply import RefusedReplyError
 from learned_opt_rl.training.proposal.scoring.worker import (
     DivergedError,
@@ -136,6 +139,24 @@ def line(environment: str, final: Any, area: Any, curve: Sequence[Any]) -> str:
     )
 
 
+def check_ranked(rules: Sequence[str]) -> None:
+    """Raise ValueError unless the process of a training finds the rules by name.
+
+    That process has another current folder, so paths and modules are not found.
+    """
+    for rule in rules:
+        for part in filter(None, parts(rule)):
+            if is_handcrafted(part) or part.startswith("optax."):
+                continue
+            try:
+                registry.find(artifact_name(part))
+            except UnknownArtifactError as error:
+                raise ValueError(
+                    f"ranked={rule!r} must be a handcrafted optimizer, optax.NAME:RATE "
+                    f"or an installed artifact; {error}"
+                ) from error
+
+
 class Candidate:
     """An expression or a rule under evaluation, in a process of its own.
 
@@ -168,7 +189,7 @@ class Candidate:
         """
         strict = {"do": "check", "strict": self._config.strict}
         try:
-            found = self._ask(strict, self._config.check_seconds)
+            found = self._ask(strict, self._config.check_seconds, "check")
         except WorkerError as error:
             problem = f"checking it failed: {error}"
             raise RefusedReplyError("check_failed", problem) from error
@@ -192,7 +213,10 @@ class Candidate:
             "settings": dict(config.settings),
             "rates": config.rates,
         }
-        found = self._ask(request, config.train_seconds)
+        # The steps of a training that gives no answer are not known: count them all.
+        most = config.seeds * int(request["steps"])
+        stage = "train" if steps is None else "screen"
+        found = self._ask(request, config.train_seconds, stage, steps=most)
         if None in found["returns"]:
             raise DivergedError(f"an agent diverged in {environment}")
         return found
@@ -204,7 +228,9 @@ class Candidate:
         if self._worker is not None:
             self._worker.close()
 
-    def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _ask(
+        self, request: dict[str, Any], seconds: float, stage: str, **most: int
+    ) -> dict[str, Any]:
         """Ask the process. Record the cost even if it gives no answer."""
         if self._worker is None:
             self._worker = Worker(self._config.memory)
@@ -213,9 +239,9 @@ class Candidate:
         try:
             answer = self._worker.ask({**self._given, **request}, seconds)
         finally:
-            costs = {n: answer[n] for n in ("steps",) if n in answer}
+            costs = {name: answer.get(name, bound) for name, bound in most.items()}
             costs |= {n: request[n] for n in ("environment",) if n in request}
-            self._spend(request["do"], time.perf_counter() - started, **costs)
+            self._spend(stage, time.perf_counter() - started, **costs)
         return answer
 
 
