@@ -24,6 +24,7 @@ RULES = {
     "proposed/drift": "tuned Adam with the drift `proposed/drift`",
     "minatar": "`minatar`",
     "distilled/sign_mixture": "`distilled/sign_mixture`",
+    "results/tune_adam_one_rate_1e6/tuned.json": "Adam, 0.0043 in each game, annealed",
     "adam:1e-3": "Adam, 1e-3 in each game",
 }
 """The rules of the table with their titles there."""
