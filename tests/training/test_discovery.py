@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -297,10 +298,13 @@ class Slow(Scores):
         return super().train(environment, steps)
 
 
+def long_search(folder, provider: Any) -> None:
+    options = {"generations": 4, "refinements": 4}
+    discovery(folder, provider, Slow(), **options).run()
+
+
 def replayed(folder, record) -> None:
-    provider = providers.Replay(providers.recorded(record))
-    table = {text_of(f"{k} * g"): v for k, v in TABLE.items()}
-    discovery(folder, provider, Slow(table), generations=2).run()
+    long_search(folder, providers.Replay(providers.recorded(record)))
 
 
 # A process that forks ten sessions, and kills each when it has added some events.
@@ -313,14 +317,14 @@ folder, record = map(pathlib.Path, sys.argv[1:])
 events = folder / module.EVENTS
 lines = lambda: events.read_bytes().count(b"\\n") if events.exists() else 0
 for moment in range(10):
-    goal = lines() + 1 + moment % 4
+    goal = lines() + 1 + moment % 3
     pid = os.fork()
     if not pid:
         module.replayed(folder, record)
         os._exit(0)
     while lines() < goal:
         time.sleep(0.001)
-    time.sleep(random.Random(moment).uniform(0, 0.02))
+    time.sleep(random.Random(moment).uniform(0, 0.01))
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     print(os.WTERMSIG(status), lines(), flush=True)
@@ -329,9 +333,9 @@ for moment in range(10):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_search_killed_ten_times_resumes_to_the_same_events(tmp_path):
-    whole(tmp_path / "whole")
-    record = tmp_path / "whole" / EVENTS
-    folder = tmp_path / "killed"
+    thinker, coder = map(think, "abcdefghijklmnop"), (f"{k} * g" for k in range(2, 18))
+    long_search(tmp_path / "whole", Roles([*thinker], [*map(write, coder)]))
+    record, folder = tmp_path / "whole" / EVENTS, tmp_path / "killed"
     command = [sys.executable, "-c", _KILLED, str(folder), str(record)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
     found = [[int(word) for word in line.split()] for line in ran.stdout.splitlines()]
@@ -419,6 +423,17 @@ def test_a_record_of_the_first_version_is_read_and_continued(tmp_path):
         more.run()
         assert more.completed == 3 and len(more.members) == len(made.members) + 2
     assert jsonl.read(tmp_path / EVENTS)[: len(rows)] == rows
+
+
+def test_the_published_archive_is_rebuilt(tmp_path):
+    folder = pathlib.Path(__file__).parents[2] / "results" / "discover_optimizer"
+    for name in ("config.json", EVENTS):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    run = Discovery.recorded(tmp_path)
+    rows = jsonl.read(tmp_path / EVENTS)
+    scored = {row["of"] for row in rows if row["event"] == "train"}
+    assert len(run.members) == len(scored)
+    assert (run.completed, len(run.steps)) == (8, 64)
 
 
 def test_a_replay_with_other_scores_stops(tmp_path):
