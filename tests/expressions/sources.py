@@ -19,7 +19,8 @@ jnp.arctanh jnp.round jnp.cbrt jnp.log2 jnp.log10 jnp.isnan jnp.isfinite jnp.isi
 jnp.reciprocal jnp.negative jnp.exp2 jnp.trunc jnp.positive jnp.logical_not jnp.cosh
 jnp.zeros_like jnp.ones_like jax.nn.sigmoid jax.nn.softplus jax.nn.log_sigmoid
 jax.nn.relu jax.nn.silu jax.nn.gelu jax.nn.elu jax.nn.leaky_relu jax.nn.relu6
-jax.nn.hard_tanh jax.nn.soft_sign jax.nn.mish jax.nn.hard_sigmoid jax.nn.hard_silu
+jax.nn.hard_tanh jax.nn.celu jax.nn.selu jax.nn.squareplus jnp.sinc jax.nn.soft_sign
+jax.nn.mish jax.nn.hard_sigmoid jax.nn.hard_silu
 jax.lax.stop_gradient jax.scipy.special.erf np.abs jax.scipy.special.expit abs
 lax.rsqrt jnp.asarray jnp.array nn.tanh exp helper square
 """)
@@ -77,6 +78,24 @@ not {a}
 jnp.nan_to_num({a}, nan=0.0, posinf=9.0, neginf=-9.0)
 alias({a})
 jnp.square({n})
+jnp.nan_to_num({a})
+jnp.nan_to_num({a}, nan={b})
+jnp.copysign({a}, {b})
+jnp.signbit({a})
+jax.nn.gelu({a}, approximate=False)
+jnp.std(jnp.stack([{a}, {b}]), axis=0)
+jnp.abs(jnp.stack([{a}, {b}]))[1]
+(2 * jnp.stack([{a}, {b}]) - {c})[0]
+jnp.where(jnp.stack([{a} > 0, {b} > 1]), {c}, 2.0)[0]
+({a} if COUNT % 2 == 1 else {b})
+({a} if not COUNT > 2 and 1 else {b})
+[{a}, {b}, {c}][COUNT - 2]
+sum([{a}, {b}, {c}][1:])
+jnp.zeros({n}.shape) + jnp.full({n}.shape, {a})
+jnp.broadcast_to({a}, {n}.shape)
+jax.lax.cond(COUNT > 1, lambda _: {a}, lambda _: {b}, operand=None)
+jnp.float32({a}) ** -2
+abs(-COUNT) * {a}
 jnp.where({a}, 1, 2) ** -1
 ({a} > 0) // ({b} > 0)
 max(epsilon, 0.1)

@@ -363,13 +363,19 @@ BODIES = [
     ("x = [1, 2]\n    y = x\n    x.append(3)", 4, None, "before its first use only"),
     ("x = (1, 2) * 100_000", 2, "size_error", "this tuple is too long"),
     ("x = (1, 2) - 3", 2, None, "a tuple has no arithmetic"),
-    ("x = [1, 2]\n    x += [3]", 3, None, "Python's AugAssign is not part"),
+    ("x = [1, 2]\n    x += [3]", 3, None, "write xs = xs + [x]"),
     ("x = jnp.array([1, 2]) * ratio", 2, None, "these shapes differ"),
     ("x = jnp.stack([ratio, ratio])[ratio]", 2, None, "written whole number"),
     ("x = 1 if jnp.float32(2) > 1 else 2", 2, None, "jnp.where(c, a, b)"),
     ("x = 1 if epsilon > 0.1 else 2", 2, None, "jnp.where(c, a, b)"),
     ("x = ratio is advantage", 2, None, "Python's Is is not part"),
     ("x = ratio == 'adam'", 2, None, "not a number"),
+    (
+        "range = lambda n: n\n    for i in range(3):\n        pass",
+        3,
+        None,
+        "a loop runs over range(n)",
+    ),
     ("x = range(3)", 2, None, "the function 'range' is not part"),
     ("for i in range(0, 3, 0):\n        pass", 2, None, "a loop runs over range"),
     (
@@ -723,6 +729,7 @@ def test_further_arguments_are_constants():
         ("a = [1.0] + [2.0] * 3\n    return ratio * sum(a)", 7.0),
         ("a, b = 1.0, 2.0\n    del a\n    return ratio * b", 2.0),
         ("if True:\n        return ratio * 2\n    return ratio", 2.0),
+        ("a = jnp.stack([ratio, ratio])\n    a *= 2.0\n    return a[0]", 2.0),
         ("n = int(2.7)\n    return ratio * (1.0, 2.0, 4.0)[n]", 4.0),
         (
             "e = jnp.finfo(jnp.float32).eps\n    return ratio * e / 2.0**-13 * 1024",

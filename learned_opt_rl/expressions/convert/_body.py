@@ -14,7 +14,7 @@ from learned_opt_rl.expressions._text import place
 from learned_opt_rl.expressions.convert._applied import DTYPES, MATH
 from learned_opt_rl.expressions.convert._calls import CALLS
 from learned_opt_rl.expressions.convert._formulas import CONSTANTS, Formulas
-from learned_opt_rl.expressions.convert._kinds import Items, Value, refuse
+from learned_opt_rl.expressions.convert._kinds import Items, Stack, Value, refuse
 from learned_opt_rl.expressions.convert._static import literal
 
 # This bound keeps hostile code from unrolling forever.
@@ -27,6 +27,11 @@ _IMPORTED = {
     *("jax.numpy.linalg", "math", "jax.lax.cond"),
     *(*CALLS, *CONSTANTS, *DTYPES, *MATH),
 }
+
+
+def _is_list(value: Value) -> bool:
+    """Return whether Python changes a value in place, unlike an array of jax."""
+    return isinstance(value, tuple | Items) and not isinstance(value, Stack)
 
 
 class Body(Formulas):
@@ -77,7 +82,7 @@ class Body(Formulas):
                     args=[item],
                     keywords=[],
                 )
-            ) if isinstance(self.scope.get(name), tuple | Items):
+            ) if _is_list(self.scope.get(name)):
                 items, value = self.scope[name], self.values.keep(self.value(item))
                 if not isinstance(items, Items) or items.used:
                     problem = "a list grows before its first use only; write "
@@ -99,8 +104,8 @@ class Body(Formulas):
                 self.bind(node.target, self.value(value))
             case ast.AnnAssign(target=ast.Name()):
                 pass
-            case ast.AugAssign(target=ast.Name(id=name)) if not isinstance(
-                self.scope.get(name), tuple | Items
+            case ast.AugAssign(target=ast.Name(id=name)) if not _is_list(
+                self.scope.get(name)
             ):
                 read = ast.copy_location(ast.Name(name, ast.Load()), node)
                 whole = ast.BinOp(read, node.op, node.value)
@@ -181,6 +186,11 @@ class Body(Formulas):
     def _turns(self, node: ast.expr) -> Sequence[Value]:
         """Return the values that a loop runs over."""
         match node:
+            case ast.Call(func=ast.Name(id=name)) if name in self.scope:
+                # A function of the proposal, which may be called range.
+                value = self.value(node)
+                if isinstance(value, tuple) and len(value) <= _MAX_TURNS:
+                    return value
             case ast.Call(func=ast.Name(id="range"), keywords=[]):
                 known = [self.values.known(self.value(bound)) for bound in node.args]
                 whole = [bound for bound in known if isinstance(bound, int)]

@@ -23,6 +23,7 @@ INSTEAD: dict[type[ast.AST], str] = {
     ast.DictComp: "a comprehension of a dict cannot be converted; write names",
     ast.Dict: "a dict cannot be converted; give each value a name",
     ast.Starred: "* before an argument cannot be converted; write the arguments out",
+    ast.AugAssign: "a list or tuple cannot be changed in place; write xs = xs + [x]",
     ast.MatMult: "@ mixes elements; write an expression per element",
     ast.Raise: "errors cannot be raised in an expression; remove raise",
     ast.Is: "Python's Is is not part of the language except for None; write ==",
