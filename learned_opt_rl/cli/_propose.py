@@ -312,6 +312,8 @@ class Refine(_Training):
 
     source: Annotated[Positional[pathlib.Path], arg(metavar="SOURCE")]
     """Folder of `train propose`, `discover` or `refine`, or file of an expression."""
+    proposal: Annotated[str | None, optional("NAME")] = None
+    """Name of the proposal to refine; by default the best."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
     """Folder of the run."""
     environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
@@ -342,7 +344,7 @@ class Refine(_Training):
             origin,
         )
 
-        found = origin.found(self.source)
+        found = origin.found(self.source, self.proposal)
         scoring = self._scoring(found.evaluation)
         known = found.references or {}
         config = RefinementConfig(

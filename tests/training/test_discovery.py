@@ -393,6 +393,9 @@ def test_a_discovery_outlives_its_prompts(tmp_path, monkeypatch):
     again = Discovery.recorded(tmp_path)
     assert (again.members, again.steps) == (made.members, made.steps)
     assert origin.found(tmp_path).text == text_of("5 * g")
+    assert origin.found(tmp_path, "g0_0").text == text_of("2 * g")
+    with pytest.raises(ValueError, match=r"proposal='best' .*give one of g1_0, g0_0"):
+        origin.found(tmp_path, "best")
     assert (tmp_path / EVENTS).read_bytes() == content
     # A new reply answers the new prompts.
     with pytest.raises(ProviderError):
@@ -872,6 +875,8 @@ def test_a_refinement_takes_the_settings_and_the_chain_of_its_search(tmp_path, c
     config = RefinementConfig(found.text, WHERE, generations=0, drops=2)
     Refinement(config, tmp_path / "r", None, Formulas(), found.stages).run()
     again = origin.found(tmp_path / "r")
+    with pytest.raises(ValueError, match="'g0_0': .* has one result; give no name"):
+        origin.found(tmp_path / "r", "g0_0")
     kinds = [stage["kind"] for stage in again.stages]
     assert kinds == ["discovery", "refinement"]
     proposed = "scripted (as stated by the provider; the replies came through the roles"

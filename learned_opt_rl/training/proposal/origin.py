@@ -41,30 +41,37 @@ class Found(NamedTuple):
     stages: Sequence[Record]
 
 
-def found(path: pathlib.Path) -> Found:
+def found(path: pathlib.Path, proposal: str | None = None) -> Found:
     """Return the result of `train propose`, `discover` or `refine`, or of a text file.
 
     The first algorithms of a search and rules that are only ranked are not its results.
 
+    Args:
+        path: Folder of the search, or the file.
+        proposal: Name of a proposal with a score; the best by default.
+
     Raises:
         ValueError: The path holds no search or no expression, or the search has no
-            valid proposal.
+            valid proposal, or none of that name.
     """
-    if not path.is_dir():
+    if not path.is_dir() and proposal is None:
         return _file(path)
     made = read_config(path)
-    if made["kind"] not in SEARCHES:
+    kind, fields = made["kind"], made["config"]
+    if kind not in SEARCHES:
         raise ValueError(
-            f"{path} holds a run of kind {made['kind']}; give the folder of `train "
-            "propose`, `train discover` or `train refine`"
+            f"{path} holds a run of kind {kind}; give the folder of `train propose`, "
+            "`train discover` or `train refine`"
         )
-    read = {
-        conversation.METHOD: _conversation,
-        discovery.METHOD: _discovery,
-        refinements.METHOD: _refinement,
-    }[made["kind"]]
     with readable(path):
-        return read(path, made["config"])
+        if kind in _PROPOSING:
+            return _PROPOSING[kind](path, fields, proposal)
+        if proposal is None:
+            return _refinement(path, fields)
+    raise ValueError(
+        f"proposal={proposal!r}: {path} has one result; give no name, or the folder of "
+        "`train propose` or `train discover`"
+    )
 
 
 def _file(path: pathlib.Path) -> Found:
@@ -83,13 +90,16 @@ def _file(path: pathlib.Path) -> Found:
     return Found(text, None, None, [stage])
 
 
-def _conversation(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
+def _conversation(
+    path: pathlib.Path, fields: Mapping[str, Any], proposal: str | None
+) -> Found:
     config = ConversationConfig.from_json(fields)
     events = jsonl.read(path / EVENTS)
     warm = [e for e in events if e["event"] == "warm"]
     tries = [e for e in events if e["event"] == "outcome"]
     scored = [e for e in tries if e["fitness"] is not None]
-    best = best_of(_required(path, scored))
+    names = [e["name"] for e in scored]
+    best = best_of(_required(path, [scored[i] for i in _chosen(names, proposal)]))
     summary = (
         f"{_proposer(path)} proposed {len(tries)} expressions in one conversation "
         f"about the target {config.target}. Proposals with a score: {len(scored)}. "
@@ -101,11 +111,14 @@ def _conversation(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     return Found(best["text"], config.scoring, warm[0]["references"], stages)
 
 
-def _discovery(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
+def _discovery(
+    path: pathlib.Path, fields: Mapping[str, Any], proposal: str | None
+) -> Found:
     run = Discovery.recorded(path)
     members = archive.best_first(archive.distinct(run.members))
     ours = [m for m in members if m.parent is not None and m.finite]
-    best = _required(path, ours)[0]
+    names = [m.name for m in ours]
+    best = _required(path, [ours[i] for i in _chosen(names, proposal)])[0]
     scoring = EvaluationConfig.from_json(fields["evaluation"])
     ranks = archive.rankings(members)
     rules = ", ".join(m.name for m in members if m.code is None) or "no rule"
@@ -117,6 +130,20 @@ def _discovery(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     )
     stages = [_stage(path, discovery.METHOD, summary)]
     return Found(str(best.text), scoring, None, stages)
+
+
+_PROPOSING = {conversation.METHOD: _conversation, discovery.METHOD: _discovery}
+
+
+def _chosen(names: Sequence[str], proposal: str | None) -> list[int]:
+    """Return the places of a name; all without one."""
+    if proposal is not None and proposal not in names:
+        known = ", ".join(names)
+        raise ValueError(
+            f"proposal={proposal!r} is not the name of a proposal with a score; give "
+            f"one of {known}"
+        )
+    return [i for i, name in enumerate(names) if proposal in (None, name)]
 
 
 def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
