@@ -43,13 +43,14 @@ def _lines(raw: pathlib.Path, steps: str) -> Iterator[tuple[str, ...]]:
     """Yield a line for each rule that ran in a game for that many steps."""
     (found,) = gather.gather(comparable.named(rows_after(steps, raw)), "adam")
     times, games = _times(raw), envs.suite("minatar")
+    whole = {*found.scores.environments} == {*games}  # else they leave a game out
     for rule, title in RULES.items():
         returns = found.normalized.returns.get(rule)
         if not returns:
             continue
         cells = [_mean(list(returns.get(game, {}).values())) for game in games]
-        iqm = found.aggregates.get(rule, {}).get("IQM")
-        better = found.improvement.get(rule)
+        iqm = found.aggregates.get(rule, {}).get("IQM") if whole else None
+        better = found.improvement.get(rule) if whole else None
         time = f"{times[rule]:.1f}" if rule in times else "-"
         yield steps, title, *cells, _percent(iqm), _percent(better), time
 

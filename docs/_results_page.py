@@ -1,5 +1,6 @@
 """Write the tables of measured results for the documentation from the raw rows."""
 
+import contextlib
 import itertools
 import json
 import pathlib
@@ -19,6 +20,7 @@ from learned_opt_rl.training.promotion.verdict import judge, shown
 from learned_opt_rl.training.proposal import archive
 from learned_opt_rl.training.proposal.curve import draw_curve
 from learned_opt_rl.training.proposal.discovery import Discovery
+from learned_opt_rl.training.proposal.reply import RefusedReplyError, read_object
 
 DISTILLED = ("teacher", "student", "inputs", "sequence", "step", "error", "return")
 """Columns of the table of distilled networks."""
@@ -88,9 +90,9 @@ def _fitness_and_returns(
 
 
 def write_archive(generated: pathlib.Path, run: pathlib.Path, best: int = 12) -> None:
-    """Write the best members of a discovery, its first ones and the ranked rules.
+    """Write a table of the best members, the first members and the ranked rules.
 
-    The file and the figure, with the discovery curve, have the name of the run.
+    The discovery curve is drawn beside it. Both files are named after the run.
     """
     members = archive.best_first(archive.distinct(Discovery.recorded(run).members))
     ranks = archive.average_ranks(members)
@@ -121,9 +123,12 @@ def _suggestions(run: pathlib.Path) -> dict[str, str]:
     latest = ""
     for event in jsonl.read(run / "events.jsonl"):
         if event["event"] == "reply":
-            latest = json.loads(event["reply"]["text"]).get("suggestion", latest)
+            with contextlib.suppress(RefusedReplyError):  # the coder's reply has none
+                latest = read_object(event["reply"]["text"], ["suggestion"])[
+                    "suggestion"
+                ]
         elif event["event"] == "train" and latest:
-            found.setdefault(event["of"], latest.replace("|", "\\|"))
+            found.setdefault(event["of"], " ".join(latest.split()).replace("|", "\\|"))
     return found
 
 

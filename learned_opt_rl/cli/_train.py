@@ -358,15 +358,14 @@ class Curve:
         if searches.draws(self.folder):
             return searches.draw_curve(self.folder, path)
         log = self.folder / LOG
-        if not log.exists():
-            raise ValueError(f"{log} does not exist; give the folder of a campaign")
-        rows = jsonl.read(log)
+        rows = jsonl.read(log) if log.exists() else [{}]
         if rows and "recent_share" in rows[0]:
             return lifetimes.draw_curve(rows, path)
         if all("generation" in row for row in rows):
             return progress.draw_curve(rows, path)
         raise ValueError(
-            f"{log} is not the log of a campaign; give a campaign's folder"
+            f"{self.folder} has no learning curve; give the folder of `train es`, "
+            "`lpg`, `propose` or `discover`"
         )
 
 

@@ -133,12 +133,9 @@ def test_the_command_draws_from_the_log_alone(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{}/none"], "log.jsonl does not exist; give the folder of a campaign"),
+        (["{}/none"], "none has no learning curve; give the folder of `train es`"),
         (["{}"], "the log holds no generation yet"),
-        (
-            ["{}/distilled"],
-            "log.jsonl is not the log of a campaign",
-        ),
+        (["{}/distilled"], "distilled has no learning curve; give the folder of"),
     ],
 )
 def test_the_command_refuses_in_one_line(tmp_path, capsys, arguments, message):

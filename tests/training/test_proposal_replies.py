@@ -368,6 +368,23 @@ def test_every_input_tells_expressions_apart(make, bodies):
     assert len({one.response for one in found}) == len(bodies)
 
 
+def test_memory_of_long_runs_tells_optimizers_apart():
+    """Adam's step exceeds 1 only after many steps; one bounds its size there."""
+    code = (
+        "def f(w, g, var1, var2, t, d, t_p, b_p, l_p, key):\n"
+        "    var1 = 0.9 * var1 + 0.1 * g\n"
+        "    var2 = 0.999 * var2 + 0.001 * g * g\n"
+        "    m = var1 / (1.0 - 0.9**t)\n"
+        "    u = m / (jnp.sqrt(var2 / (1.0 - 0.999**t)) + 1e-8)\n"
+        "    return 1e-3 * u / {}, var1, var2\n"
+    )
+    plain, bounded = (
+        checks.check(read_code(code.format(by), "optimizer")).response
+        for by in ("1.0", "jnp.maximum(1.0, jnp.sqrt(jnp.mean(u * u)))")
+    )
+    assert plain != bounded and plain[:64] == bounded[:64]
+
+
 @pytest.mark.parametrize(
     ("body", "where"),
     [
