@@ -133,11 +133,7 @@ def _median(x: jax.Array) -> jax.Array:
 def _nan_to_num(
     x: jax.Array, nan: Any = 0.0, above: Any = None, below: Any = None
 ) -> jax.Array:
-    limits = jnp.finfo(x.dtype)
-    above = limits.max if above is None else above
-    below = limits.min if below is None else below
-    infinite = jnp.where(x > 0, above, below)
-    return jnp.where(jnp.isnan(x), nan, jnp.where(jnp.isinf(x), infinite, x))
+    return jnp.nan_to_num(x, nan=nan, posinf=above, neginf=below)
 
 
 def _implementation(name: str) -> Callable[..., Any]:

@@ -1,22 +1,21 @@
 """The functions of the language, and the names that they have elsewhere.
 
 The checker, the evaluator, the printers and the importers all read this table. To add a
-function, add a row to ``FUNCTIONS``; where one jax function does not compute it, add
+function, add a row to ``_FUNCTIONS``; where one jax function does not compute it, add
 its implementation to ``_evaluate`` as well. A function of jax, PySR or SymPy that a
-formula of the language expresses is a row of ``DERIVED`` instead.
+formula of the language expresses is a row of ``_DERIVED`` instead.
 """
 
 import keyword
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 from learned_opt_rl.expressions._language import (
     DECLARATIONS,
     INPUTS,
     OPERATORS,
     UNARY_OPERATORS,
-    Limits,
 )
 
 # How a function is typed. map: numbers to a number, per element; test: a number to a
@@ -40,139 +39,93 @@ class Builtin(NamedTuple):
     symbolic: tuple[str, ...] = ()
 
 
-def _row(
-    rule: Rule,
-    latex: str,
-    jax: str = "",
-    least: int = 1,
-    most: int | None = None,
-    symbolic: str = "",
+# By row: name; rule; the number of arguments, or its least and most; LaTeX, which is
+# called with all arguments where it has no #; jax; symbolic. 16 is Limits.ARGUMENTS.
+_FUNCTIONS = r"""
+sin; map; 1; \sin; numpy.sin lax.sin
+cos; map; 1; \cos; numpy.cos lax.cos
+tan; map; 1; \tan; numpy.tan lax.tan
+arcsin; map; 1; \arcsin; numpy.arcsin numpy.asin lax.asin; asin safe_asin
+arccos; map; 1; \arccos; numpy.arccos numpy.acos lax.acos; acos safe_acos
+arctan; map; 1; \arctan; numpy.arctan numpy.atan lax.atan; atan
+arctan2; map; 2; \arctan2; numpy.arctan2 numpy.atan2 lax.atan2; atan2
+sinh; map; 1; \sinh; numpy.sinh lax.sinh
+cosh; map; 1; \cosh; numpy.cosh lax.cosh
+tanh; map; 1; \tanh; numpy.tanh lax.tanh nn.tanh
+arcsinh; map; 1; arsinh; numpy.arcsinh numpy.asinh lax.asinh; asinh
+arccosh; map; 1; arcosh; numpy.arccosh numpy.acosh lax.acosh; acosh safe_acosh
+arctanh; map; 1; artanh; numpy.arctanh numpy.atanh lax.atanh; atanh safe_atanh
+exp; map; 1; \exp\left(#1\right); numpy.exp lax.exp
+expm1; map; 1; \left(\exp\left(#1\right) - 1\right); numpy.expm1 lax.expm1
+log; map; 1; \log; numpy.log lax.log; safe_log
+log1p; map; 1; \log\left(1 + #1\right); numpy.log1p lax.log1p; safe_log1p
+log2; map; 1; \log_{2}\left(#1\right); numpy.log2; safe_log2
+log10; map; 1; \log_{10}\left(#1\right); numpy.log10; safe_log10
+sqrt; map; 1; \sqrt{#1}; numpy.sqrt lax.sqrt; safe_sqrt Sqrt
+rsqrt; map; 1; \frac{1}{\sqrt{#1}}; lax.rsqrt
+cbrt; map; 1; \sqrt[3]{#1}; numpy.cbrt lax.cbrt; Cbrt
+hypot; map; 2; hypot; numpy.hypot
+square; map; 1; \left(#1\right)^{2}; numpy.square lax.square
+abs; map; 1; \left\lvert #1 \right\rvert;
+    numpy.abs numpy.absolute numpy.fabs lax.abs; Abs
+sign; map; 1; sgn; numpy.sign lax.sign
+floor; map; 1; \left\lfloor #1 \right\rfloor; numpy.floor lax.floor
+ceil; map; 1; \left\lceil #1 \right\rceil; numpy.ceil lax.ceil; ceiling
+round; map; 1; round; numpy.round numpy.rint
+relu; map; 1; relu; nn.relu
+sigmoid; map; 1; sigmoid; nn.sigmoid lax.logistic scipy.special.expit
+softplus; map; 1; softplus; nn.softplus
+silu; map; 1; silu; nn.silu nn.swish
+elu; map; 1; elu; nn.elu
+gelu; map; 1; gelu; nn.gelu
+leaky_relu; map; 1; leakyrelu; nn.leaky_relu
+erf; map; 1; erf; lax.erf scipy.special.erf
+erfc; map; 1; erfc; lax.erfc scipy.special.erfc
+# Not gamma, which is a common name for a constant.
+gamma_function; map; 1; \Gamma; scipy.special.gamma; gamma
+stop_gradient; map; 1; stopgradient; lax.stop_gradient
+mod; map; 2; \left(#1 \bmod #2\right); numpy.mod numpy.remainder; Mod
+floor_divide; map; 2; \left\lfloor \frac{#1}{#2} \right\rfloor; numpy.floor_divide; fld
+min; map; 2 16; \min; numpy.minimum lax.min; Min fmin
+max; map; 2 16; \max; numpy.maximum lax.max; Max fmax
+clip; map; 3; clip; numpy.clip lax.clamp; clamp
+nan_to_num; map; 1 4; nantonum; numpy.nan_to_num
+isnan; test; 1; isnan; numpy.isnan
+isfinite; test; 1; isfinite; numpy.isfinite lax.is_finite
+where; where; 3; \begin{cases} #2 & \text{if } #1 \\ #3 & \text{otherwise} \end{cases};
+    numpy.where lax.select; ifelse ITE
+norm; reduce; 1; \left\lVert #1 \right\rVert_{2}; numpy.linalg.norm
+mean; reduce; 1; mean; numpy.mean
+sum; reduce; 1; sum; numpy.sum
+variance; reduce; 1; var; numpy.var
+std; reduce; 1; std; numpy.std
+median; reduce; 1; median; numpy.median
+max_all; reduce; 1; \max_{i}\left(#1\right); numpy.max numpy.amax
+min_all; reduce; 1; \min_{i}\left(#1\right); numpy.min numpy.amin
+size; reduce; 1; size
+rms_normalize; normalize; 1; rms
+"""
+
+
+def _rows(table: str) -> Iterator[list[str]]:
+    """Yield the cells of a table; a row that ends in a semicolon goes on below."""
+    for row in table.replace(";\n", ";").strip().split("\n"):
+        if not row.startswith("#"):
+            yield [cell.strip() for cell in row.split(";")]
+
+
+def _builtin(
+    rule: str, arguments: str, latex: str, jax: str = "", symbolic: str = ""
 ) -> Builtin:
-    """Build a row; LaTeX without ``#`` is a name to call with all arguments."""
     if "#" not in latex:
         name = latex if latex[0] == "\\" else rf"\operatorname{{{latex}}}"
         latex = rf"{name}\left(#*\right)"
-    names = tuple(symbolic.split())
-    return Builtin(rule, latex, tuple(jax.split()), least, most or least, names)
+    least, *most = map(int, arguments.split())
+    paths, names = tuple(jax.split()), tuple(symbolic.split())
+    return Builtin(cast(Rule, rule), latex, paths, least, (most or [least])[0], names)
 
 
-_MOST = Limits.ARGUMENTS
-FUNCTIONS: dict[str, Builtin] = {
-    "sin": _row("map", r"\sin", "numpy.sin lax.sin"),
-    "cos": _row("map", r"\cos", "numpy.cos lax.cos"),
-    "tan": _row("map", r"\tan", "numpy.tan lax.tan"),
-    "arcsin": _row(
-        "map", r"\arcsin", "numpy.arcsin numpy.asin lax.asin", symbolic="asin safe_asin"
-    ),
-    "arccos": _row(
-        "map", r"\arccos", "numpy.arccos numpy.acos lax.acos", symbolic="acos safe_acos"
-    ),
-    "arctan": _row(
-        "map", r"\arctan", "numpy.arctan numpy.atan lax.atan", symbolic="atan"
-    ),
-    "arctan2": _row(
-        "map", r"\arctan2", "numpy.arctan2 numpy.atan2 lax.atan2", 2, symbolic="atan2"
-    ),
-    "sinh": _row("map", r"\sinh", "numpy.sinh lax.sinh"),
-    "cosh": _row("map", r"\cosh", "numpy.cosh lax.cosh"),
-    "tanh": _row("map", r"\tanh", "numpy.tanh lax.tanh nn.tanh"),
-    "arcsinh": _row(
-        "map", "arsinh", "numpy.arcsinh numpy.asinh lax.asinh", symbolic="asinh"
-    ),
-    "arccosh": _row(
-        "map",
-        "arcosh",
-        "numpy.arccosh numpy.acosh lax.acosh",
-        symbolic="acosh safe_acosh",
-    ),
-    "arctanh": _row(
-        "map",
-        "artanh",
-        "numpy.arctanh numpy.atanh lax.atanh",
-        symbolic="atanh safe_atanh",
-    ),
-    "exp": _row("map", r"\exp\left(#1\right)", "numpy.exp lax.exp"),
-    "expm1": _row(
-        "map", r"\left(\exp\left(#1\right) - 1\right)", "numpy.expm1 lax.expm1"
-    ),
-    "log": _row("map", r"\log", "numpy.log lax.log", symbolic="safe_log"),
-    "log1p": _row(
-        "map",
-        r"\log\left(1 + #1\right)",
-        "numpy.log1p lax.log1p",
-        symbolic="safe_log1p",
-    ),
-    "log2": _row("map", r"\log_{2}\left(#1\right)", "numpy.log2", symbolic="safe_log2"),
-    "log10": _row(
-        "map", r"\log_{10}\left(#1\right)", "numpy.log10", symbolic="safe_log10"
-    ),
-    "sqrt": _row("map", r"\sqrt{#1}", "numpy.sqrt lax.sqrt", symbolic="safe_sqrt Sqrt"),
-    "rsqrt": _row("map", r"\frac{1}{\sqrt{#1}}", "lax.rsqrt"),
-    "cbrt": _row("map", r"\sqrt[3]{#1}", "numpy.cbrt lax.cbrt", symbolic="Cbrt"),
-    "hypot": _row("map", "hypot", "numpy.hypot", 2),
-    "square": _row("map", r"\left(#1\right)^{2}", "numpy.square lax.square"),
-    "abs": _row(
-        "map",
-        r"\left\lvert #1 \right\rvert",
-        "numpy.abs numpy.absolute numpy.fabs lax.abs",
-        symbolic="Abs",
-    ),
-    "sign": _row("map", "sgn", "numpy.sign lax.sign"),
-    "floor": _row("map", r"\left\lfloor #1 \right\rfloor", "numpy.floor lax.floor"),
-    "ceil": _row(
-        "map", r"\left\lceil #1 \right\rceil", "numpy.ceil lax.ceil", symbolic="ceiling"
-    ),
-    "round": _row("map", "round", "numpy.round numpy.rint"),
-    "relu": _row("map", "relu", "nn.relu"),
-    "sigmoid": _row("map", "sigmoid", "nn.sigmoid lax.logistic scipy.special.expit"),
-    "softplus": _row("map", "softplus", "nn.softplus"),
-    "silu": _row("map", "silu", "nn.silu nn.swish"),
-    "elu": _row("map", "elu", "nn.elu"),
-    "gelu": _row("map", "gelu", "nn.gelu"),
-    "leaky_relu": _row("map", "leakyrelu", "nn.leaky_relu"),
-    "erf": _row("map", "erf", "lax.erf scipy.special.erf"),
-    "erfc": _row("map", "erfc", "lax.erfc scipy.special.erfc"),
-    # Not gamma, which is a common name for a constant.
-    "gamma_function": _row("map", r"\Gamma", "scipy.special.gamma", symbolic="gamma"),
-    "stop_gradient": _row("map", "stopgradient", "lax.stop_gradient"),
-    "mod": _row(
-        "map",
-        r"\left(#1 \bmod #2\right)",
-        "numpy.mod numpy.remainder",
-        2,
-        symbolic="Mod",
-    ),
-    "floor_divide": _row(
-        "map",
-        r"\left\lfloor \frac{#1}{#2} \right\rfloor",
-        "numpy.floor_divide",
-        2,
-        symbolic="fld",
-    ),
-    "min": _row("map", r"\min", "numpy.minimum lax.min", 2, _MOST, "Min fmin"),
-    "max": _row("map", r"\max", "numpy.maximum lax.max", 2, _MOST, "Max fmax"),
-    "clip": _row("map", "clip", "numpy.clip lax.clamp", 3, symbolic="clamp"),
-    "nan_to_num": _row("map", "nantonum", "numpy.nan_to_num", 1, 4),
-    "isnan": _row("test", "isnan", "numpy.isnan"),
-    "isfinite": _row("test", "isfinite", "numpy.isfinite lax.is_finite"),
-    "where": _row(
-        "where",
-        r"\begin{cases} #2 & \text{if } #1 \\ #3 & \text{otherwise} \end{cases}",
-        "numpy.where lax.select",
-        3,
-        symbolic="ifelse ITE",
-    ),
-    "norm": _row("reduce", r"\left\lVert #1 \right\rVert_{2}", "numpy.linalg.norm"),
-    "mean": _row("reduce", "mean", "numpy.mean"),
-    "sum": _row("reduce", "sum", "numpy.sum"),
-    "variance": _row("reduce", "var", "numpy.var"),
-    "std": _row("reduce", "std", "numpy.std"),
-    "median": _row("reduce", "median", "numpy.median"),
-    "max_all": _row("reduce", r"\max_{i}\left(#1\right)", "numpy.max numpy.amax"),
-    "min_all": _row("reduce", r"\min_{i}\left(#1\right)", "numpy.min numpy.amin"),
-    "size": _row("reduce", "size"),
-    "rms_normalize": _row("normalize", "rms"),
-}
+FUNCTIONS = {name: _builtin(*cells) for name, *cells in _rows(_FUNCTIONS)}
 """Every function, by name. ``clip(x, low, high)``, ``where(condition, a, b)`` and
 ``nan_to_num(x, nan, above, below)`` take their arguments in this order; what follows
 the ``x`` of ``nan_to_num`` may be left out, as in jax. ``min`` and ``max`` take two or
@@ -196,102 +149,63 @@ class Derived(NamedTuple):
     symbolic: str = ""  # names in PySR, Julia and SymPy, separated by spaces
 
 
-_HARD_SIGMOID = "min(max(a + 3, 0), 6) / 6"
+# By row: parameters; formula; jax; symbolic.
+_DERIVED = """
+x; a; numpy.positive; Integer Float S
+p q; a / b; numpy.true_divide; Rational
+x; 1 / a; numpy.reciprocal lax.reciprocal; inv
+x; a**3;; cube
+x y; a**b; numpy.pow numpy.float_power lax.integer_pow
+x; 2**a; numpy.exp2 lax.exp2; exp2
+x; 10**a;; exp10
+x base?; log(a) | log(a) / log(b);; log
 # The sum is infinite where the difference of two infinities is NaN.
-_LOGADDEXP = "where(isnan(a - b), a + b, max(a, b) + log1p(exp(-abs(a - b))))"
-DERIVED: tuple[Derived, ...] = (
-    Derived("x", "a", "numpy.positive", "Integer Float S"),
-    Derived("p q", "a / b", "numpy.true_divide", "Rational"),
-    Derived("x", "1 / a", "numpy.reciprocal lax.reciprocal", "inv"),
-    Derived("x", "a**3", "", "cube"),
-    Derived("x y", "a**b", "numpy.pow numpy.float_power lax.integer_pow"),
-    Derived("x", "2**a", "numpy.exp2 lax.exp2", "exp2"),
-    Derived("x", "10**a", "", "exp10"),
-    Derived("x base?", "log(a) | log(a) / log(b)", "", "log"),
-    Derived("x y", _LOGADDEXP, "numpy.logaddexp"),
-    # The protected functions of PySR before version 1 and of Operon.
-    Derived("x y", "abs(a)**b", "", "pow_abs powabs"),
-    Derived("x", "sqrt(abs(a))", "", "sqrt_abs sqrtabs"),
-    Derived("x", "log(abs(a))", "", "log_abs logabs"),
-    Derived("x", "log2(abs(a))", "", "log2_abs"),
-    Derived("x", "log10(abs(a))", "", "log10_abs"),
-    Derived("x", "log1p(abs(a))", "", "log1p_abs"),
-    Derived("x", "arccosh(abs(a) + 1)", "", "acosh_abs"),
-    Derived("x", "arctanh(mod(a + 1, 2) - 1)", "", "atanh_clip"),
-    Derived("x y", "a / sqrt(1 + b**2)", "", "aq"),
-    Derived("x y", "where(a, b, 0)", "", "cond"),
-    Derived("x y z", "a * b + c", "", "fma muladd"),
-    Derived("x", "1 / cos(a)", "", "sec"),
-    Derived("x", "1 / sin(a)", "", "csc"),
-    Derived("x", "1 / tan(a)", "", "cot"),
-    Derived("x", "1 / cosh(a)", "", "sech"),
-    Derived("x", "1 / sinh(a)", "", "csch"),
-    Derived("x", "1 / tanh(a)", "", "coth"),
-    Derived("x", "a - floor(a)", "", "frac"),
-    Derived("x", "sign(a) * floor(abs(a))", "numpy.trunc numpy.fix", "trunc"),
-    Derived("x y", "sign(a) * mod(abs(a), abs(b))", "numpy.fmod lax.rem", "rem"),
-    # SymPy's value at 0 is 1/2 unless it is given.
-    Derived(
-        "x zero?",
-        "where(a > 0, 1, where(a < 0, 0, 0.5)) | where(a > 0, 1, where(a < 0, 0, b))",
-        "",
-        "Heaviside",
-    ),
-    Derived(
-        "x zero",
-        "where(a > 0, 1, where(a < 0, 0, where(isnan(a), a, b)))",
-        "numpy.heaviside",
-    ),
-    Derived("x y", "where(a, 1, 0) != where(b, 1, 0)", "numpy.logical_xor", "xor Xor"),
-    Derived("x", "not (isfinite(a) or isnan(a))", "numpy.isinf"),
-    Derived("x y", "where(isnan(a), b, where(isnan(b), a, max(a, b)))", "numpy.fmax"),
-    Derived("x y", "where(isnan(a), b, where(isnan(b), a, min(a, b)))", "numpy.fmin"),
-    Derived("x", "-softplus(-a)", "nn.log_sigmoid"),
-    Derived("x", "a / (abs(a) + 1)", "nn.soft_sign"),
-    Derived("x", "min(max(a, 0), 6)", "nn.relu6"),
-    Derived("x", _HARD_SIGMOID, "nn.hard_sigmoid"),
-    Derived("x", f"a * ({_HARD_SIGMOID})", "nn.hard_silu nn.hard_swish"),
-    Derived("x", "where(a > 1, 1, where(a < -1, -1, a))", "nn.hard_tanh"),
-    Derived("x", "a * tanh(softplus(a))", "nn.mish"),
-    Derived(
-        "x negative_slope?",
-        "leaky_relu(a) | where(a >= 0, a, b * a)",
-        "nn.leaky_relu",
-    ),
-    Derived(
-        "x alpha?",
-        "elu(a) | where(a > 0, a, b * expm1(where(a > 0, 0, a)))",
-        "nn.elu",
-    ),
-    Derived("x", "log(a / (1 - a))", "scipy.special.logit"),
-    Derived(
-        "x alpha?",
-        "max(a, 0) + expm1(min(a, 0)) | max(a, 0) + b * expm1(min(a, 0) / b)",
-        "nn.celu",
-    ),
-    Derived("x", "(a + sqrt(a * a + 4)) / 2", "nn.squareplus"),
-    Derived(
-        "x",
-        "1.0507009873554805 * where(a > 0, a, 1.6732632423543772"
-        " * expm1(where(a > 0, 0, a)))",
-        "nn.selu",
-    ),
-    Derived("which x y", "where(a, c, b)", "lax.select_n"),
-    Derived("x", "a * 0.017453292519943295", "numpy.deg2rad numpy.radians"),
-    Derived(
-        "x",
-        "where(a == 0, 1, sin(3.141592653589793 * where(a == 0, 1, a))"
-        " / (3.141592653589793 * where(a == 0, 1, a)))",
-        "numpy.sinc",
-    ),
-    # Only the inverse of 0 shows its sign.
-    Derived("x", "a < 0 or 1 / a < 0", "numpy.signbit"),
-    Derived(
-        "x y",
-        "where(where(a < 0, 1, 0) != where(b < 0 or 1 / b < 0, 1, 0), -a, a)",
-        "numpy.copysign",
-    ),
-)
+x y; where(isnan(a - b), a + b, max(a, b) + log1p(exp(-abs(a - b)))); numpy.logaddexp
+# The protected functions of PySR before version 1 and of Operon.
+x y; abs(a)**b;; pow_abs powabs
+x; sqrt(abs(a));; sqrt_abs sqrtabs
+x; log(abs(a));; log_abs logabs
+x; log2(abs(a));; log2_abs
+x; log10(abs(a));; log10_abs
+x; log1p(abs(a));; log1p_abs
+x; arccosh(abs(a) + 1);; acosh_abs
+x; arctanh(mod(a + 1, 2) - 1);; atanh_clip
+x y; a / sqrt(1 + b**2);; aq
+x y; where(a, b, 0);; cond
+x y z; a * b + c;; fma muladd
+x; 1 / cos(a);; sec
+x; 1 / sin(a);; csc
+x; 1 / tan(a);; cot
+x; 1 / cosh(a);; sech
+x; 1 / sinh(a);; csch
+x; 1 / tanh(a);; coth
+x; a - floor(a);; frac
+x; sign(a) * floor(abs(a)); numpy.trunc numpy.fix; trunc
+x y; sign(a) * mod(abs(a), abs(b)); numpy.fmod lax.rem; rem
+# SymPy's value at 0 is 1/2 unless it is given.
+x zero?; where(a > 0, 1, where(a < 0, 0, 0.5)) | where(a > 0, 1, where(a < 0, 0, b));
+    ; Heaviside
+x zero; where(a > 0, 1, where(a < 0, 0, where(isnan(a), a, b))); numpy.heaviside
+x y; where(a, 1, 0) != where(b, 1, 0); numpy.logical_xor; xor Xor
+x; not (isfinite(a) or isnan(a)); numpy.isinf
+x y; where(isnan(a), b, where(isnan(b), a, max(a, b))); numpy.fmax
+x y; where(isnan(a), b, where(isnan(b), a, min(a, b))); numpy.fmin
+x; -softplus(-a); nn.log_sigmoid
+x; a / (abs(a) + 1); nn.soft_sign
+x; min(max(a, 0), 6); nn.relu6
+x; min(max(a + 3, 0), 6) / 6; nn.hard_sigmoid
+x; a * (min(max(a + 3, 0), 6) / 6); nn.hard_silu nn.hard_swish
+x; where(a > 1, 1, where(a < -1, -1, a)); nn.hard_tanh
+x; a * tanh(softplus(a)); nn.mish
+x negative_slope?; leaky_relu(a) | where(a >= 0, a, b * a); nn.leaky_relu
+x alpha?; elu(a) | where(a > 0, a, b * expm1(where(a > 0, 0, a))); nn.elu
+x; log(a / (1 - a)); scipy.special.logit
+# Only the inverse of 0 shows its sign.
+x y; where(where(a < 0, 1, 0) != where(b < 0 or 1 / b < 0, 1, 0), -a, a); numpy.copysign
+"""
+
+
+DERIVED = [Derived(*cells) for cells in _rows(_DERIVED)]
 """Functions of jax and of symbolic regression that are short formulas here. An
 argument that a formula reads more than once gets a name first."""
 

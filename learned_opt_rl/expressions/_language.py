@@ -77,7 +77,7 @@ OPERATORS: dict[str, Operator] = {
     "+": Operator(ast.Add, 5, "add", "+", "add", "plus add Add"),
     "-": Operator(ast.Sub, 5, "subtract", "-", "sub", "sub"),
     "*": Operator(ast.Mult, 6, "multiply", "", "mul", "mult mul Mul"),
-    "/": Operator(ast.Div, 6, "divide", "", "div", "div"),
+    "/": Operator(ast.Div, 6, "divide", symbolic="div"),
     "**": Operator(ast.Pow, 8, "power", "", "pow", "pow safe_pow Pow"),
 }
 UNARY_OPERATORS: dict[str, Operator] = {

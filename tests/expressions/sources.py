@@ -19,7 +19,7 @@ jnp.arctanh jnp.round jnp.cbrt jnp.log2 jnp.log10 jnp.isnan jnp.isfinite jnp.isi
 jnp.reciprocal jnp.negative jnp.exp2 jnp.trunc jnp.positive jnp.logical_not jnp.cosh
 jnp.zeros_like jnp.ones_like jax.nn.sigmoid jax.nn.softplus jax.nn.log_sigmoid
 jax.nn.relu jax.nn.silu jax.nn.gelu jax.nn.elu jax.nn.leaky_relu jax.nn.relu6
-jax.nn.hard_tanh jax.nn.celu jax.nn.selu jax.nn.squareplus jnp.sinc jax.nn.soft_sign
+jax.nn.hard_tanh jax.nn.soft_sign
 jax.nn.mish jax.nn.hard_sigmoid jax.nn.hard_silu
 jax.lax.stop_gradient jax.scipy.special.erf np.abs jax.scipy.special.expit abs
 lax.rsqrt jnp.asarray jnp.array nn.tanh exp helper square
@@ -81,7 +81,6 @@ jnp.square({n})
 jnp.nan_to_num({a})
 jnp.nan_to_num({a}, nan={b})
 jnp.copysign({a}, {b})
-jnp.signbit({a})
 jax.nn.gelu({a}, approximate=False)
 jnp.std(jnp.stack([{a}, {b}]), axis=0)
 jnp.abs(jnp.stack([{a}, {b}]))[1]
@@ -150,7 +149,7 @@ jnp.sign(ratio > 1) -> sign of conditions
 jnp.where(ratio > 1, 2, 1) ** -1 -> in integers
 2 ** -jnp.where(ratio > 1, 2, 1) -> in integers
 jnp.power(2, -1) -> in integers
-jax.lax.div(jnp.where(ratio > 1, 3, 1), 2) -> in integers
+jax.lax.div(jnp.where(ratio > 1, 3, 1), 2) -> is not part of the language
 (ratio > 1) // (advantage > 0) -> in integers
 jnp.zeros_like(ratio > 1) -> the dtype of a condition
 ratio.astype(int) -> write astype(jnp.float32)
@@ -159,8 +158,8 @@ epsilon.astype(float) -> a Python number has no .astype
 math.sqrt(ratio) -> math.sqrt takes one number; write jnp.sqrt(x)
 jnp.clip(ratio) -> this clip has no bounds
 jnp.arctangent(ratio) -> did you mean 'arctan
-(lambda x, y=1: x)(ratio, 1, 2) -> the function takes (x, y)
-(lambda x: x)(ratio, x=1) -> the function takes (x)
+(lambda x, y=1: x)(ratio, 1, 2) -> this call takes (x, y)
+(lambda x: x)(ratio, x=1) -> this call takes (x)
 jnp.exp(ratio, where=ratio > 1) -> the keyword where does not fit
 ratio.mean() -> a function of one sample
 jnp.cumsum(ratio) -> is not part of the language

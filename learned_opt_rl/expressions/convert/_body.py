@@ -7,31 +7,19 @@ that earlier values stay readable; only memory is assigned in place.
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from learned_opt_rl.expressions._language import Expression, shorten
+from learned_opt_rl.expressions._language import Expression
 from learned_opt_rl.expressions._text import place
-from learned_opt_rl.expressions.convert._applied import DTYPES, MATH
-from learned_opt_rl.expressions.convert._calls import CALLS
+from learned_opt_rl.expressions.convert._calls import CALLS, DTYPES, turns
 from learned_opt_rl.expressions.convert._formulas import CONSTANTS, Formulas
-from learned_opt_rl.expressions.convert._kinds import Items, Stack, Value, refuse
-from learned_opt_rl.expressions.convert._static import literal
+from learned_opt_rl.expressions.convert._kinds import Value, refuse
 
-# This bound keeps hostile code from unrolling forever.
-_MAX_TURNS = 64
 # Modules of type hints, which are not read.
 _HINTS = ("__future__", "typing", "chex", "jaxtyping")
-_IMPORTED = {
-    *("jax", "jax.numpy", "jax.nn", "jax.lax", "jax.scipy", "jax.scipy.special"),
-    "jax.random",
-    *("jax.numpy.linalg", "math", "jax.lax.cond"),
-    *(*CALLS, *CONSTANTS, *DTYPES, *MATH),
-}
-
-
-def _is_list(value: Value) -> bool:
-    """Return whether Python changes a value in place, unlike an array of jax."""
-    return isinstance(value, tuple | Items) and not isinstance(value, Stack)
+_MODULES = "jax jax.numpy jax.numpy.linalg jax.nn jax.lax jax.scipy jax.scipy.special "
+_MODULES += "jax.random math"
+_IMPORTED = {*_MODULES.split(), *CALLS, *CONSTANTS, *DTYPES, "jax.lax.cond"}
 
 
 class Body(Formulas):
@@ -40,89 +28,87 @@ class Body(Formulas):
     def module(self, statements: Sequence[ast.stmt]) -> None:
         """Convert what is above the function, where no name is memory."""
         self.inlining += 1
-        for statement in statements:
+        for statement in self._taken(statements):
             self.statement(statement)
         self.inlining -= 1
         self.scope = self.scope.new_child({**self.arguments})
 
     def run(self, definition: ast.FunctionDef) -> Value:
         """Convert the statements of a function up to its return."""
-        pending = [*definition.body]
-        while pending:
-            statement = pending.pop(0)
-            if isinstance(statement, ast.If):
-                # A test that Python decides may return early.
-                self.count(statement)
-                taken = self.decide(statement)
-                pending[:0] = statement.body if taken else statement.orelse
+        body = definition.body
+        for statement in self._taken(body):
+            if not isinstance(statement, ast.Return):
+                self.statement(statement)
                 continue
-            if isinstance(statement, ast.Return):
-                if statement in definition.body and pending:
-                    problem = "a statement after return has no effect; remove it"
-                    raise refuse(pending[0], problem, "structure_error")
-                value = statement.value
-                if isinstance(value, ast.Tuple) and not self.inlining:
-                    # No name stands for this tuple, so its parts need none either.
-                    return tuple(self.value(element) for element in value.elts)
-                return value and self.value(value)
-            self.statement(statement)
+            if statement in body[:-1]:
+                problem = "a statement after return has no effect; remove it"
+                raise refuse(
+                    body[body.index(statement) + 1], problem, "structure_error"
+                )
+            value = statement.value
+            if isinstance(value, ast.Tuple) and not self.inlining:
+                # No name stands for this tuple, so its parts need none either.
+                return tuple(self.value(element) for element in value.elts)
+            return value and self.value(value)
         problem = f"{definition.name[:64]} ends without return; return the result"
         raise refuse(definition, problem, "return_error")
+
+    def _taken(self, statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+        """Yield statements, with the side that Python takes in the place of an if."""
+        for statement in statements:
+            if isinstance(statement, ast.If):
+                self.count(statement)
+                taken = self.decide(statement)
+                yield from self._taken(statement.body if taken else statement.orelse)
+            else:
+                yield statement
 
     def statement(self, node: ast.stmt) -> None:
         self.count(node)
         match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.List()):
-                self.bind(node.targets[0], self.value(node.value))
-                found = self.scope[name]
-                self.scope[name] = Items(found) if isinstance(found, tuple) else found
             case ast.Expr(
                 value=ast.Call(
                     func=ast.Attribute(value=ast.Name(id=name), attr="append"),
                     args=[item],
                     keywords=[],
                 )
-            ) if _is_list(self.scope.get(name)):
-                items, value = self.scope[name], self.values.keep(self.value(item))
-                if not isinstance(items, Items) or items.used:
-                    problem = "a list grows before its first use only; write "
-                    raise refuse(node, f"{problem}{shorten(name)} = [...] in one line")
-                items.append(value)
-            case ast.Delete(targets=[ast.Name(id=name)]) if name in self.scope.maps[0]:
-                del self.scope[name]
-            case ast.Delete(targets=[_, *_] as targets) if len(targets) > 1:
-                for target in targets:
-                    one = ast.copy_location(ast.Delete([target]), node)
-                    self.statement(one)
-            case ast.Assign(targets=[target]):
-                self.bind(target, self.value(node.value))
+            ) if isinstance(items := self.scope.maps[0].get(name), tuple):
+                named = (one for scope in self.scope.maps for one in scope.values())
+                if items and sum(one is items for one in named) > 1:
+                    problem = "a list of two names cannot grow; write xs = xs + [x]"
+                    raise refuse(node, problem)
+                self.scope[name] = (*items, self.values.keep(self.value(item)))
+            case ast.Delete():
+                for target in node.targets:
+                    if not isinstance(target, ast.Name):
+                        raise self.unknown(node, node)
+                    self._name(target)
+                    self.scope.maps[0].pop(target.id, None)
+            case ast.AnnAssign(target=ast.Name(), value=None) | ast.Pass():
+                pass
+            case (
+                ast.Assign(targets=[target], value=value)
+                | ast.AnnAssign(target=target, value=ast.expr() as value)
+            ):
+                self.bind(target, self.value(value))
             case ast.Assign(targets=targets):
                 value = self.values.keep(self.value(node.value))
                 for target in targets:
                     self.bind(target, value)
-            case ast.AnnAssign(value=ast.expr() as value):
-                self.bind(node.target, self.value(value))
-            case ast.AnnAssign(target=ast.Name()):
-                pass
-            case ast.AugAssign(target=ast.Name(id=name)) if not _is_list(
-                self.scope.get(name)
-            ):
+            case ast.AugAssign(target=ast.Name(id=name)):
                 read = ast.copy_location(ast.Name(name, ast.Load()), node)
                 whole = ast.BinOp(read, node.op, node.value)
                 self.bind(node.target, self.value(ast.copy_location(whole, node)))
             case ast.For(orelse=[]):
-                for turn in self._turns(node.iter):
+                for turn in turns(self.value(node.iter), place(node.iter)):
                     self.bind(node.target, turn, count=True)
-                    for statement in node.body:
+                    for statement in self._taken(node.body):
                         self.statement(statement)
-            case ast.If():
-                for statement in node.body if self.decide(node) else node.orelse:
-                    self.statement(statement)
             case ast.FunctionDef(decorator_list=[]):
                 self.scope[node.name] = self.closure(node)
             case ast.Import() | ast.ImportFrom():
                 self._import(node)
-            case ast.Expr(value=ast.Constant(value=str())) | ast.Pass():
+            case ast.Expr(value=ast.Constant(value=str())):
                 pass
             case ast.Return():
                 problem = "return has to end the function; move it to the end"
@@ -157,66 +143,6 @@ class Body(Formulas):
                     self.bind(part, found, count=count)
             case _:
                 raise refuse(target, "only names can be assigned; write name = ...")
-
-    def comprehension(self, node: ast.ListComp | ast.GeneratorExp) -> Value:
-        """Convert a comprehension over what a loop may run over, to a tuple."""
-        match node.generators:
-            case [ast.comprehension(target, source, [], 0)] if not any(
-                isinstance(part, ast.NamedExpr) for part in ast.walk(node)
-            ):
-                pass
-            case _:
-                problem = "a comprehension has one loop, without if and :="
-                problem += "; write the terms out"
-                raise refuse(node, problem)
-        before, turns = self.scope, self._turns(source)
-        self.scope = before.new_child()
-        try:
-            found = []
-            for turn in turns:
-                # A target is local, also if it has the name of memory.
-                self.inlining += 1
-                self.bind(target, turn, count=True)
-                self.inlining -= 1
-                found.append(self.values.keep(self.value(node.elt)))
-            return tuple(found)
-        finally:
-            self.scope = before
-
-    def _turns(self, node: ast.expr) -> Sequence[Value]:
-        """Return the values that a loop runs over."""
-        match node:
-            case ast.Call(func=ast.Name(id=name)) if name in self.scope:
-                # A function of the proposal, which may be called range.
-                value = self.value(node)
-                if isinstance(value, tuple) and len(value) <= _MAX_TURNS:
-                    return value
-            case ast.Call(func=ast.Name(id="range"), keywords=[]):
-                known = [self.values.known(self.value(bound)) for bound in node.args]
-                whole = [bound for bound in known if isinstance(bound, int)]
-                if (
-                    len(whole) == len(known)
-                    and 1 <= len(whole) <= 3
-                    and whole[2:] != [0]
-                ):
-                    turns = range(*whole)
-                    if len(turns) <= _MAX_TURNS:
-                        return [literal(turn, place(node)) for turn in turns]
-            case ast.Call(func=ast.Name(id="enumerate"), keywords=[], args=[source]):
-                rows = enumerate(self._turns(source))
-                return [(literal(i, place(node)), row) for i, row in rows]
-            case ast.Call(func=ast.Name(id="reversed"), keywords=[], args=[source]):
-                return self._turns(source)[::-1]
-            case ast.Call(func=ast.Name(id="zip"), keywords=[], args=[_, *_]):
-                columns = [self._turns(argument) for argument in node.args]
-                return [tuple(row) for row in zip(*columns, strict=False)]
-            case _:
-                value = self.value(node)
-                if isinstance(value, tuple) and len(value) <= _MAX_TURNS:
-                    return value
-        problem = f"a loop runs over range(n) with a written n of at most {_MAX_TURNS},"
-        problem += " a tuple, or zip of them; write the steps out"
-        raise refuse(node, problem)
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         for alias in node.names:

@@ -8,23 +8,38 @@ from collections import ChainMap
 from collections.abc import Sequence
 from typing import Any
 
+from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._functions import NUMBERS
 from learned_opt_rl.expressions._language import (
     LOGICAL,
     SYMBOLS,
-    Call,
+    Expression,
     Kind,
     Name,
     Number,
     shorten,
 )
-from learned_opt_rl.expressions._text import place
-from learned_opt_rl.expressions.convert._applied import Calls
-from learned_opt_rl.expressions.convert._calls import CALLS, shape_of
-from learned_opt_rl.expressions.convert._hints import INSTEAD, of_call, of_name
+from learned_opt_rl.expressions._text import Reader, place
+from learned_opt_rl.expressions.convert._calls import (
+    ATTRIBUTES,
+    BUILTINS,
+    CALLS,
+    DTYPES,
+    METHODS,
+    bind,
+    called,
+    turns,
+)
+from learned_opt_rl.expressions.convert._hints import (
+    INSTEAD,
+    SHAPES,
+    lacking,
+    of_call,
+    of_name,
+)
 from learned_opt_rl.expressions.convert._kinds import (
+    Arguments,
     Closure,
-    Items,
     Key,
     Path,
     Shape,
@@ -36,8 +51,10 @@ from learned_opt_rl.expressions.convert._kinds import (
 from learned_opt_rl.expressions.convert._static import Whole, literal
 from learned_opt_rl.expressions.convert._values import Values
 
-# This bound keeps hostile code from unrolling forever; it is generous for formulas.
+# These bounds keep hostile code from unrolling forever; they are generous for formulas.
+_MAX_INLINING = 8
 _MAX_STEPS = 8192
+_COND = "jax.lax.cond"
 _LONGEST = 1024  # parts of a tuple that operators make
 CONSTANTS = {f"jax.numpy.{name}": value for name, value in NUMBERS.items()}
 CONSTANTS |= {"math.pi": math.pi, "math.e": math.e}
@@ -46,7 +63,7 @@ _FINFO = {"eps": 2.0**-23, "tiny": 2.0**-126, "smallest_normal": 2.0**-126}
 _SAME_SHAPE = "all arrays here have the shape of the parameters; remove it"
 
 
-class Formulas(Calls):
+class Formulas(Reader):
     """Converts the expressions of a proposal. ``scope`` has the values of its names."""
 
     # The logic of arrays is written with & | ~ in place of and, or, not.
@@ -86,15 +103,18 @@ class Formulas(Calls):
         """Bind a target; the counter of a loop stays a written number."""
         raise NotImplementedError
 
-    def comprehension(self, node: ast.ListComp | ast.GeneratorExp) -> Value:
-        """Convert a comprehension to a tuple."""
+    def run(self, definition: ast.FunctionDef) -> Value:
+        """Convert the statements of a function up to its return."""
         raise NotImplementedError
 
     def decide(self, node: ast.If | ast.IfExp) -> bool:
         """Return which side a test of what Python knows takes; refuse any other."""
-        truth = self._truth(self.value(node.test))
+        return self._decided(self.value(node.test), node, node)
+
+    def _decided(self, value: Value, syntax: ast.AST, node: ast.AST) -> bool:
+        truth = self._truth(value)
         if truth is None:
-            raise self.unknown(node, node)
+            raise self.unknown(syntax, node)
         return truth
 
     def _truth(self, value: Value) -> bool | None:
@@ -125,23 +145,18 @@ class Formulas(Calls):
             case ast.BoolOp(op=operator, values=[*others, last]):
                 for other in others:
                     value = self.value(other)
-                    truth = self._truth(value)
-                    if truth is None:
-                        raise self.unknown(node, node)
-                    if truth == isinstance(operator, ast.Or):
+                    if self._decided(value, node, node) == isinstance(operator, ast.Or):
                         return value
                 return self.value(last)
             case ast.UnaryOp(op=ast.Not() as operator, operand=operand):
-                truth = self._truth(self.value(operand))
-                if truth is None:
-                    raise self.unknown(operator, node)
+                truth = self._decided(self.value(operand), operator, node)
                 return literal(not truth, place(node))
             case ast.UnaryOp(op=ast.UAdd()):
                 value = self.value(node.operand)
                 condition = self.values.is_condition(value)
                 return value if condition else self.values.number(value, place(node))
             case ast.Call():
-                return self.call(node)
+                return self._call(node)
             case ast.Tuple() | ast.List():
                 return tuple(
                     self.values.keep(self.value(element)) for element in node.elts
@@ -153,7 +168,7 @@ class Formulas(Calls):
             case ast.Attribute():
                 return self._attribute(node)
             case ast.ListComp() | ast.GeneratorExp():
-                return self.comprehension(node)
+                return self._comprehension(node)
             case ast.IfExp():
                 return self.value(node.body if self.decide(node) else node.orelse)
             case ast.NamedExpr():
@@ -163,9 +178,13 @@ class Formulas(Calls):
 
     def apply(self, symbol: str, operands: Sequence[ast.expr], node: ast.expr) -> Any:
         values = [self.value(operand) for operand in operands]
-        plain = any(value is None or isinstance(value, str) for value in values)
-        if symbol in ("is", "is not") or (plain and symbol in ("==", "!=")):
-            return self._same(symbol, values, node)
+        left, right = values[0], values[-1]
+        texts = any(value is None or isinstance(value, str) for value in values)
+        same = symbol in ("==", "!=") and None not in map(self._truth, values)
+        if texts and (same or symbol in ("is", "is not")):
+            return literal((left == right) == (symbol in ("==", "is")), place(node))
+        if symbol in ("is", "is not"):
+            raise self.unknown(ast.Is(), node)
         if any(isinstance(value, tuple) for value in values):
             return self._of_tuples(symbol, values, node)
         if symbol == "^":
@@ -179,34 +198,21 @@ class Formulas(Calls):
         left, right = values[0], values[-1]
         if any(isinstance(value, Stack) for value in values):
             given = {str(i): value for i, value in enumerate(values)}
+            at = place(node)
             return self.values.each(
-                lambda one: self.values.apply(symbol, [*one.values()], place(node)),
-                given,
-                place(node),
+                lambda one: self.values.apply(symbol, [*one.values()], at), given, at
             )
         times = self.values.known(right)
-        if symbol == "*" and isinstance(left, tuple) and type(times) is int:
-            right = left * min(max(times - 1, 0), _LONGEST // (len(left) or 1) + 1)
-            left = left if times > 0 else ()
-        elif symbol != "+" or not isinstance(left, tuple):
-            right = None
-        if not isinstance(left, tuple) or not isinstance(right, tuple):
+        if symbol == "+" and isinstance(left, tuple) and isinstance(right, tuple):
+            joined = left + right
+        elif symbol == "*" and isinstance(left, tuple) and type(times) is int:
+            joined = left * min(times, _LONGEST + 1)
+        else:
             problem = "a tuple has no arithmetic; write jnp.stack((a, b)), or the parts"
             raise refuse(node, problem)
-        if len(left) + len(right) > _LONGEST:
+        if len(joined) > _LONGEST:
             raise refuse(node, "this tuple is too long; write it shorter", "size_error")
-        return left + right
-
-    def _same(self, symbol: str, values: Sequence[Value], node: ast.expr) -> Value:
-        """Compare texts and None, as tests of options do."""
-        left, right = values
-        if symbol in ("is", "is not") and None not in (left, right):
-            raise self.unknown(ast.Is(), node)
-        for value in values:
-            known = value is None or isinstance(value, str)
-            if not known and symbol in ("==", "!=") and self._truth(value) is None:
-                self.values.number(None, place(node))
-        return literal((left == right) == (symbol in ("==", "is")), place(node))
+        return joined
 
     def closure(self, node: ast.FunctionDef | ast.Lambda) -> Closure:
         """Return a function with the values that its defaults have here."""
@@ -216,22 +222,50 @@ class Formulas(Calls):
 
     def _name(self, node: ast.Name) -> Value:
         if node.id in self.scope:
-            found = self.scope[node.id]
-            if not isinstance(found, Items):
-                return found
-            found.used = True
-            return tuple(found)
-        path = self.modules.get(node.id)
+            return self.scope[node.id]
+        path = self.path(node)
+        if path in self.modules.values() and path not in CALLS:
+            raise refuse(node, f"{node.id!r} is a module; call one of its functions")
+        if path is not None:
+            return self._found(path, node)
+        problem = f"unknown name {shorten(node.id)!r}; {of_name(node.id, self.scope)}"
+        raise refuse(node, self.no_random if node.id == "key" else problem)
+
+    def _found(self, path: str, node: ast.expr) -> Value:
+        """Return what a path stands for: a constant, a function or a dtype."""
         if path in CONSTANTS:
             return Number(CONSTANTS[path], place(node))
-        if path in CALLS:
+        random = path.startswith("jax.random.")
+        if random and not (path in CALLS and isinstance(self.scope.get("key"), Key)):
+            raise refuse(node, self.no_random)
+        if path in CALLS or path in DTYPES or path == _COND:
             return Path(path)
-        problem = f"unknown name {shorten(node.id)!r}; {of_name(node.id, self.scope)}"
-        if path is not None:
-            problem = f"{node.id!r} is a module; call one of its functions"
-        if node.id == "key":
-            problem = self.no_random
-        raise refuse(node, problem)
+        raise refuse(node, of_call(path, CALLS))
+
+    def _comprehension(self, node: ast.ListComp | ast.GeneratorExp) -> Value:
+        """Convert a comprehension over what a loop may run over, to a tuple."""
+        match node.generators:
+            case [ast.comprehension(target, source, [], 0)] if not any(
+                isinstance(part, ast.NamedExpr) for part in ast.walk(node)
+            ):
+                pass
+            case _:
+                problem = "a comprehension has one loop, without if and :="
+                problem += "; write the terms out"
+                raise refuse(node, problem)
+        before, rows = self.scope, turns(self.value(source), place(source))
+        self.scope = before.new_child()
+        try:
+            found = []
+            for row in rows:
+                # A target is local, also if it has the name of memory.
+                self.inlining += 1
+                self.bind(target, row, count=True)
+                self.inlining -= 1
+                found.append(self.values.keep(self.value(node.elt)))
+            return tuple(found)
+        finally:
+            self.scope = before
 
     def _element(self, node: ast.Subscript) -> Value:
         found, at = self.value(node.value), place(node)
@@ -261,26 +295,18 @@ class Formulas(Calls):
 
     def _attribute(self, node: ast.Attribute) -> Value:
         path, at = self.path(node), place(node)
-        if path in CONSTANTS:
-            return Number(CONSTANTS[path], at)
-        if path in CALLS:
-            return Path(path)
         if path is not None:
-            raise refuse(at, of_call(path, CALLS))
+            return self._found(path, node)
+        if node.attr in ATTRIBUTES:
+            array = self.value(node.value)
+            return called(self.values, ATTRIBUTES[node.attr], [array], {}, at)
         match node:
-            case ast.Attribute(attr="size"):
-                array = self.values.number(self.value(node.value), place(node.value))
-                return Call("size", (array,), at)
-            case ast.Attribute(attr="shape"):
-                return shape_of(self.values, self.value(node.value), at)
             case ast.Attribute(value=ast.Call(func=made, args=[dtype]), attr=name) if (
-                name in _FINFO
-                and self.path(made) == "jax.numpy.finfo"
-                and (self.path(dtype) or "jax.numpy.float32") == "jax.numpy.float32"
-                and self.dtype(dtype) == "float"
+                name in _FINFO and self.path(made) == "jax.numpy.finfo"
             ):
+                self.value(dtype)
                 return self.values.array(Number(_FINFO[name], at))
-        raise self.no_attribute(node)
+        raise _no_attribute(node)
 
     def path(self, node: ast.expr) -> str | None:
         """Return the full path of ``jnp.where`` and the like, else ``None``."""
@@ -290,5 +316,110 @@ class Formulas(Calls):
             node = node.value
         if not isinstance(node, ast.Name) or node.id in self.scope:
             return None
-        module = self.modules.get(node.id)
+        module = self.modules.get(node.id) or BUILTINS.get(node.id)
         return ".".join([module, *reversed(parts)]) if module else None
+
+    # ----------------------------------------------------------------------- calls
+
+    def _call(self, node: ast.Call) -> Value:
+        function, arguments = self._called(node.func)
+        arguments += [self.value(argument) for argument in node.args]
+        keywords = {k.arg or "**": self.value(k.value) for k in node.keywords}
+        return self._apply(function, arguments, keywords, node)
+
+    def _called(self, node: ast.expr) -> tuple[Value, list[Value]]:
+        """Return the function of a call, and the array whose method it is."""
+        path = self.path(node)
+        if isinstance(node, ast.Attribute) and path is None:
+            if node.attr not in METHODS:
+                raise _no_attribute(node)
+            return Path(METHODS[node.attr]), [self.value(node.value)]
+        if isinstance(node, ast.Name) and path is None and node.id not in self.scope:
+            raise refuse(node, lacking("function", node.id))
+        return self.value(node), []
+
+    def _cond(
+        self, positional: Sequence[Value], keywords: Arguments, node: ast.Call
+    ) -> Value:
+        """Convert ``lax.cond(condition, if_true, if_false, *operands)``."""
+        parameters, at = "pred true_fun false_fun operand? operands*", place(node)
+        pred, *sides, last = bind(parameters, positional, keywords, at).values()
+        condition = self.values.condition(pred, at)
+        condition = self.values.assigned("condition", condition)
+        assert isinstance(last, tuple)
+        operands = [self.values.keep(operand) for operand in (*sides[2:], *last)]
+        if not all(isinstance(side, Closure | Path) for side in sides[:2]):
+            raise refuse(at, "jax.lax.cond takes functions; write lambda: ...")
+        results = [self._apply(side, operands, {}, node) for side in sides[:2]]
+        return self._choose(condition, results[0], results[1], node)
+
+    def _choose(
+        self, condition: Expression, left: Value, right: Value, node: ast.expr
+    ) -> Value:
+        """Build ``where``, part by part for tuples of equal length."""
+        self.count(node)
+        lengths = {len(s) if isinstance(s, tuple) else None for s in (left, right)}
+        if len(lengths) > 1:
+            problem = "both sides have to return as many numbers; return equally many"
+            raise refuse(node, problem)
+        if isinstance(left, tuple) and isinstance(right, tuple):
+            pairs = zip(left, right, strict=True)
+            parts = (self._choose(condition, a, b, node) for a, b in pairs)
+            return tuple(self.values.keep(part) for part in parts)
+        return self.values.array(
+            self.values.choose(condition, left, right, place(node))
+        )
+
+    def _apply(
+        self,
+        function: Value,
+        positional: Sequence[Value],
+        keywords: Arguments,
+        node: ast.Call,
+    ) -> Value:
+        """Convert a call of a function with converted arguments."""
+        if function == Path(_COND):
+            return self._cond(positional, keywords, node)
+        if isinstance(function, Path):
+            at = place(node)
+            return called(self.values, function.path, positional, keywords, at)
+        if isinstance(function, Closure):
+            return self._inline(function, positional, keywords, node)
+        raise refuse(node, "only functions can be called; write a * b for a product")
+
+    def _inline(
+        self,
+        closure: Closure,
+        positional: Sequence[Value],
+        keywords: Arguments,
+        node: ast.Call,
+    ) -> Value:
+        """Convert a nested function at the place of its call."""
+        parameters, at = closure.definition.args, place(node)
+        plain = not (parameters.vararg or parameters.kwarg or parameters.posonlyargs)
+        if not plain or len(positional) > len(parameters.args):
+            names = ", ".join(argument.arg for argument in parameters.args)
+            takes = f"this call takes ({shorten(names, 120)})"
+            raise refuse(at, f"{takes}; write these arguments out, without *")
+        if self.inlining == _MAX_INLINING:
+            problem = "functions call each other too deeply; write the steps out"
+            raise refuse(at, problem, "size_error")
+        names = [a.arg for a in (*parameters.args, *parameters.kwonlyargs)]
+        form = " ".join(f"{n}?" if n in closure.defaults else n for n in names)
+        given = closure.defaults | bind(form, positional, keywords, at)
+        bound = {name: self.values.keep(value, name) for name, value in given.items()}
+        before, self.scope = self.scope, closure.scope.new_child(bound)
+        self.inlining += 1
+        try:
+            if isinstance(closure.definition, ast.Lambda):
+                return self.value(closure.definition.body)
+            return self.run(closure.definition)
+        finally:
+            self.scope = before
+            self.inlining -= 1
+
+
+def _no_attribute(node: ast.Attribute) -> ExpressionError:
+    """Build the error for an attribute that cannot be converted."""
+    category = "shape_error" if node.attr in SHAPES else "forbidden_syntax"
+    return refuse(node, lacking("attribute", node.attr), category)

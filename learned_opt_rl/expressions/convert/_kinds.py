@@ -20,12 +20,6 @@ class Stack(tuple["Value", ...]):
     """Arrays along a first axis, as jnp.stack and jnp.array make of a tuple."""
 
 
-class Items(list["Value"]):
-    """A list that a name stands for, and that grows until its first use."""
-
-    used = False
-
-
 @dataclasses.dataclass(frozen=True)
 class Closure:
     """A nested function or lambda, converted anew at each call."""
@@ -42,28 +36,20 @@ class Path:
     path: str
 
 
-@dataclasses.dataclass(frozen=True)
 class Key:
-    """A key of jax.random; keys with the same origin are equal."""
-
-    origin: str
+    """A key of jax.random, which differs from all keys that are made otherwise."""
 
 
-@dataclasses.dataclass(frozen=True)
 class Shape:
     """The shape of the parameters."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Flat:
-    """An array of one axis, with the elements of an array like the parameters."""
-
-    array: Expression
-
-
-_Other: TypeAlias = Closure | Path | Key | Shape | Flat
-Value: TypeAlias = "Expression | tuple[Value, ...] | Items | _Other | str | None"
-Builder: TypeAlias = "Callable[[Values, Mapping[str, Value], Position], Value]"
+_Other: TypeAlias = Closure | Path | Key | Shape
+Value: TypeAlias = "Expression | tuple[Value, ...] | _Other | str | None"
+Arguments: TypeAlias = "Mapping[str, Value]"
+Builder: TypeAlias = "Callable[[Values, Arguments, Position], Value]"
+# The parameters, as "x y? z*" with optional y and the rest z; a template or a builder.
+Entry: TypeAlias = "tuple[str, str | Builder]"
 
 
 def defaults_of(arguments: ast.arguments) -> dict[str, ast.expr]:
@@ -83,3 +69,9 @@ def refuse(
 ) -> ExpressionError:
     """Build the error for a construct that the language does not have."""
     return error(problem, at if isinstance(at, tuple) else place(at), category)
+
+
+def require_shape(shape: Value, at: Position) -> None:
+    """Raise `ExpressionError` for anything but the shape of the parameters."""
+    if not isinstance(shape, Shape):
+        raise refuse(at, "only the shape of the parameters is known; write g.shape")

@@ -31,13 +31,12 @@ from learned_opt_rl.expressions._language import (
     error,
     is_name,
     names_in,
-    shorten,
     walk,
 )
 from learned_opt_rl.expressions._text import parse_expression
 from learned_opt_rl.expressions.convert._kinds import (
     Builder,
-    Flat,
+    Key,
     Shape,
     Stack,
     Value,
@@ -94,6 +93,7 @@ class Values(Known):
         self._taken = {*self._types, *RESERVED}
         self._counts: Counter[str] = Counter()
         self._nodes = 0
+        self.drawn: Key | None = None  # the key of all draws of noise
 
     # ----------------------------------------------------------------------- types
 
@@ -137,17 +137,12 @@ class Values(Known):
         if isinstance(value, Expression):
             return value
         problem = "this is not a number; write one number here"
-        if isinstance(value, str):
-            problem = f"{shorten(ascii(value))} is not a number; write numbers only"
         if isinstance(value, tuple):
             problem = "this is several values; write one number here"
-        if isinstance(value, Flat):
-            problem = "a reshaped array fits only into a function of the whole array, "
-            problem += "such as jnp.linalg.norm; remove the reshape"
         if isinstance(value, Shape):
             problem = "the length of an axis is not known; write w.size for the number "
             problem += "of parameters"
-        shape = isinstance(value, Flat | Shape)
+        shape = isinstance(value, Shape)
         raise refuse(at, problem, "shape_error" if shape else "forbidden_syntax")
 
     def floating(self, value: Value, at: Position) -> Expression:
@@ -275,10 +270,6 @@ class Values(Known):
         positive = isinstance(right, Number) and right.value >= (name != "**")
         if name not in _DIFFERS_IN_INTEGERS or positive:
             return
-        self.refuse_integers(numbers, at)
-
-    def refuse_integers(self, numbers: Sequence[Expression], at: Position) -> None:
-        """Raise where jax computes in integers, with another result than here."""
         if all(map(self.is_whole, numbers)):
             problem = "jax computes this in integers, with another result; write "
             raise refuse(at, f"{problem}numbers with a point, as in 2.0", "type_error")
@@ -327,12 +318,11 @@ class Values(Known):
         if not fits or len({len(stack) for stack in stacks}) > 1:
             problem = "these shapes differ; write the parts out, as in "
             raise refuse(at, f"{problem}sum(c * m for c, m in zip(cs, ms))")
-        rows = range(len(stacks[0]))
-        given = [
+        rows = (
             {n: v[i] if isinstance(v, Stack) else v for n, v in arguments.items()}
-            for i in rows
-        ]
-        return Stack(self.keep(build(one)) for one in given)
+            for i in range(len(stacks[0]))
+        )
+        return Stack(self.keep(build(row)) for row in rows)
 
     def _fill(
         self, node: Expression, given: Mapping[str, Value], at: Position

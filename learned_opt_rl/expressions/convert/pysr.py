@@ -287,9 +287,7 @@ class _Printed(Reader):
             return self._bound[name]
         if name in SYMBOLIC_NUMBERS:
             return Number(SYMBOLIC_NUMBERS[name], self.at(node))
-        if name in NOT_HERE:
-            problem = f"{name!r} cannot be converted; {NOT_HERE[name]}"
-            raise error(problem, self.at(node), "name_error")
+        self._check_known(name, node)
         if name in _CALLS:
             raise error(f"{name!r} is a function; write {name}(...)", self.at(node))
         known = self._names
@@ -304,17 +302,17 @@ class _Printed(Reader):
         problem = f"unknown variable {name[: Limits.NAME]!r}; the variables are "
         raise error(problem + wanted, self.at(node), "name_error")
 
-    def _call(self, name: str, arguments: list[ast.expr], node: ast.expr) -> Value:
-        at = self.at(node)
-        if len(arguments) > Limits.ARGUMENTS:
-            problem = f"{name[: Limits.NAME]}(...) has {len(arguments)} arguments; "
-            problem += f"no function takes more than {Limits.ARGUMENTS}"
-            raise error(problem, at, "size_error")
-        if name == "Piecewise":
-            return self._piecewise(arguments, node)
+    def _check_known(self, name: str, node: ast.expr) -> None:
         if name in NOT_HERE:
             problem = f"{name!r} cannot be converted; {NOT_HERE[name]}"
-            raise error(problem, at, "name_error")
+            raise error(problem, self.at(node), "name_error")
+
+    def _call(self, name: str, arguments: list[ast.expr], node: ast.Call) -> Value:
+        at = self.at(node)
+        self.check_arguments(name, arguments, node)
+        if name == "Piecewise":
+            return self._piecewise(arguments, node)
+        self._check_known(name, node)
         if name not in _CALLS:
             hint = suggest(name[: Limits.NAME], sorted(_CALLS))
             problem = f"unknown function {shorten(name)!r}; {hint}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import textwrap
+from typing import Any, TypeAlias
 
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import Function, function_of
@@ -13,7 +14,6 @@ from learned_opt_rl.expressions._language import (
     Expression,
     Kind,
     Name,
-    error,
     shorten,
 )
 from learned_opt_rl.expressions._text import check_length, place, python_tree
@@ -29,8 +29,8 @@ _RENAMED |= {"w": "p", "d": "dorm", "t": "iteration"}
 # The clip parameter that the prompts of the paper give to proposals.
 _DEFAULT_EPSILON = 0.2
 
-
-_LITERAL = {ast.Constant, ast.Tuple, ast.List, ast.UnaryOp, ast.USub, ast.Load}
+# By argument, a default as it is written, and its value.
+_Options: TypeAlias = dict[str, tuple[ast.expr, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Interface:
             name: Name(_RENAMED.get(name, name)) for name in self.arguments
         }
         if "key" in given:
-            given["key"] = Key("key")
+            given["key"] = Key()
         return Body(kind, given, self.slots, fix)
 
 
@@ -75,22 +75,23 @@ _INTERFACES: dict[str, tuple[_Interface, ...]] = {
 def from_python(source: str, kind: Kind) -> Function:
     """Turn one Python function, as a language model writes it, into a `Function`.
 
-    The text is only parsed (``ast.parse``), never run. It holds one function of one
-    of the published interfaces; ``import jax`` and the like are allowed, above the
+    The text is only parsed (``ast.parse``), never run. It holds one function of one of
+    the published interfaces; imports of jax, numpy and math are allowed, above the
     function or in it, and so are constants and lambdas above it. The body assigns,
     unpacks, loops over literal ranges and tuples, defines functions, calls the
     functions of ``jnp``, ``jax.lax``, ``jax.nn`` and ``jax.scipy.special`` that this
-    language can express, and ends in ``return``. numpy is read as ``jnp``, also where
-    numpy computes a function of a condition in float16.
-    ``jnp.where``, ``lax.select`` and ``lax.cond`` become ``where``: all branches are
-    evaluated. Conditions count as in jax: a sum of conditions is true where either is.
-    Code that jax refuses, or computes in integers with another result, is refused.
-    Tests, indices and the turns of loops are decided where Python knows them before
-    the function runs: numbers, truths, texts and None. Statements without effect on the
-    result are left out, and so are a fence and indentation around the code. Further
-    arguments need a default. A number becomes a constant, unless it decides a test or a
-    loop; a truth, a text, None or a tuple is written in. ``epsilon`` becomes the
-    constant ``eps``, 0.2 unless the signature says otherwise; ``w``, ``d``, ``t``
+    language can express, and ends in ``return``. A fence and indentation around the
+    code are left out, and so are statements without effect on the result.
+
+    numpy is read as ``jnp``, and ``ravel`` as the array itself. ``jnp.where``,
+    ``lax.select`` and ``lax.cond`` become ``where``: all branches are evaluated.
+    Conditions count as in jax: a sum of conditions is true where either is. Code that
+    jax computes in integers with another result is refused. Tests, indices and the
+    turns of loops are decided where Python knows them before the function runs.
+
+    Further arguments need a default. A number becomes a constant, unless it decides a
+    test or a loop; a truth, a text, None or a tuple is written in. ``epsilon`` becomes
+    the constant ``eps``, 0.2 unless the signature says otherwise; ``w``, ``d``, ``t``
     become the inputs ``p``, ``dorm``, ``iteration``; the six ``m_...`` are momenta;
     ``var``, ``var1`` and ``var2`` are memory. One draw of noise with ``key`` becomes
     ``rand``.
@@ -147,27 +148,26 @@ def _converted(module: ast.Module, kind: Kind) -> Function:
     definition, interface, options = _proposal(module, kind)
     body = interface.body(kind)
     body.module([s for s in module.body if s is not definition])
-    constants = {"eps": _DEFAULT_EPSILON} if kind == "drift" else {}
-    for name, default in options.items():
-        number = _number(default)
-        if name == "epsilon" and number is not None:
-            constants["eps"] = number
-            continue
+    constants: dict[str, float] = {}
+    if kind == "drift":
+        _, constants["eps"] = options.pop("epsilon", (None, _DEFAULT_EPSILON))
+    for name, (default, found) in options.items():
         declared = None
-        if number is not None and name not in body.modules:
-            declared = body.values.constant(name, number)
-        if number is None or declared is None:
+        if type(found) in (int, float) and name not in body.modules:
+            declared = body.values.constant(name, found)
+        if declared is None:
             # Not a number, or the language has this name for something else.
             value = body.value(default)
             body.bind(ast.copy_location(ast.Name(name), default), value)
         else:
-            constants[name] = number
+            constants[name] = found
             body.scope[name] = declared
     result = _returned(body.run(definition), body, interface, definition.body[-1])
     # What decided a test or the turns of a loop cannot be tuned.
     decided = [name for name in constants if name in body.values.decided]
     fixed = [Assign(name, literal(constants.pop(name))) for name in decided]
-    constants = {name: float(number) for name, number in constants.items()}
+    # The sum with 0.0 is not -0.0.
+    constants = {name: number + 0.0 for name, number in constants.items()}
     assignments = [*fixed, *body.values.assignments]
     return function_of(kind, assignments, result, constants, interface.slots)
 
@@ -175,10 +175,6 @@ def _converted(module: ast.Module, kind: Kind) -> Function:
 def _plain(source: str) -> str:
     """Return code without what often surrounds it: a fence, odd spaces, indentation."""
     lines = source.removeprefix("\ufeff").replace("\xa0", " ").split("\n")
-    for number, line in enumerate(lines, 1):
-        if "\0" in line:
-            problem = "this is not valid Python: there is a null character; remove it"
-            raise error(problem, (number, line.index("\0") + 1))
     fences = [i for i, line in enumerate(lines) if line.lstrip().startswith("```")]
     starts = [i for i, line in enumerate(lines) if line.lstrip().startswith("def ")]
     if fences and (len(fences) == 1 or fences[:1] < starts[:1]):
@@ -191,7 +187,7 @@ def _plain(source: str) -> str:
 
 def _proposal(
     module: ast.Module, kind: Kind
-) -> tuple[ast.FunctionDef, _Interface, dict[str, ast.expr]]:
+) -> tuple[ast.FunctionDef, _Interface, _Options]:
     """Return the function of a module that follows an interface, and its options."""
     functions = [s for s in module.body if isinstance(s, ast.FunctionDef)]
     if not functions:
@@ -222,9 +218,9 @@ def _proposal(
     return definition, interface, _options(given, interface)
 
 
-def _options(given: ast.arguments, interface: _Interface) -> dict[str, ast.expr]:
-    """Return the defaults of a signature by argument, which are literals."""
-    options = {}
+def _options(given: ast.arguments, interface: _Interface) -> _Options:
+    """Return the defaults of a signature by argument, as written and their values."""
+    options: _Options = {}
     for name, default in defaults_of(given).items():
         if name in interface.arguments and name != "epsilon":
             # All of these are given, so that a default has no effect.
@@ -232,23 +228,20 @@ def _options(given: ast.arguments, interface: _Interface) -> dict[str, ast.expr]
                 continue
             problem = "only epsilon and further arguments may have a default; remove it"
             raise refuse(default, problem, "signature_error")
-        kinds = {type(node) for node in ast.walk(default)}
-        if _number(default) is None and (name == "epsilon" or kinds - _LITERAL):
+        found = _literal(default)
+        if found is default or (name == "epsilon" and type(found) not in (int, float)):
             problem = f"the default of {shorten(name)} is not a number; write one"
             raise refuse(default, problem, "signature_error")
-        options[name] = default
+        options[name] = default, found
     return options
 
 
-def _number(default: ast.expr) -> float | None:
-    """Return the number that a default is, if it is one."""
-    match default:
-        case ast.Constant(value=int() | float() as number):
-            return None if isinstance(number, bool) else number
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant() as operand):
-            number = _number(operand)
-            return None if number is None else 0 - number  # -0.0 becomes 0.0
-    return None
+def _literal(default: ast.expr) -> Any:
+    """Return the number, text, None or tuple that a default is, or its syntax."""
+    try:
+        return ast.literal_eval(default)
+    except (TypeError, ValueError):
+        return default
 
 
 def _interface(definition: ast.FunctionDef, kind: Kind) -> _Interface | None:
