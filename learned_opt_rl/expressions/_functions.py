@@ -233,11 +233,7 @@ def templates() -> Iterator[Derived]:
     yield from DERIVED
 
 
-NUMBERS = {
-    "pi": math.pi,
-    "e": math.e,
-    "euler_gamma": 0.5772156649015329,
-}
+NUMBERS = {"pi": math.pi, "e": math.e, "euler_gamma": 0.5772156649015329}
 """The constants of jax.numpy."""
 SYMBOLIC_NUMBERS = {
     **dict.fromkeys(("pi", "π"), math.pi),

@@ -164,17 +164,15 @@ class Reader:
                     whole = Binary(symbol, whole, right, self.at(node))
                 return whole
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
-                self.check_arguments(name, arguments, node)
+                self.check_arguments(name, node)
                 read = tuple(self.expression(argument) for argument in arguments)
                 return Call(name, read, self.at(node))
         return self.operation(node)
 
-    def check_arguments(
-        self, name: str, arguments: Sequence[ast.expr], node: ast.Call
-    ) -> None:
+    def check_arguments(self, name: str, node: ast.Call) -> None:
         """Raise above the largest number of arguments."""
-        if len(arguments) > Limits.ARGUMENTS:
-            problem = f"{name[: Limits.NAME]}(...) has {len(arguments)} arguments; "
+        if len(node.args) > Limits.ARGUMENTS:
+            problem = f"{name[: Limits.NAME]}(...) has {len(node.args)} arguments; "
             problem += f"no function takes more than {Limits.ARGUMENTS}"
             raise error(problem, self.at(node), "size_error")
 

@@ -36,13 +36,14 @@ _OLD_KEYWORDS = {"a_min": "min", "a_max": "max"}
 _IGNORED = ("copy", "keepdims", "data")
 # This bound keeps hostile code from unrolling forever.
 _MAX_TURNS = 64
+_DTYPES = {"float": "float float32 float64", "bool": "bool bool_", "int": "int int32"}
 DTYPES = {
-    **dict.fromkeys(
-        ("builtins.float", "jax.numpy.float32", "jax.numpy.float64"), "float"
-    ),
-    **dict.fromkeys(("builtins.bool", "jax.numpy.bool", "jax.numpy.bool_"), "bool"),
-    **dict.fromkeys(("builtins.int", "jax.numpy.int32", "jax.numpy.int64"), "int"),
+    f"{module}.{name}": kind
+    for kind, names in _DTYPES.items()
+    for name in names.split()
+    for module in ("builtins", "jax.numpy")
 }
+"""By path, the kinds of dtypes."""
 
 
 def bind(

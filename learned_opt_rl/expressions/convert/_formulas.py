@@ -285,9 +285,8 @@ class Formulas(Reader):
         raise refuse(at, f"the index has to be a written number below {len(found)}")
 
     def _index(self, node: ast.expr) -> int:
-        index = (
-            None if isinstance(node, ast.Tuple) else self.values.known(self.value(node))
-        )
+        known = self.values.known
+        index = None if isinstance(node, ast.Tuple) else known(self.value(node))
         if isinstance(index, int):
             return index
         problem = "the index has to be a written whole number; write the parts out, as "

@@ -136,14 +136,10 @@ class Values(Known):
             return Call("where", (value, Number(Whole(1)), Number(Whole(0))), value.at)
         if isinstance(value, Expression):
             return value
-        problem = "this is not a number; write one number here"
-        if isinstance(value, tuple):
-            problem = "this is several values; write one number here"
         if isinstance(value, Shape):
             problem = "the length of an axis is not known; write w.size for the number "
-            problem += "of parameters"
-        shape = isinstance(value, Shape)
-        raise refuse(at, problem, "shape_error" if shape else "forbidden_syntax")
+            raise refuse(at, f"{problem}of parameters", "shape_error")
+        raise refuse(at, "this is not a number; write one number here")
 
     def floating(self, value: Value, at: Position) -> Expression:
         """Return a value as a number that is not an integer of jax."""

@@ -309,7 +309,7 @@ class _Printed(Reader):
 
     def _call(self, name: str, arguments: list[ast.expr], node: ast.Call) -> Value:
         at = self.at(node)
-        self.check_arguments(name, arguments, node)
+        self.check_arguments(name, node)
         if name == "Piecewise":
             return self._piecewise(arguments, node)
         self._check_known(name, node)

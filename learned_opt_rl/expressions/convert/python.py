@@ -9,13 +9,7 @@ from typing import Any, TypeAlias
 
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import Function, function_of
-from learned_opt_rl.expressions._language import (
-    Assign,
-    Expression,
-    Kind,
-    Name,
-    shorten,
-)
+from learned_opt_rl.expressions._language import Assign, Expression, Kind, Name, shorten
 from learned_opt_rl.expressions._text import check_length, place, python_tree
 from learned_opt_rl.expressions.convert._body import Body
 from learned_opt_rl.expressions.convert._kinds import Key, Value, defaults_of, refuse
