@@ -22,6 +22,7 @@ PICTURE = "docs/returns_1e7.svg"
 RULES = {
     "lpo/minatar": "tuned Adam with the drift `lpo/minatar`",
     "proposed/drift": "tuned Adam with the drift `proposed/drift`",
+    "proposed/optimizer": "`proposed/optimizer`",
     "minatar": "`minatar`",
     "distilled/sign_mixture": "`distilled/sign_mixture`",
     "results/tune_adam_one_rate_1e6/tuned.json": "Adam, 0.0043 in each game, annealed",
