@@ -16,6 +16,7 @@ from _board_page import write_board  # noqa: E402
 from _conformance_page import write_conformance  # noqa: E402
 from _lpg_figures import write_lpg_figures  # noqa: E402
 from _results_page import (  # noqa: E402
+    write_archive,
     write_bench,
     write_distilled,
     write_evolved,
