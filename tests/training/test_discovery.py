@@ -651,7 +651,7 @@ def test_a_folder_in_use_is_not_read(tmp_path):
     made = {"kind": "proposal", "config": {}}
     (tmp_path / "config.json").write_text(json.dumps(made))
     with locked(tmp_path), pytest.raises(FolderInUseError):
-        discovery(tmp_path, None).run()
+        discovery(tmp_path, Roles([], [])).run()
 
 
 def test_a_large_file_is_not_read_as_an_expression(tmp_path, monkeypatch):
