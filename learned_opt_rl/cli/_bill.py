@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from learned_opt_rl.training.proposal import EvaluationConfig, Limits
 
-# What a token of English or code has on average; not a bound.
+# Average characters per token of English or code.
 _CHARACTERS = 4
-# Of the scores and errors that a turn adds, in tokens: results take about 150
-# characters per environment.
+# Tokens of scores and errors that each turn adds: results take about 150 characters
+# per environment.
 _FEEDBACK = 250
 
 
@@ -54,22 +54,19 @@ def runs(config: "EvaluationConfig", expressions: int, replies: int = 0) -> str:
 def dollars(
     held: Sequence[Conversations], limits: "Limits", model: str, max_tokens: int | None
 ) -> str:
-    """Return the largest price of the replies; empty if the model has no known one."""
-    from learned_opt_rl import checks
+    """Return the cost of the replies; empty if no prices and no model are given."""
     from learned_opt_rl.training.proposal import Reply
     from learned_opt_rl.training.proposal.reply import LONGEST
 
-    # A longer reply is paid too, but refused.
-    longest = LONGEST // _CHARACTERS
-    if max_tokens is not None:
-        longest = checks.positive_int("max_tokens", max_tokens)
+    # Longer replies are refused, but still paid.
+    longest = max_tokens or LONGEST // _CHARACTERS
     counts = [one.tokens(longest) for one in held]
     sent, got = sum(c[0] for c in counts), sum(c[1] for c in counts)
     price = limits.price(Reply("", model, sent, got))
     if price is None:
-        return ""
+        return f"{model}: unknown price: pass --prices PROMPT REPLY" if model else ""
     return (
-        f"the replies cost at most {price:,.2f} dollars: {sent:,} tokens of prompts "
-        f"and {got:,} of replies, at {_CHARACTERS} characters per token and at most "
-        f"{longest:,} tokens per reply (--max-tokens)"
+        f"the replies cost about {price:,.2f} dollars, if each has {longest:,} tokens "
+        f"(--max-tokens) and a token has {_CHARACTERS} characters: {sent:,} tokens of "
+        f"prompts and {got:,} of replies"
     )

@@ -70,6 +70,8 @@ class _Training:
 class _Options(_Training):
     """Options of the commands that ask a model."""
 
+    out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
+    """Folder of the run."""
     environments: Annotated[tuple[str, ...], optional("NAME ...")] = (
         "Breakout-MinAtar",
     )
@@ -94,7 +96,7 @@ class _Options(_Training):
     prices: Annotated[tuple[float, float] | None, optional("PROMPT REPLY")] = None
     """Dollars per million tokens; by default from a dated table."""
     json_mode: bool = True
-    """Ask the endpoint for a JSON object."""
+    """Request JSON mode."""
     max_tokens: Annotated[int | None, optional("INT")] = None
     """Maximum number of tokens of a reply of the endpoint."""
     timeout: float = 600.0
@@ -116,7 +118,7 @@ class _Options(_Training):
         return Limits(self.max_cost, self.max_steps, self.max_hours, self.prices)
 
     def answering(self, out: pathlib.Path) -> "Provider":
-        """Return who answers."""
+        """Return the provider."""
         from learned_opt_rl.training.proposal import Files, providers
         from learned_opt_rl.training.proposal.journal import EVENTS
 
@@ -126,20 +128,32 @@ class _Options(_Training):
             if self.record is None:
                 raise ValueError("--provider replay needs --record FOLDER")
             return providers.Replay(providers.recorded(self.record / EVENTS))
-        if self.model is None:
-            raise ValueError("--provider openai needs --model NAME")
         from learned_opt_rl.training.proposal.openai_api import OpenAI
 
         options = {name: getattr(self, name) for name in _ENDPOINT}
-        return OpenAI(self.model, **options)
+        return OpenAI(self._endpoint_model(), **options)
+
+    def folder(self) -> pathlib.Path:
+        """Return the folder of the run, which must be given."""
+        if self.out is None:
+            raise ValueError("give --out FOLDER")
+        return self.out
+
+    def _endpoint_model(self) -> str:
+        if self.model is None:
+            raise ValueError("--provider openai needs --model NAME")
+        return self.model
 
     def bill(
         self, config: "EvaluationConfig", expressions: int, *held: Conversations
     ) -> str:
-        """Return the largest cost of training and, with a known price, of replies."""
-        model = self.model if self.provider == "openai" else None
+        """Return the largest cost of training, and the cost of the replies."""
+        from learned_opt_rl.training.proposal.openai_api import check_bounds
+
+        check_bounds(self.timeout, self.retries, self.max_tokens)
+        model = self._endpoint_model() if self.provider == "openai" else ""
         replies = sum(one.number * one.turns for one in held)
-        price = dollars(held, self.limits(), model or "", self.max_tokens)
+        price = dollars(held, self.limits(), model, self.max_tokens)
         return "\n".join(filter(None, (runs(config, expressions, replies), price)))
 
 
@@ -159,8 +173,6 @@ class Propose(_Options):
     """Kind of rule to search for: drift, or an optimizer that reads the gradient and
     its momenta (no_features), OPEN's inputs (open), or OPEN's inputs and memory
     (open_recurrent)."""
-    out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
-    """Folder of the run."""
     generations: int = 30
     """Number of proposals, valid or not."""
     temperature: Annotated[float | None, optional("NUMBER")] = None
@@ -193,15 +205,12 @@ class Propose(_Options):
             held = Conversations(1, self.generations, start, 1, 1, self.history)
             print(self.bill(config.evaluation, self.generations + 1, held))
             return 0
-        if self.out is None:
-            raise ValueError("give --out FOLDER")
-        run = Conversation(config, self.out, self.answering(self.out), self.limits())
-        with _stopping(self.out) as finished:
+        out = self.folder()
+        run = Conversation(config, out, self.answering(out), self.limits())
+        with _stopping(out) as finished:
             best = run.run()
             finished.append(best)
-            print(
-                f"best: {best['name']}, fitness {best['fitness']:.4g}; see {self.out}"
-            )
+            print(f"best: {best['name']}, fitness {best['fitness']:.4g}; see {out}")
         return 0 if finished else 1
 
 
@@ -214,8 +223,6 @@ class Discover(_Options):
     interrupted run, repeat the command.
     """
 
-    out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
-    """Folder of the run."""
     generations: int = 80
     """Number of generations; each refines one optimizer."""
     refinements: int = 8
@@ -236,7 +243,7 @@ class Discover(_Options):
     stop_hopeless: bool = False
     """Stop training candidates that cannot reach the better half of the archive."""
     temperatures: tuple[float | Literal["none"], float | Literal["none"]] = (0.7, 0.3)
-    """Temperatures of the thinker and the coder; none for models that take none."""
+    """Temperatures of thinker and coder; none for models without a temperature."""
     seed: int = 0
     """Seed of all random draws."""
     replay: Annotated[pathlib.Path | None, optional("FOLDER")] = None
@@ -266,31 +273,32 @@ class Discover(_Options):
         if self.dry_run:
             print(self._largest(config))
             return 0
-        if self.out is None:
-            raise ValueError("give --out FOLDER")
-        run = Discovery(config, self.out, self.answering(self.out), self.limits())
-        with _stopping(self.out) as finished:
+        out = self.folder()
+        run = Discovery(config, out, self.answering(out), self.limits())
+        with _stopping(out) as finished:
             finished += run.run()
             _print_archive(run)
         return 0 if finished else 1
 
     def _largest(self, config: "DiscoveryConfig") -> str:
-        """Return the largest cost."""
+        """Return the text of --dry-run."""
         from learned_opt_rl.training.proposal import prompts
 
         made = self.generations * self.refinements
         first = len(prompts.initial())
         trained = made * config.attempts + first + len(self.ranked)
-        # The thinker gets an optimizer, one more per environment, and what was written.
+        # The thinker gets an optimizer, one more per environment, and what was written,
+        # with the best one if refinements start from it.
         thinker = Conversations(
             number=self.generations,
             turns=self.refinements * config.attempts,
             start=len(prompts.thinker()),
             codes=1 + len(self.environments),
-            added=2,
+            added=3 if self.refine_from == "best" else 2,
         )
         start = len(prompts.coder())
-        coder = Conversations(made, 2 * config.attempts, start, codes=2)
+        # Both unusable replies and failed trainings may be one short of too many.
+        coder = Conversations(made, 2 * config.attempts - 1, start, codes=2)
         text = self.bill(config.evaluation, trained, thinker, coder)
         if self.screen_steps is not None:
             screened = (made * config.attempts + first) * self.seeds

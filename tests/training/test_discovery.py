@@ -432,7 +432,9 @@ def test_the_published_archive_is_rebuilt(tmp_path):
     folder = pathlib.Path(__file__).parents[2] / "results" / "discover_optimizer"
     for name in ("config.json", EVENTS):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    run = Discovery.recorded(tmp_path)
+    # Reading takes no lock and writes nothing.
+    with locked(folder := tmp_path):
+        run = Discovery.recorded(folder)
     rows = jsonl.read(tmp_path / EVENTS)
     scored = {row["of"] for row in rows if row["event"] == "train"}
     assert len(run.members) == len(scored)
@@ -444,7 +446,7 @@ def test_a_replay_with_other_scores_stops(tmp_path):
     replies = providers.recorded(tmp_path / "one" / EVENTS)
     made = discovery(tmp_path / "two", providers.Replay(replies), generations=2)
     # Without the failure, no reply of the coder repairs it.
-    with pytest.raises(ProviderError, match="reply 9 is of the coder, but the thinker"):
+    with pytest.raises(ProviderError, match="reply 9 has role coder, but role thinker"):
         made.run()
 
 
@@ -649,7 +651,7 @@ def test_a_folder_in_use_is_not_read(tmp_path):
     made = {"kind": "proposal", "config": {}}
     (tmp_path / "config.json").write_text(json.dumps(made))
     with locked(tmp_path), pytest.raises(FolderInUseError):
-        discovery(tmp_path, None).run()
+        discovery(tmp_path, Roles([], [])).run()
 
 
 def test_a_large_file_is_not_read_as_an_expression(tmp_path, monkeypatch):

@@ -299,7 +299,7 @@ def test_the_copy_of_a_large_search_lacks_the_values_of_the_checks(
 def test_costs_that_are_not_known_are_not_added(tokens, price, words):
     known = {"seconds": 3600, "steps": 5000, "tokens": 0, "price": 0.0}
     stages = [known, {**known, "tokens": tokens, "price": price}, {"kind": "file"}]
-    assert journal.compute(stages) == (
+    assert journal.in_words(stages) == (
         "2 hours of training and of replies, including the wait for them, 1e+04 "
         f"environment steps, {words}"
     )

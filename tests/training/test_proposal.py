@@ -676,6 +676,7 @@ def test_an_endpoint_is_asked_in_json_mode(endpoint):
     assert not body.get("stream")
 
 
+BOUNDS: dict[str, Any] = {"timeout": 1.0, "retries": 0, "max_tokens": None}
 LIMITED = (429, '{"error": {"message": "slow down"}}', {"Retry-After": "0.1"})
 BROKEN = (500, '{"error": {"message": "oops"}}', {})
 
@@ -690,7 +691,7 @@ def test_passing_trouble_is_retried(endpoint, trouble):
     [
         ([(401, '{"error": {"message": "bad key secret-key-123"}}', {})], r"\*\*\*"),
         ([(200, "no JSON", {})], "gave no reply"),
-        ([(200, "<html>\n<p>secret-key-123</p>", {})], "not of OpenAI's protocol"),
+        ([(200, "<html>\n<p>secret-key-123</p>", {})], "not in OpenAI's format"),
         ([BROKEN], "gave no reply"),
     ],
 )
@@ -726,7 +727,7 @@ def test_answers_of_no_known_form_are_retried_then_an_error(
 ):
     monkeypatch.setattr(openai_api, "_PAUSE", 0.0)
     assert ask([trouble, trouble, answer("{}")], endpoint, retries=2).text == "{}"
-    with pytest.raises(ProviderError, match="not of OpenAI's protocol") as error:
+    with pytest.raises(ProviderError, match="not in OpenAI's format") as error:
         ask([trouble] * 2, endpoint, retries=1)
     assert "\n" not in str(error.value) and not endpoint.script
 
@@ -740,12 +741,33 @@ def test_tokens_that_are_not_a_count_are_unknown(endpoint, tokens):
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_tokens": 0}, {"timeout": 0}, {"retries": -1}]
+    "options", [{"max_tokens": 0}, {"timeout": 0}, {"retries": -1}, {"retries": 1.5}]
 )
 def test_impossible_bounds_of_an_endpoint_are_refused(endpoint, options):
     ((name, value),) = options.items()
     with pytest.raises(ValueError, match=f"{name}={value}"):
         openai_api.OpenAI("m", **options)
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        openai_api.check_bounds(**{**BOUNDS, **options})
+
+
+def test_errors_before_sending_are_not_retried(endpoint, monkeypatch):
+    monkeypatch.setattr(openai_api.time, "sleep", pytest.fail)
+    with pytest.raises(TypeError):
+        message: Any = {"role": "user", "content": object()}
+        openai_api.OpenAI("m").complete([message])
+    assert not endpoint.seen
+
+
+def test_all_troubles_of_a_reply_share_the_retries(endpoint, monkeypatch):
+    monkeypatch.setattr(openai_api, "_PAUSE", 0.0)
+    with pytest.raises(ProviderError, match="not in OpenAI's format"):
+        ask(
+            [LIMITED, (200, "<html>", {}), LIMITED, (200, "[]", {})],
+            endpoint,
+            retries=3,
+        )
+    assert len(endpoint.seen) == 4
 
 
 def test_a_conversation_survives_the_troubles_of_an_endpoint(
@@ -924,14 +946,21 @@ def test_impossible_evaluations_are_refused(options, message):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["propose", "drift", "--prices", "2", "8"], "dollars: "),
+        (["propose", "drift", "--prices", "2", "8"], "9.84 dollars"),
         (
             ["propose", "drift", "--provider", "openai", "--model", "gpt-4o"],
             "8,192 tok",
         ),
-        (["discover", "--prices", "0", "10", "--max-tokens", "1000"], "57.60 dollars"),
-        (["discover", "--temperatures", "none", "0.3"], "at most 5,760 replies"),
-        (["discover", "--temperatures", "0.7", "none"], "at most 5,760 replies"),
+        (
+            ["discover", "--prices", "0", "10", "--max-tokens", "1000"],
+            "about 51.20 dollars, if",
+        ),
+        (
+            ["propose", "drift", "--provider", "openai", "--model", "new"],
+            "unknown price: pass --prices PROMPT REPLY",
+        ),
+        (["discover", "--temperatures", "none", "0.3"], "at most 5,120 replies"),
+        (["discover", "--temperatures", "0.7", "none"], "at most 5,120 replies"),
     ],
 )
 def test_the_bill_has_replies_and_dollars(command, message, capsys):
@@ -939,17 +968,35 @@ def test_the_bill_has_replies_and_dollars(command, message, capsys):
     assert message in capsys.readouterr().out
 
 
-def test_the_bill_in_dollars_bounds_a_conversation(tmp_path, capsys):
+def test_the_bill_of_refinements_of_the_best_repeats_it(capsys):
+    sent = []
+    for start in ("latest", "best"):
+        command = ["train", "discover", "--refine-from", start, "--max-tokens", "100"]
+        assert main([*command, "--prices", "1", "0", "--dry-run"]) == 0
+        (found,) = re.findall("([0-9,]+) tokens of prompts", capsys.readouterr().out)
+        sent.append(int(found.replace(",", "")))
+    # 80 generations of up to 24 turns; turn n repeats n codes more.
+    assert sent[1] - sent[0] == 80 * sum(range(24)) * 100
+
+
+@pytest.mark.parametrize("option", ["--retries=-1", "--timeout=-5", "--max-tokens=0"])
+def test_a_dry_run_checks_the_options_of_an_endpoint(option, capsys):
+    assert main(["train", "discover", "--dry-run", option]) == 2
+    name, value = option[2:].split("=")
+    assert f"{name.replace('-', '_')}={value}" in capsys.readouterr().err
+
+
+def test_the_bill_in_dollars_covers_a_conversation(tmp_path, capsys):
     command = ["train", "propose", "drift", "--dry-run", "--generations", "4"]
     command += ["--prices", "1e6", "0", "--max-tokens", "100"]
     assert main(command) == 0
-    found = re.search(r"at most ([\d,]+)\.00 dollars", capsys.readouterr().out)
+    found = re.search(r"about ([\d,]+)\.00 dollars", capsys.readouterr().out)
     assert found
     provider = Lengths(REPLIES)
     run(tmp_path, provider)
     assert provider.characters / 4 < int(found[1].replace(",", ""))
     assert main([*command, "--history", "1"]) == 0
-    less = re.search(r"at most ([\d,]+)\.00 dollars", capsys.readouterr().out)
+    less = re.search(r"about ([\d,]+)\.00 dollars", capsys.readouterr().out)
     assert less and int(less[1].replace(",", "")) < int(found[1].replace(",", ""))
 
 
@@ -983,3 +1030,6 @@ def test_the_command_states_the_bill_and_stops_cleanly(tmp_path, capsys):
     assert not jsonl.read(tmp_path / "run" / EVENTS)
     assert main([*command, *where, "--provider", "replay"]) == 2
     assert "--record FOLDER" in capsys.readouterr().err
+    wrong = ["--provider", "replay", "--record", str(tmp_path / "wrong")]
+    assert main([*command, *where, *wrong]) == 2
+    assert "does not exist; give the folder of a recorded" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_line_breaks_in_strings_are_accepted():
         (json.dumps(GOOD) * 2, "json_error", "has 2 complete JSON objects"),
         ("[1, 2]", "json_error", "no complete"),
         ('{"thought": "t", "name": "n"}', "schema_error", '"code" is missing'),
-        (json.dumps({**GOOD, "name": 3}), "schema_error", '"name" is not a text'),
+        (json.dumps({**GOOD, "name": 3}), "schema_error", '"name" is not a string'),
         ("x" * (LONGEST + 1), "size_error", "write at most"),
     ],
 )

@@ -159,7 +159,7 @@ def training(run: TrainedRun) -> dict[str, Any]:
     if stages is not None:
         # A language model replies differently each time, so no command repeats it.
         words = " ".join(stage["summary"] for stage in stages)
-        spent = f"{journal.compute(stages)}, on {_device(run.made)}"
+        spent = f"{journal.in_words(stages)}, on {_device(run.made)}"
         costs = {"command": None, "compute": spent}
         if how(run) != searched.MADE:
             made["method"] = "refinement of an expression"

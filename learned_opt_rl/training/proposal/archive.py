@@ -1,5 +1,7 @@
 """The archive of a discovery: members, their ranks, and whom to refine next.
 
+Functions of members take at least one, and all have the same environments.
+
 References:
     Goldie et al., "Do Symbolic or Black-Box Representations Generalise Better in
     Learned Optimisation?", 2025, section 4 (average ranks, exploitation of the best).
@@ -67,7 +69,7 @@ class Member:
         return size, tuple(sorted({*function.inputs, *function.slots}))
 
 
-def member(made: Mapping[str, Any], found: Evaluation, island: int) -> Member:
+def member(made: Mapping[str, Any], found: Evaluation, island: int = 0) -> Member:
     """Return a member with its results; an evaluation that diverged has none."""
 
     def means(field: str) -> dict[str, float | None]:
@@ -103,12 +105,12 @@ def ranks(members: Sequence[Member]) -> np.ndarray:
 
 
 def average_ranks(members: Sequence[Member]) -> np.ndarray:
-    """Return the mean of `ranks` over the environments, ``[n]``."""
+    """Return the mean of `ranks` over the environments, float64 ``[n]``."""
     return ranks(members).mean(axis=1)
 
 
 def rankings(members: Sequence[Member]) -> dict[str, float]:
-    """Return `average_ranks` by name, in which each member counts once."""
+    """Return `average_ranks` to 4 digits by name; each member counts once."""
     members = distinct(members)
     found = average_ranks(members).round(4).tolist()
     return dict(zip([m.name for m in members], found, strict=True))
@@ -136,7 +138,8 @@ def select(
     """Choose the member to refine; also return whether it is among the best.
 
     With probability ``exploit`` it is one of the ``top`` best that are finite, else one
-    of all members with code; with ``cells``, one of the best in each cell.
+    of all members with code; with ``cells``, one of the best in each cell. At least
+    one member has code.
     """
     written = [m for m in members if m.code is not None]
     ranked = [m for m in best_first(members) if m.code is not None and m.finite]
@@ -202,5 +205,6 @@ def table(members: Sequence[Member], width: int = 80) -> list[list[str]]:
     room = max(5, (width - used) // len(names) - 2)
     rows[0] += [name[: len(name) - shared][:room] for name in names]
     for row, m in zip(rows[1:], members, strict=True):
-        row += ["none" if (x := m.returns[n]) is None else f"{x:.4g}" for n in names]
+        values = [m.returns[n] for n in names]
+        row += ["diverged" if x is None else f"{x:.4g}" for x in values]
     return rows

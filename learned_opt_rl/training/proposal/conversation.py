@@ -117,7 +117,8 @@ class Conversation(Search):
                     if outcome["fitness"] is not None:
                         scored.append(outcome)
                     text = best_of(scored)["text"]
-                    write_atomically(self.path / BEST_TEXT, text.encode())
+                    if not recall:
+                        write_atomically(self.path / BEST_TEXT, text.encode())
                     progress.show(done, _shown(outcome, best_of(scored)))
         return best_of(scored)
 

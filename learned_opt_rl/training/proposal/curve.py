@@ -16,12 +16,15 @@ from learned_opt_rl.training.run_folder import read_config
 class _Scores(NamedTuple):
     label: str
     candidates: list[float]
-    others: dict[str, float]  # what they are compared with, by name
+    others: dict[str, float]  # reference values by name
     falls: bool  # whether lower is better
 
 
 def draws(folder: pathlib.Path) -> bool:
-    """Return whether a folder holds a conversation or a discovery."""
+    """Return whether a folder holds a conversation or a discovery.
+
+    Raises ValueError if it has events and no readable configuration.
+    """
     drawn = (conversation.METHOD, discovery.METHOD)
     return (folder / EVENTS).exists() and read_config(folder)["kind"] in drawn
 
@@ -35,7 +38,8 @@ def draw_curve(folder: pathlib.Path, path: str | pathlib.Path) -> None:
     for the rules of ``ranked`` and the best first member.
 
     Raises:
-        ValueError: The search has no candidate with a score.
+        ValueError: The search has no candidate with a score, or its ``config.json``
+            cannot be read.
         MissingExtraError: matplotlib is not installed.
     """
     kind = read_config(folder)["kind"]

@@ -61,19 +61,20 @@ class DiscoveryConfig:
         refinements: Suggestions per generation.
         attempts: Tries of the thinker, of the coder, and of an evaluation.
         thinker_temperature: None where the model takes none.
-        coder_temperature: Likewise.
+        coder_temperature: None where the model takes none.
         exploit: Probability of refining one of the best.
         top: How many count as the best.
         refine_from: Whether a refinement starts from the ``"latest"`` optimizer of its
             generation or from the ``"best"``.
         ranked: Rules that are ranked as members, and not refined: handcrafted
             optimizers, ``optax.NAME:RATE`` and installed artifacts.
-        islands: Archives that evolve apart; generations take turns.
+        islands: Archives that evolve separately; each generation uses the next one.
         migrate: Generations between two migrations of the best of each island.
         cells: Whether exploration draws from the best of each cell: those of similar
             size that read the same inputs.
-        screen_steps: Steps of a short run in the first environment. A candidate that is
-            worse there than all members is not trained further. None for no such run.
+        screen_steps: Environment steps of a short run in the first environment. A
+            candidate that is worse there than all members is not trained further. None
+            for no such run.
         stop_hopeless: Whether to stop a candidate that cannot reach the better half.
         seed: Seed of all draws.
 
@@ -142,7 +143,8 @@ class Discovery(Search):
     members: list[Member]
     """The archive, after `run`, in order of entry."""
     steps: list[Record]
-    """The outcome of every refinement."""
+    """The refinements: ``generation``, ``step``, ``outcome``, ``name``, ``parent``,
+    ``problem``, ``code``, its ``literals``, and whether these are more (``grown``)."""
     completed: int
     """Completed generations."""
 
@@ -162,7 +164,7 @@ class Discovery(Search):
 
     @classmethod
     def recorded(cls, folder: pathlib.Path) -> "Discovery":
-        """Rebuild a run from its events, without a provider.
+        """Rebuild a run, which may still run, from its events; write nothing.
 
         Generations that the events do not complete are left out.
 
@@ -189,7 +191,13 @@ class Discovery(Search):
     def run(self) -> list[Member]:
         """Make the missing generations; return the archive, the best first.
 
-        Raises as `Conversation.run`.
+        Raises:
+            ProviderError: There is no reply. Repeat the command to continue.
+            LimitReachedError: A limit is reached. Raise it and repeat the command.
+            ValueError: The folder holds another run, a ranked rule is unknown, or no
+                first member has a score.
+            FolderInUseError: Another process uses the folder.
+            MissingExtraError: filelock is not installed.
         """
         self.members, self.steps, self._screened = [], [], []
         self.completed = 0
@@ -229,7 +237,7 @@ class Discovery(Search):
         found = self._first_scores(name, text)
         made = {"name": name, "parent": None, "code": code, "text": text}
         if found is not None:
-            self.members += [archive.member(made, found, island) for island in islands]
+            self.members += [archive.member(made, found, i) for i in islands]
 
     def _first_scores(self, name: str, text: str | None) -> Evaluation | None:
         """Return the scores of a first member, or of a rule, which has no text.
@@ -362,7 +370,7 @@ class Discovery(Search):
                 failed, content = failed + 1, prompts.failed(problem)
             else:
                 made = {"name": name, "parent": current.name, "code": code}
-                member = archive.member(made | {"text": text}, found, 0)
+                member = archive.member(made | {"text": text}, found)
                 return _Judged("evaluated", "", code, text, member)
             messages.append(Message(role="user", content=content))
         outcome = "failed_coder" if unread > failed else "failed_evaluation"
@@ -406,14 +414,15 @@ class Discovery(Search):
             found = ", ".join(f"{value:.4g} in {name}" for name, value in means.items())
             raise RefusedReplyError(
                 "hopeless",
-                f"with returns of {found} it cannot reach the better half of all",
+                f"with returns of {found} it cannot reach the better half of the "
+                "archive",
             )
 
     def _migrate(self) -> None:
         """Copy the best of each island to the next one."""
         islands = range(self.config.islands)
         own = [[m for m in self.members if m.island == i and m.code] for i in islands]
-        # All are chosen before any moves, so none travels on.
+        # Choose all before copying, so that no member moves twice.
         best = [archive.best_first(mine)[0] for mine in own]
         for island, member in zip(islands, best, strict=True):
             to = (island + 1) % self.config.islands

@@ -2,7 +2,7 @@
 
 ``events.jsonl`` has every reply and every outcome, in order, and nothing that differs
 between two runs with the same replies. ``ledger.jsonl`` has seconds, environment steps,
-tokens and prices, and says for which proposal. Both are only appended to.
+tokens and prices, and the proposal. Both are only appended to.
 """
 
 import dataclasses
@@ -87,20 +87,25 @@ class Journal:
         return row
 
     def spend(self, stage: str, seconds: float, **costs: Any) -> None:
-        """Append a cost: ``steps``, or ``tokens``, ``price`` and ``model``."""
+        """Append the wall-clock seconds of a stage, and its other costs.
+
+        Trainings have environment ``steps`` and an ``environment``. Replies have
+        ``prompt_tokens``, ``completion_tokens``, a ``price`` in dollars, a ``model``
+        and a ``provider``.
+        """
         row = {"stage": stage, "proposal": self.proposal}
         row |= {"seconds": round(seconds, 3), **costs}
         jsonl.append(self._folder / LEDGER, [row])
         self._ledger.append(row)
 
     def spent(self, what: str) -> float:
-        """Return the sum of a cost over all sessions."""
+        """Return a sum over all sessions: seconds, dollars or environment steps."""
         return sum(row.get(what) or 0.0 for row in self._ledger)
 
-    def totals(self) -> str:
+    def summary(self) -> str:
         """Return the costs of all sessions, in words."""
         replies = sum(row["stage"] == "reply" for row in self._ledger)
-        return f"total: {replies:,} replies, {compute([totals(self._ledger)])}"
+        return f"total: {replies:,} replies, {in_words([totals(self._ledger)])}"
 
     def check_limits(self) -> None:
         """Raise `LimitReachedError` if a limit is reached."""
@@ -126,7 +131,11 @@ class Journal:
 
 
 def totals(ledger: Sequence[Record]) -> Record:
-    """Return the sums of a ledger: ``steps``, ``seconds``, ``tokens`` and ``price``."""
+    """Return the sums of a ledger.
+
+    These are environment ``steps``, ``seconds``, ``tokens`` of prompts and replies, and
+    ``price`` in dollars. The last two are None if one is not known.
+    """
     asked = [row for row in ledger if row["stage"] == "reply"]
     tokens = [row.get(f"{n}_tokens") for row in asked for n in ("prompt", "completion")]
     return {
@@ -142,7 +151,7 @@ def _total(costs: Sequence[Any]) -> Any:
     return None if None in costs else sum(costs)
 
 
-def compute(stages: Sequence[Record]) -> str:
+def in_words(stages: Sequence[Record]) -> str:
     """Return the costs of all stages, in words."""
     searches = [stage for stage in stages if "seconds" in stage]
     hours = sum(stage["seconds"] for stage in searches) / 3600

@@ -15,8 +15,8 @@ from learned_opt_rl.training.proposal.providers import Message, ProviderError, R
 
 KEY = "OPENAI_API_KEY"
 
-# What reading an answer raises that is not of the protocol: not JSON, JSON of another
-# form, or nested too deeply. A proxy sends such pages while its endpoint restarts.
+# Raised by answers that are not OpenAI's protocol: not JSON, JSON of another form, or
+# nested too deeply. A proxy sends such pages while its endpoint restarts.
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 # Seconds before the second try after such an answer; they double each time, up to 8,
@@ -32,8 +32,8 @@ class OpenAI:
         json_mode: Whether to ask the endpoint for a JSON object.
         max_tokens: Bound on a reply; None for the endpoint's.
         timeout: Seconds to wait for a reply.
-        retries: Tries after the first. The client waits longer each time, or as long
-            as the endpoint asks. An answer that cannot be read is also retried.
+        retries: Tries after the first, also of an answer that cannot be read. The
+            client uses exponential backoff or the endpoint's Retry-After.
 
     Raises:
         MissingExtraError: The package openai is not installed.
@@ -50,10 +50,7 @@ class OpenAI:
         timeout: float = 600.0,
         retries: int = 8,
     ) -> None:
-        checks.finite("timeout", timeout, "give seconds", above=0)
-        checks.finite("retries", retries, "give 0 or more", least=0)
-        if max_tokens is not None:
-            checks.positive_int("max_tokens", max_tokens)
+        check_bounds(timeout, retries, max_tokens)
         try:
             import openai
         except ImportError as error:
@@ -70,8 +67,7 @@ class OpenAI:
         self._errors: Any = openai.OpenAIError
         self._retries = int(retries)
         self._malformed: Any = (*_MALFORMED, openai.APIResponseValidationError)
-        client = openai.OpenAI(api_key=self._key, timeout=timeout, max_retries=retries)
-        self._create: Any = client.chat.completions.create
+        self._client = openai.OpenAI(api_key=self._key, timeout=timeout)
         self._options: dict[str, Any] = {"model": model}
         if json_mode:
             self._options["response_format"] = {"type": "json_object"}
@@ -89,29 +85,33 @@ class OpenAI:
         given = {"temperature": temperature, "seed": seed}
         options = self._options | {k: v for k, v in given.items() if v is not None}
         chat: Any = [dict(message) for message in messages]
-        failed: Exception | None = None
-        for tried in range(self._retries + 1):
+        left = self._retries
+        while True:
+            client: Any = self._client.with_options(max_retries=left)
             try:
-                return self._reply(self._create(messages=chat, **options))
+                create = client.chat.completions.with_raw_response.create
+                answer = create(messages=chat, **options)
+            except self._errors as error:  # the client has retried
+                raise self._failure(error) from None
+            left -= answer.retries_taken
+            try:
+                return self._reply(answer.parse())
             except self._malformed as error:
-                failed = error
-                if tried < self._retries:
-                    time.sleep(min(_PAUSE * 2**tried, 8.0))
-            # The client has retried these.
-            except self._errors as error:
-                failed = error
-                break
-        kind = type(failed).__name__
-        if isinstance(failed, self._malformed):
-            kind = f"an answer that is not of OpenAI's protocol, {kind}"
-        reason = " ".join(f"{kind}: {failed}".split())
-        raise ProviderError(
+                if left <= 0:
+                    form = "the answer is not in OpenAI's format, "
+                    raise self._failure(error, form) from None
+            time.sleep(min(_PAUSE * 2 ** (self._retries - left), 8.0))
+            left -= 1
+
+    def _failure(self, error: Exception, form: str = "") -> ProviderError:
+        reason = " ".join(f"{form}{type(error).__name__}: {error}".split())
+        return ProviderError(
             f"the endpoint gave no reply ({reason.replace(self._key, '***')[:500]}); "
             "repeat the command to continue"
         )
 
     def _reply(self, found: Any) -> Reply:
-        """Read an answer; raise one of ``_MALFORMED`` if it is not of the protocol."""
+        """Read an answer; raise one of ``_MALFORMED`` if it has another form."""
         choice = found.choices[0]
         text = choice.message.content
         if not isinstance(text, str | None):
@@ -125,6 +125,15 @@ class OpenAI:
             _count(getattr(usage, "completion_tokens", None)),
             cut=choice.finish_reason == "length",
         )
+
+
+def check_bounds(timeout: float, retries: int, max_tokens: int | None) -> None:
+    """Raise ValueError if an argument of `OpenAI` is out of range."""
+    checks.finite("timeout", timeout, "give seconds", above=0)
+    if not checks.finite("retries", retries, "give 0 or more", least=0).is_integer():
+        raise ValueError(f"retries={retries!r} must be a whole number; give 0 or more")
+    if max_tokens is not None:
+        checks.positive_int("max_tokens", max_tokens)
 
 
 def _count(tokens: Any) -> int | None:

@@ -204,7 +204,7 @@ def first(archive: Sequence[Scored]) -> str:
 
 
 def fitness(value: float, details: str) -> str:
-    """Return the feedback to a proposal that was trained with."""
+    """Return the feedback to a trained proposal."""
     return f"Fitness: {value:.6g}\n{details}\nSend the next proposal."
 
 
@@ -247,7 +247,7 @@ def written(member: Member, current: Member, ranks: Mapping[str, float]) -> str:
 
 def unused(reason: str) -> str:
     """Return the feedback to a suggestion that led to no member."""
-    return f"Nothing came of this suggestion: {reason}.\nSend another one."
+    return f"This suggestion added no optimizer: {reason}.\nSend another one."
 
 
 def _results(member: Member, ranks: Mapping[str, float]) -> str:

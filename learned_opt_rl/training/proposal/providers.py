@@ -25,7 +25,7 @@ class Message(TypedDict):
 
 
 class Reply(NamedTuple):
-    """What a provider answers.
+    """The reply of a provider.
 
     Attributes:
         text: The reply, any text.
@@ -93,8 +93,8 @@ class Scripted:
         return Reply(replies[place], "scripted")
 
 
-# A file that has not changed for so many seconds is complete: programs that save one
-# write it in one go, or at least several times a second.
+# A file unchanged for this many seconds is complete: programs that save one write it
+# in one go, or at least several times a second.
 _SETTLED = 1.0
 
 
@@ -124,7 +124,7 @@ class Files:
     def complete(
         self, messages: Sequence[Message], *, seed: int | None = None, **_: Any
     ) -> Reply:
-        """Return the content of the reply's file, which must be UTF-8."""
+        """Return the reply's file; invalid UTF-8 is replaced."""
         asked = f"{fingerprint(messages)} {seed}"
         # Callers without seeds may ask twice, too.
         key = hashlib.sha256(f"{asked} {self._given[asked]}".encode()).hexdigest()[:12]
@@ -191,14 +191,16 @@ class Replay:
         found = self._events[number].get("role", role)
         if found != role:
             raise ProviderError(
-                f"recorded reply {number + 1} is of the {found}, but the {role} is "
-                "asked: the scores differ from the recorded ones; repeat the run with "
-                "its settings on its kind of device"
+                f"recorded reply {number + 1} has role {found}, but role {role} is "
+                "needed; scores differ from the record. Use the recorded settings and "
+                "device"
             )
 
 
 def recorded(path: pathlib.Path) -> list[Mapping[str, Any]]:
-    """Return the replies among the events of a run, in order."""
+    """Return the replies in an ``events.jsonl``; raise ValueError if it is missing."""
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; give the folder of a recorded run")
     return [row for row in jsonl.read(path) if row.get("event") == "reply"]
 
 

@@ -1,8 +1,8 @@
-"""Read a reply: one JSON object with the expected texts, or a reason to refuse it.
+"""Read a reply: one JSON object with the expected strings, or a reason to refuse it.
 
 A reply is untrusted. It is parsed as JSON, which executes nothing, and its code is
-converted to an expression, which is only parsed. What is wrong is one line that goes
-back to the model.
+converted to an expression, which is only parsed. The error is one line that goes back
+to the model.
 """
 
 import json
@@ -47,14 +47,14 @@ class RefusedReplyError(ValueError):
 
 
 def read_object(text: str, fields: Sequence[str], *, cut: bool = False) -> Any:
-    """Return the fields of the one JSON object in a reply, each a text.
+    """Return the fields of the one JSON object in a reply, each a string.
 
     Prose or a fence around the object is ignored. An object inside one that is not
     valid JSON, or that is cut off, does not count: it may be a draft.
 
     Raises:
         RefusedReplyError: There is no object, or more than one, or the last is not
-            valid, or a field is missing or not a text.
+            valid, or a field is missing or not a string.
     """
     if len(text) > LONGEST:
         raise RefusedReplyError(
@@ -70,7 +70,7 @@ def read_object(text: str, fields: Sequence[str], *, cut: bool = False) -> Any:
         raise RefusedReplyError("json_error", f"{problem}; send {wanted}")
     for field in fields:
         if not isinstance(found[0].get(field), str):
-            problem = "is not a text" if field in found[0] else "is missing"
+            problem = "is not a string" if field in found[0] else "is missing"
             raise RefusedReplyError(
                 "schema_error", f'"{field}" {problem}; send {wanted}'
             )
@@ -79,7 +79,11 @@ def read_object(text: str, fields: Sequence[str], *, cut: bool = False) -> Any:
 
 
 def read_code(code: str, kind: Any) -> Function:
-    """Convert the code of a reply to an expression, or raise `RefusedReplyError`."""
+    """Convert the code of a reply to an expression.
+
+    Raises:
+        RefusedReplyError: It is not an expression of the kind.
+    """
     try:
         return expressions.from_python(code, kind)
     except ExpressionError as error:
@@ -92,7 +96,7 @@ def clean_name(name: str) -> str:
 
 
 def _objects(text: str, fields: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
-    """Return the outermost JSON objects in a text, and what is wrong with the last.
+    """Return the outermost JSON objects in a text, and the error of the last.
 
     Every character is scanned a bounded number of times.
     """
@@ -129,7 +133,7 @@ def _closing(text: str) -> dict[int, int]:
 
 
 def _end(text: str, start: int) -> int:
-    """Return where the object ends that begins at a place; braces in strings not."""
+    """Return where an object ends, ignoring braces in strings."""
     depth = 0
     for part in _PART.finditer(text, start):
         depth += {"{": 1, "}": -1}.get(part[0], 0)
@@ -139,7 +143,7 @@ def _end(text: str, start: int) -> int:
 
 
 def _problem(error: Exception) -> str:
-    """Return what is wrong with an object, and where, in one line."""
+    """Return the error of an object, and its place, in one line."""
     if not isinstance(error, json.JSONDecodeError):
         return "the JSON object is nested too deeply, or a number has too many digits"
     fix = _fix(error.doc, error.pos, error.msg) or error.msg
@@ -150,7 +154,7 @@ def _problem(error: Exception) -> str:
 
 
 def _fix(text: str, place: int, message: str) -> str:
-    """Return how to mend a usual mistake; empty for others."""
+    """Return how to fix a common mistake; empty for others."""
     near = text[place : place + 64]
     before = text[max(0, place - 64) : place]
     if "escape" in message:
@@ -165,7 +169,7 @@ def _fix(text: str, place: int, message: str) -> str:
     if re.match(r",?\s*[}\]]", near) and "," in (before.rstrip()[-1:], near[0]):
         return "remove the comma before the closing bracket"
     if (before[-2:] + near).startswith('"""') or near[0] in "'`\\\u201c\u2018":
-        return 'write each key and text between one pair of " characters'
+        return 'write each key and string between one pair of " characters'
     if message.startswith("Expecting ','"):
-        return 'a comma is missing, or a " inside a text needs a backslash before it'
+        return 'a comma is missing, or a " inside a string needs a backslash before it'
     return ""

@@ -68,7 +68,7 @@ class Search:
     ) -> Iterator[tuple[Session, "Scorer"]]:
         """Open the folder. One field of the configuration may be increased.
 
-        ``more`` is part of the configuration. With ``recall``, nothing new is made.
+        ``more`` is part of the configuration. With ``recall``, nothing is written.
 
         Raises:
             ValueError: The folder holds another run, or the field is smaller there.
@@ -76,8 +76,10 @@ class Search:
         """
         fields = dataclasses.asdict(self.config) | more
         config = json.loads(json.dumps(fields))
-        self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path):
+        if not recall:
+            self.path.mkdir(parents=True, exist_ok=True)
+        # Reading takes no lock, so that a search that still runs can be read.
+        with contextlib.nullcontext() if recall else locked(self.path):
             refuse_other(self.path, kind, config, may_grow=may_grow)
             refuse_foreign(self.path, (EVENTS, LEDGER))
             if not recall:
@@ -89,7 +91,7 @@ class Search:
                 yield session, Scorer(session, scoring, self._candidate)
             finally:
                 if not recall:
-                    print(journal.totals(), file=output(self._stream))
+                    print(journal.summary(), file=output(self._stream))
 
     def _claim(self, kind: str, config: Record, may_grow: str) -> None:
         """Write the configuration, or raise ValueError if the field has shrunk."""

@@ -1,15 +1,14 @@
 """One session of a search in its folder: what is recorded is recalled, the rest is new.
 
-A search is a deterministic function of its replies and scores, and the events have both
-in order. A resumed search begins from its start and takes what the events have, so it
-continues as an unbroken one would. The recorded reply is the next reply, and means what
-it meant then, even if the prompts or the converter have changed.
+A search is determined by its replies and scores, which events.jsonl records in order. A
+resumed search starts again and reads recorded events first. A recorded reply keeps its
+meaning, even if the prompts or the converter have changed.
 """
 
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from learned_opt_rl.rundir.checkpoint import differences
 from learned_opt_rl.rundir.jsonl import Record
@@ -19,6 +18,7 @@ from learned_opt_rl.training.proposal.providers import (
     Provider,
     ProviderError,
     Replay,
+    Reply,
 )
 from learned_opt_rl.training.proposal.reply import (
     RefusedReplyError,
@@ -35,7 +35,7 @@ class Session:
         journal: The record.
         provider: Who answers.
         limits: For the prices of replies.
-        recall: Whether to make nothing new.
+        recall: Only read recorded events.
     """
 
     def __init__(
@@ -63,8 +63,9 @@ class Session:
         event follows from those before it, so a record need not have it.
 
         Raises:
-            ValueError: The recorded event is another: the folder's settings or the
-                library have changed.
+            ValueError: The recorded event does not match: the folder's settings or
+                the library have changed.
+            ProviderError: There is no such event, and only recorded ones are read.
         """
         there = self._recalled < len(self.journal.events)
         found = self.journal.events[self._recalled] if there else {}
@@ -81,7 +82,7 @@ class Session:
                     "the settings of its config.json, or in another folder"
                 )
         elif self._recall:
-            raise ProviderError("the record ends here; nothing new is made")
+            raise ProviderError("the record ends here; pass a provider to continue")
         else:
             found = self.journal.add(event, **key, **make())
         self._recalled += 1
@@ -131,7 +132,7 @@ class Session:
         """Return the texts of a reply, with its code as the expression ``text``.
 
         Without ``kind`` the reply has no code. A reply that cannot be used has a
-        ``problem`` and its ``category``.
+        ``problem`` and its ``category``. Raises ValueError as `remember`.
         """
         started = time.perf_counter()
         recorded = len(self.journal.events)
@@ -153,8 +154,9 @@ class Session:
 
     def _complete(
         self, messages: Sequence[Message], temperature: float | None, role: str
-    ) -> Any:
-        provider: Any = self._provider
+    ) -> Reply:
+        # Without a provider, `remember` has refused to ask.
+        provider = cast(Provider, self._provider)
         self.journal.check_limits()
         started = time.perf_counter()
         # The seed is the number of the reply in the run, also after it is resumed.
@@ -177,7 +179,11 @@ class Session:
 
 
 def usable(found: Record) -> Record:
-    """Return the texts of a reply (`Session.read`), or raise `RefusedReplyError`."""
+    """Return the texts of a reply (`Session.read`).
+
+    Raises:
+        RefusedReplyError: The reply has a ``problem``.
+    """
     if found["problem"]:
         raise RefusedReplyError(found["category"], found["problem"])
     return found

@@ -198,7 +198,10 @@ class Candidate:
         return found
 
     def train(self, environment: str, steps: float | None = None) -> dict[str, Any]:
-        """Return the scores in an environment; see `Evaluation`.
+        """Return the scores in an environment, with the fields that `Evaluation` has.
+
+        The argument ``steps`` is in environment steps of each agent (default: of the
+        configuration), the field in those of all agents.
 
         Raises:
             DivergedError: An agent has no finite return.
