@@ -40,7 +40,8 @@ class Checked:
         category: One word for it: ``"nonfinite_error"``, ``"nonfinite_gradient"``,
             ``"mirror_violation"``, ``"zero_update"`` or ``"huge_update"``.
         warnings: What the model should know of a proposal that is not refused.
-        response: Its values on the table, rounded; equal for equal expressions.
+        response: Its values on the table, rounded: 128 of a drift, 640 of an optimizer;
+            equal for equal expressions.
     """
 
     problem: str = ""
