@@ -24,8 +24,7 @@ def lines(axes):
 
 def compared(axes):
     dashed = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
-    values = [line.get_ydata()[0] for line in dashed]
-    return dict(zip([text.get_text() for text in axes.texts], values, strict=True))
+    return {line.get_label(): line.get_ydata()[0] for line in dashed}
 
 
 def test_a_conversation_shows_fitness_and_the_first_algorithm(tmp_path, drawn):

@@ -52,12 +52,10 @@ def draw_curve(folder: pathlib.Path, path: str | pathlib.Path) -> None:
     better = np.minimum if found.falls else np.maximum
     best = better.accumulate(found.candidates)
     axes.plot(numbers, found.candidates, "o", color="0.6", markersize=4, label="each")
-    axes.step(numbers, best, where="post", color="#0072b2", label="best so far")
+    axes.step(numbers, best, where="post", color="0.2", label="best so far")
     for name, style in figures.styles(found.others).items():
-        color, value = style["color"], found.others[name]
-        axes.axhline(value, color=color, linestyle="--", linewidth=1)
-        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-        axes.annotate(figures.text(name), (1, value), color=color, **place)
+        look = {"color": style["color"], "linestyle": "--", "linewidth": 1}
+        axes.axhline(found.others[name], label=figures.text(name), **look)
     axes.set(xlabel="candidate with a score", ylabel=found.label)
     if found.falls:
         axes.invert_yaxis()
