@@ -14,6 +14,7 @@ from learned_opt_rl import envs
 from learned_opt_rl.evaluation.pictures import comparison, figures
 from learned_opt_rl.evaluation.report import comparable, gather, tables
 from learned_opt_rl.evaluation.report.statistics import MIN_SEEDS, Estimate
+from learned_opt_rl.evaluation.runs.row import Row
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- table of docs/_readme.py -->", "<!-- end of table -->"
@@ -42,7 +43,7 @@ def table(raw: pathlib.Path) -> str:
 
 def _lines(raw: pathlib.Path, steps: str) -> Iterator[tuple[str, ...]]:
     """Yield a line for each rule that ran in a game for that many steps."""
-    (found,) = gather.gather(comparable.named(rows_after(steps, raw)), "adam")
+    (found,) = gather.gather(_rows(raw, steps), "adam")
     times, games = _times(raw), envs.suite("minatar")
     whole = {*found.scores.environments} == {*games}  # else they leave a game out
     for rule, title in RULES.items():
@@ -54,6 +55,13 @@ def _lines(raw: pathlib.Path, steps: str) -> Iterator[tuple[str, ...]]:
         better = found.improvement.get(rule) if whole else None
         time = f"{times[rule]:.1f}" if rule in times else "-"
         yield steps, title, *cells, _percent(iqm), _percent(better), time
+
+
+def _rows(raw: pathlib.Path, steps: str) -> list[Row]:
+    """Return the rows of the rules of the table and of tuned Adam."""
+    # Other rules did not run in all games, and games without them would be left out.
+    rules = {"adam", *RULES}
+    return [r for r in comparable.named(rows_after(steps, raw)) if r.rule in rules]
 
 
 def _mean(values: list[float]) -> str:
@@ -84,9 +92,7 @@ def _times(raw: pathlib.Path) -> dict[str, float]:
 
 def draw(raw: pathlib.Path, path: pathlib.Path) -> None:
     """Draw the learning curves of the rules and of tuned Adam after 1e7 steps."""
-    rules = {"adam", *RULES}
-    rows = [r for r in comparable.named(rows_after("1e7", raw)) if r.rule in rules]
-    figures.save(comparison.curves_figure(rows), path)
+    figures.save(comparison.curves_figure(_rows(raw, "1e7")), path)
 
 
 def main() -> None:
