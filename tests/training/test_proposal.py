@@ -649,7 +649,7 @@ def answer(text: str, finish: str = "stop") -> tuple:
 def endpoint(monkeypatch):
     pytest.importorskip("openai")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("OPENAI_API_KEY", "secret-key-123")
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
     Endpoint.seen = []
