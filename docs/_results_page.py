@@ -124,9 +124,8 @@ def _suggestions(run: pathlib.Path) -> dict[str, str]:
     for event in jsonl.read(run / "events.jsonl"):
         if event["event"] == "reply":
             with contextlib.suppress(RefusedReplyError):  # the coder's reply has none
-                latest = read_object(event["reply"]["text"], ["suggestion"])[
-                    "suggestion"
-                ]
+                thought = read_object(event["reply"]["text"], ["suggestion"])
+                latest = thought["suggestion"]
         elif event["event"] == "train" and latest:
             found.setdefault(event["of"], " ".join(latest.split()).replace("|", "\\|"))
     return found

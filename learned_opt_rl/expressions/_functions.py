@@ -108,7 +108,7 @@ rms_normalize; normalize; 1; rms
 
 
 def _rows(table: str) -> Iterator[list[str]]:
-    """Yield the cells of a table; a row that ends in a semicolon goes on below."""
+    """Yield the cells of a table; a semicolon continues a row on the next line."""
     for row in table.replace(";\n", ";").strip().split("\n"):
         if not row.startswith("#"):
             yield [cell.strip() for cell in row.split(";")]
