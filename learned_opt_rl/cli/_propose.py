@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Training:
-    """Options of all three commands."""
+class Training:
+    """Options of all commands that train agents with expressions."""
 
     max_steps: Annotated[float | None, optional("STEPS")] = None
     """Stop after this number of environment steps."""
@@ -67,7 +67,7 @@ class _Training:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Options(_Training):
+class _Options(Training):
     """Options of the commands that ask a model."""
 
     out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
@@ -183,7 +183,7 @@ class Propose(_Options):
     """Only warn about drifts that violate the conditions of mirror learning."""
 
     def run(self) -> int:
-        _leave_gpu_memory()
+        leave_gpu_memory()
         from learned_opt_rl.training.proposal import (
             Conversation,
             ConversationConfig,
@@ -207,7 +207,7 @@ class Propose(_Options):
             return 0
         out = self.folder()
         run = Conversation(config, out, self.answering(out), self.limits())
-        with _stopping(out) as finished:
+        with stopping_search(out) as finished:
             best = run.run()
             finished.append(best)
             print(f"best: {best['name']}, fitness {best['fitness']:.4g}; see {out}")
@@ -250,7 +250,7 @@ class Discover(_Options):
     """Print the archive of a recorded run, rebuilt from its events, and exit."""
 
     def run(self) -> int:
-        _leave_gpu_memory()
+        leave_gpu_memory()
         from learned_opt_rl.training.proposal import (
             Discovery,
             DiscoveryConfig,
@@ -275,7 +275,7 @@ class Discover(_Options):
             return 0
         out = self.folder()
         run = Discovery(config, out, self.answering(out), self.limits())
-        with _stopping(out) as finished:
+        with stopping_search(out) as finished:
             finished += run.run()
             _print_archive(run)
         return 0 if finished else 1
@@ -310,7 +310,7 @@ class Discover(_Options):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Refine(_Training):
+class Refine(Training):
     """Tune the constants of an expression and remove operations that it does not need.
 
     CMA-ES tunes the constants. Then the command removes each operation in turn, and
@@ -319,7 +319,8 @@ class Refine(_Training):
     """
 
     source: Annotated[Positional[pathlib.Path], arg(metavar="SOURCE")]
-    """Folder of `train propose`, `discover` or `refine`, or file of an expression."""
+    """Folder of `train propose`, `discover`, `symbolic` or `refine`, or file of an
+    expression."""
     proposal: Annotated[str | None, optional("NAME")] = None
     """Name of the proposal to refine; by default the best."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
@@ -343,13 +344,13 @@ class Refine(_Training):
     """Seed of CMA-ES."""
 
     def run(self) -> int:
-        _leave_gpu_memory()
+        leave_gpu_memory()
         from learned_opt_rl import expressions
+        from learned_opt_rl.training.promotion import origin
         from learned_opt_rl.training.proposal import (
             Limits,
             Refinement,
             RefinementConfig,
-            origin,
         )
 
         found = origin.found(self.source, self.proposal)
@@ -366,7 +367,7 @@ class Refine(_Training):
             return 0
         limits = Limits(None, self.max_steps, self.max_hours)
         run = Refinement(config, self.out, limits, origin=found.stages)
-        with _stopping(self.out) as finished:
+        with stopping_search(self.out) as finished:
             best = run.run()
             finished.append(best)
             sizes = [
@@ -399,13 +400,13 @@ _SHARED = (
 )
 
 
-def _leave_gpu_memory() -> None:
+def leave_gpu_memory() -> None:
     """Leave GPU memory to the worker processes; JAX reads this when it starts."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 @contextlib.contextmanager
-def _stopping(out: pathlib.Path) -> Iterator[list[object]]:
+def stopping_search(out: pathlib.Path) -> Iterator[list[object]]:
     """Explain a stop; what is yielded stays empty if a limit was reached."""
     from learned_opt_rl.training.proposal.journal import LimitReachedError
 

@@ -1,4 +1,4 @@
-"""Commands that meta-train rules: es, lpg, distill, propose, promote and others."""
+"""Commands that meta-train rules: es, lpg, distill, promote and others."""
 
 import dataclasses
 import os
@@ -25,6 +25,7 @@ from learned_opt_rl.cli._common import (
     stopping,
 )
 from learned_opt_rl.cli._propose import Discover, Propose, Refine
+from learned_opt_rl.cli._symbolic import Symbolic
 
 if TYPE_CHECKING:
     from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
@@ -247,8 +248,8 @@ class Promote(RunOptions):
     """
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="RUN")]
-    """Output folder of `train es`, `lpg`, `distill`, `propose`, `discover` or
-    `refine`."""
+    """Output folder of `train es`, `lpg`, `distill`, `symbolic`, `propose`, `discover`
+    or `refine`."""
     name: Annotated[str, arg(name="as", metavar="NAME")]
     """Name of the artifact, for example minatar."""
     suite: Annotated[str | None, _WHERE, optional("NAME")] = None
@@ -331,11 +332,12 @@ class Curve:
     For `train es`, the figure shows the fitness of the members and of the mean over
     generations, and the return of the mean in each environment. For `train lpg`, it
     shows the return of finished lifetimes, entropies and resets. For `train propose`
-    and `train discover`, it shows the score of each candidate and the best so far.
+    and `train discover`, it shows the score of each candidate and the best so far. For
+    `train symbolic`, it shows the loss and the fitness of formulas over their size.
     """
 
     folder: Annotated[Positional[pathlib.Path], arg(metavar="FOLDER")]
-    """Folder of `train es`, `lpg`, `propose` or `discover`."""
+    """Folder of `train es`, `lpg`, `symbolic`, `propose` or `discover`."""
     out: Annotated[pathlib.Path | None, optional("FILE")] = None
     """File for the figure; FOLDER/curve.png by default."""
 
@@ -354,7 +356,10 @@ class Curve:
         from learned_opt_rl.training.meta_gradients import curve as lifetimes
         from learned_opt_rl.training.proposal import curve as searches
         from learned_opt_rl.training.run_folder import LOG
+        from learned_opt_rl.training.symbolic import report
 
+        if report.draws(self.folder):
+            return report.draw_front(self.folder, path)
         if searches.draws(self.folder):
             return searches.draw_curve(self.folder, path)
         log = self.folder / LOG
@@ -365,13 +370,22 @@ class Curve:
             return progress.draw_curve(rows, path)
         raise ValueError(
             f"{self.folder} has no learning curve; give the folder of `train es`, "
-            "`lpg`, `propose` or `discover`"
+            "`lpg`, `symbolic`, `propose` or `discover`"
         )
 
 
 Train = Annotated[
     OmitArgPrefixes[
-        Es | Resume | Lpg | Distill | Propose | Discover | Refine | Promote | Curve
+        Es
+        | Resume
+        | Lpg
+        | Distill
+        | Symbolic
+        | Propose
+        | Discover
+        | Refine
+        | Promote
+        | Curve
     ],
     subcommand("train", description="Train rules (needs the extra train)."),
 ]

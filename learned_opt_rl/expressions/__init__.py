@@ -56,6 +56,8 @@ numbers up to 1e12. Any text is read, printed and checked in well under a second
 
 from learned_opt_rl.errors import ExpressionError as ExpressionError
 from learned_opt_rl.expressions._function import Function as Function
+from learned_opt_rl.expressions._rewrite import fold as fold
+from learned_opt_rl.expressions._rewrite import inline as inline
 from learned_opt_rl.expressions._rewrite import lift as lift
 from learned_opt_rl.expressions._rewrite import simpler as simpler
 from learned_opt_rl.expressions._rewrite import size as size

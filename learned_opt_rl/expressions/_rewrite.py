@@ -73,6 +73,117 @@ def lift(function: Function) -> Function:
     )
 
 
+def inline(function: Function) -> Function:
+    r"""Write the declared constants into the formula as numbers, the inverse of `lift`.
+
+    Example:
+        >>> from learned_opt_rl.expressions import parse
+        >>> text = "drift\ninputs r, A\nconstant c = -0.5\nreturn (r - 1)**2 * c * A"
+        >>> print(inline(parse(text)).to_text(), end="")
+        drift
+        inputs r, A
+        return (r - 1)**2 * -0.5 * A
+    """
+    values = function.init_constants()
+
+    def written(node: Expression) -> Expression:
+        if isinstance(node, Name) and node.name in values:
+            number = Number(abs(values[node.name]))
+            return Unary("-", number) if values[node.name] < 0 else number
+        return _rebuilt(node, [*map(written, children(node))])
+
+    body = tuple(dataclasses.replace(a, value=written(a.value)) for a in function.body)
+    result = written(function.result)
+    return dataclasses.replace(function, body=body, result=result, constants=())
+
+
+def fold(function: Function) -> Function:
+    r"""Compute with the numbers of a formula, and merge equal terms of a sum.
+
+    Values stay the same up to rounding. A number is multiplied into a sum only if that
+    makes the formula smaller.
+
+    Example:
+        >>> from learned_opt_rl.expressions import parse
+        >>> text = "optimizer\ninputs g, p\nreturn 2 * (0.5 * g + 3) + p / 2 - g - p"
+        >>> fold(parse(text)).to_text().splitlines()[-1]
+        'return 6 - 0.5 * p'
+    """
+    body = tuple(dataclasses.replace(a, value=_folded(a.value)) for a in function.body)
+    return _cleaned(
+        dataclasses.replace(function, body=body),
+        [*(a.value for a in body), _folded(function.result)],
+    )
+
+
+def _folded(node: Expression) -> Expression:
+    """Return the smaller of a node with folded operands and of its sum of terms."""
+    node = _rebuilt(node, [*map(_folded, children(node))])
+    if (
+        not isinstance(node, Unary | Binary)
+        or isinstance(node, Unary)
+        and (node.operator != "-")
+    ):
+        return node
+    summed = _summed(_terms(node))
+    return min((summed, node), key=lambda one: sum(1 for _ in walk(one)))
+
+
+_Terms = dict[Expression | None, float]
+"""The factors of the terms of a sum; None stands for its number."""
+
+
+def _terms(node: Expression) -> _Terms:
+    match node:
+        case Number(value):
+            return {None: value}
+        case Unary("-", operand):
+            return _scaled(_terms(operand), -1.0)
+        case Binary("+" | "-" as sign, left, right):
+            found = _terms(left)
+            for term, factor in _terms(right).items():
+                found[term] = found.get(term, 0.0) + (
+                    factor if sign == "+" else -factor
+                )
+            return found
+        case Binary("*", left, right):
+            factors = _terms(left), _terms(right)
+            for one, other in (factors, factors[::-1]):
+                if one.keys() == {None}:
+                    return _scaled(other, one[None])
+            if len(factors[0]) == len(factors[1]) == 1:
+                ((a, x),), ((b, y),) = (one.items() for one in factors)
+                assert a is not None and b is not None
+                return {Binary("*", a, b): x * y}
+        case Binary("/", left, Number(value)) if value:
+            return _scaled(_terms(left), 1 / value)
+    return {node: 1.0}
+
+
+def _scaled(terms: _Terms, factor: float) -> _Terms:
+    return {term: factor * one for term, one in terms.items()}
+
+
+def _summed(terms: _Terms) -> Expression:
+    """Return the sum of terms, a positive one first."""
+    kept = {term: factor for term, factor in terms.items() if factor}
+    ordered = sorted(kept.items(), key=lambda pair: pair[1] < 0)
+    if not ordered:
+        return Number(0.0)
+    whole: Expression | None = None
+    for term, factor in ordered:
+        size = Number(abs(factor))
+        one = size if term is None else Binary("*", size, term)
+        if term is not None and abs(factor) == 1:
+            one = term
+        if whole is None:
+            whole = Unary("-", one) if factor < 0 else one
+        else:
+            whole = Binary("-" if factor < 0 else "+", whole, one)
+    assert whole is not None
+    return whole
+
+
 def simpler(function: Function) -> list[Function]:
     r"""Return the valid functions that lack one operation, the smallest first.
 

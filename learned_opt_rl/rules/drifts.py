@@ -323,7 +323,7 @@ def check(
     require_drift("drift", drift)
     if size < 2:
         raise ValueError(f"size={size!r} must be at least 2 points along each axis")
-    with _float64():
+    with float64():
         rectified = from_function(drift, offset=offset)
         found = [_Values.of(drift, *half_widths, size) for half_widths in _RANGES]
         after = [_Values.of(rectified, *half_widths, size) for half_widths in _RANGES]
@@ -437,7 +437,7 @@ def _range(index: int) -> str:
     return f"|log r| <= {width:g}, |A| <= {height:g}"
 
 
-def _float64() -> Any:
+def float64() -> Any:
     """Return a context in which JAX computes in float64."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)

@@ -42,8 +42,9 @@ from learned_opt_rl.expressions._text import (
 from learned_opt_rl.expressions.convert._kinds import Value
 from learned_opt_rl.expressions.convert._values import Values, arity
 
-# PySR prints the columns of an array with an index below the line.
-_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+# PySR prints the columns of an array with an index below the line, and tables copied
+# from a page have typographic minus signs.
+_TYPOGRAPHY = str.maketrans("₀₁₂₃₄₅₆₇₈₉\u2212\u2013", "0123456789--")
 # Julia writes the exponent of a single-precision number with f.
 _JULIA_FLOAT = re.compile(r"\b([0-9]+\.[0-9]+)f(?=[+-]?[0-9])")
 # These take more than two arguments in SymPy.
@@ -110,7 +111,7 @@ def from_pysr(
         raise error(
             f"kind={kind!r}; pass 'optimizer' or 'drift'", NOWHERE, "call_error"
         )
-    text = _JULIA_FLOAT.sub(r"\1e", _text(expression).translate(_SUBSCRIPTS))
+    text = _JULIA_FLOAT.sub(r"\1e", _text(expression).translate(_TYPOGRAPHY))
     meanings = _meanings(variables, kind)
     try:
         # Julia prints ^ for a power, Python has ** only.
@@ -175,7 +176,7 @@ def _meanings(
                 problem = f"{where} = {meaning!r}: unknown name {unknown!r}; "
                 problem += suggest(unknown, sorted(INPUTS[kind]))
                 raise error(problem, NOWHERE, "name_error")
-        printed = str(name).replace(" ", "_").translate(_SUBSCRIPTS)
+        printed = str(name).replace(" ", "_").translate(_TYPOGRAPHY)
         if not printed.isidentifier() or len(printed) > Limits.NAME:
             problem = f"variables has the name {shorten(repr(name))}; PySR prints "
             problem += "letters, digits and _ only, so rename the column"

@@ -61,6 +61,7 @@ class Teacher:
     drift: Drift | None  # None for anything else
     rule: Callable[[Any, str], Rule]  # (config, environment) -> rule that trains agents
     environments: tuple[str, ...] = ()  # where it was trained, if that is known
+    zero_mean: bool = False  # whether an optimizer subtracts its mean update
 
     @property
     def kind(self) -> str:
@@ -184,7 +185,8 @@ def _network(
     elif algorithm != "lpg":
         unrolled = network_rule(algorithm, sizes["carry"])
     rule = functools.partial(learned.rule_of, algorithm, architecture, weights)
-    return Teacher(name, algorithm, sizes, sha256, weights, unrolled, drift, rule)
+    made = Teacher(name, algorithm, sizes, sha256, weights, unrolled, drift, rule)
+    return dataclasses.replace(made, zero_mean=unrolled is not None)
 
 
 def _expression(
@@ -212,7 +214,8 @@ def _expression(
     drift = discovered.from_artifact(artifact) if unrolled is None else None
     digest = hashlib.sha256(content).hexdigest()
     rule = functools.partial(of_artifact, artifact)
-    return Teacher(name, "expression", None, digest, constants, unrolled, drift, rule)
+    made = Teacher(name, "expression", None, digest, constants, unrolled, drift, rule)
+    return dataclasses.replace(made, zero_mean=architecture.get("zero_mean", False))
 
 
 def _rate(name: str, function: Function, own: Any, asked: float | None) -> float:
@@ -309,26 +312,40 @@ def expression_rule(function: Function, learning_rate: float) -> Unrolled:
     from the training proportion of a run of 1e7 environment steps. ``learning_rate`` is
     the base of its input ``lr``, before the annealing.
     """
-    shown = {s.name: s.decay for s in function.memory if s.decay in DECAYS}
-    stateful = len(shown) < len(function.memory)
-    total = PPOConfig().num_updates
+    step, stateful = expression_step(function, learning_rate)
 
     def of_tensor(constants: Any, x: Tensors) -> jax.Array:
-        def step(memory: Any, at: tuple[jax.Array, Tensors]) -> tuple[Any, jax.Array]:
-            i, x = at
-            for name, decay in shown.items():
-                momentum = x.momenta[DECAYS.index(decay)]
-                memory[name] = (momentum - (1 - decay) * x.gradient) / decay
-            value, memory = function.evaluate(_inputs(i, x), memory, constants)
+        def next_step(memory: Any, at: tuple[jax.Array, Tensors]) -> Any:
+            value, memory = step(constants, memory, *at)
             return memory, value
 
         steps, size = x.gradient.shape
         memory = function.init_memory((size,))
-        return jax.lax.scan(step, memory, (jnp.arange(steps), x))[1]
+        return jax.lax.scan(next_step, memory, (jnp.arange(steps), x))[1]
 
-    def _inputs(i: jax.Array, x: Tensors) -> dict[str, jax.Array]:
+    update = jax.vmap(of_tensor, in_axes=(None, 1), out_axes=1)
+    return Unrolled(update, "rand" in function.inputs, stateful)
+
+
+def expression_step(
+    function: Function, learning_rate: float = 1.0
+) -> tuple[Callable[[Any, Any, Any, Tensors], tuple[jax.Array, Any]], bool]:
+    """Return one step of an expression, and whether it has memory besides momenta.
+
+    The step is ``(constants, memory, i, inputs) -> (update [n], memory)``, for one
+    tensor at one step. See `expression_rule`.
+    """
+    shown = {s.name: s.decay for s in function.memory if s.decay in DECAYS}
+    stateful = len(shown) < len(function.memory)
+    total = PPOConfig().num_updates
+
+    def step(constants: Any, memory: Any, i: Any, x: Tensors) -> Any:
+        before = dict(memory)
+        for name, decay in shown.items():
+            momentum = x.momenta[DECAYS.index(decay)]
+            before[name] = (momentum - (1 - decay) * x.gradient) / decay
         t_p = x.training_proportion
-        return {
+        inputs = {
             "p": x.parameter,
             "g": x.gradient,
             "dorm": x.dormancy,
@@ -339,6 +356,6 @@ def expression_rule(function: Function, learning_rate: float) -> Unrolled:
             "lr": learning_rate * (1 - t_p),
             "iteration": 1.0 + (i if stateful else t_p * total),
         }
+        return function.evaluate(inputs, before, constants)
 
-    update = jax.vmap(of_tensor, in_axes=(None, 1), out_axes=1)
-    return Unrolled(update, "rand" in function.inputs, stateful)
+    return step, stateful

@@ -14,8 +14,7 @@ from learned_opt_rl.rundir.checkpoint import RefusedError, read_whole
 from learned_opt_rl.training.evolution.folder import STATES
 from learned_opt_rl.training.evolution.progress import CURVE as RUN_CURVE
 from learned_opt_rl.training.meta_gradients.config import METHOD
-from learned_opt_rl.training.promotion import searched
-from learned_opt_rl.training.proposal import origin
+from learned_opt_rl.training.promotion import origin
 from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER
 from learned_opt_rl.training.run_folder import BEST, CONFIG, LOG, read_config
 
@@ -116,8 +115,8 @@ def located(
         )
     if _is_search(campaign):
         raise ValueError(
-            f"{text!r} was {searched.MADE}, which cannot be resumed; begin another "
-            f"search with the settings in {campaign / CONFIG}"
+            f"{text!r} is the result of a search for an expression, which cannot be "
+            f"resumed; begin another with the settings in {campaign / CONFIG}"
         )
     how = {"distillation": "distilled", METHOD: "trained by meta-gradients"}
     kind = read_config(campaign)["kind"]

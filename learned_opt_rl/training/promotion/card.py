@@ -26,23 +26,29 @@ from learned_opt_rl.training.evolution.config import IMPLIED, tuples
 from learned_opt_rl.training.learned import evolvable, is_evolvable
 from learned_opt_rl.training.meta_gradients.card import bases, description, resets
 from learned_opt_rl.training.meta_gradients.config import METHOD
-from learned_opt_rl.training.promotion import searched
 from learned_opt_rl.training.promotion.verdict import Evaluated, shown
-from learned_opt_rl.training.proposal import journal, origin
+from learned_opt_rl.training.proposal import journal
 from learned_opt_rl.training.run_folder import TrainedRun, require_fields
+from learned_opt_rl.training.symbolic import search as symbolic
 
 _MADE = {
     "evolution": "evolved",
     "distillation": "distilled",
     METHOD: "trained by meta-gradients",
-    **dict.fromkeys(origin.SEARCHES, searched.MADE),
 }
 
 _METHODS = {
     "evolution": "evolution strategies",
     METHOD: "meta-gradients",
-    **dict.fromkeys(origin.SEARCHES, "language-model proposal"),
 }
+
+_FOUND = {
+    "expression": ("refined", "refinement of an expression"),
+    symbolic.METHOD: ("distilled into an expression", symbolic.METHOD),
+}
+"""How an expression was found, and the method, by the kind of its first stage; by
+default a language model proposed it."""
+_PROPOSED = "proposed by a language model", "language-model proposal"
 
 _EVOLUTION = (
     *("environments", "horizons", "start", "population", "rollouts", "sigma"),
@@ -56,9 +62,12 @@ _PUBLISHED = 250 * 32
 
 def how(run: TrainedRun) -> str:
     """Return how a run made its weights or its expression, for titles."""
-    # A refinement may start from a file, which nobody proposed.
-    by_hand = run.made.get("stages", [{}])[0].get("kind") == "expression"
-    return "refined" if by_hand else _MADE[run.made["kind"]]
+    return _MADE.get(run.made["kind"]) or _found(run)[0]
+
+
+def _found(run: TrainedRun) -> tuple[str, str]:
+    """Return how a search found its expression, and the method."""
+    return _FOUND.get(run.made["stages"][0]["kind"], _PROPOSED)
 
 
 def described(run: TrainedRun) -> dict[str, Any]:
@@ -114,6 +123,8 @@ def weights_file(run: TrainedRun) -> tuple[str, bytes]:
 def _architecture(run: TrainedRun, family: Family, sizes: Any) -> dict[str, Any]:
     """Return the card's architecture, with the learning rate that agents ran with."""
     architecture = family.to_card(sizes)
+    if run.fields.get("zero_mean"):
+        architecture["zero_mean"] = True
     share = family.learning_rate_share(sizes)
     if share is None or "learning_rate" in architecture:
         return architecture
@@ -158,12 +169,11 @@ def training(run: TrainedRun) -> dict[str, Any]:
     }
     if stages is not None:
         # A language model replies differently each time, so no command repeats it.
+        again = stages[0].get("command") if len(stages) == 1 else None
         words = " ".join(stage["summary"] for stage in stages)
         spent = f"{journal.in_words(stages)}, on {_device(run.made)}"
-        costs = {"command": None, "compute": spent}
-        if how(run) != searched.MADE:
-            made["method"] = "refinement of an expression"
-        return {**made, "description": words, **costs, "source": None}
+        made |= {"method": _found(run)[1], "description": words}
+        return {**made, "command": again, "compute": spent, "source": None}
     return {
         **made,
         "description": described.get(kind, _distillation)(run),

@@ -1,4 +1,4 @@
-"""Read the result of a search like any other run."""
+"""Read the result of a search for an expression like any other run."""
 
 import hashlib
 import pathlib
@@ -8,11 +8,8 @@ import numpy as np
 
 from learned_opt_rl import expressions
 from learned_opt_rl.rundir.jsonl import Record
-from learned_opt_rl.training.proposal import origin
+from learned_opt_rl.training.promotion import origin
 from learned_opt_rl.training.run_folder import TrainedRun, read_config, read_run
-
-MADE = "proposed by a language model"
-"""How searches make expressions."""
 
 
 def read(folder: pathlib.Path) -> TrainedRun:
@@ -35,6 +32,7 @@ def read(folder: pathlib.Path) -> TrainedRun:
         "agent": dict(scoring.settings),
         "rates": scoring.rates,
         "next_seed": scoring.next_seed,
+        "zero_mean": scoring.zero_mean,
     }
     row: Record = {"validation": 0.0, "horizon": int(scoring.steps)}
     function = expressions.parse(found.text)

@@ -37,20 +37,19 @@ def _rule(request: dict[str, Any], config: PPOConfig, environment: str) -> Rule:
     if function.kind == "drift":
         adam = handcrafted("adam", environment, config.num_updates)
         return Rule(lambda key: adam, discovered.drift(function))
-    return _optimizer(function, config, environment, request["rates"])
+    return _optimizer(function, config, environment, request)
 
 
 def _optimizer(
-    function: Function, config: PPOConfig, environment: str, rates: str
+    function: Function, config: PPOConfig, environment: str, request: dict[str, Any]
 ) -> Rule:
-    rate = 1.0
+    options = {"learning_rate": 1.0, "centered": request.get("zero_mean", False)}
     if "lr" in function.inputs:
-        rate = tuned(rates, environment)["learning_rate"]
+        rates = tuned(request["rates"], environment)
+        options["learning_rate"] = rates["learning_rate"]
 
     def make(key: Any) -> Any:
-        return discovered.optimizer(
-            function, config.horizon(), learning_rate=rate, key=key
-        )
+        return discovered.optimizer(function, config.horizon(), key=key, **options)
 
     return Rule(make)
 

@@ -52,6 +52,7 @@ class EvaluationConfig:
             applies on a CPU only, because a GPU maps more than it uses.
         settings: Fields of the agent that differ from `agents.preset`.
         rates: The rule of `tuned` whose learning rate is the input ``lr``.
+        zero_mean: Whether optimizers subtract the mean of their updates.
 
     Raises:
         ValueError: An environment is unknown, or a number is not positive.
@@ -67,6 +68,7 @@ class EvaluationConfig:
     memory: int | None = 32 << 30
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rates: str = "sgd"
+    zero_mean: bool = False
 
     def __post_init__(self) -> None:
         if not self.environments:
@@ -215,6 +217,7 @@ class Candidate:
             "seeds": list(range(config.first_seed, config.next_seed)),
             "settings": dict(config.settings),
             "rates": config.rates,
+            "zero_mean": config.zero_mean,
         }
         # The steps of a training that gives no answer are not known: count them all.
         most = config.seeds * int(request["steps"])

@@ -18,8 +18,13 @@ from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER, totals
 from learned_opt_rl.training.proposal.scoring.evaluation import EvaluationConfig
 from learned_opt_rl.training.proposal.search import readable
 from learned_opt_rl.training.run_folder import read_config
+from learned_opt_rl.training.symbolic import report
+from learned_opt_rl.training.symbolic import search as symbolic
 
-SEARCHES = (conversation.METHOD, discovery.METHOD, refinements.METHOD)
+SEARCHES = (
+    *(conversation.METHOD, discovery.METHOD),
+    *(symbolic.METHOD, refinements.METHOD),
+)
 """Kinds of the folders that hold a search for an expression."""
 
 
@@ -42,7 +47,7 @@ class Found(NamedTuple):
 
 
 def found(path: pathlib.Path, proposal: str | None = None) -> Found:
-    """Return the result of `train propose`, `discover` or `refine`, or of a text file.
+    """Return the result of a search for an expression, or of a text file.
 
     The first algorithms of a search and rules that are only ranked are not its results.
 
@@ -61,13 +66,13 @@ def found(path: pathlib.Path, proposal: str | None = None) -> Found:
     if kind not in SEARCHES:
         raise ValueError(
             f"{path} holds a run of kind {kind}; give the folder of `train propose`, "
-            "`train discover` or `train refine`"
+            "`discover`, `symbolic` or `refine`"
         )
     with readable(path):
         if kind in _PROPOSING:
             return _PROPOSING[kind](path, fields, proposal)
         if proposal is None:
-            return _refinement(path, fields)
+            return _SINGLE[kind](path, fields)
     raise ValueError(
         f"proposal={proposal!r}: {path} has one result; give no name, or the folder of "
         "`train propose` or `train discover`"
@@ -177,6 +182,33 @@ def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     # What comes next takes the seeds after those that chose this expression.
     used = dataclasses.replace(scoring, first_seed=scoring.next_seed)
     return Found(last["text"], used, fields["references"], stages)
+
+
+def _symbolic(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
+    rows, known = report.rows(path), report.references(path)
+    scored = [row for row in rows if row["fitness"] is not None]
+    best = symbolic.best_of(scored) if scored else rows[0]
+    scoring = EvaluationConfig.from_json(fields["evaluation"])
+    teacher = f"{fields['teacher']} (sha256 {read_config(path)['teacher_sha256']})"
+    summary = (
+        f"Symbolic regression ({fields['backend']}, seed {fields['seed']}) of "
+        f"{teacher}. Usable formulas that are better than all simpler ones: "
+        f"{len(rows)}. This one has {best['size']} operations and operands, and a mean "
+        f"squared error of {best['loss']:.2g} of the teacher's variance."
+    )
+    if scored:
+        others = ", ".join(f"{n} {fitness:.4g}" for n, fitness in known.items())
+        summary += (
+            f" The {len(scored)} formulas with the smallest error trained agents, and "
+            f"this one has the highest fitness: {best['fitness']:.4g} (on the same "
+            f"seeds: {others}). {_agents(scoring)}"
+        )
+    made = _stage(path, symbolic.METHOD, summary)
+    made["command"] = symbolic.command(fields)
+    return Found(best["text"], scoring, None, [made])
+
+
+_SINGLE = {refinements.METHOD: _refinement, symbolic.METHOD: _symbolic}
 
 
 def _times(count: int) -> str:

@@ -1,0 +1,99 @@
+"""The result of a symbolic distillation: a table and a figure."""
+
+import pathlib
+from typing import Any
+
+from learned_opt_rl import expressions
+from learned_opt_rl.evaluation.pictures import figures
+from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.training.proposal.journal import EVENTS
+from learned_opt_rl.training.run_folder import read_config
+from learned_opt_rl.training.symbolic.search import METHOD
+
+
+def rows(folder: pathlib.Path) -> list[Record]:
+    """Return the usable expressions of a run, lowest loss first.
+
+    Those that trained agents have a ``fitness``, or a ``problem``.
+
+    Raises:
+        ValueError: The folder holds no such run, or one without expressions yet.
+    """
+    events = jsonl.read(folder / EVENTS)
+    kept = [e["rows"] for e in events if e["event"] == "front"]
+    if not kept:
+        raise ValueError(
+            f"{folder} has no expressions yet; repeat the `train symbolic` command"
+        )
+    scored = {e["text"]: e for e in events if e["event"] == "outcome"}
+    found = []
+    for row in kept[0]:
+        outcome = scored.get(row["text"], {"fitness": None, "problem": ""})
+        if not row["problem"]:
+            found.append({**row, **{n: outcome[n] for n in ("fitness", "problem")}})
+    return found
+
+
+def references(folder: pathlib.Path) -> dict[str, float]:
+    """Return the fitness of the teacher, if it has a name, and of tuned Adam."""
+    events = jsonl.read(folder / EVENTS)
+    return {e["rule"]: e["fitness"] for e in events if e["event"] == "reference"}
+
+
+def table(folder: pathlib.Path) -> list[list[str]]:
+    """Return the expressions as rows of text, with a header.
+
+    Raises ValueError as `rows`.
+    """
+    made = [["size", "loss", "fitness", "formula"]]
+    for rule, fitness in references(folder).items():
+        made.append(["", "", f"{fitness:.3f}", rule])
+    for row in rows(folder):
+        fitness = "" if row["fitness"] is None else f"{row['fitness']:.3f}"
+        lines = expressions.parse(row["text"]).to_text().splitlines()[2:]
+        shown = "; ".join(line.strip() for line in lines)
+        made.append([str(row["size"]), f"{row['loss']:.2g}", fitness, shown])
+    return made
+
+
+def draws(folder: pathlib.Path) -> bool:
+    """Return whether a folder holds a symbolic distillation.
+
+    Raises ValueError if it has events and no readable configuration.
+    """
+    return (folder / EVENTS).exists() and read_config(folder)["kind"] == METHOD
+
+
+@figures.plain_style()
+def draw_front(folder: pathlib.Path, path: str | pathlib.Path) -> None:
+    """Draw loss and fitness of the expressions over their size, as PNG or SVG.
+
+    Dashed lines show the fitness of the teacher and of tuned Adam.
+
+    Raises:
+        ValueError: As `rows`.
+        MissingExtraError: matplotlib is not installed.
+    """
+    found = rows(folder)
+    scored = [row for row in found if row["fitness"] is not None]
+    figure = figures.new_figure(9, 4)
+    left, right = figure.subplots(1, 2)
+    _dots(left, found, "loss")
+    left.set(yscale="log", ylabel="squared error / variance of the teacher")
+    _dots(right, scored, "fitness")
+    right.set_ylabel("fitness")
+    for name, style in figures.styles(references(folder)).items():
+        look = {"color": style["color"], "linestyle": "--", "linewidth": 1}
+        value = references(folder)[name]
+        right.axhline(value, label=figures.text(name), **look)
+    if right.get_legend_handles_labels()[0]:
+        right.legend(frameon=False, loc="best")
+    for axes in (left, right):
+        axes.set_xlabel("operations and operands")
+        axes.spines[["top", "right"]].set_visible(False)
+    figures.save(figure, path)
+
+
+def _dots(axes: Any, found: list[Record], what: str) -> None:
+    axes.plot([r["size"] for r in found], [r[what] for r in found], "o", color="0.2")

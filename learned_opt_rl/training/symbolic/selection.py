@@ -1,0 +1,290 @@
+"""Judge expressions on all data: prune, tune and round them, and keep the best.
+
+A backend's table has losses of a few rows, and constants fitted to another target. Here
+every expression is measured as the rule it would be.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import optimize
+
+from learned_opt_rl import expressions
+from learned_opt_rl.expressions import Function
+from learned_opt_rl.rules.drifts import float64
+from learned_opt_rl.training.proposal.scoring import checks
+from learned_opt_rl.training.symbolic.problem import Problem, filled, updates
+
+# Rows on which constants are tuned; all rows count for the loss.
+_TUNED_ROWS = 1 << 14
+_TUNING_STEPS = 50
+# A simpler expression, or one with fewer digits, may lose this share of the loss, and
+# this share of the target's variance.
+_WORSE, _NOTHING = 1.01, 1e-10
+_DIGITS = range(2, 9)
+# A larger expression counts from this much lower loss on.
+_LOWER = 0.98
+# Least share of an optimizer's variance that gradient and momenta carry.
+_LEAST_SHARE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """An expression and how it compares with the teacher.
+
+    Attributes:
+        text: The rule.
+        size: Its operations and operands.
+        loss: Mean squared error on all rows over the target's variance.
+        share: Share of its variance that gradient and momenta carry, in [0, 1]; 1 for
+            a drift.
+        problem: Why it cannot be used; empty if it can.
+    """
+
+    text: str
+    size: int
+    loss: float
+    share: float = 1.0
+    problem: str = ""
+
+    @property
+    def finite(self) -> bool:
+        """Whether it has a loss."""
+        return bool(np.isfinite(self.loss))
+
+
+class Judge:
+    """Measures expressions against a teacher.
+
+    Args:
+        problem: The teacher as data.
+        loss: ``"value"`` or ``"slope"``.
+    """
+
+    def __init__(self, problem: Problem, loss: str = "value") -> None:
+        self._problem = problem
+        slopes = loss == "slope" and problem.slope is not None
+        self._slopes = slopes
+        target = problem.slope if slopes else problem.target
+        assert target is not None
+        self._target = target * problem.unit
+        self._variance = float(np.var(self._target))
+        count = len(problem.target)
+        rng = np.random.default_rng(0)
+        self._few = rng.choice(count, min(count, _TUNED_ROWS), replace=False)
+        if problem.tensors is not None:  # whole tensors, which have one rms each
+            size = problem.tensors.gradient.shape[-1]
+            self._few = np.arange(max(1, _TUNED_ROWS // size) * size)[:count]
+
+    def judged(self, function: Function, template: str | None) -> list[Judged]:
+        """Return what becomes of an expression, measured on all rows.
+
+        It is simplified, its constants are tuned, operations without effect are left
+        out, and constants are rounded. The result before the last two steps comes
+        second: it may be valid where the first is not.
+        """
+        tuned = self._tuned(expressions.fold(function), template)
+        pruned = self._pruned(tuned, template)
+        short = self._pruned(self._rounded(pruned, template), template)
+        return [self._measured(filled(one, template)) for one in (short, tuned)]
+
+    def checked(self, one: Judged) -> Judged:
+        """Return an expression with the problem that keeps it from being used."""
+        found = checks.check(expressions.parse(one.text))
+        problem = found.problem
+        if self._problem.kind == "optimizer":
+            problem = problem or "; ".join(found.warnings)
+        if not one.share >= _LEAST_SHARE:
+            problem = f"gradient and momenta carry {one.share:.2g} of its variance"
+        return dataclasses.replace(one, problem=problem)
+
+    def _measured(self, function: Function) -> Judged:
+        values = self._values(function, None)
+        loss = float(np.mean((values - self._target) ** 2)) / self._variance
+        return Judged(
+            function.to_text(),
+            expressions.size(function),
+            loss if np.isfinite(loss) else float("inf"),
+            self._share(function),
+        )
+
+    def _pruned(self, function: Function, template: str | None) -> Function:
+        """Leave out operations while the loss stays."""
+        best = self._loss(function, template)
+        rest = expressions.simpler(function)
+        while rest:
+            one = rest.pop(0)
+            if self._keeps(self._loss(one, template), best):
+                function = expressions.fold(one)
+                rest = expressions.simpler(function)
+        return function
+
+    def _tuned(self, function: Function, template: str | None) -> Function:
+        """Fit the constants to the target by least squares."""
+        lifted = expressions.lift(function)
+        whole = filled(lifted, template)
+        names = [constant.name for constant in lifted.constants]
+        if not names:
+            return function
+        target = self._target[self._few]
+        with self._wide():
+
+            def residuals(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+                constants = dict(zip(names, vector, strict=True))
+                error = self._traced(whole, constants, self._few) - target
+                return error, error
+
+            # One program: the solver asks for the slopes where it asked for values.
+            program = jax.jit(jax.jacfwd(residuals, has_aux=True))
+
+            @functools.lru_cache(maxsize=2)
+            def both(vector: bytes) -> tuple[np.ndarray, np.ndarray]:
+                slopes, error = program(np.frombuffer(vector))
+                return _number(error), _number(slopes)
+
+            start = np.array([*lifted.init_constants().values()])
+            found = optimize.least_squares(
+                lambda vector: both(vector.tobytes())[0],
+                start,
+                jac=lambda vector: both(vector.tobytes())[1],  # pyright: ignore
+                x_scale="jac",
+                max_nfev=_TUNING_STEPS,
+            )
+        moved = _with(lifted, dict(zip(names, found.x, strict=True)))
+        return min((function, moved), key=lambda one: self._loss(one, template))
+
+    def _rounded(self, function: Function, template: str | None) -> Function:
+        """Give the constants as few digits as the loss allows."""
+        lifted = expressions.lift(function)
+        exact = lifted.init_constants()
+        best = self._loss(function, template)
+        for digits in _DIGITS:
+            short = {n: float(f"{value:.{digits}g}") for n, value in exact.items()}
+            one = _with(lifted, short)
+            if self._keeps(self._loss(one, template), best):
+                return one
+        return function
+
+    def _keeps(self, loss: float, best: float) -> bool:
+        return loss <= max(_WORSE * best, best + _NOTHING)
+
+    def _loss(self, function: Function, template: str | None) -> float:
+        """Return the loss on the rows on which constants are tuned."""
+        values = self._values(filled(function, template), self._few)
+        error = float(np.mean((values - self._target[self._few]) ** 2))
+        return error / self._variance if np.isfinite(error) else float("inf")
+
+    def _values(self, function: Function, rows: Any) -> np.ndarray:
+        with self._wide():
+            return np.asarray(self._traced(function, {}, rows), float)
+
+    def _traced(
+        self, function: Function, constants: Mapping[str, Any], rows: Any
+    ) -> jax.Array:
+        """Return the rule's values ``[n]`` on some rows, or on all for None."""
+        problem = self._problem
+        if problem.tensors is None:
+            columns = problem.columns if rows is None else problem.columns[rows]
+            x, u, advantage = columns.T[:3]
+            drift = functools.partial(_drift, function, constants)
+            if not self._slopes:
+                return drift(jnp.asarray(u + 1), jnp.asarray(advantage))
+            total = jax.grad(lambda r, a: jnp.sum(drift(r, a)))
+            return total(jnp.exp(jnp.asarray(x)), jnp.asarray(advantage))
+        tensors = problem.tensors
+        if rows is not None:
+            count = len(rows) // tensors.gradient.shape[-1]
+            tensors = jax.tree.map(lambda leaf: leaf[:, :count], tensors)
+        return updates(function, constants, tensors)
+
+    def _share(self, function: Function) -> float:
+        """Return the total effect of gradient and momenta, by Jansen's estimator.
+
+        Their values are exchanged between tensors, whole, and the rest stays.
+        """
+        x = self._problem.tensors
+        if x is None:
+            return 1.0
+        moved = {
+            name: jnp.roll(getattr(x, name), 1, axis=1)
+            for name in ("gradient", "momenta")
+        }
+        before = np.asarray(updates(function, {}, x))
+        after = np.asarray(updates(function, {}, x._replace(**moved)))
+        variance = float(np.var(before))
+        if not variance > 0:
+            return 0.0
+        return min(float(np.mean((before - after) ** 2)) / (2 * variance), 1.0)
+
+    def _wide(self) -> contextlib.AbstractContextManager[Any]:
+        # Tensors are float32, as in training. Drifts must be flat at ratio 1 to more
+        # digits than that.
+        return contextlib.nullcontext() if self._problem.tensors else float64()
+
+
+def front(found: Iterable[Judged], judge: Judge) -> list[Judged]:
+    """Return the usable expressions that are better than all simpler ones, best first.
+
+    Those with a problem come last.
+    """
+    left, refused = list(found), []
+    checked: dict[str, Judged] = {}
+    while True:
+        kept = best_of_sizes(left)
+        for one in kept:
+            if one.text not in checked:
+                checked[one.text] = judge.checked(one)
+        bad = {one.text for one in kept if checked[one.text].problem}
+        if not bad:
+            return [checked[one.text] for one in kept] + refused
+        refused += [checked[text] for text in sorted(bad)]
+        left = [one for one in left if one.text not in bad]
+
+
+def best_of_sizes(found: Iterable[Judged]) -> list[Judged]:
+    """Return the finite expressions that are better than all simpler ones, best first.
+
+    Example:
+        >>> rows = [("a", 3, 0.5), ("b", 5, 0.5), ("c", 7, 0.1), ("d", 9, float("inf"))]
+        >>> [one.text for one in best_of_sizes(Judged(*row) for row in rows)]
+        ['c', 'a']
+    """
+    kept: list[Judged] = []
+    for one in sorted(found, key=lambda j: (j.size, j.loss, j.text)):
+        if one.finite and (not kept or one.loss < _LOWER * kept[-1].loss):
+            kept.append(one)
+    return kept[::-1]
+
+
+def _drift(
+    function: Function,
+    constants: Mapping[str, Any],
+    ratio: jax.Array,
+    advantage: jax.Array,
+) -> jax.Array:
+    inputs = {"r": ratio, "log_r": jnp.log(ratio), "A": advantage}
+    # Agents see no negative drift, see drifts.from_function.
+    return jax.nn.relu(function.evaluate(inputs, {}, constants)[0])
+
+
+def _with(function: Function, constants: Mapping[str, float]) -> Function:
+    """Write constants into an expression as numbers."""
+    text = dataclasses.replace(
+        function,
+        constants=tuple(
+            dataclasses.replace(one, value=float(constants[one.name]))
+            for one in function.constants
+        ),
+    )
+    return expressions.inline(text)
+
+
+def _number(values: Any) -> np.ndarray:
+    # Least squares stops at a value that is not finite; a large one turns it back.
+    return np.nan_to_num(np.asarray(values, float), nan=1e6, posinf=1e6, neginf=-1e6)
