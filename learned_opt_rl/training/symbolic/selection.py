@@ -85,14 +85,15 @@ class Judge:
     def judged(self, function: Function, template: str | None) -> list[Judged]:
         """Return what becomes of an expression, measured on all rows.
 
-        It is simplified, its constants are tuned, operations without effect are left
-        out, and constants are rounded. The result before the last two steps comes
-        second: it may be valid where the first is not.
+        It is simplified, its constants are tuned and rounded, and operations without
+        effect are left out. The result with these operations comes second: it may be
+        valid where the first is not.
         """
         tuned = self._tuned(expressions.fold(function), template)
-        pruned = self._pruned(tuned, template)
+        pruned = self._tuned(self._pruned(tuned, template), template)
         short = self._pruned(self._rounded(pruned, template), template)
-        return [self._measured(filled(one, template)) for one in (short, tuned)]
+        found = short, self._rounded(tuned, template)
+        return [self._measured(filled(one, template)) for one in found]
 
     def checked(self, one: Judged) -> Judged:
         """Return an expression with the problem that keeps it from being used."""
@@ -282,7 +283,7 @@ def _with(function: Function, constants: Mapping[str, float]) -> Function:
             for one in function.constants
         ),
     )
-    return expressions.inline(text)
+    return expressions.fold(expressions.inline(text))
 
 
 def _number(values: Any) -> np.ndarray:
