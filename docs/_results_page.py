@@ -21,6 +21,7 @@ from learned_opt_rl.training.proposal import archive
 from learned_opt_rl.training.proposal.curve import draw_curve
 from learned_opt_rl.training.proposal.discovery import Discovery
 from learned_opt_rl.training.proposal.reply import RefusedReplyError, read_object
+from learned_opt_rl.training.symbolic import report as symbolic
 
 DISTILLED = ("teacher", "student", "inputs", "sequence", "step", "error", "return")
 """Columns of the table of distilled networks."""
@@ -115,6 +116,17 @@ def write_archive(generated: pathlib.Path, run: pathlib.Path, best: int = 12) ->
     heads = ["member", "average rank", *environments, "suggestion"]
     _write(generated / f"{run.name}.md", heads, lines)
     draw_curve(run, generated / f"{run.name}.svg")
+
+
+def write_symbolic(generated: pathlib.Path, run: pathlib.Path) -> None:
+    """Write the formulas of a symbolic distillation as a table and as a figure.
+
+    Both files are named after the run.
+    """
+    heads, *lines = symbolic.table(run)
+    lines = [[*numbers, f"`{formula}`"] for *numbers, formula in lines]
+    _write(generated / f"{run.name}.md", heads, lines)
+    symbolic.draw_front(run, generated / f"{run.name}.svg")
 
 
 def _suggestions(run: pathlib.Path) -> dict[str, str]:

@@ -24,6 +24,7 @@ from _results_page import (  # noqa: E402
     write_proposals,
     write_published,
     write_starts,
+    write_symbolic,
     write_table,
     write_windows,
 )
@@ -63,6 +64,7 @@ exclude_patterns = [
     "_generated/missing_features.md",
     "_generated/discover_optimizer.md",
     "_generated/propose_drift.md",
+    "_generated/symbolic_lpo_minatar.md",
     "_generated/purejaxrl.md",
 ]
 html_theme = "furo"
@@ -144,6 +146,7 @@ def _write_results(generated: pathlib.Path, raw: pathlib.Path) -> None:
     write_windows(generated, raw)
     write_proposals(generated / "propose_drift.md", raw / "propose_drift")
     write_archive(generated, raw / "discover_optimizer")
+    write_symbolic(generated, raw / "symbolic_lpo_minatar")
     write_lpg_figures(generated, raw / "lpg_analysis")
     for (page, report, rows), columns in BENCHMARKS.items():
         path, source = generated / f"{page}.md", raw / f"{report}.json"

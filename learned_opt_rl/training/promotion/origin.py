@@ -189,7 +189,9 @@ def _symbolic(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     scored = [row for row in rows if row["fitness"] is not None]
     best = symbolic.best_of(scored) if scored else rows[0]
     scoring = EvaluationConfig.from_json(fields["evaluation"])
-    teacher = f"{fields['teacher']} (sha256 {read_config(path)['teacher_sha256']})"
+    # Only the end of a path: the rest is specific to the machine.
+    name = "/".join(pathlib.PurePath(fields["teacher"]).parts[-2:])
+    teacher = f"{name} (sha256 {fields['teacher_sha256']})"
     summary = (
         f"Symbolic regression ({fields['backend']}, seed {fields['seed']}) of "
         f"{teacher}. Usable formulas that are better than all simpler ones: "

@@ -159,6 +159,8 @@ def in_words(stages: Sequence[Record]) -> str:
     tokens, price = (
         _total([s[name] for s in searches]) for name in ("tokens", "price")
     )
+    if tokens == 0:
+        return f"{hours:.2g} hours, {steps:.2g} environment steps"
     asked = "an unknown number of" if tokens is None else f"{tokens:,}"
     paid = "at an unknown price" if price is None else f"for ${price:.4g}"
     return (
