@@ -137,8 +137,8 @@ class Problem:
         Raises:
             ExpressionError: The expression cannot be converted.
         """
-        names = list(self.meanings)
-        named = re.sub(r"\bx(\d+)\b", lambda x: names[int(x[1])], found)
+        names = {f"x{i}": name for i, name in enumerate(self.meanings)}
+        named = re.sub(r"\bx\d+\b", lambda x: names.get(x[0], x[0]), found)
         if self.kind == "optimizer":
             named = f"{self.unit!r} * ({named})"
         return expressions.from_pysr(named, self.meanings, self.kind)
