@@ -260,7 +260,8 @@ def _of_optimizer(config: SymbolicConfig, teacher: Teacher) -> Problem:
         meanings[key] = f"{name} / {divisor!r}" if scaled else name
         columns.append(values / divisor)
     target = np.asarray(update, float).ravel()
-    unit = float(f"{np.sqrt(np.mean(target**2)) or 1.0:.3g}")
+    size = float(np.sqrt(np.mean(target**2)))
+    unit = float(f"{size:.3g}") if 0 < size < np.inf else 1.0
     return Problem(
         "optimizer",
         meanings,
