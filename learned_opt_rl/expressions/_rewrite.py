@@ -101,7 +101,8 @@ def fold(function: Function) -> Function:
     r"""Compute with the numbers of a formula, and merge equal terms of a sum.
 
     Values stay the same up to rounding. A number is multiplied into a sum only if that
-    makes the formula smaller.
+    makes the formula smaller. A formula whose folded form is not valid is returned as
+    it is.
 
     Example:
         >>> from learned_opt_rl.expressions import parse
@@ -109,11 +110,12 @@ def fold(function: Function) -> Function:
         >>> fold(parse(text)).to_text().splitlines()[-1]
         'return 6 - 0.5 * p'
     """
-    body = tuple(dataclasses.replace(a, value=_folded(a.value)) for a in function.body)
-    return _cleaned(
-        dataclasses.replace(function, body=body),
-        [*(a.value for a in body), _folded(function.result)],
-    )
+    parts = [*(a.value for a in function.body), function.result]
+    # The product of two numbers may be too large, and 0 * g is no longer a tensor.
+    try:
+        return _cleaned(function, [*map(_folded, parts)])
+    except ExpressionError:
+        return function
 
 
 def _folded(node: Expression) -> Expression:

@@ -20,6 +20,7 @@ from learned_opt_rl.cli import main
 from learned_opt_rl.expressions import parse
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.lock import FolderInUseError, locked
+from learned_opt_rl.training.promotion import origin
 from learned_opt_rl.training.proposal import (
     Discovery,
     DiscoveryConfig,
@@ -30,7 +31,6 @@ from learned_opt_rl.training.proposal import (
     RefinementConfig,
     Reply,
     archive,
-    origin,
     prompts,
     providers,
     search,

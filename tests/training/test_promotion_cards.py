@@ -28,6 +28,7 @@ from learned_opt_rl.training.promotion import (
     Promotion,
     agent_of_run,
     campaign,
+    origin,
     promote,
     searched,
     trained_in,
@@ -53,7 +54,6 @@ from learned_opt_rl.training.proposal import (
     RefinementConfig,
     Scripted,
     journal,
-    origin,
 )
 from learned_opt_rl.training.run_folder import read_run
 from tests.artifact_files import card_data, write_card
@@ -245,7 +245,7 @@ def test_searches_for_an_expression(proposed, tmp_path, monkeypatch, kind):
     assert ("reply" in events) == (kind != "refine")
     with registry.bundled_in(tmp_path / "pretrained"):
         card = artifacts.card("ours/tiny")
-        with pytest.raises(ValueError, match="proposed by a language model, which"):
+        with pytest.raises(ValueError, match="the result of a search for an expr"):
             campaign.located("ours/tiny")
         # The whole contract holds of other expressions; here, that this one runs.
         runs = "plain_update" if kind == "discover" else "gives_values"

@@ -93,7 +93,7 @@ class Backend(Protocol):
         ...
 
 
-class BackendError(RuntimeError):
+class BackendError(OSError):
     """A backend is installed but cannot run; the message has the fix."""
 
 

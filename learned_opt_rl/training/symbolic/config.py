@@ -42,7 +42,7 @@ class SymbolicConfig:
         fits: Fits, each with a seed of its own.
         candidates: Expressions with the lowest loss to train agents with; 0 to choose
             the one with the lowest loss. May be raised later.
-        seed: Seed of data and fits.
+        seed: Seed of the data; `configure` gives it to the search, too.
 
     Raises:
         ValueError: A value is out of range.
@@ -110,5 +110,5 @@ def configure(
     base = _DRIFTS if teacher.drift is not None else {}
     if teacher.zero_mean:
         evaluation = dataclasses.replace(evaluation, zero_mean=True)
-    settings = Settings(**{**base, **(search or {})})
+    settings = Settings(**{**base, "seed": fields.get("seed", 0), **(search or {})})
     return SymbolicConfig(teacher.name, evaluation, settings, **fields)

@@ -137,8 +137,8 @@ class Problem:
         Raises:
             ExpressionError: The expression cannot be converted.
         """
-        names = list(self.meanings)
-        named = re.sub(r"\bx(\d+)\b", lambda x: names[int(x[1])], found)
+        names = {f"x{i}": name for i, name in enumerate(self.meanings)}
+        named = re.sub(r"\bx\d+\b", lambda x: names.get(x[0], x[0]), found)
         if self.kind == "optimizer":
             named = f"{self.unit!r} * ({named})"
         return expressions.from_pysr(named, self.meanings, self.kind)
@@ -260,7 +260,8 @@ def _of_optimizer(config: SymbolicConfig, teacher: Teacher) -> Problem:
         meanings[key] = f"{name} / {divisor!r}" if scaled else name
         columns.append(values / divisor)
     target = np.asarray(update, float).ravel()
-    unit = float(f"{np.sqrt(np.mean(target**2)) or 1.0:.3g}")
+    size = float(np.sqrt(np.mean(target**2)))
+    unit = float(f"{size:.3g}") if 0 < size < np.inf else 1.0
     return Problem(
         "optimizer",
         meanings,

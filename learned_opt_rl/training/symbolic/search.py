@@ -19,6 +19,7 @@ import dataclasses
 import pathlib
 import shlex
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -119,6 +120,7 @@ class Symbolic(Search):
         with Progress("fit", len(places), self._stream) as progress:
             for index, (template, fit) in enumerate(places):
                 event = self._fitted(session, work, template, fit)
+                work.known += [expression for *_, expression in event["table"]]
                 found += [Judged(**one) for one in event["judged"]]
                 least = min((one.loss for one in found), default=np.inf)
                 progress.show(index + 1, f"loss {least:.3g}")
@@ -188,12 +190,15 @@ class Symbolic(Search):
             return
 
     def _reference(self, session: Session, scorer: Scorer, rule: str) -> None:
-        with scorer.candidate(rule=rule) as candidate:
-            self._journal.proposal = rule
-            scores = {
-                name: scorer.train(candidate, rule, name)
-                for name in self.config.evaluation.environments
-            }
+        self._journal.proposal = rule
+        names = self.config.evaluation.environments
+        try:
+            with scorer.candidate(rule=rule) as candidate:
+                scores = {n: scorer.train(candidate, rule, n) for n in names}
+        except WorkerError as error:
+            problem = f"{rule} is not compared with, because it has no score: {error}"
+            warnings.warn(problem, stacklevel=2)
+            return
         made = {"fitness": self._fitness(Evaluation(scores))}
         session.remember("reference", lambda: made, rule=rule)
 
@@ -240,7 +245,7 @@ class _Fitting:
     def __init__(self, config: SymbolicConfig, teacher: Teacher) -> None:
         self._config, self._teacher = config, teacher
         self._problem: Problem | None = None
-        self._known: list[str] = []
+        self.known: list[str] = []  # expressions of the fits so far
 
     @property
     def judge(self) -> Judge:
@@ -257,10 +262,9 @@ class _Fitting:
         columns, target, weights = problem.table(template)
         rng = np.random.default_rng([config.seed, fit])
         rows = rng.choice(len(target), min(len(target), _ROWS), replace=False)
-        search = dataclasses.replace(config.search, seed=config.seed + fit)
+        search = dataclasses.replace(config.search, seed=config.search.seed + fit)
         given = columns[rows], target[rows], weights[rows]
-        table = backend(config.backend).fit(*given, search, tuple(self._known))
-        self._known += [row.expression for row in table]
+        table = backend(config.backend).fit(*given, search, tuple(self.known))
         judged, refused = [], []
         for index, row in enumerate(table):
             try:

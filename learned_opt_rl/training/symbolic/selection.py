@@ -30,6 +30,8 @@ _WORSE, _NOTHING = 1.01, 1e-10
 _DIGITS = range(2, 9)
 # A larger expression counts from this much lower loss on.
 _LOWER = 0.98
+# The largest number that an expression may have.
+_LARGEST = 1e12
 # Least share of an optimizer's variance that gradient and momenta carry.
 _LEAST_SHARE = 1e-3
 
@@ -157,7 +159,8 @@ class Judge:
                 x_scale="jac",
                 max_nfev=_TUNING_STEPS,
             )
-        moved = _with(lifted, dict(zip(names, found.x, strict=True)))
+        values = np.clip(found.x, -_LARGEST, _LARGEST)
+        moved = _with(lifted, dict(zip(names, values, strict=True)))
         return min((function, moved), key=lambda one: self._loss(one, template))
 
     def _rounded(self, function: Function, template: str | None) -> Function:
