@@ -17,8 +17,8 @@ class Symbolic(Training):
     """Turn a trained network into a formula, by symbolic regression.
 
     A backend fits formulas to a drift or to a feed-forward optimizer. Their constants
-    are tuned, agents are trained with the most accurate ones, and the one with the
-    highest fitness is kept. To resume an interrupted run, repeat the command.
+    are tuned, agents are trained with the most accurate ones, and the simplest of those
+    with the highest fitness is kept. To resume an interrupted run, repeat the command.
     """
 
     teacher: Annotated[str, arg(metavar="NAME")]

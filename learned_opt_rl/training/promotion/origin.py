@@ -202,8 +202,9 @@ def _symbolic(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
         others = ", ".join(f"{n} {fitness:.4g}" for n, fitness in known.items())
         summary += (
             f" The {len(scored)} formulas with the smallest error trained agents, and "
-            f"this one has the highest fitness: {best['fitness']:.4g} (on the same "
-            f"seeds: {others}). {_agents(scoring)}"
+            f"this one is the simplest within one standard error of the highest "
+            f"fitness. Its own is {best['fitness']:.4g} (on the same seeds: {others}). "
+            f"{_agents(scoring)}"
         )
     made = _stage(path, symbolic.METHOD, summary)
     made["command"] = symbolic.command(fields)

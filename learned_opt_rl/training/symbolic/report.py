@@ -11,6 +11,8 @@ from learned_opt_rl.training.proposal.journal import EVENTS
 from learned_opt_rl.training.run_folder import read_config
 from learned_opt_rl.training.symbolic.search import METHOD
 
+_UNSCORED: Record = {"fitness": None, "scores": [], "problem": ""}
+
 
 def rows(folder: pathlib.Path) -> list[Record]:
     """Return the usable expressions of a run, lowest loss first.
@@ -29,9 +31,9 @@ def rows(folder: pathlib.Path) -> list[Record]:
     scored = {e["text"]: e for e in events if e["event"] == "outcome"}
     found = []
     for row in kept[0]:
-        outcome = scored.get(row["text"], {"fitness": None, "problem": ""})
+        outcome = scored.get(row["text"], _UNSCORED)
         if not row["problem"]:
-            found.append({**row, **{n: outcome[n] for n in ("fitness", "problem")}})
+            found.append({**row, **{name: outcome[name] for name in _UNSCORED}})
     return found
 
 

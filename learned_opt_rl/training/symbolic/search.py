@@ -5,14 +5,16 @@
    all data (`selection`). Rules that are not valid, not finite, or independent of the
    gradient are refused.
 3. Of the rules that are better than all simpler ones, those with the lowest loss train
-   agents. The one with the highest fitness is the result; of equals, the simplest.
+   agents with the same seeds. The result is the simplest one whose fitness is within
+   one standard error of the highest.
 
 The folder holds ``config.json``, the events and the ledger (`proposal.journal`), and
 ``best.txt``. A killed distillation resumes and loses at most one fit or training.
 
 References:
     Goldie et al. 2025, "How Should We Meta-Learn Reinforcement Learning Algorithms?",
-    section 4.4.
+    section 4.4. Breiman et al. 1984, "Classification and Regression Trees" (the rule of
+    one standard error).
 """
 
 import dataclasses
@@ -163,7 +165,7 @@ class Symbolic(Search):
         """
         count = self.config.candidates
         if not count:
-            return [{**kept[0], "fitness": 0.0}]
+            return [{**kept[0], "fitness": 0.0, "scores": [0.0]}]
         tried = kept[:count]
         self._references: dict[str, float] | None = None
         with Progress("candidate", len(tried), self._stream) as progress:
@@ -204,13 +206,15 @@ class Symbolic(Search):
 
     def _outcome(self, session: Session, scorer: Scorer, row: Record) -> Record:
         self._journal.proposal = f"size {row['size']}"
-        made: Record = {"fitness": None, "problem": ""}
+        made: Record = {"fitness": None, "scores": [], "problem": ""}
         try:
-            made["fitness"] = self._fitness(scorer.evaluate(row["text"]))
+            found = scorer.evaluate(row["text"])
+            made["fitness"] = self._fitness(found)
+            made["scores"] = evaluation.by_seed(found, self._references)
         except (RefusedReplyError, WorkerError) as error:
             made["problem"] = str(error)
         event = session.remember("outcome", lambda: made, text=row["text"])
-        row |= {"fitness": event["fitness"]}
+        row |= {name: event[name] for name in ("fitness", "scores")}
         return row
 
     def _fitness(self, found: Evaluation) -> float:
@@ -220,8 +224,25 @@ class Symbolic(Search):
 
 
 def best_of(scored: Sequence[Record]) -> Record:
-    """Return the expression with the highest fitness; of equals, the simplest."""
-    return max(scored, key=lambda one: (one["fitness"], -one["size"]))
+    """Return the simplest expression within one standard error of the best.
+
+    The error is that of the mean difference of their ``scores``, which have one number
+    per seed.
+
+    Example:
+        >>> rows = [(9, [1.0, 1.4]), (5, [1.1, 1.2]), (3, [0.5, 0.6])]
+        >>> made = [{"size": n, "fitness": sum(s), "scores": s} for n, s in rows]
+        >>> best_of(made)["size"]
+        5
+    """
+    best = max(scored, key=lambda one: one["fitness"])
+
+    def is_level(one: Record) -> bool:
+        gap = np.subtract(best["scores"], one["scores"])
+        error = np.std(gap, ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else 0.0
+        return bool(np.mean(gap) <= error)
+
+    return min(filter(is_level, scored), key=lambda one: one["size"])
 
 
 def command(fields: Mapping[str, Any]) -> str:

@@ -122,6 +122,15 @@ def fitness(one: Evaluation, references: Mapping[str, float]) -> float:
     return float(np.mean([means[name] / references[name] for name in means]))
 
 
+def by_seed(one: Evaluation, references: Mapping[str, float]) -> list[float]:
+    """Return the fitness of each seed, in order; their mean is `fitness`."""
+    scaled = [
+        np.divide(found["returns"], references[name])
+        for name, found in one.scores.items()
+    ]
+    return np.mean(scaled, axis=0).tolist()
+
+
 def described(one: Evaluation) -> str:
     """Return the results as text for a model, an environment a line, and warnings."""
     lines = [
