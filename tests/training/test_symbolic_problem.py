@@ -185,6 +185,8 @@ def test_filled_keeps_lines_and_constants():
     )
     whole = filled(parse(text), "softplus")
     assert whole.init_constants() == {"c": 0.5} and whole.inputs == ("r", "A", "log_r")
+    constant = filled(parse("drift\nconstant c = 0.5\nreturn c"), "relu")
+    assert constant.inputs == ("r",) and constant.init_constants() == {"c": 0.5}
 
 
 def test_expressions_over_columns_are_rules(tmp_path):

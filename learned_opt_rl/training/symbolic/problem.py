@@ -160,7 +160,7 @@ def filled(function: Function, template: str | None) -> Function:
     lines = head.splitlines()
     if "r" not in function.inputs and template != "free":
         read = [name for name in ("r", "A", "log_r") if name in {"r", *function.inputs}]
-        lines[1:2] = [f"inputs {', '.join(read)}"]
+        lines[1 : 1 + bool(function.inputs)] = [f"inputs {', '.join(read)}"]
     whole = TEMPLATES[template].text.format(h=result.strip())
     return expressions.parse("\n".join([*lines, f"return {whole}", ""]))
 
