@@ -67,7 +67,7 @@ class Symbolic(Training):
         fields: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}
         if self.templates:
             fields["templates"] = self.templates
-        search = settings.parse(self.search, Settings)
+        search = settings.parse(self.search, Settings, "--search")
         found = teacher(self.teacher)
         config = configure(found, scoring, search, **fields)
         limits = Limits(None, self.max_steps, self.max_hours)

@@ -7,7 +7,9 @@ from types import NoneType
 from typing import Any
 
 
-def parse(settings: Iterable[str], config_type: type, **groups: type) -> dict[str, Any]:
+def parse(
+    settings: Iterable[str], config_type: type, option: str = "--set", **groups: type
+) -> dict[str, Any]:
     """Return the values that texts give to fields of a configuration.
 
     The type of a field decides how its value is written: ``gamma=0.9``,
@@ -19,6 +21,7 @@ def parse(settings: Iterable[str], config_type: type, **groups: type) -> dict[st
     Args:
         settings: The texts.
         config_type: A dataclass. Its configuration checks the ranges of the values.
+        option: The option that takes the texts, for messages.
         **groups: Dataclasses of fields that hold settings of their own, which are
             written ``GROUP.NAME=VALUE``.
 
@@ -34,17 +37,17 @@ def parse(settings: Iterable[str], config_type: type, **groups: type) -> dict[st
         name, equals, text = setting.partition("=")
         if not equals or name not in parsers:
             raise ValueError(
-                f"--set {setting!r} is not NAME=VALUE with one of the names "
+                f"{option} {setting!r} is not NAME=VALUE with one of the names "
                 f"{', '.join(parsers)}"
             )
         group, dot, field = name.rpartition(".")
         target = values.setdefault(group, {}) if dot else values
         if field in target:
-            raise ValueError(f"--set gives {name!r} twice; give it once")
+            raise ValueError(f"{option} gives {name!r} twice; give it once")
         try:
             target[field] = parsers[name](text)
         except ValueError as error:
-            raise ValueError(f"--set {setting!r}: {error}") from error
+            raise ValueError(f"{option} {setting!r}: {error}") from error
     return values
 
 
