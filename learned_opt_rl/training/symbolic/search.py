@@ -59,8 +59,9 @@ METHOD = "symbolic distillation"
 
 # Rows from which a backend draws.
 _ROWS = 1 << 16
-# Loss from which on an expression is the teacher's own: further fits find nothing.
-_EXACT = 1e-9
+# Loss from which on an expression is the teacher's own, and further fits find nothing.
+# Large approximations of another form reach 1e-9.
+_EXACT = 1e-12
 
 
 class Symbolic(Search):
@@ -286,18 +287,22 @@ class _Fitting:
         search = dataclasses.replace(config.search, seed=config.search.seed + fit)
         given = columns[rows], target[rows], weights[rows]
         table = backend(config.backend).fit(*given, search, tuple(self.known))
-        judged, refused = [], []
+        judged, refused, exact = list[Judged](), list[Record](), False
         for index, row in enumerate(table):
             try:
-                judged += judge.judged(problem.function(row.expression), template)
+                found = judge.judged(problem.function(row.expression), template)
             except ExpressionError as error:
                 refused.append({"row": index + 1, "problem": str(error)})
-        exact = [one for one in judged if one.loss < _EXACT]
+                continue
+            judged += found
+            exact = any(o.loss < _EXACT and not judge.checked(o).problem for o in found)
+            if exact:  # all further rows are larger
+                break
         return {
             "table": [_plain(row) for row in table],
             "refused": refused,
             "judged": [dataclasses.asdict(one) for one in judged if one.finite],
-            "exact": any(not judge.checked(one).problem for one in exact),
+            "exact": exact,
         }
 
     def _data(self) -> Problem:

@@ -26,8 +26,10 @@ _TUNED_ROWS = 1 << 14
 _TUNING_STEPS = 50
 # A simpler expression, or one with fewer digits, may lose this share of the loss, and
 # this share of the target's variance.
-_WORSE, _NOTHING = 1.01, 1e-10
+_WORSE, _NOTHING = 1.01, 1e-13
 _DIGITS = range(2, 9)
+# Constants that agree in these digits may be one.
+_ALIKE = 3
 # A larger expression counts from this much lower loss on.
 _LOWER = 0.98
 # The largest number that an expression may have.
@@ -93,7 +95,8 @@ class Judge:
         """
         tuned = self._tuned(expressions.fold(function), template)
         pruned = self._tuned(self._pruned(tuned, template), template)
-        short = self._pruned(self._rounded(pruned, template), template)
+        merged = self._merged(pruned, template)
+        short = self._pruned(self._rounded(merged, template), template)
         found = short, self._rounded(tuned, template)
         return [self._measured(filled(one, template)) for one in found]
 
@@ -162,6 +165,18 @@ class Judge:
         values = np.clip(found.x, -_LARGEST, _LARGEST)
         moved = _with(lifted, dict(zip(names, values, strict=True)))
         return min((function, moved), key=lambda one: self._loss(one, template))
+
+    def _merged(self, function: Function, template: str | None) -> Function:
+        """Make constants that are nearly equal one, so that equal terms merge."""
+        lifted = expressions.lift(function)
+        exact = lifted.init_constants()
+        first: dict[str, float] = {}
+        same = {n: first.setdefault(f"{v:.{_ALIKE}g}", v) for n, v in exact.items()}
+        if len(first) == len(exact):
+            return function
+        one = self._tuned(_with(lifted, same), template)
+        loss = self._loss(one, template)
+        return one if self._keeps(loss, self._loss(function, template)) else function
 
     def _rounded(self, function: Function, template: str | None) -> Function:
         """Give the constants as few digits as the loss allows."""
