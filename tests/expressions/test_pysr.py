@@ -181,6 +181,31 @@ def test_the_published_symbolic_functions_as_pysr_strings():
     np.testing.assert_allclose(f.evaluate(inputs)[0], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", [n for n in published.IDS if "_symbolic_" in n])
+def test_published_formulas_as_strings_over_their_columns(name):
+    """What a search would print gives the function whose values are golden."""
+    function = published.load(name)
+    variables = {one: one for one in (*function.inputs, *function.slots)}
+    *lines, last = function.to_text().splitlines()
+    formula = last.removeprefix("return ")
+    for line in reversed([one for one in lines if not one.startswith("memory")]):
+        target, equals, meaning = line.partition(" = ")
+        if "rms_normalize" in meaning:
+            variables[target] = meaning
+        elif equals:
+            formula = re.sub(rf"\b{target}\b", f"({meaning})", formula)
+    found = from_pysr(formula.replace("**", "^"), variables, function.kind)
+    inputs = {"r": Y, "A": X, "log_r": np.log(Y), "p": Y, "g": X, "rand": X[::-1]}
+    values = []
+    with published.x64():
+        for one in (function, found):
+            memory = {slot: np.sin(3 * X) for slot in one.slots}
+            given = {n: inputs.get(n, np.float64(0.3)) for n in one.inputs}
+            values.append(np.asarray(one.evaluate(given, memory)[0]))
+    assert np.isfinite(values[0]).all()
+    np.testing.assert_allclose(*values, rtol=1e-12)
+
+
 NAMED = {"grad norm": "g", "m_0_9": "m_0_9", "β": "p", "ratio_x₁": "p - 1", "E": "lr"}
 
 
