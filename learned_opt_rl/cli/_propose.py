@@ -407,7 +407,7 @@ def leave_gpu_memory() -> None:
 
 @contextlib.contextmanager
 def stopping_search(out: pathlib.Path) -> Iterator[list[object]]:
-    """Explain a stop; what is yielded stays empty if a limit was reached."""
+    """Explain a stop; the yielded list stays empty if a limit stops the search."""
     from learned_opt_rl.training.proposal.journal import LimitReachedError
 
     finished: list[object] = []

@@ -17,17 +17,18 @@ class Symbolic(Training):
     """Turn a trained network into a formula, by symbolic regression.
 
     A backend fits formulas to a drift or to a feed-forward optimizer. Their constants
-    are tuned, agents are trained with the most accurate ones, and the simplest of those
-    with the highest fitness is kept. To resume an interrupted run, repeat the command.
+    are tuned, and agents are trained with the most accurate ones. The result is the
+    simplest formula within one standard error of the best. To resume an interrupted
+    run, repeat the command.
     """
 
     teacher: Annotated[str, arg(metavar="NAME")]
     """Name of an artifact, folder of a run, or path of an expression."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")]
     """Folder of the run."""
-    backend: Literal["operon", "pysr"] = "operon"
-    """Library of symbolic regression: operon (extra symbolic) or pysr (extra pysr,
-    needs Julia)."""
+    backend: Annotated[str, arg(metavar="NAME")] = "operon"
+    """Library of symbolic regression: operon (extra symbolic), pysr (extra pysr, needs
+    Julia), or the hall_of_fame.csv of PySR."""
     inputs: Literal["correlated", "scaled", "paper", "visited"] = "correlated"
     """Inputs of an optimizer, as in `train distill`; for a drift, always a grid."""
     normalization: Literal["tensor", "joint"] = "tensor"
@@ -36,9 +37,9 @@ class Symbolic(Training):
     templates: Annotated[tuple[str, ...], optional("NAME ...")] = ()
     """Forms of a drift: relu, softplus or free; by default all."""
     loss: Literal["value", "slope"] = "value"
-    """What is compared of a drift: its value or its derivative by the ratio."""
+    """Quantity of a drift to compare: its value or its derivative by the ratio."""
     fits: int = 3
-    """Number of fits, for a drift of each form."""
+    """Number of fits; for a drift, of each template."""
     candidates: int = 5
     """Number of formulas to train agents with; 0 for none."""
     environments: Annotated[tuple[str, ...], optional("NAME ...")] = (
@@ -73,7 +74,7 @@ class Symbolic(Training):
         limits = Limits(None, self.max_steps, self.max_hours)
         run = Symbolic(config, found, self.out, limits)
         if self.dry_run:
-            print(runs(config.evaluation, self.candidates + 2))
+            print(runs(config.evaluation, self.candidates and self.candidates + 2))
             return 0
         with stopping_search(self.out) as finished:
             best = run.run()

@@ -100,9 +100,9 @@ def inline(function: Function) -> Function:
 def fold(function: Function) -> Function:
     r"""Compute with the numbers of a formula, and merge equal terms of a sum.
 
-    Values stay the same up to rounding. A number is multiplied into a sum only if that
-    makes the formula smaller. A formula whose folded form is not valid is returned as
-    it is.
+    Finite values stay the same up to rounding. A number is multiplied into a sum only
+    if that makes the formula smaller. A formula whose folded form is not valid is
+    returned as it is.
 
     Example:
         >>> from learned_opt_rl.expressions import parse

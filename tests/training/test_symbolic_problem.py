@@ -16,12 +16,11 @@ from learned_opt_rl.training.distillation.teachers import teacher
 from learned_opt_rl.training.proposal import EvaluationConfig
 from learned_opt_rl.training.symbolic import configure, problem
 from learned_opt_rl.training.symbolic.problem import (
-    TEMPLATES,
-    filled,
     make_problem,
     require_symbolic,
     values_of,
 )
+from learned_opt_rl.training.symbolic.templates import TEMPLATES, filled
 from tests.training.promotions import run_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "small")
@@ -50,7 +49,9 @@ def network(tmp_path, rule, name, carry=None):
 
 def made(one, **options):
     # Of the three samplers, this one compiles in the least time.
-    return make_problem(configure(one, WHERE, **{"inputs": "paper", **options}), one)
+    if one.drift is None:
+        options = {"inputs": "paper", **options}
+    return make_problem(configure(one, WHERE, **options), one)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_recurrent_teachers_are_refused_with_the_reason(tmp_path):
         network(tmp_path, open_rl, "open", carry=4),
         expression(tmp_path, "optimizer\ninputs g\nmemory v = 0\nv = v + g\nreturn v"),
     ):
-        message = "is recurrent: .* 20 steps of 20 inputs has 400 variables. Distill it"
+        message = "is recurrent: .* over 20 steps .* are 400 variables. Distill it"
         with pytest.raises(ValueError, match=message):
             require_symbolic(one)
     with pytest.raises(ValueError, match="teacher='minatar' is recurrent"):

@@ -31,7 +31,8 @@ def judges(tmp_path_factory):
         for name, text in (("drift", DRIFT), ("optimizer", OPTIMIZER)):
             (folder / name).write_text(text)
             one = teacher(str(folder / name))
-            data = problem.make_problem(configure(one, WHERE, inputs="paper"), one)
+            inputs = {"inputs": "paper"} if name == "optimizer" else {}
+            data = problem.make_problem(configure(one, WHERE, **inputs), one)
             made[name] = Judge(data)
             made[f"{name} slope"] = Judge(data, "slope")
     return made

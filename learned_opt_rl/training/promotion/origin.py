@@ -187,7 +187,7 @@ def _refinement(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
 def _symbolic(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     rows, known = report.rows(path), report.references(path)
     scored = [row for row in rows if row["fitness"] is not None]
-    best = symbolic.best_of(scored) if scored else rows[0]
+    best = report.result(path)
     scoring = EvaluationConfig.from_json(fields["evaluation"])
     # Only the end of a path: the rest is specific to the machine.
     name = "/".join(pathlib.PurePath(fields["teacher"]).parts[-2:])
@@ -207,7 +207,7 @@ def _symbolic(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
             f"{_agents(scoring)}"
         )
     made = _stage(path, symbolic.METHOD, summary)
-    made["command"] = symbolic.command(fields)
+    made["command"] = symbolic.command({**fields, "teacher": name})
     return Found(best["text"], scoring, None, [made])
 
 

@@ -105,7 +105,8 @@ class Journal:
     def summary(self) -> str:
         """Return the costs of all sessions, in words."""
         replies = sum(row["stage"] == "reply" for row in self._ledger)
-        return f"total: {replies:,} replies, {in_words([totals(self._ledger)])}"
+        asked = f"{replies:,} replies, " if replies else ""
+        return f"total: {asked}{in_words([totals(self._ledger)])}"
 
     def check_limits(self) -> None:
         """Raise `LimitReachedError` if a limit is reached."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import pathlib
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -25,7 +26,7 @@ class Row(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a fit searches, and for how long.
+    """Search space and budget of a fit.
 
     Attributes:
         unary: Unary operators beside `BINARY`, each one of `UNARY`.
@@ -66,6 +67,15 @@ class Settings:
 class Backend(Protocol):
     """A library of symbolic regression."""
 
+    def require(self) -> None:
+        """Start the library.
+
+        Raises:
+            MissingExtraError: The library is not installed.
+            BackendError: The library cannot run.
+        """
+        ...
+
     def fit(
         self,
         columns: np.ndarray,
@@ -87,8 +97,7 @@ class Backend(Protocol):
             The expressions with the lowest loss of each complexity, simplest first.
 
         Raises:
-            MissingExtraError: The library is not installed.
-            BackendError: The library cannot run.
+            BackendError: The search failed.
         """
         ...
 
@@ -102,7 +111,7 @@ BACKENDS = ("operon", "pysr")
 
 
 def backend(name: str) -> Backend:
-    """Return a backend by name.
+    """Return a backend by name, or the table of a ``.csv`` file of PySR as one.
 
     Raises:
         ValueError: There is no such backend.
@@ -111,6 +120,9 @@ def backend(name: str) -> Backend:
         >>> callable(backend("operon").fit)
         True
     """
+    if name.endswith(".csv"):
+        module: Any = importlib.import_module(f"{__package__}.pysr_backend")
+        return module.Recorded(pathlib.Path(name))
     checks.one_of("backend", name, BACKENDS)
-    module: Any = importlib.import_module(f"{__package__}.{name}_backend")
+    module = importlib.import_module(f"{__package__}.{name}_backend")
     return module

@@ -1,16 +1,17 @@
-"""The configuration of a symbolic distillation: all that its numbers depend on."""
+"""The configuration of a symbolic distillation: every setting that changes it."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from learned_opt_rl import agents, checks
+from learned_opt_rl.training.distillation.inputs import SYNTHETIC
 from learned_opt_rl.training.distillation.teachers import Teacher
 from learned_opt_rl.training.proposal.scoring.evaluation import EvaluationConfig
-from learned_opt_rl.training.symbolic.backends import BACKENDS, Settings
+from learned_opt_rl.training.symbolic.backends import Settings, backend
+from learned_opt_rl.training.symbolic.templates import TEMPLATES
 
-TEMPLATES = ("relu", "softplus", "free")
-INPUTS = ("correlated", "scaled", "paper", "visited")
+INPUTS = (*SYNTHETIC, "visited")
 Loss = Literal["value", "slope"]
 Normalization = Literal["tensor", "joint"]
 
@@ -18,7 +19,7 @@ _DRIFTS: dict[str, Any] = {
     **{"unary": ("square", "neg", "tanh", "abs"), "max_size": 40, "max_depth": 8},
     "populations": 31,
 }
-"""The published search of drifts; the defaults of `Settings` are that of optimizers."""
+"""The published search of drifts; `Settings` defaults to that of optimizers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,16 +30,16 @@ class SymbolicConfig:
         teacher: Name of the rule, as `distillation.teachers.teacher` takes it.
         evaluation: How the best expressions are scored.
         search: What is searched; its seed is the first fit's.
-        backend: ``"operon"`` or ``"pysr"``.
+        backend: ``"operon"``, ``"pysr"``, or the path of a ``hall_of_fame.csv``.
         inputs: Tensors of an optimizer: ``"correlated"``, ``"scaled"`` or ``"paper"``,
-            see `distillation.inputs`; or ``"visited"``, those of agents that the
-            teacher trains.
+            see `distillation.inputs`; or ``"visited"``, those recorded while the
+            teacher trains agents.
         normalization: ``"tensor"`` divides every column by its rms in each tensor, as
             the optimizer does. ``"joint"`` divides all columns by one number, as the
             released script does.
         templates: Forms of drifts, each with ``fits`` fits.
-        loss: ``"value"``, or ``"slope"`` for the derivative by the ratio. Constants
-            and the choice follow it; a backend fits values.
+        loss: ``"value"``, or ``"slope"`` for a drift's derivative by the ratio.
+            Tuning and selection use it; backends always fit values.
         fits: Fits, each with a seed of its own.
         candidates: Expressions with the lowest loss to train agents with; 0 to choose
             the one with the lowest loss. May be raised later.
@@ -54,14 +55,14 @@ class SymbolicConfig:
     backend: str = "operon"
     inputs: str = "correlated"
     normalization: Normalization = "tensor"
-    templates: tuple[str, ...] = TEMPLATES
+    templates: tuple[str, ...] = tuple(TEMPLATES)
     loss: Loss = "value"
     fits: int = 3
     candidates: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks.one_of("backend", self.backend, BACKENDS)
+        backend(self.backend)
         checks.one_of("inputs", self.inputs, INPUTS)
         checks.one_of("normalization", self.normalization, ("tensor", "joint"))
         checks.one_of("loss", self.loss, ("value", "slope"))
@@ -90,7 +91,7 @@ def configure(
 ) -> SymbolicConfig:
     """Return the configuration for a teacher.
 
-    Drifts have the published search of drifts, optimizers that of optimizers.
+    The default search depends on the kind of the teacher.
 
     Args:
         teacher: The rule.
@@ -99,7 +100,7 @@ def configure(
         **fields: Fields of `SymbolicConfig` that differ.
 
     Raises:
-        ValueError: A value is out of range.
+        ValueError: A value is out of range, or has no effect with this teacher.
 
     Example:
         >>> from learned_opt_rl.training.distillation.teachers import teacher
@@ -111,4 +112,26 @@ def configure(
     if teacher.zero_mean:
         evaluation = dataclasses.replace(evaluation, zero_mean=True)
     settings = Settings(**{**base, "seed": fields.get("seed", 0), **(search or {})})
-    return SymbolicConfig(teacher.name, evaluation, settings, **fields)
+    config = SymbolicConfig(teacher.name, evaluation, settings, **fields)
+    _refuse_idle(teacher, fields)
+    return config
+
+
+_OPTIMIZERS, _OF_DRIFTS = ("inputs", "normalization"), ("templates", "loss")
+"""Settings of one kind of teacher only."""
+
+
+def _refuse_idle(teacher: Teacher, fields: Mapping[str, Any]) -> None:
+    """Raise ValueError for a setting that this teacher does not use."""
+    kind, idle = teacher.kind, _OF_DRIFTS
+    if teacher.drift is not None:
+        idle = _OPTIMIZERS
+    elif teacher.algorithm == "expression":
+        idle = ("normalization", *_OF_DRIFTS)
+    defaults = {f.name: f.default for f in dataclasses.fields(SymbolicConfig)}
+    for name in idle:
+        if name in fields and fields[name] != defaults[name]:
+            raise ValueError(
+                f"{name}={fields[name]!r} has no effect on the {kind} "
+                f"{teacher.name!r}; leave it out"
+            )

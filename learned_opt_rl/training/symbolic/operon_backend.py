@@ -21,6 +21,17 @@ _POPULATION = 1000
 _DIGITS = 12
 
 
+def require() -> None:
+    """Import Operon; see `backends.Backend.require`."""
+    try:
+        import pyoperon.sklearn  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "backend='operon' needs pyoperon; install it with: "
+            "pip install 'learned-opt-rl[symbolic]'"
+        ) from error
+
+
 def fit(
     columns: np.ndarray,
     target: np.ndarray,
@@ -34,13 +45,8 @@ def fit(
     result is determined by the seed.
     """
     del known  # Operon starts from random expressions only
-    try:
-        from pyoperon.sklearn import SymbolicRegressor
-    except ImportError as error:
-        raise MissingExtraError(
-            "backend='operon' needs pyoperon; install it with: "
-            "pip install 'learned-opt-rl[symbolic]'"
-        ) from error
+    require()
+    from pyoperon.sklearn import SymbolicRegressor
 
     rng = np.random.default_rng(settings.seed)
     chosen = rng.choice(len(target), settings.points, p=weights / weights.sum())

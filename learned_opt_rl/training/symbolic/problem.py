@@ -1,9 +1,9 @@
-"""What symbolic regression fits: columns and a target, from a teacher.
+"""Make the data that symbolic regression fits: columns and a target.
 
 A drift is fitted on a grid of ratios and advantages, an optimizer on tensors of
-`distillation.inputs` or on those of agents that the teacher trains. Every column has a
-meaning, an expression of the inputs of a rule. So an expression over the columns is a
-rule, and both are computed by the same code.
+`distillation.inputs` or on those recorded while the teacher trains agents. Every column
+has a meaning, an expression of the inputs of a rule. So an expression over the columns
+is a rule, and both are computed by the same code.
 
 References:
     Goldie et al. 2025, "How Should We Meta-Learn Reinforcement Learning Algorithms?",
@@ -12,8 +12,8 @@ References:
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ from learned_opt_rl.training.distillation import visited
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC, Tensors
 from learned_opt_rl.training.distillation.teachers import Teacher, expression_step
 from learned_opt_rl.training.symbolic.config import SymbolicConfig
+from learned_opt_rl.training.symbolic.templates import TEMPLATES
 
 # The published grid has log r in [-1, 1) and A in [-4, 4), with 1024 points each. Half
 # as many take a quarter of the time and change no digit that is shown.
@@ -38,10 +39,6 @@ _LOG_RATIO, _ADVANTAGE = 1.0, 4.0
 # their search sees 5,000 at a time.
 _SHAPE = (1, 1024, 256)
 
-# Where a drift is 0, any negative h gives it; these rows count less than the others.
-_OFF, _OFF_WEIGHT = -0.5, 0.1
-# softplus is never 0; this is its h for a drift of 0.001 (r - 1)^2.
-_LOWEST, _LOWEST_WEIGHT = -6.9, 0.01
 # A column whose rms is outside is divided by it, because backends print few digits.
 _ORDER_ONE = (0.1, 10.0)
 
@@ -61,55 +58,17 @@ _COLUMNS = {
 """The columns of a network that are divided by their rms, in the network's order."""
 
 
-class Template(NamedTuple):
-    """A form of drifts; ``h`` is the expression that is searched."""
-
-    text: str  # over r and {h}
-    # (drift, r - 1) -> values of h for it, and weights of their squared errors
-    inverse: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-def _relu(drift: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    on = (drift > 0) & (u != 0)
-    h = np.where(on, drift / np.where(on, u, 1) ** 2, _OFF)
-    return h, _weights(u**2, on, _OFF_WEIGHT)
-
-
-def _softplus(drift: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    on = (drift > np.logaddexp(_LOWEST, 0) * u**2) & (u != 0)
-    value = np.where(on, drift / np.where(on, u, 1) ** 2, 1.0)
-    h = np.where(on, value + np.log(-np.expm1(-value)), _LOWEST)
-    return h, _weights(u**2 / (1 + np.exp(-h)), on, _LOWEST_WEIGHT)
-
-
-def _weights(slope: np.ndarray, on: np.ndarray, off: float) -> np.ndarray:
-    """Weigh errors of h as those of the drift, whose derivative is ``slope``."""
-    moved = slope**2 * on
-    return moved / max(moved.mean(), 1e-12) + off * ~on
-
-
-def _free(drift: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return drift, np.ones_like(u)
-
-
-TEMPLATES = {
-    "relu": Template("(r - 1)**2 * relu({h})", _relu),
-    "softplus": Template("(r - 1)**2 * softplus({h})", _softplus),
-    "free": Template("relu({h})", _free),
-}
-"""Forms of drifts. The first two are valid drifts for every finite h; the last need not
-be flat at ratio 1."""
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """A teacher as data.
+    """The columns and the target of a teacher.
 
     Attributes:
         kind: ``"drift"`` or ``"optimizer"``.
         meanings: What each column means, by its name.
         columns: float64 ``[n, k]``.
         target: float64 ``[n]``: the drift, or the update in units of ``unit``.
+        deployed: float64 ``[n]``: what a rule is compared with. It differs from the
+            target if an optimizer's inputs are normalized jointly.
         slope: float64 ``[n]``: the derivative of the drift by the ratio; None for an
             optimizer.
         unit: The rms of an optimizer's updates; 1 for a drift.
@@ -120,6 +79,7 @@ class Problem:
     meanings: Mapping[str, str]
     columns: np.ndarray
     target: np.ndarray
+    deployed: np.ndarray
     slope: np.ndarray | None = None
     unit: float = 1.0
     tensors: Tensors | None = None
@@ -144,29 +104,10 @@ class Problem:
         return expressions.from_pysr(named, self.meanings, self.kind)
 
 
-def filled(function: Function, template: str | None) -> Function:
-    r"""Return a template with an expression as its ``h``; None for the expression.
-
-    Example:
-        >>> h = expressions.parse("drift\ninputs A, log_r\nreturn A - log_r")
-        >>> print(filled(h, "relu").to_text(), end="")
-        drift
-        inputs r, A, log_r
-        return (r - 1)**2 * relu(A - log_r)
-    """
-    if template is None:
-        return function
-    head, _, result = function.to_text().rpartition("return ")
-    lines = head.splitlines()
-    if "r" not in function.inputs and template != "free":
-        read = [name for name in ("r", "A", "log_r") if name in {"r", *function.inputs}]
-        lines[1 : 1 + bool(function.inputs)] = [f"inputs {', '.join(read)}"]
-    whole = TEMPLATES[template].text.format(h=result.strip())
-    return expressions.parse("\n".join([*lines, f"return {whole}", ""]))
-
-
-def make_problem(config: SymbolicConfig, teacher: Teacher) -> Problem:
-    """Return the data of a teacher.
+def make_problem(
+    config: SymbolicConfig, teacher: Teacher, tensors: Tensors | None = None
+) -> Problem:
+    """Return the data of a teacher; an optimizer's tensors by default `tensors_of`.
 
     Raises:
         ValueError: The teacher cannot be fitted: it is an update rule, it has memory
@@ -176,7 +117,8 @@ def make_problem(config: SymbolicConfig, teacher: Teacher) -> Problem:
     if teacher.drift is not None:
         made = _of_drift(teacher.drift)
     else:
-        made = _of_optimizer(config, teacher)
+        tensors = tensors_of(config, teacher) if tensors is None else tensors
+        made = _of_optimizer(config, teacher, tensors)
     table = np.column_stack([made.columns, made.target])
     bad = int(np.sum(~np.isfinite(table).all(axis=1)))
     if bad:
@@ -184,12 +126,21 @@ def make_problem(config: SymbolicConfig, teacher: Teacher) -> Problem:
             f"teacher={teacher.name!r} is not finite on {bad:,} of {len(table):,} "
             "rows; give a teacher that is finite, or other inputs"
         )
+    if config.loss == "slope" and not _varies(made.slope):
+        raise ValueError(
+            f"loss='slope': the slope of teacher={teacher.name!r} is constant or not "
+            "finite on the grid; give loss='value'"
+        )
     if np.ptp(made.target) == 0:
         raise ValueError(
             f"teacher={teacher.name!r} is {made.target[0]:g} on all rows; a constant "
             "has no formula to find"
         )
     return made
+
+
+def _varies(values: np.ndarray | None) -> bool:
+    return values is None or bool(np.isfinite(values).all() and np.ptp(values) > 0)
 
 
 def require_symbolic(teacher: Teacher) -> None:
@@ -201,12 +152,11 @@ def require_symbolic(teacher: Teacher) -> None:
             "give an optimizer or a drift"
         )
     if unrolled is not None and unrolled.stateful:
-        count = len(_COLUMNS["open"]) + len(_PLAIN) + 1
         raise ValueError(
             f"teacher={teacher.name!r} is recurrent: its update depends on all former "
-            f"steps, and a formula over 20 steps of {count} inputs has {20 * count} "
-            "variables. Distill it into a feed-forward network first (train distill "
-            "--student open:32)"
+            "steps, and over 20 steps the inputs of OPEN alone are 400 variables. "
+            "Distill it into a feed-forward network first (train distill --student "
+            "open:32)"
         )
 
 
@@ -226,30 +176,49 @@ def _of_drift(drift: Drift) -> Problem:
     meanings = {"x": "log_r", "u": "r - 1", "A": "A"}
     meanings |= {"z": "(r - 1) * A", "w": "log_r * A"}
     columns = np.column_stack([x, u, advantage, u * advantage, x * advantage])
-    return Problem("drift", meanings, columns, *arrays)
+    value, slope = arrays
+    return Problem("drift", meanings, columns, value, value, slope)
 
 
-def _of_optimizer(config: SymbolicConfig, teacher: Teacher) -> Problem:
+def _of_optimizer(config: SymbolicConfig, teacher: Teacher, x: Tensors) -> Problem:
     unrolled = teacher.unrolled
     assert unrolled is not None
-    x = _tensors(config, teacher)
+    update = deployed = unrolled.update(teacher.weights, x)
     read = _COLUMNS.get(teacher.algorithm)
     plain = [*_PLAIN, "rand"] if teacher.algorithm == "open" else []
     if read is None:  # an expression, of which any input may count
         read, plain = {}, ["p", "g", *_MOMENTA, *_PLAIN, "rand"]
-    shown = {name: values_of(text, x) for name, text in read.items()}
-    if config.normalization == "joint" and read:
-        update, shown = _jointly(teacher, x, shown)
+    if config.normalization == "joint":
+        raw = {name: values_of(text, x) for name, text in read.items()}
+        update, shown = _jointly(teacher, x, raw)
     else:
-        update = unrolled.update(teacher.weights, x)
         shown = {name: values_of(f"rms_normalize({t})", x) for name, t in read.items()}
     # A column may not have the name of the input that it normalizes.
     meanings = {
         f"{name}_n" if name == text else name: f"rms_normalize({text})"
         for name, text in read.items()
     }
-    columns = [*shown.values()]
-    for name in plain:
+    more, scaled = _plain_columns(plain, x)
+    target, goal = (np.asarray(one, float).ravel() for one in (update, deployed))
+    size = float(np.sqrt(np.mean(target**2)))
+    unit = float(f"{size:.3g}") if 0 < size < np.inf else 1.0
+    return Problem(
+        "optimizer",
+        {**meanings, **more},
+        np.column_stack([*shown.values(), *scaled]),
+        target / unit,
+        goal / unit,
+        unit=unit,
+        tensors=x,
+    )
+
+
+def _plain_columns(
+    names: Iterable[str], x: Tensors
+) -> tuple[dict[str, str], list[np.ndarray]]:
+    """Return meanings and values of inputs that are not 0, scaled to order 1."""
+    meanings, columns = {}, []
+    for name in names:
         values = values_of(name, x)
         size = float(np.sqrt(np.mean(values**2)))
         if size == 0:
@@ -259,17 +228,7 @@ def _of_optimizer(config: SymbolicConfig, teacher: Teacher) -> Problem:
         key = f"{name}_n" if scaled else name
         meanings[key] = f"{name} / {divisor!r}" if scaled else name
         columns.append(values / divisor)
-    target = np.asarray(update, float).ravel()
-    size = float(np.sqrt(np.mean(target**2)))
-    unit = float(f"{size:.3g}") if 0 < size < np.inf else 1.0
-    return Problem(
-        "optimizer",
-        meanings,
-        np.column_stack(columns),
-        target / unit,
-        unit=unit,
-        tensors=x,
-    )
+    return meanings, columns
 
 
 def values_of(text: str, x: Tensors) -> np.ndarray:
@@ -289,7 +248,8 @@ def updates(
     return jax.vmap(lambda x: step(constants, {}, 0, x)[0])(first).ravel()
 
 
-def _tensors(config: SymbolicConfig, teacher: Teacher) -> Tensors:
+def tensors_of(config: SymbolicConfig, teacher: Teacher) -> Tensors:
+    """Return the tensors of an optimizer's rows; visited ones train agents."""
     if config.inputs == "visited":
         runs: Any = config.runs()
         options = {"steps": 1, "size": _SHAPE[2], "seed": config.seed}
@@ -304,7 +264,7 @@ def _tensors(config: SymbolicConfig, teacher: Teacher) -> Tensors:
 def _jointly(
     teacher: Teacher, x: Tensors, raw: Mapping[str, np.ndarray]
 ) -> tuple[jax.Array, dict[str, np.ndarray]]:
-    """Divide all columns by one number, and let the network read those.
+    """Divide all columns by one number, and evaluate the network on them.
 
     The released script does, because its reduction covers the columns, too.
     """

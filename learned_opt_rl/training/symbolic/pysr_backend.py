@@ -6,7 +6,9 @@ References:
 """
 
 import csv
+import dataclasses
 import pathlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -32,16 +34,10 @@ _COLUMNS = {
 }
 
 
-def fit(
-    columns: np.ndarray,
-    target: np.ndarray,
-    weights: np.ndarray,
-    settings: Settings,
-    known: tuple[str, ...],
-) -> list[Row]:
-    """Fit as `backends.Backend.fit`; the search also starts from ``known``."""
+def require() -> None:
+    """Import PySR, which starts Julia; see `backends.Backend.require`."""
     try:
-        from pysr import PySRRegressor  # pyright: ignore
+        import pysr  # noqa: F401  # pyright: ignore
     except ImportError as error:
         raise MissingExtraError(
             "backend='pysr' needs PySR; install it with: "
@@ -50,6 +46,19 @@ def fit(
     # Without Julia, juliapkg raises whatever its download did.
     except Exception as error:
         raise _no_julia(error) from error
+
+
+def fit(
+    columns: np.ndarray,
+    target: np.ndarray,
+    weights: np.ndarray,
+    settings: Settings,
+    known: tuple[str, ...],
+) -> list[Row]:
+    """Fit as `backends.Backend.fit`; the search also starts from ``known``."""
+    require()
+    from pysr import PySRRegressor  # pyright: ignore
+
     model = PySRRegressor(**arguments(settings, known))
     try:
         model.fit(columns, target, weights=weights)
@@ -58,7 +67,27 @@ def fit(
             f"backend='pysr': the search failed ({type(error).__name__}: {error}); "
             "repeat the command, or give backend='operon'"
         ) from error
-    return rows_of(model.equations_.to_dict("records"))
+    records = model.equations_.to_dict("records")
+    finite = [row for row in records if np.isfinite(row["loss"])]
+    if len(finite) < len(records):
+        left = len(records) - len(finite)
+        warnings.warn(f"{left} rows of PySR have no finite loss", stacklevel=2)
+    return rows_of(finite)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """A table that PySR wrote elsewhere, as a backend. Every fit returns it."""
+
+    path: pathlib.Path
+
+    def require(self) -> None:
+        """Read the table, or raise as `read_table`."""
+        read_table(self.path)
+
+    def fit(self, *_: Any) -> list[Row]:
+        """Return the table; raise as `read_table`."""
+        return read_table(self.path)
 
 
 def _no_julia(error: Exception) -> BackendError:

@@ -9,7 +9,7 @@ from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.training.proposal.journal import EVENTS
 from learned_opt_rl.training.run_folder import read_config
-from learned_opt_rl.training.symbolic.search import METHOD
+from learned_opt_rl.training.symbolic.search import METHOD, best_of
 
 _UNSCORED: Record = {"fitness": None, "scores": [], "problem": ""}
 
@@ -53,10 +53,32 @@ def table(folder: pathlib.Path) -> list[list[str]]:
         made.append(["", "", f"{fitness:.3f}", rule])
     for row in rows(folder):
         fitness = "" if row["fitness"] is None else f"{row['fitness']:.3f}"
-        lines = expressions.parse(row["text"]).to_text().splitlines()[2:]
-        shown = "; ".join(line.strip() for line in lines)
-        made.append([str(row["size"]), f"{row['loss']:.2g}", fitness, shown])
+        lines = expressions.parse(row["text"]).to_text().splitlines()
+        said = [one for one in lines[1:] if not one.startswith(("inputs ", "memory "))]
+        made.append([str(row["size"]), f"{row['loss']:.2g}", fitness, "; ".join(said)])
     return made
+
+
+def result(folder: pathlib.Path) -> Record:
+    """Return the expression that a finished run chose, as `rows` has it.
+
+    Raises:
+        ValueError: As `rows`, or the run is not finished, or nothing has a score.
+    """
+    wanted = read_config(folder)["config"]["candidates"]
+    found = rows(folder)
+    tried = [row for row in found if row["scores"] or row["problem"]]
+    if len(tried) < min(wanted, len(found)):
+        raise ValueError(
+            f"{folder} is not finished: {len(tried)} of {min(wanted, len(found))} "
+            "candidates have a score; repeat the `train symbolic` command"
+        )
+    if not wanted:
+        return found[0]
+    scored = [row for row in tried if row["fitness"] is not None]
+    if not scored:
+        raise ValueError(f"{folder} has no candidate with a score")
+    return best_of(scored)
 
 
 def draws(folder: pathlib.Path) -> bool:

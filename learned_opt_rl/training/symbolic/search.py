@@ -17,7 +17,9 @@ References:
     one standard error).
 """
 
+import collections
 import dataclasses
+import io
 import pathlib
 import shlex
 import time
@@ -25,6 +27,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
+import jax.numpy as jnp
 import numpy as np
 
 from learned_opt_rl.artifacts import registry
@@ -33,6 +36,7 @@ from learned_opt_rl.rundir import settings
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.jsonl import Record, number
 from learned_opt_rl.rundir.progress import Progress
+from learned_opt_rl.training.distillation.inputs import Tensors
 from learned_opt_rl.training.distillation.teachers import Teacher
 from learned_opt_rl.training.proposal.conversation import BEST_TEXT
 from learned_opt_rl.training.proposal.journal import Limits
@@ -52,10 +56,13 @@ from learned_opt_rl.training.symbolic.problem import (
     Problem,
     make_problem,
     require_symbolic,
+    tensors_of,
 )
 from learned_opt_rl.training.symbolic.selection import Judge, Judged, front
 
 METHOD = "symbolic distillation"
+
+_TENSORS = "inputs.npz"
 
 # Rows from which a backend draws.
 _ROWS = 1 << 16
@@ -69,7 +76,7 @@ class Symbolic(Search):
 
     Args:
         config: The configuration, from `config.configure`.
-        teacher: The rule of its name.
+        teacher: The rule that ``config.teacher`` names.
         folder: Its folder; created if it does not exist.
         limits: Bounds on its costs.
         candidate: Makes what trains agents; tests replace it.
@@ -93,9 +100,12 @@ class Symbolic(Search):
         super().__init__(config, folder, None, limits, candidate, stream)
         require_symbolic(teacher)
         self._teacher = teacher
+        self._references: dict[str, float] | None = None
 
     def run(self) -> Record:
-        """Do what remains; return ``text``, ``size``, ``loss`` and ``fitness``.
+        """Run the remaining steps; return ``text``, ``size``, ``loss``, ``fitness``.
+
+        The fitness is None if no agents are trained.
 
         Raises:
             LimitReachedError: A limit is reached. Raise it and repeat the command.
@@ -110,20 +120,26 @@ class Symbolic(Search):
             METHOD, scoring, may_grow="candidates", teacher_sha256=digest
         ) as (session, scorer):
             kept = self._kept(session)
-            scored = self._scored(session, scorer, kept)
-            best = best_of(scored)
+            best: Record = kept[0] | {"fitness": None}
+            if self.config.candidates:
+                best = best_of(self._scored(session, scorer, kept))
             write_atomically(self.path / BEST_TEXT, best["text"].encode())
             return best
 
     def _kept(self, session: Session) -> list[Record]:
         """Return the usable expressions, lowest loss first."""
         config, found = self.config, list[Judged]()
-        work = _Fitting(config, self._teacher)
+        work = _Fitting(config, self._teacher, self.path / _TENSORS)
         places = work.places()
         with Progress("fit", len(places), self._stream) as progress:
             for index, (template, fit) in enumerate(places):
                 event = self._fitted(session, work, template, fit)
-                work.known += [expression for *_, expression in event["table"]]
+                bad = {one["row"] for one in event["refused"]}
+                work.known[template] += [
+                    expression
+                    for index, (*_, expression) in enumerate(event["table"])
+                    if index + 1 not in bad
+                ]
                 found += [Judged(**one) for one in event["judged"]]
                 least = min((one.loss for one in found), default=np.inf)
                 progress.show(index + 1, f"loss {least:.3g}")
@@ -140,8 +156,8 @@ class Symbolic(Search):
             problems = "; ".join(dict.fromkeys(row["problem"] for row in rows[:3]))
             raise ValueError(
                 f"{self.path}: none of {len(rows)} expressions can be used "
-                f"({problems}); give another folder and more fits, other templates or "
-                "other inputs"
+                f"({problems}); raise fits, or choose other templates or inputs, and "
+                "use another folder"
             )
         return usable
 
@@ -160,15 +176,8 @@ class Symbolic(Search):
     def _scored(
         self, session: Session, scorer: Scorer, kept: Sequence[Record]
     ) -> list[Record]:
-        """Train agents with the expressions of the lowest loss; return those scored.
-
-        Without candidates, the expression with the lowest loss has fitness 0.
-        """
-        count = self.config.candidates
-        if not count:
-            return [{**kept[0], "fitness": 0.0, "scores": [0.0]}]
-        tried = kept[:count]
-        self._references: dict[str, float] | None = None
+        """Train agents with the expressions of the lowest loss; return those scored."""
+        tried = kept[: self.config.candidates]
         with Progress("candidate", len(tried), self._stream) as progress:
             for rule in self._rules():
                 self._reference(session, scorer, rule)
@@ -199,7 +208,7 @@ class Symbolic(Search):
             with scorer.candidate(rule=rule) as candidate:
                 scores = {n: scorer.train(candidate, rule, n) for n in names}
         except WorkerError as error:
-            problem = f"{rule} is not compared with, because it has no score: {error}"
+            problem = f"rule={rule!r} has no score and is not compared: {error}"
             warnings.warn(problem, stacklevel=2)
             return
         made = {"fitness": self._fitness(Evaluation(scores))}
@@ -211,7 +220,7 @@ class Symbolic(Search):
         try:
             found = scorer.evaluate(row["text"])
             made["fitness"] = self._fitness(found)
-            made["scores"] = evaluation.by_seed(found, self._references)
+            made["scores"] = evaluation.by_seed(found, self._references or {})
         except (RefusedReplyError, WorkerError) as error:
             made["problem"] = str(error)
         event = session.remember("outcome", lambda: made, text=row["text"])
@@ -246,13 +255,22 @@ def best_of(scored: Sequence[Record]) -> Record:
     return min(filter(is_level, scored), key=lambda one: one["size"])
 
 
+_OPTIONS = (
+    *("backend", "inputs", "normalization", "loss"),
+    *("fits", "candidates", "seed"),
+)
+
+
 def command(fields: Mapping[str, Any]) -> str:
     """Return the command that repeats a distillation, from its configuration."""
     scoring = fields["evaluation"]
     words = ["symbolic", "--teacher", fields["teacher"], "--out", "FOLDER"]
-    for name in ("backend", "inputs", "normalization", "loss", "fits", "candidates"):
-        words += [f"--{name}", str(fields[name])]
-    words += ["--templates", *fields["templates"], "--seed", str(fields["seed"])]
+    usual = {f.name: f.default for f in dataclasses.fields(SymbolicConfig)}
+    for name in _OPTIONS:
+        if fields[name] != usual[name]:
+            words += [f"--{name}", str(fields[name])]
+    if tuple(fields["templates"]) != usual["templates"]:
+        words += ["--templates", *fields["templates"]]
     words += ["--environments", *scoring["environments"]]
     words += ["--steps", f"{scoring['steps']:g}", "--seeds", str(scoring["seeds"])]
     if scoring["settings"]:
@@ -262,12 +280,18 @@ def command(fields: Mapping[str, Any]) -> str:
 
 
 class _Fitting:
-    """The data of a teacher, made when the first fit needs it."""
+    """The data of a teacher, made when the first fit needs it.
 
-    def __init__(self, config: SymbolicConfig, teacher: Teacher) -> None:
-        self._config, self._teacher = config, teacher
+    Visited inputs are kept in a file, so that a killed run does not gather them again.
+    """
+
+    def __init__(
+        self, config: SymbolicConfig, teacher: Teacher, file: pathlib.Path
+    ) -> None:
+        self._config, self._teacher, self._file = config, teacher, file
         self._problem: Problem | None = None
-        self.known: list[str] = []  # expressions of the fits so far
+        # Converted expressions of the fits so far, by template.
+        self.known = collections.defaultdict[str | None, list[str]](list)
 
     @property
     def judge(self) -> Judge:
@@ -280,13 +304,15 @@ class _Fitting:
 
     def fit(self, template: str | None, fit: int) -> Record:
         """Return the table of a fit and the rules that it became."""
-        config, problem, judge = self._config, self._data(), self.judge
+        config, library = self._config, backend(self._config.backend)
+        library.require()  # before the data are made
+        problem, judge = self._data(), self.judge
         columns, target, weights = problem.table(template)
         rng = np.random.default_rng([config.seed, fit])
         rows = rng.choice(len(target), min(len(target), _ROWS), replace=False)
         search = dataclasses.replace(config.search, seed=config.search.seed + fit)
         given = columns[rows], target[rows], weights[rows]
-        table = backend(config.backend).fit(*given, search, tuple(self.known))
+        table = library.fit(*given, search, tuple(self.known[template]))
         judged, refused, exact = list[Judged](), list[Record](), False
         for index, row in enumerate(table):
             try:
@@ -299,7 +325,7 @@ class _Fitting:
             if exact:  # all further rows are larger
                 break
         return {
-            "table": [_plain(row) for row in table],
+            "table": [_record(row) for row in table],
             "refused": refused,
             "judged": [dataclasses.asdict(one) for one in judged if one.finite],
             "exact": exact,
@@ -307,9 +333,23 @@ class _Fitting:
 
     def _data(self) -> Problem:
         if self._problem is None:
-            self._problem = make_problem(self._config, self._teacher)
+            teacher = self._teacher
+            tensors = None if teacher.drift is not None else self._tensors()
+            self._problem = make_problem(self._config, teacher, tensors)
         return self._problem
 
+    def _tensors(self) -> Tensors:
+        if self._file.exists():
+            with np.load(self._file, allow_pickle=False) as file:
+                return Tensors(**{n: jnp.asarray(x) for n, x in file.items()})
+        tensors = tensors_of(self._config, self._teacher)
+        if self._config.inputs == "visited":
+            stream = io.BytesIO()
+            arrays = {n: np.asarray(x) for n, x in tensors._asdict().items()}
+            np.savez(stream, allow_pickle=False, **arrays)
+            write_atomically(self._file, stream.getvalue())
+        return tensors
 
-def _plain(row: Row) -> list[Any]:
+
+def _record(row: Row) -> list[Any]:
     return [row.complexity, number(row.loss), row.expression]

@@ -17,9 +17,11 @@ from scipy import optimize
 
 from learned_opt_rl import expressions
 from learned_opt_rl.expressions import Function
+from learned_opt_rl.rules import discovered
 from learned_opt_rl.rules.drifts import float64
 from learned_opt_rl.training.proposal.scoring import checks
-from learned_opt_rl.training.symbolic.problem import Problem, filled, updates
+from learned_opt_rl.training.symbolic.problem import Problem, updates
+from learned_opt_rl.training.symbolic.templates import filled
 
 # Rows on which constants are tuned; all rows count for the loss.
 _TUNED_ROWS = 1 << 14
@@ -75,7 +77,7 @@ class Judge:
         self._problem = problem
         slopes = loss == "slope" and problem.slope is not None
         self._slopes = slopes
-        target = problem.slope if slopes else problem.target
+        target = problem.slope if slopes else problem.deployed
         assert target is not None
         self._target = target * problem.unit
         self._variance = float(np.var(self._target))
@@ -83,15 +85,17 @@ class Judge:
         rng = np.random.default_rng(0)
         self._few = rng.choice(count, min(count, _TUNED_ROWS), replace=False)
         if problem.tensors is not None:  # whole tensors, which have one rms each
-            size = problem.tensors.gradient.shape[-1]
-            self._few = np.arange(max(1, _TUNED_ROWS // size) * size)[:count]
+            _, tensors, size = problem.tensors.gradient.shape
+            few = min(tensors, max(1, _TUNED_ROWS // size))
+            self._tensors = np.sort(rng.choice(tensors, few, replace=False))
+            self._few = np.arange(count).reshape(tensors, size)[self._tensors].ravel()
 
     def judged(self, function: Function, template: str | None) -> list[Judged]:
-        """Return what becomes of an expression, measured on all rows.
+        """Simplify and tune an expression, and measure it on all rows.
 
-        It is simplified, its constants are tuned and rounded, and operations without
-        effect are left out. The result with these operations comes second: it may be
-        valid where the first is not.
+        Its constants are tuned and rounded, and operations without effect are removed.
+        The result with these operations comes second: it may be valid where the first
+        is not.
         """
         tuned = self._tuned(expressions.fold(function), template)
         pruned = self._tuned(self._pruned(tuned, template), template)
@@ -106,7 +110,7 @@ class Judge:
         problem = found.problem
         if self._problem.kind == "optimizer":
             problem = problem or "; ".join(found.warnings)
-        if not one.share >= _LEAST_SHARE:
+        if not problem and not one.share >= _LEAST_SHARE:
             problem = f"gradient and momenta carry {one.share:.2g} of its variance"
         return dataclasses.replace(one, problem=problem)
 
@@ -152,7 +156,7 @@ class Judge:
             @functools.lru_cache(maxsize=2)
             def both(vector: bytes) -> tuple[np.ndarray, np.ndarray]:
                 slopes, error = program(np.frombuffer(vector))
-                return _number(error), _number(slopes)
+                return _bounded(error), _bounded(slopes)
 
             start = np.array([*lifted.init_constants().values()])
             found = optimize.least_squares(
@@ -211,21 +215,20 @@ class Judge:
         if problem.tensors is None:
             columns = problem.columns if rows is None else problem.columns[rows]
             x, u, advantage = columns.T[:3]
-            drift = functools.partial(_drift, function, constants)
+            drift = discovered.drift(function, constants=constants)
             if not self._slopes:
                 return drift(jnp.asarray(u + 1), jnp.asarray(advantage))
             total = jax.grad(lambda r, a: jnp.sum(drift(r, a)))
             return total(jnp.exp(jnp.asarray(x)), jnp.asarray(advantage))
         tensors = problem.tensors
         if rows is not None:
-            count = len(rows) // tensors.gradient.shape[-1]
-            tensors = jax.tree.map(lambda leaf: leaf[:, :count], tensors)
+            tensors = jax.tree.map(lambda leaf: leaf[:, self._tensors], tensors)
         return updates(function, constants, tensors)
 
     def _share(self, function: Function) -> float:
         """Return the total effect of gradient and momenta, by Jansen's estimator.
 
-        Their values are exchanged between tensors, whole, and the rest stays.
+        Whole tensors exchange gradient and momenta; other inputs stay.
         """
         x = self._problem.tensors
         if x is None:
@@ -234,12 +237,13 @@ class Judge:
             name: jnp.roll(getattr(x, name), 1, axis=1)
             for name in ("gradient", "momenta")
         }
-        before = np.asarray(updates(function, {}, x))
-        after = np.asarray(updates(function, {}, x._replace(**moved)))
+        before = np.asarray(updates(function, {}, x), float)
+        after = np.asarray(updates(function, {}, x._replace(**moved)), float)
         variance = float(np.var(before))
-        if not variance > 0:
+        effect = float(np.mean((before - after) ** 2))
+        if not (0 < variance < np.inf and np.isfinite(effect)):
             return 0.0
-        return min(float(np.mean((before - after) ** 2)) / (2 * variance), 1.0)
+        return min(effect / (2 * variance), 1.0)
 
     def _wide(self) -> contextlib.AbstractContextManager[Any]:
         # Tensors are float32, as in training. Drifts must be flat at ratio 1 to more
@@ -281,17 +285,6 @@ def best_of_sizes(found: Iterable[Judged]) -> list[Judged]:
     return kept[::-1]
 
 
-def _drift(
-    function: Function,
-    constants: Mapping[str, Any],
-    ratio: jax.Array,
-    advantage: jax.Array,
-) -> jax.Array:
-    inputs = {"r": ratio, "log_r": jnp.log(ratio), "A": advantage}
-    # Agents see no negative drift, see drifts.from_function.
-    return jax.nn.relu(function.evaluate(inputs, {}, constants)[0])
-
-
 def _with(function: Function, constants: Mapping[str, float]) -> Function:
     """Write constants into an expression as numbers."""
     text = dataclasses.replace(
@@ -304,6 +297,6 @@ def _with(function: Function, constants: Mapping[str, float]) -> Function:
     return expressions.fold(expressions.inline(text))
 
 
-def _number(values: Any) -> np.ndarray:
+def _bounded(values: Any) -> np.ndarray:
     # Least squares stops at a value that is not finite; a large one turns it back.
     return np.nan_to_num(np.asarray(values, float), nan=1e6, posinf=1e6, neginf=-1e6)
