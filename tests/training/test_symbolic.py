@@ -530,6 +530,6 @@ def test_planted_formulas_are_recovered_in_two_minutes(tmp_path, name):
         assert time.process_time() - started < 120
         contents.append((tmp_path / folder / EVENTS).read_bytes())
     assert contents[0] == contents[1]
-    # The same operations with the same constants, but for their last digits.
+    # The same operations; a factor may be in front of a maximum or inside.
     assert best["loss"] < 1e-12
-    assert best["size"] <= expressions.size(parse(PLANTED[name])) + 1
+    assert best["size"] <= expressions.size(parse(PLANTED[name])) + 2
