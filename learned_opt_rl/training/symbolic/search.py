@@ -168,7 +168,7 @@ class Symbolic(Search):
         if not count:
             return [{**kept[0], "fitness": 0.0, "scores": [0.0]}]
         tried = kept[:count]
-        self._references: dict[str, float] | None = None
+        self._references: dict[str, float] = {}
         with Progress("candidate", len(tried), self._stream) as progress:
             for rule in self._rules():
                 self._reference(session, scorer, rule)
@@ -219,7 +219,7 @@ class Symbolic(Search):
         return row
 
     def _fitness(self, found: Evaluation) -> float:
-        if self._references is None:
+        if not self._references:
             self._references = self.config.evaluation.references(found)
         return evaluation.fitness(found, self._references)
 
