@@ -10,6 +10,7 @@ import shlex
 import time
 from typing import Any
 
+import jax
 import pytest
 
 from learned_opt_rl import artifacts, cli, expressions
@@ -18,6 +19,7 @@ from learned_opt_rl.evaluation.pictures import figures
 from learned_opt_rl.expressions import parse
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.training import symbolic
+from learned_opt_rl.training.distillation import inputs
 from learned_opt_rl.training.distillation.teachers import teacher
 from learned_opt_rl.training.promotion import origin, searched
 from learned_opt_rl.training.promotion.card import described, how, training
@@ -169,14 +171,14 @@ def test_a_whole_run(tmp_path, run, capsys):
     assert trained == ["adam", *tried]
     stages = {row["stage"] for row in jsonl.read(folder / LEDGER)}
     assert stages == {"fit", "train"}
-    assert "total: 0 replies" in capsys.readouterr().err
+    assert "total: 0" in capsys.readouterr().err
 
 
 def test_a_formula_that_was_not_found_is_searched_in_all_fits(tmp_path, run):
     tables = Tables()
     run(tables=tables, templates=("relu", "softplus"))
-    # Guesses of later fits are the formulas of those before.
-    assert tables.known == {0: ("x2",), 1: ("x2", "x2", "1.2 * x2")}
+    # Guesses of later fits are the formulas of those before with the same form.
+    assert tables.known == {0: (), 1: ("x2",)}
     fits = events(tmp_path / "run", "fit")
     found = [(row["template"], row["number"]) for row in fits]
     assert found == [("relu", 0), ("softplus", 0), ("relu", 1), ("softplus", 1)]
@@ -201,7 +203,7 @@ def test_the_highest_fitness_wins_and_a_tie_goes_to_the_simpler(tmp_path, run):
 def test_without_candidates_the_lowest_loss_wins(tmp_path, run):
     scores = Scores()
     best = run(candidates=0, scores=scores)
-    assert best["fitness"] == 0.0 and not scores.trained
+    assert best["fitness"] is None and not scores.trained
     (front,) = events(tmp_path / "run", "front")
     assert best["text"] == front["rows"][0]["text"]
     # More candidates continue the run, and fewer are refused.
@@ -266,6 +268,35 @@ def test_limits_stop_the_run_with_the_way_on(tmp_path, run):
     assert (tmp_path / "run" / BEST_TEXT).exists()
 
 
+def test_visited_inputs_are_gathered_once(tmp_path, run, monkeypatch):
+    (tmp_path / "rule.txt").write_text(OPTIMIZER)
+    one = teacher(str(tmp_path / "rule.txt"))
+    gathered = []
+
+    def visit(rule, runs, *, steps, size, seed):
+        gathered.append(list(runs))
+        return inputs.paper(jax.random.key(seed), (steps, 4, size))
+
+    monkeypatch.setattr(problem.visited, "visit", visit)
+    monkeypatch.setattr(problem, "_SHAPE", (1, 4, 16))
+    tables = {0: [Row(1, 0.0, "x1")], 1: [Row(3, 0.0, "x1 + x0")]}
+    options = {"one": one, "inputs": "visited", "candidates": 0}
+    with pytest.raises(Killed):
+        run(tables=Tables(tables, killed_at=1), **options)
+    run(tables=Tables(tables), **options)
+    assert gathered == [["CartPole-v1"]]
+
+
+def test_an_unfinished_run_is_not_promoted(tmp_path, run):
+    run(candidates=2)
+    folder = tmp_path / "run"
+    lines = (folder / EVENTS).read_text().splitlines(keepends=True)
+    assert json.loads(lines[-1])["event"] == "outcome"
+    (folder / EVENTS).write_text("".join(lines[:-1]))
+    with pytest.raises(ValueError, match="is not finished: 1 of 2 candidates"):
+        origin.found(folder)
+
+
 def test_without_a_usable_formula_the_problems_are_named(tmp_path, run):
     (tmp_path / "rule.txt").write_text(OPTIMIZER)
     one = teacher(str(tmp_path / "rule.txt"))
@@ -293,7 +324,7 @@ def test_formulas_without_a_score_do_not_win(tmp_path, run):
 
 def test_a_rule_to_compare_with_may_have_no_score(tmp_path, run):
     for _ in range(2):  # the second run recalls it
-        with pytest.warns(UserWarning, match="adam is not compared with, .*diverged"):
+        with pytest.warns(UserWarning, match="rule='adam' has no score .*diverged"):
             run(scores=Scores({"adam": None}))
     assert report.references(tmp_path / "run") == {}
 
@@ -462,7 +493,9 @@ def test_the_command_prints_the_table(command, capsys, tmp_path):
     made = json.loads((tmp_path / "cli" / CONFIG).read_text())
     assert made["config"]["search"]["max_size"] == 12
     assert command("--dry-run", out="none") == 0
-    assert "at most 8 runs of 1,000,000 environment" in capsys.readouterr().out
+    assert "at most 0 runs of 1,000,000 environment" in capsys.readouterr().out
+    assert command("--dry-run", "--candidates", "2", out="none") == 0
+    assert "at most 16 runs of 1,000,000 environment" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
     assert command("--max-hours", "0", out="stopped") == 1
     assert "stopped: max_hours=0 is reached" in capsys.readouterr().err
@@ -481,6 +514,8 @@ def test_the_command_prints_the_table(command, capsys, tmp_path):
             "--search 'max_size=big': 'big' is not a number",
         ),
         (["--fits", "0"], "fits=0 must be a positive"),
+        (["--backend", "pysrr"], "backend='pysrr' must be one of operon, pysr"),
+        (["--inputs", "paper"], "inputs='paper' has no effect on the drift"),
         (["--teacher", "minatar"], "teacher='minatar' is recurrent"),
     ],
 )
@@ -488,12 +523,6 @@ def test_mistakes_are_one_line(command, capsys, words, message):
     assert command(*words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {message}")
-
-
-def test_an_unknown_backend_is_one_of_the_choices(command, capsys):
-    with pytest.raises(SystemExit):
-        command("--backend", "pysrr")
-    assert "operon" in capsys.readouterr().err
 
 
 def test_a_backend_that_cannot_run_is_one_line(command, capsys, monkeypatch):
@@ -535,6 +564,6 @@ def test_planted_formulas_are_recovered_in_two_minutes(tmp_path, name):
         assert time.process_time() - started < 120
         contents.append((tmp_path / folder / EVENTS).read_bytes())
     assert contents[0] == contents[1]
-    # The same operations with the same constants, but for their last digits.
+    # The same operations; a factor may be in front of a maximum or inside.
     assert best["loss"] < 1e-12
-    assert best["size"] <= expressions.size(parse(PLANTED[name])) + 1
+    assert best["size"] <= expressions.size(parse(PLANTED[name])) + 2

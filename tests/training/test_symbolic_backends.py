@@ -288,3 +288,14 @@ def test_expressions_of_tables_convert(expression, expected):
 def test_an_unknown_function_of_a_table_is_refused():
     with pytest.raises(ExpressionError, match="unknown function 'special'"):
         from_pysr("special(x0)", ("g", "p"))
+
+
+def test_a_recorded_table_is_a_backend(tmp_path):
+    path = tmp_path / "hall_of_fame.csv"
+    path.write_text('Complexity,Loss,Equation\n3,0.5,"x0 * 2.0"\n1,0.7,"x1"\n')
+    recorded = backend(str(path))
+    recorded.require()
+    rows = recorded.fit(*data(), np.ones(400), SMALL, ())
+    assert rows == [Row(1, 0.7, "x1"), Row(3, 0.5, "x0 * 2.0")]
+    with pytest.raises(OSError, match="none.csv"):
+        backend(str(tmp_path / "none.csv")).require()

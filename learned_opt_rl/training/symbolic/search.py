@@ -100,7 +100,7 @@ class Symbolic(Search):
         super().__init__(config, folder, None, limits, candidate, stream)
         require_symbolic(teacher)
         self._teacher = teacher
-        self._references: dict[str, float] | None = None
+        self._references: dict[str, float] = {}
 
     def run(self) -> Record:
         """Run the remaining steps; return ``text``, ``size``, ``loss``, ``fitness``.
@@ -220,7 +220,7 @@ class Symbolic(Search):
         try:
             found = scorer.evaluate(row["text"])
             made["fitness"] = self._fitness(found)
-            made["scores"] = evaluation.by_seed(found, self._references or {})
+            made["scores"] = evaluation.by_seed(found, self._references)
         except (RefusedReplyError, WorkerError) as error:
             made["problem"] = str(error)
         event = session.remember("outcome", lambda: made, text=row["text"])
@@ -228,7 +228,7 @@ class Symbolic(Search):
         return row
 
     def _fitness(self, found: Evaluation) -> float:
-        if self._references is None:
+        if not self._references:
             self._references = self.config.evaluation.references(found)
         return evaluation.fitness(found, self._references)
 
