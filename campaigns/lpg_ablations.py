@@ -1,4 +1,4 @@
-"""Ablate LPG at a small scale: train a rule without each part, compare on new levels.
+"""Ablate LPG at a small scale: change one part, train rules, compare on new levels.
 
 Run as ``python -m campaigns.lpg_ablations --out FOLDER``. Repeat the command with the
 same folder to resume. Each rule is trained with several seeds and evaluated on levels
@@ -7,6 +7,8 @@ that no training draws. ``ablations.jsonl`` has a row per rule, seed and environ
 
 References:
     Oh et al., "Discovering Reinforcement Learning Algorithms", 2020, figures 7 and 9.
+    Oh et al., "Discovering state-of-the-art reinforcement learning algorithms", 2025,
+    for the options of one environment.
 """
 
 import argparse
@@ -70,6 +72,15 @@ ABLATIONS: dict[str, dict[str, Any]] = {
             "environments": ENVIRONMENTS[:count]
         }
         for count in (1, 3, 5)
+    },
+    # On one environment, because several take minutes to compile for each option.
+    **{
+        f"1 environment, {option}": {"environments": ENVIRONMENTS[:1], **changes}
+        for option, changes in {
+            "longer validation": {"validation_rollout": 40},
+            "running averages": {"advantage_decay": 0.99},
+            "Adam per lifetime": {"lifetime_gradients": "adam"},
+        }.items()
     },
 }
 """Each ablation's changes to `BASE`."""
