@@ -118,6 +118,7 @@ def run(arguments: argparse.Namespace) -> None:
     out: pathlib.Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     settings = parse_settings(arguments.set)
+    trainings: dict[str, Training] = {}
     with locked(out):
         for seed in range(arguments.seeds):
             for name in arguments.only or [*ABLATIONS, UNTRAINED]:
@@ -127,7 +128,7 @@ def run(arguments: argparse.Namespace) -> None:
                         environment, arguments.levels, 1, arguments.updates
                     )
                     if not _is_done(out / ROWS, name, config, chosen):
-                        row = evaluated(name, config, chosen, out)
+                        row = evaluated(name, config, chosen, out, trainings)
                         jsonl.append(out / ROWS, [row])
                         _write_table(out)
 
@@ -144,16 +145,24 @@ def configuration(name: str, seed: int, steps: int, settings: dict[str, Any]) ->
 
 
 def evaluated(
-    name: str, config: Any, chosen: levels.Levels, out: pathlib.Path
+    name: str,
+    config: Any,
+    chosen: levels.Levels,
+    out: pathlib.Path,
+    trainings: dict[str, Training],
 ) -> Record:
-    """Train a rule if it is not trained yet; return its row on the levels."""
+    """Train a rule if it is not trained yet; return its row on the levels.
+
+    ``trainings`` holds each ablation's last training, for the next seed's.
+    """
     place = f"{name.replace(' ', '_')}_{config.seed}"
     trained: Record = {"meta_steps": 0}
     if name == UNTRAINED:
         rule = levels.untrained(config.rule_architecture, config.seed)
         digest = None
     else:
-        last = Training(config, out / place).run()
+        training = Training(config, out / place, like=trainings.get(name))
+        trainings[name], last = training, training.run()
         found = read_run(out / place)
         digest = found.sha256
         rule = lpg.UpdateRule(found.weights, lpg.Architecture(**found.architecture))
