@@ -130,7 +130,7 @@ def run(arguments: argparse.Namespace) -> None:
                     if not _is_done(out / ROWS, name, config, chosen):
                         row = evaluated(name, config, chosen, out, trainings)
                         jsonl.append(out / ROWS, [row])
-                        _write_table(out)
+                    _write_table(out)
 
 
 def configuration(name: str, seed: int, steps: int, settings: dict[str, Any]) -> Any:
