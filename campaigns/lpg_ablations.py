@@ -1,4 +1,4 @@
-"""Ablate LPG at a small scale: train a rule without each part, compare on new levels.
+"""Ablate LPG at a small scale: change one part, train rules, compare on new levels.
 
 Run as ``python -m campaigns.lpg_ablations --out FOLDER``. Repeat the command with the
 same folder to resume. Each rule is trained with several seeds and evaluated on levels
@@ -7,6 +7,8 @@ that no training draws. ``ablations.jsonl`` has a row per rule, seed and environ
 
 References:
     Oh et al., "Discovering Reinforcement Learning Algorithms", 2020, figures 7 and 9.
+    Oh et al., "Discovering state-of-the-art reinforcement learning algorithms", 2025,
+    for the options of one environment.
 """
 
 import argparse
@@ -71,6 +73,15 @@ ABLATIONS: dict[str, dict[str, Any]] = {
         }
         for count in (1, 3, 5)
     },
+    # On one environment, because several take minutes to compile for each option.
+    **{
+        f"1 environment, {option}": {"environments": ENVIRONMENTS[:1], **changes}
+        for option, changes in {
+            "longer validation": {"validation_rollout": 40},
+            "running averages": {"advantage_decay": 0.99},
+            "Adam per lifetime": {"lifetime_gradients": "adam"},
+        }.items()
+    },
 }
 """Each ablation's changes to `BASE`."""
 
@@ -107,6 +118,7 @@ def run(arguments: argparse.Namespace) -> None:
     out: pathlib.Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     settings = parse_settings(arguments.set)
+    trainings: dict[str, Training] = {}
     with locked(out):
         for seed in range(arguments.seeds):
             for name in arguments.only or [*ABLATIONS, UNTRAINED]:
@@ -116,9 +128,9 @@ def run(arguments: argparse.Namespace) -> None:
                         environment, arguments.levels, 1, arguments.updates
                     )
                     if not _is_done(out / ROWS, name, config, chosen):
-                        row = evaluated(name, config, chosen, out)
+                        row = evaluated(name, config, chosen, out, trainings)
                         jsonl.append(out / ROWS, [row])
-                        _write_table(out)
+                    _write_table(out)
 
 
 def configuration(name: str, seed: int, steps: int, settings: dict[str, Any]) -> Any:
@@ -133,16 +145,24 @@ def configuration(name: str, seed: int, steps: int, settings: dict[str, Any]) ->
 
 
 def evaluated(
-    name: str, config: Any, chosen: levels.Levels, out: pathlib.Path
+    name: str,
+    config: Any,
+    chosen: levels.Levels,
+    out: pathlib.Path,
+    trainings: dict[str, Training],
 ) -> Record:
-    """Train a rule if it is not trained yet; return its row on the levels."""
+    """Train a rule if it is not trained yet; return its row on the levels.
+
+    ``trainings`` holds each ablation's last training, for the next seed's.
+    """
     place = f"{name.replace(' ', '_')}_{config.seed}"
     trained: Record = {"meta_steps": 0}
     if name == UNTRAINED:
         rule = levels.untrained(config.rule_architecture, config.seed)
         digest = None
     else:
-        last = Training(config, out / place).run()
+        training = Training(config, out / place, like=trainings.get(name))
+        trainings[name], last = training, training.run()
         found = read_run(out / place)
         digest = found.sha256
         rule = lpg.UpdateRule(found.weights, lpg.Architecture(**found.architecture))

@@ -10,6 +10,7 @@ References:
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TextIO
@@ -236,7 +237,7 @@ def _rows(
         chosen = missing[start : start + batch]
         # The last batch repeats a level, so that nothing is compiled again.
         padded = [*chosen, *[chosen[-1]] * (batch - len(chosen))]
-        curves, optimal = train(jnp.asarray(padded))
+        curves, optimal = train(one.rule.update_rule, jnp.asarray(padded))
         # [seeds, updates] of each level; NaN before an agent's first episode has ended,
         # and after it diverged.
         values = np.asarray(curves.value)[: len(chosen)]
@@ -256,16 +257,21 @@ def _rows(
         ]
 
 
-def _training(one: Contestant, levels: Levels) -> Callable[[jax.Array], Any]:
-    """Return ``levels -> (curves [levels, seeds, updates], optimal returns)``."""
+def _training(one: Contestant, levels: Levels) -> Callable[..., Any]:
+    """Return ``rule, levels -> (curves [levels, seeds, updates], optimal returns)``.
+
+    The LPG is an argument, so that weights of equal sizes share a compiled program.
+    """
     env, config = envs.make(levels.environment), levels.config(one.agent)
     played = form_to_play(config, env)
     root = jax.random.key(_HELD_OUT)
 
-    def agent(level_key: jax.Array, seed: jax.Array) -> tuple[MeanReturn, EpisodeState]:
+    def agent(
+        rule: rules.Rule, level_key: jax.Array, seed: jax.Array
+    ) -> tuple[MeanReturn, EpisodeState]:
         rule_key, train_key = jax.random.split(jax.random.key(seed))
-        optimizer = one.rule.optimizer(rule_key)
-        start, iterate = program.make_loop(config, env, one.rule, optimizer)
+        optimizer = rule.optimizer(rule_key)
+        start, iterate = program.make_loop(config, env, rule, optimizer)
         observation, env_state = played.reset_many(level_key, config.num_envs)
         runner = start(train_key)._replace(env_state=env_state, observation=observation)
 
@@ -276,13 +282,14 @@ def _training(one: Contestant, levels: Levels) -> Callable[[jax.Array], Any]:
         _, curve = jax.lax.scan(step, runner, length=config.num_updates)
         return curve, env_state
 
-    def level(number: jax.Array) -> Any:
+    def level(update_rule: UpdateRule | None, number: jax.Array) -> Any:
         key = jax.random.fold_in(root, number)
-        curves, states = jax.vmap(agent, (None, 0))(key, jnp.arange(levels.seeds))
+        play = functools.partial(agent, one.rule._replace(update_rule=update_rule))
+        curves, states = jax.vmap(play, (None, 0))(key, jnp.arange(levels.seeds))
         first = jax.tree.map(lambda x: x[0], states)
         return curves, optimal_return(env.name, first)
 
-    return jax.vmap(level)
+    return jax.vmap(level, (None, 0))
 
 
 def optimal_return(

@@ -1,5 +1,6 @@
 """The state of a meta-training, its first value, and one meta-step."""
 
+import copy
 import dataclasses
 import functools
 import math
@@ -75,12 +76,27 @@ class Program:
         self._sharding = NamedSharding(self._mesh, PartitionSpec(_LIVES))
         self._tasks = [task(name) for name in config.environments]
         self._begin = [
-            jax.jit(jax.vmap(functools.partial(_begin, config, one)))
+            jax.jit(jax.vmap(functools.partial(_begin, config, one), (None, 0, 0)))
             for one in self._tasks
         ]
         self._put = jax.jit(_put, donate_argnums=0, out_shardings=self._sharding)
         self._optimizer = _optimizer(config)
         self._compiled: Any = None
+
+    def reseeded(self, config: MetaGradientConfig) -> "Program":
+        """Return the program of another seed, which shares what is compiled.
+
+        Raises:
+            ValueError: The configuration differs in more than ``seed`` and ``steps``.
+        """
+        own = dataclasses.replace(self.config, seed=config.seed, steps=config.steps)
+        if own != config:
+            raise ValueError(
+                "like=...: must differ only in seed and steps. Leave like out."
+            )
+        other = copy.copy(self)
+        other.config = config
+        return other
 
     def compiled(self, standing: Standing) -> Any:
         """Return the compiled meta-step, for arguments with these shapes.
@@ -195,7 +211,9 @@ class Program:
             some = [numbers[min(k, len(numbers) - 1)] for k in range(i, i + batch)]
             hypers = [self._draw(place, bandit, number) for number in some]
             hypers = jax.tree.map(lambda *x: np.stack(x), *hypers)
-            yield self._begin[place](np.array(some, np.int32), hypers)
+            # An argument, so that trainings with other seeds compile nothing again.
+            root = jax.random.key(self.config.seed)
+            yield self._begin[place](root, np.array(some, np.int32), hypers)
 
     def _draw(self, place: int, bandit: Bandit, number: int) -> Hyper:
         config = self.config
@@ -324,10 +342,14 @@ def _remember(
 
 
 def _begin(
-    config: MetaGradientConfig, task: Task, number: jax.Array, hyper: Hyper
+    config: MetaGradientConfig,
+    task: Task,
+    root: jax.Array,
+    number: jax.Array,
+    hyper: Hyper,
 ) -> Lifetime:
-    # The key itself draws the rule's first weights.
-    key = jax.random.fold_in(jax.random.key(config.seed), number)
+    # The root itself draws the rule's first weights.
+    key = jax.random.fold_in(root, number)
     life = pools.begin(config, task, key, hyper)
     optimal = task.optimal_return(life.life.world.env_state)
     return life._replace(optimal_return=optimal)
