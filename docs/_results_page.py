@@ -221,12 +221,15 @@ def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:
 
 def write_windows(folder: pathlib.Path, raw: pathlib.Path) -> None:
     """Write errors of students in whole runs, by decile and leaf; draw their steps."""
-    logs = "recurrent_long", "windows_1", "windows"
-    first, second, third = (jsonl.read(raw / f"distill_{x}/log.jsonl") for x in logs)
+    logs = "recurrent_long", "windows_1", "windows", "small"
+    first, second, third, small = (
+        jsonl.read(raw / f"distill_{x}/log.jsonl") for x in logs
+    )
     students = {
         "`distilled/recurrent_long`": first[0],
         "`results/distill_visited`": second[0],  # where the windows started
         "`minatar`": best_row(third, "error"),
+        "`results/distill_small`": best_row(small, "error"),
     }
     for place, places in (("decile", "deciles"), ("leaf", "leaves")):
         columns = [[_compared(part) for part in x[places]] for x in students.values()]
