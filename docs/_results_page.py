@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from learned_opt_rl.evaluation.report import normalization, tables
+from learned_opt_rl.evaluation.report import gather, normalization, tables
 from learned_opt_rl.evaluation.report.measures import measure
 from learned_opt_rl.evaluation.runs.row import Row, grouped, read_rows
 from learned_opt_rl.evaluation.runs.rules import FEATURES
@@ -46,6 +46,19 @@ def write_missing_features(folder: pathlib.Path, rows: pathlib.Path) -> None:
         for rule in dict.fromkeys(rule for rule, _ in found)
     ]
     _write(folder / f"{rows.stem}.md", ["missing input", *environments], lines)
+
+
+def write_generalization(folder: pathlib.Path, rows: pathlib.Path) -> None:
+    """Write the final return of each rule along every axis, and elsewhere."""
+    found = gather.gather(read_rows(rows))
+    rules = list(dict.fromkeys(m.rule for one in found for m in one.measures))
+    lines = [
+        [f"{game}, {axis} {value}", *(tables.cell(by[r].get(value)) for r in rules)]
+        for axis, games in gather.axes(found).items()
+        for game, by in games.items()
+        for value in gather.in_order({v for along in by.values() for v in along})
+    ]
+    _write(folder / f"{rows.stem}.md", ["varied", *rules], lines)
 
 
 def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:
@@ -220,12 +233,15 @@ def write_starts(path: pathlib.Path, folder: pathlib.Path) -> None:
 
 def write_windows(folder: pathlib.Path, raw: pathlib.Path) -> None:
     """Write errors of students in whole runs, by decile and leaf; draw their steps."""
-    logs = "recurrent_long", "windows_1", "windows"
-    first, second, third = (jsonl.read(raw / f"distill_{x}/log.jsonl") for x in logs)
+    logs = "recurrent_long", "windows_1", "windows", "small"
+    first, second, third, small = (
+        jsonl.read(raw / f"distill_{x}/log.jsonl") for x in logs
+    )
     students = {
         "`distilled/recurrent_long`": first[0],
         "`results/distill_visited`": second[0],  # where the windows started
         "`minatar`": best_row(third, "error"),
+        "`results/distill_small`": best_row(small, "error"),
     }
     for place, places in (("decile", "deciles"), ("leaf", "leaves")):
         columns = [[_compared(part) for part in x[places]] for x in students.values()]
