@@ -65,6 +65,7 @@ exclude_patterns = [
     "_generated/discover_optimizer.md",
     "_generated/propose_drift.md",
     "_generated/symbolic_lpo_minatar.md",
+    "_generated/symbolic_minatar_same.md",
     "_generated/purejaxrl.md",
 ]
 html_theme = "furo"
@@ -146,7 +147,8 @@ def _write_results(generated: pathlib.Path, raw: pathlib.Path) -> None:
     write_windows(generated, raw)
     write_proposals(generated / "propose_drift.md", raw / "propose_drift")
     write_archive(generated, raw / "discover_optimizer")
-    write_symbolic(generated, raw / "symbolic_lpo_minatar")
+    for name in ("lpo_minatar", "minatar_same"):
+        write_symbolic(generated, raw / f"symbolic_{name}")
     write_lpg_figures(generated, raw / "lpg_analysis")
     for (page, report, rows), columns in BENCHMARKS.items():
         path, source = generated / f"{page}.md", raw / f"{report}.json"
