@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from learned_opt_rl.evaluation.report import gather, normalization, tables
+from learned_opt_rl.evaluation.report import normalization, tables
 from learned_opt_rl.evaluation.report.measures import measure
 from learned_opt_rl.evaluation.runs.row import Row, grouped, read_rows
 from learned_opt_rl.evaluation.runs.rules import FEATURES
@@ -48,17 +48,16 @@ def write_missing_features(folder: pathlib.Path, rows: pathlib.Path) -> None:
     _write(folder / f"{rows.stem}.md", ["missing input", *environments], lines)
 
 
-def write_generalization(folder: pathlib.Path, rows: pathlib.Path) -> None:
-    """Write the final return of each rule along every axis, and elsewhere."""
-    found = gather.gather(read_rows(rows))
-    rules = list(dict.fromkeys(m.rule for one in found for m in one.measures))
+def write_elsewhere(path: pathlib.Path, *files: pathlib.Path) -> None:
+    """Write the final return of each rule in each environment of some files."""
+    found = measure(itertools.chain(*map(read_rows, files)))
+    environments = list(dict.fromkeys(m.environment for m in found))
+    cells = {(m.rule, m.environment): tables.cell(m.final) for m in found}
     lines = [
-        [f"{game}, {axis} {value}", *(tables.cell(by[r].get(value)) for r in rules)]
-        for axis, games in gather.axes(found).items()
-        for game, by in games.items()
-        for value in gather.in_order({v for along in by.values() for v in along})
+        [f"`{rule}`", *(cells.get((rule, name), "-") for name in environments)]
+        for rule in dict.fromkeys(m.rule for m in found)
     ]
-    _write(folder / f"{rows.stem}.md", ["varied", *rules], lines)
+    _write(path, ["rule", *environments], lines)
 
 
 def write_published(folder: pathlib.Path, rows: pathlib.Path) -> None:

@@ -19,6 +19,7 @@ from _results_page import (  # noqa: E402
     write_archive,
     write_bench,
     write_distilled,
+    write_elsewhere,
     write_evolved,
     write_missing_features,
     write_proposals,
@@ -56,6 +57,7 @@ exclude_patterns = [
     "_generated/breakout_1e6.md",
     "_generated/distill_random.md",
     "_generated/distilled.md",
+    "_generated/elsewhere_2e5.md",
     "_generated/evolution_parts.md",
     "_generated/evolution_populations.md",
     "_generated/minatar_1e6.md",
@@ -142,6 +144,8 @@ def _write_results(generated: pathlib.Path, raw: pathlib.Path) -> None:
     evolved = [raw / f"minatar{kind}_1e6.jsonl" for kind in ("", "_redistilled")]
     write_evolved(generated / "minatar_1e6.md", evolved, EVOLVED_OVER)
     write_missing_features(generated, raw / "missing_features.jsonl")
+    files = raw / "proposed_optimizer_2e5.jsonl", raw / "minatar_2e5.jsonl"
+    write_elsewhere(generated / "elsewhere_2e5.md", *files)
     write_published(generated, raw / "minatar_1e7.jsonl")
     write_starts(generated / "distill_random.md", raw / "distill_random")
     write_windows(generated, raw)

@@ -5,13 +5,9 @@ import pathlib
 import sys
 import time
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from campaigns import gpu, lpg_ablations, scaled
-from learned_opt_rl import Horizon, open_rl
+from campaigns import gpu, lpg_ablations
 
 
 def step(code, **options):
@@ -119,26 +115,3 @@ def test_every_ablation_is_a_valid_configuration_of_its_own(name):
         return lpg_ablations.configuration(name, 0, 10, {}).as_json()
 
     assert (fields(name) == fields("whole")) == (name == "whole")
-
-
-@pytest.mark.parametrize(
-    ("variant", "first", "last", "at_the_end"),
-    [("half", 0.5, 0.5, 0.5), ("annealed", 2, 2, 1), ("double_heads", 1, 2, 1)],
-)
-def test_a_scaled_rule_takes_multiples_of_the_steps(variant, first, last, at_the_end):
-    params = {f"Dense_{i}": {"kernel": jnp.ones((2, 3 - i))} for i in range(2)}
-    grads = jax.tree.map(lambda x: jnp.arange(1.0, x.size + 1).reshape(x.shape), params)
-    horizon = Horizon(2, epochs=1, minibatches=1)
-
-    def updates(tx):
-        state, found = tx.init(params), []
-        for _ in range(2):
-            one, state = tx.update(grads, state, params)
-            found.append(one)
-        return found
-
-    plain = updates(open_rl.pretrained("minatar", horizon=horizon))
-    scaled_ = updates(getattr(scaled, variant)(horizon))
-    for step, layer, factor in ((0, 0, first), (0, 1, last), (1, 0, at_the_end)):
-        ours, theirs = (x[step][f"Dense_{layer}"]["kernel"] for x in (scaled_, plain))
-        np.testing.assert_allclose(ours, factor * theirs, rtol=1e-5)
