@@ -59,7 +59,7 @@ def fit(
     require()
     from pysr import PySRRegressor  # pyright: ignore
 
-    model = PySRRegressor(**arguments(settings, known))
+    model: Any = PySRRegressor(**arguments(settings, known))
     try:
         model.fit(columns, target, weights=weights)
     except Exception as error:
