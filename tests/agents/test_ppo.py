@@ -117,7 +117,9 @@ class Far(probe_envs.NamedAction):
 
 
 def test_learns_actions_that_lie_far_from_the_policys_own():
-    result = train(Far(low=100, high=[200], shape=(1,)), config=CONTINUOUS)
+    # With half of the steps, the result depends on the last digits of the machine.
+    config = dataclasses.replace(CONTINUOUS, total_timesteps=32_768)
+    result = train(Far(low=100, high=[200], shape=(1,)), config=config)
     np.testing.assert_allclose(mean_action(result, -1, 1), [[-0.6], [0.6]], atol=0.2)
     assert result.final_return > 0.85
     assert train(Far(n=2, start=5)).final_return > 0.9

@@ -300,7 +300,7 @@ def test_a_session_ends_with_its_costs(tmp_path, capsys):
     assert last.endswith(" 1e+03 environment steps, 22,000 paid tokens for $0.0308")
     with pytest.raises(ProviderError):
         run(tmp_path / "other", Scripted([]))
-    assert "total: 0 replies, " in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines()[-1].startswith("total: 0")
 
 
 class Stuck:
