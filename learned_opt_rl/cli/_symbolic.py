@@ -3,12 +3,12 @@
 import dataclasses
 import pathlib
 import sys
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
 from learned_opt_rl.cli._bill import runs
-from learned_opt_rl.cli._common import optional, print_table
+from learned_opt_rl.cli._common import optional, print_table, shared
 from learned_opt_rl.cli._propose import Training, leave_gpu_memory, stopping_search
 
 
@@ -60,19 +60,24 @@ class Symbolic(Training):
         from learned_opt_rl.rundir import settings
         from learned_opt_rl.training.distillation.teachers import teacher
         from learned_opt_rl.training.proposal import Limits
-        from learned_opt_rl.training.symbolic import Symbolic, configure, report
+        from learned_opt_rl.training.symbolic import Symbolic as Distillation
+        from learned_opt_rl.training.symbolic import (
+            SymbolicConfig,
+            configure,
+            report,
+        )
         from learned_opt_rl.training.symbolic.backends import Settings
 
         where = {n: getattr(self, n) for n in ("environments", "steps", "seeds")}
         scoring = self.evaluation(None, **where)
-        fields: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}
-        if self.templates:
-            fields["templates"] = self.templates
+        apart = ("teacher", "search", *(() if self.templates else ("templates",)))
+        fields = shared(self, SymbolicConfig)
+        fields = {name: value for name, value in fields.items() if name not in apart}
         search = settings.parse(self.search, Settings, "--search")
         found = teacher(self.teacher)
         config = configure(found, scoring, search, **fields)
         limits = Limits(None, self.max_steps, self.max_hours)
-        run = Symbolic(config, found, self.out, limits)
+        run = Distillation(config, found, self.out, limits)
         if self.dry_run:
             print(runs(config.evaluation, self.candidates and self.candidates + 2))
             return 0
@@ -86,9 +91,3 @@ class Symbolic(Training):
                 file=sys.stderr,
             )
         return 0 if finished else 1
-
-
-_FIELDS = (
-    *("backend", "inputs", "normalization", "loss"),
-    *("fits", "candidates", "seed"),
-)

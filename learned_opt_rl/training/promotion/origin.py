@@ -190,10 +190,13 @@ def _symbolic(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
     best = report.result(path)
     scoring = EvaluationConfig.from_json(fields["evaluation"])
     # Only the end of a path: the rest is specific to the machine.
-    name = "/".join(pathlib.PurePath(fields["teacher"]).parts[-2:])
-    teacher = f"{name} (sha256 {fields['teacher_sha256']})"
+    short = {
+        name: "/".join(pathlib.PurePath(fields[name]).parts[-2:])
+        for name in ("teacher", "backend")
+    }
+    teacher = f"{short['teacher']} (sha256 {fields['teacher_sha256']})"
     summary = (
-        f"Symbolic regression ({fields['backend']}, seed {fields['seed']}) of "
+        f"Symbolic regression ({short['backend']}, seed {fields['seed']}) of "
         f"{teacher}. Usable formulas that are better than all simpler ones: "
         f"{len(rows)}. This one has {best['size']} operations and operands, and a mean "
         f"squared error of {best['loss']:.2g} of the teacher's variance."
@@ -207,7 +210,7 @@ def _symbolic(path: pathlib.Path, fields: Mapping[str, Any]) -> Found:
             f"{_agents(scoring)}"
         )
     made = _stage(path, symbolic.METHOD, summary)
-    made["command"] = symbolic.command({**fields, "teacher": name})
+    made["command"] = symbolic.command({**fields, **short})
     return Found(best["text"], scoring, None, [made])
 
 

@@ -32,8 +32,7 @@ class Settings:
         unary: Unary operators beside `BINARY`, each one of `UNARY`.
         max_size: Largest number of operations and operands.
         max_depth: Largest depth.
-        points: Rows that Operon sees. A teacher has no noise, so few rows and many
-            expressions find more than the reverse.
+        points: Rows that Operon sees. A teacher has no noise, so few rows suffice.
         evaluations: Expressions that Operon evaluates.
         populations: Populations of PySR.
         iterations: Iterations of PySR.
@@ -110,17 +109,22 @@ BACKENDS = ("operon", "pysr")
 """The names of the backends, of which ``operon`` needs nothing outside PyPI."""
 
 
+def is_table(name: str) -> bool:
+    """Return whether the name of a backend is the file of a recorded table."""
+    return name.endswith(".csv")
+
+
 def backend(name: str) -> Backend:
     """Return a backend by name, or the table of a ``.csv`` file of PySR as one.
 
     Raises:
-        ValueError: There is no such backend.
+        ValueError: The name is not that of a backend.
 
     Example:
         >>> callable(backend("operon").fit)
         True
     """
-    if name.endswith(".csv"):
+    if is_table(name):
         module: Any = importlib.import_module(f"{__package__}.pysr_backend")
         return module.Recorded(pathlib.Path(name))
     checks.one_of("backend", name, BACKENDS)

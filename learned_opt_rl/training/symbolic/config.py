@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from learned_opt_rl import agents, checks
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC
@@ -64,8 +64,8 @@ class SymbolicConfig:
     def __post_init__(self) -> None:
         backend(self.backend)
         checks.one_of("inputs", self.inputs, INPUTS)
-        checks.one_of("normalization", self.normalization, ("tensor", "joint"))
-        checks.one_of("loss", self.loss, ("value", "slope"))
+        checks.one_of("normalization", self.normalization, get_args(Normalization))
+        checks.one_of("loss", self.loss, get_args(Loss))
         for name in self.templates:
             checks.one_of("templates", name, TEMPLATES)
         if not self.templates:

@@ -31,7 +31,7 @@ from learned_opt_rl.training.symbolic.config import SymbolicConfig
 from learned_opt_rl.training.symbolic.templates import TEMPLATES
 
 # The published grid has log r in [-1, 1) and A in [-4, 4), with 1024 points each. Half
-# as many take a quarter of the time and change no digit that is shown.
+# as many take a quarter of the time.
 _GRID = 256
 _LOG_RATIO, _ADVANTAGE = 1.0, 4.0
 

@@ -19,6 +19,7 @@ References:
 
 import collections
 import dataclasses
+import functools
 import io
 import pathlib
 import shlex
@@ -50,7 +51,7 @@ from learned_opt_rl.training.proposal.scoring.evaluation import (
 from learned_opt_rl.training.proposal.scoring.worker import WorkerError
 from learned_opt_rl.training.proposal.search import Scorer, Search
 from learned_opt_rl.training.proposal.session import Session
-from learned_opt_rl.training.symbolic.backends import Row, backend
+from learned_opt_rl.training.symbolic.backends import Row, backend, is_table
 from learned_opt_rl.training.symbolic.config import SymbolicConfig
 from learned_opt_rl.training.symbolic.problem import (
     Problem,
@@ -289,24 +290,25 @@ class _Fitting:
         self, config: SymbolicConfig, teacher: Teacher, file: pathlib.Path
     ) -> None:
         self._config, self._teacher, self._file = config, teacher, file
-        self._problem: Problem | None = None
         # Converted expressions of the fits so far, by template.
         self.known = collections.defaultdict[str | None, list[str]](list)
 
-    @property
+    @functools.cached_property
     def judge(self) -> Judge:
-        return Judge(self._data(), self._config.loss)
+        return Judge(self._problem, self._config.loss)
 
     def places(self) -> list[tuple[str | None, int]]:
         """Return template and number of every fit."""
         forms = self._config.templates if self._teacher.drift is not None else (None,)
-        return [(form, fit) for fit in range(self._config.fits) for form in forms]
+        # Every fit of a recorded table returns the same.
+        fits = 1 if is_table(self._config.backend) else self._config.fits
+        return [(form, fit) for fit in range(fits) for form in forms]
 
     def fit(self, template: str | None, fit: int) -> Record:
         """Return the table of a fit and the rules that it became."""
         config, library = self._config, backend(self._config.backend)
         library.require()  # before the data are made
-        problem, judge = self._data(), self.judge
+        problem, judge = self._problem, self.judge
         columns, target, weights = problem.table(template)
         rng = np.random.default_rng([config.seed, fit])
         rows = rng.choice(len(target), min(len(target), _ROWS), replace=False)
@@ -331,12 +333,11 @@ class _Fitting:
             "exact": exact,
         }
 
-    def _data(self) -> Problem:
-        if self._problem is None:
-            teacher = self._teacher
-            tensors = None if teacher.drift is not None else self._tensors()
-            self._problem = make_problem(self._config, teacher, tensors)
-        return self._problem
+    @functools.cached_property
+    def _problem(self) -> Problem:
+        teacher = self._teacher
+        tensors = None if teacher.drift is not None else self._tensors()
+        return make_problem(self._config, teacher, tensors)
 
     def _tensors(self) -> Tensors:
         if self._file.exists():
