@@ -56,6 +56,7 @@ numbers up to 1e12. Any text is read, printed and checked in well under a second
 
 from learned_opt_rl.errors import ExpressionError as ExpressionError
 from learned_opt_rl.expressions._function import Function as Function
+from learned_opt_rl.expressions._language import Limits as Limits
 from learned_opt_rl.expressions._rewrite import fold as fold
 from learned_opt_rl.expressions._rewrite import inline as inline
 from learned_opt_rl.expressions._rewrite import lift as lift

@@ -51,8 +51,7 @@ from learned_opt_rl.training.proposal.session import Session
 
 METHOD = "refinement"
 
-# The largest number that an expression may have.
-_LARGEST = 1e12
+_LARGEST = expressions.Limits.MAGNITUDE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,8 +34,6 @@ _DIGITS = range(2, 9)
 _ALIKE = 3
 # A larger expression counts from this much lower loss on.
 _LOWER = 0.98
-# The largest number that an expression may have.
-_LARGEST = 1e12
 # Least share of an optimizer's variance that gradient and momenta carry.
 _LEAST_SHARE = 1e-3
 
@@ -166,7 +164,8 @@ class Judge:
                 x_scale="jac",
                 max_nfev=_TUNING_STEPS,
             )
-        values = np.clip(found.x, -_LARGEST, _LARGEST)
+        largest = expressions.Limits.MAGNITUDE
+        values = np.clip(found.x, -largest, largest)
         moved = _with(lifted, dict(zip(names, values, strict=True)))
         return min((function, moved), key=lambda one: self._loss(one, template))
 
