@@ -14,7 +14,8 @@ import math
 import pathlib
 import re
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO, cast
 
 import jax
@@ -23,9 +24,11 @@ from learned_opt_rl import agents, envs
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.agents.presets import AgentName
 from learned_opt_rl.evaluation.runs import run
+from learned_opt_rl.evaluation.runs.given_rules import GivenRule
 from learned_opt_rl.evaluation.runs.program import Program, check_devices
 from learned_opt_rl.evaluation.runs.row import (
     FAILURES,
+    GIVEN,
     ROWS,
     Row,
     agent_of,
@@ -34,8 +37,14 @@ from learned_opt_rl.evaluation.runs.row import (
     identity,
     read_rows,
 )
-from learned_opt_rl.evaluation.runs.rules import Settings, resolve, weights_digest
+from learned_opt_rl.evaluation.runs.rules import (
+    Rule,
+    Settings,
+    resolve,
+    weights_digest,
+)
 from learned_opt_rl.evaluation.runs.run import Overall, RunProgress
+from learned_opt_rl.evaluation.runs.sinks import Sink, open_sinks
 from learned_opt_rl.rundir import jsonl, settings
 from learned_opt_rl.rundir.atomic import remove_unfinished, write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint
@@ -87,6 +96,12 @@ class Comparison:
 
     def __post_init__(self) -> None:
         """Check the values and remove repeated names."""
+        for name in ("rules", "environments", "settings"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise ValueError(
+                    f"{name}={value!r}: must be a list of names. Pass [{value!r}]"
+                )
         for name in ("rules", "environments"):
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
             if not getattr(self, name):
@@ -139,12 +154,29 @@ class Plan(NamedTuple):
     groups: list[range]  # seeds trained together, all groups of the same size
     end: int  # seeds from here on only fill up the last group
     devices: int  # number of devices that share a group
+    given: Mapping[str, GivenRule] = {}  # rules that are Python objects, by name
+
+    def rule(self, cell: Cell) -> Rule:
+        """Return the rule of a cell."""
+        if cell.rule in self.given:
+            return self.given[cell.rule].resolve(cell.config, cell.env.name)
+        return resolve(cell.rule, cell.config, cell.env.name)
+
+    def digest(self, rule: str) -> str | None:
+        """Return the SHA-256 of a rule, as of `weights_digest`."""
+        given = self.given.get(rule)
+        return given.sha256 if given else weights_digest(rule)
 
 
-def prepare(comparison: Comparison, rule_settings: Settings | None = None) -> Plan:
+def prepare(
+    comparison: Comparison,
+    rule_settings: Settings | None = None,
+    given: Mapping[str, GivenRule] | None = None,
+) -> Plan:
     """Check a comparison before the first run, which may take hours.
 
-    ``rule_settings`` replace the tuned ones of the rules.
+    ``rule_settings`` replace the tuned ones of the rules. ``given`` are those of the
+    rules that are Python objects, see `given_rules`.
 
     Raises:
         ValueError: A name is unknown, a rule is not for the agent or not tuned for an
@@ -174,13 +206,19 @@ def prepare(comparison: Comparison, rule_settings: Settings | None = None) -> Pl
         )
         for rule in comparison.rules:
             # Making the optimizer reads its weights, which may be missing.
-            made = resolve(rule, config, environment, rule_settings)
+            one = (given or {}).get(rule)
+            made = (
+                one.resolve(config, environment)
+                if one
+                else resolve(rule, config, environment, rule_settings)
+            )
             made.optimizer(jax.random.key(0))
             cells.append(Cell(rule, env, config, variant))
         _check_environment(env)
+        _warn_if_short(env.name, config)
     groups = list(comparison.groups(at_once))
     request = dataclasses.asdict(comparison) | {"at_once": at_once}
-    return Plan(request, cells, groups, comparison.end, comparison.devices)
+    return Plan(request, cells, groups, comparison.end, comparison.devices, given or {})
 
 
 def together(plans: Sequence[Plan]) -> Plan:
@@ -199,6 +237,7 @@ def execute(
     *,
     stream: TextIO | None = None,
     programs: Callable[[Cell], Program] | None = None,
+    sinks: Sequence[str] = (),
 ) -> list[Failure]:
     """Run what the folder does not hold yet.
 
@@ -208,6 +247,7 @@ def execute(
         stream: For the progress, standard error by default.
         programs: Returns the program of a cell, compiled for the seeds of a group. By
             default each cell is compiled by itself.
+        sinks: Names of `sinks.SINKS` that get each run when its row is written.
 
     Returns:
         The runs that raised; the rows of all others are in the folder. The next
@@ -215,13 +255,31 @@ def execute(
 
     Raises:
         FolderInUseError: Another process writes to the folder.
+        MissingExtraError: The package of a sink is not installed.
         ValueError: The folder holds files of something else, or rows of the same rules
             with another configuration of the agent or the environment.
         KeyboardInterrupt: All finished work is kept.
     """
+    opened = open_sinks(sinks, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        return _Execution(plan, folder, output(stream), programs).run()
+        return _Execution(plan, folder, output(stream), programs, opened).run()
+
+
+def _warn_if_short(environment: str, config: Config) -> None:
+    """Warn if no episode can end, as far as the length of episodes is known."""
+    length = envs.episode_length(environment)
+    steps = config.num_rollouts * config.num_steps
+    if length is not None and steps < length:
+        # Rounded up to whole rollouts.
+        least = math.ceil(length / config.num_steps) * config.batch_size
+        warnings.warn(
+            f"total_timesteps={config.total_timesteps}: is too short for one episode "
+            f"of {environment}, so these runs will have no return. Each of the "
+            f"{config.num_envs} environments plays {steps:,} steps, and an episode has "
+            f"{length:,}. Pass at least {least:,}",
+            stacklevel=3,
+        )
 
 
 def _check_environment(env: envs.Environment) -> None:
@@ -240,12 +298,14 @@ class _Execution:
         folder: pathlib.Path,
         stream: TextIO,
         programs: Callable[[Cell], Program] | None = None,
+        sinks: Sequence[Sink] = (),
     ) -> None:
         """Read the rows that exist, and write the request."""
+        self._sinks = sinks
         self._program = programs or self._compiled
         self._plan, self._folder, self._stream = plan, folder, stream
         # Weights do not change during a comparison: each digest is looked up once.
-        self._digests = {cell.rule: weights_digest(cell.rule) for cell in plan.cells}
+        self._digests = {cell.rule: plan.digest(cell.rule) for cell in plan.cells}
         rows = read_rows(folder / ROWS)
         _check_folder(folder)
         _check_rows(plan, rows, folder / ROWS)
@@ -296,16 +356,16 @@ class _Execution:
                     program, seeds, on_rollout=progress, checkpoint=checkpoint
                 )
             digest = self._digests[cell.rule]
-            self._add(
-                run.rows(program, trained, cell.rule, digest, seeds, cell.variant)
-            )
+            made = run.rows(program, trained, cell.rule, digest, seeds, cell.variant)
+            if cell.rule in self._plan.given:  # No command can name such a rule.
+                made = [dataclasses.replace(row, extra={GIVEN: True}) for row in made]
+            self._add(made)
             checkpoint.remove()
             overall.ended()
 
     def _compiled(self, cell: Cell) -> Program:
-        rule = resolve(cell.rule, cell.config, cell.env.name)
         seeds, devices = len(self._plan.groups[0]), self._plan.devices
-        return Program(cell.config, cell.env, rule, seeds, devices)
+        return Program(cell.config, cell.env, self._plan.rule(cell), seeds, devices)
 
     def _add(self, made: list[Row]) -> None:
         """Write the rows of the comparison that do not exist yet."""
@@ -313,6 +373,9 @@ class _Execution:
         missing = {key: row for key, row in new.items() if key not in self._done}
         append_rows(self._folder / ROWS, missing.values())
         self._done |= missing.keys()
+        for sink in self._sinks:
+            for row in missing.values():
+                sink(row)
 
     def _pending(self, cell: Cell) -> list[range]:
         """Return the groups that lack a row."""
