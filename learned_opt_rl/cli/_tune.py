@@ -6,7 +6,13 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from learned_opt_rl.cli._common import RunOptions, optional, print_table, stopping
+from learned_opt_rl.cli._common import (
+    Repeated,
+    RunOptions,
+    optional,
+    print_table,
+    stopping,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,8 +39,8 @@ class Tune(RunOptions):
     """Tune for each environment separately. By default, one setting is chosen for all
     environments, by its mean return, scaled in each environment from the lowest (0) to
     the highest (1) return of all settings."""
-    only: Annotated[tuple[str, ...], optional("NAME ...")] = ()
-    """Settings to search, for example learning_rate; by default all."""
+    only: Annotated[Repeated, optional("NAME")] = ()
+    """Setting to search, for example learning_rate; may be repeated; by default all."""
     agent: Literal["ppo", "a2c"] = "ppo"
     """Agent that the rule trains."""
     out: Annotated[pathlib.Path | None, optional("FOLDER")] = None

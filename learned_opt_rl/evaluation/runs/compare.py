@@ -10,22 +10,20 @@ numbers.
 import dataclasses
 import hashlib
 import json
-import math
 import pathlib
 import re
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TextIO, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TextIO
 
-import jax
-
-from learned_opt_rl import agents, envs
-from learned_opt_rl.agents.config import Config
-from learned_opt_rl.agents.presets import AgentName
-from learned_opt_rl.evaluation.runs import run
-from learned_opt_rl.evaluation.runs.given_rules import GivenRule
-from learned_opt_rl.evaluation.runs.program import Program, check_devices
+from learned_opt_rl.evaluation.runs import cost, run
+from learned_opt_rl.evaluation.runs.plan import Cell as Cell
+from learned_opt_rl.evaluation.runs.plan import Comparison as Comparison
+from learned_opt_rl.evaluation.runs.plan import Plan as Plan
+from learned_opt_rl.evaluation.runs.plan import Standing
+from learned_opt_rl.evaluation.runs.plan import prepare as prepare
+from learned_opt_rl.evaluation.runs.plan import together as together
+from learned_opt_rl.evaluation.runs.program import Program
 from learned_opt_rl.evaluation.runs.row import (
     FAILURES,
     GIVEN,
@@ -33,19 +31,11 @@ from learned_opt_rl.evaluation.runs.row import (
     Row,
     agent_of,
     append_rows,
-    config_type,
-    identity,
     read_rows,
-)
-from learned_opt_rl.evaluation.runs.rules import (
-    Rule,
-    Settings,
-    resolve,
-    weights_digest,
 )
 from learned_opt_rl.evaluation.runs.run import Overall, RunProgress
 from learned_opt_rl.evaluation.runs.sinks import Sink, open_sinks
-from learned_opt_rl.rundir import jsonl, settings
+from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import remove_unfinished, write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint
 from learned_opt_rl.rundir.lock import locked
@@ -56,179 +46,12 @@ _CONFIG = "config.json"
 _PARTIAL = "partial"
 
 
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """A request to compare rules.
-
-    Attributes:
-        rules: Names for `rules.resolve`.
-        environments: Names for `envs.make`.
-        seeds: Number of seeds; every rule gets the same ones.
-        total_timesteps: Environment steps of each run.
-        first_seed: The first of the seeds.
-        agent: ``"ppo"``, ``"a2c"`` or ``"lpg"``.
-        at_once: Seeds trained together. Groups of consecutive seeds do not depend on
-            the rows that exist already; the last group is filled up with seeds whose
-            rows are not kept. By default all seeds, but one per device on CPU, which
-            gains nothing from more.
-        devices: Number of devices that share the seeds of a group.
-        settings: ``NAME=VALUE``, fields of the configuration that differ from the
-            published ones.
-
-    Raises:
-        ValueError: A number is out of range, or there is no rule or environment.
-
-    Example:
-        >>> comparison = Comparison(("adam", "lion"), ("Breakout-MinAtar",), 4, 1e6)
-        >>> list(comparison.groups(at_once=3))
-        [range(0, 3), range(3, 6)]
-    """
-
-    rules: tuple[str, ...]
-    environments: tuple[str, ...]
-    seeds: int
-    total_timesteps: float
-    first_seed: int = 0
-    agent: str = "ppo"
-    at_once: int | None = None
-    devices: int = 1
-    settings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check the values and remove repeated names."""
-        for name in ("rules", "environments", "settings"):
-            value = getattr(self, name)
-            if isinstance(value, str):
-                raise ValueError(
-                    f"{name}={value!r}: must be a list of names. Pass [{value!r}]"
-                )
-        for name in ("rules", "environments"):
-            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
-            if not getattr(self, name):
-                raise ValueError(f"{name}=() is empty; name at least one")
-        at_once = 1 if self.at_once is None else self.at_once
-        numbers = {"seeds": self.seeds, "at_once": at_once, "devices": self.devices}
-        for name, number in numbers.items():
-            if number < 1:
-                raise ValueError(f"{name}={number} must be at least 1")
-        if not 0 <= self.first_seed <= 2**31 - self.seeds - at_once:
-            raise ValueError(
-                f"first_seed={self.first_seed}: seeds must be between 0 and 2**31 - 1"
-            )
-        if not math.isfinite(self.total_timesteps):
-            raise ValueError(f"total_timesteps={self.total_timesteps} must be finite")
-
-    def groups(self, at_once: int) -> Iterator[range]:
-        """Yield groups of seeds; the last group may go beyond the last seed."""
-        for first in range(self.first_seed, self.end, at_once):
-            yield range(first, first + at_once)
-
-    @property
-    def end(self) -> int:
-        """The last seed plus one."""
-        return self.first_seed + self.seeds
-
-
-class Cell(NamedTuple):
-    """A rule on an environment."""
-
-    rule: str
-    env: envs.Environment
-    config: Config
-    variant: dict[str, str]  # settings that differ from the published ones, as text
-
-
 class Failure(NamedTuple):
     """A rule on an environment whose run raised, and the error."""
 
     rule: str
     environment: str
     message: str
-
-
-class Plan(NamedTuple):
-    """The runs of a comparison, checked."""
-
-    request: dict[str, Any]  # the comparison, as JSON
-    cells: list[Cell]  # one compilation each
-    groups: list[range]  # seeds trained together, all groups of the same size
-    end: int  # seeds from here on only fill up the last group
-    devices: int  # number of devices that share a group
-    given: Mapping[str, GivenRule] = {}  # rules that are Python objects, by name
-
-    def rule(self, cell: Cell) -> Rule:
-        """Return the rule of a cell."""
-        if cell.rule in self.given:
-            return self.given[cell.rule].resolve(cell.config, cell.env.name)
-        return resolve(cell.rule, cell.config, cell.env.name)
-
-    def digest(self, rule: str) -> str | None:
-        """Return the SHA-256 of a rule, as of `weights_digest`."""
-        given = self.given.get(rule)
-        return given.sha256 if given else weights_digest(rule)
-
-
-def prepare(
-    comparison: Comparison,
-    rule_settings: Settings | None = None,
-    given: Mapping[str, GivenRule] | None = None,
-) -> Plan:
-    """Check a comparison before the first run, which may take hours.
-
-    ``rule_settings`` replace the tuned ones of the rules. ``given`` are those of the
-    rules that are Python objects, see `given_rules`.
-
-    Raises:
-        ValueError: A name is unknown, a rule is not for the agent or not tuned for an
-            environment, a run is shorter than one rollout, a setting is wrong, or the
-            devices do not exist or do not divide the seeds evenly.
-        TypeError: An environment does not have the interface of `envs.Environment`.
-        MissingExtraError: An environment needs a package that is not installed.
-
-    Example:
-        >>> plan = prepare(Comparison(("adam", "lion"), ("Breakout-MinAtar",), 4, 1e6))
-        >>> [cell.rule for cell in plan.cells]
-        ['adam', 'lion']
-    """
-    # A CPU gains nothing from more than one seed at a time.
-    on_cpu = jax.default_backend() == "cpu"
-    default = comparison.devices if on_cpu else comparison.seeds
-    at_once = comparison.at_once or default
-    check_devices(at_once, comparison.devices)
-    agent = cast(AgentName, comparison.agent)
-    overrides = settings.parse(comparison.settings, config_type(comparison.agent))
-    variant = dict(sorted(setting.split("=", 1) for setting in comparison.settings))
-    cells = []
-    found = {env.name: env for env in map(envs.make, comparison.environments)}
-    for environment, env in found.items():
-        config = agents.preset(
-            environment, comparison.total_timesteps, agent, **overrides
-        )
-        for rule in comparison.rules:
-            # Making the optimizer reads its weights, which may be missing.
-            one = (given or {}).get(rule)
-            made = (
-                one.resolve(config, environment)
-                if one
-                else resolve(rule, config, environment, rule_settings)
-            )
-            made.optimizer(jax.random.key(0))
-            cells.append(Cell(rule, env, config, variant))
-        _check_environment(env)
-        _warn_if_short(env.name, config)
-    groups = list(comparison.groups(at_once))
-    request = dataclasses.asdict(comparison) | {"at_once": at_once}
-    return Plan(request, cells, groups, comparison.end, comparison.devices, given or {})
-
-
-def together(plans: Sequence[Plan]) -> Plan:
-    """Join plans that have the same seeds into one that has each of their runs once."""
-    cells: list[Cell] = []
-    for cell in (cell for plan in plans for cell in plan.cells):
-        if cell not in cells:
-            cells.append(cell)
-    request = {"comparisons": [plan.request for plan in plans]}
-    return plans[0]._replace(request=request, cells=cells)
 
 
 def execute(
@@ -266,29 +89,6 @@ def execute(
         return _Execution(plan, folder, output(stream), programs, opened).run()
 
 
-def _warn_if_short(environment: str, config: Config) -> None:
-    """Warn if no episode can end, as far as the length of episodes is known."""
-    length = envs.episode_length(environment)
-    steps = config.num_rollouts * config.num_steps
-    if length is not None and steps < length:
-        # Rounded up to whole rollouts.
-        least = math.ceil(length / config.num_steps) * config.batch_size
-        warnings.warn(
-            f"total_timesteps={config.total_timesteps}: is too short for one episode "
-            f"of {environment}, so these runs will have no return. Each of the "
-            f"{config.num_envs} environments plays {steps:,} steps, and an episode has "
-            f"{length:,}. Pass at least {least:,}",
-            stacklevel=3,
-        )
-
-
-def _check_environment(env: envs.Environment) -> None:
-    try:
-        envs.check(env)
-    except Exception as error:  # Code of third parties may raise anything.
-        raise ValueError(f"environment {env.name!r} is unusable: {error}") from error
-
-
 class _Execution:
     """The work of `execute` while it holds the folder."""
 
@@ -302,14 +102,12 @@ class _Execution:
     ) -> None:
         """Read the rows that exist, and write the request."""
         self._sinks = sinks
-        self._program = programs or self._compiled
+        self._program = programs or self._announced
         self._plan, self._folder, self._stream = plan, folder, stream
-        # Weights do not change during a comparison: each digest is looked up once.
-        self._digests = {cell.rule: plan.digest(cell.rule) for cell in plan.cells}
         rows = read_rows(folder / ROWS)
         _check_folder(folder)
         _check_rows(plan, rows, folder / ROWS)
-        self._done = self._identities(rows)
+        self._standing, self._is_announced = Standing(plan, rows), False
         (folder / FAILURES).unlink(missing_ok=True)
         for place in (folder, folder / _PARTIAL):
             remove_unfinished(place)
@@ -318,7 +116,12 @@ class _Execution:
 
     def run(self) -> list[Failure]:
         """Run all that is missing."""
-        work = [(cell, self._pending(cell)) for cell in self._plan.cells]
+        for cell in self._plan.cells:
+            for seeds in self._plan.groups:
+                # A kill may have come after the rows and before this.
+                if self._standing.has(cell, seeds):
+                    self._checkpoint(cell, seeds).remove()
+        work = self._standing.missing()
         overall = Overall(sum(len(groups) for _, groups in work), self._stream)
         failures = []
         for cell, groups in work:
@@ -326,23 +129,20 @@ class _Execution:
                 self._run(cell, groups, overall)
             except Exception as error:
                 failures.append(self._failed(cell, error))
-                overall.failed(sum(not self._is_done(cell, g) for g in groups))
+                overall.failed(sum(not self._standing.has(cell, g) for g in groups))
         self._tidy()
         return failures + self._lost(failures)
 
     def _lost(self, failures: list[Failure]) -> list[Failure]:
         """Return the requested runs whose rows the file still lacks."""
-        self._done = self._identities(read_rows(self._folder / ROWS))
+        self._standing.read(read_rows(self._folder / ROWS))
         known = {failure[:2] for failure in failures}
         return [
             self._failed(cell, RuntimeError(f"{ROWS} lacks its rows; run it again"))
             for cell in self._plan.cells
             if (cell.rule, cell.env.name) not in known
-            and not all(self._is_done(cell, seeds) for seeds in self._plan.groups)
+            and not all(self._standing.has(cell, g) for g in self._plan.groups)
         ]
-
-    def _identities(self, rows: list[Row]) -> set[str]:
-        return {row.identity(self._digests.get(row.rule)) for row in rows}
 
     def _run(self, cell: Cell, groups: list[range], overall: Overall) -> None:
         if not groups:
@@ -355,7 +155,7 @@ class _Execution:
                 trained = run.train(
                     program, seeds, on_rollout=progress, checkpoint=checkpoint
                 )
-            digest = self._digests[cell.rule]
+            digest = self._standing.digests[cell.rule]
             made = run.rows(program, trained, cell.rule, digest, seeds, cell.variant)
             if cell.rule in self._plan.given:  # No command can name such a rule.
                 made = [dataclasses.replace(row, extra={GIVEN: True}) for row in made]
@@ -363,44 +163,34 @@ class _Execution:
             checkpoint.remove()
             overall.ended()
 
-    def _compiled(self, cell: Cell) -> Program:
-        seeds, devices = len(self._plan.groups[0]), self._plan.devices
-        return Program(cell.config, cell.env, self._plan.rule(cell), seeds, devices)
+    def _announced(self, cell: Cell) -> Program:
+        """Compile a cell; of the first, measure a rollout and print the cost of all."""
+        program = self._plan.compiled(cell)
+        if not self._is_announced:
+            self._is_announced = True
+            work = self._standing.missing()
+            seconds = program.seconds_per_rollout(self._plan.groups[0])
+            seconds = {cell.rule: seconds / cell.config.batch_size}
+            source = f"a rollout of {cell.rule} on {cell.env.name}"
+            found = cost.of_work(self._plan, work, seconds, program.memory, source)
+            self._stream.write(f"{found}\n")
+        return program
 
     def _add(self, made: list[Row]) -> None:
         """Write the rows of the comparison that do not exist yet."""
         new = {row.identity(): row for row in made if row.seed < self._plan.end}
-        missing = {key: row for key, row in new.items() if key not in self._done}
+        done = self._standing.done
+        missing = {key: row for key, row in new.items() if key not in done}
         append_rows(self._folder / ROWS, missing.values())
-        self._done |= missing.keys()
+        done |= missing.keys()
         for sink in self._sinks:
             for row in missing.values():
                 sink(row)
 
-    def _pending(self, cell: Cell) -> list[range]:
-        """Return the groups that lack a row."""
-        pending = []
-        for seeds in self._plan.groups:
-            if self._is_done(cell, seeds):
-                # A kill may have come after the rows and before this.
-                self._checkpoint(cell, seeds).remove()
-            else:
-                pending.append(seeds)
-        return pending
-
-    def _is_done(self, cell: Cell, seeds: range) -> bool:
-        digest = self._digests[cell.rule]
-        return all(
-            identity(cell.rule, digest, cell.env.name, cell.config, seed, cell.variant)
-            in self._done
-            for seed in seeds
-            if seed < self._plan.end
-        )
-
     def _checkpoint(self, cell: Cell, seeds: range) -> Checkpoint:
         run = {
             "rule": cell.rule,
-            "weights_sha256": self._digests[cell.rule],
+            "weights_sha256": self._standing.digests[cell.rule],
             "environment": cell.env.name,
             "agent": agent_of(cell.config),
             "config": dataclasses.asdict(cell.config),

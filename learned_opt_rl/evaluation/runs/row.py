@@ -11,6 +11,7 @@ import numpy as np
 
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.agents.presets import CONFIGS
+from learned_opt_rl.checks import one_of
 from learned_opt_rl.rundir import jsonl
 
 ROWS, FAILURES = "rows.jsonl", "failures.jsonl"
@@ -189,8 +190,7 @@ def agent_of(config: Config) -> str:
 
 def config_type(agent: str) -> type[Config]:
     """Return the configuration class of an agent."""
-    if agent not in CONFIGS:
-        raise ValueError(f"agent={agent!r} must be one of {', '.join(CONFIGS)}")
+    one_of("agent", agent, CONFIGS)
     return CONFIGS[agent]
 
 

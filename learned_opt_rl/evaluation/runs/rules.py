@@ -31,7 +31,7 @@ from learned_opt_rl import agents, artifacts
 from learned_opt_rl.agents.config import ActorCriticConfig, Config, LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.artifacts.weights import read_limited
-from learned_opt_rl.checks import nearest
+from learned_opt_rl.checks import nearest, suggest
 from learned_opt_rl.errors import ArtifactError, UnknownArtifactError
 from learned_opt_rl.evaluation.runs import own_rules, tuned_rule
 from learned_opt_rl.evaluation.runs.own_rules import Own, positive
@@ -275,8 +275,7 @@ def _learned(
 
     if missing not in (None, *FEATURES):
         raise ValueError(
-            f"rule={rule!r}: {missing!r} is not a feature; choose one of "
-            f"{', '.join(FEATURES)}"
+            f"rule={rule!r}: {missing!r} is not a feature; {suggest(missing, FEATURES)}"
         )
 
     def optimizer(key: jax.Array) -> optax.GradientTransformation:

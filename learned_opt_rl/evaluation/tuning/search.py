@@ -9,11 +9,9 @@ import dataclasses
 import json
 import math
 import pathlib
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
-import jax
 import numpy as np
 
 from learned_opt_rl.evaluation.report.statistics import returns
@@ -158,12 +156,8 @@ class _Search:
         """Return the time of the missing runs, from a rollout in each environment."""
         seeds, trials, seconds = self._plan.groups[0], len(self._missing(count)), 0.0
         for cell in self._plan.cells if trials else ():
-            program = self._program(cell)
-            state = program.advance(seeds, program.start(seeds), 0, 1)
-            jax.block_until_ready(state)  # The first call is slower.
-            started = time.perf_counter()
-            jax.block_until_ready(program.advance(seeds, state, 0, 1))
-            seconds += (time.perf_counter() - started) * cell.config.num_rollouts
+            each = self._program(cell).seconds_per_rollout(seeds)
+            seconds += each * cell.config.num_rollouts
         return seconds * len(self._plan.groups) * trials
 
     def run(self, count: int) -> list[Trial]:
