@@ -255,7 +255,7 @@ def columns(agent: str = "ppo") -> dict[str, dict[str, Any]]:
     """Return the published settings of an agent by column, as `preset` names them.
 
     Example:
-        >>> columns("a2c")["minatar"]["num_envs"]
+        >>> columns()["minatar"]["num_envs"]
         64
     """
     one_of("agent", agent, CONFIGS)

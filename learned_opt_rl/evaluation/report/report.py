@@ -148,7 +148,10 @@ class Report:
                 shown = tables.aggregates(with_improvement(result), heading)
                 parts.append(tables.render(shown, "plain", width))
             shown = tables.environments(result.measures, result.baseline)
-            parts.append(tables.render(shown, "plain", width))
+            text = tables.render(shown, "plain", width)
+            parts.append(text)
+            if not text.splitlines()[0].endswith(shown[0][-1]):
+                parts.append(_filled("The report has the other columns.", width))
             parts += [_filled(f"- {note}", width) for note in result.notes]
         return "\n\n".join(parts)
 
