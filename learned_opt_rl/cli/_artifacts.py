@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from learned_opt_rl.artifacts import remote
-from learned_opt_rl.artifacts.card import Result
 from learned_opt_rl.artifacts.registry import Entry, find, load_entry, scan
 from learned_opt_rl.cli._common import optional, print_table
 from learned_opt_rl.errors import ArtifactError
@@ -264,7 +263,7 @@ def _page(entry: Entry) -> Iterator[str]:
         yield ""
         yield "Function"
         yield _harmless(load_entry(entry).text or "").removesuffix("\n")
-    yield from _bullets("Results", map(_result_line, card.results), "not measured yet")
+    yield from _bullets("Results", map(str, card.results), "not measured yet")
     commands = [result.command for result in card.results if result.command]
     if commands:
         yield ""
@@ -318,16 +317,6 @@ def _bullets(title: str, items: Iterable[str], otherwise: str) -> Iterator[str]:
     yield title
     for item in list(items) or [otherwise]:
         yield textwrap.fill(item, 88, initial_indent="- ", subsequent_indent="  ")
-
-
-def _result_line(result: Result) -> str:
-    line = f"{result.environment}, {result.steps:,} steps: {result.metric} "
-    line += f"{result.mean:.4g}"
-    if result.interval is not None:
-        low, high = result.interval
-        line += f" [{low:.4g}, {high:.4g}]"
-    seeds = "1 seed" if result.seeds == 1 else f"{result.seeds} seeds"
-    return f"{line} over {seeds} ({result.method}; {result.source})"
 
 
 def _inspect(entry: Entry) -> tuple[str, str]:
