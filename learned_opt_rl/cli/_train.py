@@ -135,7 +135,8 @@ class Distill:
 
     teacher: Annotated[str | None, optional("NAME")] = None
     """Name of an artifact, folder of a run, path of an expression, or
-    sign_momentum:8e-4."""
+    sign_momentum:8e-4. Names joined by + label the runs of the environments in which
+    each was trained (--inputs runs)."""
     preset: Annotated[str, arg(metavar="NAME")] = "same"
     """Preset configuration, for example same, half, short, long or runs."""
     student: Annotated[str | None, optional("SIZES")] = None
