@@ -201,9 +201,7 @@ def test_specialists_teach_where_they_were_trained():
 
 
 def test_specialists_are_networks_of_one_algorithm_and_label_runs():
-    with pytest.raises(
-        ValueError, match="networks of one algorithm, not open"
-    ):
+    with pytest.raises(ValueError, match="networks of one algorithm, not open"):
         teacher("breakout+sign_mixture")
     with pytest.raises(ValueError, match="specialists label recorded runs only; give"):
         configure("half", teacher="breakout+distilled/minatar_half")

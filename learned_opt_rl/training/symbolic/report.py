@@ -1,6 +1,5 @@
 """The result of a symbolic distillation: a table and a figure."""
 
-import collections
 import pathlib
 from typing import Any
 
@@ -10,9 +9,9 @@ from learned_opt_rl import expressions
 from learned_opt_rl.evaluation.pictures import figures
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.jsonl import Record
-from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER
+from learned_opt_rl.training.proposal.journal import EVENTS
 from learned_opt_rl.training.run_folder import read_config
-from learned_opt_rl.training.symbolic.search import METHOD, best_of, proposal_of
+from learned_opt_rl.training.symbolic.search import METHOD, best_of
 
 _UNSCORED: Record = {"fitness": None, "scores": [], "problem": ""}
 
@@ -49,48 +48,32 @@ def references(folder: pathlib.Path) -> dict[str, float]:
 def table(folder: pathlib.Path) -> list[list[str]]:
     """Return the expressions as rows of text, with a header.
 
-    The columns are size, loss, fitness, the mean return in each environment, the time
-    to train the agents over that with tuned Adam, and the formula. The time includes
-    compilation, and whatever else the machine did.
+    The columns are size, loss, fitness, the mean return in each environment and the
+    formula.
 
     Raises ValueError as `rows`.
     """
-    trained = _Trained(folder)
-    made = [["size", "loss", "fitness", *trained.environments, "time", "formula"]]
+    names = read_config(folder)["config"]["evaluation"]["environments"]
+    returned = {
+        (event["of"], event["environment"]): np.mean(event["scores"]["returns"])
+        for event in jsonl.read(folder / EVENTS)
+        if event["event"] == "train" and event["scores"]
+    }
+
+    def means(rule: str) -> list[str]:
+        found = [returned.get((rule, name)) for name in names]
+        return ["" if value is None else f"{value:.3g}" for value in found]
+
+    made = [["size", "loss", "fitness", *names, "formula"]]
     for rule, fitness in references(folder).items():
-        made.append(["", "", f"{fitness:.3f}", *trained.cells(rule, rule), rule])
+        made.append(["", "", f"{fitness:.3f}", *means(rule), rule])
     for row in rows(folder):
         fitness = "" if row["fitness"] is None else f"{row['fitness']:.3f}"
-        cells = trained.cells(row["text"], proposal_of(row))
         lines = expressions.parse(row["text"]).to_text().splitlines()
         said = [one for one in lines[1:] if not one.startswith(("inputs ", "memory "))]
-        numbers = [str(row["size"]), f"{row['loss']:.2g}", fitness, *cells]
-        made.append([*numbers, "; ".join(said)])
+        numbers = [str(row["size"]), f"{row['loss']:.2g}", fitness]
+        made.append([*numbers, *means(row["text"]), "; ".join(said)])
     return made
-
-
-class _Trained:
-    """Returns and times of the agents that a run has trained."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        config = read_config(folder)["config"]
-        self.environments: list[str] = config["evaluation"]["environments"]
-        self._returns = {
-            (event["of"], event["environment"]): np.mean(event["scores"]["returns"])
-            for event in jsonl.read(folder / EVENTS)
-            if event["event"] == "train" and event["scores"]
-        }
-        self._seconds = collections.Counter[str]()
-        for row in jsonl.read(folder / LEDGER):
-            if row["stage"] == "train":
-                self._seconds[row["proposal"]] += row["seconds"]
-
-    def cells(self, rule: str, proposal: str) -> list[str]:
-        """Return the mean returns, and the time over Adam's; empty if not known."""
-        returns = [self._returns.get((rule, name)) for name in self.environments]
-        seconds, adam = self._seconds[proposal], self._seconds["adam"]
-        shown = ["" if value is None else f"{value:.3g}" for value in returns]
-        return [*shown, f"{seconds / adam:.2f}" if seconds and adam else ""]
 
 
 def result(folder: pathlib.Path) -> Record:

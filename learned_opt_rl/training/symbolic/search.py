@@ -216,7 +216,7 @@ class Symbolic(Search):
         session.remember("reference", lambda: made, rule=rule)
 
     def _outcome(self, session: Session, scorer: Scorer, row: Record) -> Record:
-        self._journal.proposal = proposal_of(row)
+        self._journal.proposal = f"size {row['size']}"
         made: Record = {"fitness": None, "scores": [], "problem": ""}
         try:
             found = scorer.evaluate(row["text"])
@@ -232,11 +232,6 @@ class Symbolic(Search):
         if not self._references:
             self._references = self.config.evaluation.references(found)
         return evaluation.fitness(found, self._references)
-
-
-def proposal_of(row: Record) -> str:
-    """Return the name of an expression in the ledger; no two have the same size."""
-    return f"size {row['size']}"
 
 
 def best_of(scored: Sequence[Record]) -> Record:
