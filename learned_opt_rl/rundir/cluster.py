@@ -23,17 +23,13 @@ from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.rundir.provenance import provenance
 
-try:
-    from distributed import WorkerPlugin
-except ImportError:  # `connected` raises
-    WorkerPlugin = object
-
 Task = tuple[Any, ...]
 """Arguments of a function: texts, numbers and NumPy arrays."""
 
 _LOCAL = "local:"
 _SECONDS = 30.0  # to reach a scheduler
 _TICK = 0.5  # seconds between two looks at the scheduler
+_PACKAGES = ("learned_opt_rl",)  # whose functions workers call
 # A run uses all cores of its device, whatever the threads of the worker.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -94,9 +90,12 @@ class Cluster:
 
     def __init__(self, client: Any, stream: TextIO) -> None:
         self._client, self._stream = client, stream
-        plugin = SameVersions(provenance()["versions"])
+        # Loaded here, because distributed takes half a second.
+        from learned_opt_rl.rundir._same_versions import SameVersions
+
+        versions, present = provenance()["versions"], self._addresses()
         try:
-            client.register_plugin(plugin)
+            client.register_plugin(SameVersions(versions, present))
         except Exception as error:  # what workers raise, in several wrappings
             raise ClusterError(
                 f"cluster={self.address!r}: a worker is refused: {error}. Install the "
@@ -111,7 +110,10 @@ class Cluster:
     @property
     def workers(self) -> int:
         """The number of workers now."""
-        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+        return len(self._addresses())
+
+    def _addresses(self) -> list[str]:
+        return list(self._client.scheduler_info(n_workers=-1)["workers"])
 
     def outcomes(
         self, function: Callable[..., Any], tasks: Sequence[Task]
@@ -165,34 +167,20 @@ class Cluster:
         return TaskError(f"{type(error).__name__}: {error}")
 
 
-class SameVersions(WorkerPlugin):  # pyright: ignore
-    """Refuse a worker whose packages differ from the client's, also one that joins."""
-
-    name = "learned-opt-rl"
-
-    def __init__(self, versions: dict[str, str | None]) -> None:
-        self._versions = versions
-
-    def setup(self, worker: Any) -> None:
-        """Raise ClusterError, which ends the worker, and name the differences."""
-        there = provenance()["versions"]
-        wrong = [
-            f"{name} {there.get(name)} instead of {self._versions.get(name)}"
-            for name in sorted(there.keys() | self._versions.keys())
-            if there.get(name) != self._versions.get(name)
-        ]
-        if wrong:
-            raise ClusterError(f"{worker.address} has {', '.join(wrong)}")
-
-
 def perform(name: str, *arguments: Any) -> tuple[Any, str, str]:
     """Call a function of this package on a worker: result, error and traceback.
 
     Errors are texts, because a client would have to unpickle an exception.
     """
     module, _, function = name.partition(":")
-    if module.partition(".")[0] != __name__.partition(".")[0]:
+    if module.partition(".")[0] not in _PACKAGES:
         raise ValueError(f"name={name!r} is not a function of this package")
+    from distributed import get_worker
+
+    from learned_opt_rl.rundir._same_versions import CLOSING
+
+    if get_worker().address in CLOSING:
+        time.sleep(60)  # until it is closed, and the task is sent to another
     try:
         with _ONE_AT_A_TIME:
             made = getattr(importlib.import_module(module), function)(*arguments)

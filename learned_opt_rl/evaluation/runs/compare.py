@@ -219,8 +219,7 @@ def execute(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        work = _Execution(plan, folder, output(stream), programs or Programs())
-        return work.run(cluster)
+        return _Execution(plan, folder, output(stream), programs).run(cluster)
 
 
 def _check_environment(env: envs.Environment) -> None:
@@ -238,11 +237,11 @@ class _Execution:
         plan: Plan,
         folder: pathlib.Path,
         stream: TextIO,
-        programs: Programs,
+        programs: Programs | None = None,
     ) -> None:
         """Read the rows that exist, and write the request."""
         self._plan, self._folder, self._stream = plan, folder, stream
-        self._programs = programs
+        self._programs = programs or Programs()
         # Weights do not change during a comparison: each digest is looked up once.
         self._digests = {cell.rule: weights_digest(cell.rule) for cell in plan.cells}
         rows = read_rows(folder / ROWS)
