@@ -48,7 +48,7 @@ class Machines:
     """A scheduler and three workers, each a process."""
 
     def __init__(self, folder):
-        self._file, self._log = folder / "scheduler.json", open(folder / "log", "wb")
+        self._file, self._log = folder / "scheduler.json", (folder / "log").open("wb")
         options = ["--port", "0", "--dashboard-address", ":0"]
         self.scheduler = self._start("scheduler", *options)
         self.workers = [self.add() for _ in range(3)]
@@ -142,9 +142,9 @@ def alone(tmp_path_factory):
 
 def test_a_comparison_survives_its_workers(machines, tmp_path, alone):
     plan, folder = compare.prepare(COMPARISON), tmp_path / "cluster"
-    with connected(machines.address) as cluster:
-        with meanwhile(folder / compare.ROWS, *changes(machines, 2, 8)):
-            assert compare.execute(plan, folder, cluster=cluster) == []
+    killing = meanwhile(folder / compare.ROWS, *changes(machines, 2, 8))
+    with connected(machines.address) as cluster, killing:
+        assert compare.execute(plan, folder, cluster=cluster) == []
     assert len(alone) == 24
     assert measured(folder) == alone
 
@@ -152,10 +152,10 @@ def test_a_comparison_survives_its_workers(machines, tmp_path, alone):
 def test_a_comparison_resumes_after_its_scheduler(machines, tmp_path, alone):
     plan, folder = compare.prepare(COMPARISON), tmp_path / "cluster"
     rows = folder / compare.ROWS
-    with pytest.raises(ClusterError, match="scheduler is gone; start it again"):
-        with connected(machines.address) as cluster:
-            with meanwhile(rows, (3, machines.scheduler.kill)):
-                compare.execute(plan, folder, cluster=cluster)
+    raises = pytest.raises(ClusterError, match="scheduler is gone; start it again")
+    killing = meanwhile(rows, (3, machines.scheduler.kill))
+    with raises, connected(machines.address) as cluster, killing:
+        compare.execute(plan, folder, cluster=cluster)
     kept = jsonl.read(rows)
     assert 3 <= len(kept) < 24
     assert compare.execute(plan, folder) == []

@@ -22,8 +22,8 @@ from learned_opt_rl.training.evolution import (
     EvolutionConfig,
     Execution,
     preset,
+    remote,
 )
-from learned_opt_rl.training.evolution import remote
 from learned_opt_rl.training.evolution.fitness import (
     Evaluator,
     check_execution,
