@@ -55,6 +55,17 @@ def test_an_error_is_an_outcome_and_the_others_go_on(address, known):
     assert "in double" in found[1].trace
 
 
+def test_a_task_that_kills_its_workers_is_an_outcome(address, known, monkeypatch):
+    def killed(*_):
+        raise RuntimeError("KilledWorker")  # what Dask itself sends
+
+    monkeypatch.setattr(cluster, "perform", killed)
+    with connected(address) as made:
+        ((_, found),) = made.outcomes(double, [(np.ones(1),)])
+    assert isinstance(found, TaskError)
+    assert "KilledWorker" in str(found)
+
+
 def test_functions_of_other_packages_are_refused(address):
     with connected(address) as made:
         ((_, found),) = made.outcomes(np.zeros, [(3,)])
