@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg, create_mutex_group
 
 if TYPE_CHECKING:
     from learned_opt_rl.evaluation.runs.compare import Comparison, Failure
+    from learned_opt_rl.rundir.cluster import Cluster
 
 
 def optional(metavar: str, name: str | None = None) -> Any:
@@ -21,6 +22,7 @@ def optional(metavar: str, name: str | None = None) -> Any:
     return arg(name=name, metavar=metavar, help_behavior_hint="")
 
 
+OnCluster = Annotated[str | None, optional("ADDRESS", "cluster")]
 Settings = Annotated[tuple[str, ...], optional("NAME=VALUE ...", "set")]
 Rules = Annotated[Positional[tuple[str, ...]], optional("RULE")]
 _WHERE = create_mutex_group(required=True)
@@ -38,6 +40,7 @@ _OPTIONS = {
     "runs": "--runs",
     "only": "--only",
     "baseline": "--baseline",
+    "cluster": "--cluster",
 }
 
 
@@ -82,6 +85,18 @@ def as_options(message: str) -> str:
     """Replace fields in an error message: ``seeds=0`` becomes ``--seeds=0``."""
     fields = rf"(?<![\w.-])({'|'.join(_OPTIONS)})="
     return re.sub(fields, lambda found: f"{_OPTIONS[found[1]]}=", message)
+
+
+@contextlib.contextmanager
+def on_cluster(address: str | None) -> Iterator["Cluster | None"]:
+    """Connect to the workers of ``--cluster``, if it is given."""
+    if address is None:
+        yield None
+        return
+    from learned_opt_rl.rundir.cluster import connected
+
+    with connected(address) as cluster:
+        yield cluster
 
 
 @contextlib.contextmanager

@@ -9,8 +9,10 @@ from tyro.conf import Positional, arg
 
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.cli._common import (
+    OnCluster,
     Rules,
     RunOptions,
+    on_cluster,
     optional,
     print_failures,
     stopping,
@@ -43,6 +45,9 @@ class _ReportOptions:
 class _Options(_ReportOptions, RunOptions):
     agent: Literal["ppo", "a2c", "lpg"] = "ppo"
     """Agent that the rule trains."""
+    address: OnCluster = None
+    """Dask scheduler whose workers make the runs, for example tcp://10.0.0.1:8786;
+    local:4 starts four processes here (extra cluster)."""
 
     def run_rules(self, rules: tuple[str, ...], out: pathlib.Path) -> int:
         """Make the runs that are missing and the report; return the exit status."""
@@ -50,8 +55,8 @@ class _Options(_ReportOptions, RunOptions):
 
         plan = self._prepare(rules, out)
         advice = f"{out} keeps all finished work. Repeat the command to resume"
-        with stopping(advice):
-            failures = compare.execute(plan, out)
+        with stopping(advice), on_cluster(self.address) as cluster:
+            failures = compare.execute(plan, out, cluster=cluster)
         try:
             if not failures or (out / compare.ROWS).exists():
                 self.print_report(out)

@@ -14,16 +14,16 @@ import math
 import pathlib
 import re
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TextIO, cast
 
 import jax
 
 from learned_opt_rl import agents, envs
-from learned_opt_rl.agents.config import Config
 from learned_opt_rl.agents.presets import AgentName
 from learned_opt_rl.evaluation.runs import run
-from learned_opt_rl.evaluation.runs.program import Program, check_devices
+from learned_opt_rl.evaluation.runs.cell import Cell, Programs, perform, task
+from learned_opt_rl.evaluation.runs.program import check_devices
 from learned_opt_rl.evaluation.runs.row import (
     FAILURES,
     ROWS,
@@ -39,12 +39,16 @@ from learned_opt_rl.evaluation.runs.run import Overall, RunProgress
 from learned_opt_rl.rundir import jsonl, settings
 from learned_opt_rl.rundir.atomic import remove_unfinished, write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint
+from learned_opt_rl.rundir.cluster import Cluster, TaskError
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.rundir.provenance import provenance
 
 _CONFIG = "config.json"
 _PARTIAL = "partial"
+
+Work = list[tuple[Cell, list[range]]]
+"""Cells with their groups of seeds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,15 +116,6 @@ class Comparison:
     def end(self) -> int:
         """The last seed plus one."""
         return self.first_seed + self.seeds
-
-
-class Cell(NamedTuple):
-    """A rule on an environment."""
-
-    rule: str
-    env: envs.Environment
-    config: Config
-    variant: dict[str, str]  # settings that differ from the published ones, as text
 
 
 class Failure(NamedTuple):
@@ -198,7 +193,8 @@ def execute(
     folder: pathlib.Path,
     *,
     stream: TextIO | None = None,
-    programs: Callable[[Cell], Program] | None = None,
+    programs: Programs | None = None,
+    cluster: Cluster | None = None,
 ) -> list[Failure]:
     """Run what the folder does not hold yet.
 
@@ -206,8 +202,9 @@ def execute(
         plan: From `prepare`.
         folder: The folder for the results; it is made if it does not exist.
         stream: For the progress, standard error by default.
-        programs: Returns the program of a cell, compiled for the seeds of a group. By
-            default each cell is compiled by itself.
+        programs: Where compiled programs are found and kept.
+        cluster: Workers that make the runs. A run of theirs that does not end leaves
+            no checkpoint.
 
     Returns:
         The runs that raised; the rows of all others are in the folder. The next
@@ -217,11 +214,12 @@ def execute(
         FolderInUseError: Another process writes to the folder.
         ValueError: The folder holds files of something else, or rows of the same rules
             with another configuration of the agent or the environment.
+        ClusterError: The scheduler was lost; all finished work is kept.
         KeyboardInterrupt: All finished work is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        return _Execution(plan, folder, output(stream), programs).run()
+        return _Execution(plan, folder, output(stream), programs).run(cluster)
 
 
 def _check_environment(env: envs.Environment) -> None:
@@ -239,11 +237,11 @@ class _Execution:
         plan: Plan,
         folder: pathlib.Path,
         stream: TextIO,
-        programs: Callable[[Cell], Program] | None = None,
+        programs: Programs | None = None,
     ) -> None:
         """Read the rows that exist, and write the request."""
-        self._program = programs or self._compiled
         self._plan, self._folder, self._stream = plan, folder, stream
+        self._programs = programs or Programs()
         # Weights do not change during a comparison: each digest is looked up once.
         self._digests = {cell.rule: weights_digest(cell.rule) for cell in plan.cells}
         rows = read_rows(folder / ROWS)
@@ -256,10 +254,18 @@ class _Execution:
         content = json.dumps({"request": plan.request, **provenance()}, indent=2) + "\n"
         write_atomically(folder / _CONFIG, content.encode())
 
-    def run(self) -> list[Failure]:
+    def run(self, cluster: Cluster | None = None) -> list[Failure]:
         """Run all that is missing."""
         work = [(cell, self._pending(cell)) for cell in self._plan.cells]
         overall = Overall(sum(len(groups) for _, groups in work), self._stream)
+        if cluster is not None:
+            failures = self._on_workers(cluster, work, overall)
+        else:
+            failures = self._here(work, overall)
+        self._tidy()
+        return failures + self._lost(failures)
+
+    def _here(self, work: Work, overall: Overall) -> list[Failure]:
         failures = []
         for cell, groups in work:
             try:
@@ -267,8 +273,29 @@ class _Execution:
             except Exception as error:
                 failures.append(self._failed(cell, error))
                 overall.failed(sum(not self._is_done(cell, g) for g in groups))
-        self._tidy()
-        return failures + self._lost(failures)
+        return failures
+
+    def _on_workers(
+        self, cluster: Cluster, work: Work, overall: Overall
+    ) -> list[Failure]:
+        """Run all groups as tasks; one failure per cell is enough."""
+        runs = [(cell, seeds) for cell, groups in work for seeds in groups]
+        devices, failures = self._plan.devices, dict[tuple[str, str], Failure]()
+        tasks = [
+            (task(cell, seeds, devices, self._digests[cell.rule]),)
+            for cell, seeds in runs
+        ]
+        for index, found in cluster.outcomes(perform, tasks):
+            cell = runs[index][0]
+            if isinstance(found, TaskError):
+                if (cell.rule, cell.env.name) not in failures:
+                    failure = self._failed(cell, found)
+                    failures[cell.rule, cell.env.name] = failure
+                overall.failed(1)
+            else:
+                self._add([Row.from_json(row) for row in json.loads(found)])
+                overall.ended(f" on {cluster.workers} workers")
+        return list(failures.values())
 
     def _lost(self, failures: list[Failure]) -> list[Failure]:
         """Return the requested runs whose rows the file still lacks."""
@@ -287,7 +314,8 @@ class _Execution:
     def _run(self, cell: Cell, groups: list[range], overall: Overall) -> None:
         if not groups:
             return
-        program = self._program(cell)
+        size, devices = len(self._plan.groups[0]), self._plan.devices
+        program = self._programs.of(cell, size, devices)
         for seeds in groups:
             label = overall.label(_label(cell, seeds))
             checkpoint = self._checkpoint(cell, seeds)
@@ -301,11 +329,6 @@ class _Execution:
             )
             checkpoint.remove()
             overall.ended()
-
-    def _compiled(self, cell: Cell) -> Program:
-        rule = resolve(cell.rule, cell.config, cell.env.name)
-        seeds, devices = len(self._plan.groups[0]), self._plan.devices
-        return Program(cell.config, cell.env, rule, seeds, devices)
 
     def _add(self, made: list[Row]) -> None:
         """Write the rows of the comparison that do not exist yet."""
@@ -357,6 +380,8 @@ class _Execution:
     def _failed(self, cell: Cell, error: Exception) -> Failure:
         message = " ".join(f"{type(error).__name__}: {error}".split())
         trace = "".join(traceback.format_exception(error))
+        if isinstance(error, TaskError):  # raised on a worker
+            message, trace = str(error), error.trace
         failure = Failure(cell.rule, cell.env.name, message)
         agent = agent_of(cell.config)
         record = {**failure._asdict(), "agent": agent, "traceback": trace}
