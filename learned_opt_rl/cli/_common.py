@@ -14,6 +14,7 @@ from tyro.conf import Positional, UseAppendAction, arg, create_mutex_group
 
 if TYPE_CHECKING:
     from learned_opt_rl.evaluation.runs.compare import Comparison, Failure
+    from learned_opt_rl.rundir.cluster import Cluster
 
 
 def optional(metavar: str, name: str | None = None) -> Any:
@@ -24,6 +25,7 @@ def optional(metavar: str, name: str | None = None) -> Any:
 # An option that may occur several times, with a value each; see `_arguments`.
 Repeated = UseAppendAction[tuple[str, ...]]
 Settings = Annotated[Repeated, optional("NAME=VALUE", "set")]
+OnCluster = Annotated[str | None, optional("ADDRESS", "cluster")]
 Rules = Annotated[Positional[tuple[str, ...]], optional("RULE")]
 # Not required, so that a misspelled option is reported first.
 _WHERE = create_mutex_group(required=False)
@@ -43,6 +45,7 @@ _OPTIONS = {
     "baseline": "--baseline",
     "environments": "--environments",
     "sinks": "--sinks",
+    "cluster": "--cluster",
 }
 
 
@@ -92,6 +95,18 @@ def as_options(message: str) -> str:
     """Replace fields in an error message: ``seeds=0`` becomes ``--seeds=0``."""
     fields = rf"(?<![\w.-])({'|'.join(_OPTIONS)})="
     return re.sub(fields, lambda found: f"{_OPTIONS[found[1]]}=", message)
+
+
+@contextlib.contextmanager
+def on_cluster(address: str | None) -> Iterator["Cluster | None"]:
+    """Connect to the workers of ``--cluster``, if it is given."""
+    if address is None:
+        yield None
+        return
+    from learned_opt_rl.rundir.cluster import connected
+
+    with connected(address) as cluster:
+        yield cluster
 
 
 @contextlib.contextmanager

@@ -9,9 +9,11 @@ from tyro.conf import Positional, arg
 
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.cli._common import (
+    OnCluster,
     Repeated,
     Rules,
     RunOptions,
+    on_cluster,
     optional,
     print_failures,
     shared,
@@ -55,6 +57,9 @@ class _Options(_ReportOptions, RunOptions):
     """tensorboard or wandb, which also get the learning curves; may be repeated."""
     dry_run: bool = False
     """Print the cost in steps, time and memory, and exit."""
+    address: OnCluster = None
+    """Dask scheduler whose workers make the runs, for example tcp://10.0.0.1:8786;
+    local:4 starts four processes here (extra cluster)."""
 
     def run_rules(self, rules: tuple[str, ...], out: pathlib.Path) -> int:
         """Make the runs that are missing and the report; return the exit status."""
@@ -67,8 +72,8 @@ class _Options(_ReportOptions, RunOptions):
             print(cost.estimate(plan, out) or f"{out} has all runs")
             return 0
         advice = f"{out} keeps all finished work. Repeat the command to resume"
-        with stopping(advice):
-            failures = compare.execute(plan, out, sinks=self.sinks)
+        with stopping(advice), on_cluster(self.address) as cluster:
+            failures = compare.execute(plan, out, sinks=self.sinks, cluster=cluster)
         try:
             if not failures or (out / compare.ROWS).exists():
                 self.print_report(out)

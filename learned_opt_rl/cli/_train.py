@@ -16,9 +16,11 @@ from tyro.conf import (
 )
 
 from learned_opt_rl.cli._common import (
+    OnCluster,
     Repeated,
     RunOptions,
     Settings,
+    on_cluster,
     optional,
     print_failures,
     shared,
@@ -54,6 +56,9 @@ class _Execution:
     """Number of processes, each started with the same command."""
     process: Annotated[int | None, optional("INT")] = None
     """Index of this process, from 0."""
+    address: OnCluster = None
+    """Dask scheduler whose workers train the members, for example
+    tcp://10.0.0.1:8786; local:4 starts four processes here (extra cluster)."""
 
     def join(self) -> int:
         """Join the other processes if there are any; return the number of devices."""
@@ -135,7 +140,8 @@ class Distill:
 
     teacher: Annotated[str | None, optional("NAME")] = None
     """Name of an artifact, folder of a run, path of an expression, or
-    sign_momentum:8e-4."""
+    sign_momentum:8e-4. Names joined by + label the runs of the environments in which
+    each was trained (--inputs runs)."""
     preset: Annotated[str, arg(metavar="NAME")] = "same"
     """Preset configuration, for example same, half, short, long or runs."""
     student: Annotated[str | None, optional("SIZES")] = None
@@ -393,17 +399,23 @@ Train = Annotated[
 def _evolve(
     config: "EvolutionConfig", folder: pathlib.Path, options: _Execution, devices: int
 ) -> int:
+    from learned_opt_rl.training.evolution import Campaign, Execution
+
+    with on_cluster(options.address) as cluster:
+        execution = Execution(devices, options.block, options.tensorboard, cluster)
+        return _evolved(Campaign(config, folder, execution), options.dry_run)
+
+
+def _evolved(campaign: "Campaign", dry_run: bool) -> int:
     import jax
 
-    from learned_opt_rl.training.evolution import Campaign, Execution
     from learned_opt_rl.training.run_folder import CONFIG
 
-    execution = Execution(devices, options.block, options.tensorboard)
-    campaign = Campaign(config, folder, execution)
+    folder = campaign.path
     resume = f"`learned-opt-rl train resume {folder}`"
     try:
-        _estimate(campaign, options.dry_run)
-        if options.dry_run:
+        _estimate(campaign, dry_run)
+        if dry_run:
             return 0
         standing = campaign.run()
     except KeyboardInterrupt:

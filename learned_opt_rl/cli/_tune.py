@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from learned_opt_rl.cli._common import (
+    OnCluster,
     Repeated,
     RunOptions,
+    on_cluster,
     optional,
     print_table,
     stopping,
@@ -43,6 +45,9 @@ class Tune(RunOptions):
     """Setting to search, for example learning_rate; may be repeated; by default all."""
     agent: Literal["ppo", "a2c"] = "ppo"
     """Agent that the rule trains."""
+    address: OnCluster = None
+    """Dask scheduler whose workers make the runs, for example tcp://10.0.0.1:8786;
+    local:4 starts four processes here (extra cluster)."""
     out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
     """Folder for the results; tuned/RULE/ENVIRONMENTS by default."""
 
@@ -55,7 +60,9 @@ class Tune(RunOptions):
         out = self.out or pathlib.Path("tuned", *names)
         choices = {"each": self.each, "only": self.only}
         try:
-            with stopping(f"{out} keeps finished runs. Repeat the command to resume"):
+            advice = f"{out} keeps finished runs. Repeat the command to resume"
+            with stopping(advice), on_cluster(self.address) as cluster:
+                choices["cluster"] = cluster
                 found = search.tune(comparison, self.runs, out, **choices)
         except TypeError as error:  # An environment of another package.
             raise ValueError(str(error)) from error

@@ -17,8 +17,8 @@ def parse(
     The type of a field decides how its value is written: ``gamma=0.9``,
     ``activation=tanh``, ``anneal=true``, ``hidden=256x256``,
     ``environments=ant,hopper``, ``gammas=0.9,0.99``, and ``horizons=0:2e5,100:1e6`` or
-    just ``horizons=2e5`` for pairs that begin at 0. ``none`` is None, and no layer for
-    ``hidden``.
+    just ``horizons=2e5`` for pairs that begin at 0. Convolutions are written
+    ``conv=16:3:1,32:3:1``. ``none`` is None, and no layer for ``hidden`` and ``conv``.
 
     Args:
         settings: The texts.
@@ -144,5 +144,13 @@ def _pairs(text: str) -> tuple[tuple[int, int], ...]:
         raise ValueError(f"{error}; write pairs as 0:2e5,100:1e6") from None
 
 
+def _layers(text: str) -> tuple[tuple[int, ...], ...]:
+    layers = () if text == "none" else text.split(",")
+    return tuple(tuple(map(_whole, layer.split(":"))) for layer in layers)
+
+
 _PLAIN = {bool: _flag, int: _whole, float: _float, str: str}
-_TUPLES = {int: _sizes, float: _numbers, str: _names, tuple[int, int]: _pairs}
+_TUPLES = {
+    **{int: _sizes, float: _numbers, str: _names},
+    **{tuple[int, int]: _pairs, tuple[int, int, int]: _layers},
+}

@@ -11,14 +11,15 @@ import pytest
 
 from learned_opt_rl import envs, errors
 from learned_opt_rl.agents import A2CConfig, LPGConfig, PPOConfig
-from learned_opt_rl.evaluation.runs import compare, cost, program
-from learned_opt_rl.evaluation.runs import plan as planning
+from learned_opt_rl.evaluation.runs import cell, compare, cost, program
 from learned_opt_rl.evaluation.runs import run as running
 from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.evaluation.runs.rules import Rule
 from learned_opt_rl.rules import drifts, lpg
 from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.cluster import connected
 from tests import probe_envs
+from tests.clusters import workers
 from tests.conftest import quickly_compiled
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "probes")
@@ -52,9 +53,12 @@ def probes(monkeypatch):
     monkeypatch.setattr(envs, "make", lambda name: MADE.get(name) or real(name))
 
 
-def run(asked, folder, stream=None):
+def run(asked, folder, stream=None, cluster=None):
     return compare.execute(
-        compare.prepare(asked), folder, stream=stream or io.StringIO()
+        compare.prepare(asked),
+        folder,
+        stream=stream or io.StringIO(),
+        cluster=cluster,
     )
 
 
@@ -64,6 +68,10 @@ def measured(folder):
         {key: value for key, value in row.items() if key not in TIMES}
         for row in jsonl.read(folder / compare.ROWS)
     ]
+
+
+def in_order(rows):
+    return sorted(rows, key=lambda row: (row["rule"], row["seed"]))
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +132,7 @@ def test_progress_counts_all_runs(unbroken):
 def test_what_is_there_is_not_run_again(unbroken, monkeypatch):
     folder, _ = unbroken
     before = (folder / compare.ROWS).read_bytes()
-    monkeypatch.setattr(planning, "Program", never)
+    monkeypatch.setattr(cell, "Program", never)
     assert run(ASKED, folder) == []
     fewer = dataclasses.replace(ASKED, seeds=1, first_seed=1, at_once=1)
     assert run(fewer, folder) == []
@@ -143,6 +151,40 @@ def test_the_cost_is_that_of_what_is_missing(unbroken, tmp_path):
     assert str(found._replace(hours=26.1)).startswith(
         "4 runs, 3,072 steps, about 26.1 "
     )
+
+
+def test_workers_of_a_cluster_make_the_same_rows(unbroken, tmp_path):
+    stream = io.StringIO()
+    with workers() as address, connected(address) as cluster:
+        assert run(ASKED, tmp_path, stream, cluster=cluster) == []
+        first = jsonl.read(tmp_path / compare.ROWS)
+        assert run(ASKED, tmp_path, cluster=cluster) == []
+    assert jsonl.read(tmp_path / compare.ROWS) == first
+    assert in_order(measured(tmp_path)) == in_order(measured(unbroken[0]))
+    assert "1 of 4 runs done on 2 workers, about" in stream.getvalue()
+
+
+def test_a_run_that_raises_on_a_worker_is_a_failure(tmp_path, monkeypatch):
+    asked = dataclasses.replace(ASKED, environments=("NamedAction", "Crash"))
+    plan = compare.prepare(asked)
+    monkeypatch.setattr(Crash, "armed", True)
+    with workers() as address, connected(address) as cluster:
+        failures = compare.execute(plan, tmp_path, cluster=cluster)
+    message = "RuntimeError: the physics exploded"
+    assert {one[1:] for one in failures} == {("Crash", message)}
+    assert len(failures) == 2
+    assert {row["environment"] for row in measured(tmp_path)} == {"NamedAction"}
+    assert len(measured(tmp_path)) == 6
+    record = jsonl.read(tmp_path / compare.FAILURES)[0]
+    assert "in step" in record["traceback"]
+
+
+def test_a_worker_refuses_other_weights():
+    plan = compare.prepare(ASKED)
+    text = cell.task(plan.cells[0], range(2), 1, None)
+    other = json.dumps(json.loads(text) | {"source_sha256": "0" * 64})
+    with pytest.raises(ValueError, match="rule='adam:1e-2' is another one on this"):
+        cell.perform(other)
 
 
 class Stopped(io.StringIO):
@@ -207,7 +249,7 @@ def test_a_checkpoint_of_other_weights_is_of_another_run(tmp_path, monkeypatch):
 
     before = path()
     assert path() == before
-    monkeypatch.setattr(planning, "weights_digest", lambda rule: "0" * 64)
+    monkeypatch.setattr(cell, "weights_digest", lambda rule: "0" * 64)
     assert path() != before
 
 
@@ -226,7 +268,7 @@ def test_a_failure_spoils_nothing_else(unbroken, tmp_path, monkeypatch):
     (row,) = jsonl.read(tmp_path / compare.FAILURES)
     assert row["rule"], row["agent"] == ("adam:1e-2", "ppo")
     assert "in step" in row["traceback"]
-    monkeypatch.setattr(planning, "Program", never)
+    monkeypatch.setattr(cell, "Program", never)
     done = dataclasses.replace(asked, environments=("NamedAction",))
     assert run(done, tmp_path) == []
     assert not (tmp_path / compare.FAILURES).exists()
@@ -329,7 +371,7 @@ def test_rows_of_another_configuration_are_not_the_runs_that_are_wanted(
 ):
     rows = jsonl.read(unbroken[0] / compare.ROWS)
     plan = compare.prepare(ASKED)
-    monkeypatch.setattr(planning, "Program", never)
+    monkeypatch.setattr(cell, "Program", never)
 
     def message(**changes):
         folder = tmp_path / f"{len([*tmp_path.iterdir()])}"

@@ -40,6 +40,7 @@ VALUES = {
     "names": ("ant", "hopper"),
     "rates": (0.5, 40.0),
     "stages": ((0, 5), (10, 20)),
+    "conv": ((16, 3, 1), (32, 3, 2)),
     "inner": {"size": 3},
 }
 TEXTS = [
@@ -49,6 +50,7 @@ TEXTS = [
         "names=ant,hopper",
         "rates=0.5,40.0",
         "stages=0:5,10:20",
+        "conv=16:3:1,32:3:2",
         "inner.size=3",
     ),
 ]
@@ -62,8 +64,8 @@ def test_values_of_every_type_come_back():
 def test_numbers_may_have_exponents_and_layers_may_be_none():
     found = settings.parse(["count=1e1", "stages=2e5", "hidden=none"], Config)
     assert found == {"count": 10, "stages": ((0, 200_000),), "hidden": ()}
-    found = settings.parse(["max_grad_norm=none", "lifetime=none"], LPGConfig)
-    assert found == {"max_grad_norm": None, "lifetime": None}
+    found = settings.parse(["max_grad_norm=none", "conv=none"], LPGConfig)
+    assert found == {"max_grad_norm": None, "conv": ()}
     assert settings.format({"hidden": []}) == ["hidden=none"]
 
 
@@ -72,7 +74,7 @@ def test_numbers_may_have_exponents_and_layers_may_be_none():
     [
         ("count", "--set 'count' is not NAME=VALUE with one of the names count, rate"),
         ("total_timesteps=3", "is not NAME=VALUE with one of"),
-        ("conv=3", "'conv' is not a setting; did you mean 'count'"),
+        ("conv=3:x", "'conv=3:x': 'x' is not a number"),
         ("inner=3", "'inner' is not a setting; did you mean 'inner.size'"),
         ("zzz=3", "is not NAME=VALUE with one of"),
         ("inner.color=3", "'inner.color=3' is not NAME=VALUE with .*, inner.size"),

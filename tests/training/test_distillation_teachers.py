@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
-from learned_opt_rl import Horizon, artifacts, discovered, no_features, open_rl
+from learned_opt_rl import Horizon, agents, artifacts, discovered, no_features, open_rl
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.features import update_momenta
-from learned_opt_rl.training.distillation import inputs, teacher
+from learned_opt_rl.training.distillation import configure, inputs, teacher
 from learned_opt_rl.training.distillation.teachers import (
     expression_rule,
     network_rule,
@@ -174,6 +175,39 @@ def test_teachers_from_paths(tmp_path, repository, getkey):
 def test_missing_teachers_are_refused(name, message):
     with pytest.raises(ValueError, match=message):
         teacher(name)
+
+
+def test_specialists_teach_where_they_were_trained():
+    both = teacher("breakout+distilled/minatar_half")
+    first, second = both.specialists
+    assert both.of("Breakout-MinAtar") is first
+    assert both.of("Freeway-MinAtar") is second
+    assert both.sha256 not in (first.sha256, second.sha256)
+    widths = [one.sizes["width"] for one in both.specialists]
+    assert widths == [32, 16]
+    # Agents are trained by the rule of their environment.
+    config = agents.preset("Freeway-MinAtar", 1e6)
+    layers = {f"Dense_{i}": {"kernel": jnp.ones((2, 2))} for i in range(2)}
+    params = {"actor": layers, "critic": layers}
+    made = []
+    for one in (both, second, first):
+        tx = one.rule(config, "Freeway-MinAtar").optimizer(jax.random.key(0))
+        made.append(ravel_pytree(tx.update(params, tx.init(params), params)[0])[0])
+    np.testing.assert_array_equal(made[0], made[1])
+    assert not np.array_equal(made[0], made[2])
+    with pytest.raises(ValueError, match="none was trained in CartPole-v1; add one"):
+        both.of("CartPole-v1")
+    assert first.of("CartPole-v1") is first
+
+
+def test_specialists_are_networks_of_one_algorithm_and_label_runs():
+    with pytest.raises(ValueError, match="networks of one algorithm, not open"):
+        teacher("breakout+sign_mixture")
+    with pytest.raises(ValueError, match="specialists label recorded runs only; give"):
+        configure("half", teacher="breakout+distilled/minatar_half")
+    where = {"environments": ("CartPole-v1",), "student": "open:4", "inputs": "runs"}
+    with pytest.raises(ValueError, match="none was trained in CartPole-v1"):
+        configure("same", teacher="breakout+distilled/minatar_half", **where)
 
 
 def test_files_that_are_not_teachers_are_refused(tmp_path):

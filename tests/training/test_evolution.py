@@ -15,12 +15,14 @@ from learned_opt_rl import envs
 from learned_opt_rl.agents import ppo
 from learned_opt_rl.rules import open_rl
 from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.cluster import ClusterError, connected
 from learned_opt_rl.training.evolution import (
     PRESETS,
     Campaign,
     EvolutionConfig,
     Execution,
     preset,
+    remote,
 )
 from learned_opt_rl.training.evolution.fitness import (
     Evaluator,
@@ -31,6 +33,7 @@ from learned_opt_rl.training.evolution.fitness import (
 from learned_opt_rl.training.evolution.folder import read_campaign
 from learned_opt_rl.training.evolution.strategy import generation_key
 from learned_opt_rl.training.run_folder import BEST, LOG
+from tests.clusters import workers
 from tests.conftest import quickly_compiled
 
 AGENT = {"num_envs": 4, "num_steps": 16, "minibatches": 2, "epochs": 1, "hidden": (4,)}
@@ -88,6 +91,34 @@ def check_same(campaigns):
 @pytest.mark.exact
 def test_devices_change_nothing(campaigns):
     check_same(campaigns)
+
+
+def test_workers_of_a_cluster_change_nothing(campaigns, tmp_path):
+    with workers() as address, connected(address) as cluster:
+        execution = Execution(cluster=cluster)
+        campaign = Campaign(CONFIG, tmp_path, execution, io.StringIO())
+        assert campaign.estimate().seconds is None
+        check_same({1: campaigns[1], 2: (campaign, campaign.run())})
+
+
+def test_a_task_that_raises_ends_the_campaign(tmp_path, monkeypatch):
+    def raises(*_):
+        raise MemoryError("too much")
+
+    monkeypatch.setattr(remote, "_evaluator", raises)
+    with workers() as address, connected(address) as cluster:
+        campaign = Campaign(CONFIG, tmp_path, Execution(cluster=cluster), io.StringIO())
+        with pytest.raises(ClusterError, match="MemoryError: too much"):
+            campaign.run()
+
+
+def test_a_cluster_has_no_devices(tmp_path):
+    with workers(1) as address, connected(address) as cluster:
+        execution = Execution(2, cluster=cluster)
+        with pytest.raises(
+            ValueError, match="devices=2 with a cluster; start a worker"
+        ):
+            Campaign(CONFIG, tmp_path, execution).run()
 
 
 @pytest.mark.slow

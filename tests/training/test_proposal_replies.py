@@ -317,6 +317,12 @@ def test_extreme_gradients_are_a_warning():
     assert found.warnings == ("not finite for gradients and momenta of zeros",)
 
 
+def test_large_parameters_are_a_warning():
+    found = checks.check(optimizer("lr * g * jnp.exp(-p)"))
+    assert not found.problem
+    assert found.warnings == ("not finite for parameters of -1000",)
+
+
 def test_equal_formulas_have_equal_responses():
     one, two = (
         optimizer("lr * (g + m_0_9) / 2"),

@@ -469,6 +469,15 @@ def test_the_commands_refine_and_curve_take_the_folder(
     assert left.get_yscale() == "log"
 
 
+def test_the_table_has_returns(tmp_path, run):
+    run(candidates=1, scores=Scores({DRIFT: 3.0}))
+    head, adam, first, second, *_ = report.table(tmp_path / "run")
+    assert head == ["size", "loss", "fitness", "CartPole-v1", "formula"]
+    assert adam == ["", "", "1.000", "1", "adam"]
+    assert first[2:4] == ["3.000", "3"]
+    assert second[2:4] == ["", ""]
+
+
 @pytest.fixture
 def command(tmp_path, monkeypatch, planted, small):
     """Runs `train symbolic` without trainings."""
@@ -487,7 +496,7 @@ def test_the_command_prints_the_table(command, capsys, tmp_path):
     assert command(*words) == 0
     out, err = capsys.readouterr()
     head, first, *_ = out.splitlines()
-    assert head.split() == ["size", "loss", "fitness", "formula"]
+    assert head.split() == ["size", "loss", "fitness", "CartPole-v1", "formula"]
     assert first.endswith(EXACT) and first.split()[0] == "10"
     assert "best: 10 operations and operands, loss " in err
     made = json.loads((tmp_path / "cli" / CONFIG).read_text())

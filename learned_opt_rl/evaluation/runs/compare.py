@@ -13,14 +13,15 @@ import json
 import pathlib
 import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
 from learned_opt_rl.evaluation.runs import cost, run
-from learned_opt_rl.evaluation.runs.plan import Cell as Cell
+from learned_opt_rl.evaluation.runs.cell import Cell as Cell
+from learned_opt_rl.evaluation.runs.cell import Programs, perform, task
 from learned_opt_rl.evaluation.runs.plan import Comparison as Comparison
 from learned_opt_rl.evaluation.runs.plan import Plan as Plan
-from learned_opt_rl.evaluation.runs.plan import Standing
+from learned_opt_rl.evaluation.runs.plan import Standing, Work
 from learned_opt_rl.evaluation.runs.plan import prepare as prepare
 from learned_opt_rl.evaluation.runs.plan import together as together
 from learned_opt_rl.evaluation.runs.program import Program
@@ -38,6 +39,7 @@ from learned_opt_rl.evaluation.runs.sinks import Sink, open_sinks
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import remove_unfinished, write_atomically
 from learned_opt_rl.rundir.checkpoint import Checkpoint
+from learned_opt_rl.rundir.cluster import Cluster, TaskError
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.rundir.provenance import provenance
@@ -59,8 +61,9 @@ def execute(
     folder: pathlib.Path,
     *,
     stream: TextIO | None = None,
-    programs: Callable[[Cell], Program] | None = None,
+    programs: Programs | None = None,
     sinks: Sequence[str] = (),
+    cluster: Cluster | None = None,
 ) -> list[Failure]:
     """Run what the folder does not hold yet.
 
@@ -68,9 +71,10 @@ def execute(
         plan: From `prepare`.
         folder: The folder for the results; it is made if it does not exist.
         stream: For the progress, standard error by default.
-        programs: Returns the program of a cell, compiled for the seeds of a group. By
-            default each cell is compiled by itself.
+        programs: Where compiled programs are found and kept.
         sinks: Names of `sinks.SINKS` that get each run when its row is written.
+        cluster: Workers that make the runs. A run of theirs that does not end leaves
+            no checkpoint.
 
     Returns:
         The runs that raised; the rows of all others are in the folder. The next
@@ -81,12 +85,14 @@ def execute(
         MissingExtraError: The package of a sink is not installed.
         ValueError: The folder holds files of something else, or rows of the same rules
             with another configuration of the agent or the environment.
+        ClusterError: The scheduler was lost; all finished work is kept.
         KeyboardInterrupt: All finished work is kept.
     """
     opened = open_sinks(sinks, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        return _Execution(plan, folder, output(stream), programs, opened).run()
+        execution = _Execution(plan, folder, output(stream), programs, opened)
+        return execution.run(cluster)
 
 
 class _Execution:
@@ -97,24 +103,26 @@ class _Execution:
         plan: Plan,
         folder: pathlib.Path,
         stream: TextIO,
-        programs: Callable[[Cell], Program] | None = None,
+        programs: Programs | None = None,
         sinks: Sequence[Sink] = (),
     ) -> None:
         """Read the rows that exist, and write the request."""
         self._sinks = sinks
-        self._program = programs or self._announced
+        self._programs = programs or Programs()
+        # Who brings programs has printed a cost.
+        self._is_announced = programs is not None
         self._plan, self._folder, self._stream = plan, folder, stream
         rows = read_rows(folder / ROWS)
         _check_folder(folder)
         _check_rows(plan, rows, folder / ROWS)
-        self._standing, self._is_announced = Standing(plan, rows), False
+        self._standing = Standing(plan, rows)
         (folder / FAILURES).unlink(missing_ok=True)
         for place in (folder, folder / _PARTIAL):
             remove_unfinished(place)
         content = json.dumps({"request": plan.request, **provenance()}, indent=2) + "\n"
         write_atomically(folder / _CONFIG, content.encode())
 
-    def run(self) -> list[Failure]:
+    def run(self, cluster: Cluster | None = None) -> list[Failure]:
         """Run all that is missing."""
         for cell in self._plan.cells:
             for seeds in self._plan.groups:
@@ -123,15 +131,45 @@ class _Execution:
                     self._checkpoint(cell, seeds).remove()
         work = self._standing.missing()
         overall = Overall(sum(len(groups) for _, groups in work), self._stream)
+        if cluster is not None:
+            failures = self._on_workers(cluster, work, overall)
+        else:
+            failures = self._here(work, overall)
+        self._tidy()
+        return failures + self._lost(failures)
+
+    def _here(self, work: Work, overall: Overall) -> list[Failure]:
         failures = []
         for cell, groups in work:
             try:
                 self._run(cell, groups, overall)
             except Exception as error:
                 failures.append(self._failed(cell, error))
-                overall.failed(sum(not self._standing.has(cell, g) for g in groups))
-        self._tidy()
-        return failures + self._lost(failures)
+                left = sum(not self._standing.has(cell, group) for group in groups)
+                overall.failed(left)
+        return failures
+
+    def _on_workers(
+        self, cluster: Cluster, work: Work, overall: Overall
+    ) -> list[Failure]:
+        """Run all groups as tasks; one failure per cell is enough."""
+        runs = [(cell, seeds) for cell, groups in work for seeds in groups]
+        devices, failures = self._plan.devices, dict[tuple[str, str], Failure]()
+        tasks = [
+            (task(cell, seeds, devices, self._standing.digests[cell.rule]),)
+            for cell, seeds in runs
+        ]
+        for index, found in cluster.outcomes(perform, tasks):
+            cell = runs[index][0]
+            if isinstance(found, TaskError):
+                if (cell.rule, cell.env.name) not in failures:
+                    failure = self._failed(cell, found)
+                    failures[cell.rule, cell.env.name] = failure
+                overall.failed(1)
+            else:
+                self._add([Row.from_json(row) for row in json.loads(found)])
+                overall.ended(f" on {cluster.workers} workers")
+        return list(failures.values())
 
     def _lost(self, failures: list[Failure]) -> list[Failure]:
         """Return the requested runs whose rows the file still lacks."""
@@ -147,7 +185,9 @@ class _Execution:
     def _run(self, cell: Cell, groups: list[range], overall: Overall) -> None:
         if not groups:
             return
-        program = self._program(cell)
+        size, devices = len(self._plan.groups[0]), self._plan.devices
+        program = self._programs.of(cell, size, devices)
+        self._announce(cell, program)
         for seeds in groups:
             label = overall.label(_label(cell, seeds))
             checkpoint = self._checkpoint(cell, seeds)
@@ -157,24 +197,26 @@ class _Execution:
                 )
             digest = self._standing.digests[cell.rule]
             made = run.rows(program, trained, cell.rule, digest, seeds, cell.variant)
-            if cell.rule in self._plan.given:  # No command can name such a rule.
+            if cell.given is not None:  # No command can name such a rule.
                 made = [dataclasses.replace(row, extra={GIVEN: True}) for row in made]
             self._add(made)
             checkpoint.remove()
             overall.ended()
 
-    def _announced(self, cell: Cell) -> Program:
-        """Compile a cell; of the first, measure a rollout and print the cost of all."""
-        program = self._plan.compiled(cell)
-        if not self._is_announced:
-            self._is_announced = True
-            work = self._standing.missing()
-            seconds = program.seconds_per_rollout(self._plan.groups[0])
-            seconds = {cell.rule: seconds / cell.config.batch_size}
-            source = f"a rollout of {cell.rule} on {cell.env.name}"
-            found = cost.of_work(self._plan, work, seconds, program.memory, source)
-            self._stream.write(f"{found}\n")
-        return program
+    def _announce(self, cell: Cell, program: Program) -> None:
+        """Measure a rollout of the first cell, and print the cost of all."""
+        if self._is_announced:
+            return
+        self._is_announced = True
+        seconds = program.seconds_per_rollout(self._plan.groups[0])
+        found = cost.of_work(
+            self._plan,
+            self._standing.missing(),
+            {cell.rule: seconds / cell.config.batch_size},
+            program.memory,
+            f"a rollout of {cell.rule} on {cell.env.name}",
+        )
+        self._stream.write(f"{found}\n")
 
     def _add(self, made: list[Row]) -> None:
         """Write the rows of the comparison that do not exist yet."""
@@ -210,6 +252,8 @@ class _Execution:
     def _failed(self, cell: Cell, error: Exception) -> Failure:
         message = " ".join(f"{type(error).__name__}: {error}".split())
         trace = "".join(traceback.format_exception(error))
+        if isinstance(error, TaskError):  # raised on a worker
+            message, trace = str(error), error.trace
         failure = Failure(cell.rule, cell.env.name, message)
         agent = agent_of(cell.config)
         record = {**failure._asdict(), "agent": agent, "traceback": trace}

@@ -224,13 +224,13 @@ class Overall:
         """Return the name of a run with its place among all runs."""
         return f"[{self._over + 1}/{self._total}] {name}"
 
-    def ended(self) -> None:
+    def ended(self, where: str = "") -> None:
         """Count a run that is done, and write a line."""
         self._over, self._ended = self._over + 1, self._ended + 1
         per_run = (time.perf_counter() - self._started) / self._ended
         left = self._total - self._over
         when = f", about {duration(per_run * left)} left" if left else ""
-        self._stream.write(f"{self._over} of {self._total} runs done{when}\n")
+        self._stream.write(f"{self._over} of {self._total} runs done{where}{when}\n")
         self._stream.flush()
 
     def failed(self, runs: int) -> None:

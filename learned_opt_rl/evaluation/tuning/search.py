@@ -16,12 +16,13 @@ import numpy as np
 
 from learned_opt_rl.evaluation.report.statistics import returns
 from learned_opt_rl.evaluation.runs import compare, rules, tuned_rule
-from learned_opt_rl.evaluation.runs.compare import Cell, Comparison
-from learned_opt_rl.evaluation.runs.program import Program
+from learned_opt_rl.evaluation.runs.cell import Programs
+from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.evaluation.runs.row import ROWS, read_rows
 from learned_opt_rl.evaluation.tuning.space import next_place, search_space, setting_at
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.checkpoint import differences
+from learned_opt_rl.rundir.cluster import Cluster
 from learned_opt_rl.rundir.progress import duration, output
 from learned_opt_rl.rundir.provenance import provenance
 
@@ -48,6 +49,7 @@ def tune(
     each: bool = False,
     only: Sequence[str] = (),
     stream: TextIO | None = None,
+    cluster: Cluster | None = None,
 ) -> dict[str, list[Trial]]:
     """Run what the folder does not hold yet, and write ``tuned.json``.
 
@@ -62,6 +64,7 @@ def tune(
         each: Search settings for each environment instead of one for all.
         only: The settings to search, all by default.
         stream: For the progress, standard error by default.
+        cluster: Workers that make the runs of each of the settings.
 
     Returns:
         The trials, the best first, by environment; under ``"*"`` if one setting is for
@@ -82,7 +85,9 @@ def tune(
             for name in asked.environments
             for place in [name.replace("/", "_")]
         }
-    searches = {key: _Search(*part, only, shown) for key, part in parts.items()}
+    searches = {
+        key: _Search(*part, only, shown, cluster) for key, part in parts.items()
+    }
     _claim(folder, asked, each, only)
     shown.write(
         f"{rule} on {', '.join(asked.environments)}: {count} values of "
@@ -144,19 +149,25 @@ class _Search:
         folder: pathlib.Path,
         only: Sequence[str],
         stream: TextIO,
+        cluster: Cluster | None = None,
     ) -> None:
         """Check the request."""
+        self._cluster = cluster
         self._asked, self._folder, self._only = asked, folder, only
         self._space, self._stream = search_space(asked.rules[0], only), stream
         next_place(self._space, only, (), 0)  # needs optuna
-        self._plan = compare.prepare(asked, self._space)
-        self._programs: dict[str, Program] = {}
+        plan = compare.prepare(asked, self._space)
+        cells = [
+            cell._replace(source=cell.rule, values=self._space) for cell in plan.cells
+        ]
+        self._plan, self._programs = plan._replace(cells=cells), Programs()
 
     def seconds_left(self, count: int) -> float:
         """Return the time of the missing runs, from a rollout in each environment."""
         seeds, trials, seconds = self._plan.groups[0], len(self._missing(count)), 0.0
         for cell in self._plan.cells if trials else ():
-            each = self._program(cell).seconds_per_rollout(seeds)
+            program = self._programs.of(cell, len(seeds), self._plan.devices)
+            each = program.seconds_per_rollout(seeds)
             seconds += each * cell.config.num_rollouts
         return seconds * len(self._plan.groups) * trials
 
@@ -166,12 +177,17 @@ class _Search:
             path = self._path(number)
             if not path.exists():
                 self._begin(number)
-            cells = [cell._replace(rule=str(path)) for cell in self._plan.cells]
+            values = tuned_rule.read(str(path)).settings[tuned_rule.ALL]
+            cells = [
+                cell._replace(rule=str(path), values=values)
+                for cell in self._plan.cells
+            ]
             failures = compare.execute(
                 self._plan._replace(cells=cells),
                 self._folder,
                 stream=self._stream,
-                programs=self._program,
+                programs=self._programs,
+                cluster=self._cluster,
             )
             header, *_, last = table(self._tried(number + 1))
             shown = ", ".join(map(" ".join, zip(header[1:], last[1:], strict=True)))
@@ -219,23 +235,6 @@ class _Search:
 
     def _path(self, number: int) -> pathlib.Path:
         return self._folder / f"trial-{number}.json"
-
-    def _program(self, cell: Cell) -> Program:
-        """Return the program of an environment, with the settings of a trial."""
-        name, settings = cell.env.name, self._space
-        if tuned_rule.is_path(cell.rule):
-            settings = tuned_rule.read(cell.rule).settings[tuned_rule.ALL]
-        if name not in self._programs:
-            rule, groups = self._asked.rules[0], self._plan.groups
-
-            def resolve(values: rules.Settings) -> rules.Rule:
-                return rules.resolve(rule, cell.config, name, values)
-
-            shape = len(groups[0]), self._plan.devices
-            made = Program(cell.config, cell.env, resolve, *shape, settings)
-            self._programs[name] = made
-        self._programs[name].values = settings
-        return self._programs[name]
 
 
 def _check(asked: Comparison, runs: int) -> None:

@@ -49,7 +49,8 @@ class DistillationConfig:
     """The training of a distilled network (the student).
 
     Attributes:
-        teacher: Name of the rule to imitate; see `teachers.teacher`.
+        teacher: Name of the rule to imitate; see `teachers.teacher`. Specialists label
+            the recorded runs in the environments of their training.
         algorithm: The student's: ``"open"``, ``"no_features"``, ``"lpo"`` or ``"lpg"``.
         architecture: The student's sizes.
         teacher_rate: Learning rate of an expression that takes one; ``None`` for the
@@ -307,6 +308,13 @@ def configure(
             "sequence=1 is too short for a recurrent teacher or student; give 20 or "
             "100 steps"
         )
+    if found.specialists and config.inputs != "runs":
+        raise ValueError(
+            f"teacher={name!r}: specialists label recorded runs only; give "
+            "inputs='runs', or one teacher"
+        )
+    for environment in config.environments:
+        found.of(environment)
     seen = _features(found.algorithm, found.sizes)
     if config.inputs == "runs" and seen != _features(algorithm, sizes):
         raise ValueError(

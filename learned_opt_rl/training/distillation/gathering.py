@@ -16,7 +16,11 @@ import numpy as np
 from learned_opt_rl.features import leaf_roles
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.training.distillation.config import DistillationConfig
-from learned_opt_rl.training.distillation.teachers import network_features, unroll
+from learned_opt_rl.training.distillation.teachers import (
+    Teacher,
+    network_features,
+    unroll,
+)
 from learned_opt_rl.training.distillation.visited import recorded
 
 
@@ -45,7 +49,7 @@ def cut(weights: Any, steps: int, features: np.ndarray, **leaves: np.ndarray) ->
 
 def gathered(
     config: DistillationConfig,
-    weights: Any,
+    teacher: Teacher,
     rule: Any,
     rounds: int,
     held_out: bool,
@@ -54,8 +58,8 @@ def gathered(
 ) -> list[Run]:
     """Return the finite runs of all rounds so far, to train on or held out.
 
-    ``weights`` are the teacher's. Files in the folder count; missing ones of the last
-    round are written, from agents that ``rule`` trains. Raise ValueError if the weights
+    Files in the folder count; missing ones of the last round are written, from agents
+    that ``rule`` trains. Raise ValueError if the weights
     of such an agent are gone, or if all agents diverged.
     """
     length = cast(int, config.horizon)  # only LPG leaves it to the environment
@@ -80,7 +84,7 @@ def gathered(
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         if np.isfinite(arrays["features"]).all():
-            found.append(cut(weights, config.sequence, **arrays))
+            found.append(cut(teacher.of(name).weights, config.sequence, **arrays))
     if not found:
         raise ValueError(
             f"inputs='runs': all agents in {', '.join(config.environments)} diverged; "

@@ -62,6 +62,24 @@ class Teacher:
     rule: Callable[[Any, str], Rule]  # (config, environment) -> rule that trains agents
     environments: tuple[str, ...] = ()  # where it was trained, if that is known
     zero_mean: bool = False  # whether an optimizer subtracts its mean update
+    specialists: "tuple[Teacher, ...]" = ()  # each for the environments of its training
+
+    def of(self, environment: str) -> "Teacher":
+        """Return the first specialist that was trained in an environment, or itself.
+
+        Raises:
+            ValueError: There are specialists, and none was trained there.
+        """
+        if not self.specialists:
+            return self
+        for one in self.specialists:
+            # Cards name a version, as in "Asterix-MinAtar (gymnax 0.0.6)".
+            if environment in (name.partition(" ")[0] for name in one.environments):
+                return one
+        raise ValueError(
+            f"teacher={self.name!r}: none was trained in {environment}; add one that "
+            "was, or leave out the environment"
+        )
 
     @property
     def kind(self) -> str:
@@ -82,7 +100,8 @@ def teacher(
     Args:
         name: Name of an artifact; folder of an artifact or of a run of ``train``, whose
             best weights are used; file with an expression; ``"sign_momentum:RATE"``,
-            which is ``RATE * (1 - t_p) * sgn m_0.9``; or ``"random:SEED"``.
+            which is ``RATE * (1 - t_p) * sgn m_0.9``; or ``"random:SEED"``. Several
+            optimizers, joined by ``+``, are specialists.
         learning_rate: Value of an expression's input ``lr``; by default its card's.
         like: Algorithm and sizes of a random teacher.
 
@@ -100,6 +119,9 @@ def teacher(
         return _expression(name, text.encode(), learning_rate)
     if colon and kind == "random":
         return _random(name, _number(name, value), like)
+    if "+" in name and not path.exists():
+        several = [teacher(one, learning_rate=learning_rate) for one in name.split("+")]
+        return _specialists(name, several)
     if path.is_file():
         content = read_limited(path, "give another file")
         return _expression(name, content, learning_rate)
@@ -110,6 +132,26 @@ def teacher(
     else:
         artifact = artifacts.load(name)
     return _of_artifact(name, artifact, learning_rate)
+
+
+def _specialists(name: str, several: list[Teacher]) -> Teacher:
+    first = several[0]
+    if any(one.algorithm != first.algorithm or not one.sizes for one in several):
+        raise ValueError(
+            f"teacher={name!r}: specialists must be networks of one algorithm, not "
+            f"{', '.join(one.algorithm for one in several)}"
+        )
+    digest = hashlib.sha256("".join(one.sha256 for one in several).encode())
+    made = dataclasses.replace(
+        first,
+        name=name,
+        sha256=digest.hexdigest(),
+        specialists=tuple(several),
+        environments=tuple(n for one in several for n in one.environments),
+    )
+    # Its rule is that of the environment in which an agent is trained.
+    rule = lambda config, where: made.of(where).rule(config, where)  # noqa: E731
+    return dataclasses.replace(made, rule=rule)
 
 
 def _number(name: str, text: str) -> float:

@@ -211,7 +211,7 @@ def _fit(
                 sizes = config.learned.architecture
                 rule = functools.partial(rule_of, config.algorithm, sizes, standing[0])
             place = state.path.parent, stream
-            given = config, teacher.weights, rule, round_
+            given = config, teacher, rule, round_
             data = [gathered(*given, x, *place) for x in (False, True)]
             if done == 0:
                 yield row(round_, data[1]), standing[0]

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.cluster import Cluster
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
@@ -31,6 +32,7 @@ from learned_opt_rl.training.evolution.estimate import Estimate
 from learned_opt_rl.training.evolution.fitness import Evaluator
 from learned_opt_rl.training.evolution.folder import Folder, Standing
 from learned_opt_rl.training.evolution.progress import CURVE, Curve, Progress
+from learned_opt_rl.training.evolution.remote import AnyEvaluator, RemoteEvaluator
 from learned_opt_rl.training.evolution.strategy import State, is_finite
 from learned_opt_rl.training.run_folder import LOG
 from learned_opt_rl.training.watchers import EVENTS, TensorBoard, Watchers
@@ -48,6 +50,7 @@ class Execution:
     devices: int = 1  # number of devices that share a generation
     block: int | None = None  # runs that each device trains side by side
     tensorboard: bool = False  # whether to write events into ``tensorboard/``
+    cluster: Cluster | None = None  # workers that train the runs
 
 
 class SearchFailedError(ValueError):
@@ -80,7 +83,7 @@ class Campaign:
     ) -> None:
         self.config, self.path, self.execution = config, folder, execution
         self._stream = output(stream)
-        self._evaluators: dict[tuple[str, ...], Evaluator] = {}
+        self._evaluators: dict[tuple[str, ...], AnyEvaluator] = {}
         self._evaluators_horizon: int | None = None
 
     def run(self) -> Standing:
@@ -124,7 +127,7 @@ class Campaign:
         """Estimate the cost of the missing generations; write nothing.
 
         A campaign with a log is as fast as its last generations were. For a new one, a
-        short piece is compiled and timed (not with several processes).
+        short piece is compiled and timed (not with several processes or a cluster).
 
         Raises as `run`.
         """
@@ -135,11 +138,11 @@ class Campaign:
         rows = jsonl.read(self.path / LOG)
         if rows:
             return estimates.from_log(self.config, rows)
-        if jax.process_count() > 1:
+        if jax.process_count() > 1 or self.execution.cluster is not None:
             return estimates.counted(self.config, 0)
         self._first()  # raises if the starting point does not exist
 
-        def compiled(length: int, names: tuple[str, ...]) -> Evaluator:
+        def compiled(length: int, names: tuple[str, ...]) -> AnyEvaluator:
             whole = length == self.config.horizon(0)  # then `run` can use it, too
             return (self._evaluator_of if whole else self._compile)(length, names)
 
@@ -148,6 +151,11 @@ class Campaign:
     def _checked(self) -> Standing:
         """Check execution, environments and packages; return the shapes of a state."""
         self.block  # noqa: B018
+        if self.execution.cluster is not None and self.execution.devices != 1:
+            raise ValueError(
+                f"devices={self.execution.devices} with a cluster; start a worker for "
+                "each device, or use several processes without a cluster"
+            )
         judging.tasks(self.config.runs(self.config.horizon(0)))
         if self.execution.tensorboard:
             watching.require_tensorboard()
@@ -290,7 +298,7 @@ class Campaign:
         number = ("search", "start", "validation").index(purpose)
         return jax.random.fold_in(jax.random.key(self.config.seed), number)
 
-    def _programs(self, horizon: int, names: tuple[str, ...]) -> list[Evaluator]:
+    def _programs(self, horizon: int, names: tuple[str, ...]) -> list[AnyEvaluator]:
         groups = self.config.programs(names)
         return [self._evaluator_of(horizon, group) for group in groups]
 
@@ -301,7 +309,7 @@ class Campaign:
         programs = self._programs(horizon, names)
         return np.concatenate([one.returns(vectors, keys) for one in programs], -1)
 
-    def _evaluator_of(self, horizon: int, names: tuple[str, ...]) -> Evaluator:
+    def _evaluator_of(self, horizon: int, names: tuple[str, ...]) -> AnyEvaluator:
         """Return the program of a horizon; drop those of the horizon before."""
         if self._evaluators_horizon != horizon:
             self._evaluators, self._evaluators_horizon = {}, horizon
@@ -319,8 +327,10 @@ class Campaign:
             self._stream.flush()
         return self._evaluators[names]
 
-    def _compile(self, horizon: int, names: tuple[str, ...]) -> Evaluator:
+    def _compile(self, horizon: int, names: tuple[str, ...]) -> AnyEvaluator:
         execution, config = self.execution, self.config.only(names)
+        if execution.cluster is not None:
+            return RemoteEvaluator(config, horizon, execution.cluster, self.block)
         return Evaluator(
             config, horizon, devices=execution.devices, block=execution.block
         )

@@ -3,6 +3,8 @@
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from learned_opt_rl import expressions
 from learned_opt_rl.evaluation.pictures import figures
 from learned_opt_rl.rundir import jsonl
@@ -46,16 +48,31 @@ def references(folder: pathlib.Path) -> dict[str, float]:
 def table(folder: pathlib.Path) -> list[list[str]]:
     """Return the expressions as rows of text, with a header.
 
+    The columns are size, loss, fitness, the mean return in each environment and the
+    formula.
+
     Raises ValueError as `rows`.
     """
-    made = [["size", "loss", "fitness", "formula"]]
+    names = read_config(folder)["config"]["evaluation"]["environments"]
+    returned = {
+        (event["of"], event["environment"]): np.mean(event["scores"]["returns"])
+        for event in jsonl.read(folder / EVENTS)
+        if event["event"] == "train" and event["scores"]
+    }
+
+    def means(rule: str) -> list[str]:
+        found = [returned.get((rule, name)) for name in names]
+        return ["" if value is None else f"{value:.3g}" for value in found]
+
+    made = [["size", "loss", "fitness", *names, "formula"]]
     for rule, fitness in references(folder).items():
-        made.append(["", "", f"{fitness:.3f}", rule])
+        made.append(["", "", f"{fitness:.3f}", *means(rule), rule])
     for row in rows(folder):
         fitness = "" if row["fitness"] is None else f"{row['fitness']:.3f}"
         lines = expressions.parse(row["text"]).to_text().splitlines()
         said = [one for one in lines[1:] if not one.startswith(("inputs ", "memory "))]
-        made.append([str(row["size"]), f"{row['loss']:.2g}", fitness, "; ".join(said)])
+        numbers = [str(row["size"]), f"{row['loss']:.2g}", fitness]
+        made.append([*numbers, *means(row["text"]), "; ".join(said)])
     return made
 
 

@@ -4,6 +4,7 @@ The table tells expressions apart that are written differently and compute the s
 """
 
 import dataclasses
+from collections.abc import Container
 from typing import Any
 
 import jax
@@ -27,6 +28,8 @@ _LARGEST_STEP = 1e3
 
 # Extreme inputs: what is not finite there is worth a warning, not a refusal.
 _EXTREMES = {"zeros": 0.0, "1e6": 1e6, "1e-12": 1e-12}
+# Parameters do not reach more. An exponential of them overflows from 88 on.
+_PARAMETERS = (1e3, -1e3)
 # Digits of the table: more than two ways of computing the same agree on in float32.
 _DIGITS = 4
 
@@ -123,7 +126,12 @@ def _optimizer(function: Function) -> Checked:
     warnings = [
         f"not finite for gradients and momenta of {name}"
         for name, size in _EXTREMES.items()
-        if not _finite_at(function, inputs, memory, size)
+        if not _finite_at(function, inputs, memory, ("g", "dorm", *memory), size)
+    ]
+    warnings += [
+        f"not finite for parameters of {size:g}"
+        for size in _PARAMETERS
+        if not _finite_at(function, inputs, memory, ("p",), size)
     ]
     return Checked(warnings=tuple(warnings), response=_rounded(value))
 
@@ -153,14 +161,18 @@ def _named(name: str) -> np.random.Generator:
 
 
 def _finite_at(
-    function: Function, inputs: dict[str, Any], memory: dict[str, Any], size: float
+    function: Function,
+    inputs: dict[str, Any],
+    memory: dict[str, Any],
+    names: Container[str],
+    size: float,
 ) -> bool:
-    sized = dict(inputs)
-    for name in ("g", "dorm"):
-        if name in sized:
-            sized[name] = np.full_like(sized[name], size)
-    slots = {name: np.full_like(value, size) for name, value in memory.items()}
-    value, after = function.evaluate(sized, slots)
+    """Return whether all is finite if the inputs and slots named have this value."""
+
+    def sized(given: dict[str, Any]) -> dict[str, Any]:
+        return {n: np.full_like(x, size) if n in names else x for n, x in given.items()}
+
+    value, after = function.evaluate(sized(inputs), sized(memory))
     return all(np.isfinite(x).all() for x in (value, *after.values()))
 
 
