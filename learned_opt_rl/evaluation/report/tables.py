@@ -312,7 +312,7 @@ _COLUMNS: dict[str, Column] = {
     "rule": lambda m: m.rule,
     "seeds": lambda m: str(len(m.seeds)),
     "final return [95%]": lambda m: cell(m.final) + _counted(m),
-    "AUC [95%]": lambda m: cell(m.auc) + _counted(m),
+    "AUC [95%]": lambda m: cell(m.auc),
     "dormant at the end": lambda m: _number(m.dormant, ".1%"),
     "NaN updates": lambda m: _number(m.nan_updates, "d"),
     "without a return": lambda m: _without(m) or "-",
