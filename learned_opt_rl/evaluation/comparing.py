@@ -10,6 +10,7 @@ from learned_opt_rl.evaluation.report.report import Report, load
 from learned_opt_rl.evaluation.runs.compare import Comparison, execute, prepare
 from learned_opt_rl.evaluation.runs.given_rules import given_rules
 from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS
+from learned_opt_rl.rundir.cluster import Cluster
 
 
 def compare(
@@ -24,6 +25,7 @@ def compare(
     baseline: str | None = None,
     title: str | None = None,
     sinks: Sequence[str] = (),
+    cluster: Cluster | None = None,
     **options: Any,
 ) -> Report:
     """Train agents with several rules and return the results.
@@ -46,6 +48,7 @@ def compare(
         baseline: See `load`.
         title: See `load`.
         sinks: Names of `sinks.SINKS` that also get the learning curves.
+        cluster: Workers that make the runs; they need rules with names.
         **options: Further fields of `Comparison`, for example ``agent="a2c"`` or
             ``settings=["hidden=256x256"]``.
 
@@ -78,7 +81,8 @@ Pass ['adam']
         **options,
     )
     out = pathlib.Path(out)
-    failures = execute(prepare(asked, given=given), out, sinks=sinks)
+    plan = prepare(asked, given=given)
+    failures = execute(plan, out, sinks=sinks, cluster=cluster)
     messages = [f"{f.rule} on {f.environment}: {f.message}" for f in failures]
     if messages and not (out / ROWS).exists():
         raise ValueError(f"no run finished: {messages[0]}. See {out / FAILURES}")

@@ -169,6 +169,14 @@ def test_a_sink_that_raises_stops_nothing(tmp_path, monkeypatch):
         sinks.open_sinks(["wandb"], tmp_path)
 
 
+def test_a_python_object_is_not_sent_to_workers():
+    names, given = given_rules({"mine": optax.sgd(0.1)})
+    asked = running.Comparison(names, **SMALL)
+    (made,) = running.prepare(asked, given=given).cells
+    with pytest.raises(ValueError, match="'mine' is a Python object, which workers"):
+        cell.task(made, range(1), 1, made.digest)
+
+
 def test_an_alias_is_repeated_if_it_means_another_rule():
     digests = [
         given_rules({"mine": text})[1]["mine"].sha256

@@ -294,7 +294,10 @@ def _page(report: Report, data: dict[str, Any], pictures: list[Picture]) -> byte
 def fragment(report: Report) -> str:
     """Return the HTML that a notebook shows: verdict, table and learning curves."""
     require_extras()
-    curves = [_data_url(f) for name, _, _, f in report.drawn() if "curves" in name]
+    curves = [
+        _data_url(comparison.curves_figure(r.setting.rows, styles=report.styles))
+        for r in report.found
+    ]
     return _template("fragment.html").render(**_context(report), curves=curves)
 
 
