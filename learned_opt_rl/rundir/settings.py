@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Any
 
-from learned_opt_rl.checks import nearest, suggest
+from learned_opt_rl.checks import nearest
 
 
 def parse(
@@ -38,10 +38,10 @@ def parse(
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or name not in parsers:
-            if equals and nearest(name, parsers):
+            if equals and (meant := _meant(name, parsers)):
                 raise ValueError(
-                    f"{option} {setting!r}: {name!r} is not a setting; "
-                    f"{suggest(name, parsers)}"
+                    f"{option} {setting!r}: {name!r} is not a setting; did you mean "
+                    f"{meant}?"
                 )
             raise ValueError(
                 f"{option} {setting!r} is not NAME=VALUE with one of the names "
@@ -56,6 +56,13 @@ def parse(
         except ValueError as error:
             raise ValueError(f"{option} {setting!r}: {error}") from error
     return values
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Return the most similar names of the same group, as a text."""
+    group, dot, field = name.rpartition(".")
+    fields = [n.rpartition(".")[2] for n in known if n.rpartition(".")[0] == group]
+    return " or ".join(repr(group + dot + near) for near in nearest(field, fields))
 
 
 def format(values: Mapping[str, Any]) -> list[str]:

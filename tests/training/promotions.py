@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from learned_opt_rl.agents.presets import CONFIGS
 from learned_opt_rl.artifacts.weights import save_safetensors
-from learned_opt_rl.evaluation.runs import compare
+from learned_opt_rl.evaluation.runs import compare, plan
 from learned_opt_rl.evaluation.runs.row import Row, append_rows, read_rows
 from learned_opt_rl.evaluation.runs.rules import weights_digest
 from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
@@ -84,7 +84,7 @@ class Fake:
     def install(self, monkeypatch):
         """Takes the place; environments are not tried either, which takes a while."""
         monkeypatch.setattr(compare, "execute", self)
-        monkeypatch.setattr(compare, "_check_environment", lambda env: None)
+        monkeypatch.setattr(plan, "_check_environment", lambda env: None)
 
     def __call__(self, plan, folder, *, stream=None):
         done = {row.identity() for row in read_rows(folder / compare.ROWS)}

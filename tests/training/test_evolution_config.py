@@ -332,10 +332,13 @@ def test_settings_are_parsed_by_their_fields_types():
         ("agent.workers=8", "--set 'agent.workers=8' is not NAME=VALUE"),
         ("population", "--set 'population' is not NAME=VALUE"),
         ("population=many", "--set 'population=many': 'many' is not a number"),
-        ("populations=8", "--set 'populations=8' is not NAME=VALUE with one of"),
+        ("populations=8", "'populations' is not a setting; did you mean 'population'"),
         ("horizons=2.5", "'horizons=2.5': '2.5' is not a whole number; write"),
         ("horizons=100-1e6", "'100-1e6' is not a number; write pairs as"),
-        ("agent.hiden=8", "--set 'agent.hiden=8' is not NAME=VALUE"),
+        (
+            "agent.hiden=8",
+            "'agent.hiden' is not a setting; did you mean 'agent.hidden'",
+        ),
         ("agent=8", "--set 'agent=8' is not NAME=VALUE"),
     ],
 )
