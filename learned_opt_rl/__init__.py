@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Any
 from learned_opt_rl._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from learned_opt_rl import agents as agents
     from learned_opt_rl import artifacts as artifacts
+    from learned_opt_rl import envs as envs
     from learned_opt_rl import errors as errors
+    from learned_opt_rl import evaluation as evaluation
     from learned_opt_rl import expressions as expressions
     from learned_opt_rl import families as families
     from learned_opt_rl import features as features
     from learned_opt_rl import testing as testing
+    from learned_opt_rl import training as training
     from learned_opt_rl.errors import HorizonWarning as HorizonWarning
     from learned_opt_rl.features import Horizon as Horizon
     from learned_opt_rl.rules import discovered as discovered
@@ -59,6 +63,8 @@ _MODULES = {
         "optim4rl",
     )
 }
+# These need extras, so that ``import *`` leaves them out.
+_ROOMS = ("agents", "envs", "evaluation", "training")
 # Public class or function -> the room that holds it.
 _VALUES = {
     "Horizon": "features",
@@ -71,8 +77,8 @@ __all__ = ["__version__", *_MODULES, *_VALUES]  # pyright: ignore[reportUnsuppor
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        value = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    if name in _MODULES or name in _ROOMS:
+        value = importlib.import_module(f"{__name__}.{_MODULES.get(name, name)}")
     elif name in _VALUES:
         room = importlib.import_module(f"{__name__}.{_VALUES[name]}")
         value = getattr(room, name)
@@ -83,4 +89,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_ROOMS])

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 import json
@@ -11,10 +12,10 @@ import numpy as np
 import pooch
 import pytest
 
-from learned_opt_rl import artifacts, cli, envs
+from learned_opt_rl import __version__, artifacts, cli, envs
 from learned_opt_rl.artifacts import registry, remote
 from learned_opt_rl.evaluation.report import write
-from learned_opt_rl.evaluation.runs import compare
+from learned_opt_rl.evaluation.runs import compare, cost
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.lock import locked
 from tests.artifact_files import (
@@ -93,22 +94,22 @@ class TestList:
         assert cli.main(["list"]) == 0
         header, *rows = capsys.readouterr().out.splitlines()
         assert header.split() == [
-            "NAME", "SOURCE", "ALGORITHM", "PARAMETERS", "LICENSE", "SUMMARY",
+            "NAME", "KIND", "SOURCE", "SUMMARY", "ALGORITHM", "PARAMETERS", "LICENSE",
         ]  # fmt: skip
-        column = header.index("SOURCE"), header.index("ALGORITHM")
+        column = header.index("SOURCE"), header.index("SUMMARY")
         sources = {row.split()[0]: row[slice(*column)].strip() for row in rows}
         assert sources == {
-            "far/tiny": "remote (not fetched)",
+            "far/tiny": "remote",
             "tiny": "bundled",
             "zoo/tiny": "plugin zoo",
         }
         for row in rows:
-            assert row.split()[-5:] == ["open", str(PARAMETERS), "MIT", "For", "tests."]
+            assert row.split()[-5:] == ["For", "tests.", "open", str(PARAMETERS), "MIT"]
 
     def test_the_cache_is_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
         fill_cache(CONTENT)
         assert cli.main(["list"]) == 0
-        assert "remote (cached)" in capsys.readouterr().out
+        assert " cached " in capsys.readouterr().out
 
     def test_a_broken_plugin_is_a_warning(
         self, plugin: pathlib.Path, capsys: pytest.CaptureFixture[str]
@@ -130,6 +131,36 @@ class TestList:
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) == 40
         assert lines[0].endswith("…")
+
+    def test_json_has_the_kind_and_is_filtered_by_it(
+        self, bundled: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_drift(bundled / "square", "square")
+        assert cli.main(["list", "--kind", "drift", "--json"]) == 0
+        (only,) = json.loads(capsys.readouterr().out)
+        assert (only["name"], only["kind"], only["source"]) == (
+            "square",
+            "drift",
+            "bundled",
+        )
+        assert cli.main(["list", "suites", "--kind", "drift"]) == 2
+        assert "only artifacts have a kind" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("what", "name", "text"),
+        [
+            ("suites", "brax", "ant, humanoid, hopper, walker2d"),
+            ("environments", "Breakout-MinAtar", "minatar, minatar5"),
+            ("presets", "cartpole", "num_envs=4"),
+            ("presets", "lpg-cpu", "train lpg"),
+        ],
+    )
+    def test_names_for_other_options(
+        self, what: str, name: str, text: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.main(["list", what]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert any(line.startswith(f"{name} ") and text in line for line in lines)
 
 
 class TestShow:
@@ -395,7 +426,9 @@ class TestCompare:
         *failures: compare.Failure,
         error: BaseException | None = None,
     ) -> None:
-        def execute(plan: Any, folder: pathlib.Path) -> list[compare.Failure]:
+        def execute(
+            plan: Any, folder: pathlib.Path, sinks: tuple[str, ...]
+        ) -> list[compare.Failure]:
             if error is not None:
                 raise error
             jsonl.append(folder / "rows.jsonl", [self.ONE_ROW])
@@ -403,7 +436,7 @@ class TestCompare:
 
         monkeypatch.setattr(compare, "execute", execute)
         monkeypatch.setattr(
-            write, "write", lambda folder, **how: (f"a table of {how}", [folder])
+            write, "write", lambda folder, **how: (f"a table of {how}", [folder / "x"])
         )
 
     def test_options_are_passed_on(
@@ -432,9 +465,53 @@ class TestCompare:
             )
         ]
         assert capsys.readouterr().out.splitlines() == [
-            "a table of {'normalization': 'auto', 'baseline': None}",
-            str(tmp_path / "out"),
+            "a table of {'width': None, 'normalization': 'auto', 'baseline': None, "
+            "'title': None, 'only': ()}",
+            str(tmp_path / "out" / "x"),
         ]
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["adam", "lion", "--environments", "CartPole-v1", "ant"],
+            ["adam", "lion", "--environments", "CartPole-v1", "--environments", "ant"],
+            ["--environments", "CartPole-v1", "--environments", "ant", "adam", "lion"],
+        ],
+    )
+    def test_an_option_does_not_take_the_rules(
+        self,
+        words: list[str],
+        asked: list[compare.Comparison],
+        tmp_path: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.execute(monkeypatch)
+        settings = ["--set", "gamma=0.5", "hidden=4"]
+        where = ["--out", str(tmp_path / "out")]
+        assert cli.main(["compare", *settings, *words, *where]) == 0
+        assert asked[0].rules == ("adam", "lion")
+        assert asked[0].environments == ("CartPole-v1", "ant")
+        assert asked[0].settings == ("gamma=0.5", "hidden=4")
+
+    def test_a_dry_run_runs_nothing(
+        self,
+        asked: list[compare.Comparison],
+        tmp_path: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        found = cost.Cost(8, 8000, 2.0, 2**20, None, "a rollout")
+        monkeypatch.setattr(cost, "estimate", lambda plan, folder: found)
+        assert self.main(tmp_path, "compare", "adam", "--dry-run") == 0
+        assert capsys.readouterr().out == (
+            "8 runs, 8,000 steps, about 2.0 hours without compilation, 1 MiB of memory "
+            "(from a rollout)\n"
+        )
+        assert len(asked) == 1 and not (tmp_path / "out").exists()
+
+    def test_environments_are_needed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["compare", "adam"]) == 2
+        assert "Pass --environments NAME or --suite NAME" in capsys.readouterr().err
 
     def test_a_suite_is_its_environments(
         self,
@@ -459,7 +536,10 @@ class TestCompare:
             (["--at-once", "0"], "--at-once=0 must be at least 1"),
             (["--first-seed", "-1"], "--first-seed=-1: seeds must be between 0"),
             (["--set", "hidden"], "'hidden' is not NAME=VALUE"),
-            (["--normalize", "adm"], "--normalize='adm' is unknown; choose one of"),
+            (
+                ["--normalize", "adm"],
+                "--normalize='adm' is unknown; did you mean",
+            ),
             (["--normalize", "adam"], "--normalize=adam needs runs of 'adam'"),
             (["--normalize", "rule:x"], "--normalize=rule:x needs runs of 'x'"),
             (["--normalize", "published"], "--normalize='published' has no positive"),
@@ -488,8 +568,8 @@ class TestCompare:
         self.execute(monkeypatch)
         how = ["--normalize", "optimal", "--baseline", "adam:1e-3"]
         assert self.main(tmp_path, "evaluate", "adam:1e-3", *how) == 0
-        passed = "{'normalization': 'optimal', 'baseline': 'adam:1e-3'}"
-        assert f"a table of {passed}" in capsys.readouterr().out
+        passed = "'normalization': 'optimal', 'baseline': 'adam:1e-3', 'title': None"
+        assert passed in capsys.readouterr().out
         # A rule whose rows are there already need not be named once more.
         assert self.main(tmp_path, "compare", "lion", *how) == 0
         # In a folder of several agents, rules are named with their agent.
@@ -641,6 +721,77 @@ def test_wrong_usage_exits_with_2(
     assert "--help" in capsys.readouterr().err
 
 
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"learned-opt-rl {__version__}\n"
+
+
+def test_a_misspelled_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["compre", "adam"])
+    message = "error: 'compre' is not a command; did you mean 'compare'?\n"
+    assert capsys.readouterr().err.endswith(message)
+
+
+def test_an_interrupt_during_the_imports_leaves_no_trace() -> None:
+    code = (
+        "import sys, builtins\n"
+        "real = builtins.__import__\n"
+        "def stopped(name, *rest):\n"
+        "    if name == 'tyro': raise KeyboardInterrupt\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = stopped\n"
+        "from learned_opt_rl.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (130, "stopped\n")
+
+
+def test_errors_of_the_system_have_path_and_advice(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "x"))
+
+    def full() -> None:
+        raise error
+
+    monkeypatch.setattr(cli._artifacts, "scan", full)
+    assert cli.main(["list"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'x'}: No space left on device. Free space, or pass --out "
+        "with a folder on another disk\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "kept"),
+    [
+        ({"LEARNED_OPT_RL_CACHE": "/c"}, "/c/compiled/"),
+        ({"LEARNED_OPT_RL_COMPILATION_CACHE": "/d"}, "/d/"),
+        ({"LEARNED_OPT_RL_COMPILATION_CACHE": "off"}, "None"),
+        ({"JAX_COMPILATION_CACHE_DIR": "/mine"}, "/mine"),
+    ],
+)
+def test_compiled_programs_are_kept(variables: dict[str, str], kept: str) -> None:
+    code = (
+        "import os\nfrom learned_opt_rl.cli import main\nmain(['--version'])\n"
+        "from learned_opt_rl.cli._system import keep_compiled_programs as keep\n"
+        "keep()\nprint(os.environ.get('JAX_COMPILATION_CACHE_DIR'))"
+    )
+    plain = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=plain | variables,
+        check=True,
+    )
+    assert result.stdout.splitlines()[-1].startswith(kept)
+
+
 def test_commands_need_no_jax() -> None:
     code = (
         "import sys\nfrom learned_opt_rl.cli import main\n"
@@ -713,7 +864,7 @@ def test_a_failed_run_is_named_even_if_nobody_reads_the_report(
 
     failure = compare.Failure("adam", "CartPole-v1", "ValueError: no")
     monkeypatch.setattr(compare, "prepare", lambda asked: asked)
-    monkeypatch.setattr(compare, "execute", lambda plan, folder: [failure])
+    monkeypatch.setattr(compare, "execute", lambda *_, **__: [failure])
     monkeypatch.setattr(sys, "stdout", Unread())
     monkeypatch.setattr(sys, "stderr", shown := io.StringIO())
     where = ["--environments", "CartPole-v1", "--out", str(tmp_path)]

@@ -6,11 +6,13 @@ import pathlib
 import shutil
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import learned_opt_rl
+from learned_opt_rl.artifacts.registry import scan
+from learned_opt_rl.rules._core import names
 
 HEAVY = {"chex", "flax", "gymnax", "matplotlib", "pandas", "pooch", "scipy.stats"}
 CORE = {"jax", "jaxlib", "learned_opt_rl", "numpy", "optax", "safetensors"}
@@ -60,8 +62,22 @@ def test_open_rl_imports_only_the_core_dependencies() -> None:
 
 def test_every_public_name_resolves() -> None:
     assert learned_opt_rl.__all__
-    for name in learned_opt_rl.__all__:
-        assert getattr(learned_opt_rl, name) is not None
+    for module in (learned_opt_rl, learned_opt_rl.training):
+        for name in dir(module):
+            assert getattr(module, name) is not None
+    assert {"agents", "envs", "evaluation", "training"} <= {*dir(learned_opt_rl)}
+
+
+def test_type_checkers_know_the_bundled_artifacts() -> None:
+    found: dict[str, set[str]] = {}
+    for name, entry in scan().entries.items():
+        if entry.origin == "bundled":
+            found.setdefault(entry.card.kind, set()).add(name)
+    assert found == {
+        "optimizer": {*get_args(names.OptimizerName)},
+        "drift": {*get_args(names.DriftName)},
+        "update_rule": {*get_args(names.UpdateRuleName)},
+    }
 
 
 def test_campaigns_are_in_the_repository_only(

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt_rl.agents.config import A2CConfig, Config, LPGConfig, PPOConfig
-from learned_opt_rl.checks import suggest
+from learned_opt_rl.checks import one_of, suggest
 
 AgentName = Literal["ppo", "a2c", "lpg"]
 """An agent's name."""
@@ -78,8 +78,7 @@ def preset(
         >>> preset("gridworld/all_shortlife", agent="lpg").num_updates
         250
     """
-    if agent not in CONFIGS:
-        raise ValueError(f"agent={agent!r} must be one of {', '.join(CONFIGS)}")
+    one_of("agent", agent, CONFIGS)
     fields = [field.name for field in dataclasses.fields(CONFIGS[agent])]
     for name, value in overrides.items():
         if name not in fields:
@@ -227,8 +226,8 @@ def _settings(environment: str, agent: str, column: str | None) -> dict[str, Any
     name = changes.pop("column")
     if name not in table["columns"]:
         raise ValueError(
-            f"column={name!r} is not one of agent {agent!r}: "
-            f"{', '.join(table['columns'])}"
+            f"column={name!r} is not a column of agent {agent!r}; "
+            f"{suggest(name, table['columns'])}"
         )
     return {"truncation": "terminate", **table["columns"][name], **changes}
 
@@ -250,6 +249,17 @@ def _lifetime(environment: str) -> int | None:
             f"environment={environment!r} has no lifetime: {error}; give "
             "total_timesteps for a mode of your own"
         ) from error
+
+
+def columns(agent: str = "ppo") -> dict[str, dict[str, Any]]:
+    """Return the published settings of an agent by column, as `preset` names them.
+
+    Example:
+        >>> columns()["minatar"]["num_envs"]
+        64
+    """
+    one_of("agent", agent, CONFIGS)
+    return {name: dict(values) for name, values in _tables()[agent]["columns"].items()}
 
 
 @functools.cache

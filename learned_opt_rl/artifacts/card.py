@@ -6,11 +6,12 @@ every field has to be present, and an unknown field is an error.
 """
 
 import dataclasses
+import html
 import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from learned_opt_rl import families
@@ -150,6 +151,15 @@ class Result:
     source: str
     command: str | None
 
+    def __str__(self) -> str:
+        line = f"{self.environment}, {self.steps:,} steps: {self.metric} "
+        line += f"{self.mean:.4g}"
+        if self.interval is not None:
+            low, high = self.interval
+            line += f" [{low:.4g}, {high:.4g}]"
+        seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
+        return f"{line} over {seeds} ({self.method}; {self.source})"
+
 
 @dataclasses.dataclass(frozen=True)
 class Card:
@@ -206,6 +216,25 @@ class Card:
     def is_remote(self) -> bool:
         """Whether the weights have to be fetched."""
         return isinstance(self.weights, RemoteWeights)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: purpose, results and known failures."""
+
+        def listed(title: str, items: Iterable[object]) -> str:
+            lines = "".join(f"<li>{html.escape(str(item))}</li>" for item in items)
+            return f"<p>{title}</p><ul>{lines}</ul>" if lines else ""
+
+        facts = (
+            f"{self.kind}, {self.algorithm}, {self.weights.parameters:,} parameters, "
+            f"{self.license}; trained on "
+            f"{', '.join(self.training.environments) or 'no environment'}"
+        )
+        return (
+            f"<h4>{html.escape(f'{self.name}: {self.title}')}</h4>"
+            f"<p>{html.escape(self.summary)}</p><p>{html.escape(facts)}</p>"
+            + listed("Results", self.results)
+            + listed("Known failures", self.known_failures)
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, source: str = "card") -> "Card":

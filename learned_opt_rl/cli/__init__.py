@@ -9,13 +9,18 @@ failed.
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any, get_args
 
 import tyro
 
+from learned_opt_rl._version import __version__
 from learned_opt_rl.cli import _analyze, _artifacts, _compare, _train, _tune
+from learned_opt_rl.cli._arguments import expanded, suggestion
 from learned_opt_rl.cli._common import as_options, warnings_as_lines
+from learned_opt_rl.cli._system import keep_compiled_programs, system_error
 from learned_opt_rl.rundir.progress import Output
 
 _STDERR = 2
@@ -46,10 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main(["show", "goldie2024/antt"])  # the error goes to standard error
         2
     """
+    words = [*(sys.argv[1:] if argv is None else argv)]
     status, after_help = 0, None
     with _streams() as out:
         try:
-            status = _run(argv)
+            status = _run(words)
         except SystemExit as error:
             if error.code:
                 raise
@@ -65,23 +71,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    command = tyro.cli(
-        _Command,
-        prog="learned-opt-rl",
-        description="List, compare and train learned optimizers for RL.",
-        args=argv,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+def _run(words: list[str]) -> int:
+    if words == ["--version"]:
+        print(f"learned-opt-rl {__version__}")
+        return 0
+    command = _parsed(words)
     try:
+        keep_compiled_programs()
         with warnings_as_lines():
             return command.run()
     except KeyboardInterrupt as advice:
         print("; ".join(["stopped", *map(str, advice.args)]), file=sys.stderr)
         return 130
     except (ValueError, ImportError, OSError) as error:
-        print(f"error: {' '.join(as_options(str(error)).split())}", file=sys.stderr)
+        text = system_error(error) if isinstance(error, OSError) else str(error)
+        print(f"error: {' '.join(as_options(text).split())}", file=sys.stderr)
         return 2
+
+
+def _parsed(words: list[str]) -> Any:
+    try:
+        return tyro.cli(
+            _Command,
+            prog="learned-opt-rl",
+            description="List, compare and train learned optimizers for RL. "
+            "learned-opt-rl --version prints the version.",
+            args=expanded(words),
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except SystemExit as error:
+        # tyro suggests names for options, but not for commands.
+        meant = suggestion(words, _names()) if error.code else ""
+        if meant:
+            print(f"error: {words[0]!r} is not a command; {meant}", file=sys.stderr)
+        raise
+
+
+def _names() -> list[str]:
+    """Return the names of the commands, as tyro derives them from the classes."""
+    classes = [kind.__name__ for kind in get_args(_Command)]
+    return [re.sub("(?<=[a-z])(?=[A-Z])", "-", name).lower() for name in classes]
 
 
 @contextlib.contextmanager

@@ -5,13 +5,12 @@ import json
 import pathlib
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from learned_opt_rl.artifacts import remote
-from learned_opt_rl.artifacts.card import Result
 from learned_opt_rl.artifacts.registry import Entry, find, load_entry, scan
 from learned_opt_rl.cli._common import optional, print_table
 from learned_opt_rl.errors import ArtifactError
@@ -22,26 +21,105 @@ _Names = Annotated[Positional[tuple[str, ...]], optional("NAME")]
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """Print all artifacts, one per line."""
+    """Print all artifacts, environments, suites or presets, one per line."""
+
+    what: Positional[Literal["artifacts", "environments", "suites", "presets"]] = (
+        "artifacts"
+    )
+    """What to list. Presets are the published settings of agents and of training."""
+    kind: Literal["optimizer", "drift", "update_rule"] | None = None
+    """Only artifacts of this kind."""
+    json: bool = False
+    """Print JSON."""
 
     def run(self) -> int:
-        found = scan()
-        header = ("NAME", "SOURCE", "ALGORITHM", "PARAMETERS", "LICENSE", "SUMMARY")
-        rows = [
-            (
-                name,
-                _source(entry),
-                entry.card.algorithm,
-                str(entry.card.weights.parameters),
-                entry.card.license,
-                entry.card.summary,
+        if self.kind is not None and self.what != "artifacts":
+            raise ValueError(
+                f"--kind {self.kind}: only artifacts have a kind. Leave it out"
             )
+        if self.what != "artifacts":
+            _print(_LISTS[self.what](), self.json)
+            return 0
+        found = scan()
+        chosen = {
+            name: entry
             for name, entry in sorted(found.entries.items())
-        ]
-        print_table([header, *rows])
+            if self.kind in (None, entry.card.kind)
+        }
+        _print([_listed(name, entry) for name, entry in chosen.items()], self.json)
         for broken in found.broken:
             print(f"warning: {broken.origin}: {broken.error}", file=sys.stderr)
         return 0
+
+
+def _listed(name: str, entry: Entry) -> dict[str, Any]:
+    card = entry.card
+    return {
+        "name": name,
+        "kind": card.kind,
+        "source": _source(entry),
+        "summary": card.summary,
+        "algorithm": card.algorithm,
+        "parameters": card.weights.parameters,
+        "license": card.license,
+    }
+
+
+def _print(records: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(records, indent=2, ensure_ascii=False))
+    elif records:
+        header = tuple(name.upper() for name in records[0])
+        print_table([header, *(tuple(map(str, r.values())) for r in records)])
+
+
+def _environments() -> list[dict[str, Any]]:
+    from learned_opt_rl import envs
+
+    suites = {name: envs.suite(name) for name in envs.SUITES}
+    return [
+        {"name": name, "suites": ", ".join(s for s in suites if name in suites[s])}
+        for name in envs.names()
+    ]
+
+
+def _suites() -> list[dict[str, Any]]:
+    from learned_opt_rl import envs
+
+    return [
+        {"name": name, "environments": ", ".join(envs.suite(name))}
+        for name in envs.SUITES
+    ]
+
+
+def _presets() -> list[dict[str, Any]]:
+    from learned_opt_rl.agents import presets as agents
+    from learned_opt_rl.rundir import settings
+    from learned_opt_rl.training import presets
+
+    tables: dict[str, Mapping[str, Mapping[str, Any]]] = {
+        f"agent {name}": agents.columns(name) for name in agents.CONFIGS
+    }
+    for name, method in (
+        ("train es", "evolution"),
+        ("train lpg", "meta_gradients"),
+        ("train distill", "distillation"),
+    ):
+        tables[name] = presets.table(method)
+    return [
+        {
+            "name": name,
+            "of": where,
+            "settings": " ".join(
+                settings.format({k: v for k, v in values.items() if k != "source"})
+            ),
+        }
+        for where, table in tables.items()
+        for name, values in table.items()
+    ]
+
+
+_LISTS = {"environments": _environments, "suites": _suites, "presets": _presets}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +245,7 @@ def _picture_paths(out: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path
 def _source(entry: Entry) -> str:
     if not entry.card.is_remote:
         return entry.origin
-    return f"remote ({'cached' if remote.is_cached(entry.card) else 'not fetched'})"
+    return "cached" if remote.is_cached(entry.card) else "remote"
 
 
 def _page(entry: Entry) -> Iterator[str]:
@@ -185,7 +263,7 @@ def _page(entry: Entry) -> Iterator[str]:
         yield ""
         yield "Function"
         yield _harmless(load_entry(entry).text or "").removesuffix("\n")
-    yield from _bullets("Results", map(_result_line, card.results), "not measured yet")
+    yield from _bullets("Results", map(str, card.results), "not measured yet")
     commands = [result.command for result in card.results if result.command]
     if commands:
         yield ""
@@ -239,16 +317,6 @@ def _bullets(title: str, items: Iterable[str], otherwise: str) -> Iterator[str]:
     yield title
     for item in list(items) or [otherwise]:
         yield textwrap.fill(item, 88, initial_indent="- ", subsequent_indent="  ")
-
-
-def _result_line(result: Result) -> str:
-    line = f"{result.environment}, {result.steps:,} steps: {result.metric} "
-    line += f"{result.mean:.4g}"
-    if result.interval is not None:
-        low, high = result.interval
-        line += f" [{low:.4g}, {high:.4g}]"
-    seeds = "1 seed" if result.seeds == 1 else f"{result.seeds} seeds"
-    return f"{line} over {seeds} ({result.method}; {result.source})"
 
 
 def _inspect(entry: Entry) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from tyro.conf import Positional, arg, create_mutex_group
+from tyro.conf import Positional, UseAppendAction, arg, create_mutex_group
 
 if TYPE_CHECKING:
     from learned_opt_rl.evaluation.runs.compare import Comparison, Failure
@@ -23,9 +23,12 @@ def optional(metavar: str, name: str | None = None) -> Any:
 
 
 OnCluster = Annotated[str | None, optional("ADDRESS", "cluster")]
-Settings = Annotated[tuple[str, ...], optional("NAME=VALUE ...", "set")]
+# An option that may occur several times, with a value each; see `_arguments`.
+Repeated = UseAppendAction[tuple[str, ...]]
+Settings = Annotated[Repeated, optional("NAME=VALUE", "set")]
 Rules = Annotated[Positional[tuple[str, ...]], optional("RULE")]
-_WHERE = create_mutex_group(required=True)
+# Not required, so that a misspelled option is reported first.
+_WHERE = create_mutex_group(required=False)
 
 # Command-line names of the fields that error messages mention.
 _OPTIONS = {
@@ -41,6 +44,8 @@ _OPTIONS = {
     "only": "--only",
     "baseline": "--baseline",
     "cluster": "--cluster",
+    "environments": "--environments",
+    "sinks": "--sinks",
 }
 
 
@@ -49,9 +54,9 @@ class RunOptions:
     """Options about runs, with the names of `Comparison`'s fields."""
 
     suite: Annotated[str | None, _WHERE, optional("NAME")] = None
-    """Suite of environments, for example minatar, brax or gridworld."""
-    environments: Annotated[tuple[str, ...], _WHERE, optional("NAME ...")] = ()
-    """Names of environments."""
+    """Suite of environments; `list suites` prints all."""
+    environments: Annotated[Repeated, _WHERE, optional("NAME")] = ()
+    """Environment; may be repeated. `list environments` prints all."""
     seeds: int = 16
     """Number of seeds."""
     first_seed: int = 0
@@ -59,7 +64,7 @@ class RunOptions:
     total_timesteps: Annotated[float, arg(name="steps")] = 1e7
     """Environment steps of each run."""
     settings: Settings = ()
-    """Settings of the agent, for example hidden=256x256 activation=tanh."""
+    """Setting of the agent, for example hidden=256x256; may be repeated."""
     at_once: Annotated[int | None, optional("SEEDS")] = None
     """Seeds to train together; by default all, or one per device on a CPU."""
     devices: int = 1
@@ -67,6 +72,11 @@ class RunOptions:
 
     def comparison(self, rules: tuple[str, ...]) -> "Comparison":
         """Return the comparison of rules that the options describe."""
+        if not (self.suite or self.environments):
+            raise ValueError(
+                "environments=(): need an environment or a suite. Pass --environments "
+                "NAME or --suite NAME; `learned-opt-rl list environments` prints all"
+            )
         from learned_opt_rl import envs
         from learned_opt_rl.evaluation.runs.compare import Comparison
 
@@ -127,10 +137,15 @@ def warnings_as_lines() -> Iterator[None]:
         yield
 
 
+def terminal_width() -> int | None:
+    """Return the letters in a line of the terminal, None if the output is a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print left-aligned columns, cut to the width of a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    room = terminal_width() or sys.maxsize
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         line = "  ".join(cells).replace("\n", " ").rstrip()

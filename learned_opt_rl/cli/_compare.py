@@ -10,12 +10,15 @@ from tyro.conf import Positional, arg
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.cli._common import (
     OnCluster,
+    Repeated,
     Rules,
     RunOptions,
     on_cluster,
     optional,
     print_failures,
+    shared,
     stopping,
+    terminal_width,
 )
 
 if TYPE_CHECKING:
@@ -30,15 +33,20 @@ class _ReportOptions:
     run, else published returns, else raw returns."""
     baseline: Annotated[str | None, optional("RULE")] = None
     """Rule with which the other rules are compared; adam by default."""
+    title: Annotated[str | None, optional("TEXT")] = None
+    """Heading of the report."""
+    only: Annotated[Repeated, optional("NAME")] = ()
+    """Rule or environment that the report shows; may be repeated; by default all."""
 
     def print_report(self, folder: pathlib.Path, *sources: pathlib.Path) -> None:
-        """Write a report into a folder, and print it and the paths of its files."""
+        """Write a report into a folder, and print it, its files and its subfolders."""
         from learned_opt_rl.evaluation.report.write import write
 
         text, paths = write(
-            folder, *sources, normalization=self.normalization, baseline=self.baseline
+            folder, *sources, width=terminal_width(), **shared(self, _ReportOptions)
         )
-        print(text, *paths, sep="\n")
+        places = dict.fromkeys(p if p.parent == folder else p.parent for p in paths)
+        print(text, *places, sep="\n")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,15 +56,24 @@ class _Options(_ReportOptions, RunOptions):
     address: OnCluster = None
     """Dask scheduler whose workers make the runs, for example tcp://10.0.0.1:8786;
     local:4 starts four processes here (extra cluster)."""
+    sinks: Annotated[Repeated, optional("NAME")] = ()
+    """tensorboard or wandb, which also get the learning curves; may be repeated."""
+    dry_run: bool = False
+    """Print the cost in steps, time and memory, and exit."""
 
     def run_rules(self, rules: tuple[str, ...], out: pathlib.Path) -> int:
         """Make the runs that are missing and the report; return the exit status."""
         from learned_opt_rl.evaluation.runs import compare
 
         plan = self._prepare(rules, out)
+        if self.dry_run:
+            from learned_opt_rl.evaluation.runs import cost
+
+            print(cost.estimate(plan, out) or f"{out} has all runs")
+            return 0
         advice = f"{out} keeps all finished work. Repeat the command to resume"
         with stopping(advice), on_cluster(self.address) as cluster:
-            failures = compare.execute(plan, out, cluster=cluster)
+            failures = compare.execute(plan, out, sinks=self.sinks, cluster=cluster)
         try:
             if not failures or (out / compare.ROWS).exists():
                 self.print_report(out)
@@ -160,10 +177,10 @@ class Generalize(_Options):
     """The property that varies."""
     rules: Rules
     """Rules, as for compare."""
-    values: Annotated[tuple[str, ...], optional("VALUE ...")] = ()
-    """Values of the property, instead of the defaults. length: environment steps;
-    width: units of each hidden layer; activation: relu or tanh; features: all,
-    no-dormancy, no-batch-proportion, no-horizon or no-actor-mask."""
+    values: Annotated[Repeated, optional("VALUE")] = ()
+    """Value of the property, instead of the defaults; may be repeated. length:
+    environment steps; width: units of each hidden layer; activation: relu or tanh;
+    features: all, no-dormancy, no-batch-proportion, no-horizon or no-actor-mask."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("generalization")
     """Folder for rows and the report."""
 

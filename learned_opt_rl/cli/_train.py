@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import (
     OmitArgPrefixes,
     Positional,
-    UseAppendAction,
     arg,
     create_mutex_group,
     subcommand,
@@ -18,6 +17,7 @@ from tyro.conf import (
 
 from learned_opt_rl.cli._common import (
     OnCluster,
+    Repeated,
     RunOptions,
     Settings,
     on_cluster,
@@ -154,7 +154,7 @@ class Distill:
     """Kind of inputs to train on: correlated, scaled, paper, visited or runs."""
     select: Annotated[str | None, optional("BY")] = None
     """Criterion for the best weights: error or return."""
-    environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
+    environments: Annotated[Repeated, optional("NAME")] = ()
     """Environments in which to train agents."""
     settings: Settings = ()
     """Other settings, for example learning_rate=1e-3 rounds=2 agent.hidden=16x16."""
@@ -199,7 +199,7 @@ class Lpg:
     """Folder of the run."""
     steps: Annotated[int | None, optional("INT")] = None
     """Total number of meta-steps."""
-    environments: Annotated[tuple[str, ...], optional("NAME ...")] = ()
+    environments: Annotated[Repeated, optional("NAME")] = ()
     """Environments in which to train agents."""
     devices: Annotated[int | None, optional("INT")] = None
     """Number of devices that share the lifetimes; by default as many as divide the
@@ -260,7 +260,7 @@ class Promote(RunOptions):
     """Name of the artifact, for example minatar."""
     suite: Annotated[str | None, _WHERE, optional("NAME")] = None
     """Suite of environments, for example minatar."""
-    environments: Annotated[tuple[str, ...], _WHERE, optional("NAME ...")] = ()
+    environments: Annotated[Repeated, _WHERE, optional("NAME")] = ()
     """Environments; by default those of the run."""
     seeds: int = 5
     """Number of seeds."""
@@ -269,7 +269,7 @@ class Promote(RunOptions):
     """The first seed; by default 0, or after a search the first that it did not use."""
     total_timesteps: Annotated[float, arg(name="steps")] = 1e6
     """Environment steps of each run."""
-    baselines: Annotated[tuple[str, ...], optional("RULE ...")] = ()
+    baselines: Annotated[Repeated, optional("RULE")] = ()
     """Rules with which to compare; by default adam, and none for LPG. The card's known
     failures are relative to the first one."""
     results: Annotated[pathlib.Path | None, optional("FILE")] = None
@@ -282,10 +282,8 @@ class Promote(RunOptions):
     """Title of the card."""
     summary: Annotated[str | None, optional("TEXT")] = None
     """Summary of the card."""
-    failures: Annotated[
-        UseAppendAction[tuple[str, ...]], optional("TEXT", "failure")
-    ] = ()
-    """Known failure to add to those found in the runs; repeatable."""
+    failures: Annotated[Repeated, optional("TEXT", "failure")] = ()
+    """Known failure to add to those found in the runs; Repeated."""
 
     def run(self) -> int:
         from learned_opt_rl.training.promotion import promote

@@ -8,6 +8,7 @@ from tyro.conf import Positional, arg
 
 from learned_opt_rl.cli._common import (
     OnCluster,
+    Repeated,
     RunOptions,
     on_cluster,
     optional,
@@ -40,8 +41,8 @@ class Tune(RunOptions):
     """Tune for each environment separately. By default, one setting is chosen for all
     environments, by its mean return, scaled in each environment from the lowest (0) to
     the highest (1) return of all settings."""
-    only: Annotated[tuple[str, ...], optional("NAME ...")] = ()
-    """Settings to search, for example learning_rate; by default all."""
+    only: Annotated[Repeated, optional("NAME")] = ()
+    """Setting to search, for example learning_rate; may be repeated; by default all."""
     agent: Literal["ppo", "a2c"] = "ppo"
     """Agent that the rule trains."""
     address: OnCluster = None

@@ -123,7 +123,8 @@ def names() -> tuple[str, ...]:
 def episode_length(name: str) -> int | None:
     """Return the steps of every episode of an environment, or ``None`` if they vary.
 
-    Only Deep Sea of a given size is known here; nothing is imported for it.
+    Only Deep Sea of a given size and environments of gymnax that nothing but a time
+    limit ends are known here; nothing is imported for them.
 
     Example:
         >>> episode_length("DeepSea-bsuite/10"), episode_length("Breakout-MinAtar")
@@ -131,7 +132,7 @@ def episode_length(name: str) -> int | None:
     """
     head, slash, size = name.partition("/")
     if head != _gymnax.DEEP_SEA or not slash:
-        return None
+        return _gymnax.EPISODE_LENGTHS.get(name)
     return _gymnax.deep_sea_size(name, size)  # The diver sinks one row each step.
 
 

@@ -2,15 +2,20 @@
 
 The names below load on first use, because they import jax:
 
+- `compare` runs rules on environments and returns a `Report`: tables, figures, frames;
+- `load` reads the `Report` of a folder, and `write` writes its page and files;
 - `run` trains one agent per seed with a rule and returns a `Row` per seed;
-- `Comparison`, `prepare` and `execute` run many rules into a folder, resumably;
-- `read_rows` reads such a folder's ``rows.jsonl``, and `write` makes its report.
+- `Comparison`, `prepare` and `execute` are the parts of `compare`;
+- `read_rows` reads the rows of a folder's ``rows.jsonl``.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from learned_opt_rl.evaluation.comparing import compare as compare
+    from learned_opt_rl.evaluation.report.report import Report as Report
+    from learned_opt_rl.evaluation.report.report import load as load
     from learned_opt_rl.evaluation.report.write import write as write
     from learned_opt_rl.evaluation.runs.compare import Comparison as Comparison
     from learned_opt_rl.evaluation.runs.compare import execute as execute
@@ -22,9 +27,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Comparison": "runs.compare",
+    "Report": "report.report",
     "Row": "runs.row",
     "append_rows": "runs.row",
+    "compare": "comparing",
     "execute": "runs.compare",
+    "load": "report.report",
     "prepare": "runs.compare",
     "read_rows": "runs.row",
     "run": "runs.run",

@@ -16,7 +16,7 @@ import numpy as np
 
 from learned_opt_rl.errors import RolesWarning
 from learned_opt_rl.features._layers import Node, Reader, tree_of
-from learned_opt_rl.features._paths import named_leaves
+from learned_opt_rl.features._paths import NamedLeaf, named_leaves
 from learned_opt_rl.features._words import has, names_network
 
 Networks = Mapping[str, str | Sequence[str] | Callable[[Any], Any] | Any]
@@ -100,9 +100,9 @@ def roles_or_warning(
     """Return ``leaf_roles``, and warn once if the roles are a guess.
 
     Warns:
-        RolesWarning: The tree seems to hold several networks, and their names do not
-            mark the critic. Or layers that do not fit together are in alphabetical
-            order.
+        RolesWarning: The tree seems to hold several networks or a critic's value, and
+            no name marks the critic. Or layers that do not fit together are in
+            alphabetical order.
     """
     reading = _read(parameters, networks, layers)
     paths = tuple(role.path for role in reading.roles)
@@ -196,7 +196,7 @@ def _read(
     return _Reading(roles, ranks, _guess(reader, networks, members))
 
 
-def _guess(reader: Reader, networks: Any, members: Iterable[str]) -> str:
+def _guess(reader: Reader, networks: Any, members: Mapping[str, Sequence[int]]) -> str:
     """Return what a reading guessed, or nothing."""
     if networks is not None:
         return ""
@@ -206,12 +206,46 @@ def _guess(reader: Reader, networks: Any, members: Iterable[str]) -> str:
             f"the parameters {_listing(reader.beside)} look like networks side by "
             "side, and their names do not mark the critic, so all of them explore"
         )
+    value, *others = _heads(reader.all[i] for i in members.get("network", ())) or [""]
+    if value and (others or "actor" in members) and "critic" not in members:
+        return (
+            f"the layer {value!r} has one output, like the value of a critic, but no "
+            "name marks a critic, so it explores and may have a wrong position"
+        )
     if reader.alphabetical:
         return (
             f"the layers {_listing(reader.alphabetical)} are in alphabetical order, "
             "because neither numbers nor widths give another one"
         )
     return ""
+
+
+def _heads(leaves: Iterable[NamedLeaf]) -> list[str]:
+    """Return the modules whose outputs no other module reads, a value's first.
+
+    Empty if none of them has a single output. Standard deviations and the like do not
+    count.
+    """
+    kernels: dict[str, tuple[int, ...]] = {}
+    biases: dict[str, int] = {}
+    for leaf in leaves:
+        module = leaf.path.rpartition("/")[0]
+        if len(leaf.shape) > 1:
+            kernels.setdefault(module, leaf.shape)
+        elif leaf.shape:
+            biases[module] = leaf.shape[0]
+    widths = {}
+    for module, (*_, before, after) in kernels.items():
+        # Equinox's kernels are [out, in]; the bias has the outputs in either case.
+        flipped = biases.get(module) == before != after
+        widths[module] = (after, before) if flipped else (before, after)
+    inputs = {before for before, _ in widths.values()}
+    found = [
+        (after != 1, module)
+        for module, (_, after) in widths.items()
+        if after not in inputs and not has(module.rpartition("/")[2], "spread")
+    ]
+    return [m for _, m in sorted(found)] if (False in dict(found)) else []
 
 
 def _listing(names: Iterable[str]) -> str:

@@ -24,6 +24,8 @@ _TABLE = {
     "norm_sign": "scale offset gamma",
     "last_norm": "f final last out output",
     "dense": "dense linear fc hidden",
+    # A Gaussian policy's, which has as many outputs as the mean.
+    "spread": "std sigma stddev logstd scale",
     # Where a module stands among its siblings.
     "first": "embed embedding embeddings embedder emb encoder encoders enc stem input"
     " inputs in pre tokenizer cls token dynin",

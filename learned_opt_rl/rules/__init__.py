@@ -1,16 +1,54 @@
 """Learned rules: one module for each family, all with the same functions."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.rules._core.artifact import trained_horizon
 from learned_opt_rl.rules._core.options import ArtifactOptions, given, lists
 from learned_opt_rl.rules._core.reseed import reseed
 
+if TYPE_CHECKING:
+    import optax
+
+    from learned_opt_rl.rules._core.names import (
+        DriftName,
+        OptimizerName,
+        UpdateRuleName,
+    )
+    from learned_opt_rl.rules.drifts import Drift
+    from learned_opt_rl.rules.lpg import UpdateRule
+
 __all__ = ["pretrained", "reseed", "trained_horizon"]
 
 
+# With the names of bundled artifacts, a type checker refuses a drift in optax.chain.
+@overload
+def pretrained(
+    name: OptimizerName,
+    *,
+    fetch: bool = False,
+    learning_rate: Any = None,
+    constants: Mapping[str, Any] | None = None,
+    **options: Unpack[ArtifactOptions],
+) -> optax.GradientTransformationExtraArgs: ...
+@overload
+def pretrained(
+    name: DriftName, *, fetch: bool = False, constants: Mapping[str, Any] | None = None
+) -> Drift: ...
+@overload
+def pretrained(name: UpdateRuleName, *, fetch: bool = False) -> UpdateRule: ...
+@overload
+def pretrained(
+    name: str,
+    *,
+    fetch: bool = False,
+    learning_rate: Any = None,
+    constants: Mapping[str, Any] | None = None,
+    **options: Unpack[ArtifactOptions],
+) -> Any: ...
 @lists(ArtifactOptions)
 def pretrained(
     name: str,

@@ -22,7 +22,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,11 @@ from learned_opt_rl.expressions import Function
 from learned_opt_rl.families.expression import Form
 from learned_opt_rl.features import Horizon, LeafRole
 from learned_opt_rl.rules import drifts
-from learned_opt_rl.rules._core.artifact import assumed_horizon, require_algorithm
+from learned_opt_rl.rules._core.artifact import (
+    assumed_horizon,
+    prints_its_name,
+    require_algorithm,
+)
 from learned_opt_rl.rules._core.network import alike, loops, split, stack, tables
 from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
@@ -56,6 +60,7 @@ from learned_opt_rl.rules.drifts import SMALLEST_RATIO
 from learned_opt_rl.rules.tuned import tuned
 
 if TYPE_CHECKING:
+    from learned_opt_rl.rules._core.names import DriftName, OptimizerName
     from learned_opt_rl.rules.drifts import Drift
 
 __all__ = [
@@ -281,6 +286,7 @@ def init(key: jax.Array, form: Form) -> dict[str, jax.Array]:
 
 
 @lists(ArtifactOptions)
+@prints_its_name
 def from_artifact(
     artifact: artifacts.Artifact,
     *,
@@ -324,6 +330,28 @@ def from_artifact(
     return drift(function, constants=constants, offset=offset)
 
 
+@overload
+def pretrained(
+    name: DriftName, *, fetch: bool = False, constants: Mapping[str, Any] | None = None
+) -> Drift: ...
+@overload
+def pretrained(
+    name: OptimizerName,
+    *,
+    fetch: bool = False,
+    constants: Mapping[str, Any] | None = None,
+    learning_rate: Any = None,
+    **options: Unpack[ArtifactOptions],
+) -> optax.GradientTransformationExtraArgs: ...
+@overload
+def pretrained(
+    name: str,
+    *,
+    fetch: bool = False,
+    constants: Mapping[str, Any] | None = None,
+    learning_rate: Any = None,
+    **options: Unpack[ArtifactOptions],
+) -> Any: ...
 @lists(ArtifactOptions)
 def pretrained(
     name: str,

@@ -52,6 +52,21 @@ Drift: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 SMALLEST_RATIO = 1e-30
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class NamedDrift:
+    """A drift that prints as a text."""
+
+    text: str
+    function: Drift
+
+    def __call__(self, ratio: jax.Array, advantage: jax.Array) -> jax.Array:
+        """Return the drift, elementwise."""
+        return self.function(ratio, advantage)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 @dataclasses.dataclass(frozen=True)
 class PPODrift:
     """PPO's drift, flat for ratios closer to 1 than ``clip_eps``; see `ppo`."""
@@ -122,7 +137,7 @@ def dpo(alpha: float = 2.0, beta: float = 0.6) -> Drift:
             advantage >= 0, _restrained(positive, alpha), _restrained(negative, beta)
         )
 
-    return drift
+    return NamedDrift(f"dpo(alpha={alpha}, beta={beta})", drift)
 
 
 def _restrained(z: jax.Array, scale: float) -> jax.Array:

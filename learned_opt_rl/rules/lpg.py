@@ -130,6 +130,10 @@ class UpdateRule:
     weights: Weights
     architecture: Architecture = dataclasses.field(metadata={"static": True})
 
+    def __repr__(self) -> str:
+        count = sum(jnp.size(leaf) for leaf in jax.tree.leaves(self.weights))
+        return f"<update rule of {count:,} parameters: {self.architecture}>"
+
     def targets(
         self,
         rewards: Float[ArrayLike, "b t"],

@@ -30,7 +30,7 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.artifacts.weights import unflatten_names
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.families.lpo import Architecture, lpo_shapes
-from learned_opt_rl.rules._core.artifact import require_algorithm
+from learned_opt_rl.rules._core.artifact import prints_its_name, require_algorithm
 from learned_opt_rl.rules._core.weights import require_shapes
 from learned_opt_rl.rules.drifts import (
     Drift,
@@ -153,6 +153,7 @@ def _check_shapes(weights: Weights) -> None:
     require_shapes(weights, lpo_shapes(architecture), architecture, "lpo.drift")
 
 
+@prints_its_name
 def from_artifact(artifact: artifacts.Artifact) -> Drift:
     """Return `drift` with the weights, clip range and margin of an artifact.
 

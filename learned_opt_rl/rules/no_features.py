@@ -34,7 +34,7 @@ from learned_opt_rl.families.open_network import (
     no_features_shapes,
 )
 from learned_opt_rl.features import Horizon, LeafRole
-from learned_opt_rl.rules._core.artifact import require_algorithm
+from learned_opt_rl.rules._core.artifact import prints_its_name, require_algorithm
 from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
     RunOptions,
@@ -138,6 +138,7 @@ def optimizer(
 
 
 @lists(ArtifactOptions)
+@prints_its_name
 def from_artifact(
     artifact: artifacts.Artifact, **options: Unpack[ArtifactOptions]
 ) -> optax.GradientTransformationExtraArgs:

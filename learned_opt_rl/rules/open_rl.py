@@ -29,7 +29,11 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.families.open_network import OPEN, Architecture, open_shapes
 from learned_opt_rl.features import Horizon, LeafRole
-from learned_opt_rl.rules._core.artifact import assumed_horizon, require_algorithm
+from learned_opt_rl.rules._core.artifact import (
+    assumed_horizon,
+    prints_its_name,
+    require_algorithm,
+)
 from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
     RunOptions,
@@ -184,6 +188,7 @@ def optimizer(
 
 
 @lists(ArtifactOptions)
+@prints_its_name
 def from_artifact(
     artifact: artifacts.Artifact, **options: Unpack[ArtifactOptions]
 ) -> optax.GradientTransformationExtraArgs:

@@ -40,7 +40,7 @@ from learned_opt_rl.families.optim4rl import (
     optim4rl_shapes,
 )
 from learned_opt_rl.features import Horizon, LeafRole
-from learned_opt_rl.rules._core.artifact import require_algorithm
+from learned_opt_rl.rules._core.artifact import prints_its_name, require_algorithm
 from learned_opt_rl.rules._core.network import (
     Cut,
     as_rows,
@@ -213,6 +213,7 @@ def optimizer(
 
 
 @lists(ArtifactOptions)
+@prints_its_name
 def from_artifact(
     artifact: artifacts.Artifact,
     *,

@@ -147,15 +147,22 @@ def _bar(stream: TextIO, percent: bool) -> Any:
     if not stream.isatty():
         return None
     try:
-        from rich import console, progress
+        from rich import console, progress, table
     except ImportError:
         return None
-    text = progress.TextColumn("{task.fields[shown]}")
+    # The name gives way in a narrow terminal; the time left is always there.
+    name = progress.TextColumn(
+        "{task.description}", table_column=table.Column(ratio=3, no_wrap=True)
+    )
+    text = progress.TextColumn(
+        "{task.fields[shown]}", table_column=table.Column(ratio=2, no_wrap=True)
+    )
+    bar = progress.BarColumn(bar_width=5)
     if percent:
-        name = progress.TextColumn("{task.description:<24}")
         share, left = progress.TaskProgressColumn(), progress.TimeRemainingColumn()
-        columns = [name, progress.BarColumn(), share, text, left]
+        columns = [name, bar, share, left, text]
     else:
-        count = progress.MofNCompleteColumn()
-        columns = [count, progress.BarColumn(bar_width=5), text]
-    return progress.Progress(*columns, console=console.Console(file=stream))
+        columns = [progress.MofNCompleteColumn(), bar, text]
+    return progress.Progress(
+        *columns, console=console.Console(file=stream), expand=percent
+    )

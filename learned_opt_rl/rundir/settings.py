@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Any
 
+from learned_opt_rl.checks import nearest, suggest
+
 
 def parse(
     settings: Iterable[str], config_type: type, option: str = "--set", **groups: type
@@ -36,6 +38,11 @@ def parse(
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or name not in parsers:
+            if equals and nearest(name, parsers):
+                raise ValueError(
+                    f"{option} {setting!r}: {name!r} is not a setting; "
+                    f"{suggest(name, parsers)}"
+                )
             raise ValueError(
                 f"{option} {setting!r} is not NAME=VALUE with one of the names "
                 f"{', '.join(parsers)}"

@@ -264,7 +264,7 @@ def test_the_conv_agent_fits_minatar():
         ({"agent": "dqn"}, "agent='dqn' must be one of ppo, a2c, lpg"),
         (
             {"column": "atari"},
-            "column='atari' is not one of agent 'ppo': minatar, brax",
+            "column='atari' is not a column of agent 'ppo'; did you",
         ),
         (
             {"minibatch": 4},

@@ -76,6 +76,14 @@ def test_a_card_does_not_follow_later_changes_of_its_source() -> None:
     assert card == Card.from_dict(card_data())
 
 
+def test_a_notebook_shows_the_card_as_text() -> None:
+    card = Card.from_dict(card_data(title="<script>x</script>"))
+    page = card._repr_html_()
+    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert all(str(result) in page for result in card.results) and card.results
+    assert all(failure in page for failure in card.known_failures)
+
+
 def test_a_card_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Card.from_dict(card_data()).name = "other"  # type: ignore[misc]

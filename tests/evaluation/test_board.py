@@ -203,7 +203,9 @@ def test_one_report_of_several_agents_and_folders(tmp_path, monkeypatch):
         append_rows(tmp_path / agent / "rows.jsonl", rows)
     folders = tmp_path / "ppo", tmp_path / "a2c" / "rows.jsonl"
     text, _ = write.write(tmp_path / "out", *folders)
-    (line,) = [line for line in text.splitlines() if "adam (a2c)" in line][:1]
+    (line,) = [
+        line for line in text.splitlines() if line.startswith("a ") and "(a2c)" in line
+    ]
     assert line.split()[:3] == ["a", "adam", "(a2c)"]
     assert "The settings of adam (a2c) were tuned for the published PPO" in text
     first, second = json.loads((tmp_path / "out/leaderboard.json").read_text())

@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+import re
 import shutil
 
 import jax
@@ -10,7 +11,8 @@ import pytest
 
 from learned_opt_rl import envs, errors
 from learned_opt_rl.agents import A2CConfig, LPGConfig, PPOConfig
-from learned_opt_rl.evaluation.runs import cell, compare, program
+from learned_opt_rl.evaluation.runs import compare, cost, program, remote
+from learned_opt_rl.evaluation.runs import plan as planning
 from learned_opt_rl.evaluation.runs import run as running
 from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.evaluation.runs.rules import Rule
@@ -118,7 +120,12 @@ def test_rows_say_what_they_are_of(unbroken):
 
 def test_progress_counts_all_runs(unbroken):
     lines = unbroken[1].splitlines()
-    assert lines[0].startswith("[1/4] adam:1e-2 (NamedAction, seeds 0-1)  ")
+    assert re.fullmatch(
+        r"6 runs, 4,608 steps, about a minute without compilation, \d+ MiB of memory "
+        r"\(from a rollout of adam:1e-2 on NamedAction\)",
+        lines[0],
+    )
+    assert lines[1].startswith("[1/4] adam:1e-2 (NamedAction, seeds 0-1)  ")
     assert any(line.startswith("1 of 4 runs done, about 0:0") for line in lines)
     assert lines[-1] == "4 of 4 runs done"
 
@@ -126,11 +133,25 @@ def test_progress_counts_all_runs(unbroken):
 def test_what_is_there_is_not_run_again(unbroken, monkeypatch):
     folder, _ = unbroken
     before = (folder / compare.ROWS).read_bytes()
-    monkeypatch.setattr(cell, "Program", never)
+    monkeypatch.setattr(planning, "Program", never)
     assert run(ASKED, folder) == []
     fewer = dataclasses.replace(ASKED, seeds=1, first_seed=1, at_once=1)
     assert run(fewer, folder) == []
     assert (folder / compare.ROWS).read_bytes() == before
+
+
+def test_the_cost_is_that_of_what_is_missing(unbroken, tmp_path):
+    folder, _ = unbroken
+    assert cost.estimate(compare.prepare(ASKED), folder) is None
+    more = dataclasses.replace(ASKED, rules=("adam:1e-2", "sgd:1e-2"), seeds=4)
+    found = cost.estimate(compare.prepare(more), folder)
+    assert (found.runs, found.steps) == (4, 4 * 64 * 12)  # two groups of two seeds
+    assert found.memory > 0 and 0 < found.hours < 0.1
+    assert found.source == "a rollout of each rule on NamedAction"
+    assert "4 runs, 3,072 steps, about a minute without" in str(found)
+    assert str(found._replace(hours=26.1)).startswith(
+        "4 runs, 3,072 steps, about 26.1 "
+    )
 
 
 def test_workers_of_a_cluster_make_the_same_rows(unbroken, tmp_path):
@@ -161,10 +182,10 @@ def test_a_run_that_raises_on_a_worker_is_a_failure(tmp_path, monkeypatch):
 
 def test_a_worker_refuses_other_weights():
     plan = compare.prepare(ASKED)
-    text = cell.task(plan.cells[0], range(2), 1, None)
+    text = remote.task(plan.cells[0], range(2), 1, None)
     other = json.dumps(json.loads(text) | {"source_sha256": "0" * 64})
     with pytest.raises(ValueError, match="rule='adam:1e-2' is another one on this"):
-        cell.perform(other)
+        remote.perform(other)
 
 
 class Stopped(io.StringIO):
@@ -229,7 +250,7 @@ def test_a_checkpoint_of_other_weights_is_of_another_run(tmp_path, monkeypatch):
 
     before = path()
     assert path() == before
-    monkeypatch.setattr(compare, "weights_digest", lambda rule: "0" * 64)
+    monkeypatch.setattr(planning, "weights_digest", lambda rule: "0" * 64)
     assert path() != before
 
 
@@ -248,7 +269,7 @@ def test_a_failure_spoils_nothing_else(unbroken, tmp_path, monkeypatch):
     (row,) = jsonl.read(tmp_path / compare.FAILURES)
     assert row["rule"], row["agent"] == ("adam:1e-2", "ppo")
     assert "in step" in row["traceback"]
-    monkeypatch.setattr(cell, "Program", never)
+    monkeypatch.setattr(planning, "Program", never)
     done = dataclasses.replace(asked, environments=("NamedAction",))
     assert run(done, tmp_path) == []
     assert not (tmp_path / compare.FAILURES).exists()
@@ -351,7 +372,7 @@ def test_rows_of_another_configuration_are_not_the_runs_that_are_wanted(
 ):
     rows = jsonl.read(unbroken[0] / compare.ROWS)
     plan = compare.prepare(ASKED)
-    monkeypatch.setattr(cell, "Program", never)
+    monkeypatch.setattr(planning, "Program", never)
 
     def message(**changes):
         folder = tmp_path / f"{len([*tmp_path.iterdir()])}"

@@ -45,7 +45,7 @@ def test_only_learned_optimisers_miss_features():
         ("width", ["0.5"], "width '0.5' must be a positive whole number"),
         ("width", ["nan"], "width 'nan' must be a positive whole number"),
         ("length", ["long"], "length 'long' is not a number"),
-        ("features", ["no-luck"], "feature 'no-luck' must be one of all, no-dormancy"),
+        ("features", ["no-luck"], "values='no-luck' must be one of all, no-dormancy"),
     ],
 )
 def test_what_is_no_axis_or_value_is_refused(axis, values, message):

@@ -96,7 +96,7 @@ def test_environments_without_a_positive_reference_are_left_out_aloud():
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ("adm", "normalization='adm' is unknown; choose one of auto, adam"),
+        ("adm", "normalization='adm' is unknown; did you mean 'adam'"),
         ("adam", "normalization=adam needs runs of .adam., which is not among the rul"),
         ("rule:box", "normalization=rule:box needs runs of 'box'"),
         ("published", "'published' has no positive reference for mine"),

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import pathlib
 import random
 import re
 import sys
@@ -14,16 +15,18 @@ from learned_opt_rl.evaluation.pictures import comparison
 from learned_opt_rl.evaluation.report import (
     comparable,
     gather,
+    report,
     statistics,
     tables,
     write,
 )
+from learned_opt_rl.evaluation.report.verdict import verdict
 from learned_opt_rl.evaluation.runs.row import append_rows, read_rows
 from learned_opt_rl.rundir import jsonl
 from tests.evaluation.result_rows import changed, random_table, row, table
 
 NASTY = '"><script>alert(1)</script>&$x$'
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "source"}
 
 
 @pytest.fixture
@@ -81,16 +84,18 @@ def test_a_whole_report_of_rows_that_nobody_vouches_for(tmp_path):
     files = written(tmp_path / "a", nasty_rows(), [failure])
     page = Page(files["report.html"])
     names = {name for name, _ in page.tags}
-    assert "script" not in names and "a" not in names and "link" not in names
-    # Nothing from the network: pictures are in the page.
+    assert "script" not in names and "link" not in names
+    places = {f"#{attributes.get('id')}" for _, attributes in page.tags}
+    # Nothing from the network: pictures are in the page, and links lead to its parts.
     for name, attributes in page.tags:
         assert name != "img" or attributes["src"].startswith("data:image/svg+xml;")
+        assert name != "a" or attributes["href"] in places
         assert not any(key.startswith("on") for key in attributes)
     assert not re.search(rb"https?://", files["report.html"])
     assert page.text.count(NASTY) > 20  # it is all there, as text
     pictures = sum(name == "img" for name, _ in page.tags)
-    assert pictures == sum(name.endswith(".svg") for name in files) == 11
-    kinds = ("curves", "dormancy", "aggregates", "improvement", "profiles")
+    assert pictures == sum(name.endswith(".svg") for name in files) == 13
+    kinds = ("overview", "curves", "returns", "dormancy", "aggregates", "profiles")
     for kind in kinds:
         assert f"plots/{kind}-1.png" in files
     assert "plots/generalization-1-hidden.png" in files
@@ -177,15 +182,15 @@ def test_what_makes_runs_less_comparable_is_noted(tmp_path, without_plots):
     (found,) = gather.gather(rows)
     notes = "\n".join(found.notes)
     for note in (
-        "2 of 6 runs diverged or have no return. Each counts as 0.00 in ant. No",
+        "1 of 6 runs diverged. 1 of 6 runs were too short for one episode (sea), so",
+        "Run more steps. Each counts as 0.00 in ant. No",
         "environment and seed. Number of ignored rows: 1.",
         "The rules ran with different seeds in ant. Paired differences use only the",
         "differ in more than their rules: setting hidden 64x64 (adam, lion, sgd), 8 "
         "(lion) (in ant).",
-        "No run on sea has a return",
     ):
         assert note in notes
-    text = write.summary([found])
+    text = report.Report(rows).summary()
     assert all(f"- {note}" in text for note in found.notes)
 
 
@@ -357,9 +362,8 @@ def test_numbers_of_this_repository_stay_the_same(repository):
 def test_a_summary_of_this_repositorys_rows(repository):
     rows = read_rows(repository / "results" / "breakout_1e6.jsonl")
     kept = ("adam", "distilled/sign_momentum", "discovered/lpo_symbolic_ant_as_printed")
-    text = write.summary(gather.gather([r for r in rows if r.rule in kept]))
-    failed = next(line for line in text.splitlines() if "as_printed " in line)
-    assert failed.split()[-1] == "1"
+    text = report.Report([r for r in rows if r.rule in kept]).summary()
+    assert any(line.endswith("  1 diverged") for line in text.splitlines())
     assert "1 of 9 runs diverged" in text
 
 
@@ -388,7 +392,7 @@ def test_another_baseline_is_compared_with_everywhere(tmp_path, without_plots):
     for words in ("minus adam:1e-3, paired", "P(better than adam:1e-3)"):
         assert words in text
     assert "Adam" not in text
-    assert "minus adam:1e-3" in write.summary(gather.gather(rows, baseline="adam:1e-3"))
+    assert "minus adam:1e-3" in report.Report(rows, baseline="adam:1e-3").summary()
 
 
 def test_what_is_not_shown_is_not_explained(tmp_path, without_plots):
@@ -425,3 +429,115 @@ def test_tuned_rules_outside_of_what_they_were_tuned_for_are_noted(changes, said
     ] * bool(said)
     (untouched,) = gather.gather(rows[2:])
     assert not any("published PPO" in note for note in untouched.notes)
+
+
+@pytest.mark.parametrize(
+    ("gain", "seeds", "said"),
+    [
+        (5.0, 5, "Better than Adam: mine. mine has the highest"),
+        (-5.0, 5, "Worse than Adam: mine."),
+        (0.0, 5, "No clear difference from Adam: mine."),
+        (5.0, 4, "Too few seeds to call any rule better or worse than Adam; run at"),
+    ],
+)
+def test_a_verdict_needs_an_interval(gain, seeds, said):
+    finals = [10.0 + 0.1 * i for i in range(seeds)]
+    rows = table({"adam": {"a": finals}, "mine": {"a": [x + gain for x in finals]}})
+    (found,) = gather.gather(rows)
+    assert verdict(found).startswith(said)
+    assert verdict(found).endswith(f"(1,000 steps, {seeds} seeds, a)")
+
+
+def test_without_a_baseline_there_is_no_verdict():
+    (found,) = gather.gather(table({"lion": {"a": [1.0] * 5}}))
+    assert verdict(found).startswith("No rule is compared with Adam. Rules that ran")
+
+
+def test_a_report_has_frames(tmp_path):
+    pytest.importorskip("pandas")
+    append_rows(tmp_path / "rows.jsonl", random_table(games=("ant",), seeds=5))
+    loaded = report.load(str(tmp_path))
+    means = loaded.frame.groupby("rule")["final_return"].mean()
+    shown = loaded.table.set_index("rule")
+    np.testing.assert_allclose(means, shown["final_return"])
+    assert (shown["final_return_low"] < shown["final_return"]).all()
+    assert len(loaded.curves) == 30
+    assert loaded.aggregates.set_index("rule").loc["adam", "mean"] == pytest.approx(1)
+    assert "Adam" in loaded.verdict
+
+
+def test_a_notebook_shows_verdict_table_and_curves():
+    pytest.importorskip("matplotlib")
+    page = Page(report.Report(random_table(games=("ant",)))._repr_html_().encode())
+    assert [name for name, _ in page.tags].count("img") == 1
+    assert "highest interquartile mean" in page.text and "lion" in page.text
+
+
+def test_tables_are_files_too(tmp_path, without_plots):
+    files = written(tmp_path, random_table())
+    lines = files["tables/results.csv"].decode().splitlines()
+    assert lines[0].startswith("environment,rule,seeds,final_return,final_return_low")
+    assert len(lines) == 5
+    assert files["tables/aggregates.tex"].startswith(b"\\begin{tabular}")
+
+
+def test_only_some_rules_and_a_title(tmp_path, without_plots):
+    rows = random_table(("adam", "lion", "sgd"))
+    files = written(tmp_path, rows, only=["lion", "ant"], title="Mine & yours")
+    page = Page(files["report.html"])
+    assert "Mine & yours" in page.text
+    assert "Left out of this report by --only: sgd, hopper." in page.text
+    data = json.loads(files["report.json"])
+    assert data["run"]["rules"] == ["adam", "lion"]  # The baseline stays.
+    assert data["run"]["environments"] == ["ant"]
+    for only, message in (
+        (["lin"], "only='lin': must name"),
+        ("lion", "must be a list"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            report.load(tmp_path, only=only)
+
+
+def test_steps_that_were_not_played_are_noted():
+    config = {"num_envs": 3, "num_steps": 100}
+    (found,) = gather.gather([row(config=config)])
+    assert found.notes[-1] == (
+        "Steps that do not fill a rollout are not played: runs have 900 of 1,000 steps "
+        "(rollouts of 300)."
+    )
+
+
+def test_a_fact_is_stated_once(tmp_path, without_plots):
+    gammas = {"ant": 0.9, "sea": 0.5}
+    rows = [
+        row("adam", name, seed, config={"gamma": gamma, "depth": 8})
+        for name, gamma in gammas.items()
+        for seed in (0, 1)
+    ]
+    text = Page(written(tmp_path, rows)["report.html"]).text
+    assert text.count("depth=8") == 1
+    assert "settings of antgamma=0.9" in text and "settings of seagamma=0.5" in text
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_nothing_is_wider_than_the_screen(tmp_path, width):
+    api = pytest.importorskip("playwright.sync_api")
+    chromium = pathlib.Path("/usr/bin/chromium")
+    if not chromium.exists():
+        pytest.skip("needs Debian's chromium")
+    rows = random_table(("adam", "distilled/" + "long_name_" * 5), ("ant", "sea"))
+    written(tmp_path / "report", rows)
+    with api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        messages = []
+        page.on("console", lambda message: messages.append(message.text))
+        page.goto((tmp_path / "report" / "report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
+        # The verdict and the curves are on the first screen of a desk.
+        top = page.locator("figure").nth(1).bounding_box()["y"]
+        assert width < 1000 or top < 500
+        assert messages == []
+        browser.close()

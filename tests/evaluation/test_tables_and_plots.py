@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from learned_opt_rl.evaluation.pictures import comparison
+from learned_opt_rl.evaluation.pictures import comparison, figures
 from learned_opt_rl.evaluation.report import tables
 from learned_opt_rl.evaluation.report.measures import measure
 from learned_opt_rl.evaluation.report.statistics import Estimate
@@ -14,13 +14,13 @@ def test_results_have_returns_failures_and_times():
     rows = result_rows.table({"adam": {"ant": [1.0, 3.0]}})
     rows += [result_rows.row("sgd", "ant", final=None, curve=[None])]
     assert tables.results(measure(rows))[1:] == [
-        ("adam", "ant", "2", "2.00 (2 seeds)", "0", "100", "3.0", "8.0"),
+        ("adam", "ant", "2", "2.00 (2 seeds)", "-", "100", "3.0", "8.0"),
         (
             "sgd",
             "ant",
             "1",
-            "0.00 (1 seed); 1 failed as 0.00",
-            "1",
+            "0.00 (1 seed); 1 too short as 0.00",
+            "1 too short",
             "100",
             "3.0",
             "8.0",
@@ -46,18 +46,18 @@ def test_tables_of_environments_say_what_is_missing():
     assert cells(lines[2]) == [
         "ant",
         "adam",
-        "2",
         "2.00 (2 seeds)",
         "-",
+        "2",
         "0.83 (2 seeds)",
         "1,000",
         "-",
         "-",
-        "0",
+        "-",
     ]
-    assert cells(lines[3])[:4] == ["ant", "a\\|b", "5", "1.00 [1.00, 1.00]"]
-    assert cells(lines[4])[:4] == ["ant", "sgd", "1", "0.00 (1 seed); 1 failed as 0.00"]
-    assert cells(lines[4])[-1] == "1"
+    assert cells(lines[3])[:3] == ["ant", "a\\|b", "1.00 [1.00, 1.00]"]
+    assert cells(lines[4])[:3] == ["ant", "sgd", "0.00 (1 seed); 1 too short as 0.00"]
+    assert cells(lines[4])[-1] == "1 too short"
 
 
 def test_a_terminal_is_not_steered_by_a_name():
@@ -71,15 +71,38 @@ def test_aggregates_have_a_column_per_metric_in_a_fixed_order():
         "lion": {"IQM": Estimate(1.0, None, None, 2), "P": Estimate(0.5, 0, 1, 2)},
     }
     assert tables.aggregates(found, "rule") == [
-        ("rule", "seeds", "mean [95%]", "IQM [95%]", "P [95%]"),
-        ("adam", "3", "2.00 [1.00, 3.00]", "1.00 [0.50, 1.50]", "-"),
-        ("lion", "2", "-", "1.00 (2 seeds)", "0.50 [0.00, 1.00]"),
+        ("rule", "seeds", "IQM [95%]", "P [95%]", "mean [95%]"),
+        ("adam", "3", "1.00 [0.50, 1.50]", "-", "2.00 [1.00, 3.00]"),
+        ("lion", "2", "1.00 (2 seeds)", "0.50 [0.00, 1.00]", "-"),
     ]
+
+
+def test_the_best_values_are_marked():
+    rows = result_rows.table({"adam": {"ant": [1.0]}, "li_on": {"ant": [2.0]}})
+    text = tables.render(tables.environments(measure(rows)), "latex")
+    assert [line for line in text.splitlines() if "textbf" in line] == [
+        line for line in text.splitlines() if r"li\_on" in line
+    ]
+    assert r"\textbf{2.00 (1 seed)}" in text
+    assert text.count("rule\n") == 3 and "hline" not in text  # booktabs
+    gaps = {"a": {"optimality gap": Estimate(0.1, None, None, 1)}}
+    gaps["b"] = {"optimality gap": Estimate(0.2, None, None, 1)}
+    low, high = (line[-1] for line in tables.aggregates(gaps, "rule")[1:])
+    assert isinstance(low, tables.Best) and not isinstance(high, tables.Best)
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_table_fits_the_terminal(width):
+    rows = result_rows.random_table(("adam", "distilled/sign_mixture"), ("ant",))
+    text = tables.render(tables.environments(measure(rows)), "plain", width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "rule" in text.splitlines()[0]
 
 
 def drawn(figure, tmp_path):
     """The figure's files; writing them is what finds bad text and bad layout."""
-    png, svg = comparison.save(figure, tmp_path / "picture")
+    png, svg, pdf = comparison.save(figure, tmp_path / "picture")
+    assert pdf.read_bytes().startswith(b"%PDF")
     assert png.read_bytes().startswith(b"\x89PNG")
     return svg.read_bytes()
 
@@ -114,6 +137,35 @@ def test_curves_of_runs_without_a_return_at_first_are_drawn(tmp_path):
         assert "nan" not in tables.render(tables.results(measure(rows)), "plain")
 
 
+def test_the_axis_shows_the_steps_that_were_played():
+    pytest.importorskip("matplotlib")
+    row = result_rows.row(config={"num_envs": 3, "num_steps": 100})
+    (axes,) = comparison.curves_figure([row]).axes
+    assert axes.lines[0].get_xdata().tolist() == [300, 600, 900]  # of 1000 requested
+
+
+def test_a_rule_looks_the_same_in_every_figure():
+    pytest.importorskip("matplotlib")
+    both = result_rows.random_table(("adam", "a"), seeds=1)
+    alone = [row for row in both if row.rule == "adam"]
+    styles = [comparison.curves_figure(rows).axes[0].lines for rows in (both, alone)]
+    looks = [{(x.get_color(), x.get_marker()) for x in lines} for lines in styles]
+    assert looks[1] < looks[0]
+    given = comparison.returns_figure(both, styles=figures.styles(["z", "a", "adam"]))
+    assert figures.styles(["z", "a"])["a"]["color"] in {
+        line.get_color() for line in given.axes[0].lines
+    }
+
+
+def test_every_run_has_a_dot():
+    pytest.importorskip("matplotlib")
+    rows = result_rows.table({"adam": {"ant": [1.0, 2.0, 3.0]}})
+    rows += [result_rows.row("adam", "ant", 3, None, diverged=True)]
+    (axes,) = comparison.returns_figure(rows).axes
+    dots = {line.get_marker(): list(line.get_xdata()) for line in axes.lines}
+    assert (dots["o"], dots["x"]) == ([1.0, 2.0, 3.0], [0.0])
+
+
 def test_dormancy_is_drawn_where_it_was_measured():
     pytest.importorskip("matplotlib")
     rows = [result_rows.row(dormant=[0.0, 0.5]), result_rows.row("lion")]
@@ -145,7 +197,7 @@ def test_the_same_figure_gives_the_same_files(tmp_path):
         (tmp_path / folder).mkdir()
         figure = comparison.curves_figure([result_rows.row()])
         comparison.save(figure, tmp_path / folder / "x")
-    for name in ("x.png", "x.svg"):
+    for name in ("x.png", "x.svg", "x.pdf"):
         one, other = ((tmp_path / f / name).read_bytes() for f in ("a", "b"))
         assert one == other
 
@@ -153,7 +205,7 @@ def test_the_same_figure_gives_the_same_files(tmp_path):
 def test_nothing_is_not_drawn():
     for draw in (
         comparison.aggregate_figure,
-        lambda found: comparison.improvement_figure(found, "adam"),
+        lambda found: comparison.returns_figure(found),
         lambda found: comparison.profile_figure(np.zeros(1), found),
         lambda found: comparison.generalization_figure(found, "hidden"),
     ):

@@ -505,6 +505,33 @@ def test_a_guess_is_warned_of_once_with_the_way_out():
     assert "A guess: " in explain(parameters)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "layer"),
+    [
+        # purejaxrl's agent
+        (kernels(Dense_0=(5, 8), Dense_1=(8, 2), Dense_2=(5, 8), Dense_3=(8, 1)), 3),
+        # a common trunk
+        (kernels(Dense_0=(5, 9), Dense_1=(9, 2), Dense_4=(9, 1)), 4),
+        # a named actor beside an unnamed critic
+        ({"actor": kernels(Dense_0=(5, 2)), "net": kernels(Dense_6=(5, 1))}, 6),
+        # equinox has [out, in]
+        (
+            {
+                f"Dense_{i}": {"weight": np.ones((out, before)), "bias": np.ones(out)}
+                for i, (before, out) in enumerate([(5, 9), (9, 2), (9, 1)])
+            },
+            2,
+        ),
+    ],
+)
+def test_a_value_without_a_name_is_warned_of(parameters, layer):
+    message = rf"Dense_{layer}' has one output, like the value of a critic.*networks="
+    with pytest.warns(RolesWarning, match=message):
+        roles_or_warning(parameters, None, None)
+    heads = {"critic": f"Dense_{layer}", "actor": f"Dense_(?!{layer})"}
+    roles_or_warning(parameters, heads, None)  # warnings are errors
+
+
 def test_an_order_that_only_the_alphabet_gives_is_a_guess():
     parameters = kernels(joint=(11, 8), trunk=(5, 8), head=(8, 3))
     with pytest.warns(
@@ -520,9 +547,12 @@ def test_an_order_that_only_the_alphabet_gives_is_a_guess():
         (two_networks(3, 1), {"actor": "^0/", "critic": "^1/"}),
         ({"actor": two_networks(3, 1)[0], "critic": two_networks(3, 1)[1]}, None),
         ({f"Block_{i}": kernels(Dense_0=(8, 8), Dense_1=(8, 8)) for i in (0, 1)}, None),
-        (kernels(Dense_0=(5, 8), Dense_1=(8, 2), Dense_2=(5, 8), Dense_3=(8, 1)), None),
+        (kernels(Dense_0=(5, 8), Dense_1=(8, 8), Dense_2=(8, 1)), None),
+        (kernels(Dense_0=(5, 8), mean=(8, 1), log_std=(8, 1)), None),
+        (kernels(Dense_0=(5, 8), Dense_1=(8, 3), value=(8, 1)), None),
+        (kernels(Dense_0=(5, 8), Dense_1=(8, 3), Dense_2=(8, 5)), None),
     ],
-    ids=["networks", "names", "blocks", "purejaxrl"],
+    ids=["networks", "names", "blocks", "one", "gaussian", "named", "two_actions"],
 )
 def test_certain_roles_are_silent(parameters, networks):
     roles_or_warning(parameters, networks, None)  # warnings are errors

@@ -2,7 +2,13 @@
 
 import importlib
 
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
+
+import learned_opt_rl
+from learned_opt_rl import drifts
 
 PUBLIC = [
     "features",
@@ -35,3 +41,17 @@ def test_optimizers_have_the_same_functions(name):
     functions = {"init", "optimizer", "from_artifact", "pretrained"}
     assert functions <= set(dir(module))
     assert sum(entry.startswith("scale_by_") for entry in dir(module)) == 1
+
+
+def test_rules_print_as_what_they_are():
+    horizon = learned_opt_rl.Horizon(1000)
+    tx = learned_opt_rl.pretrained("minatar", horizon=horizon)
+    assert repr(tx) == "<optimizer 'minatar' (open, 3,571 parameters)>"
+    drift = learned_opt_rl.pretrained("lpo/minatar")
+    assert repr(drift) == "<drift 'lpo/minatar' (lpo, 1,152 parameters)>"
+    rule = repr(learned_opt_rl.pretrained("lpg/gridworld"))
+    assert rule.startswith("<update rule of") and "array" not in rule
+    assert repr(drifts.dpo()) == "dpo(alpha=2.0, beta=0.6)"
+    # What prints differently is still what optax and jit take.
+    assert isinstance(tx, optax.GradientTransformationExtraArgs)
+    assert jax.jit(drift)(jnp.ones(2), jnp.ones(2)).tolist() == [0.0, 0.0]

@@ -30,26 +30,35 @@ Styles = Mapping[str, dict[str, Any]]
 
 # More points than a panel has pixels would only make the files larger.
 _MAX_POINTS = 200
+# Markers on a curve: enough to tell rules apart without color.
+_MARKS = 6
+_SMALL = 8  # points, which a paper's captions have
+_paper = figures.plain_style(**{"font.size": _SMALL, "lines.markersize": 3.5})
+FORMATS = ("png", "svg", "pdf")
 
 
 def save(figure: "Figure", path: str | pathlib.Path) -> list[pathlib.Path]:
-    """Write a figure as a PNG and as an SVG; the path is without its ending."""
+    """Write a figure in each of `FORMATS`; the path is without its ending."""
     base = pathlib.Path(path)
-    paths = [base.with_name(f"{base.name}.{ending}") for ending in ("png", "svg")]
+    paths = [base.with_name(f"{base.name}.{ending}") for ending in FORMATS]
     for target in paths:
         figures.save(figure, target)
     return paths
 
 
-@figures.plain_style()
+@_paper
 def curves_figure(
-    rows: Iterable[Row], field: Literal["curve", "dormant"] = "curve"
+    rows: Iterable[Row],
+    field: Literal["curve", "dormant"] = "curve",
+    *,
+    styles: Styles | None = None,
+    columns: int | None = None,
 ) -> "Figure":
     """Draw learning or dormancy curves, a panel per environment, a line per rule.
 
     The rows are of one setting (`comparable.settings`). A missing point counts as the
     lowest point of its environment; the missing returns of a failed run count as in
-    `statistics.failed_values`.
+    `statistics.failed_values`. The styles are by default those of the rules' order.
     """
     rows = [row for row in rows if getattr(row, field)]
     if not rows:
@@ -58,60 +67,118 @@ def curves_figure(
     names = sorted({name for _, name in groups})
     floors = worst_points(rows, field)
     failed = statistics.failed_values(rows) if field == "curve" else {}
-    styles = figures.styles(sorted({rule for rule, _ in groups}))
-    figure, panels = _panels(names)
+    styles = _styles({rule for rule, _ in groups}, styles)
+    figure, panels = _panels(names, columns)
     for axes, name in zip(panels, names, strict=True):
         for rule in styles:
             group = groups.get((rule, name))
             if group and name in floors:
                 curves = [_points(row, field, failed.get(name)) for row in group]
                 shares, values = curve_matrix(curves, floors[name], _MAX_POINTS)
-                steps = shares * group[0].total_timesteps
+                steps = shares * group[0].steps_run
                 _draw_curves(axes, steps, values, _line(styles, rule))
-        axes.set(title=figures.text(name), xlabel="environment steps")
+        axes.set_title(figures.text(name), fontsize="medium")
+        axes.xaxis.set_major_formatter(_steps_formatter())
+    for axes in panels[-_columns_of(names, columns) :]:
+        axes.set_xlabel("environment steps")
     label = "return" if field == "curve" else "share of dormant neurons"
-    panels[0].set_ylabel(label)
+    for axes in panels[:: _columns_of(names, columns)]:
+        axes.set_ylabel(label)
     _legend(figure, styles)
     return figure
 
 
-@figures.plain_style()
-def aggregate_figure(found: Mapping[str, Mapping[str, Estimate]]) -> "Figure":
-    """Draw mean, IQM, optimality gap and so on, a panel each, a line per rule."""
+@_paper
+def returns_figure(
+    rows: Iterable[Row], *, styles: Styles | None = None, columns: int | None = None
+) -> "Figure":
+    """Draw the final return of every run: a dot per seed, a mark at the mean.
+
+    There is a panel per environment and a line per rule. A failed run counts as in
+    `statistics.failed_values` and is drawn as a cross.
+    """
+    rows = list(rows)
+    found = statistics.returns(rows)
+    _require_some(found)
+    styles = _styles(set(found), styles)
+    failed = {(r.rule, r.environment, r.seed) for r in rows if r.failed}
+    names = sorted({name for games in found.values() for name in games})
+    columns = _columns_of(names, columns)
+    lines = math.ceil(len(names) / columns)
+    height = 0.4 + (0.45 + 0.22 * len(styles)) * lines
+    figure, panels = _panels(names, columns, height)
+    for index, (axes, name) in enumerate(zip(panels, names, strict=True)):
+        estimates = {}
+        for place, rule in enumerate(styles):
+            seeds = found.get(rule, {}).get(name, {})
+            estimates[rule] = statistics.estimate([*seeds.values()]) if seeds else None
+            color = styles[rule]["color"]
+            for lost, marker in ((False, "o"), (True, "x")):
+                dots = [
+                    value
+                    for seed, value in seeds.items()
+                    if ((rule, name, seed) in failed) == lost
+                ]
+                places = [place] * len(dots)
+                axes.plot(dots, places, marker, ms=3, alpha=0.6, color=color)
+        _draw_intervals(axes, estimates, styles)
+        if index % columns:
+            axes.set_yticklabels([])
+        axes.set_title(figures.text(name), fontsize="medium")
+    for axes in panels[-columns:]:
+        axes.set_xlabel("final return")
+    return figure
+
+
+@_paper
+def aggregate_figure(
+    found: Mapping[str, Mapping[str, Estimate]],
+    *,
+    styles: Styles | None = None,
+    references: Mapping[str, float] | None = None,
+    columns: int | None = None,
+) -> "Figure":
+    """Draw mean, IQM, optimality gap and so on, a panel each, a line per rule.
+
+    The panels are side by side, or on top of each other if ``columns`` is 1.
+
+    ``references`` are values by metric at which a dashed line stands, such as 0.5 for a
+    probability of improvement.
+    """
     metrics = list(dict.fromkeys(name for group in found.values() for name in group))
     _require_some(metrics)
-    # Inches: 2 for the names, 2.5 a panel; 0.35 a rule, so that names do not touch.
-    figure = figures.new_figure(2 + 2.5 * len(metrics), 0.9 + 0.35 * len(found))
-    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    styles = _styles(set(found), styles)
+    # 0.2 inches a rule, so that names do not touch.
+    shape = (len(metrics), 1) if columns == 1 else (1, len(metrics))
+    height = (0.7 + 0.2 * len(found)) * shape[0]
+    figure = figures.new_figure(_page_width(columns), height)
+    panels = figure.subplots(*shape, sharey=True, squeeze=False).ravel()
     for axes, metric in zip(panels, metrics, strict=True):
-        estimates = {rule: group.get(metric) for rule, group in found.items()}
-        _draw_intervals(axes, estimates, figures.styles(sorted(found)))
-        lower = " (lower is better)" if metric == "optimality gap" else ""
-        axes.set_title(figures.text(metric) + lower, fontsize="medium")
+        if metric in (references or {}):
+            axes.axvline((references or {})[metric], color="0.6", lw=1, ls="--")
+        estimates = {rule: found[rule].get(metric) for rule in styles if rule in found}
+        _draw_intervals(axes, estimates, styles)
+        axes.set_title(figures.text(metric), fontsize="medium")
+        if metric == "optimality gap":
+            axes.set_xlabel("lower is better", fontsize="small")
     return figure
 
 
-@figures.plain_style()
-def improvement_figure(found: Mapping[str, Estimate], baseline: str) -> "Figure":
-    """Draw the probability that rules improve on a baseline; one half is neither."""
-    _require_some(found)
-    figure = figures.new_figure(6, 0.9 + 0.35 * len(found))
-    axes = figure.add_subplot()
-    axes.axvline(0.5, color="0.6", lw=1, ls="--")
-    _draw_intervals(axes, found, figures.styles(sorted({*found, baseline})))
-    # A little more than 0 to 1, so that marks at the ends are whole.
-    axes.set(xlim=(-0.03, 1.03), xlabel=f"P(better than {figures.text(baseline)})")
-    return figure
-
-
-@figures.plain_style()
-def profile_figure(thresholds: np.ndarray, found: Mapping[str, Banded]) -> "Figure":
+@_paper
+def profile_figure(
+    thresholds: np.ndarray,
+    found: Mapping[str, Banded],
+    *,
+    styles: Styles | None = None,
+    columns: int | None = None,
+) -> "Figure":
     """Draw performance profiles: the share of runs above each normalized return."""
     _require_some(found)
-    figure = figures.new_figure(7, 4.5)
+    figure = figures.new_figure(_page_width(columns), 3)
     axes = figure.add_subplot()
-    styles = figures.styles(sorted(found))
-    for rule, (shares, low, high) in found.items():
+    styles = _styles(set(found), styles)
+    for rule in styles:
+        shares, low, high = found[rule]
         style = _line(styles, rule)
         axes.plot(thresholds, shares, label=figures.text(rule), **style)
         if low is not None and high is not None:
@@ -123,8 +190,10 @@ def profile_figure(thresholds: np.ndarray, found: Mapping[str, Banded]) -> "Figu
     return figure
 
 
-@figures.plain_style()
-def generalization_figure(found: Along, axis: str) -> "Figure":
+@_paper
+def generalization_figure(
+    found: Along, axis: str, *, styles: Styles | None = None
+) -> "Figure":
     """Draw final returns along an axis: a panel per environment, a line per rule.
 
     The estimates are by environment, rule and value of the axis. Numbers are placed to
@@ -137,14 +206,26 @@ def generalization_figure(found: Along, axis: str) -> "Figure":
     """
     _require_some(found)
     figure, panels = _panels(list(found))
-    rules = {rule for group in found.values() for rule in group}
-    styles = figures.styles(sorted(rules))
+    styles = _styles({rule for group in found.values() for rule in group}, styles)
     for panel, (name, group) in zip(panels, found.items(), strict=True):
         _draw_along(panel, group, styles)
-        panel.set(title=figures.text(name), xlabel=figures.text(axis))
+        panel.set_title(figures.text(name), fontsize="medium")
+        panel.set_xlabel(figures.text(axis))
     panels[0].set_ylabel("final return")
     _legend(figure, styles)
     return figure
+
+
+def _styles(rules: set[str], styles: Styles | None) -> Styles:
+    """Return the styles of the rules that are drawn, in their order."""
+    chosen = figures.styles(sorted(rules)) if styles is None else styles
+    return {rule: style for rule, style in chosen.items() if rule in rules}
+
+
+def _steps_formatter() -> Any:
+    from matplotlib.ticker import EngFormatter
+
+    return EngFormatter(sep="")
 
 
 def _points(row: Row, field: str, failed_as: float | None) -> list[float | None]:
@@ -203,23 +284,35 @@ def _draw_intervals(
     for height, (rule, found) in enumerate(estimates.items()):
         if found is None:
             continue
+        color = styles[rule]["color"]
         if found.low is not None and found.high is not None:
             width = found.high - found.low
-            color = styles[rule]["color"]
             axes.barh(height, width, 0.6, found.low, color=color, alpha=0.35)
-        axes.plot(found.value, height, "|", color="black", ms=14, mew=2)
+        axes.plot(found.value, height, "|", color=color, ms=9, mew=2)
     axes.set_yticks(range(len(estimates)), [figures.text(rule) for rule in estimates])
     axes.set_ylim(len(estimates) - 0.4, -0.6)  # from the top down
     _plain_axes(axes)
 
 
-def _panels(names: Sequence[str]) -> tuple["Figure", list["Axes"]]:
-    """Return a grid of panels, three in a line, or two where that fills the grid."""
-    columns = 2 if len(names) == 4 else min(3, len(names))
+def _page_width(columns: int | None) -> float:
+    """Return the width of a figure in inches; one column is for phones."""
+    return figures.PAPER_WIDTH * (0.6 if columns == 1 else 1)
+
+
+def _columns_of(names: Sequence[str], columns: int | None = None) -> int:
+    """Return the panels in a line: three, or two where that fills the grid."""
+    return columns or (2 if len(names) == 4 else min(3, len(names)))
+
+
+def _panels(
+    names: Sequence[str], columns: int | None = None, height: float | None = None
+) -> tuple["Figure", list["Axes"]]:
+    """Return a grid of panels as a figure and in order."""
+    width = _page_width(columns)
+    columns = _columns_of(names, columns)
     lines = math.ceil(len(names) / columns)
-    one = len(names) == 1
-    size = (7, 4.5) if one else (0.6 + 3.6 * columns, 0.7 + 2.8 * lines)
-    figure = figures.new_figure(*size)
+    each = 3.0 if len(names) == 1 else 1.9
+    figure = figures.new_figure(width, height or 0.5 + each * lines)
     panels = [figure.add_subplot(lines, columns, i + 1) for i in range(len(names))]
     for axes in panels:
         _plain_axes(axes)
@@ -227,9 +320,9 @@ def _panels(names: Sequence[str]) -> tuple["Figure", list["Axes"]]:
 
 
 def _line(styles: Styles, rule: str) -> dict[str, Any]:
-    """Return the style of a line of many points, which markers would hide."""
-    style = styles[rule]
-    return {"color": style["color"], "linestyle": style["linestyle"], "lw": 1.5}
+    """Return the style of a line of many points, few of which have a marker."""
+    every = {"markevery": 1 / _MARKS, "lw": 1.2}
+    return dict(styles[rule]) | every
 
 
 def _legend(figure: "Figure", styles: Styles) -> None:
@@ -239,15 +332,15 @@ def _legend(figure: "Figure", styles: Styles) -> None:
     handles = [Line2D([], [], label=labels[r], **_line(styles, r)) for r in styles]
     columns = _columns(figure, max(map(len, styles)))
     # The legend adds to the height, so that the panels keep theirs.
-    height = figure.get_figheight() + 0.22 * (math.ceil(len(handles) / columns) - 1)
+    height = figure.get_figheight() + 0.18 * (math.ceil(len(handles) / columns) - 1)
     figure.set_figheight(height)
-    options = {"ncols": columns, "fontsize": "small", "frameon": False}
+    options = {"ncols": columns, "fontsize": "medium", "frameon": False}
     figure.legend(handles=handles, loc="outside lower center", **options)
 
 
 def _columns(figure: "Figure", longest: int) -> int:
-    """Return how many columns fit, at about 0.07 inches per letter."""
-    entry = 0.7 + 0.07 * min(longest, 40)
+    """Return how many columns fit, at about 0.06 inches per letter."""
+    entry = 0.6 + 0.06 * min(longest, 40)
     return max(1, min(4, int(figure.get_figwidth() / entry)))
 
 
@@ -255,3 +348,5 @@ def _plain_axes(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92", lw=0.8)
     axes.set_axisbelow(True)
+    # Given here: ticks are made when the figure is drawn, in another style.
+    axes.tick_params(labelsize=_SMALL - 1)

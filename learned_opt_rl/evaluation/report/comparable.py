@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from learned_opt_rl.agents.presets import CONFIGS
-from learned_opt_rl.evaluation.runs.row import ROWS, Row, read_rows
+from learned_opt_rl.evaluation.runs.row import GIVEN, ROWS, Row, read_rows
 from learned_opt_rl.evaluation.runs.rules import weights_digest
 
 _Run = tuple[str, str, str | None]
@@ -135,10 +135,11 @@ def commands(
     """Return the shell commands that make the rows again.
 
     There is one per agent, length, variant and range of consecutive seeds. The command
-    ``"evaluate"`` accepts rows of one rule.
+    ``"evaluate"`` accepts rows of one rule. No command makes the rows of rules that
+    were given as Python objects.
     """
     groups: dict[tuple, list[Row]] = {}
-    for row in rows:
+    for row in (row for row in rows if not row.extra.get(GIVEN)):
         variant = tuple(sorted(f"{k}={v}" for k, v in row.variant.items()))
         key = (row.agent, row.total_timesteps, variant)
         groups.setdefault(key, []).append(row)

@@ -219,16 +219,14 @@ def _notes(
             f"The baseline {baseline} was not run, so no rule is compared with it. To "
             "choose another baseline, pass --baseline RULE."
         )
-    failures = sum(row.failed for row in setting.rows)
-    if failures:
-        notes.append(_failed(setting.rows))
+    notes += _failed(setting.rows)
     with_return = {name for g in normalized.returns.values() for name in g}
     without = {row.environment for row in setting.rows} - with_return
     notes += [
         f"No run on {name} has a return, or all diverged."
         for name in sorted(without)
-        # That note already gives the reason.
-        if name not in " ".join(normalized.notes)
+        # These notes already give the reason.
+        if name not in " ".join(notes)
     ]
     notes += [
         f"{rule} is not in the aggregates: {why}."
@@ -239,21 +237,51 @@ def _notes(
             "Some rows were ignored because a later row has the same rule, environment "
             f"and seed. Number of ignored rows: {setting.repeated}."
         )
-    return notes + _untuned(setting) + _unequal(setting, chosen, baseline)
+    notes += _untuned(setting) + _unequal(setting, chosen, baseline)
+    return notes + _not_played(setting.rows)
 
 
-def _failed(rows: list[Row]) -> str:
+def _failed(rows: list[Row]) -> list[str]:
     failed = [row for row in rows if row.failed]
+    if not failed:
+        return []
+    short = sum(row.too_short for row in failed)
+    parts = []
+    if len(failed) > short:
+        parts.append(f"{len(failed) - short} of {len(rows)} runs diverged.")
+    if short:
+        where = ", ".join(sorted({r.environment for r in failed if r.too_short}))
+        parts.append(
+            f"{short} of {len(rows)} runs were too short for one episode ({where}), so "
+            "they have no return. Run more steps."
+        )
     values = statistics.failed_values(rows)
     names = sorted({row.environment for row in failed} & values.keys())
     counted = ", ".join(f"{values[name]:.2f} in {name}" for name in names)
-    note = f"{len(failed)} of {len(rows)} runs diverged or have no return."
     if counted:
-        note += (
-            f" Each counts as {counted}. No other run there counts as less. A rule has "
-            "no paired difference where one of its runs or of the baseline's failed."
+        parts.append(
+            f"Each counts as {counted}. No other run there counts as less. A rule has "
+            "no paired difference where one of its runs or of the baseline's counts so."
         )
-    return note
+    return [" ".join(parts)]
+
+
+def _not_played(rows: list[Row]) -> list[str]:
+    """Return a note on the steps that were requested and do not fill a rollout."""
+    short = {}
+    for row in rows:
+        left = row.total_timesteps - row.steps_run
+        if left:
+            size = row.config["num_envs"] * row.config["num_steps"]
+            text = f"{row.steps_run:,.0f} of {row.total_timesteps:,.0f} steps"
+            text += f" (rollouts of {size:,})"
+            short.setdefault(text, {})[row.environment] = None
+    every = len({row.environment for row in rows})
+    return [
+        f"Steps that do not fill a rollout are not played: runs have {text}"
+        + (f" in {', '.join(names)}." if len(names) < every else ".")
+        for text, names in short.items()
+    ]
 
 
 def _untuned(setting: Setting) -> list[str]:

@@ -33,7 +33,8 @@ class Measures:
     steps_to_baseline: float | None
     dormant: float | None  # share of dormant neurons at the end; None if not measured
     nan_updates: int | None  # updates of all runs with an entry that was not finite
-    failed: int  # runs that diverged or have no return
+    failed: int  # runs that diverged or in which no episode ended
+    too_short: int  # those of them in which no episode ended
     # The value of each failed run in ``final`` and ``auc``; None if all runs in this
     # environment failed. See `statistics.failed_values`.
     failed_as: float | None
@@ -129,10 +130,11 @@ def _measures(
         final=statistics.estimate([*mine.values()]) if mine else None,
         auc=_area(group, failed_as),
         # Of one agent: agents that run together do not share their steps.
-        steps_to_baseline=share and share * steps,
+        steps_to_baseline=share and share * group[0].steps_run,
         dormant=_mean(row.dormant[-1] for row in group if row.dormant),
         nan_updates=sum(nan_updates) if nan_updates else None,
         failed=sum(row.failed for row in group),
+        too_short=sum(row.too_short for row in group),
         failed_as=failed_as,
         paired=statistics.paired_difference(mine, other) if has_pairs else None,
         seconds_to_baseline=share and wall and share * wall,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from learned_opt_rl import artifacts
+from learned_opt_rl import artifacts, checks
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report import comparable, statistics
 from learned_opt_rl.evaluation.report.statistics import Returns
@@ -47,7 +47,7 @@ def check(
     """Check the options of a report before any run, as far as the names are known."""
     if method not in METHODS and not re.fullmatch("rule:.+", method):
         raise ValueError(
-            f"normalization={method!r} is unknown; choose one of {', '.join(METHODS)}"
+            f"normalization={method!r} is unknown; {checks.suggest(method, METHODS)}"
         )
     needed = {f"baseline={baseline}": baseline}
     if method == "adam" or method.startswith("rule:"):
@@ -57,6 +57,10 @@ def check(
             raise ValueError(
                 f"{option} needs runs of {rule!r}, which is not among the rules "
                 f"{', '.join(sorted(rules))}; run it as well, or choose another rule"
+                + (
+                    f"; {checks.suggest(rule, rules)}"
+                    * bool(checks.nearest(rule, rules))
+                )
             )
     if method.startswith("published"):
         found = set(published(_optimizer(method)))

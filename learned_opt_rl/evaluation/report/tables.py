@@ -1,5 +1,6 @@
 """Results as tables of text; `render` sets them for a terminal or for Markdown."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -12,35 +13,86 @@ Table = list[tuple[str, ...]]
 Column = Callable[[Measures], str]
 
 
-def render(table: Table, style: Literal["plain", "github"]) -> str:
+class Best(str):
+    """The cell of the best value in its column."""
+
+
+Style = Literal["plain", "github", "latex"]
+
+
+def render(table: Table, style: Style, width: int | None = None) -> str:
     """Set a table, whose first two columns are names, as ``tabulate`` does.
 
-    The style ``"plain"`` is for a terminal, ``"github"`` for Markdown.
+    The style ``"plain"`` is for a terminal, ``"github"`` for Markdown, ``"latex"`` for
+    papers (booktabs), with the best values in bold. In a terminal of ``width`` letters,
+    the last columns are left out until the others fit.
     """
     import tabulate
 
-    clean = _markdown if style == "github" else one_line
-    header, *lines = [[clean(cell) for cell in line] for line in table]
-    return tabulate.tabulate(
-        lines,
-        header,
-        style,
-        colalign=["left" if i < 2 else "right" for i in range(len(header))],
-        disable_numparse=True,  # cells are final: "1.00" must not become 1
-    )
+    clean = {"plain": one_line, "github": _markdown, "latex": _latex}[style]
+    lines = [[clean(cell) for cell in line] for line in table]
+
+    def text(columns: int) -> str:
+        header, *rest = [line[:columns] for line in lines]
+        return tabulate.tabulate(
+            rest,
+            header,
+            "latex_raw" if style == "latex" else style,
+            colalign=["left" if i < 2 else "right" for i in range(len(header))],
+            disable_numparse=True,  # cells are final: "1.00" must not become 1
+        )
+
+    if style == "latex":
+        return _booktabs(text(len(lines[0])))
+    for columns in range(len(lines[0]), 2, -1):
+        shown = text(columns)
+        if width is None or _width(shown) <= width:
+            return shown
+    return "\n".join(_cut(line, width) for line in text(3).splitlines())
+
+
+def _width(text: str) -> int:
+    return max(map(len, text.splitlines()))
+
+
+def _cut(line: str, width: int | None) -> str:
+    return line if width is None or len(line) <= width else line[: width - 1] + "…"
+
+
+def _booktabs(text: str) -> str:
+    rules = iter(("toprule", "midrule", "bottomrule"))
+    return re.sub(r"\\hline", lambda _: "\\" + next(rules), text)
 
 
 def environments(measures: Iterable[Measures], baseline: str = BASELINE) -> Table:
     """Return the measures of each rule in each environment, except the timings."""
-    name = title(baseline)
+    measures, name = list(measures), title(baseline)
     columns = {
-        **_columns("environment", "rule", "seeds", "final return [95%]"),
+        **_columns("environment", "rule"),
+        "final return [95%]": _best(measures, "final", "final return [95%]"),
         f"minus {name}, paired [95%]": lambda m: cell(m.paired),
-        **_columns("AUC [95%]"),
+        **_columns("seeds"),
+        "AUC [95%]": _best(measures, "auc", "AUC [95%]"),
         f"steps to {name}'s return": lambda m: _number(m.steps_to_baseline, ",.0f"),
-        **_columns("dormant at the end", "NaN updates", "failed"),
+        **_columns("dormant at the end", "NaN updates", "without a return"),
     }
     return _table(measures, columns)
+
+
+def _best(measures: Sequence[Measures], field: str, column: str) -> Column:
+    """Return a column whose best value in each environment is a `Best`."""
+    values: dict[str, list[float]] = {}
+    for m in measures:
+        if (found := getattr(m, field)) is not None:
+            values.setdefault(m.environment, []).append(found.value)
+
+    def marked(m: Measures) -> str:
+        text, own = _COLUMNS[column](m), values.get(m.environment, [])
+        found = getattr(m, field)
+        is_best = found is not None and len(own) > 1 and found.value == max(own)
+        return Best(text) if is_best else text
+
+    return marked
 
 
 def timings(measures: Iterable[Measures], baseline: str = BASELINE) -> Table:
@@ -55,26 +107,47 @@ def timings(measures: Iterable[Measures], baseline: str = BASELINE) -> Table:
 
 def results(measures: Iterable[Measures]) -> Table:
     """Return final returns, failed runs and times, a line per rule and environment."""
-    names = ("rule", "environment", "seeds", "final return [95%]", "failed")
+    names = ("rule", "environment", "seeds", "final return [95%]", "without a return")
     return _table(measures, _columns(*names, *_TIMES))
 
 
-def aggregates(found: Mapping[str, Mapping[str, Estimate]], heading: str) -> Table:
-    """Return aggregates over environments, a line per rule; `METRICS` come first."""
+def aggregates(
+    found: Mapping[str, Mapping[str, Estimate]],
+    heading: str,
+    *,
+    brief: bool = False,
+    mark: bool = True,
+) -> Table:
+    """Return aggregates over environments, a line per rule; the IQM comes first.
+
+    A ``brief`` table has no other one of `METRICS`. ``mark`` makes the best values
+    `Best`.
+    """
     named = {name: None for estimates in found.values() for name in estimates}
     columns = [
-        *(m for m in METRICS if m in named),
+        *(m for m in ("IQM",) if m in named),
         *(n for n in named if n not in METRICS),
+        *(m for m in METRICS if m in named and m != "IQM" and not brief),
     ]
+    best = {}
+    for name in columns:
+        values = [e[name].value for e in found.values() if name in e]
+        if mark and len(values) > 1:
+            best[name] = min(values) if name == "optimality gap" else max(values)
     lines = [
         (
             rule,
             str(min((e.seeds for e in estimates.values()), default=0)),
-            *(cell(estimates.get(name)) for name in columns),
+            *(_marked(estimates.get(name), best.get(name)) for name in columns),
         )
         for rule, estimates in found.items()
     ]
     return [(heading, "seeds", *(f"{name} [95%]" for name in columns)), *lines]
+
+
+def _marked(estimate: Estimate | None, best: float | None) -> str:
+    text = cell(estimate)
+    return Best(text) if estimate and estimate.value == best else text
 
 
 def board(lines: Sequence[Line], baseline: str = BASELINE) -> Table:
@@ -171,7 +244,13 @@ def _counted(m: Measures) -> str:
     """Return how failed runs are counted, to stand next to a number."""
     if not m.failed or m.failed_as is None:
         return ""
-    return f"; {m.failed} failed as {m.failed_as:.2f}"
+    return f"; {_without(m)} as {m.failed_as:.2f}"
+
+
+def _without(m: Measures) -> str:
+    """Return the number of runs that diverged and of those too short for an episode."""
+    counts = {"diverged": m.failed - m.too_short, "too short": m.too_short}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
 def title(baseline: str) -> str:
@@ -202,6 +281,16 @@ def _markdown(text: str) -> str:
     return one_line(text).replace("|", r"\|").replace("<", "&lt;")
 
 
+def _latex(text: str) -> str:
+    shown = one_line(text).translate(_LATEX)
+    return rf"\textbf{{{shown}}}" if isinstance(text, Best) else shown
+
+
+_LATEX = str.maketrans(
+    {c: "\\" + c for c in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"\\": r"\textbackslash{}"}
+)
 _COLUMNS: dict[str, Column] = {
     "environment": lambda m: m.environment,
     "rule": lambda m: m.rule,
@@ -210,7 +299,7 @@ _COLUMNS: dict[str, Column] = {
     "AUC [95%]": lambda m: cell(m.auc) + _counted(m),
     "dormant at the end": lambda m: _number(m.dormant, ".1%"),
     "NaN updates": lambda m: _number(m.nan_updates, "d"),
-    "failed": lambda m: str(m.failed),
+    "without a return": lambda m: _without(m) or "-",
     "steps/s": lambda m: _number(m.steps_per_second, ",.0f"),
     "compile s": lambda m: _number(m.compile_seconds, ".1f"),
     "wall s": lambda m: _number(m.wall_seconds, ".1f"),

@@ -1,4 +1,4 @@
-"""The report of a comparison: a page, its numbers as JSON, and its figures.
+"""The report of a comparison on disk: a page, its numbers, its tables and figures.
 
 From a shell: ``learned-opt-rl report FOLDER``. The same rows give the same bytes, in
 whatever order they were made, as long as `comparable.named` gives them the same names.
@@ -6,28 +6,31 @@ The page needs no network and no scripts.
 """
 
 import base64
+import csv
 import importlib.util
+import io
 import json
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation.pictures import comparison, figures
-from learned_opt_rl.evaluation.report import (
-    board,
-    comparable,
-    gather,
-    statistics,
-    tables,
-)
+from learned_opt_rl.evaluation.report import board, comparable, statistics, tables
 from learned_opt_rl.evaluation.report.gather import Along, Results
-from learned_opt_rl.evaluation.report.measures import BASELINE, TIMING
-from learned_opt_rl.evaluation.report.normalization import check
+from learned_opt_rl.evaluation.report.measures import TIMING
+from learned_opt_rl.evaluation.report.report import (
+    Report,
+    aggregate_records,
+    load,
+    result_records,
+    run_records,
+    with_improvement,
+)
 from learned_opt_rl.evaluation.report.statistics import Estimate
-from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS, Row
-from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.evaluation.report.verdict import verdict
+from learned_opt_rl.evaluation.runs.row import GIVEN, Row
 from learned_opt_rl.rundir.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -36,37 +39,34 @@ if TYPE_CHECKING:
 
 # The fields of a run that raised an error.
 _FAILURE = ("rule", "environment", "agent", "message")
-_TEMPLATE = pathlib.Path(__file__).with_name("report.html")
+_TEMPLATES = pathlib.Path(__file__).parent
+# What a page and a notebook show for the markers of figures.
+_SYMBOLS = dict(zip("osD^vPX*", "●■◆▲▼✚✖★", strict=True))
 
 
 def write(
     folder: str | pathlib.Path,
     *sources: str | pathlib.Path,
-    normalization: str = "auto",
-    baseline: str | None = None,
+    width: int | None = None,
+    **options: Any,
 ) -> tuple[str, list[pathlib.Path]]:
     """Write the report of one or more comparisons.
 
-    Rows of several agents or of replaced weights are named as by `comparable.named`.
-
     Args:
         folder: Where to write the report.
-        sources: Folders that contain ``rows.jsonl``, or files of rows (``.jsonl``). The
-            report lists the runs in the ``failures.jsonl`` beside a ``rows.jsonl``. By
-            default the folder itself.
-        normalization: How to bring returns to a common scale, one of
-            `normalization.METHODS`.
-        baseline: The rule that others are compared with, by default tuned Adam.
+        sources: As for `load`; by default the folder itself.
+        width: Letters in a line of the terminal.
+        **options: As for `load`: ``normalization``, ``baseline``, ``title``, ``only``.
 
     Returns:
         A summary for the terminal, and the files written: ``report.html``
         (self-contained), ``report.json`` (all numbers; only its ``timing`` depends on
-        the speed of the machine), ``leaderboard.json`` and the figures in ``plots/``.
+        the speed of the machine), ``leaderboard.json``, the tables as CSV and LaTeX in
+        ``tables/`` and the figures in ``plots/``.
 
     Raises:
         MissingExtraError: As for `require_extras`.
-        ValueError: If there are no rows, one is damaged, the baseline was not run, or
-            the normalization is unknown or has no reference.
+        ValueError: As for `load`.
 
     Example:
         >>> write("no/such/folder")
@@ -75,40 +75,26 @@ def write(
         ValueError: no/such/folder/rows.jsonl has no rows; run a comparison first
     """
     require_extras()
-    folder = pathlib.Path(folder)
-    paths = [*map(pathlib.Path, sources or (folder,))]
-    # An order that does not depend on how the rows were made. The sort is stable: of
-    # rows that repeat each other, the last still comes last.
-    rows = sorted(
-        (row for path in paths for row in comparable.read(path)),
-        key=lambda row: (row.environment, row.rule, row.seed),
-    )
-    named = comparable.named(rows)
-    check(normalization, baseline, rules={row.rule for row in named})
-    # In an order that does not depend on when they happened.
-    failures = sorted(_raised(paths), key=json.dumps)
-    found = gather.gather(named, normalization, baseline=baseline or BASELINE)
-    varied = gather.axes(found)
-    data = _report(rows, found, varied, failures)
-    text = summary(found)
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures = draw(found, varied, folder / "plots")
+    report = load(*(sources or (folder,)), **options)
+    return report.summary(width), report.write(folder)
+
+
+def write_report(report: Report, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Write a report into a folder and return the paths of its files; see `write`."""
+    require_extras()
+    data = _report(report)
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    pictures = draw(report, folder / "plots")
     contents = {
-        "report.html": _page(data, found, pictures),
+        "report.html": _page(report, data, pictures),
         "report.json": _json(data),
-        "leaderboard.json": _json(_leaderboard(found)),
+        "leaderboard.json": _json(_leaderboard(report.found)),
     }
+    contents |= {f"tables/{name}": text.encode() for name, text in _tables(report)}
     for name, content in contents.items():
         write_atomically(folder / name, content)
     files = [path for picture in pictures for path in picture.paths]
-    return text, [*(folder / name for name in contents), *files]
-
-
-def _raised(paths: Iterable[pathlib.Path]) -> Iterator[Mapping[str, Any]]:
-    """Yield the failures beside each ``rows.jsonl``; other files of rows have none."""
-    for file in dict.fromkeys(map(comparable.rows_file, paths)):
-        if file.name == ROWS:
-            yield from jsonl.read(file.with_name(FAILURES))
+    return [*(folder / name for name in contents), *files]
 
 
 def require_extras() -> None:
@@ -125,45 +111,16 @@ def require_extras() -> None:
     figures.require_matplotlib()
 
 
-def summary(found: Iterable[Results]) -> str:
-    """Return tables and notes of the most important results, for a terminal."""
-    parts = []
-    for result in found:
-        label = tables.one_line(result.setting.label)
-        parts += [label] if label else []
-        shown = tables.environments(result.measures, result.baseline)
-        parts.append(tables.render(shown, "plain"))
-        if result.aggregates:
-            method = result.normalized.method
-            heading = "not normalized" if method == "raw" else f"normalized by {method}"
-            merged = _with_improvement(result)
-            parts.append(tables.render(tables.aggregates(merged, heading), "plain"))
-        parts += [f"- {tables.one_line(note)}" for note in result.notes]
-    return "\n\n".join(parts)
-
-
-def _report(
-    rows: list[Row],
-    found: list[Results],
-    varied: Mapping[str, Along],
-    failures: Iterable[Mapping[str, Any]],
-) -> dict[str, Any]:
+def _report(report: Report) -> dict[str, Any]:
     """Return the whole report as JSON; only ``timing`` depends on the machine."""
     return {
         "format": 1,
-        "run": _what_was_run(rows),
-        "settings": [_setting(result) for result in found],
-        "generalization": {
-            axis: {
-                name: {
-                    rule: [{"at": value, **e.to_dict()} for value, e in group.items()]
-                    for rule, group in rules.items()
-                }
-                for name, rules in along.items()
-            }
-            for axis, along in varied.items()
-        },
-        "failures": [{k: str(f.get(k, "")) for k in _FAILURE} for f in failures],
+        "title": report.title,
+        "left_out": list(report.left_out),
+        "run": _what_was_run(report.rows),
+        "settings": [_setting(result) for result in report.found],
+        "generalization": _along(report.varied),
+        "failures": [{k: str(f.get(k, "")) for k in _FAILURE} for f in report.failures],
         "timing": [
             {
                 "setting": result.setting.label,
@@ -171,13 +128,26 @@ def _report(
                 "environment": m.environment,
                 **{key: getattr(m, key) for key in TIMING},
             }
-            for result in found
+            for result in report.found
             for m in result.measures
         ],
     }
 
 
-def _what_was_run(rows: list[Row]) -> dict[str, Any]:
+def _along(varied: Mapping[str, Along]) -> dict[str, Any]:
+    return {
+        axis: {
+            name: {
+                rule: [{"at": value, **e.to_dict()} for value, e in group.items()]
+                for rule, group in rules.items()
+            }
+            for name, rules in along.items()
+        }
+        for axis, along in varied.items()
+    }
+
+
+def _what_was_run(rows: Sequence[Row]) -> dict[str, Any]:
     def distinct(values: Iterable[Any]) -> list[Any]:
         return [value for _, value in sorted({repr(v): v for v in values}.items())]
 
@@ -196,6 +166,7 @@ def _what_was_run(rows: list[Row]) -> dict[str, Any]:
         "environments": sorted({row.environment for row in rows}),
         "seeds": sorted({row.seed for row in rows}),
         "steps": sorted({row.total_timesteps for row in rows}),
+        "steps_run": sorted({row.steps_run for row in rows}),
         "agents": sorted({row.agent for row in rows}),
         "runs": len(rows),
         "revisions": distinct(row.revision or "unknown" for row in rows),
@@ -205,6 +176,8 @@ def _what_was_run(rows: list[Row]) -> dict[str, Any]:
         "environment_details": by_environment("environment_details"),
         "configurations": by_environment("config"),
         "commands": comparable.commands(rows),
+        # No command makes the runs of these.
+        "given": sorted({row.rule for row in rows if row.extra.get(GIVEN)}),
     }
 
 
@@ -212,6 +185,7 @@ def _setting(result: Results) -> dict[str, Any]:
     return statistics.plain(
         {
             "label": result.setting.label,
+            "verdict": verdict(result),
             "variant": result.setting.variant,
             "results": [m.to_dict() for m in result.measures],
             "normalization": {
@@ -237,103 +211,145 @@ def _setting(result: Results) -> dict[str, Any]:
 
 
 class Picture(NamedTuple):
-    """A figure on disk, PNG and SVG; section None is all settings together."""
+    """A figure on disk, in each of `comparison.FORMATS`, and in the page."""
 
-    section: int | None
+    name: str
+    section: int | None  # None is all settings together
     paths: list[pathlib.Path]
     caption: str
-
-    def base64(self) -> str:
-        """Return the SVG for a data URL, in which its text cannot run as a script."""
-        (svg,) = (path for path in self.paths if path.suffix == ".svg")
-        return base64.b64encode(svg.read_bytes()).decode()
+    url: str  # of the SVG, as data
+    narrow: str  # the same in one column, for phones; may be empty
 
 
-def draw(
-    found: list[Results], varied: Mapping[str, Along], folder: pathlib.Path
-) -> list[Picture]:
+def draw(report: Report, folder: pathlib.Path) -> list[Picture]:
     """Draw all figures of a report into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    narrow = {name: _data_url(f) for name, _, _, f in report.drawn(columns=1)}
     pictures = []
-    for index, result in enumerate(found):
-        ending = f"-{index + 1}" if len(found) > 1 else ""
-        for name, caption, figure in _figures_of(result):
-            paths = comparison.save(figure, folder / f"{name}{ending}")
-            pictures.append(Picture(index, paths, caption))
-    for index, (axis, values) in enumerate(varied.items()):
-        figure = comparison.generalization_figure(values, axis)
+    for name, section, caption, figure in report.drawn():
         # An axis may be any text, and a file name may not.
-        name = f"generalization-{index + 1}-{re.sub('[^A-Za-z0-9_]+', '_', axis)[:40]}"
-        what = "without each feature" if axis == "features" else f"over {axis}"
-        caption = f"Final return, not normalized, {what}: {_means('intervals')}"
-        paths = comparison.save(figure, folder / name)
-        pictures.append(Picture(None, paths, caption))
+        stem = re.sub("[^A-Za-z0-9_-]+", "_", name)[:60]
+        paths = comparison.save(figure, folder / stem)
+        url = _data_url(figure)
+        pictures.append(
+            Picture(name, section, paths, caption, url, narrow.get(name, ""))
+        )
     return pictures
 
 
-def _means(what: str) -> str:
-    least = statistics.MIN_SEEDS
-    return f"means over seeds with 95% bootstrap {what} (none below {least} seeds)"
+def _data_url(figure: "Figure") -> str:
+    """Return a figure as a data URL, in which its text cannot run as a script."""
+    file = io.BytesIO()
+    figures.render(figure, file, "svg")
+    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _figures_of(result: Results) -> Iterator[tuple[str, str, "Figure"]]:
-    """Yield the name, the caption and the figure of everything in a setting."""
-    rows = result.setting.rows
-    caption = f"Learning curves: {_means('bands')}"
-    yield "curves", caption, comparison.curves_figure(rows)
-    if any(row.dormant for row in rows):
-        caption = f"Share of dormant neurons (dormancy <= 0.025): {_means('bands')}"
-        yield "dormancy", caption, comparison.curves_figure(rows, "dormant")
-    if result.aggregates:
-        caption = "Aggregates over environments with 95% intervals"
-        yield "aggregates", caption, comparison.aggregate_figure(result.aggregates)
-    if result.improvement:
-        baseline = result.baseline
-        caption = (
-            f"Probability of a higher return than {baseline}'s, with 95% intervals"
-        )
-        figure = comparison.improvement_figure(result.improvement, baseline)
-        yield "improvement", caption, figure
-    if result.profiles:
-        caption = "Performance profiles: the share of runs above each normalized return"
-        figure = comparison.profile_figure(result.thresholds, result.profiles)
-        yield "profiles", caption, figure
+def _tables(report: Report) -> Iterable[tuple[str, str]]:
+    """Yield the name and the text of each table as a file."""
+    for name, records in (
+        ("runs", run_records(report.found)),
+        ("results", result_records(report.found)),
+        ("aggregates", aggregate_records(report.found)),
+    ):
+        if records:
+            yield f"{name}.csv", _csv(records)
+    for index, result in enumerate(report.found):
+        ending = f"-{index + 1}" if len(report.found) > 1 else ""
+        shown = tables.environments(result.measures, result.baseline)
+        yield f"results{ending}.tex", tables.render(shown, "latex") + "\n"
+        if result.aggregates:
+            shown = tables.aggregates(with_improvement(result), "rule")
+            yield f"aggregates{ending}.tex", tables.render(shown, "latex") + "\n"
 
 
-def _with_improvement(result: Results) -> dict[str, dict[str, Estimate]]:
-    """Return the aggregates with the probability of improvement as a further one."""
-    name = f"P(better than {tables.title(result.baseline)})"
-    return {
-        rule: estimates
-        | ({name: result.improvement[rule]} if rule in result.improvement else {})
-        for rule, estimates in result.aggregates.items()
-    }
+def _csv(records: list[dict[str, Any]]) -> str:
+    file = io.StringIO()
+    names = dict.fromkeys(name for record in records for name in record)
+    writer = csv.DictWriter(file, [*names], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return file.getvalue()
 
 
-def _page(data: dict[str, Any], found: list[Results], pictures: list[Picture]) -> bytes:
+def _page(report: Report, data: dict[str, Any], pictures: list[Picture]) -> bytes:
     """Return the page of a report; ``data`` is the report as JSON."""
-    text = _template().render(
+    text = _template("report.html").render(
+        **_context(report),
         run=data["run"],
         failures=data["failures"],
         failed=[_FAILURE, *(tuple(f[k] for k in _FAILURE) for f in data["failures"])],
-        found=found,
         pictures=pictures,
-        json=lambda value: json.dumps(value, indent=1, ensure_ascii=False),
+        provenance=_provenance(report.rows, data["run"]),
         distributions=_distributions,
-        has_gap=lambda r: any("optimality gap" in e for e in r.aggregates.values()),
-        has_paired=lambda r: any(m.paired for m in r.measures),
-        statistics=statistics,
-        tables=tables,
-        with_improvement=_with_improvement,
+        has_gap=any(
+            "optimality gap" in e for r in report.found for e in r.aggregates.values()
+        ),
+        has_paired=any(m.paired for r in report.found for m in r.measures),
+        has_failed=any(m.failed for r in report.found for m in r.measures),
     )
     # A lone surrogate, which JSON may contain, has no UTF-8.
     return text.encode("utf-8", "replace")
 
 
-def _template() -> "Template":
+def fragment(report: Report) -> str:
+    """Return the HTML that a notebook shows: verdict, table and learning curves."""
+    require_extras()
+    curves = [_data_url(f) for name, _, _, f in report.drawn() if "curves" in name]
+    return _template("fragment.html").render(**_context(report), curves=curves)
+
+
+def _context(report: Report) -> dict[str, Any]:
+    return {
+        "report": report,
+        "found": report.found,
+        "keys": {
+            rule: (style["color"], _SYMBOLS[style["marker"]])
+            for rule, style in report.styles.items()
+        },
+        "is_best": lambda cell: isinstance(cell, tables.Best),
+        "statistics": statistics,
+        "tables": tables,
+        "verdict": verdict,
+        "with_improvement": with_improvement,
+    }
+
+
+def _provenance(rows: Iterable[Row], run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what runs depend on as pairs of a name and a text, each fact once."""
+    lines = [(name, ", ".join(run[name])) for name in ("revisions", "devices")]
+    lines.append(("processors", "; ".join(run["processors"])))
+    rows = list(rows)
+    for field, title in (
+        ("config", "settings"),
+        ("environment_details", "environment"),
+        ("versions", "versions"),
+    ):
+        values: dict[str, dict[str, set[str]]] = {}
+        for row in rows:
+            for key, value in getattr(row, field).items():
+                by_name = values.setdefault(key, {})
+                by_name.setdefault(row.environment, set()).add(comparable.text(value))
+        names = {row.environment for row in rows}
+        own: dict[str, list[str]] = {}
+        for key, by_name in sorted(values.items()):
+            distinct = {tuple(sorted(found)) for found in by_name.values()}
+            same = len(distinct) == 1 and by_name.keys() == names
+            for name in [""] if same else sorted(by_name):
+                found = distinct if same else {tuple(sorted(by_name[name]))}
+                text = " or ".join(value for one in found for value in one)
+                own.setdefault(name, []).append(f"{key}={text}")
+        lines += [
+            (f"{title} of {name}" if name else title, ", ".join(own[name]))
+            for name in sorted(own)
+        ]
+    return lines
+
+
+def _template(name: str) -> "Template":
     import jinja2
 
     environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,  # names in rows are text, whatever they contain
         finalize=_printable,
         keep_trailing_newline=True,
@@ -341,7 +357,7 @@ def _template() -> "Template":
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    return environment.get_template(name)
 
 
 def _printable(value: object) -> object:

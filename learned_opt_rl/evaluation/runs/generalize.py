@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from learned_opt_rl import artifacts
+from learned_opt_rl.checks import one_of
 from learned_opt_rl.errors import UnknownArtifactError
 from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.evaluation.runs.rules import FEATURES, artifact_name
@@ -33,8 +34,7 @@ def comparisons(
 
     The axis overrides the settings of the comparison.
     """
-    if axis not in AXES:
-        raise ValueError(f"axis={axis!r} must be one of {', '.join(AXES)}")
+    one_of("axis", axis, AXES)
     if values is not None and not values:
         raise ValueError("values=() is empty; give one, or None for the default")
     chosen = AXES[axis]
@@ -59,8 +59,7 @@ def _activation(comparison: Comparison, value: str) -> Comparison:
 def _features(comparison: Comparison, value: str) -> Comparison:
     if value == "all":
         return comparison
-    if value not in FEATURES:
-        raise ValueError(f"feature {value!r} must be one of all, {', '.join(FEATURES)}")
+    one_of("values", value, ("all", *FEATURES))
     whole = dict.fromkeys(rule.partition("@")[0] for rule in comparison.rules)
     rules = tuple(f"{rule}@{value}" for rule in whole if _is_learned(rule))
     if not rules:

@@ -168,6 +168,12 @@ def _function(rule: str, module: str, name: str) -> Own:
             "folder of the module, or install it"
         ) from error
 
+    return of_function(rule, function)
+
+
+def of_function(rule: str, function: Callable[[Horizon], Any]) -> Own:
+    """Return the optimizer of a function ``horizon -> optimizer``."""
+
     def make(horizon: Horizon, key: jax.Array) -> optax.GradientTransformation:
         del key
         return _checked(rule, function, horizon)

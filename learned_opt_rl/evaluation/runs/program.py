@@ -75,6 +75,19 @@ class Program:
         self._rest = rest.compile()
         self.compile_seconds = time.perf_counter() - started
 
+    @property
+    def memory(self) -> int | None:
+        """Bytes that a group needs, None where the compiler does not report it."""
+        return memory_of(self._rest)
+
+    def seconds_per_rollout(self, seeds: Sequence[int]) -> float:
+        """Measure the time of a rollout of a group, with the optimizer's steps."""
+        state = self.advance(seeds, self.start(seeds), 0, 1)
+        jax.block_until_ready(state)  # The first call is slower.
+        started = time.perf_counter()
+        jax.block_until_ready(self.advance(seeds, state, 0, 1))
+        return time.perf_counter() - started
+
     def start(self, seeds: Sequence[int]) -> State:
         """Return the group before its first rollout."""
         return self._first(self._put(np.asarray(seeds, np.int32)), self._numbers)
@@ -248,6 +261,15 @@ def require_devices(devices: int) -> None:
             "lower it, or for that many CPU devices set "
             f"XLA_FLAGS=--xla_force_host_platform_device_count={devices}"
         )
+
+
+def memory_of(compiled: Any) -> int | None:
+    """Return the bytes of a compiled program, None where they are not reported."""
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        return None
+    parts = ("argument", "output", "temp")
+    return sum(getattr(analysis, f"{part}_size_in_bytes") for part in parts)
 
 
 def memory_limit() -> int | None:

@@ -11,10 +11,14 @@ import numpy as np
 
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.agents.presets import CONFIGS
+from learned_opt_rl.checks import one_of
 from learned_opt_rl.rundir import jsonl
 
 ROWS, FAILURES = "rows.jsonl", "failures.jsonl"
 """The files in the folder of a comparison: its rows, and the runs that raised."""
+
+GIVEN = "given"
+"""The extra field of rows whose rule was a Python object, not a name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,6 +132,26 @@ class Row:
         """Whether the run diverged or ended without a return."""
         return self.diverged or self.final_return is None
 
+    @property
+    def too_short(self) -> bool:
+        """Whether the run ended before an episode did, so that it has no return."""
+        return self.final_return is None and not self.diverged
+
+    @property
+    def outcome(self) -> str:
+        """``"finished"``, ``"diverged"`` or ``"no episode ended"``."""
+        if self.too_short:
+            return "no episode ended"
+        return "diverged" if self.diverged else "finished"
+
+    @property
+    def steps_run(self) -> int | float:
+        """Environment steps that were played: those that fill rollouts."""
+        match self.config:
+            case {"num_envs": int(envs), "num_steps": int(steps)}:
+                return min(envs * steps * len(self.curve), self.total_timesteps)
+        return self.total_timesteps
+
     def identity(self, current_sha256: str | None = None) -> str:
         """Return the `identity` of the row's run.
 
@@ -166,8 +190,7 @@ def agent_of(config: Config) -> str:
 
 def config_type(agent: str) -> type[Config]:
     """Return the configuration class of an agent."""
-    if agent not in CONFIGS:
-        raise ValueError(f"agent={agent!r} must be one of {', '.join(CONFIGS)}")
+    one_of("agent", agent, CONFIGS)
     return CONFIGS[agent]
 
 

@@ -31,7 +31,7 @@ from learned_opt_rl import agents, artifacts
 from learned_opt_rl.agents.config import ActorCriticConfig, Config, LPGConfig, PPOConfig
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.artifacts.weights import read_limited
-from learned_opt_rl.checks import nearest
+from learned_opt_rl.checks import nearest, suggest
 from learned_opt_rl.errors import ArtifactError, UnknownArtifactError
 from learned_opt_rl.evaluation.runs import own_rules, tuned_rule
 from learned_opt_rl.evaluation.runs.own_rules import Own, positive
@@ -189,7 +189,7 @@ def resolve(
             )
         own = own_rules.find(rule)
         if own is not None:
-            return _own(rule, own, config, environment)
+            return of_own(rule, own, config, environment)
     name, at, missing = rule.partition("@")
     # Looked up here, a misspelled name does not wait for the runs before it to end.
     card = None if is_handcrafted(rule) else _card(rule)
@@ -200,7 +200,7 @@ def resolve(
             f"has the kind {kind!r}; leave {at + missing!r} out"
         )
     if card is not None and kind == "update_rule":
-        return _own(rule, _named(rule), config, environment)
+        return of_own(rule, _named(rule), config, environment)
     if isinstance(config, LPGConfig):
         raise _wrong_agent(rule, config)
     if card is None:
@@ -275,8 +275,7 @@ def _learned(
 
     if missing not in (None, *FEATURES):
         raise ValueError(
-            f"rule={rule!r}: {missing!r} is not a feature; choose one of "
-            f"{', '.join(FEATURES)}"
+            f"rule={rule!r}: {missing!r} is not a feature; {suggest(missing, FEATURES)}"
         )
 
     def optimizer(key: jax.Array) -> optax.GradientTransformation:
@@ -359,10 +358,11 @@ def of_artifact(artifact: artifacts.Artifact, config: Config, environment: str) 
     A drift runs with tuned Adam, an update rule with the published optimizer.
     """
     own = own_rules.of_artifact(artifact)
-    return _own(artifact.card.name, own, config, environment)
+    return of_own(artifact.card.name, own, config, environment)
 
 
-def _own(rule: str, own: Own, config: Any, environment: str) -> Rule:
+def of_own(rule: str, own: Own, config: Any, environment: str) -> Rule:
+    """Return the rule of a user-defined one, which messages call ``rule``."""
     # Agents of an update rule have an LPGConfig, or a life of training.lifetimes.
     if (own.kind == "update_rule") == isinstance(config, ActorCriticConfig):
         raise _wrong_agent(rule, config)

@@ -9,17 +9,16 @@ import dataclasses
 import json
 import math
 import pathlib
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
-import jax
 import numpy as np
 
 from learned_opt_rl.evaluation.report.statistics import returns
 from learned_opt_rl.evaluation.runs import compare, rules, tuned_rule
-from learned_opt_rl.evaluation.runs.cell import Programs
-from learned_opt_rl.evaluation.runs.compare import Comparison
+from learned_opt_rl.evaluation.runs.compare import Cell, Comparison
+from learned_opt_rl.evaluation.runs.program import Program
+from learned_opt_rl.evaluation.runs.remote import Programs
 from learned_opt_rl.evaluation.runs.row import ROWS, read_rows
 from learned_opt_rl.evaluation.tuning.space import next_place, search_space, setting_at
 from learned_opt_rl.rundir.atomic import write_atomically
@@ -87,9 +86,8 @@ def tune(
             for name in asked.environments
             for place in [name.replace("/", "_")]
         }
-    searches = {
-        key: _Search(*part, only, shown, cluster) for key, part in parts.items()
-    }
+    rest = only, shown, cluster
+    searches = {key: _Search(*part, *rest) for key, part in parts.items()}
     _claim(folder, asked, each, only)
     shown.write(
         f"{rule} on {', '.join(asked.environments)}: {count} values of "
@@ -168,12 +166,8 @@ class _Search:
         """Return the time of the missing runs, from a rollout in each environment."""
         seeds, trials, seconds = self._plan.groups[0], len(self._missing(count)), 0.0
         for cell in self._plan.cells if trials else ():
-            program = self._programs.of(cell, len(seeds), self._plan.devices)
-            state = program.advance(seeds, program.start(seeds), 0, 1)
-            jax.block_until_ready(state)  # The first call is slower.
-            started = time.perf_counter()
-            jax.block_until_ready(program.advance(seeds, state, 0, 1))
-            seconds += (time.perf_counter() - started) * cell.config.num_rollouts
+            each = self._program(cell).seconds_per_rollout(seeds)
+            seconds += each * cell.config.num_rollouts
         return seconds * len(self._plan.groups) * trials
 
     def run(self, count: int) -> list[Trial]:
@@ -191,7 +185,7 @@ class _Search:
                 self._plan._replace(cells=cells),
                 self._folder,
                 stream=self._stream,
-                programs=self._programs,
+                programs=self._program,
                 cluster=self._cluster,
             )
             header, *_, last = table(self._tried(number + 1))
@@ -240,6 +234,9 @@ class _Search:
 
     def _path(self, number: int) -> pathlib.Path:
         return self._folder / f"trial-{number}.json"
+
+    def _program(self, cell: Cell) -> Program:
+        return self._programs.of(cell, len(self._plan.groups[0]), self._plan.devices)
 
 
 def _check(asked: Comparison, runs: int) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import sys
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import optax
 
 from learned_opt_rl.artifacts import Artifact, Card
 from learned_opt_rl.errors import ArtifactError, HorizonWarning
 from learned_opt_rl.features import Horizon
+from learned_opt_rl.rules.drifts import NamedDrift
 
 _PACKAGE = pathlib.Path(__file__).parents[2]
 
@@ -28,6 +33,36 @@ def require_algorithm(artifact: Artifact, *algorithms: str) -> None:
             f"artifact '{card.name}' is of algorithm '{card.algorithm}', not "
             f"'{algorithms[0]}'; use learned_opt_rl.pretrained('{card.name}')"
         )
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class NamedOptimizer(optax.GradientTransformationExtraArgs):
+    """An optax transformation that prints as its artifact."""
+
+    text = ""
+
+    def __repr__(self) -> str:
+        return self.text or super().__repr__()
+
+
+def prints_its_name(from_artifact: F) -> F:
+    """Let the optimizer or drift of a ``from_artifact`` print as its artifact."""
+
+    @functools.wraps(from_artifact)
+    def named(artifact: Artifact, *arguments: Any, **options: Any) -> Any:
+        made = from_artifact(artifact, *arguments, **options)
+        card = artifact.card
+        size = f"{card.weights.parameters:,} parameters"
+        text = f"<{card.kind} {card.name!r} ({card.algorithm}, {size})>"
+        if not isinstance(made, optax.GradientTransformation):
+            return NamedDrift(text, made)
+        optimizer = NamedOptimizer(made.init, cast(Any, made.update))
+        optimizer.text = text
+        return optimizer
+
+    return cast(F, named)
 
 
 def trained_horizon(card: Card) -> Horizon | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from learned_opt_rl.evaluation.runs.program import memory_limit
+from learned_opt_rl.evaluation.runs.program import memory_limit, memory_of
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import duration
 from learned_opt_rl.training.meta_gradients.meta_step import Program, Standing
@@ -46,11 +46,7 @@ def estimate(program: Program, first: Standing, rows: Sequence[Record]) -> Estim
     started = time.perf_counter()
     compiled = program.compiled(first)
     compilation = time.perf_counter() - started
-    analysis: Any = compiled.memory_analysis()
-    memory = None
-    if analysis is not None:
-        parts = ("argument", "output", "temp")
-        memory = sum(getattr(analysis, f"{part}_size_in_bytes") for part in parts)
+    memory = memory_of(compiled)
     if rows:
         # The last row of a run may have fewer meta-steps.
         steps = rows[-1]["step"] - (rows[-6]["step"] if len(rows) > 5 else 0)

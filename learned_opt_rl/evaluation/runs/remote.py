@@ -1,28 +1,17 @@
-"""A rule on an environment: its program, and its runs as tasks for other machines."""
+"""Runs as tasks for other machines, and compiled programs that several cells share."""
 
 import dataclasses
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from learned_opt_rl import envs
-from learned_opt_rl.agents.config import Config
 from learned_opt_rl.evaluation.runs import run
+from learned_opt_rl.evaluation.runs.plan import Cell
 from learned_opt_rl.evaluation.runs.program import Program
 from learned_opt_rl.evaluation.runs.row import agent_of, config_type
 from learned_opt_rl.evaluation.runs.rules import Rule, Settings, resolve, weights_digest
 
 _KEPT = 16  # compiled programs
-
-
-class Cell(NamedTuple):
-    """A rule on an environment."""
-
-    rule: str
-    env: envs.Environment
-    config: Config
-    variant: dict[str, str]  # settings that differ from the published ones, as text
-    source: str | None = None  # the rule that has the values, if ``rule`` is a file
-    values: Settings | None = None  # its settings; programs differ in nothing else
 
 
 class Programs:

@@ -1,0 +1,66 @@
+"""What the command line owes to the system: a compilation cache, errors with advice."""
+
+import errno
+import hashlib
+import os
+import pathlib
+import platform
+import sys
+
+from learned_opt_rl.artifacts.remote import cache_dir
+from learned_opt_rl.errors import FetchError
+
+_JAX_CACHE = "JAX_COMPILATION_CACHE_DIR"
+_OWN_CACHE = "LEARNED_OPT_RL_COMPILATION_CACHE"
+# The oldest programs are deleted first; a comparison has some of a few megabytes.
+_CACHE_BYTES = 2**31
+_ADVICE = {
+    errno.ENOSPC: "Free space, or pass --out with a folder on another disk",
+    errno.EDQUOT: "Free space, or pass --out with a folder on another disk",
+    errno.EACCES: "Pass a path that you may read and write",
+    errno.EPERM: "Pass a path that you may read and write",
+    errno.EROFS: "Pass --out with a folder that is not read-only",
+    errno.ENOENT: "Check the path",
+    errno.ENOTDIR: "Pass a path whose parents are folders",
+    errno.EEXIST: "Pass another path",
+    errno.EISDIR: "Pass a file, not a folder",
+    errno.ENAMETOOLONG: "Pass a shorter path",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
+}
+
+
+def keep_compiled_programs() -> None:
+    """Let jax keep compiled programs between commands, in a folder of our own.
+
+    Compiling takes most of the time of a short comparison. Nothing changes if the user
+    has a cache of jax, or if ``LEARNED_OPT_RL_COMPILATION_CACHE=off``. That variable
+    may also name another folder.
+    """
+    chosen = os.environ.get(_OWN_CACHE, "")
+    if chosen == "off" or _JAX_CACHE in os.environ or "jax" in sys.modules:
+        return
+    try:
+        folder = pathlib.Path(chosen) if chosen else cache_dir() / "compiled"
+    except FetchError:  # There is no home folder.
+        return
+    # Programs of one processor may not run on another one with the same home folder.
+    os.environ[_JAX_CACHE] = str(folder / _processor())
+    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_CACHE_BYTES))
+
+
+def _processor() -> str:
+    info = pathlib.Path("/proc/cpuinfo")
+    text = info.read_text("utf-8", errors="replace") if info.is_file() else ""
+    kept = ("model name", "flags", "Features")
+    lines = sorted({line for line in text.splitlines() if line.startswith(kept)})
+    content = "\n".join([platform.machine(), *lines]).encode()
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def system_error(error: OSError) -> str:
+    """Return path, reason and advice; other errors have a message of their own."""
+    if error.errno is None or error.strerror is None:
+        return str(error)
+    advice = _ADVICE.get(error.errno, "")
+    path = "" if error.filename is None else f"{error.filename}: "
+    return f"{path}{error.strerror}{'. ' if advice else ''}{advice}"

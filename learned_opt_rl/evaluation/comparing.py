@@ -1,0 +1,87 @@
+"""Compare rules from Python, as ``learned-opt-rl compare`` does from a shell."""
+
+import pathlib
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from learned_opt_rl import envs
+from learned_opt_rl.evaluation.report.report import Report, load
+from learned_opt_rl.evaluation.runs.compare import Comparison, execute, prepare
+from learned_opt_rl.evaluation.runs.given_rules import given_rules
+from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS
+
+
+def compare(
+    rules: Mapping[str, Any] | Iterable[str],
+    *,
+    suite: str | None = None,
+    environments: Sequence[str] = (),
+    seeds: int = 5,
+    total_timesteps: float = 1e6,
+    out: str | pathlib.Path = "comparison",
+    normalization: str = "auto",
+    baseline: str | None = None,
+    title: str | None = None,
+    sinks: Sequence[str] = (),
+    **options: Any,
+) -> Report:
+    """Train agents with several rules and return the results.
+
+    Every rule runs on every environment with the same seeds. Repeat the call to resume:
+    runs that the folder holds are not repeated, unless a rule has changed.
+
+    Args:
+        rules: A dict of rules by name, or a list of names. A value is an optax
+            optimizer, a function ``horizon -> optimizer``, a drift ``(ratio,
+            advantage) -> drift``, which runs with tuned Adam, an update rule, or a text
+            as on the command line, such as ``"optax.adamw:3e-4"``. ``...`` stands for
+            the rule that has this name.
+        suite: Name of a suite of environments, one of `envs.SUITES`.
+        environments: Names of environments, instead of a suite.
+        seeds: Number of seeds.
+        total_timesteps: Environment steps of each run.
+        out: The folder for rows; ``compare(...).write(out)`` adds a report.
+        normalization: See `load`.
+        baseline: See `load`.
+        title: See `load`.
+        sinks: Names of `sinks.SINKS` that also get the learning curves.
+        **options: Further fields of `Comparison`, for example ``agent="a2c"`` or
+            ``settings=["hidden=256x256"]``.
+
+    Returns:
+        The results of all runs in the folder. Runs that raised an error are a warning
+        and are in ``failures``.
+
+    Raises:
+        ValueError: The request is wrong, see `prepare`, or no run has finished.
+
+    Example:
+        >>> compare("adam", suite="minatar")
+        Traceback (most recent call last):
+        ...
+        ValueError: rules='adam': must be a dict of rules by name, or a list of names. \
+Pass ['adam']
+    """
+    names, given = given_rules(rules)
+    if (suite is None) == (not environments):
+        raise ValueError(
+            f"suite={suite!r}, environments={environments!r}: need one of the two. "
+            "Pass suite='minatar' or environments=['Breakout-MinAtar']"
+        )
+    chosen = envs.suite(suite) if suite else environments
+    asked = Comparison(
+        names,
+        chosen,  # pyright: ignore[reportArgumentType]: it becomes a tuple
+        seeds,
+        total_timesteps,
+        **options,
+    )
+    out = pathlib.Path(out)
+    failures = execute(prepare(asked, given=given), out, sinks=sinks)
+    messages = [f"{f.rule} on {f.environment}: {f.message}" for f in failures]
+    if messages and not (out / ROWS).exists():
+        raise ValueError(f"no run finished: {messages[0]}. See {out / FAILURES}")
+    for message in messages:
+        warnings.warn(f"{message}. See {out / FAILURES}", stacklevel=2)
+    return load(out, normalization=normalization, baseline=baseline, title=title)

@@ -1,0 +1,420 @@
+"""The results of a comparison as one object: tables, figures, frames and a report."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.evaluation.pictures import comparison, figures
+from learned_opt_rl.evaluation.report import (
+    comparable,
+    gather,
+    statistics,
+    tables,
+)
+from learned_opt_rl.evaluation.report.gather import Along, Results
+from learned_opt_rl.evaluation.report.measures import BASELINE
+from learned_opt_rl.evaluation.report.normalization import check
+from learned_opt_rl.evaluation.report.verdict import verdict
+from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS, Row
+from learned_opt_rl.rundir import jsonl
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Report:
+    """The results of a comparison, as `load` and `compare` return them.
+
+    In a notebook it shows the verdict, a table and the learning curves. ``str`` gives
+    the same tables as the command line.
+
+    Attributes:
+        rows: One `Row` per run.
+        failures: Runs that raised an error: dicts with ``rule``, ``environment``,
+            ``agent``, ``message`` and ``traceback``.
+        normalization: How returns come to a common scale, see `normalization.METHODS`.
+        baseline: The rule that others are compared with.
+        title: The heading of the page.
+        left_out: Rules and environments that ``only`` left out.
+
+    Example:
+        >>> where = {"environment": "ant", "total_timesteps": 1000, "curve": [1.0, 2.0]}
+        >>> report = Report([Row(rule="adam", seed=0, final_return=2.0, **where)])
+        >>> report.frame[["rule", "environment", "seed", "final_return"]]
+           rule environment  seed  final_return
+        0  adam         ant     0           2.0
+    """
+
+    rows: Sequence[Row]
+    failures: Sequence[Mapping[str, Any]] = ()
+    normalization: str = "auto"
+    baseline: str = BASELINE
+    title: str = "Comparison of update rules"
+    left_out: Sequence[str] = ()
+
+    @functools.cached_property
+    def found(self) -> list[Results]:
+        """Every statistic, one `gather.Results` per setting."""
+        named = comparable.named(self.rows)
+        return gather.gather(named, self.normalization, baseline=self.baseline)
+
+    @functools.cached_property
+    def varied(self) -> dict[str, Along]:
+        """Final returns along each property that differs between settings."""
+        return gather.axes(self.found)
+
+    @functools.cached_property
+    def styles(self) -> comparison.Styles:
+        """The color and marker of each rule, the same in all figures and tables."""
+        names = {row.rule for result in self.found for row in result.setting.rows}
+        return figures.styles(sorted(names))
+
+    @property
+    def verdict(self) -> str:
+        """Which rules are better than the baseline, in a few sentences."""
+        return "\n".join(
+            f"{result.setting.label}: {text}" if result.setting.label else text
+            for result, text in ((r, verdict(r)) for r in self.found)
+        )
+
+    @property
+    def frame(self) -> "pd.DataFrame":
+        """A line per run: final return, area under the curve, outcome, settings."""
+        return _pandas().DataFrame(run_records(self.found))
+
+    @property
+    def curves(self) -> "pd.DataFrame":
+        """A line per run and rollout: environment steps and mean return."""
+        return _pandas().DataFrame(_curve_records(self.found))
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """A line per rule and environment: mean final return with its interval."""
+        return _pandas().DataFrame(result_records(self.found))
+
+    @property
+    def aggregates(self) -> "pd.DataFrame":
+        """A line per rule: IQM and so on over environments, with intervals."""
+        return _pandas().DataFrame(aggregate_records(self.found))
+
+    @property
+    def figures(self) -> "dict[str, Figure]":
+        """The figures of the report by name, for example ``"curves"``."""
+        return {name: figure for name, _, _, figure in self.drawn()}
+
+    def drawn(
+        self, columns: int | None = None
+    ) -> Iterator[tuple[str, int | None, str, "Figure"]]:
+        """Yield name, setting, caption and figure; see `write.Picture`.
+
+        With ``columns=1`` the figures of settings are narrow, and there are no others.
+        """
+        for index, result in enumerate(self.found):
+            ending = f"-{index + 1}" if len(self.found) > 1 else ""
+            for name, caption, figure in figures_of(result, self.styles, columns):
+                yield f"{name}{ending}", index, caption, figure
+        if columns is not None:
+            return
+        for index, (axis, along) in enumerate(self.varied.items()):
+            figure = comparison.generalization_figure(along, axis, styles=self.styles)
+            what = "without each feature" if axis == "features" else f"over {axis}"
+            caption = f"Final return, not normalized, {what}: {means('intervals')}"
+            yield f"generalization-{index + 1}-{axis}", None, caption, figure
+
+    def write(self, folder: str | pathlib.Path) -> list[pathlib.Path]:
+        """Write ``report.html``, tables and figures; return their paths."""
+        from learned_opt_rl.evaluation.report.write import write_report
+
+        return write_report(self, pathlib.Path(folder))
+
+    def summary(self, width: int | None = None) -> str:
+        """Return verdict, tables and notes for a terminal of so many letters."""
+        parts = []
+        for result in self.found:
+            label = tables.one_line(result.setting.label)
+            parts += [label] if label else []
+            parts.append(_filled(verdict(result), width))
+            if result.aggregates:
+                method = result.normalized.method
+                raw = method == "raw"
+                heading = "not normalized" if raw else f"normalized by {method}"
+                shown = tables.aggregates(with_improvement(result), heading)
+                parts.append(tables.render(shown, "plain", width))
+            shown = tables.environments(result.measures, result.baseline)
+            text = tables.render(shown, "plain", width)
+            parts.append(text)
+            if not text.splitlines()[0].endswith(shown[0][-1]):
+                parts.append(_filled("The report has the other columns.", width))
+            parts += [_filled(f"- {note}", width) for note in result.notes]
+        return "\n\n".join(parts)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        rules = ", ".join(dict.fromkeys(row.rule for row in self.rows))
+        return f"<Report: {len(self.rows)} runs of {rules}>"
+
+    def _repr_html_(self) -> str:
+        from learned_opt_rl.evaluation.report.write import fragment
+
+        return fragment(self)
+
+
+def load(
+    *sources: str | pathlib.Path,
+    normalization: str = "auto",
+    baseline: str | None = None,
+    title: str | None = None,
+    only: Sequence[str] = (),
+) -> Report:
+    """Read the results of one or more comparisons.
+
+    Rows of several agents or of replaced weights are named as by `comparable.named`.
+
+    Args:
+        sources: Folders that contain ``rows.jsonl``, or files of rows (``.jsonl``). The
+            report lists the runs in the ``failures.jsonl`` beside a ``rows.jsonl``.
+        normalization: How to bring returns to a common scale, one of
+            `normalization.METHODS`.
+        baseline: The rule that others are compared with, by default tuned Adam.
+        title: The heading of the page.
+        only: Names of the rules and environments to keep; by default all. The baseline
+            stays among the rules.
+
+    Raises:
+        ValueError: There are no rows, one is damaged, the baseline was not run, a name
+            in ``only`` is unknown, or the normalization is unknown or has no reference.
+
+    Example:
+        >>> load("no/such/folder")
+        Traceback (most recent call last):
+        ...
+        ValueError: no/such/folder/rows.jsonl has no rows; run a comparison first
+    """
+    paths = [*map(pathlib.Path, sources)]
+    if not paths:
+        raise ValueError("sources=(): must name at least one folder. Pass FOLDER")
+    # An order that does not depend on how the rows were made. The sort is stable: of
+    # rows that repeat each other, the last still comes last.
+    rows = sorted(
+        (row for path in paths for row in comparable.read(path)),
+        key=lambda row: (row.environment, row.rule, row.seed),
+    )
+    rows, left_out = _only(rows, only, baseline or BASELINE)
+    names = {row.rule for row in comparable.named(rows)}
+    check(normalization, baseline, rules=names)
+    # In an order that does not depend on when they happened.
+    failures = sorted(_raised(paths), key=json.dumps)
+    return Report(
+        rows,
+        failures,
+        normalization,
+        baseline or BASELINE,
+        **({"title": title} if title else {}),
+        left_out=left_out,
+    )
+
+
+def _filled(text: str, width: int | None) -> str:
+    """Break a line for a terminal of so many letters."""
+    line = tables.one_line(text)
+    return line if width is None else textwrap.fill(line, width)
+
+
+def _only(
+    rows: list[Row], only: Sequence[str], baseline: str
+) -> tuple[list[Row], list[str]]:
+    """Return the rows of some rules or environments, and the names left out."""
+    if isinstance(only, str):
+        raise ValueError(f"only={only!r}: must be a list of names. Pass [{only!r}]")
+    kept, left_out = rows, []
+    known = {f: {getattr(row, f) for row in rows} for f in ("rule", "environment")}
+    for name in only:
+        if not any(name in names for names in known.values()):
+            raise ValueError(
+                f"only={name!r}: must name rules or environments of the results. "
+                f"Choose among {', '.join(sorted(set().union(*known.values())))}"
+            )
+    for field, names in known.items():
+        chosen = names & {*only}
+        if chosen:
+            chosen |= names & {baseline} if field == "rule" else set()
+            kept = [row for row in kept if getattr(row, field) in chosen]
+            left_out += sorted(names - chosen)
+    return kept, left_out
+
+
+def _raised(paths: Iterable[pathlib.Path]) -> Iterator[Mapping[str, Any]]:
+    """Yield the failures beside each ``rows.jsonl``; other files of rows have none."""
+    for file in dict.fromkeys(map(comparable.rows_file, paths)):
+        if file.name == ROWS:
+            yield from jsonl.read(file.with_name(FAILURES))
+
+
+def figures_of(
+    result: Results, styles: comparison.Styles, columns: int | None = None
+) -> Iterator[tuple[str, str, "Figure"]]:
+    """Yield the name, the caption and the figure of everything in a setting.
+
+    With ``columns=1`` the figures are narrow, for phones.
+    """
+    rows, how = result.setting.rows, {"styles": styles, "columns": columns}
+    if result.aggregates:
+        yield _overview(result, how)
+    caption = f"Learning curves: {means('bands')}"
+    yield "curves", caption, comparison.curves_figure(rows, **how)
+    if statistics.returns(rows):
+        caption = f"Final return of each run (dots), {means('bars')}"
+        yield "returns", caption, comparison.returns_figure(rows, **how)
+    if any(row.dormant for row in rows):
+        caption = f"Share of dormant neurons (dormancy <= 0.025): {means('bands')}"
+        yield "dormancy", caption, comparison.curves_figure(rows, "dormant", **how)
+    if result.aggregates:
+        rest = {
+            rule: {name: e for name, e in estimates.items() if name != "IQM"}
+            for rule, estimates in result.aggregates.items()
+        }
+        caption = "Other aggregates over environments with 95% intervals"
+        yield "aggregates", caption, comparison.aggregate_figure(rest, **how)
+    if result.profiles:
+        caption = "Performance profiles: the share of runs above each normalized return"
+        shown = result.thresholds, result.profiles
+        yield "profiles", caption, comparison.profile_figure(*shown, **how)
+
+
+def _overview(result: Results, how: Mapping[str, Any]) -> tuple[str, str, "Figure"]:
+    name = _improvement_name(result)
+    shown = {
+        rule: {m: e for m, e in estimates.items() if m in ("IQM", name)}
+        for rule, estimates in with_improvement(result).items()
+    }
+    caption = "Interquartile mean of the returns"
+    if result.improvement:
+        baseline = tables.title(result.baseline)
+        caption += f", and probability of a higher return than {baseline}'s"
+    references = {name: 0.5, **_unit(result)}
+    figure = comparison.aggregate_figure(shown, references=references, **how)
+    return "overview", f"{caption}, with 95% intervals", figure
+
+
+def _unit(result: Results) -> dict[str, float]:
+    return {} if result.normalized.method == "raw" else {"IQM": 1.0}
+
+
+def means(what: str) -> str:
+    """Return the words of a caption about means and intervals."""
+    least = statistics.MIN_SEEDS
+    return f"means over seeds with 95% bootstrap {what} (none below {least} seeds)"
+
+
+def with_improvement(result: Results) -> dict[str, dict[str, statistics.Estimate]]:
+    """Return the aggregates with the probability of improvement as a further one."""
+    name = _improvement_name(result)
+    return {
+        rule: estimates
+        | ({name: result.improvement[rule]} if rule in result.improvement else {})
+        for rule, estimates in result.aggregates.items()
+    }
+
+
+def _improvement_name(result: Results) -> str:
+    return f"P(better than {tables.title(result.baseline)})"
+
+
+def run_records(found: Iterable[Results]) -> list[dict[str, Any]]:
+    """Return a record per run."""
+    return [
+        {
+            "environment": row.environment,
+            "rule": row.rule,
+            "seed": row.seed,
+            "agent": row.agent,
+            "steps": row.steps_run,
+            "final_return": row.final_return,
+            "auc": row.auc,
+            "outcome": row.outcome,
+            "wall_seconds": row.wall_seconds,
+            **_setting(result),
+        }
+        for result in found
+        for row in result.setting.rows
+    ]
+
+
+def result_records(found: Iterable[Results]) -> list[dict[str, Any]]:
+    """Return a record per rule and environment."""
+    return [
+        {
+            "environment": m.environment,
+            "rule": m.rule,
+            "seeds": len(m.seeds),
+            **_columns("final_return", m.final),
+            **_columns("paired_difference", m.paired),
+            **_columns("auc", m.auc),
+            "steps_to_baseline": m.steps_to_baseline,
+            "diverged": m.failed - m.too_short,
+            "too_short": m.too_short,
+            **_setting(result),
+        }
+        for result in found
+        for m in result.measures
+    ]
+
+
+def aggregate_records(found: Iterable[Results]) -> list[dict[str, Any]]:
+    """Return a record per rule and setting."""
+    return [
+        {
+            "rule": rule,
+            "normalization": result.normalized.method,
+            "seeds": estimates["IQM"].seeds,
+            **{k: v for n, e in estimates.items() for k, v in _columns(n, e).items()},
+            **_columns("improvement", result.improvement.get(rule)),
+            **_setting(result),
+        }
+        for result in found
+        for rule, estimates in result.aggregates.items()
+    ]
+
+
+def _curve_records(found: Iterable[Results]) -> list[dict[str, Any]]:
+    return [
+        {
+            "environment": row.environment,
+            "rule": row.rule,
+            "seed": row.seed,
+            "steps": row.steps_run * (i + 1) / len(row.curve),
+            "return": value,
+            **_setting(result),
+        }
+        for result in found
+        for row in result.setting.rows
+        for i, value in enumerate(row.curve)
+    ]
+
+
+def _setting(result: Results) -> dict[str, str]:
+    return {"setting": result.setting.label} if result.setting.label else {}
+
+
+def _columns(name: str, estimate: statistics.Estimate | None) -> dict[str, Any]:
+    ends = (None,) * 3 if estimate is None else dataclasses.astuple(estimate)[:3]
+    return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingExtraError(
+            f"data frames need pandas ({error}): pip install 'learned-opt-rl[eval]'"
+        ) from error
+    return pandas

@@ -1,0 +1,120 @@
+"""Learning curves for TensorBoard and Weights & Biases.
+
+A sink gets each run when its row is in ``rows.jsonl``, which stays the truth: a sink
+that raises is dropped with a warning, and the comparison continues. The other packages
+are extras.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import pathlib
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+
+from learned_opt_rl.checks import one_of
+from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.evaluation.runs.row import Row
+
+Sink = Callable[[Row], None]
+
+
+def open_sinks(names: Sequence[str], folder: pathlib.Path) -> list[Sink]:
+    """Return the sinks with these names, for the comparison in a folder.
+
+    Raises:
+        ValueError: A name is not one of `SINKS`.
+        MissingExtraError: The package of a sink is not installed.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"sinks={names!r}: must be a list of names. Pass [{names!r}]")
+    made = []
+    for name in dict.fromkeys(names):
+        one_of("sinks", name, SINKS)
+        package, make = SINKS[name]
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(
+                f"sinks={name!r} needs {package}: pip install 'learned-opt-rl[{name}]'"
+            )
+        made.append(_dropped_on_error(name, make(folder)))
+    return made
+
+
+def _dropped_on_error(name: str, sink: Sink) -> Sink:
+    broken = False
+
+    def call(row: Row) -> None:
+        nonlocal broken
+        if broken:
+            return
+        try:
+            sink(row)
+        except Exception as error:  # Code of other packages may raise anything.
+            broken = True
+            warnings.warn(
+                f"the comparison continues without {name}, "
+                f"{type(error).__name__}: {error}",
+                stacklevel=2,
+            )
+
+    return call
+
+
+def _tensorboard(folder: pathlib.Path) -> Sink:
+    from tensorboardX import SummaryWriter
+
+    def add(row: Row) -> None:
+        place = folder / "tensorboard" / _name(row)
+        with SummaryWriter(str(place)) as writer:
+            for step, value in _points(row):
+                # By steps and not by time, at which the run was copied here.
+                writer.add_scalar(f"return/{row.environment}", value, step)
+
+    return add
+
+
+def _wandb(folder: pathlib.Path) -> Sink:
+    wandb = importlib.import_module("wandb")  # has no types where it is missing
+
+    def add(row: Row) -> None:
+        run = wandb.init(
+            project=folder.resolve().name,
+            group=f"{row.environment} {row.rule}",
+            name=_name(row),
+            # The same run again is not a second one.
+            id=hashlib.sha256(row.identity().encode()).hexdigest()[:32],
+            dir=str(folder),
+            config={**row.config, "rule": row.rule, "seed": row.seed},
+            reinit="finish_previous",
+        )
+        for step, value in _points(row):
+            run.log({"return": value}, step=step)
+        run.summary["final_return"] = row.final_return
+        run.summary["outcome"] = row.outcome
+        run.finish()
+
+    return add
+
+
+def _name(row: Row) -> str:
+    """Return a name for a run, which is also a path."""
+    parts = [row.environment, row.rule, *(f"{k}={v}" for k, v in row.variant.items())]
+    if row.weights_sha256:
+        parts.append(row.weights_sha256[:8])
+    shown = "-".join(re.sub(r"[^\w.+=@-]+", "_", part) for part in parts)
+    return f"{shown}-{row.agent}-{row.total_timesteps:.0f}-seed-{row.seed}"
+
+
+def _points(row: Row) -> Iterator[tuple[int, float]]:
+    every = row.steps_run / len(row.curve)
+    for index, value in enumerate(row.curve):
+        if value is not None:
+            yield round(every * (index + 1)), value
+
+
+SINKS: dict[str, tuple[str, Callable[[pathlib.Path], Sink]]] = {
+    "tensorboard": ("tensorboardX", _tensorboard),
+    "wandb": ("wandb", _wandb),
+}
+"""The package and the maker of each sink by name."""

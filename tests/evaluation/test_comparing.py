@@ -1,0 +1,183 @@
+"""`evaluation.compare`, with rules given as Python objects."""
+
+import jax.numpy as jnp
+import optax
+import pytest
+
+from learned_opt_rl import envs, evaluation
+from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.evaluation.runs import compare as running
+from learned_opt_rl.evaluation.runs import plan, sinks
+from learned_opt_rl.evaluation.runs.given_rules import given_rules
+from learned_opt_rl.evaluation.runs.row import read_rows
+from learned_opt_rl.rundir import jsonl
+from tests import probe_envs
+from tests.evaluation import result_rows
+
+SMALL = {
+    "environments": ["NamedAction"],
+    "seeds": 1,
+    "total_timesteps": 64 * 3,
+    "settings": ["num_envs=4", "num_steps=16", "minibatches=2", "epochs=1", "hidden=4"],
+}
+
+
+@pytest.fixture(autouse=True)
+def probes(monkeypatch, quick_compilation):
+    made = envs.adapt(probe_envs.NamedAction(), name="NamedAction")
+    real = envs.make
+    monkeypatch.setattr(
+        envs, "make", lambda name: made if name == "NamedAction" else real(name)
+    )
+
+
+def annealed(horizon):
+    return optax.adam(optax.linear_schedule(1e-2, 0.0, horizon.total_updates))
+
+
+def never(*_):
+    raise KeyError("compiled")
+
+
+def test_rules_of_ones_own_become_results(tmp_path, monkeypatch):
+    out = str(tmp_path / "out")
+    rules = {"mine": optax.sgd(0.1), "annealed": annealed, "adam:1e-2": ...}
+    found = evaluation.compare(rules, out=out, baseline="adam:1e-2", **SMALL)
+    assert [row.rule for row in found.rows] == ["adam:1e-2", "annealed", "mine"]
+    assert {row.rule: bool(row.weights_sha256) for row in found.rows} == {
+        "adam:1e-2": False,
+        "annealed": True,
+        "mine": True,
+    }
+    assert set(found.table["rule"]) == set(rules)
+    assert "interquartile mean" in found.verdict
+    # Repeated, nothing runs, unless a rule has changed.
+    monkeypatch.setattr(plan, "Program", never)
+    evaluation.compare(rules, out=out, baseline="adam:1e-2", **SMALL)
+    changed = rules | {"mine": optax.sgd(0.2)}
+    with pytest.warns(UserWarning, match="mine on NamedAction: KeyError"):
+        evaluation.compare(changed, out=out, baseline="adam:1e-2", **SMALL)
+    (path,) = evaluation.load(out, baseline="adam:1e-2").write(tmp_path / "r")[:1]
+    text = path.read_text()
+    assert "Rules that were Python objects" in text
+    assert "learned-opt-rl compare adam:1e-2 --environments" in text
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ("adam", r"rules='adam': must be a dict .* Pass \['adam'\]"),
+        ({"adam": optax.sgd(0.1)}, "'adam' is or looks like the name of another rule"),
+        ({"minatar": optax.sgd(0.1)}, "looks like the name of another rule"),
+        ({"mine": 3}, "must be an optax optimizer, a function horizon"),
+        ({"mine": lambda: None}, "must be an optax optimizer, a function horizon"),
+        ({"mine": lambda horizon: 3}, "is a int, not an optax optimizer"),
+        ({"mine": "adm"}, "do you mean the optimizer 'adam'"),
+        ([], "is empty; name at least one"),
+    ],
+)
+def test_what_is_not_a_rule_is_refused(tmp_path, rules, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.compare(rules, out=tmp_path, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"environments": "ant"}, r"environments='ant': must be a list of names"),
+        ({"settings": "hidden=4"}, r"settings='hidden=4': must be a list of names"),
+        ({"suite": "minatar"}, "need one of the two"),
+        ({"sinks": "wandb"}, r"sinks='wandb': must be a list of names"),
+        ({"sinks": ["wndb"]}, "did you mean 'wandb'"),
+    ],
+)
+def test_a_text_is_not_a_list(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.compare(["adam:1e-2"], out=tmp_path, **SMALL | changes)
+
+
+def test_a_drift_runs_with_tuned_adam():
+    _, given = given_rules({"mine": lambda ratio, advantage: jnp.square(ratio - 1)})
+    from learned_opt_rl import agents
+
+    config = agents.preset("Breakout-MinAtar", 1e6)
+    rule = given["mine"].resolve(config, "Breakout-MinAtar")
+    assert rule.drift is not None and rule.drift(jnp.ones(1) * 3, jnp.ones(1)) == 4
+
+
+def test_a_run_without_a_result_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no run finished: mine on NamedAction: "):
+
+        def broken(updates, state, params=None):
+            # The check before the first run knows only small parameters.
+            if updates["actor"]["Dense_0"]["kernel"].shape != (2, 3):
+                raise RuntimeError("boom")
+            return updates, state
+
+        mine = optax.GradientTransformation(lambda _: optax.EmptyState(), broken)
+        evaluation.compare({"mine": mine}, out=tmp_path, **SMALL)
+
+
+def test_runs_too_short_for_an_episode_are_named_before_they_start(monkeypatch):
+    assert envs.episode_length("Freeway-MinAtar") == 2500
+    monkeypatch.setattr(envs, "episode_length", lambda name: 50)
+    asked = running.Comparison(("adam:1e-2",), **SMALL)  # 48 steps of 4 environments
+    with pytest.warns(UserWarning, match="too short for one episode.*at least 256"):
+        running.prepare(asked)
+
+
+def test_tensorboard_has_every_point(tmp_path):
+    pytest.importorskip("tensorboardX")
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    (sink,) = sinks.open_sinks(["tensorboard"], tmp_path)
+    sink(result_rows.row("adam:1e-3", curve=[None, 2.0, 3.0]))
+    (folder,) = (tmp_path / "tensorboard").iterdir()
+    events = reader.EventAccumulator(str(folder)).Reload()
+    points = events.Scalars("return/Breakout-MinAtar")
+    assert [(p.step, p.value) for p in points] == [(667, 2.0), (1000, 3.0)]
+
+
+def test_wandb_has_a_run_per_row(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    (sink,) = sinks.open_sinks(["wandb"], tmp_path)
+    for seed in (0, 1):
+        sink(result_rows.row(seed=seed))
+    assert len([*(tmp_path / "wandb").glob("offline-run-*")]) == 2
+
+
+def test_a_sink_that_raises_stops_nothing(tmp_path, monkeypatch):
+    def raising(row):
+        raise OSError("no space")
+
+    entry = ("json", lambda folder: raising)
+    monkeypatch.setitem(sinks.SINKS, "tensorboard", entry)
+    with pytest.warns(UserWarning, match="continues without tensorboard, OSError"):
+        evaluation.compare(
+            ["adam:1e-2"],
+            out=tmp_path,
+            baseline="adam:1e-2",
+            sinks=["tensorboard"],
+            **SMALL | {"seeds": 2},
+        )
+    assert len(read_rows(tmp_path / "rows.jsonl")) == 2
+    monkeypatch.setitem(sinks.SINKS, "wandb", ("no_such_package", lambda folder: None))
+    with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[wandb\]"):
+        sinks.open_sinks(["wandb"], tmp_path)
+
+
+def test_an_alias_is_repeated_if_it_means_another_rule():
+    digests = [
+        given_rules({"mine": text})[1]["mine"].sha256
+        for text in ("adam:1e-2", "adam:1e-2", "adam:1e-3")
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_rows_of_given_rules_are_marked(tmp_path):
+    evaluation.compare({"m": "adam:1e-2"}, out=tmp_path, baseline="m", **SMALL)
+    (row,) = jsonl.read(tmp_path / "rows.jsonl")
+    assert row["given"] is True
