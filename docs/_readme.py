@@ -3,10 +3,11 @@
     python docs/_readme.py
 
 The README keeps the table, because code hosts do not generate it. A test compares both.
+The documentation shows the same table with all rules and a column per game.
 """
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from _board_page import rows_after, timed_as, timings
 
@@ -18,7 +19,7 @@ from learned_opt_rl.evaluation.runs.row import Row
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- table of docs/_readme.py -->", "<!-- end of table -->"
-PICTURE = "docs/returns_1e7.svg"
+PICTURE = "docs/returns_1e6.svg"
 
 RULES = {
     "lpo/minatar": "tuned Adam with the drift `lpo/minatar`",
@@ -31,24 +32,36 @@ RULES = {
 }
 """The rules of the table with their titles there."""
 
+README_RULES = ("lpo/minatar", "proposed/optimizer", "minatar")
+DRAWN = ("lpo/minatar", "proposed/optimizer")
+"""The rules of the README's table and picture; tuned Adam is drawn, too."""
+
 
 def table(raw: pathlib.Path) -> str:
-    """Return the table: returns in percent of tuned Adam's mean return."""
+    """Return the README's table: a few rules without the columns of the games."""
+    lines = percent(raw, README_RULES)
+    return tables.render([(*line[:2], *line[-3:]) for line in lines], "github")
+
+
+def percent(
+    raw: pathlib.Path, rules: Iterable[str] = tuple(RULES)
+) -> list[tuple[str, ...]]:
+    """Return head and lines: returns in percent of tuned Adam's mean return."""
     games = envs.suite("minatar")
     short = [name.removesuffix("-MinAtar") for name in games]
-    heads = ["steps", "rule", *short, "games, IQM [95%]", "better [95%]", "time"]
-    lines = [line for steps in ("1e6", "1e7") for line in _lines(raw, steps)]
-    return tables.render([tuple(heads), *lines], "github")
+    head = ("steps", "rule", *short, "games, IQM [95%]", "better [95%]", "time")
+    rules = set(rules)
+    return [head, *(x for s in ("1e6", "1e7") for x in _lines(raw, s, rules))]
 
 
-def _lines(raw: pathlib.Path, steps: str) -> Iterator[tuple[str, ...]]:
+def _lines(raw: pathlib.Path, steps: str, rules: set[str]) -> Iterator[tuple[str, ...]]:
     """Yield a line for each rule that ran in a game for that many steps."""
     (found,) = gather.gather(_rows(raw, steps), "adam")
     times, games = _times(raw), envs.suite("minatar")
     whole = {*found.scores.environments} == {*games}  # else they leave a game out
     for rule, title in RULES.items():
         returns = found.normalized.returns.get(rule)
-        if not returns:
+        if not returns or rule not in rules:
             continue
         cells = [_mean(list(returns.get(game, {}).values())) for game in games]
         iqm = found.aggregates.get(rule, {}).get("IQM") if whole else None
@@ -90,9 +103,19 @@ def _times(raw: pathlib.Path) -> dict[str, float]:
     return {rule: measured[name] for rule, name in names.items() if name in measured}
 
 
-def draw(raw: pathlib.Path, path: pathlib.Path) -> None:
-    """Draw the learning curves of the rules and of tuned Adam after 1e7 steps."""
-    figures.save(comparison.curves_figure(_rows(raw, "1e7")), path)
+def write_percent(generated: pathlib.Path, raw: pathlib.Path) -> None:
+    """Write the whole table and draw the curves of all rules after 1e7 steps."""
+    text = tables.render(percent(raw), "github")
+    (generated / "percent.md").write_text(text + "\n", encoding="utf-8")
+    draw(raw, generated / "returns_1e7.svg", "1e7")
+
+
+def draw(
+    raw: pathlib.Path, path: pathlib.Path, steps: str, rules: Iterable[str] = RULES
+) -> None:
+    """Draw the learning curves of some rules and of tuned Adam."""
+    rows = [row for row in _rows(raw, steps) if row.rule in {"adam", *rules}]
+    figures.save(comparison.curves_figure(rows), path)
 
 
 def main() -> None:
@@ -102,7 +125,7 @@ def main() -> None:
     _, after = rest.split(END)
     new = f"{before}{BEGIN}\n{table(ROOT / 'results')}\n{END}{after}"
     readme.write_text(new, encoding="utf-8")
-    draw(ROOT / "results", ROOT / PICTURE)
+    draw(ROOT / "results", ROOT / PICTURE, "1e6", DRAWN)
 
 
 if __name__ == "__main__":
