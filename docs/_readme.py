@@ -9,7 +9,7 @@ The documentation shows the same table with all rules and a column per game.
 import pathlib
 from collections.abc import Iterable, Iterator
 
-from _board_page import rows_after, timed_as, timings
+from _board_page import rows_after, run_times
 
 from learned_opt_rl import envs
 from learned_opt_rl.evaluation.pictures import comparison, figures
@@ -57,7 +57,7 @@ def percent(
 def _lines(raw: pathlib.Path, steps: str, rules: set[str]) -> Iterator[tuple[str, ...]]:
     """Yield a line for each rule that ran in a game for that many steps."""
     (found,) = gather.gather(_rows(raw, steps), "adam")
-    times, games = _times(raw), envs.suite("minatar")
+    times, games = run_times(raw, RULES), envs.suite("minatar")
     whole = {*found.scores.environments} == {*games}  # else they leave a game out
     for rule, title in RULES.items():
         returns = found.normalized.returns.get(rule)
@@ -89,18 +89,6 @@ def _percent(estimate: Estimate | None) -> str:
         return "-"
     low, high = 100 * estimate.low, 100 * estimate.high
     return f"{100 * estimate.value:.0f} [{low:.0f}, {high:.0f}]"
-
-
-def _times(raw: pathlib.Path) -> dict[str, float]:
-    """Return the time of a run relative to tuned Adam's, by rule."""
-    files = ("overhead_rules.json", "overhead.json")  # the quiet host wins
-    measured = {
-        one["optimizer"]: one["times_adam"]
-        for name in files
-        for one in timings(raw / name, "ppo")
-    }
-    names = {rule: timed_as(rule)[1] for rule in RULES}
-    return {rule: measured[name] for rule, name in names.items() if name in measured}
 
 
 def write_percent(generated: pathlib.Path, raw: pathlib.Path) -> None:

@@ -9,6 +9,8 @@ import jax
 from sphinx.application import Sphinx
 
 HERE = pathlib.Path(__file__).resolve().parent
+# Sphinx wants the folder before the build writes the pictures into it.
+(HERE / "_generated/static").mkdir(parents=True, exist_ok=True)
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from _artifact_pages import write_pages  # noqa: E402
@@ -43,6 +45,7 @@ project_copyright = "2026, The learned-opt-rl contributors"
 release = version = __version__
 
 extensions = [
+    "_mathml",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
@@ -51,6 +54,14 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_generated/*.md"]  # pages include the generated parts
 html_theme = "furo"
+html_math_renderer = "mathml"
+html_static_path = ["_static", "_generated/static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+# Without the list of pages, which would be half of the size of a page of source code.
+html_sidebars = {
+    "_modules/**": [f"sidebar/{part}.html" for part in ("brand", "search")]
+}
 html_title = f"learned-opt-rl {version}"
 
 nb_execution_mode = "off"
@@ -109,7 +120,7 @@ BENCHMARKS = {
 
 def _write_artifact_pages(app: Sphinx) -> None:
     """Write the artifact pages before Sphinx reads its sources."""
-    write_pages(HERE / "_generated")
+    write_pages(HERE / "_generated", HERE.parent / "results")
     write_conformance(HERE / "_generated")
     write_citations(HERE / "_generated" / "cite.md", HERE.parent / "CITATION.cff")
     write_percent(HERE / "_generated", HERE.parent / "results")
