@@ -29,7 +29,7 @@ from PIL import Image
 from learned_opt_rl.evaluation.pictures import comparison, figures
 from learned_opt_rl.evaluation.runs.row import Row
 
-WIDTH, DPI = 4.4, 130
+WIDTH, DPI = 4.4, 115
 THUMBNAIL = (2.2, 1.2)
 _LARGE, _SMALL = "pictures", "static/thumbnails"
 
@@ -212,8 +212,11 @@ def _curves(rows: Sequence[Row]) -> Any:
         axes.set_xticks(np.linspace(0, rows[0].total_timesteps, 3))
         axes.set_title(axes.get_title(), fontsize=9)
         axes.set_xlabel("steps")
-    for legend in figure.legends:
-        legend.set_ncols(1)
+    (legend,) = figure.legends
+    handles, names = legend.legend_handles, [t.get_text() for t in legend.get_texts()]
+    legend.remove()
+    place = {"loc": "outside lower center", "frameon": False, "fontsize": 8}
+    figure.legend(handles, names, **place)  # in one column
     return figure
 
 

@@ -84,13 +84,16 @@ def _controls(games: Iterable[str]) -> str:
 
 def _card(entry: Entry, games: Iterable[str]) -> str:
     card, name = entry.card, html.escape(entry.card.name)
-    constants = card.weights.format == "expression"
-    size = f"{card.weights.parameters:,} {'constants' if constants else 'weights'}"
+    unit = "constant" if card.weights.format == "expression" else "weight"
+    count = card.weights.parameters
+    size = f"{count:,} {unit}{'' if count == 1 else 's'}"
     time = "time not measured" if entry.time is None else f"{entry.time:.2g} x the time"
-    values = {"time": entry.time, "size": card.weights.parameters}
+    values = {"time": entry.time, "size": count}
     values |= {game: entry.percent.get(game) for game in games}
     data = " ".join(
-        f'data-{key.lower()}="{value:g}"' for key, value in values.items() if value
+        f'data-{key.lower()}="{value:g}"'
+        for key, value in values.items()
+        if value is not None
     )
     returns = ", ".join(
         f"{game.removesuffix('-MinAtar')} {entry.percent[game]:.0f}%"

@@ -6,6 +6,7 @@ The README keeps the table, because code hosts do not generate it. A test compar
 The documentation shows the same table with all rules and a column per game.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable, Iterator
 
@@ -102,7 +103,13 @@ def draw(
     raw: pathlib.Path, path: pathlib.Path, steps: str, rules: Iterable[str] = RULES
 ) -> None:
     """Draw the learning curves of some rules and of tuned Adam."""
-    rows = [row for row in _rows(raw, steps) if row.rule in {"adam", *rules}]
+    titles = {rule: RULES[rule].replace("`", "") for rule in rules}
+    titles["adam"] = "tuned Adam"
+    rows = [
+        dataclasses.replace(row, rule=titles[row.rule])
+        for row in _rows(raw, steps)
+        if row.rule in titles
+    ]
     figures.save(comparison.curves_figure(rows), path)
 
 

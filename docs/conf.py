@@ -46,6 +46,7 @@ release = version = __version__
 
 extensions = [
     "_mathml",
+    "_summaries",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
@@ -57,6 +58,7 @@ html_theme = "furo"
 html_math_renderer = "mathml"
 html_static_path = ["_static", "_generated/static"]
 html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
 html_copy_source = False
 # Without the list of pages, which would be half of the size of a page of source code.
 html_sidebars = {

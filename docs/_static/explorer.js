@@ -27,7 +27,7 @@
   };
   const REFERENCE = { optimizer: "Adam", drift: "PPO" };
   const VIEWS = { optimizer: ["update"], drift: ["drift", "slope of the loss"] };
-  const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [640, 360, 64, 42, 12];
+  const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [640, 380, 92, 60, 16];
 
   // Return the two nearest points of an axis and the weight of the second.
   function nearest(axis, x) {
@@ -88,16 +88,16 @@
   }
 
   function draw(svg, axis, label, [low, high], lines, mark) {
-    const x = (v) => LEFT + ((v - axis[0]) / (axis[1] - axis[0])) * (WIDTH - LEFT - 14);
+    const x = (v) => LEFT + ((v - axis[0]) / (axis[1] - axis[0])) * (WIDTH - LEFT - 40);
     const y = (v) => TOP + ((high - v) / (high - low)) * (HEIGHT - TOP - BOTTOM);
     const inside = (v) => Math.min(Math.max(y(v), -HEIGHT), 2 * HEIGHT);
     const text = (at, shown, more) => element("text", { ...at, ...more }, shown);
     const parts = [low, (low + high) / 2, high].flatMap((v) => [
-      element("line", { x1: LEFT, x2: WIDTH - 14, y1: y(v), y2: y(v), class: "grid" }),
+      element("line", { x1: LEFT, x2: WIDTH - 40, y1: y(v), y2: y(v), class: "grid" }),
       text({ x: LEFT - 6, y: y(v) + 5 }, short(v), { "text-anchor": "end" })]);
     for (const v of [axis[0], (axis[0] + axis[1]) / 2, axis[1]])
-      parts.push(text({ x: x(v), y: HEIGHT - 22 }, short(v), { "text-anchor": "middle" }));
-    parts.push(text({ x: WIDTH / 2, y: HEIGHT - 4 }, label, { "text-anchor": "middle" }));
+      parts.push(text({ x: x(v), y: HEIGHT - 34 }, short(v), { "text-anchor": "middle" }));
+    parts.push(text({ x: (LEFT + WIDTH) / 2, y: HEIGHT - 8 }, label, { "text-anchor": "middle" }));
     for (const [name, values] of lines) {
       const points = values.flatMap((v, i) => Number.isNaN(v) ? [] : [
         `${x(axis[0] + ((axis[1] - axis[0]) * i) / (values.length - 1))},${inside(v)}`]);
@@ -167,7 +167,7 @@
     redraw();
   }
 
-  const root = document.getElementById("explorer");
+  const root = document.getElementById("rule-explorer");
   const rule = document.getElementById("explorer-rule");
   root.before(rule.closest("p"));
   const wanted = decodeURIComponent(location.hash.slice(1));
