@@ -171,7 +171,7 @@ def test_formulas_are_mathml_with_a_size(tab: Any) -> None:
     formula = tab.locator("math").first
     assert formula.bounding_box()["height"] > 50
     assert tab.locator("math mtr").count() > 5
-    assert "\\" not in formula.inner_text()
+    assert "\\" not in formula.text_content()
 
 
 def test_the_search_finds_the_horizon(tab: Any) -> None:
