@@ -16,7 +16,7 @@ HORIZONS = {"1e6": 1_000_000, "1e7": 10_000_000}
 """The lengths of the board, as in the names of files of rows."""
 
 # Most of its rules ran only Breakout; published_expressions.md lists them.
-_ELSEWHERE = "breakout_1e6.jsonl"
+ELSEWHERE = "breakout_1e6.jsonl"
 _AGENT = "ppo"
 _PUBLISHED_NETWORK = "2x64 MLP"
 
@@ -46,7 +46,7 @@ def rows_after(name: str, raw: pathlib.Path) -> list[Row]:
     return [
         row
         for path in sorted(raw.glob(f"*_{name}.jsonl"))
-        if path.name != _ELSEWHERE
+        if path.name != ELSEWHERE
         for row in read_rows(path)
         if row.environment in games
         and row.agent == _AGENT
@@ -91,6 +91,18 @@ def costs(raw: pathlib.Path, measures: Iterable[Measures]) -> dict[str, board.Co
         speed = adam / times[run] if run in times else None
         found[rule] = board.Cost(speed, updates.get(optimizer))
     return found
+
+
+def run_times(raw: pathlib.Path, rules: Iterable[str]) -> dict[str, float]:
+    """Return the time of a run relative to tuned Adam's, by rule."""
+    files = ("overhead_rules.json", "overhead.json")  # the quiet host wins
+    measured = {
+        one["optimizer"]: one["times_adam"]
+        for name in files
+        for one in timings(raw / name, "ppo")
+    }
+    names = {rule: timed_as(rule)[1] for rule in rules}
+    return {rule: measured[name] for rule, name in names.items() if name in measured}
 
 
 def timings(path: pathlib.Path, part: str) -> list[dict[str, Any]]:
