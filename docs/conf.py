@@ -87,6 +87,8 @@ nitpick_ignore_regex = [
     (r"py:class", r"learned_opt_rl\.(expressions|agents|evaluation)\._.*"),
     (r"py:class", r"learned_opt_rl\.(agents\.config|envs\.adapter)\._.*"),
     (r"py:class", r"learned_opt_rl\.rules\._core\.reseed\.State"),  # a type variable
+    # Keywords, and the names of the bundled artifacts.
+    (r"py:class", r"learned_opt_rl\.rules\._core\.(options|names)\..*"),
 ]
 
 # Links into other projects need their inventories from the network, and -W makes a

@@ -426,9 +426,7 @@ class TestCompare:
         *failures: compare.Failure,
         error: BaseException | None = None,
     ) -> None:
-        def execute(
-            plan: Any, folder: pathlib.Path, sinks: tuple[str, ...]
-        ) -> list[compare.Failure]:
+        def execute(plan: Any, folder: pathlib.Path, **_: Any) -> list[compare.Failure]:
             if error is not None:
                 raise error
             jsonl.append(folder / "rows.jsonl", [self.ONE_ROW])

@@ -22,10 +22,10 @@ def optional(metavar: str, name: str | None = None) -> Any:
     return arg(name=name, metavar=metavar, help_behavior_hint="")
 
 
-OnCluster = Annotated[str | None, optional("ADDRESS", "cluster")]
 # An option that may occur several times, with a value each; see `_arguments`.
 Repeated = UseAppendAction[tuple[str, ...]]
 Settings = Annotated[Repeated, optional("NAME=VALUE", "set")]
+OnCluster = Annotated[str | None, optional("ADDRESS", "cluster")]
 Rules = Annotated[Positional[tuple[str, ...]], optional("RULE")]
 # Not required, so that a misspelled option is reported first.
 _WHERE = create_mutex_group(required=False)
@@ -43,9 +43,9 @@ _OPTIONS = {
     "runs": "--runs",
     "only": "--only",
     "baseline": "--baseline",
-    "cluster": "--cluster",
     "environments": "--environments",
     "sinks": "--sinks",
+    "cluster": "--cluster",
 }
 
 

@@ -11,8 +11,7 @@ import pytest
 
 from learned_opt_rl import envs, errors
 from learned_opt_rl.agents import A2CConfig, LPGConfig, PPOConfig
-from learned_opt_rl.evaluation.runs import compare, cost, program, remote
-from learned_opt_rl.evaluation.runs import plan as planning
+from learned_opt_rl.evaluation.runs import cell, compare, cost, program
 from learned_opt_rl.evaluation.runs import run as running
 from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.evaluation.runs.rules import Rule
@@ -133,7 +132,7 @@ def test_progress_counts_all_runs(unbroken):
 def test_what_is_there_is_not_run_again(unbroken, monkeypatch):
     folder, _ = unbroken
     before = (folder / compare.ROWS).read_bytes()
-    monkeypatch.setattr(planning, "Program", never)
+    monkeypatch.setattr(cell, "Program", never)
     assert run(ASKED, folder) == []
     fewer = dataclasses.replace(ASKED, seeds=1, first_seed=1, at_once=1)
     assert run(fewer, folder) == []
@@ -182,10 +181,10 @@ def test_a_run_that_raises_on_a_worker_is_a_failure(tmp_path, monkeypatch):
 
 def test_a_worker_refuses_other_weights():
     plan = compare.prepare(ASKED)
-    text = remote.task(plan.cells[0], range(2), 1, None)
+    text = cell.task(plan.cells[0], range(2), 1, None)
     other = json.dumps(json.loads(text) | {"source_sha256": "0" * 64})
     with pytest.raises(ValueError, match="rule='adam:1e-2' is another one on this"):
-        remote.perform(other)
+        cell.perform(other)
 
 
 class Stopped(io.StringIO):
@@ -250,7 +249,7 @@ def test_a_checkpoint_of_other_weights_is_of_another_run(tmp_path, monkeypatch):
 
     before = path()
     assert path() == before
-    monkeypatch.setattr(planning, "weights_digest", lambda rule: "0" * 64)
+    monkeypatch.setattr(cell, "weights_digest", lambda rule: "0" * 64)
     assert path() != before
 
 
@@ -269,7 +268,7 @@ def test_a_failure_spoils_nothing_else(unbroken, tmp_path, monkeypatch):
     (row,) = jsonl.read(tmp_path / compare.FAILURES)
     assert row["rule"], row["agent"] == ("adam:1e-2", "ppo")
     assert "in step" in row["traceback"]
-    monkeypatch.setattr(planning, "Program", never)
+    monkeypatch.setattr(cell, "Program", never)
     done = dataclasses.replace(asked, environments=("NamedAction",))
     assert run(done, tmp_path) == []
     assert not (tmp_path / compare.FAILURES).exists()
@@ -372,7 +371,7 @@ def test_rows_of_another_configuration_are_not_the_runs_that_are_wanted(
 ):
     rows = jsonl.read(unbroken[0] / compare.ROWS)
     plan = compare.prepare(ASKED)
-    monkeypatch.setattr(planning, "Program", never)
+    monkeypatch.setattr(cell, "Program", never)
 
     def message(**changes):
         folder = tmp_path / f"{len([*tmp_path.iterdir()])}"

@@ -6,8 +6,8 @@ import pytest
 
 from learned_opt_rl import envs, evaluation
 from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.evaluation.runs import cell, sinks
 from learned_opt_rl.evaluation.runs import compare as running
-from learned_opt_rl.evaluation.runs import plan, sinks
 from learned_opt_rl.evaluation.runs.given_rules import given_rules
 from learned_opt_rl.evaluation.runs.row import read_rows
 from learned_opt_rl.rundir import jsonl
@@ -52,7 +52,7 @@ def test_rules_of_ones_own_become_results(tmp_path, monkeypatch):
     assert set(found.table["rule"]) == set(rules)
     assert "interquartile mean" in found.verdict
     # Repeated, nothing runs, unless a rule has changed.
-    monkeypatch.setattr(plan, "Program", never)
+    monkeypatch.setattr(cell, "Program", never)
     evaluation.compare(rules, out=out, baseline="adam:1e-2", **SMALL)
     changed = rules | {"mine": optax.sgd(0.2)}
     with pytest.warns(UserWarning, match="mine on NamedAction: KeyError"):

@@ -75,7 +75,6 @@ def test_numbers_may_have_exponents_and_layers_may_be_none():
         ("count", "--set 'count' is not NAME=VALUE with one of the names count, rate"),
         ("total_timesteps=3", "is not NAME=VALUE with one of"),
         ("conv=3:x", "'conv=3:x': 'x' is not a number"),
-        ("coun=3", "'coun' is not a setting; did you mean 'count'"),
         ("inner=3", "'inner' is not a setting; did you mean 'inner.size'"),
         ("zzz=3", "is not NAME=VALUE with one of"),
         ("inner.color=3", "'inner.color=3' is not NAME=VALUE with .*, inner.size"),

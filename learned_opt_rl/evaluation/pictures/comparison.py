@@ -79,6 +79,9 @@ def curves_figure(
                 _draw_curves(axes, steps, values, _line(styles, rule))
         axes.set_title(figures.text(name), fontsize="medium")
         axes.xaxis.set_major_formatter(_steps_formatter())
+        if name not in floors:
+            axes.text(0.5, 0.5, "no episode ended", ha="center")
+            axes.set(xticks=[], yticks=[])
     for axes in panels[-_columns_of(names, columns) :]:
         axes.set_xlabel("environment steps")
     label = "return" if field == "curve" else "share of dormant neurons"

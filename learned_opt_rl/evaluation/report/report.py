@@ -144,9 +144,9 @@ class Report:
             if result.aggregates:
                 method = result.normalized.method
                 raw = method == "raw"
-                heading = "not normalized" if raw else f"normalized by {method}"
-                shown = tables.aggregates(with_improvement(result), heading)
-                parts.append(tables.render(shown, "plain", width))
+                parts.append("not normalized" if raw else f"normalized by {method}")
+                shown = tables.aggregates(with_improvement(result))
+                parts[-1] += "\n" + tables.render(shown, "plain", width)
             shown = tables.environments(result.measures, result.baseline)
             text = tables.render(shown, "plain", width)
             parts.append(text)

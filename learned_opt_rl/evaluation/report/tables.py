@@ -21,42 +21,59 @@ Style = Literal["plain", "github", "latex"]
 
 
 def render(table: Table, style: Style, width: int | None = None) -> str:
-    """Set a table, whose first two columns are names, as ``tabulate`` does.
+    """Set a table, whose first columns are names, as ``tabulate`` does.
 
     The style ``"plain"`` is for a terminal, ``"github"`` for Markdown, ``"latex"`` for
     papers (booktabs), with the best values in bold. In a terminal of ``width`` letters,
-    the last columns are left out until the others fit.
+    the last columns are left out until the others fit. If not even three fit, the first
+    of two names is a heading.
     """
-    import tabulate
-
     clean = {"plain": one_line, "github": _markdown, "latex": _latex}[style]
     lines = [[clean(cell) for cell in line] for line in table]
-
-    def text(columns: int) -> str:
-        header, *rest = [line[:columns] for line in lines]
-        return tabulate.tabulate(
-            rest,
-            header,
-            "latex_raw" if style == "latex" else style,
-            colalign=["left" if i < 2 else "right" for i in range(len(header))],
-            disable_numparse=True,  # cells are final: "1.00" must not become 1
-        )
-
     if style == "latex":
-        return _booktabs(text(len(lines[0])))
-    for columns in range(len(lines[0]), 2, -1):
-        shown = text(columns)
-        if width is None or _width(shown) <= width:
+        return _booktabs(_tabulated(lines, "latex_raw"))
+    if width is None:
+        return _tabulated(lines, style)
+    names = count_names(table)
+    for columns in range(len(lines[0]), names, -1):
+        shown = _tabulated([line[:columns] for line in lines], style)
+        if max(map(len, shown.splitlines())) <= width:
             return shown
-    return "\n".join(_cut(line, width) for line in text(3).splitlines())
+    if names == 2:
+        header, *rest = table
+        groups = {
+            name: [line[1:] for line in rest if line[0] == name]
+            for name in dict.fromkeys(line[0] for line in rest)
+        }
+        return "\n".join(
+            f"{_cut(one_line(name), width)}\n{render([header[1:], *own], style, width)}"
+            for name, own in groups.items()
+        )
+    shown = _tabulated([line[: names + 1] for line in lines], style)
+    return "\n".join(_cut(line, width) for line in shown.splitlines())
 
 
-def _width(text: str) -> int:
-    return max(map(len, text.splitlines()))
+def _tabulated(lines: list[list[str]], style: str) -> str:
+    import tabulate
+
+    header, *rest = lines
+    names = count_names([tuple(header)])
+    return tabulate.tabulate(
+        rest,
+        header,
+        style,
+        colalign=["left" if i < names else "right" for i in range(len(header))],
+        disable_numparse=True,  # cells are final: "1.00" must not become 1
+    )
 
 
-def _cut(line: str, width: int | None) -> str:
-    return line if width is None or len(line) <= width else line[: width - 1] + "…"
+def count_names(table: Table) -> int:
+    """Return the number of columns that hold names: one or two."""
+    return 1 + (table[0][1:2] in [("rule",), ("agent",), ("environment",)])
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def _booktabs(text: str) -> str:
@@ -113,7 +130,6 @@ def results(measures: Iterable[Measures]) -> Table:
 
 def aggregates(
     found: Mapping[str, Mapping[str, Estimate]],
-    heading: str,
     *,
     brief: bool = False,
     mark: bool = True,
@@ -137,12 +153,12 @@ def aggregates(
     lines = [
         (
             rule,
-            str(min((e.seeds for e in estimates.values()), default=0)),
             *(_marked(estimates.get(name), best.get(name)) for name in columns),
+            str(min((e.seeds for e in estimates.values()), default=0)),
         )
         for rule, estimates in found.items()
     ]
-    return [(heading, "seeds", *(f"{name} [95%]" for name in columns)), *lines]
+    return [("rule", *(f"{name} [95%]" for name in columns), "seeds"), *lines]
 
 
 def _marked(estimate: Estimate | None, best: float | None) -> str:
@@ -296,7 +312,7 @@ _COLUMNS: dict[str, Column] = {
     "rule": lambda m: m.rule,
     "seeds": lambda m: str(len(m.seeds)),
     "final return [95%]": lambda m: cell(m.final) + _counted(m),
-    "AUC [95%]": lambda m: cell(m.auc) + _counted(m),
+    "AUC [95%]": lambda m: cell(m.auc),
     "dormant at the end": lambda m: _number(m.dormant, ".1%"),
     "NaN updates": lambda m: _number(m.nan_updates, "d"),
     "without a return": lambda m: _without(m) or "-",

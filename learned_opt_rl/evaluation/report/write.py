@@ -258,7 +258,7 @@ def _tables(report: Report) -> Iterable[tuple[str, str]]:
         shown = tables.environments(result.measures, result.baseline)
         yield f"results{ending}.tex", tables.render(shown, "latex") + "\n"
         if result.aggregates:
-            shown = tables.aggregates(with_improvement(result), "rule")
+            shown = tables.aggregates(with_improvement(result))
             yield f"aggregates{ending}.tex", tables.render(shown, "latex") + "\n"
 
 

@@ -13,18 +13,18 @@ import json
 import pathlib
 import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
 from learned_opt_rl.evaluation.runs import cost, run
-from learned_opt_rl.evaluation.runs.plan import Cell as Cell
+from learned_opt_rl.evaluation.runs.cell import Cell as Cell
+from learned_opt_rl.evaluation.runs.cell import Programs, perform, task
 from learned_opt_rl.evaluation.runs.plan import Comparison as Comparison
 from learned_opt_rl.evaluation.runs.plan import Plan as Plan
-from learned_opt_rl.evaluation.runs.plan import Standing
+from learned_opt_rl.evaluation.runs.plan import Standing, Work
 from learned_opt_rl.evaluation.runs.plan import prepare as prepare
 from learned_opt_rl.evaluation.runs.plan import together as together
 from learned_opt_rl.evaluation.runs.program import Program
-from learned_opt_rl.evaluation.runs.remote import perform, task
 from learned_opt_rl.evaluation.runs.row import (
     FAILURES,
     GIVEN,
@@ -47,9 +47,6 @@ from learned_opt_rl.rundir.provenance import provenance
 _CONFIG = "config.json"
 _PARTIAL = "partial"
 
-Work = list[tuple[Cell, list[range]]]
-"""Cells with their groups of seeds."""
-
 
 class Failure(NamedTuple):
     """A rule on an environment whose run raised, and the error."""
@@ -64,7 +61,7 @@ def execute(
     folder: pathlib.Path,
     *,
     stream: TextIO | None = None,
-    programs: Callable[[Cell], Program] | None = None,
+    programs: Programs | None = None,
     sinks: Sequence[str] = (),
     cluster: Cluster | None = None,
 ) -> list[Failure]:
@@ -74,11 +71,10 @@ def execute(
         plan: From `prepare`.
         folder: The folder for the results; it is made if it does not exist.
         stream: For the progress, standard error by default.
-        programs: Returns the program of a cell, compiled for the seeds of a group. By
-            default each cell is compiled by itself.
+        programs: Where compiled programs are found and kept.
         sinks: Names of `sinks.SINKS` that get each run when its row is written.
-        cluster: Workers that make the runs; a run that does not end there leaves no
-            checkpoint.
+        cluster: Workers that make the runs. A run of theirs that does not end leaves
+            no checkpoint.
 
     Returns:
         The runs that raised; the rows of all others are in the folder. The next
@@ -88,22 +84,15 @@ def execute(
         FolderInUseError: Another process writes to the folder.
         MissingExtraError: The package of a sink is not installed.
         ValueError: The folder holds files of something else, or rows of the same rules
-            with another configuration of the agent or the environment; or a rule that
-            is a Python object would have to go to a worker.
+            with another configuration of the agent or the environment.
         ClusterError: The scheduler was lost; all finished work is kept.
         KeyboardInterrupt: All finished work is kept.
     """
-    if plan.given and cluster is not None:
-        raise ValueError(
-            f"cluster={cluster.address!r}: workers cannot get the Python objects "
-            f"{', '.join(plan.given)}; name rules that they can read, such as "
-            "module:function"
-        )
     opened = open_sinks(sinks, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        work = _Execution(plan, folder, output(stream), programs, opened)
-        return work.run(cluster)
+        execution = _Execution(plan, folder, output(stream), programs, opened)
+        return execution.run(cluster)
 
 
 class _Execution:
@@ -114,17 +103,19 @@ class _Execution:
         plan: Plan,
         folder: pathlib.Path,
         stream: TextIO,
-        programs: Callable[[Cell], Program] | None = None,
+        programs: Programs | None = None,
         sinks: Sequence[Sink] = (),
     ) -> None:
         """Read the rows that exist, and write the request."""
         self._sinks = sinks
-        self._program = programs or self._announced
+        self._programs = programs or Programs()
+        # Who brings programs has printed a cost.
+        self._is_announced = programs is not None
         self._plan, self._folder, self._stream = plan, folder, stream
         rows = read_rows(folder / ROWS)
         _check_folder(folder)
         _check_rows(plan, rows, folder / ROWS)
-        self._standing, self._is_announced = Standing(plan, rows), False
+        self._standing = Standing(plan, rows)
         (folder / FAILURES).unlink(missing_ok=True)
         for place in (folder, folder / _PARTIAL):
             remove_unfinished(place)
@@ -140,10 +131,10 @@ class _Execution:
                     self._checkpoint(cell, seeds).remove()
         work = self._standing.missing()
         overall = Overall(sum(len(groups) for _, groups in work), self._stream)
-        if cluster is None:
-            failures = self._here(work, overall)
-        else:
+        if cluster is not None:
             failures = self._on_workers(cluster, work, overall)
+        else:
+            failures = self._here(work, overall)
         self._tidy()
         return failures + self._lost(failures)
 
@@ -154,7 +145,8 @@ class _Execution:
                 self._run(cell, groups, overall)
             except Exception as error:
                 failures.append(self._failed(cell, error))
-                overall.failed(sum(not self._standing.has(cell, g) for g in groups))
+                left = sum(not self._standing.has(cell, group) for group in groups)
+                overall.failed(left)
         return failures
 
     def _on_workers(
@@ -162,9 +154,11 @@ class _Execution:
     ) -> list[Failure]:
         """Run all groups as tasks; one failure per cell is enough."""
         runs = [(cell, seeds) for cell, groups in work for seeds in groups]
-        devices, digests = self._plan.devices, self._standing.digests
-        tasks = [(task(cell, g, devices, digests[cell.rule]),) for cell, g in runs]
-        failures: dict[tuple[str, str], Failure] = {}
+        devices, failures = self._plan.devices, dict[tuple[str, str], Failure]()
+        tasks = [
+            (task(cell, seeds, devices, self._standing.digests[cell.rule]),)
+            for cell, seeds in runs
+        ]
         for index, found in cluster.outcomes(perform, tasks):
             cell = runs[index][0]
             if isinstance(found, TaskError):
@@ -191,7 +185,9 @@ class _Execution:
     def _run(self, cell: Cell, groups: list[range], overall: Overall) -> None:
         if not groups:
             return
-        program = self._program(cell)
+        size, devices = len(self._plan.groups[0]), self._plan.devices
+        program = self._programs.of(cell, size, devices)
+        self._announce(cell, program)
         for seeds in groups:
             label = overall.label(_label(cell, seeds))
             checkpoint = self._checkpoint(cell, seeds)
@@ -201,24 +197,26 @@ class _Execution:
                 )
             digest = self._standing.digests[cell.rule]
             made = run.rows(program, trained, cell.rule, digest, seeds, cell.variant)
-            if cell.rule in self._plan.given:  # No command can name such a rule.
+            if cell.given is not None:  # No command can name such a rule.
                 made = [dataclasses.replace(row, extra={GIVEN: True}) for row in made]
             self._add(made)
             checkpoint.remove()
             overall.ended()
 
-    def _announced(self, cell: Cell) -> Program:
-        """Compile a cell; of the first, measure a rollout and print the cost of all."""
-        program = self._plan.compiled(cell)
-        if not self._is_announced:
-            self._is_announced = True
-            work = self._standing.missing()
-            seconds = program.seconds_per_rollout(self._plan.groups[0])
-            seconds = {cell.rule: seconds / cell.config.batch_size}
-            source = f"a rollout of {cell.rule} on {cell.env.name}"
-            found = cost.of_work(self._plan, work, seconds, program.memory, source)
-            self._stream.write(f"{found}\n")
-        return program
+    def _announce(self, cell: Cell, program: Program) -> None:
+        """Measure a rollout of the first cell, and print the cost of all."""
+        if self._is_announced:
+            return
+        self._is_announced = True
+        seconds = program.seconds_per_rollout(self._plan.groups[0])
+        found = cost.of_work(
+            self._plan,
+            self._standing.missing(),
+            {cell.rule: seconds / cell.config.batch_size},
+            program.memory,
+            f"a rollout of {cell.rule} on {cell.env.name}",
+        )
+        self._stream.write(f"{found}\n")
 
     def _add(self, made: list[Row]) -> None:
         """Write the rows of the comparison that do not exist yet."""

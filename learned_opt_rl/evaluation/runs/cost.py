@@ -1,10 +1,11 @@
 """The cost of the runs that a comparison lacks: counted steps, measured time."""
 
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from learned_opt_rl.evaluation.runs.plan import Cell, Plan, Standing
+from learned_opt_rl.evaluation.runs.cell import Programs
+from learned_opt_rl.evaluation.runs.plan import Plan, Standing, Work
 from learned_opt_rl.evaluation.runs.program import Program, memory_limit
 from learned_opt_rl.evaluation.runs.row import ROWS, read_rows
 
@@ -37,12 +38,13 @@ def estimate(plan: Plan, folder: pathlib.Path) -> Cost | None:
     rollouts in the others are assumed to take as long for each step.
     """
     work = Standing(plan, read_rows(folder / ROWS)).missing()
-    programs: dict[str, Program] = {}
+    compiled, programs = Programs(), dict[str, Program]()
     seconds: dict[str, float] = {}
     names: dict[str, None] = {}
     for cell, groups in work:
         if groups and cell.rule not in programs:
-            program = programs[cell.rule] = plan.compiled(cell)
+            program = compiled.of(cell, len(groups[0]), plan.devices)
+            programs[cell.rule] = program
             per_step = program.seconds_per_rollout(groups[0]) / cell.config.batch_size
             seconds[cell.rule] = per_step
             names[cell.env.name] = None
@@ -55,7 +57,7 @@ def estimate(plan: Plan, folder: pathlib.Path) -> Cost | None:
 
 def of_work(
     plan: Plan,
-    work: Iterable[tuple[Cell, list[range]]],
+    work: Work,
     seconds: Mapping[str, float],
     memory: int | None,
     source: str,

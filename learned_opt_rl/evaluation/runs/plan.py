@@ -11,15 +11,11 @@ import jax
 from learned_opt_rl import agents, envs
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.agents.presets import AgentName
+from learned_opt_rl.evaluation.runs.cell import Cell
 from learned_opt_rl.evaluation.runs.given_rules import GivenRule
-from learned_opt_rl.evaluation.runs.program import Program, check_devices
+from learned_opt_rl.evaluation.runs.program import check_devices
 from learned_opt_rl.evaluation.runs.row import Row, config_type, identity
-from learned_opt_rl.evaluation.runs.rules import (
-    Rule,
-    Settings,
-    resolve,
-    weights_digest,
-)
+from learned_opt_rl.evaluation.runs.rules import Settings, resolve
 from learned_opt_rl.rundir import settings
 
 
@@ -96,15 +92,8 @@ class Comparison:
         return self.first_seed + self.seeds
 
 
-class Cell(NamedTuple):
-    """A rule on an environment."""
-
-    rule: str
-    env: envs.Environment
-    config: Config
-    variant: dict[str, str]  # settings that differ from the published ones, as text
-    source: str | None = None  # the rule that has the values, if ``rule`` is a file
-    values: Settings | None = None  # its settings; programs differ in nothing else
+Work = list[tuple[Cell, list[range]]]
+"""Cells with their groups of seeds."""
 
 
 class Plan(NamedTuple):
@@ -115,23 +104,6 @@ class Plan(NamedTuple):
     groups: list[range]  # seeds trained together, all groups of the same size
     end: int  # seeds from here on only fill up the last group
     devices: int  # number of devices that share a group
-    given: Mapping[str, GivenRule] = {}  # rules that are Python objects, by name
-
-    def rule(self, cell: Cell) -> Rule:
-        """Return the rule of a cell."""
-        if cell.rule in self.given:
-            return self.given[cell.rule].resolve(cell.config, cell.env.name)
-        return resolve(cell.rule, cell.config, cell.env.name)
-
-    def compiled(self, cell: Cell) -> Program:
-        """Compile a cell for the seeds of a group."""
-        size = len(self.groups[0])
-        return Program(cell.config, cell.env, self.rule(cell), size, self.devices)
-
-    def digest(self, rule: str) -> str | None:
-        """Return the SHA-256 of a rule, as of `weights_digest`."""
-        given = self.given.get(rule)
-        return given.sha256 if given else weights_digest(rule)
 
 
 def prepare(
@@ -179,12 +151,12 @@ def prepare(
                 else resolve(rule, config, environment, rule_settings)
             )
             made.optimizer(jax.random.key(0))
-            cells.append(Cell(rule, env, config, variant))
+            cells.append(Cell(rule, env, config, variant, given=one))
         _check_environment(env)
         _warn_if_short(env.name, config)
     groups = list(comparison.groups(at_once))
     request = dataclasses.asdict(comparison) | {"at_once": at_once}
-    return Plan(request, cells, groups, comparison.end, comparison.devices, given or {})
+    return Plan(request, cells, groups, comparison.end, comparison.devices)
 
 
 def together(plans: Sequence[Plan]) -> Plan:
@@ -203,14 +175,14 @@ class Standing:
     def __init__(self, plan: Plan, rows: list[Row]) -> None:
         self._plan = plan
         # Weights do not change during a comparison: each digest is looked up once.
-        self.digests = {cell.rule: plan.digest(cell.rule) for cell in plan.cells}
+        self.digests = {cell.rule: cell.digest for cell in plan.cells}
         self.read(rows)
 
     def read(self, rows: list[Row]) -> None:
         """Take these rows for all that exist."""
         self.done = {row.identity(self.digests.get(row.rule)) for row in rows}
 
-    def missing(self) -> list[tuple[Cell, list[range]]]:
+    def missing(self) -> Work:
         """Return the groups of each cell that lack a row."""
         return [
             (cell, [seeds for seeds in self._plan.groups if not self.has(cell, seeds)])

@@ -1,17 +1,35 @@
-"""Runs as tasks for other machines, and compiled programs that several cells share."""
+"""A rule on an environment: its program, and its runs as tasks for other machines."""
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from learned_opt_rl import envs
+from learned_opt_rl.agents.config import Config
 from learned_opt_rl.evaluation.runs import run
-from learned_opt_rl.evaluation.runs.plan import Cell
+from learned_opt_rl.evaluation.runs.given_rules import GivenRule
 from learned_opt_rl.evaluation.runs.program import Program
 from learned_opt_rl.evaluation.runs.row import agent_of, config_type
 from learned_opt_rl.evaluation.runs.rules import Rule, Settings, resolve, weights_digest
 
 _KEPT = 16  # compiled programs
+
+
+class Cell(NamedTuple):
+    """A rule on an environment."""
+
+    rule: str
+    env: envs.Environment
+    config: Config
+    variant: dict[str, str]  # settings that differ from the published ones, as text
+    source: str | None = None  # the rule that has the values, if ``rule`` is a file
+    values: Settings | None = None  # its settings; programs differ in nothing else
+    given: GivenRule | None = None  # the rule, if it is a Python object
+
+    @property
+    def digest(self) -> str | None:
+        """The SHA-256 of the rule, as of `weights_digest`."""
+        return self.given.sha256 if self.given else weights_digest(self.rule)
 
 
 class Programs:
@@ -26,7 +44,7 @@ class Programs:
     def of(self, cell: Cell, seeds: int, devices: int = 1) -> Program:
         """Return the program of a cell, for groups of this number of seeds."""
         source, config, name = cell.source or cell.rule, cell.config, cell.env.name
-        digest = weights_digest(source)
+        digest = cell.given.sha256 if cell.given else weights_digest(source)
         key = repr((source, digest, name, config, seeds, devices, cell.values is None))
         if key not in self._kept:
             while len(self._kept) >= _KEPT:  # the oldest first
@@ -36,7 +54,9 @@ class Programs:
                 return resolve(source, config, name, values)
 
             rule = with_values
-            if cell.values is None:
+            if cell.given is not None:
+                rule = cell.given.resolve(config, name)
+            elif cell.values is None:
                 rule = resolve(source, config, name)
             self._kept[key] = Program(
                 config, cell.env, rule, seeds, devices, cell.values
@@ -51,7 +71,15 @@ def task(cell: Cell, seeds: range, devices: int, weights_sha256: str | None) -> 
     """Return a group's run as JSON, which `perform` takes.
 
     ``weights_sha256`` is the digest of ``cell.rule``.
+
+    Raises:
+        ValueError: The rule is a Python object, which has no text.
     """
+    if cell.given is not None:
+        raise ValueError(
+            f"rule={cell.rule!r} is a Python object, which workers cannot get. Name it "
+            "as MODULE:FUNCTION of a module that they have"
+        )
     return json.dumps(
         {
             "rule": cell.rule,

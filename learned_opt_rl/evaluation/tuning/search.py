@@ -16,9 +16,8 @@ import numpy as np
 
 from learned_opt_rl.evaluation.report.statistics import returns
 from learned_opt_rl.evaluation.runs import compare, rules, tuned_rule
-from learned_opt_rl.evaluation.runs.compare import Cell, Comparison
-from learned_opt_rl.evaluation.runs.program import Program
-from learned_opt_rl.evaluation.runs.remote import Programs
+from learned_opt_rl.evaluation.runs.cell import Programs
+from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.evaluation.runs.row import ROWS, read_rows
 from learned_opt_rl.evaluation.tuning.space import next_place, search_space, setting_at
 from learned_opt_rl.rundir.atomic import write_atomically
@@ -86,8 +85,9 @@ def tune(
             for name in asked.environments
             for place in [name.replace("/", "_")]
         }
-    rest = only, shown, cluster
-    searches = {key: _Search(*part, *rest) for key, part in parts.items()}
+    searches = {
+        key: _Search(*part, only, shown, cluster) for key, part in parts.items()
+    }
     _claim(folder, asked, each, only)
     shown.write(
         f"{rule} on {', '.join(asked.environments)}: {count} values of "
@@ -166,7 +166,8 @@ class _Search:
         """Return the time of the missing runs, from a rollout in each environment."""
         seeds, trials, seconds = self._plan.groups[0], len(self._missing(count)), 0.0
         for cell in self._plan.cells if trials else ():
-            each = self._program(cell).seconds_per_rollout(seeds)
+            program = self._programs.of(cell, len(seeds), self._plan.devices)
+            each = program.seconds_per_rollout(seeds)
             seconds += each * cell.config.num_rollouts
         return seconds * len(self._plan.groups) * trials
 
@@ -185,7 +186,7 @@ class _Search:
                 self._plan._replace(cells=cells),
                 self._folder,
                 stream=self._stream,
-                programs=self._program,
+                programs=self._programs,
                 cluster=self._cluster,
             )
             header, *_, last = table(self._tried(number + 1))
@@ -234,9 +235,6 @@ class _Search:
 
     def _path(self, number: int) -> pathlib.Path:
         return self._folder / f"trial-{number}.json"
-
-    def _program(self, cell: Cell) -> Program:
-        return self._programs.of(cell, len(self._plan.groups[0]), self._plan.devices)
 
 
 def _check(asked: Comparison, runs: int) -> None:
