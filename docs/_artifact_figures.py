@@ -208,8 +208,8 @@ def _curves(rows: Sequence[Row]) -> Any:
     rules = len({row.rule for row in rows})
     figure.set_size_inches(WIDTH, 0.25 * rules + (2.6 if games < 3 else 4.4))
     for axes in figure.axes:
-        axes.ticklabel_format(axis="x", scilimits=(-2, 2))
-        axes.set_xticks(np.linspace(0, rows[0].total_timesteps, 3))
+        ticks = np.linspace(0, rows[0].total_timesteps, 3)
+        axes.set_xticks(ticks, [f"{x:.2g}".replace("e+0", "e") for x in ticks])
         axes.set_title(axes.get_title(), fontsize=9)
         axes.set_xlabel("steps")
     (legend,) = figure.legends

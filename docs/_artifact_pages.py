@@ -62,8 +62,8 @@ def _page(card: Card, pictures: str, measured: str, cost: str) -> str:
     artifact = artifacts.load(card.name) if at_hand else None
     sections = [
         "---\norphan: true\n---",
-        f"# {_text(card.name)}\n\n[All artifacts](/artifacts.md) · "
-        f"[Explorer](/explorer.md)\n\n**{_text(card.title)}.** {_text(card.summary)}",
+        f"# {_text(card.name)}\n\n[All artifacts](/artifacts.md){_explored(card)}",
+        f"**{_text(card.title)}.** {_text(card.summary)}",
         _use(card),
         pictures,
         measured,
@@ -161,6 +161,14 @@ action, so a negative target makes the action more likely: the rule credits the
 actions before the reward. Predictions are uniform, and the probability of each action
 is 0.5.""",
 }
+
+
+def _explored(card: Card) -> str:
+    """Return the link to the rule in the explorer, which has no update rules."""
+    if card.kind == "update_rule":
+        return ""
+    root = "../" * (2 + card.name.count("/"))
+    return f' · <a href="{root}explorer.html#{card.name}">Explore it</a>'
 
 
 def _measured(found: Sequence[Comparison], pictures: Sequence[str]) -> str:

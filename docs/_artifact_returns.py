@@ -5,16 +5,11 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import mean
 
-from _board_page import ELSEWHERE, HORIZONS, rows_after
+from _board_page import ELSEWHERE, HORIZONS, ONE_RATE, rows_after
 
 from learned_opt_rl.evaluation.report import comparable
 from learned_opt_rl.evaluation.runs.row import Row, read_rows
 
-# The first of these that ran stands for Adam with one rate in all games.
-_ONE_RATE = {
-    "results/tune_adam_one_rate_1e6/tuned.json": "Adam, 0.0043 in all games",
-    "adam:1e-3": "Adam, 1e-3 in all games",
-}
 _TUNED = "tuned Adam"
 
 # Files with the runs of rules that did not run on the board's games.
@@ -95,7 +90,8 @@ def _beside(name: str, rows: Sequence[Row]) -> Iterator[Row]:
     where = {row.environment for row in mine}
     ran = {row.rule for row in rows if row.environment in where}
     titles = {"adam": _TUNED}
-    titles |= dict([found for found in _ONE_RATE.items() if found[0] in ran][:1])
+    # The first that ran stands for Adam with one rate.
+    titles |= dict([found for found in ONE_RATE.items() if found[0] in ran][:1])
     yield from mine
     for row in rows if mine else ():
         if row.rule in titles and row.environment in where:

@@ -18,6 +18,13 @@ HORIZONS = {"1e6": 1_000_000, "1e7": 10_000_000}
 # Most of its rules ran only Breakout; published_expressions.md lists them.
 ELSEWHERE = "breakout_1e6.jsonl"
 _AGENT = "ppo"
+_CARDS = artifacts.cards()
+
+ONE_RATE = {
+    "results/tune_adam_one_rate_1e6/tuned.json": "Adam, 0.0043 in all games",
+    "adam:1e-3": "Adam, 1e-3 in all games",
+}
+"""Adam with one rate in all games, by name of the rule."""
 _PUBLISHED_NETWORK = "2x64 MLP"
 
 
@@ -68,7 +75,16 @@ def _sections(
         "Seconds to tuned Adam's return": tables.board_seconds(lines, games),
     }
     for heading, table in parts.items():
-        yield f"**{heading}**\n\n{tables.render(table, 'github')}"
+        yield f"**{heading}**\n\n{_linked(tables.render(table, 'github'))}"
+
+
+def _linked(table: str) -> str:
+    """Return a table whose rules lead to their pages, or have a readable name."""
+    names = {name: f"[{name}](/_generated/artifact/{name}.md)" for name in _CARDS}
+    names |= ONE_RATE
+    lines = [line.split("|", 2) for line in table.splitlines()]
+    shown = [f"| {names.get(x[1].strip(), x[1].strip())} |{x[2]}" for x in lines]
+    return "\n".join(shown)
 
 
 def costs(raw: pathlib.Path, measures: Iterable[Measures]) -> dict[str, board.Cost]:

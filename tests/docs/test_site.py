@@ -107,6 +107,8 @@ def test_the_home_page_leads_to_the_gallery_and_to_an_artifact(tab: Any) -> None
     tab.locator(".gallery-card", has_text="lpo/minatar").first.click()
     assert tab.locator("h1").inner_text().startswith("lpo/minatar")
     assert tab.locator("article img").count() >= 2
+    tab.get_by_role("link", name="Explore it").click()
+    sync_api.expect(tab.locator("#explorer-rule")).to_have_value("lpo/minatar")
 
 
 def test_every_card_of_the_gallery_has_a_picture_and_a_page(tab: Any) -> None:
