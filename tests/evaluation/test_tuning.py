@@ -14,7 +14,7 @@ import pytest
 from learned_opt_rl import artifacts, cli, envs
 from learned_opt_rl.agents import PPOConfig
 from learned_opt_rl.errors import ArtifactError, MissingExtraError
-from learned_opt_rl.evaluation.runs import compare, program, remote, rules
+from learned_opt_rl.evaluation.runs import cell, compare, program, rules
 from learned_opt_rl.evaluation.runs.compare import Comparison
 from learned_opt_rl.evaluation.tuning import search, space
 from learned_opt_rl.rundir import jsonl
@@ -50,7 +50,7 @@ def probes(monkeypatch):
     monkeypatch.setattr(envs, "make", lambda name: MADE.get(name) or real(name))
     # Its own tests play an environment; here that would take most of the time.
     monkeypatch.setattr(envs, "check", lambda env: None)
-    monkeypatch.setattr(remote, "Program", compiled_once)
+    monkeypatch.setattr(cell, "Program", compiled_once)
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_killed_search_resumes_to_the_same_settings(unbroken, tmp_path):
 
 def test_a_finished_search_compiles_nothing(unbroken, monkeypatch):
     folder, found, _ = unbroken
-    monkeypatch.setattr(remote, "Program", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(cell, "Program", lambda *_: pytest.fail("compiled"))
     assert search.tune(ASKED, 3, folder, stream=io.StringIO()) == found
 
 
