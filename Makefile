@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow lint format docs bench dist clean
+.PHONY: help demo test test-slow lint format docs site-test bench dist clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,7 +47,12 @@ format: $(VENV)/.test  ## format the sources with ruff
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.docs  ## build docs/_build/html; warnings are errors
-	$(BIN)/sphinx-build -q -W -n --keep-going -b html docs docs/_build/html
+	rm -rf docs/_build/html
+	$(BIN)/sphinx-build -q -W -n --keep-going -b html -d docs/_build/doctrees \
+	  docs docs/_build/html
+
+site-test: $(VENV)/.site docs  ## build the documentation and walk it in Chromium
+	$(BIN)/pytest -q tests/docs
 
 bench: $(VENV)/.demo  ## measure the overhead of learned optimizers relative to Adam
 	$(BIN)/python -m bench.overhead
@@ -77,6 +82,7 @@ $(VENV)/.demo: EXTRAS = eval,train
 $(VENV)/.test: EXTRAS = lint,test
 $(VENV)/.test-slow: EXTRAS = brax,craftax,lint,test
 $(VENV)/.docs: EXTRAS = docs
-$(addprefix $(VENV)/.,demo test test-slow docs): $(VENV)/.venv pyproject.toml learned_opt_rl/_version.py
+$(VENV)/.site: EXTRAS = site
+$(addprefix $(VENV)/.,demo test test-slow docs site): $(VENV)/.venv pyproject.toml learned_opt_rl/_version.py
 	$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
 	@touch $@

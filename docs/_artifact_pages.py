@@ -1,12 +1,17 @@
-"""Write the artifact pages of the documentation from the cards."""
+"""Write the artifact pages of the documentation from the cards and the raw rows."""
 
 import dataclasses
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from _artifact_figures import Figures
+from _artifact_returns import Comparison, Returns, shorten
+from _board_page import run_times
+from _explorer import write_explorer
+from _gallery import Entry, gallery
+from _surfaces import Surfaces
 
 from learned_opt_rl import artifacts, expressions, families
 from learned_opt_rl.artifacts import Artifact, Card, registry, remote
@@ -22,59 +27,52 @@ _USES = {
 }
 
 
-def write_pages(folder: pathlib.Path) -> None:
-    """Write ``table.md``, ``drifts.md`` and one page per artifact into ``folder``.
+def write_pages(folder: pathlib.Path, raw: pathlib.Path) -> None:
+    """Write one page per artifact, the gallery and the explorer into ``folder``.
 
-    Plots are kept between builds.
+    Samples of the rules and pictures are kept between builds.
     """
-    cards = artifacts.cards()
-    figures = Figures(folder / "figures")
     # Remove the pages of artifacts that no longer exist.
     shutil.rmtree(folder / "artifact", ignore_errors=True)
-    loaded = {
-        name: artifacts.load(name)
-        for name, card in cards.items()
-        if not card.is_remote or remote.is_cached(card)
-    }
+    figures, surfaces = (
+        Figures(folder),
+        Surfaces(folder / "samples"),
+    )
+    cards, returns = artifacts.cards(), Returns(raw)
+    samples = {name: surfaces.of(card) for name, card in cards.items()}
+    times, entries = run_times(raw, cards), []
     for name, card in cards.items():
         page = folder / "artifact" / f"{name}.md"
         page.parent.mkdir(parents=True, exist_ok=True)
-        text = _page(card, loaded.get(name), figures) + _learning_curve(name, page)
-        page.write_text(text, encoding="utf-8")
-    (folder / "table.md").write_text(_overview(cards.values()), encoding="utf-8")
-    drifts = [found for found in loaded.values() if found.card.kind == "drift"]
-    (folder / "drifts.md").write_text(_gallery(drifts, figures), encoding="utf-8")
+        found, sampled = returns.of(name), samples[name]
+        pictures = _pictures(card, sampled and figures.picture(sampled))
+        measured = _measured(found, [figures.curves(one.rows) for one in found])
+        text = _page(card, pictures, measured, _cost(card, times.get(name)))
+        page.write_text(text + _learning_curve(name, page), encoding="utf-8")
+        small = sampled and figures.thumbnail(sampled)
+        short = next((one.percent() for one in found if one.steps == 1_000_000), {})
+        entries.append(Entry(card, small, times.get(name), short))
+    (folder / "gallery.md").write_text(gallery(entries), encoding="utf-8")
+    write_explorer(folder, cards, samples)
     figures.remove_others()
 
 
-def _overview(cards: Iterable[Card]) -> str:
-    rows = [
-        [
-            f"[{_text(card.name)}](/_generated/artifact/{card.name}.md)",
-            _KINDS[card.kind],
-            _text(card.summary),
-            _text(card.algorithm),
-            f"{card.weights.parameters:,}",
-            "fetched on request" if card.is_remote else "bundled",
-            _text(card.license),
-        ]
-        for card in cards
-    ]
-    return _table(
-        ["Name", "Kind", "Summary", "Rule", "Weights", "Source", "License"], rows
-    )
-
-
-def _page(card: Card, artifact: Artifact | None, figures: Figures) -> str:
+def _page(card: Card, pictures: str, measured: str, cost: str) -> str:
+    at_hand = not card.is_remote or remote.is_cached(card)
+    artifact = artifacts.load(card.name) if at_hand else None
     sections = [
-        f"# {_text(card.name)}\n\n**{_text(card.title)}.** {_text(card.summary)}",
+        "---\norphan: true\n---",
+        f"# {_text(card.name)}\n\n[All artifacts](/artifacts.md){_explored(card)}",
+        f"**{_text(card.title)}.** {_text(card.summary)}",
         _use(card),
+        pictures,
+        measured,
+        "## Known failures\n\n" + _bullets(card.known_failures),
         *_function(artifact),
-        "## Update rule\n\n" + _picture(card, artifact, figures),
+        "## Cost\n\n" + cost,
         "## Facts\n\n" + _table(["", ""], _facts(card)),
         "## Training\n\n" + _training(card),
-        "## Results\n\n" + _results(card),
-        "## Known failures\n\n" + _bullets(card.known_failures),
+        "## Results on the card\n\n" + _results(card),
         f"## Citation\n\n{_text(card.citation.text)}\n\n<{card.citation.url}>",
     ]
     return "\n\n".join(sections) + "\n"
@@ -131,37 +129,73 @@ def _function(artifact: Artifact | None) -> list[str]:
     ]
 
 
-def _picture(card: Card, artifact: Artifact | None, figures: Figures) -> str:
-    if card.kind == "update_rule":
-        return "There is no plot, because an update rule depends on a whole rollout."
-    if artifact is None:
+def _pictures(card: Card, file: str | None) -> str:
+    heading = f"## What the {_KINDS[card.kind]} does\n\n"
+    if file is None:
         return (
-            "There is no plot, because the weights were not fetched before this page "
-            f"was built. To plot the rule, run `learned-opt-rl fetch {card.name}` and "
-            f"`learned-opt-rl plot {card.name}`."
-        )
-    image = f"![{_text(card.name)}](/_generated/figures/{figures.of(artifact)})"
-    if card.kind == "drift":
-        return (
-            f"{image}\n\nThe plot compares the drift with PPO. The top row shows the "
-            "derivative of the loss with respect to the ratio; the dotted lines are "
-            "without a drift. The rows below show the drift and the same derivative "
-            "over log ratio and advantage. To redraw the plot, run `learned-opt-rl "
-            f"plot {card.name}`."
+            f"{heading}There is no picture, because the weights were not at hand when "
+            f"this page was built. Run `learned-opt-rl fetch {card.name}` first."
         )
     return (
-        f"{image}\n\nThe plot shows the update of one parameter over its gradient and "
-        "momentum, after 30 steps with a constant gradient. Red is up and blue is "
-        "down. Each panel has its own scale. The titles state the closest multiples "
-        "of sign-momentum, Adam and SGD, and the share of the update that they "
-        f"explain. For a finer plot, run `learned-opt-rl plot {card.name}`."
+        f"{heading}![{_text(card.name)}](/_generated/{file})\n\n{_EXPLAINED[card.kind]}"
     )
 
 
-def _gallery(drifts: list[Artifact], figures: Figures) -> str:
-    if not drifts:
+_EXPLAINED = {
+    "optimizer": """\
+Above: the update of one parameter over its gradient and momentum, after 30 steps with
+a constant gradient, with its own scale in each panel. Red is up and blue is down.
+Below: the update where the gradient equals the momentum, and the closest Adam. Noise
+is averaged over 16 draws. Rules that normalize a tensor or subtract a mean do so over
+the points of the map. `learned-opt-rl plot` draws more panels, and the
+[explorer](/explorer.md) moves through them.""",
+    "drift": """\
+Above: the slope of the policy loss over the ratio. Where it is negative, descent
+raises the probability of the action. Below: the drift itself. `learned-opt-rl plot`
+draws it over the log ratio, and the [explorer](/explorer.md) moves through the
+advantages.""",
+    "update_rule": """\
+The policy target at each step of a rollout with a single reward, less the target
+without a reward. The agent minimizes the target times the log probability of its
+action, so a negative target makes the action more likely: the rule credits the
+actions before the reward. Predictions are uniform, and the probability of each action
+is 0.5.""",
+}
+
+
+def _explored(card: Card) -> str:
+    """Return the link to the rule in the explorer, which has no update rules."""
+    if card.kind == "update_rule":
         return ""
-    return f"![All drifts](/_generated/figures/{figures.gallery(drifts)})\n"
+    root = "../" * (2 + card.name.count("/"))
+    return f' · <a href="{root}explorer.html#{card.name}">Explore it</a>'
+
+
+def _measured(found: Sequence[Comparison], pictures: Sequence[str]) -> str:
+    """Return the section with the learning curves beside Adam's."""
+    parts = ["## Learning curves"]
+    for one, file in zip(found, pictures, strict=True):
+        percent = one.percent()
+        games = zip(shorten(percent), percent.values(), strict=True)
+        shares = ", ".join(f"{value:.0f}% on {game}" for game, value in games)
+        parts += [
+            f"After {one.steps:,} steps, at least {one.seeds()} seeds"
+            + (f"; final return relative to tuned Adam: {shares}" if shares else "")
+            + f" (`{one.source}`).",
+            f"![Learning curves of {_text(one.name)}](/_generated/{file})",
+        ]
+    if not found:
+        parts.append("There are no rows of this artifact in `results/`.")
+    return "\n\n".join(parts)
+
+
+def _cost(card: Card, time: float | None) -> str:
+    run = (
+        "The time of a run was not measured."
+        if time is None
+        else f"A run of PPO on Breakout takes {time:.2g} times as long as with Adam."
+    )
+    return f"{run} The page about [overhead](/overhead.md) states the conditions."
 
 
 def _fenced(info: str, text: str) -> str:

@@ -16,8 +16,15 @@ HORIZONS = {"1e6": 1_000_000, "1e7": 10_000_000}
 """The lengths of the board, as in the names of files of rows."""
 
 # Most of its rules ran only Breakout; published_expressions.md lists them.
-_ELSEWHERE = "breakout_1e6.jsonl"
+ELSEWHERE = "breakout_1e6.jsonl"
 _AGENT = "ppo"
+_CARDS = artifacts.cards()
+
+ONE_RATE = {
+    "results/tune_adam_one_rate_1e6/tuned.json": "Adam, 0.0043 in all games",
+    "adam:1e-3": "Adam, 1e-3 in all games",
+}
+"""Adam with one rate in all games, by name of the rule."""
 _PUBLISHED_NETWORK = "2x64 MLP"
 
 
@@ -46,7 +53,7 @@ def rows_after(name: str, raw: pathlib.Path) -> list[Row]:
     return [
         row
         for path in sorted(raw.glob(f"*_{name}.jsonl"))
-        if path.name != _ELSEWHERE
+        if path.name != ELSEWHERE
         for row in read_rows(path)
         if row.environment in games
         and row.agent == _AGENT
@@ -68,7 +75,16 @@ def _sections(
         "Seconds to tuned Adam's return": tables.board_seconds(lines, games),
     }
     for heading, table in parts.items():
-        yield f"**{heading}**\n\n{tables.render(table, 'github')}"
+        yield f"**{heading}**\n\n{_linked(tables.render(table, 'github'))}"
+
+
+def _linked(table: str) -> str:
+    """Return a table whose rules lead to their pages, or have a readable name."""
+    names = {name: f"[{name}](/_generated/artifact/{name}.md)" for name in _CARDS}
+    names |= ONE_RATE
+    lines = [line.split("|", 2) for line in table.splitlines()]
+    shown = [f"| {names.get(x[1].strip(), x[1].strip())} |{x[2]}" for x in lines]
+    return "\n".join(shown)
 
 
 def costs(raw: pathlib.Path, measures: Iterable[Measures]) -> dict[str, board.Cost]:
@@ -91,6 +107,18 @@ def costs(raw: pathlib.Path, measures: Iterable[Measures]) -> dict[str, board.Co
         speed = adam / times[run] if run in times else None
         found[rule] = board.Cost(speed, updates.get(optimizer))
     return found
+
+
+def run_times(raw: pathlib.Path, rules: Iterable[str]) -> dict[str, float]:
+    """Return the time of a run relative to tuned Adam's, by rule."""
+    files = ("overhead_rules.json", "overhead.json")  # the quiet host wins
+    measured = {
+        one["optimizer"]: one["times_adam"]
+        for name in files
+        for one in timings(raw / name, "ppo")
+    }
+    names = {rule: timed_as(rule)[1] for rule in rules}
+    return {rule: measured[name] for rule, name in names.items() if name in measured}
 
 
 def timings(path: pathlib.Path, part: str) -> list[dict[str, Any]]:

@@ -3,12 +3,14 @@
     python docs/_readme.py
 
 The README keeps the table, because code hosts do not generate it. A test compares both.
+The documentation shows the same table with all rules and a column per game.
 """
 
+import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from _board_page import rows_after, timed_as, timings
+from _board_page import rows_after, run_times
 
 from learned_opt_rl import envs
 from learned_opt_rl.evaluation.pictures import comparison, figures
@@ -18,7 +20,7 @@ from learned_opt_rl.evaluation.runs.row import Row
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- table of docs/_readme.py -->", "<!-- end of table -->"
-PICTURE = "docs/returns_1e7.svg"
+PICTURE = "docs/returns_1e6.svg"
 
 RULES = {
     "lpo/minatar": "tuned Adam with the drift `lpo/minatar`",
@@ -31,24 +33,36 @@ RULES = {
 }
 """The rules of the table with their titles there."""
 
+README_RULES = ("lpo/minatar", "proposed/optimizer", "minatar")
+DRAWN = ("lpo/minatar", "proposed/optimizer")
+"""The rules of the README's table and picture; tuned Adam is drawn, too."""
+
 
 def table(raw: pathlib.Path) -> str:
-    """Return the table: returns in percent of tuned Adam's mean return."""
+    """Return the README's table: a few rules without the columns of the games."""
+    lines = percent(raw, README_RULES)
+    return tables.render([(*line[:2], *line[-3:]) for line in lines], "github")
+
+
+def percent(
+    raw: pathlib.Path, rules: Iterable[str] = tuple(RULES)
+) -> list[tuple[str, ...]]:
+    """Return head and lines: returns in percent of tuned Adam's mean return."""
     games = envs.suite("minatar")
     short = [name.removesuffix("-MinAtar") for name in games]
-    heads = ["steps", "rule", *short, "games, IQM [95%]", "better [95%]", "time"]
-    lines = [line for steps in ("1e6", "1e7") for line in _lines(raw, steps)]
-    return tables.render([tuple(heads), *lines], "github")
+    head = ("steps", "rule", *short, "games, IQM [95%]", "better [95%]", "time")
+    rules = set(rules)
+    return [head, *(x for s in ("1e6", "1e7") for x in _lines(raw, s, rules))]
 
 
-def _lines(raw: pathlib.Path, steps: str) -> Iterator[tuple[str, ...]]:
+def _lines(raw: pathlib.Path, steps: str, rules: set[str]) -> Iterator[tuple[str, ...]]:
     """Yield a line for each rule that ran in a game for that many steps."""
     (found,) = gather.gather(_rows(raw, steps), "adam")
-    times, games = _times(raw), envs.suite("minatar")
+    times, games = run_times(raw, RULES), envs.suite("minatar")
     whole = {*found.scores.environments} == {*games}  # else they leave a game out
     for rule, title in RULES.items():
         returns = found.normalized.returns.get(rule)
-        if not returns:
+        if not returns or rule not in rules:
             continue
         cells = [_mean(list(returns.get(game, {}).values())) for game in games]
         iqm = found.aggregates.get(rule, {}).get("IQM") if whole else None
@@ -78,21 +92,25 @@ def _percent(estimate: Estimate | None) -> str:
     return f"{100 * estimate.value:.0f} [{low:.0f}, {high:.0f}]"
 
 
-def _times(raw: pathlib.Path) -> dict[str, float]:
-    """Return the time of a run relative to tuned Adam's, by rule."""
-    files = ("overhead_rules.json", "overhead.json")  # the quiet host wins
-    measured = {
-        one["optimizer"]: one["times_adam"]
-        for name in files
-        for one in timings(raw / name, "ppo")
-    }
-    names = {rule: timed_as(rule)[1] for rule in RULES}
-    return {rule: measured[name] for rule, name in names.items() if name in measured}
+def write_percent(generated: pathlib.Path, raw: pathlib.Path) -> None:
+    """Write the whole table and draw the curves of all rules after 1e7 steps."""
+    text = tables.render(percent(raw), "github")
+    (generated / "percent.md").write_text(text + "\n", encoding="utf-8")
+    draw(raw, generated / "returns_1e7.svg", "1e7")
 
 
-def draw(raw: pathlib.Path, path: pathlib.Path) -> None:
-    """Draw the learning curves of the rules and of tuned Adam after 1e7 steps."""
-    figures.save(comparison.curves_figure(_rows(raw, "1e7")), path)
+def draw(
+    raw: pathlib.Path, path: pathlib.Path, steps: str, rules: Iterable[str] = RULES
+) -> None:
+    """Draw the learning curves of some rules and of tuned Adam."""
+    titles = {rule: RULES[rule].replace("`", "") for rule in rules}
+    titles["adam"] = "tuned Adam"
+    rows = [
+        dataclasses.replace(row, rule=titles[row.rule])
+        for row in _rows(raw, steps)
+        if row.rule in titles
+    ]
+    figures.save(comparison.curves_figure(rows), path)
 
 
 def main() -> None:
@@ -102,7 +120,7 @@ def main() -> None:
     _, after = rest.split(END)
     new = f"{before}{BEGIN}\n{table(ROOT / 'results')}\n{END}{after}"
     readme.write_text(new, encoding="utf-8")
-    draw(ROOT / "results", ROOT / PICTURE)
+    draw(ROOT / "results", ROOT / PICTURE, "1e6", DRAWN)
 
 
 if __name__ == "__main__":

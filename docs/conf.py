@@ -9,12 +9,16 @@ import jax
 from sphinx.application import Sphinx
 
 HERE = pathlib.Path(__file__).resolve().parent
+# Sphinx wants the folder before the build writes the pictures into it.
+(HERE / "_generated/static").mkdir(parents=True, exist_ok=True)
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from _artifact_pages import write_pages  # noqa: E402
 from _board_page import write_board  # noqa: E402
+from _cite_page import write_citations  # noqa: E402
 from _conformance_page import write_conformance  # noqa: E402
 from _lpg_figures import write_lpg_figures  # noqa: E402
+from _readme import write_percent  # noqa: E402
 from _results_page import (  # noqa: E402
     write_archive,
     write_bench,
@@ -41,36 +45,25 @@ project_copyright = "2026, The learned-opt-rl contributors"
 release = version = __version__
 
 extensions = [
+    "_mathml",
+    "_summaries",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
-exclude_patterns = [
-    "_build",
-    "_generated/table.md",
-    "_generated/drifts.md",
-    "_generated/conformance.md",
-    "_generated/board_1e6.md",
-    "_generated/board_1e7.md",
-    "_generated/breakout_1e6.md",
-    "_generated/distill_random.md",
-    "_generated/distilled.md",
-    "_generated/elsewhere_2e5.md",
-    "_generated/evolution_parts.md",
-    "_generated/evolution_populations.md",
-    "_generated/minatar_1e6.md",
-    "_generated/environments.md",
-    "_generated/minatar_1e7.md",
-    "_generated/missing_features.md",
-    "_generated/discover_optimizer.md",
-    "_generated/propose_drift.md",
-    "_generated/symbolic_lpo_minatar.md",
-    "_generated/symbolic_minatar_same.md",
-    "_generated/purejaxrl.md",
-]
+exclude_patterns = ["_build", "_generated/*.md"]  # pages include the generated parts
 html_theme = "furo"
+html_math_renderer = "mathml"
+html_static_path = ["_static", "_generated/static"]
+html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
+html_copy_source = False
+# Without the list of pages, which would be half of the size of a page of source code.
+html_sidebars = {
+    "_modules/**": [f"sidebar/{part}.html" for part in ("brand", "search")]
+}
 html_title = f"learned-opt-rl {version}"
 
 nb_execution_mode = "off"
@@ -131,8 +124,10 @@ BENCHMARKS = {
 
 def _write_artifact_pages(app: Sphinx) -> None:
     """Write the artifact pages before Sphinx reads its sources."""
-    write_pages(HERE / "_generated")
+    write_pages(HERE / "_generated", HERE.parent / "results")
     write_conformance(HERE / "_generated")
+    write_citations(HERE / "_generated" / "cite.md", HERE.parent / "CITATION.cff")
+    write_percent(HERE / "_generated", HERE.parent / "results")
     write_board(HERE / "_generated", HERE.parent / "results")
     raw = HERE.parent / "results"
     pretrained = HERE.parent / "pretrained"

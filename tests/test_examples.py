@@ -1,5 +1,7 @@
 """Every example runs as its docstring says, and gets somewhere."""
 
+import pytest
+
 from tests.scripts import before_and_after, run_script
 
 
@@ -19,3 +21,10 @@ def test_ppo_minatar_plays(repository):
     printed = run(repository, "ppo_minatar", *arguments)
     before_and_after(printed)
     assert "2 rollouts, 64 optimizer steps" in printed
+
+
+@pytest.mark.slow
+def test_first_run_draws_the_picture_of_the_quickstart(repository, tmp_path):
+    printed = run(repository, "first_run", str(tmp_path / "curves.svg"))
+    assert [line.split()[0] for line in printed.splitlines()] == ["adam", "lpo/minatar"]
+    assert (tmp_path / "curves.svg").read_text().count("<path") > 10

@@ -208,7 +208,8 @@ def test_every_recipe_is_run_here_and_shown_in_the_docs():
     for name in scripts:
         lines = (RECIPES / f"{name}.py").read_text().splitlines()
         assert len([line for line in lines if line.strip()]) <= 75
-    page = (REPOSITORY / "docs/recipes.md").read_text()
+    pages = [REPOSITORY / f"docs/{name}.md" for name in ("recipes", "migrating")]
+    page = "".join(path.read_text() for path in pages)
     shown = re.findall(
         r"literalinclude} \.\./examples/recipes/(\w+)\.py\n"
         r":start-after: \"(.+)\"\n:end-before: \"(.+)\"",

@@ -1,7 +1,6 @@
 """PPO in the style of purejaxrl: one module, one TrainState, one new optimizer.
 
-``networks=`` assigns the layers Dense_0 to Dense_5 to the actor and the critic. The
-learning rate and its annealing are gone. Unlike purejaxrl, this does not clip values.
+``networks=`` assigns the layers to actor and critic. Values are not clipped.
 """
 
 import gymnax
@@ -24,9 +23,11 @@ class ActorCritic(nn.Module):
     @nn.compact
     def __call__(self, x):
         """Return the actions' log-probabilities and the value of each observation."""
-        h = nn.tanh(nn.Dense(64)(nn.tanh(nn.Dense(64)(x))))
+        h = nn.tanh(nn.Dense(64)(x))
+        h = nn.tanh(nn.Dense(64)(h))
         log_probs = nn.log_softmax(nn.Dense(2)(h))
-        h = nn.tanh(nn.Dense(64)(nn.tanh(nn.Dense(64)(x))))
+        h = nn.tanh(nn.Dense(64)(x))
+        h = nn.tanh(nn.Dense(64)(h))
         return log_probs, nn.Dense(1)(h)[..., 0]
 
 
