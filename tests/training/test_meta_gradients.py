@@ -458,7 +458,7 @@ def test_devices_that_do_not_fit_are_refused(devices, message):
         ),
         (
             {"agent": "groove"},
-            "agent='groove': column='groove' is not one of agent 'lpg'",
+            "agent='groove': column='groove' is not a column of agent 'lpg'; did",
         ),
         ({"architecture": None}, "architecture=None: must be a mapping; give"),
         ({"stagger": 1}, "stagger=1: must be True or False"),

@@ -517,7 +517,7 @@ def test_the_command_prints_the_table(command, capsys, tmp_path):
             ["--templates", "relus"],
             "templates='relus' must be one of relu, softplus, fr",
         ),
-        (["--search", "popul=3"], "--search 'popul=3' is not NAME=VALUE with one of"),
+        (["--search", "popul=3"], "--search 'popul=3': 'popul' is not a setting; did"),
         (
             ["--search", "max_size=big"],
             "--search 'max_size=big': 'big' is not a number",
