@@ -1,11 +1,15 @@
 """`evaluation.compare`, with rules given as Python objects."""
 
+import re
+
 import jax.numpy as jnp
 import optax
 import pytest
 
 from learned_opt_rl import envs, evaluation
 from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.evaluation import comparing
+from learned_opt_rl.evaluation.report import write
 from learned_opt_rl.evaluation.runs import cell, sinks
 from learned_opt_rl.evaluation.runs import compare as running
 from learned_opt_rl.evaluation.runs.given_rules import given_rules
@@ -57,10 +61,29 @@ def test_rules_of_ones_own_become_results(tmp_path, monkeypatch):
     changed = rules | {"mine": optax.sgd(0.2)}
     with pytest.warns(UserWarning, match="mine on NamedAction: KeyError"):
         evaluation.compare(changed, out=out, baseline="adam:1e-2", **SMALL)
+    monkeypatch.setattr(write, "draw", lambda *_: [])  # takes most of the time
     (path,) = evaluation.load(out, baseline="adam:1e-2").write(tmp_path / "r")[:1]
     text = path.read_text()
     assert "Rules that were Python objects" in text
     assert "learned-opt-rl compare adam:1e-2 --environments" in text
+
+
+def test_the_snippet_of_the_documentation(repository, tmp_path, monkeypatch, capsys):
+    text = (repository / "docs/evaluation.md").read_text("utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    real = comparing.compare
+
+    def small(rules, *, suite, seeds, total_timesteps, out):
+        # Adam is not tuned for the environment of the tests.
+        assert (suite, seeds, total_timesteps) == ("minatar", 5, 1e6)
+        rules = {"adam:1e-2" if v is ... else n: v for n, v in rules.items()}
+        return real(rules, out=out, baseline="adam:1e-2", **SMALL)
+
+    monkeypatch.setattr(comparing, "compare", small)
+    monkeypatch.chdir(tmp_path)
+    exec(snippet, {})  # the documentation is ours
+    assert "interquartile mean" in capsys.readouterr().out
+    assert (tmp_path / "comparison" / "report.html").exists()
 
 
 @pytest.mark.parametrize(
