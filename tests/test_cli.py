@@ -767,13 +767,17 @@ def test_errors_of_the_system_have_path_and_advice(
 @pytest.mark.parametrize(
     ("variables", "kept"),
     [
-        ({"LEARNED_OPT_RL_CACHE": "/c"}, "/c/compiled/"),
-        ({"LEARNED_OPT_RL_COMPILATION_CACHE": "/d"}, "/d/"),
+        ({"LEARNED_OPT_RL_CACHE": "{tmp}/c"}, "{tmp}/c/compiled/"),
+        ({"LEARNED_OPT_RL_COMPILATION_CACHE": "{tmp}/d"}, "{tmp}/d/"),
+        ({"LEARNED_OPT_RL_CACHE": "/dev/null"}, "None"),
         ({"LEARNED_OPT_RL_COMPILATION_CACHE": "off"}, "None"),
         ({"JAX_COMPILATION_CACHE_DIR": "/mine"}, "/mine"),
     ],
 )
-def test_compiled_programs_are_kept(variables: dict[str, str], kept: str) -> None:
+def test_compiled_programs_are_kept(
+    variables: dict[str, str], kept: str, tmp_path: pathlib.Path
+) -> None:
+    variables = {k: v.format(tmp=tmp_path) for k, v in variables.items()}
     code = (
         "import os\nfrom learned_opt_rl.cli import main\nmain(['--version'])\n"
         "from learned_opt_rl.cli._system import keep_compiled_programs as keep\n"
@@ -787,7 +791,7 @@ def test_compiled_programs_are_kept(variables: dict[str, str], kept: str) -> Non
         env=plain | variables,
         check=True,
     )
-    assert result.stdout.splitlines()[-1].startswith(kept)
+    assert result.stdout.splitlines()[-1].startswith(kept.format(tmp=tmp_path))
 
 
 def test_commands_need_no_jax() -> None:

@@ -77,7 +77,8 @@ def _run(words: list[str]) -> int:
         return 0
     command = _parsed(words)
     try:
-        keep_compiled_programs()
+        if not isinstance(command, _artifacts.Commands):  # these compile nothing
+            keep_compiled_programs()
         with warnings_as_lines():
             return command.run()
     except KeyboardInterrupt as advice:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import importlib.util
 import os
 import pathlib
 import platform
@@ -33,19 +34,23 @@ def keep_compiled_programs() -> None:
     """Let jax keep compiled programs between commands, in a folder of our own.
 
     Compiling takes most of the time of a short comparison. Nothing changes if the user
-    has a cache of jax, or if ``LEARNED_OPT_RL_COMPILATION_CACHE=off``. That variable
-    may also name another folder.
+    has a cache of jax, if ``LEARNED_OPT_RL_COMPILATION_CACHE=off``, or if the folder
+    cannot be written. That variable may also name another folder.
     """
     chosen = os.environ.get(_OWN_CACHE, "")
     if chosen == "off" or _JAX_CACHE in os.environ or "jax" in sys.modules:
         return
     try:
         folder = pathlib.Path(chosen) if chosen else cache_dir() / "compiled"
-    except FetchError:  # There is no home folder.
+        # Programs of one processor may not run on another with the same home folder.
+        folder = folder / _processor()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FetchError, OSError):  # no home folder, or it is read-only
         return
-    # Programs of one processor may not run on another one with the same home folder.
-    os.environ[_JAX_CACHE] = str(folder / _processor())
-    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_CACHE_BYTES))
+    # jax bounds the cache with the package filelock.
+    if os.access(folder, os.W_OK) and importlib.util.find_spec("filelock"):
+        os.environ[_JAX_CACHE] = str(folder)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_CACHE_BYTES))
 
 
 def _processor() -> str:
