@@ -35,10 +35,13 @@ def verdict(result: Results) -> str:
             f"Too few seeds to call {rules} better or worse than {baseline}; run at "
             f"least {MIN_SEEDS}."
         )
+    others = len(result.improvement)
+    which = f"The interquartile mean of {best} is"
+    if others > 1:
+        which = f"{best} has the highest interquartile mean of the {others} rules:"
     parts.append(
-        f"{best} has the highest interquartile mean{_scale(result, best)}: "
-        f"{tables.cell(iqm)}. It returns more than {baseline} in "
-        f"{_percent(improvement)} of all pairs of runs. {where}"
+        f"{which} {tables.cell(iqm)}{_unit(result)}. It returns more than {baseline} "
+        f"in {_percent(improvement)} of all pairs of runs. {where}"
     )
     return " ".join(parts)
 
@@ -57,15 +60,13 @@ def _group(improvement: Estimate) -> str:
     return _WORSE if improvement.high < 0.5 else _EQUAL
 
 
-def _scale(result: Results, rule: str) -> str:
+def _unit(result: Results) -> str:
     method = result.normalized.method
     if method == "raw":
         return ""
-    others = f" of the {len(result.improvement)} rules" * (len(result.improvement) > 1)
-    reference = method.removeprefix("rule:")
-    if method in ("adam", f"rule:{reference}"):
-        return f"{others}, in units of {tables.title(reference)}'s return"
-    return f"{others}, normalized by {method}"
+    if method == "adam" or method.startswith("rule:"):
+        return f" times {tables.title(method.removeprefix('rule:'))}'s return"
+    return f" (normalized by {method})"
 
 
 def _percent(estimate: Estimate) -> str:
