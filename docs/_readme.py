@@ -96,7 +96,7 @@ def write_percent(generated: pathlib.Path, raw: pathlib.Path) -> None:
     """Write the whole table and draw the curves of all rules after 1e7 steps."""
     text = tables.render(percent(raw), "github")
     (generated / "percent.md").write_text(text + "\n", encoding="utf-8")
-    draw(raw, generated / "returns_1e7.svg", "1e7")
+    draw(raw, generated / "returns_1e7.png", "1e7")
 
 
 def draw(
