@@ -209,13 +209,15 @@ def _facts(card: Card) -> list[list[str]]:
     per = {"optimizer": "parameter", "drift": "sample", "update_rule": "step"}
     is_expression = card.weights.format == "expression"
     count = f"{card.weights.parameters:,} {'constants' if is_expression else 'weights'}"
+    sha256 = card.weights.sha256
     rows = [
         ["Kind", _KINDS[card.kind]],
         ["Rule", f"`{card.algorithm}`, {card.representation}"],
         ["Architecture", _pairs(card.architecture)],
         [f"Inputs per {per[card.kind]}", _text(inputs)],
         ["Weights", f"{count}, {_text(card.weights.format)}"],
-        ["sha256", f"`{card.weights.sha256}`"],
+        # A place where a phone may break the line.
+        ["sha256", f"<code>{sha256[:32]}<wbr>{sha256[32:]}</code>"],
         ["License", _text(card.license)],
     ]
     if card.horizon is not None:

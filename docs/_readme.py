@@ -40,8 +40,9 @@ DRAWN = ("lpo/minatar", "proposed/optimizer")
 
 def table(raw: pathlib.Path) -> str:
     """Return the README's table: a few rules without the columns of the games."""
-    lines = percent(raw, README_RULES)
-    return tables.render([(*line[:2], *line[-3:]) for line in lines], "github")
+    lines = [(*line[:2], *line[-3:]) for line in percent(raw, README_RULES)]
+    # A rule with fewer than five seeds in a game would have only dashes.
+    return tables.render([line for line in lines if line[2] != "-"], "github")
 
 
 def percent(
@@ -96,7 +97,7 @@ def write_percent(generated: pathlib.Path, raw: pathlib.Path) -> None:
     """Write the whole table and draw the curves of all rules after 1e7 steps."""
     text = tables.render(percent(raw), "github")
     (generated / "percent.md").write_text(text + "\n", encoding="utf-8")
-    draw(raw, generated / "returns_1e7.svg", "1e7")
+    draw(raw, generated / "returns_1e7.png", "1e7")
 
 
 def draw(

@@ -1,4 +1,4 @@
-"""Add a table of contents to the documentation of each module, and slim its source."""
+"""Add a table of contents to the documentation of each module, and slim pages."""
 
 import inspect
 import re
@@ -7,8 +7,9 @@ from typing import Any
 from sphinx.application import Sphinx
 
 # Names, punctuation and spaces have the color of plain text; marked up, they would be
-# half of a page.
-_PLAIN = re.compile(r'<span class="(?:n|nn|p|o|w|bp)">([^<]*)</span>')
+# half of a page. In source code, numbers and the like are also left plain.
+_PLAIN = re.compile(r'<span class="(?:n|nn|p|o|w|bp|pre)">([^<]*)</span>')
+_SOURCE = re.compile(r'<span class="(?:nb|si|sa|ow|kc|mi|mf|ne)">([^<]*)</span>')
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -47,5 +48,5 @@ def _is_listed(member: str, value: Any, module: Any, options: Any) -> bool:
 
 
 def _slim(app: Sphinx, page: str, template: str, context: Any, doctree: Any) -> None:
-    if page.startswith("_modules/"):
-        context["body"] = _PLAIN.sub(r"\1", context["body"])
+    body = _PLAIN.sub(r"\1", context.get("body", ""))
+    context["body"] = _SOURCE.sub(r"\1", body) if "_modules/" in page else body

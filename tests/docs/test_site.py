@@ -85,7 +85,7 @@ def tab(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[
 
 
 def visit(tab: Any, path: str) -> None:
-    tab.goto(f"/{path}", wait_until="networkidle")
+    tab.goto(f"/{path}", wait_until="load")
 
 
 @pytest.mark.parametrize("path", PAGES)
