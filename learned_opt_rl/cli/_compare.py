@@ -97,6 +97,9 @@ class _Options(_ReportOptions, RunOptions):
 
         require_extras()
         comparison = self.comparison(rules)
+        if self.address is not None and comparison.at_once is None:
+            # The default follows from this machine's device, not from the workers'.
+            comparison = dataclasses.replace(comparison, at_once=1)
         _check_folder(out)
         kept = read_rows(out / ROWS)
         normalization.check(

@@ -401,7 +401,7 @@ def _evolve(
 ) -> int:
     from learned_opt_rl.training.evolution import Campaign, Execution
 
-    with on_cluster(options.address) as cluster:
+    with on_cluster(None if options.dry_run else options.address) as cluster:
         execution = Execution(devices, options.block, options.tensorboard, cluster)
         return _evolved(Campaign(config, folder, execution), options.dry_run)
 

@@ -1,4 +1,4 @@
-"""Hand out independent tasks to the workers of a Dask scheduler (extra ``cluster``).
+"""Distribute independent tasks to the workers of a Dask scheduler (extra ``cluster``).
 
 A task is a function of this package, named by its module, with texts and arrays as
 arguments and result. Dask sends a task again if its worker dies, and gives up on a task
@@ -11,17 +11,18 @@ References:
     https://distributed.dask.org/en/stable/tls.html
 """
 
+import asyncio
 import contextlib
 import importlib
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TextIO
+from concurrent.futures import CancelledError
+from typing import Any
 
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.rundir.progress import output
-from learned_opt_rl.rundir.provenance import provenance
 
 Task = tuple[Any, ...]
 """Arguments of a function: texts, numbers and NumPy arrays."""
@@ -47,13 +48,12 @@ class TaskError(RuntimeError):
 
 
 @contextlib.contextmanager
-def connected(address: str, stream: TextIO | None = None) -> Iterator["Cluster"]:
-    """Connect to a scheduler, or start workers on this machine, until the end.
+def connected(address: str) -> Iterator["Cluster"]:
+    """Connect to a scheduler or start local workers, and close them on exit.
 
     Args:
-        address: Of a scheduler, for example ``tcp://10.0.0.1:8786``, or ``local:4`` for
-            four worker processes on this machine.
-        stream: Receives messages; standard error by default.
+        address: Address of a scheduler, for example ``tcp://10.0.0.1:8786``, or
+            ``local:4`` for four worker processes on this machine.
 
     Raises:
         ClusterError: No scheduler answers, or a worker has other versions.
@@ -70,7 +70,9 @@ def connected(address: str, stream: TextIO | None = None) -> Iterator["Cluster"]
     with contextlib.ExitStack() as stack:
         if address.startswith(_LOCAL):
             local: Any = distributed.LocalCluster(
-                n_workers=_count(address), threads_per_worker=1, dashboard_address=":0"
+                n_workers=_count(address),
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
             )
             address = stack.enter_context(local).scheduler_address
         try:
@@ -82,25 +84,36 @@ def connected(address: str, stream: TextIO | None = None) -> Iterator["Cluster"]
                 f"cluster={address!r}: no scheduler answers ({error}); start one with "
                 "`dask scheduler`, or give local:N for N processes on this machine"
             ) from error
-        yield Cluster(client, output(stream))
+        cluster = Cluster(client)
+        stack.callback(cluster.close)
+        yield cluster
 
 
 class Cluster:
     """A connection to the workers; see `connected`."""
 
-    def __init__(self, client: Any, stream: TextIO) -> None:
-        self._client, self._stream = client, stream
+    def __init__(self, client: Any) -> None:
+        self._client = client
         # Loaded here, because distributed takes half a second.
-        from learned_opt_rl.rundir._same_versions import SameVersions
+        from learned_opt_rl.rundir._same_versions import SameVersions, versions
 
-        versions, present = provenance()["versions"], self._addresses()
+        # A name of its own, so that no other client replaces it.
+        self._plugin = f"learned-opt-rl-{uuid.uuid4().hex}"
         try:
-            client.register_plugin(SameVersions(versions, present))
+            plugin = SameVersions(versions(), self._addresses())
+            client.register_plugin(plugin, name=self._plugin)
         except Exception as error:  # what workers raise, in several wrappings
+            self.close()
             raise ClusterError(
-                f"cluster={self.address!r}: a worker is refused: {error}. Install the "
-                "same versions there, or stop it"
+                f"cluster={self.address!r}: a worker is refused: {error}. Start it in "
+                "the same way and with the same versions as this command, or stop it"
             ) from error
+
+    def close(self) -> None:
+        """Stop refusing workers that join."""
+        if self._client.status == "running":
+            with contextlib.suppress(OSError, ValueError, TimeoutError):
+                self._client.unregister_worker_plugin(self._plugin)
 
     @property
     def address(self) -> str:
@@ -109,8 +122,13 @@ class Cluster:
 
     @property
     def workers(self) -> int:
-        """The number of workers now."""
-        return len(self._addresses())
+        """The number of workers now.
+
+        Raises:
+            ClusterError: The scheduler was lost.
+        """
+        with self._reached():
+            return len(self._addresses())
 
     def _addresses(self) -> list[str]:
         return list(self._client.scheduler_info(n_workers=-1)["workers"])
@@ -146,24 +164,40 @@ class Cluster:
             if futures and self._client.status == "running":
                 self._client.cancel(list(futures))
 
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn what a lost scheduler raises into ClusterError."""
+        lost = (OSError, TimeoutError, CancelledError, asyncio.CancelledError)
+        try:
+            self._check()
+            yield
+        except ClusterError:
+            raise
+        except lost as error:
+            raise ClusterError(self._gone()) from error
+
     def _check(self) -> None:
         if self._client.status != "running":
-            raise ClusterError(
-                f"cluster={self.address!r}: the scheduler is gone; start it again and "
-                "repeat the command. Finished work is kept"
-            )
+            raise ClusterError(self._gone())
+
+    def _gone(self) -> str:
+        return (
+            f"cluster={self.address!r}: the scheduler is gone; start it again and "
+            "repeat the command. Finished work is kept"
+        )
 
     def _result(self, future: Any) -> Any:
-        self._check()
         if future.status == "finished":
-            found, problem, trace = future.result()
+            with self._reached():
+                found, problem, trace = future.result()
             return TaskError(problem, trace) if problem else found
         if future.status == "cancelled":
             raise ClusterError(
                 f"cluster={self.address!r} has cancelled the tasks; repeat the "
                 "command. Finished work is kept"
             )
-        error = future.exception()
+        with self._reached():
+            error = future.exception()
         return TaskError(f"{type(error).__name__}: {error}")
 
 
@@ -175,12 +209,13 @@ def perform(name: str, *arguments: Any) -> tuple[Any, str, str]:
     module, _, function = name.partition(":")
     if module.partition(".")[0] not in _PACKAGES:
         raise ValueError(f"name={name!r} is not a function of this package")
-    from distributed import get_worker
+    from distributed import Reschedule, get_worker
 
     from learned_opt_rl.rundir._same_versions import CLOSING
 
     if get_worker().address in CLOSING:
-        time.sleep(60)  # until it is closed, and the task is sent to another
+        time.sleep(_TICK)  # Dask may choose this worker again until it is closed
+        raise Reschedule
     try:
         with _ONE_AT_A_TIME:
             made = getattr(importlib.import_module(module), function)(*arguments)

@@ -183,7 +183,7 @@ def test_a_worker_refuses_other_weights():
     plan = compare.prepare(ASKED)
     text = cell.task(plan.cells[0], range(2), 1, None)
     other = json.dumps(json.loads(text) | {"source_sha256": "0" * 64})
-    with pytest.raises(ValueError, match="rule='adam:1e-2' is another one on this"):
+    with pytest.raises(ValueError, match="rule='adam:1e-2' differs on this worker"):
         cell.perform(other)
 
 

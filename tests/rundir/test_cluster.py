@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -85,29 +86,61 @@ def test_an_unfinished_iteration_cancels_the_rest(address, known):
 def test_a_worker_with_other_versions_is_refused(address, monkeypatch):
     # The client asks first, then the workers.
     answers = itertools.chain(
-        [{"versions": {"jax": "0.0.1", "python": "2.7"}}],
-        itertools.repeat(cluster.provenance()),
+        [{"jax": "0.0.1", "python": "2.7"}],
+        itertools.repeat(_same_versions.versions()),
     )
-    for module in (cluster, _same_versions):
-        monkeypatch.setattr(module, "provenance", lambda: next(answers))
-    message = r"a worker is refused: .* jax .* instead of 0.0.1, .*Install the same"
+    monkeypatch.setattr(_same_versions, "versions", lambda: next(answers))
+    message = r"a worker is refused: .* jax .* instead of 0.0.1, .*Start it in"
     with pytest.raises(ClusterError, match=message), connected(address):
         pass
 
 
 def test_a_worker_that_joins_with_other_versions_is_closed(known, monkeypatch):
     with workers(1) as place, connected(place) as made:
-        own = cluster.provenance()
-        old = {"versions": own["versions"] | {"jax": "0.0.1"}}
-        monkeypatch.setattr(_same_versions, "provenance", lambda: old)
+        own = _same_versions.versions()
+        old = own | {"jax": "0.0.1"}
+        monkeypatch.setattr(_same_versions, "versions", lambda: old)
         made._client.sync(_join, place, "closed")
-        monkeypatch.setattr(_same_versions, "provenance", lambda: own)
+        monkeypatch.setattr(_same_versions, "versions", lambda: own)
         assert made.workers == 1
         made._client.sync(_join, place, "running")
 
 
-async def _join(place, status):
-    async with distributed.Worker(place) as worker:
+def test_a_worker_with_several_threads_is_closed(address, known):
+    with connected(address) as made:
+        made._client.sync(_join, address, "closed", nthreads=2)
+        assert dict(made.outcomes(double, [(np.ones(1),)]))[0] == 2
+
+
+def test_a_task_on_a_worker_that_closes_goes_to_another(address, known, monkeypatch):
+    with connected(address) as made:
+        closing = {made._addresses()[0]}
+        monkeypatch.setattr(_same_versions, "CLOSING", closing)
+        timer = threading.Timer(2, closing.clear)  # Dask may insist on this worker
+        timer.start()
+        found = dict(made.outcomes(double, [(np.ones(1),)] * 4))
+        timer.cancel()
+    assert [found[index][0] for index in range(4)] == [2.0] * 4
+
+
+def test_workers_may_join_with_any_versions_after_the_end(address, monkeypatch):
+    with connected(address) as made:
+        client = made._client
+        assert len(made._client.run(_plugins)[client_address(client)]) == 1
+    with distributed.Client(address, set_as_default=False) as client:
+        assert client.run(_plugins)[client_address(client)] == []
+
+
+def client_address(client):
+    return next(iter(client.scheduler_info()["workers"]))
+
+
+def _plugins(dask_worker):
+    return [name for name in dask_worker.plugins if name.startswith("learned-opt-rl")]
+
+
+async def _join(place, status, nthreads=1):
+    async with distributed.Worker(place, nthreads=nthreads) as worker:
         for _ in range(100):
             await asyncio.sleep(0.02)
             if worker.status.name == status:

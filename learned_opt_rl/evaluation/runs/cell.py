@@ -80,12 +80,13 @@ def task(cell: Cell, seeds: range, devices: int, weights_sha256: str | None) -> 
             f"rule={cell.rule!r} is a Python object, which workers cannot get. Name it "
             "as MODULE:FUNCTION of a module that they have"
         )
+    source = weights_digest(cell.source) if cell.source else weights_sha256
     return json.dumps(
         {
             "rule": cell.rule,
             "weights_sha256": weights_sha256,
             "source": cell.source,
-            "source_sha256": weights_digest(cell.source or cell.rule),
+            "source_sha256": source,
             "values": cell.values,
             "environment": cell.env.name,
             "agent": agent_of(cell.config),
@@ -107,7 +108,7 @@ def perform(text: str) -> str:
     source, name = asked["source"] or asked["rule"], asked["environment"]
     if weights_digest(source) != asked["source_sha256"]:
         raise ValueError(
-            f"rule={source!r} is another one on this worker; copy its files here"
+            f"rule={source!r} differs on this worker. Copy its files to the worker"
         )
     fields: Any = {name: _tuples(value) for name, value in asked["config"].items()}
     cell = Cell(
@@ -127,7 +128,7 @@ def perform(text: str) -> str:
     return json.dumps([row.to_json() for row in made])
 
 
-# Of a worker, which gets one run after another.
+# A worker keeps its programs here between tasks.
 _PROGRAMS = Programs()
 
 

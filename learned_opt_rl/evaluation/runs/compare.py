@@ -73,8 +73,7 @@ def execute(
         stream: For the progress, standard error by default.
         programs: Where compiled programs are found and kept.
         sinks: Names of `sinks.SINKS` that get each run when its row is written.
-        cluster: Workers that make the runs. A run of theirs that does not end leaves
-            no checkpoint.
+        cluster: Workers that make the runs. Runs on workers write no checkpoints.
 
     Returns:
         The runs that raised; the rows of all others are in the folder. The next
@@ -88,6 +87,10 @@ def execute(
         ClusterError: The scheduler was lost; all finished work is kept.
         KeyboardInterrupt: All finished work is kept.
     """
+    if cluster is not None and plan.devices != 1:
+        raise ValueError(
+            f"devices={plan.devices} with a cluster; start a worker for each device"
+        )
     opened = open_sinks(sinks, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -160,7 +163,7 @@ class _Execution:
             for cell, seeds in runs
         ]
         for index, found in cluster.outcomes(perform, tasks):
-            cell = runs[index][0]
+            cell, seeds = runs[index]
             if isinstance(found, TaskError):
                 if (cell.rule, cell.env.name) not in failures:
                     failure = self._failed(cell, found)
@@ -168,6 +171,7 @@ class _Execution:
                 overall.failed(1)
             else:
                 self._add([Row.from_json(row) for row in json.loads(found)])
+                self._checkpoint(cell, seeds).remove()  # of an earlier run here
                 overall.ended(f" on {cluster.workers} workers")
         return list(failures.values())
 

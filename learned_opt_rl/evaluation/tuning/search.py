@@ -94,8 +94,9 @@ def tune(
         f"{', '.join(only or search_space(rule))}\n"
         f"budget: {runs} runs of {asked.total_timesteps:,.0f} steps per environment\n"
     )
-    left = sum(search.seconds_left(count) for search in searches.values())
-    shown.write(f"time: about {duration(left)} left\n")
+    if cluster is None:
+        left = sum(search.seconds_left(count) for search in searches.values())
+        shown.write(f"time: about {duration(left)} left\n")
     found = {key: search.run(count) for key, search in searches.items()}
     content = {
         "rule": rule,

@@ -151,10 +151,11 @@ class Campaign:
     def _checked(self) -> Standing:
         """Check execution, environments and packages; return the shapes of a state."""
         self.block  # noqa: B018
-        if self.execution.cluster is not None and self.execution.devices != 1:
+        devices, several = self.execution.devices, jax.process_count() > 1
+        if self.execution.cluster is not None and (devices != 1 or several):
             raise ValueError(
-                f"devices={self.execution.devices} with a cluster; start a worker for "
-                "each device, or use several processes without a cluster"
+                f"devices={devices} and {jax.process_count()} process(es) with a "
+                "cluster; start a worker for each device, or leave out the cluster"
             )
         judging.tasks(self.config.runs(self.config.horizon(0)))
         if self.execution.tensorboard:
@@ -165,8 +166,10 @@ class Campaign:
     @property
     def block(self) -> int:
         """Number of runs that a device trains side by side."""
-        asked = self.execution
-        return judging.check_execution(self.config, asked.devices, asked.block)
+        asked, block = self.execution, self.execution.block
+        if asked.cluster is not None and block is None:
+            block = 1  # the workers' devices are not known here
+        return judging.check_execution(self.config, asked.devices, block)
 
     def _rest(self, start: tuple[Any, Standing], folder: Folder | None) -> Standing:
         fresh, standing = start

@@ -14,10 +14,10 @@ from learned_opt_rl.training.evolution.fitness import Evaluator, check_execution
 
 @dataclasses.dataclass(frozen=True)
 class RemoteEvaluator:
-    """Runs a block of a generation per task, with the numbers of an `Evaluator`.
+    """Runs a block of a generation per task and returns the numbers of `Evaluator`.
 
     Each worker compiles the program once. Returns do not depend on the number of
-    workers, nor on which of them trained what.
+    workers or on how runs are assigned to them.
     """
 
     config: EvolutionConfig
