@@ -56,5 +56,5 @@ def test_compare_has_every_run_and_the_rows_of_minatar(
     monkeypatch.chdir(REPOSITORY / "docs/notebooks")
     names = run("compare")
     assert len(names["report"].frame) == 15
-    assert names["report"].failures == ()
+    assert not names["report"].failures
     assert set(names["drifts"].table["environment"]) == set(envs.suite("minatar"))
