@@ -39,6 +39,7 @@ OptimizerName = Literal[
     "optim4rl/breakout",
     "proposed/optimizer",
     "sign_mixture",
+    "symbolic/minatar_same",
 ]
 DriftName = Literal[
     "discovered/conversation_exp_taper_drift",
