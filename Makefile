@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: $(VENV)/.demo  ## compare a learned optimizer with Adam; curves in demo/
+demo: $(VENV)/.demo  ## compare two learned rules with Adam; report in demo/
 	$(BIN)/python examples/demo.py
 
 # The tests spend most of their time compiling XLA programs that run once, so `make test`
