@@ -448,6 +448,15 @@ def test_a_verdict_needs_an_interval(gain, seeds, said):
     assert verdict(found).endswith(f"(1,000 steps, {seeds} seeds, a)")
 
 
+def test_the_best_of_worse_rules_is_not_called_the_highest_of_all():
+    rows = table({r: {"a": [x] * 5} for r, x in (("adam", 10), ("a", 5), ("b", 3))})
+    (found,) = gather.gather(rows)
+    assert verdict(found).startswith(
+        "Worse than Adam: a, b. Of the 2 rules compared with Adam, a has the highest "
+        "interquartile mean: 0.50 [0.50, 0.50] times Adam's return."
+    )
+
+
 def test_without_a_baseline_there_is_no_verdict():
     (found,) = gather.gather(table({"lion": {"a": [1.0] * 5}}))
     assert verdict(found).startswith("No rule is compared with Adam. Rules that ran")

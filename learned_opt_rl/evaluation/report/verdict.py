@@ -38,7 +38,11 @@ def verdict(result: Results) -> str:
     others = len(result.improvement)
     which = f"The interquartile mean of {best} is"
     if others > 1:
-        which = f"{best} has the highest interquartile mean of the {others} rules:"
+        # The baseline's own may be higher still.
+        which = (
+            f"Of the {others} rules compared with {baseline}, {best} has the highest "
+            "interquartile mean:"
+        )
     parts.append(
         f"{which} {tables.cell(iqm)}{_unit(result)}. It returns more than {baseline} "
         f"in {_percent(improvement)} of all pairs of runs. {where}"
