@@ -45,10 +45,10 @@ ENVIRONMENTS = (
 )
 NAMES = (*ENVIRONMENTS, *(f"{DEEP_SEA}/{size}" for size in DEEP_SEA_SIZES))
 
-# Deep Sea pays 1 for going right at every step, and these steps cost 0.01 in all.
 # The time limit of environments that nothing else ends.
 EPISODE_LENGTHS = {"Freeway-MinAtar": 2500, "Pendulum-v1": 200}
 
+# Deep Sea pays 1 for going right at every step, and these steps cost 0.01 in all.
 OPTIMAL_RETURNS = {"CartPole-v1": 500.0, DEEP_SEA: 0.99}
 
 

@@ -266,7 +266,7 @@ def test_a_failure_spoils_nothing_else(unbroken, tmp_path, monkeypatch):
     assert measured(tmp_path) == measured(unbroken[0])[:3]
     assert stream.getvalue().splitlines()[-1] == "4 of 4 runs done"
     (row,) = jsonl.read(tmp_path / compare.FAILURES)
-    assert row["rule"], row["agent"] == ("adam:1e-2", "ppo")
+    assert (row["rule"], row["agent"]) == ("adam:1e-2", "ppo")
     assert "in step" in row["traceback"]
     monkeypatch.setattr(cell, "Program", never)
     done = dataclasses.replace(asked, environments=("NamedAction",))

@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import pathlib
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -30,7 +31,8 @@ _COLORS = (
 _DASHES = ("-", "--", ":", "-.")
 _MARKERS = "sD^vPX*"
 # Tuned Adam, which nearly every figure shows, looks the same in all of them.
-_ADAM = {"color": "#1b2026", "linestyle": "-", "marker": "o"}
+_BLACK = "#1b2026"
+_IS_ADAM = re.compile(r"adam( \(\w+\))?|tuned Adam").fullmatch
 PAPER_WIDTH = 5.5
 """Inches; the text of a paper is as wide."""
 
@@ -143,10 +145,24 @@ def text(name: str, length: int = 40) -> str:
 def styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return a line style for each name; past the seventh, dashes differ too.
 
-    The rule ``adam`` has the same style in every figure.
+    Tuned Adam is black in every figure; with a second agent, its dashes differ.
+
+    Example:
+        >>> found = styles(["adam", "adam (a2c)", "lion"])
+        >>> [(style["color"], style["linestyle"]) for style in found.values()]
+        [('#1b2026', '-'), ('#1b2026', '--'), ('#0072b2', '-')]
     """
-    others = itertools.count()
-    return {name: _ADAM if name == "adam" else _style(next(others)) for name in names}
+    adams, others = itertools.count(), itertools.count()
+    return {
+        name: _adam(next(adams)) if _IS_ADAM(name) else _style(next(others))
+        for name in names
+    }
+
+
+def _adam(number: int) -> dict[str, Any]:
+    dashes = _DASHES[number % len(_DASHES)]
+    marker = "o" if number == 0 else _MARKERS[number % len(_MARKERS)]
+    return {"color": _BLACK, "linestyle": dashes, "marker": marker}
 
 
 def _style(number: int) -> dict[str, Any]:
