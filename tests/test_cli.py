@@ -6,14 +6,16 @@ import os
 import pathlib
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pooch
 import pytest
+import tyro
 
 from learned_opt_rl import __version__, artifacts, cli, envs
 from learned_opt_rl.artifacts import registry, remote
+from learned_opt_rl.cli import _arguments
 from learned_opt_rl.evaluation.report import write
 from learned_opt_rl.evaluation.runs import compare, cost
 from learned_opt_rl.rundir import jsonl
@@ -724,11 +726,42 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"learned-opt-rl {__version__}\n"
 
 
-def test_a_misspelled_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("word", "meant"), [("compre", "compare"), ("trian", "train")])
+def test_a_misspelled_command_is_suggested(
+    word: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["compre", "adam"])
-    message = "error: 'compre' is not a command; did you mean 'compare'?\n"
+        cli.main([word, "adam"])
+    message = f"error: {word!r} is not a command; did you mean {meant!r}?\n"
     assert capsys.readouterr().err.endswith(message)
+
+
+def test_the_options_that_are_expanded_are_those_of_the_commands() -> None:
+    *classes, train = get_args(cli._Command)
+    names = [
+        *cli._names()[:-1],
+        *(c.__name__.lower() for c in get_args(train.__origin__)),
+    ]
+    flags, repeatable, needed = set(), set(), {}
+    for name, kind in zip(names, [*classes, *get_args(train.__origin__)], strict=True):
+        options = dict[str, tuple[Any, ...]]()
+        for field, hint in get_type_hints(kind, include_extras=True).items():
+            marks = getattr(hint, "__metadata__", ())
+            given = [m.name for m in marks if getattr(m, "name", None)]
+            options[f"--{(given or [field])[0].replace('_', '-')}"] = hint, *marks
+        appended = {
+            o for o, marks in options.items() if tyro.conf.UseAppendAction in marks
+        }
+        repeatable |= appended
+        if name in _arguments._PROPOSALS:
+            assert appended == {"--set"}
+            continue
+        flags |= {o for o, marks in options.items() if bool in marks}
+        if appended - {"--set"}:
+            needed[name] = sum(tyro.conf.Positional in m for m in options.values())
+    assert flags == {*_arguments._FLAGS}
+    assert repeatable == {*_arguments._REPEATABLE}
+    assert {k: v for k, v in needed.items() if v} == _arguments._NEEDED
 
 
 def test_an_interrupt_during_the_imports_leaves_no_trace() -> None:

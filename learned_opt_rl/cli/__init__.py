@@ -110,8 +110,12 @@ def _parsed(words: list[str]) -> Any:
 
 def _names() -> list[str]:
     """Return the names of the commands, as tyro derives them from the classes."""
-    classes = [kind.__name__ for kind in get_args(_Command)]
-    return [re.sub("(?<=[a-z])(?=[A-Z])", "-", name).lower() for name in classes]
+    found = []
+    for kind in get_args(_Command):
+        # The commands of `train` are a union, to which `subcommand` gives a name.
+        named = [m.name for m in get_args(kind)[1:] if hasattr(m, "prefix_name")]
+        found += named or [re.sub("(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower()]
+    return found
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
 """The words of a command line before tyro reads them."""
 
-import difflib
 from collections.abc import Sequence
+
+from learned_opt_rl.checks import nearest
 
 # Options that take one value each time. Several values may also follow one name.
 _REPEATABLE = (
     "--environments",
+    "--failure",
     "--set",
     "--values",
     "--only",
@@ -15,7 +17,6 @@ _REPEATABLE = (
 # Positional arguments that a command needs before an option may take several values.
 _NEEDED = {
     "compare": 1,
-    "compare-levels": 1,
     "evaluate": 1,
     "generalize": 2,
     "promote": 1,
@@ -24,7 +25,7 @@ _NEEDED = {
 }
 # Options without a value.
 _FLAGS = ("--dry-run", "--each", "--force", "--json", "--tensorboard")
-# These still take all values after one name.
+# Their other options still take all values after one name.
 _PROPOSALS = ("propose", "discover", "refine", "symbolic")
 
 
@@ -40,15 +41,18 @@ def expanded(words: Sequence[str]) -> list[str]:
         ['compare', 'adam', '--environments', 'A', '--environments', 'B']
         >>> expanded(["compare", "--set", "a=1", "b=2", "adam"])
         ['compare', '--set', 'a=1', '--set', 'b=2', 'adam']
+        >>> expanded(["compare", "--seeds=2", "adam", "--environments", "A", "B"])
+        ['compare', '--seeds=2', 'adam', '--environments', 'A', '--environments', 'B']
     """
     start = 1 + (words[:1] == ["train"])
     command = words[start - 1] if len(words) >= start else ""
-    repeatable = () if command in _PROPOSALS else _REPEATABLE
+    repeatable = ("--set",) if command in _PROPOSALS else _REPEATABLE
     needed, given = _NEEDED.get(command, 0), 0
     made, option, values = list(words[:start]), "", 0
     for word in words[start:]:
         if word.startswith("--"):
-            option, values = ("" if word in _FLAGS else word), 0
+            complete = word in _FLAGS or "=" in word
+            option, values = ("" if complete else word), 0
         elif option and values == 0:
             values = 1
         elif option in repeatable and (given >= needed or "=" in word):
@@ -68,5 +72,5 @@ def suggestion(words: Sequence[str], commands: Sequence[str]) -> str:
     """
     if not words or words[0].startswith("-") or words[0] in commands:
         return ""
-    near = difflib.get_close_matches(words[0], commands, 1)
+    near = nearest(words[0], commands, 1)
     return f"did you mean {near[0]!r}?" if near else ""
