@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import jax.numpy as jnp
 import optax
 import pytest
@@ -14,6 +15,7 @@ from learned_opt_rl.evaluation.runs import cell, sinks
 from learned_opt_rl.evaluation.runs import compare as running
 from learned_opt_rl.evaluation.runs.given_rules import given_rules
 from learned_opt_rl.evaluation.runs.row import read_rows
+from learned_opt_rl.rules import lpg
 from learned_opt_rl.rundir import jsonl
 from tests import probe_envs
 from tests.evaluation import result_rows
@@ -95,6 +97,10 @@ def test_the_snippet_of_the_documentation(repository, tmp_path, monkeypatch, cap
         ({"mine": 3}, "must be an optax optimizer, a function horizon"),
         ({"mine": lambda: None}, "must be an optax optimizer, a function horizon"),
         ({"mine": lambda horizon: 3}, "is a int, not an optax optimizer"),
+        ({"mine": lambda step, size: 0.1}, r"that is 0 at ratio 1, but it returns 0.1"),
+        ({"mine": lambda r, a: r * a}, r"0 at ratio 1, but it returns \[ 0.5 -1. "),
+        ({"mine": lambda r, a: jnp.log(r - 1)}, "finite array .* returns"),
+        ({"mine": lambda name, value: name.x}, "but it raises AttributeError"),
         ({"mine": "adm"}, "do you mean the optimizer 'adam'"),
         ([], "is empty; name at least one"),
     ],
@@ -126,6 +132,15 @@ def test_a_drift_runs_with_tuned_adam():
     config = agents.preset("Breakout-MinAtar", 1e6)
     rule = given["mine"].resolve(config, "Breakout-MinAtar")
     assert rule.drift is not None and rule.drift(jnp.ones(1) * 3, jnp.ones(1)) == 4
+
+
+def test_an_update_rule_is_identified_by_its_weights():
+    rule = lpg.pretrained("lpg/gridworld")
+    other = lpg.UpdateRule(
+        jax.tree.map(lambda x: x + 1, rule.weights), rule.architecture
+    )
+    found = [given_rules({"mine": x})[1]["mine"].sha256 for x in (rule, rule, other)]
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_run_without_a_result_is_an_error(tmp_path):

@@ -34,8 +34,8 @@ class Cost(NamedTuple):
 def estimate(plan: Plan, folder: pathlib.Path) -> Cost | None:
     """Estimate the cost of the runs that a folder lacks, None if it lacks none.
 
-    Each rule is compiled and plays at least two rollouts in the first of its environments. Its
-    rollouts in the others are assumed to take as long for each step.
+    Each rule is compiled and plays at least two rollouts in the first of its
+    environments. Its rollouts in the others are assumed to take as long for each step.
     """
     work = Standing(plan, read_rows(folder / ROWS)).missing()
     compiled, programs = Programs(), dict[str, Program]()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from learned_opt_rl import artifacts
@@ -35,6 +36,8 @@ _ACCEPTED = (
     "an optax optimizer, a function horizon -> optimizer, a drift (ratio, advantage) "
     "-> drift, or the name of a rule"
 )
+
+_ZERO = 1e-5  # what float32 may leave of a drift at ratio 1
 
 
 class GivenRule(NamedTuple):
@@ -111,12 +114,31 @@ def _own(name: str, value: Any) -> Own:
         return Own("optimizer", lambda **_: value)
     inputs = _inputs(value) if callable(value) else 0
     if inputs == 2:
+        _check_drift(name, value)
         return Own("drift", lambda: value)
     if inputs == 1:
         return own_rules.of_function(name, value)
     raise ValueError(
         f"rules={{{name!r}: {value!r}}}: must be {_ACCEPTED}. Pass one of these"
     )
+
+
+def _check_drift(name: str, value: Callable[..., Any]) -> None:
+    """Refuse other functions of two arguments, which would train something else."""
+    ratio, advantage = jnp.array([0.5, 1.0, 1.0]), jnp.array([1.0, -1.0, 1.0])
+    try:
+        found = np.asarray(value(ratio, advantage))
+        is_drift = found.shape == ratio.shape and bool(np.isfinite(found).all())
+        is_drift = is_drift and bool((abs(found[1:]) <= _ZERO).all())
+        reason = f"returns {found} for the ratios {ratio} and advantages {advantage}"
+    except Exception as error:  # Code of the user may raise anything.
+        is_drift, reason = False, f"raises {type(error).__name__}: {error}"
+    if not is_drift:
+        raise ValueError(
+            f"rules={{{name!r}: {value!r}}}: a function of two arguments must be a "
+            "drift (ratio, advantage) -> drift, a finite array of the ratio's shape "
+            f"that is 0 at ratio 1, but it {reason}. Pass {_ACCEPTED}"
+        )
 
 
 def _inputs(function: Callable[..., Any]) -> int:
@@ -142,7 +164,8 @@ def _digest(*parts: Any) -> str:
 
 def _program(part: Any) -> str:
     if isinstance(part, UpdateRule):
-        return repr(jax.tree.map(lambda leaf: jnp.asarray(leaf).tolist(), vars(part)))
+        weights = jax.tree.map(lambda leaf: jnp.asarray(leaf).tolist(), part.weights)
+        return repr((weights, part.architecture))
     if not isinstance(part, optax.GradientTransformation):
         return _lowered(part, jnp.ones(3), jnp.ones(3))
     state = _lowered(part.init, _PARAMS)
