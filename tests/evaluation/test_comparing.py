@@ -1,6 +1,7 @@
 """`evaluation.compare`, with rules given as Python objects."""
 
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -185,6 +186,25 @@ def test_wandb_has_a_run_per_row(tmp_path, monkeypatch):
     for seed in (0, 1):
         sink(result_rows.row(seed=seed))
     assert len([*(tmp_path / "wandb").glob("offline-run-*")]) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def login(prompt=True): return False",
+        "import types\ndef login(): 1 / 0\napi = types.SimpleNamespace(api_key=None)",
+    ],
+)
+def test_wandb_does_not_ask_for_a_key_after_the_first_run(tmp_path, monkeypatch, text):
+    (tmp_path / "wandb.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with pytest.raises(ValueError, match="needs an API key .* WANDB_MODE=offline"):
+        sinks.open_sinks(["wandb"], tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert len(sinks.open_sinks(["wandb"], tmp_path)) == 1
+    del sys.modules["wandb"]
 
 
 def test_a_sink_that_raises_stops_nothing(tmp_path, monkeypatch):

@@ -1,17 +1,20 @@
 """Learning curves for TensorBoard and Weights & Biases.
 
-A sink gets each run when its row is in ``rows.jsonl``, which stays the truth: a sink
-that raises is dropped with a warning, and the comparison continues. The other packages
-are extras.
+A sink gets each run when its row is in ``rows.jsonl``, which remains the complete
+record. A sink that raises is dropped with a warning, and the comparison continues. Rows
+that are already in the folder are not sent. The other packages are extras.
 """
 
 import hashlib
 import importlib
 import importlib.util
+import inspect
+import os
 import pathlib
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from learned_opt_rl.checks import one_of
 from learned_opt_rl.errors import MissingExtraError
@@ -24,7 +27,7 @@ def open_sinks(names: Sequence[str], folder: pathlib.Path) -> list[Sink]:
     """Return the sinks with these names, for the comparison in a folder.
 
     Raises:
-        ValueError: A name is not one of `SINKS`.
+        ValueError: A name is not one of `SINKS`, or wandb has no API key.
         MissingExtraError: The package of a sink is not installed.
     """
     if isinstance(names, str):
@@ -68,7 +71,7 @@ def _tensorboard(folder: pathlib.Path) -> Sink:
         place = folder / "tensorboard" / _name(row)
         with SummaryWriter(str(place)) as writer:
             for step, value in _points(row):
-                # By steps and not by time, at which the run was copied here.
+                # Index by environment steps; wall time would be the time of this copy.
                 writer.add_scalar(f"return/{row.environment}", value, step)
 
     return add
@@ -76,13 +79,20 @@ def _tensorboard(folder: pathlib.Path) -> Sink:
 
 def _wandb(folder: pathlib.Path) -> Sink:
     wandb = importlib.import_module("wandb")  # has no types where it is missing
+    mode = os.environ.get("WANDB_MODE", "online")
+    # Without a key, `wandb.init` would ask for one after the first run, and wait.
+    if mode not in ("offline", "disabled") and not _has_key(wandb):
+        raise ValueError(
+            "sinks='wandb': needs an API key of Weights & Biases. Run `wandb login`, or "
+            "set WANDB_API_KEY or WANDB_MODE=offline"
+        )
 
     def add(row: Row) -> None:
         run = wandb.init(
             project=folder.resolve().name,
             group=f"{row.environment} {row.rule}",
             name=_name(row),
-            # The same run again is not a second one.
+            # A repeated run replaces the first.
             id=hashlib.sha256(row.identity().encode()).hexdigest()[:32],
             dir=str(folder),
             config={**row.config, "rule": row.rule, "seed": row.seed},
@@ -95,6 +105,12 @@ def _wandb(folder: pathlib.Path) -> Sink:
         run.finish()
 
     return add
+
+
+def _has_key(wandb: Any) -> bool:
+    if "prompt" in inspect.signature(wandb.login).parameters:
+        return wandb.login(prompt=False)
+    return bool(wandb.api.api_key)  # older versions
 
 
 def _name(row: Row) -> str:
