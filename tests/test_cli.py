@@ -800,9 +800,12 @@ def test_errors_of_the_system_have_path_and_advice(
 @pytest.mark.parametrize(
     ("variables", "kept"),
     [
-        ({"LEARNED_OPT_RL_CACHE": "{tmp}/c"}, "{tmp}/c/compiled/"),
+        (
+            {"XDG_CACHE_HOME": "{tmp}/c", "LEARNED_OPT_RL_CACHE": "{tmp}/shared"},
+            "{tmp}/c/learned-opt-rl/compiled/",
+        ),
         ({"LEARNED_OPT_RL_COMPILATION_CACHE": "{tmp}/d"}, "{tmp}/d/"),
-        ({"LEARNED_OPT_RL_CACHE": "/dev/null"}, "None"),
+        ({"XDG_CACHE_HOME": "/dev/null"}, "None"),
         ({"LEARNED_OPT_RL_COMPILATION_CACHE": "off"}, "None"),
         ({"JAX_COMPILATION_CACHE_DIR": "/mine"}, "/mine"),
     ],
@@ -824,7 +827,11 @@ def test_compiled_programs_are_kept(
         env=plain | variables,
         check=True,
     )
-    assert result.stdout.splitlines()[-1].startswith(kept.format(tmp=tmp_path))
+    kept = kept.format(tmp=tmp_path)
+    assert result.stdout.splitlines()[-1].startswith(kept)
+    assert not (tmp_path / "shared").exists()
+    if kept.endswith("/compiled/"):
+        assert pathlib.Path(kept).stat().st_mode & 0o777 == 0o700
 
 
 def test_commands_need_no_jax() -> None:

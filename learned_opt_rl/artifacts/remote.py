@@ -33,13 +33,16 @@ if TYPE_CHECKING:
 _SILENCE = 10.0  # seconds a server may send nothing
 
 
-def cache_dir() -> pathlib.Path:
+def cache_dir(own: bool = False) -> pathlib.Path:
     """Return the folder of fetched weights, absolute; it need not exist yet.
+
+    With ``own``, return the user's own folder instead: ``LEARNED_OPT_RL_CACHE`` may
+    name one that several users share, which is not safe for what is executed.
 
     Raises:
         FetchError: The user has no home folder, and no variable names another folder.
     """
-    chosen = os.environ.get("LEARNED_OPT_RL_CACHE")
+    chosen = None if own else os.environ.get("LEARNED_OPT_RL_CACHE")
     # The XDG specification says to ignore a relative path.
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):

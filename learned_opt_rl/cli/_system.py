@@ -1,4 +1,4 @@
-"""What the command line owes to the system: a compilation cache, errors with advice."""
+"""Set up the compilation cache, and add advice to system errors."""
 
 import errno
 import hashlib
@@ -31,26 +31,34 @@ _ADVICE = {
 
 
 def keep_compiled_programs() -> None:
-    """Let jax keep compiled programs between commands, in a folder of our own.
+    """Let jax keep compiled programs between commands, in a folder of the user.
 
     Compiling takes most of the time of a short comparison. Nothing changes if the user
     has a cache of jax, if ``LEARNED_OPT_RL_COMPILATION_CACHE=off``, or if the folder
-    cannot be written. That variable may also name another folder.
+    cannot be written or belongs to another user, whose native code would run. That
+    variable may also name another folder.
     """
     chosen = os.environ.get(_OWN_CACHE, "")
     if chosen == "off" or _JAX_CACHE in os.environ or "jax" in sys.modules:
         return
     try:
-        folder = pathlib.Path(chosen) if chosen else cache_dir() / "compiled"
+        folder = pathlib.Path(chosen) if chosen else _own_folder()
         # Programs of one processor may not run on another with the same home folder.
         folder = folder / _processor()
         folder.mkdir(parents=True, exist_ok=True)
-    except (FetchError, OSError):  # no home folder, or it is read-only
+    except (FetchError, OSError):  # no home folder, read-only, or another user's
         return
     # jax bounds the cache with the package filelock.
     if os.access(folder, os.W_OK) and importlib.util.find_spec("filelock"):
         os.environ[_JAX_CACHE] = str(folder)
         os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_CACHE_BYTES))
+
+
+def _own_folder() -> pathlib.Path:
+    folder = cache_dir(own=True) / "compiled"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # raises if the folder belongs to another user
+    return folder
 
 
 def _processor() -> str:

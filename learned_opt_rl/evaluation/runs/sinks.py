@@ -83,8 +83,8 @@ def _wandb(folder: pathlib.Path) -> Sink:
     # Without a key, `wandb.init` would ask for one after the first run, and wait.
     if mode not in ("offline", "disabled") and not _has_key(wandb):
         raise ValueError(
-            "sinks='wandb': needs an API key of Weights & Biases. Run `wandb login`, or "
-            "set WANDB_API_KEY or WANDB_MODE=offline"
+            "sinks='wandb': needs an API key of Weights & Biases. Run `wandb login`, "
+            "or set WANDB_API_KEY or WANDB_MODE=offline"
         )
 
     def add(row: Row) -> None:
