@@ -495,7 +495,7 @@ def test_only_some_rules_and_a_title(tmp_path, without_plots):
     files = written(tmp_path, rows, only=["lion", "ant"], title="Mine & yours")
     page = Page(files["report.html"])
     assert "Mine & yours" in page.text
-    assert "Left out of this report by --only: sgd, hopper." in page.text
+    assert "Not shown in this report: sgd, hopper." in page.text
     data = json.loads(files["report.json"])
     assert data["run"]["rules"] == ["adam", "lion"]  # The baseline stays.
     assert data["run"]["environments"] == ["ant"]
@@ -505,6 +505,34 @@ def test_only_some_rules_and_a_title(tmp_path, without_plots):
     ):
         with pytest.raises(ValueError, match=message):
             report.load(tmp_path, only=only)
+
+
+def test_only_takes_the_names_that_a_report_prints(tmp_path):
+    pytest.importorskip("pandas")
+    games = ("ant", "hopper")
+    rows = random_table(("adam", "lion"), games)
+    rows += random_table(("adam", "lion"), games, agent="a2c")
+    append_rows(tmp_path / "rows.jsonl", rows)
+    failures = [
+        {"rule": rule, "agent": agent, "environment": name, "message": "no"}
+        for rule in ("adam", "lion", "sgd")
+        for agent in ("ppo", "a2c")
+        for name in games
+    ]
+    jsonl.append(tmp_path / "failures.jsonl", failures)
+    found = report.load(
+        tmp_path, only=["lion (a2c)", "ant"], baseline="adam (a2c)", normalization="raw"
+    )
+    assert set(found.table["rule"]) == {"adam (a2c)", "lion (a2c)"}
+    assert {(row.rule, row.agent) for row in found.rows} == {
+        ("adam", "a2c"),
+        ("lion", "a2c"),
+    }
+    assert [*found.left_out] == ["adam", "lion", "hopper"]
+    assert found.summary().endswith("Not shown in this report: adam, lion, hopper.")
+    assert "It returns more than adam (a2c) in" in found.verdict
+    shown = {(f["rule"], f["agent"], f["environment"]) for f in found.failures}
+    assert shown == {("adam", "a2c", "ant"), ("lion", "a2c", "ant")}
 
 
 def test_steps_that_were_not_played_are_noted():

@@ -36,13 +36,15 @@ class Report:
     the same tables as the command line.
 
     Attributes:
-        rows: One `Row` per run.
+        rows: One `Row` per run, with the rule's name as it was run.
         failures: Runs that raised an error: dicts with ``rule``, ``environment``,
             ``agent``, ``message`` and ``traceback``.
         normalization: How returns come to a common scale, see `normalization.METHODS`.
         baseline: The rule that others are compared with.
         title: The heading of the page.
-        left_out: Rules and environments that ``only`` left out.
+        left_out: Rules and environments that are not shown.
+        named: The rows under the names of `comparable.named`, if more rows than these
+            decided the names.
 
     Example:
         >>> where = {"environment": "ant", "total_timesteps": 1000, "curve": [1.0, 2.0]}
@@ -58,11 +60,12 @@ class Report:
     baseline: str = BASELINE
     title: str = "Comparison of update rules"
     left_out: Sequence[str] = ()
+    named: Sequence[Row] = ()
 
     @functools.cached_property
     def found(self) -> list[Results]:
         """Every statistic, one `gather.Results` per setting."""
-        named = comparable.named(self.rows)
+        named = self.named or comparable.named(self.rows)
         return gather.gather(named, self.normalization, baseline=self.baseline)
 
     @functools.cached_property
@@ -153,6 +156,9 @@ class Report:
             if not text.splitlines()[0].endswith(shown[0][-1]):
                 parts.append(_filled("The report has the other columns.", width))
             parts += [_filled(f"- {note}", width) for note in result.notes]
+        if self.left_out:
+            shown = f"Not shown in this report: {', '.join(self.left_out)}."
+            parts.append(_filled(shown, width))
         return "\n\n".join(parts)
 
     def __str__(self) -> str:
@@ -186,8 +192,8 @@ def load(
             `normalization.METHODS`.
         baseline: The rule that others are compared with, by default tuned Adam.
         title: The heading of the page.
-        only: Names of the rules and environments to keep; by default all. The baseline
-            stays among the rules.
+        only: Names of the rules and environments to keep, as the report prints them;
+            by default all. The baseline stays among the rules.
 
     Raises:
         ValueError: There are no rows, one is damaged, the baseline was not run, a name
@@ -208,18 +214,33 @@ def load(
         (row for path in paths for row in comparable.read(path)),
         key=lambda row: (row.environment, row.rule, row.seed),
     )
-    rows, left_out = _only(rows, only, baseline or BASELINE)
-    names = {row.rule for row in comparable.named(rows)}
-    check(normalization, baseline, rules=names)
+    # Named before anything is left out, which would change the names of the others.
+    pairs = [*zip(rows, comparable.named(rows), strict=True)]
+    chosen, left_out = _only([new for _, new in pairs], only, baseline or BASELINE)
+    runs = {(row.rule, row.agent) for row, new in pairs if new.rule in chosen["rule"]}
+    pairs = [
+        (row, new)
+        for row, new in pairs
+        if all(getattr(new, field) in names for field, names in chosen.items())
+    ]
+    check(normalization, baseline, rules={new.rule for _, new in pairs})
     # In an order that does not depend on when they happened.
     failures = sorted(_raised(paths), key=json.dumps)
+    if only:
+        failures = [
+            one
+            for one in failures
+            if (one.get("rule"), one.get("agent")) in runs
+            and one.get("environment") in chosen["environment"]
+        ]
     return Report(
-        rows,
+        [row for row, _ in pairs],
         failures,
         normalization,
         baseline or BASELINE,
         **({"title": title} if title else {}),
         left_out=left_out,
+        named=[new for _, new in pairs],
     )
 
 
@@ -231,11 +252,10 @@ def _filled(text: str, width: int | None) -> str:
 
 def _only(
     rows: list[Row], only: Sequence[str], baseline: str
-) -> tuple[list[Row], list[str]]:
-    """Return the rows of some rules or environments, and the names left out."""
+) -> tuple[dict[str, set[str]], list[str]]:
+    """Return the rules and the environments to keep, and the names left out."""
     if isinstance(only, str):
         raise ValueError(f"only={only!r}: must be a list of names. Pass [{only!r}]")
-    kept, left_out = rows, []
     known = {f: {getattr(row, f) for row in rows} for f in ("rule", "environment")}
     for name in only:
         if not any(name in names for names in known.values()):
@@ -243,13 +263,9 @@ def _only(
                 f"only={name!r}: must name rules or environments of the results. "
                 f"Choose among {', '.join(sorted(set().union(*known.values())))}"
             )
-    for field, names in known.items():
-        chosen = names & {*only}
-        if chosen:
-            chosen |= names & {baseline} if field == "rule" else set()
-            kept = [row for row in kept if getattr(row, field) in chosen]
-            left_out += sorted(names - chosen)
-    return kept, left_out
+    kept = {field: names & {*only} or names for field, names in known.items()}
+    kept["rule"] |= known["rule"] & {baseline}
+    return kept, [n for field in known for n in sorted(known[field] - kept[field])]
 
 
 def _raised(paths: Iterable[pathlib.Path]) -> Iterator[Mapping[str, Any]]:
