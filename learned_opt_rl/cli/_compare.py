@@ -91,23 +91,14 @@ class _Options(_ReportOptions, RunOptions):
 
     def _prepare(self, rules: tuple[str, ...], out: pathlib.Path) -> "Plan":
         """Check the whole request, since its runs may take hours."""
-        from learned_opt_rl.evaluation.report import comparable, normalization
-        from learned_opt_rl.evaluation.report.write import require_extras
-        from learned_opt_rl.evaluation.runs.row import ROWS, read_rows
+        from learned_opt_rl.evaluation.report.write import check_request
 
-        require_extras()
         comparison = self.comparison(rules)
         if self.address is not None and comparison.at_once is None:
             # The default follows from this machine's device, not from the workers'.
             comparison = dataclasses.replace(comparison, at_once=1)
         _check_folder(out)
-        kept = read_rows(out / ROWS)
-        normalization.check(
-            self.normalization,
-            self.baseline,
-            rules=comparable.names(kept, comparison.rules, self.agent),
-            environments=comparison.environments,
-        )
+        check_request(out, comparison, self.normalization, self.baseline)
         try:
             return self.plan(comparison)
         except TypeError as error:  # An environment of another package.

@@ -7,6 +7,7 @@ from typing import Any
 
 from learned_opt_rl import envs
 from learned_opt_rl.evaluation.report.report import Report, load
+from learned_opt_rl.evaluation.report.write import check_request
 from learned_opt_rl.evaluation.runs.compare import Comparison, execute, prepare
 from learned_opt_rl.evaluation.runs.given_rules import given_rules
 from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS
@@ -31,7 +32,8 @@ def compare(
     """Train agents with several rules and return the results.
 
     Every rule runs on every environment with the same seeds. Repeat the call to resume:
-    runs that the folder holds are not repeated, unless a rule has changed.
+    runs that the folder holds are not repeated, unless a rule has changed. Then its
+    earlier runs are not shown.
 
     Args:
         rules: A dict of rules by name, or a list of names. A value is an optax
@@ -47,7 +49,7 @@ def compare(
         normalization: See `load`.
         baseline: See `load`.
         title: See `load`.
-        sinks: Names of `sinks.SINKS` that also get the learning curves.
+        sinks: Names of `sinks.SINKS` that also get the learning curves of new runs.
         cluster: Workers that make the runs; they need rules with names.
         **options: Further fields of `Comparison`, for example ``agent="a2c"`` or
             ``settings=["hidden=256x256"]``.
@@ -57,6 +59,8 @@ def compare(
         and are in ``failures``.
 
     Raises:
+        MissingExtraError: A package of the report, a sink or an environment is not
+            installed.
         ValueError: The request is wrong, see `prepare`, or no run has finished.
 
     Example:
@@ -81,6 +85,8 @@ Pass ['adam']
         **options,
     )
     out = pathlib.Path(out)
+    current = {name: rule.sha256 for name, rule in given.items()}
+    check_request(out, asked, normalization, baseline, current)
     plan = prepare(asked, given=given)
     failures = execute(plan, out, sinks=sinks, cluster=cluster)
     messages = [f"{f.rule} on {f.environment}: {f.message}" for f in failures]
@@ -88,4 +94,10 @@ Pass ['adam']
         raise ValueError(f"no run finished: {messages[0]}. See {out / FAILURES}")
     for message in messages:
         warnings.warn(f"{message}. See {out / FAILURES}", stacklevel=2)
-    return load(out, normalization=normalization, baseline=baseline, title=title)
+    return load(
+        out,
+        normalization=normalization,
+        baseline=baseline,
+        title=title,
+        current=current,
+    )

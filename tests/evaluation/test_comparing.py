@@ -111,6 +111,42 @@ def test_what_is_not_a_rule_is_refused(tmp_path, rules, message):
         evaluation.compare(rules, out=tmp_path, **SMALL)
 
 
+def test_a_changed_rule_replaces_the_earlier_one(tmp_path):
+    how = {"out": tmp_path, "baseline": "mine", "normalization": "raw", **SMALL}
+    before = evaluation.compare({"mine": optax.sgd(0.1), "adam:1e-2": ...}, **how)
+    found = evaluation.compare({"mine": optax.sgd(0.2), "adam:1e-2": ...}, **how)
+    assert [row.rule for row in found.rows] == ["adam:1e-2", "mine"]
+    digests = [one.rows[1].weights_sha256 for one in (before, found)]
+    assert digests[0] != digests[1]
+    assert [*found.left_out] == [f"mine:{digests[0][:8]}"]
+    assert f"Not shown in this report: mine:{digests[0][:8]}." in str(found)
+    assert len(read_rows(tmp_path / "rows.jsonl")) == 3
+    # With the former one again, nothing runs.
+    again = evaluation.compare({"mine": optax.sgd(0.1), "adam:1e-2": ...}, **how)
+    assert again.rows == before.rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": "lion"}, "baseline=lion needs runs of 'lion'"),
+        ({"normalization": "adm"}, "normalization='adm' is unknown"),
+        ({"normalization": "optimal"}, "optimal"),
+    ],
+)
+def test_the_report_is_checked_before_the_runs(tmp_path, monkeypatch, changes, message):
+    monkeypatch.setattr(cell, "Program", never)
+    with pytest.raises(ValueError, match=message):
+        evaluation.compare({"mine": optax.sgd(0.1)}, out=tmp_path, **SMALL | changes)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_package_of_the_report_is_missed_before_the_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(write.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[eval\]"):
+        evaluation.compare({"mine": optax.sgd(0.1)}, out=tmp_path, **SMALL)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

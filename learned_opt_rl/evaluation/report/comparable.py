@@ -5,7 +5,7 @@ import json
 import pathlib
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from learned_opt_rl.agents.presets import CONFIGS
@@ -47,7 +47,9 @@ def read(path: pathlib.Path) -> list[Row]:
     return rows
 
 
-def named(rows: Iterable[Row]) -> list[Row]:
+def named(
+    rows: Iterable[Row], current: Mapping[str, str | None] | None = None
+) -> list[Row]:
     """Return rows in which every agent and every set of weights has a unique name.
 
     Where rows have several agents, the rules of all but the first of them, in the order
@@ -56,16 +58,33 @@ def named(rows: Iterable[Row]) -> list[Row]:
     replaced if they differ from the installed ones. If the rule is not installed, they
     count as replaced if the rows have several. A row that does not record its weights
     keeps its name. The names thus depend on the installed artifacts and, for a rule
-    from a file of ``learned-opt-rl tune``, on this file.
+    from a file of ``learned-opt-rl tune``, on this file. ``current`` has the digests of
+    rules that are Python objects.
     """
     rows = list(rows)
-    found = _names(map(_run, rows))
+    found = _names(map(_run, rows), current)
     return [dataclasses.replace(row, rule=found[_run(row)]) for row in rows]
 
 
-def names(rows: Iterable[Row], rules: Iterable[str], agent: str) -> set[str]:
-    """Return the names that `named` gives rows and runs yet to be made."""
-    return {*_names([*map(_run, rows), *((r, agent, None) for r in rules)]).values()}
+def names(
+    rows: Iterable[Row],
+    rules: Iterable[str],
+    agent: str,
+    current: Mapping[str, str | None] | None = None,
+) -> set[str]:
+    """Return the names that `named` gives rows and runs yet to be made.
+
+    Rows of rules that ``current`` replaces have none.
+    """
+    kept = [row for row in rows if not is_replaced(row, current)]
+    runs = [*map(_run, kept), *((rule, agent, None) for rule in rules)]
+    return {*_names(runs, current).values()}
+
+
+def is_replaced(row: Row, current: Mapping[str, str | None] | None) -> bool:
+    """Return whether a Python object of the row's name now has another digest."""
+    digests = current or {}
+    return digests.get(row.rule, row.weights_sha256) != row.weights_sha256
 
 
 def parts(name: str) -> tuple[str, str, str]:
@@ -85,8 +104,10 @@ def _run(row: Row) -> _Run:
     return row.rule, row.agent, row.weights_sha256
 
 
-def _names(runs: Iterable[_Run]) -> dict[_Run, str]:
-    runs = set(runs)
+def _names(
+    runs: Iterable[_Run], given: Mapping[str, str | None] | None = None
+) -> dict[_Run, str]:
+    runs, given = set(runs), given or {}
     recorded: dict[str, set[str | None]] = {}
     for rule, _, digest in runs:
         recorded.setdefault(_whole(rule), set()).add(digest)
@@ -95,7 +116,8 @@ def _names(runs: Iterable[_Run]) -> dict[_Run, str]:
     found = {}
     for rule, agent, digest in runs:
         known = recorded[_whole(rule)] - {None}
-        current = weights_digest(rule) or (known.pop() if len(known) == 1 else None)
+        only = known.pop() if len(known) == 1 else None
+        current = given.get(rule) or weights_digest(rule) or only
         name = rule if digest in (None, current) else f"{rule}:{digest[:8]}"
         found[rule, agent, digest] = name if agent == first else f"{name} ({agent})"
     return found

@@ -180,6 +180,7 @@ def load(
     baseline: str | None = None,
     title: str | None = None,
     only: Sequence[str] = (),
+    current: Mapping[str, str | None] | None = None,
 ) -> Report:
     """Read the results of one or more comparisons.
 
@@ -194,6 +195,8 @@ def load(
         title: The heading of the page.
         only: Names of the rules and environments to keep, as the report prints them;
             by default all. The baseline stays among the rules.
+        current: The digests of rules that are Python objects. Runs of the same name
+            with another digest are not shown.
 
     Raises:
         ValueError: There are no rows, one is damaged, the baseline was not run, a name
@@ -215,7 +218,9 @@ def load(
         key=lambda row: (row.environment, row.rule, row.seed),
     )
     # Named before anything is left out, which would change the names of the others.
-    pairs = [*zip(rows, comparable.named(rows), strict=True)]
+    pairs = [*zip(rows, comparable.named(rows, current), strict=True)]
+    replaced = {n.rule for row, n in pairs if comparable.is_replaced(row, current)}
+    pairs = [(row, new) for row, new in pairs if new.rule not in replaced]
     chosen, left_out = _only([new for _, new in pairs], only, baseline or BASELINE)
     runs = {(row.rule, row.agent) for row, new in pairs if new.rule in chosen["rule"]}
     pairs = [
@@ -239,7 +244,7 @@ def load(
         normalization,
         baseline or BASELINE,
         **({"title": title} if title else {}),
-        left_out=left_out,
+        left_out=[*sorted(replaced), *left_out],
         named=[new for _, new in pairs],
     )
 

@@ -20,6 +20,7 @@ from learned_opt_rl.evaluation.pictures import comparison, figures
 from learned_opt_rl.evaluation.report import board, comparable, statistics, tables
 from learned_opt_rl.evaluation.report.gather import Along, Results
 from learned_opt_rl.evaluation.report.measures import TIMING
+from learned_opt_rl.evaluation.report.normalization import check
 from learned_opt_rl.evaluation.report.report import (
     Report,
     aggregate_records,
@@ -30,7 +31,8 @@ from learned_opt_rl.evaluation.report.report import (
 )
 from learned_opt_rl.evaluation.report.statistics import Estimate
 from learned_opt_rl.evaluation.report.verdict import verdict
-from learned_opt_rl.evaluation.runs.row import GIVEN, Row
+from learned_opt_rl.evaluation.runs.plan import Comparison
+from learned_opt_rl.evaluation.runs.row import GIVEN, ROWS, Row, read_rows
 from learned_opt_rl.rundir.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -97,8 +99,33 @@ def write_report(report: Report, folder: pathlib.Path) -> list[pathlib.Path]:
     return [*(folder / name for name in contents), *files]
 
 
+def check_request(
+    folder: pathlib.Path,
+    comparison: Comparison,
+    normalization: str,
+    baseline: str | None,
+    current: Mapping[str, str | None] | None = None,
+) -> None:
+    """Check the report of a comparison before its runs, which may take hours.
+
+    Raises:
+        MissingExtraError: As for `require_extras`.
+        ValueError: The runs and the rows in the folder will not include the baseline or
+            the reference of the normalization.
+    """
+    require_extras()
+    check(
+        normalization,
+        baseline,
+        rules=comparable.names(
+            read_rows(folder / ROWS), comparison.rules, comparison.agent, current
+        ),
+        environments=comparison.environments,
+    )
+
+
 def require_extras() -> None:
-    """Check the packages of a report; for use before runs that take hours.
+    """Check the packages of a report.
 
     Raises:
         MissingExtraError: If one of them is not installed.
