@@ -1,4 +1,6 @@
+import csv
 import dataclasses
+import io
 import json
 import pathlib
 import random
@@ -488,6 +490,17 @@ def test_tables_are_files_too(tmp_path, without_plots):
     assert lines[0].startswith("environment,rule,seeds,final_return,final_return_low")
     assert len(lines) == 5
     assert files["tables/aggregates.tex"].startswith(b"\\begin{tabular}")
+
+
+def test_no_name_breaks_a_table_or_runs_in_a_spreadsheet(tmp_path, without_plots):
+    rows = random_table(("adam", "lone\ud800", '=cmd("x")', "@a", "+a", "-a"))
+    rows = [changed(row, final_return=-row.final_return) for row in rows]
+    files = written(tmp_path, rows)
+    text = files["tables/runs.csv"].decode()
+    names = {line["rule"] for line in csv.DictReader(io.StringIO(text))}
+    assert names == {"adam", "lone?", '\'=cmd("x")', "'@a", "'+a", "'-a"}
+    returns = [x["final_return"] for x in csv.DictReader(io.StringIO(text))]
+    assert all(float(x) < 0 for x in returns)  # Numbers stay numbers.
 
 
 def test_only_some_rules_and_a_title(tmp_path, without_plots):

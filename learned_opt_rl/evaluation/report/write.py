@@ -92,7 +92,11 @@ def write_report(report: Report, folder: pathlib.Path) -> list[pathlib.Path]:
         "report.json": _json(data),
         "leaderboard.json": _json(_leaderboard(report.found)),
     }
-    contents |= {f"tables/{name}": text.encode() for name, text in _tables(report)}
+    # A lone surrogate, which JSON may contain, has no UTF-8.
+    contents |= {
+        f"tables/{name}": text.encode("utf-8", "replace")
+        for name, text in _tables(report)
+    }
     for name, content in contents.items():
         write_atomically(folder / name, content)
     files = [path for picture in pictures for path in picture.paths]
@@ -294,8 +298,14 @@ def _csv(records: list[dict[str, Any]]) -> str:
     names = dict.fromkeys(name for record in records for name in record)
     writer = csv.DictWriter(file, [*names], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({k: _inert(v) for k, v in one.items()} for one in records)
     return file.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    """Mark text that a spreadsheet would execute as a formula."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
+    return f"'{value}" if is_formula else value
 
 
 def _page(report: Report, data: dict[str, Any], pictures: list[Picture]) -> bytes:
