@@ -260,8 +260,9 @@ def _failed(rows: list[Row]) -> list[str]:
     counted = ", ".join(f"{values[name]:.2f} in {name}" for name in names)
     if counted:
         parts.append(
-            f"Each counts as {counted}. No other run there counts as less. A rule has "
-            "no paired difference where one of its runs or of the baseline's counts so."
+            f"Each counts as {counted}. No other run there counts as less. The "
+            "paired difference is omitted for a rule if one of its runs, or one of the "
+            "baseline's, has no return."
         )
     return [" ".join(parts)]
 

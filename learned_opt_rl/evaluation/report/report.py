@@ -138,7 +138,7 @@ class Report:
         return write_report(self, pathlib.Path(folder))
 
     def summary(self, width: int | None = None) -> str:
-        """Return verdict, tables and notes for a terminal of so many letters."""
+        """Return verdict, tables and notes for a terminal ``width`` characters wide."""
         parts = []
         for result in self.found:
             label = tables.one_line(result.setting.label)
@@ -250,7 +250,7 @@ def load(
 
 
 def _filled(text: str, width: int | None) -> str:
-    """Break a line for a terminal of so many letters."""
+    """Break a line for a terminal ``width`` characters wide."""
     line = tables.one_line(text)
     return line if width is None else textwrap.fill(line, width)
 

@@ -24,9 +24,9 @@ def render(table: Table, style: Style, width: int | None = None) -> str:
     """Set a table, whose first columns are names, as ``tabulate`` does.
 
     The style ``"plain"`` is for a terminal, ``"github"`` for Markdown, ``"latex"`` for
-    papers (booktabs), with the best values in bold. In a terminal of ``width`` letters,
-    the last columns are left out until the others fit. If not even three fit, the first
-    of two names is a heading.
+    papers (booktabs), with the best values in bold. In a terminal ``width`` characters
+    wide, the last columns are left out until the others fit. If not even three fit, the
+    first of two names is a heading.
     """
     clean = {"plain": one_line, "github": _markdown, "latex": _latex}[style]
     lines = [[clean(cell) for cell in line] for line in table]
@@ -136,7 +136,7 @@ def aggregates(
 ) -> Table:
     """Return aggregates over environments, a line per rule; the IQM comes first.
 
-    A ``brief`` table has no other one of `METRICS`. ``mark`` makes the best values
+    With ``brief``, leave out the other `METRICS`. ``mark`` makes the best values
     `Best`.
     """
     named = {name: None for estimates in found.values() for name in estimates}

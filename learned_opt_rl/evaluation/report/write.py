@@ -57,7 +57,7 @@ def write(
     Args:
         folder: Where to write the report.
         sources: As for `load`; by default the folder itself.
-        width: Letters in a line of the terminal.
+        width: Characters in a line of the terminal.
         **options: As for `load`: ``normalization``, ``baseline``, ``title``, ``only``.
 
     Returns:

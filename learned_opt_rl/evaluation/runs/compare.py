@@ -112,7 +112,7 @@ class _Execution:
         """Read the rows that exist, and write the request."""
         self._sinks = sinks
         self._programs = programs or Programs()
-        # Who brings programs has printed a cost.
+        # A caller that passes programs has already printed the cost.
         self._is_announced = programs is not None
         self._plan, self._folder, self._stream = plan, folder, stream
         rows = read_rows(folder / ROWS)

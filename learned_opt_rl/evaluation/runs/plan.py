@@ -1,4 +1,4 @@
-"""The runs of a comparison: a request, checked, and what is missing of it."""
+"""Check a request and list the missing runs."""
 
 import dataclasses
 import math
