@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from learned_opt_rl.agents.presets import CONFIGS
-from learned_opt_rl.evaluation.runs.row import GIVEN, ROWS, Row, read_rows
+from learned_opt_rl.evaluation.runs.row import ROWS, Row, read_rows
 from learned_opt_rl.evaluation.runs.rules import weights_digest
 
 _Run = tuple[str, str, str | None]
@@ -161,7 +161,7 @@ def commands(
     were given as Python objects.
     """
     groups: dict[tuple, list[Row]] = {}
-    for row in (row for row in rows if not row.extra.get(GIVEN)):
+    for row in (row for row in rows if not row.given):
         variant = tuple(sorted(f"{k}={v}" for k, v in row.variant.items()))
         key = (row.agent, row.total_timesteps, variant)
         groups.setdefault(key, []).append(row)

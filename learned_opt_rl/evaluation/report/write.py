@@ -32,7 +32,7 @@ from learned_opt_rl.evaluation.report.report import (
 from learned_opt_rl.evaluation.report.statistics import Estimate
 from learned_opt_rl.evaluation.report.verdict import verdict
 from learned_opt_rl.evaluation.runs.plan import Comparison
-from learned_opt_rl.evaluation.runs.row import GIVEN, ROWS, Row, read_rows
+from learned_opt_rl.evaluation.runs.row import ROWS, Row, read_rows
 from learned_opt_rl.rundir.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _what_was_run(rows: Sequence[Row]) -> dict[str, Any]:
         "configurations": by_environment("config"),
         "commands": comparable.commands(rows),
         # No command makes the runs of these.
-        "given": sorted({row.rule for row in rows if row.extra.get(GIVEN)}),
+        "given": sorted({row.rule for row in rows if row.given}),
     }
 
 

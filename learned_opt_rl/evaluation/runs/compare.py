@@ -27,7 +27,6 @@ from learned_opt_rl.evaluation.runs.plan import together as together
 from learned_opt_rl.evaluation.runs.program import Program
 from learned_opt_rl.evaluation.runs.row import (
     FAILURES,
-    GIVEN,
     ROWS,
     Row,
     agent_of,
@@ -201,8 +200,8 @@ class _Execution:
                 )
             digest = self._standing.digests[cell.rule]
             made = run.rows(program, trained, cell.rule, digest, seeds, cell.variant)
-            if cell.given is not None:  # No command can name such a rule.
-                made = [dataclasses.replace(row, extra={GIVEN: True}) for row in made]
+            if cell.given is not None:
+                made = [dataclasses.replace(row, given=True) for row in made]
             self._add(made)
             checkpoint.remove()
             overall.ended()

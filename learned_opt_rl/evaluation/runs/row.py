@@ -17,9 +17,6 @@ from learned_opt_rl.rundir import jsonl
 ROWS, FAILURES = "rows.jsonl", "failures.jsonl"
 """The files in the folder of a comparison: its rows, and the runs that raised."""
 
-GIVEN = "given"
-"""The extra field of rows whose rule was a Python object, not a name."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
@@ -54,6 +51,7 @@ class Row:
         device: The accelerator, such as ``"cpu"``.
         cpu: The processor and its number of cores.
         config: The agent's configuration, as JSON.
+        given: Whether the rule was a Python object, which no command can name.
         extra: Fields that this version does not know.
         unrecorded: Names of the fields that the JSON object lacked.
 
@@ -87,6 +85,7 @@ class Row:
     device: str | None = None
     cpu: str | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    given: bool = False
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     unrecorded: frozenset[str] = frozenset()
 
@@ -292,6 +291,7 @@ _MEASURED = (_is_number, "a finite number or null")
 _OBJECT = (_is_object, "an object of a few levels with finite numbers")
 _COUNT = (_is_integer, "an integer or null")
 _TEXT = (_is_text, "a text or null")
+_SWITCH = (lambda v: isinstance(v, bool), "true or false")
 _CHECKS: dict[str, tuple] = {
     "rule": (_is_name, "a name"),
     "environment": (_is_name, "a name"),
@@ -315,7 +315,8 @@ _CHECKS: dict[str, tuple] = {
     "revision": _TEXT,
     "device": _TEXT,
     "cpu": _TEXT,
-    "diverged": (lambda v: isinstance(v, bool), "true or false"),
+    "diverged": _SWITCH,
+    "given": _SWITCH,
 }
 _REQUIRED = ("rule", "environment", "seed", "total_timesteps", "curve")
 _FIELDS = tuple(
