@@ -477,6 +477,29 @@ def test_a_report_has_frames(tmp_path):
     assert "Adam" in loaded.verdict
 
 
+def test_a_figure_is_drawn_once_and_alone(monkeypatch):
+    pytest.importorskip("matplotlib")
+    found, names = report.Report(random_table(games=("ant",))), []
+    for kind in ("curves", "returns", "aggregate", "profile"):
+        real = getattr(comparison, f"{kind}_figure")
+
+        def draw(*rest, kind=kind, real=real, **how):
+            names.append(kind)
+            return real(*rest, **how)
+
+        monkeypatch.setattr(comparison, f"{kind}_figure", draw)
+    assert [*found.figures] == [
+        "overview",
+        "curves",
+        "returns",
+        "aggregates",
+        "profiles",
+    ]
+    assert names == []
+    assert found.figures["curves"] is found.figures["curves"]
+    assert names == ["curves"]
+
+
 def test_a_notebook_shows_verdict_table_and_curves():
     pytest.importorskip("matplotlib")
     page = Page(report.Report(random_table(games=("ant",)))._repr_html_().encode())

@@ -5,7 +5,8 @@ import functools
 import json
 import pathlib
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from learned_opt_rl.errors import MissingExtraError
@@ -26,6 +27,8 @@ from learned_opt_rl.rundir import jsonl
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    Draw = Callable[[], Figure]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -107,29 +110,34 @@ class Report:
         """A line per rule: IQM and so on over environments, with intervals."""
         return _pandas().DataFrame(aggregate_records(self.found))
 
-    @property
-    def figures(self) -> "dict[str, Figure]":
-        """The figures of the report by name, for example ``"curves"``."""
-        return {name: figure for name, _, _, figure in self.drawn()}
+    @functools.cached_property
+    def figures(self) -> "Mapping[str, Figure]":
+        """The figures of the report by name, for example ``"curves"``.
 
-    def drawn(
+        A figure is drawn when it is first looked up.
+        """
+        return _Figures({name: draw for name, _, _, draw in self.pictures()})
+
+    def pictures(
         self, columns: int | None = None
-    ) -> Iterator[tuple[str, int | None, str, "Figure"]]:
-        """Yield name, setting, caption and figure; see `write.Picture`.
+    ) -> Iterator[tuple[str, int | None, str, "Draw"]]:
+        """Yield name, setting, caption and what draws the figure; see `write.Picture`.
 
         With ``columns=1`` the figures of settings are narrow, and there are no others.
         """
         for index, result in enumerate(self.found):
             ending = f"-{index + 1}" if len(self.found) > 1 else ""
-            for name, caption, figure in figures_of(result, self.styles, columns):
-                yield f"{name}{ending}", index, caption, figure
+            for name, caption, draw in figures_of(result, self.styles, columns):
+                yield f"{name}{ending}", index, caption, draw
         if columns is not None:
             return
         for index, (axis, along) in enumerate(self.varied.items()):
-            figure = comparison.generalization_figure(along, axis, styles=self.styles)
+            draw = partial(
+                comparison.generalization_figure, along, axis, styles=self.styles
+            )
             what = "without each feature" if axis == "features" else f"over {axis}"
             caption = f"Final return, not normalized, {what}: {means('intervals')}"
-            yield f"generalization-{index + 1}-{axis}", None, caption, figure
+            yield f"generalization-{index + 1}-{axis}", None, caption, draw
 
     def write(self, folder: str | pathlib.Path) -> list[pathlib.Path]:
         """Write ``report.html``, tables and figures; return their paths."""
@@ -172,6 +180,25 @@ class Report:
         from learned_opt_rl.evaluation.report.write import fragment
 
         return fragment(self)
+
+
+class _Figures(Mapping[str, "Figure"]):
+    """Figures that are drawn when they are first looked up."""
+
+    def __init__(self, draw: "Mapping[str, Draw]") -> None:
+        self._draw = draw
+        self._drawn: dict[str, Figure] = {}
+
+    def __getitem__(self, name: str) -> "Figure":
+        if name not in self._drawn:
+            self._drawn[name] = self._draw[name]()
+        return self._drawn[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._draw)
+
+    def __len__(self) -> int:
+        return len(self._draw)
 
 
 def load(
@@ -282,8 +309,8 @@ def _raised(paths: Iterable[pathlib.Path]) -> Iterator[Mapping[str, Any]]:
 
 def figures_of(
     result: Results, styles: comparison.Styles, columns: int | None = None
-) -> Iterator[tuple[str, str, "Figure"]]:
-    """Yield the name, the caption and the figure of everything in a setting.
+) -> Iterator[tuple[str, str, "Draw"]]:
+    """Yield name, caption and what draws the figure, of everything in a setting.
 
     With ``columns=1`` the figures are narrow, for phones.
     """
@@ -291,27 +318,31 @@ def figures_of(
     if result.aggregates:
         yield _overview(result, how)
     caption = f"Learning curves: {means('bands')}"
-    yield "curves", caption, comparison.curves_figure(rows, **how)
+    yield "curves", caption, partial(comparison.curves_figure, rows, **how)
     if statistics.returns(rows):
         caption = f"Final return of each run (dots), {means('bars')}"
-        yield "returns", caption, comparison.returns_figure(rows, **how)
+        yield "returns", caption, partial(comparison.returns_figure, rows, **how)
     if any(row.dormant for row in rows):
         caption = f"Share of dormant neurons (dormancy <= 0.025): {means('bands')}"
-        yield "dormancy", caption, comparison.curves_figure(rows, "dormant", **how)
+        yield (
+            "dormancy",
+            caption,
+            partial(comparison.curves_figure, rows, "dormant", **how),
+        )
     if result.aggregates:
         rest = {
             rule: {name: e for name, e in estimates.items() if name != "IQM"}
             for rule, estimates in result.aggregates.items()
         }
         caption = "Other aggregates over environments with 95% intervals"
-        yield "aggregates", caption, comparison.aggregate_figure(rest, **how)
+        yield "aggregates", caption, partial(comparison.aggregate_figure, rest, **how)
     if result.profiles:
         caption = "Performance profiles: the share of runs above each normalized return"
         shown = result.thresholds, result.profiles
-        yield "profiles", caption, comparison.profile_figure(*shown, **how)
+        yield "profiles", caption, partial(comparison.profile_figure, *shown, **how)
 
 
-def _overview(result: Results, how: Mapping[str, Any]) -> tuple[str, str, "Figure"]:
+def _overview(result: Results, how: Mapping[str, Any]) -> tuple[str, str, "Draw"]:
     name = _improvement_name(result)
     shown = {
         rule: {m: e for m, e in estimates.items() if m in ("IQM", name)}
@@ -322,8 +353,8 @@ def _overview(result: Results, how: Mapping[str, Any]) -> tuple[str, str, "Figur
         baseline = tables.title(result.baseline)
         caption += f", and probability of a higher return than {baseline}'s"
     references = {name: 0.5, **_unit(result)}
-    figure = comparison.aggregate_figure(shown, references=references, **how)
-    return "overview", f"{caption}, with 95% intervals", figure
+    draw = partial(comparison.aggregate_figure, shown, references=references, **how)
+    return "overview", f"{caption}, with 95% intervals", draw
 
 
 def _unit(result: Results) -> dict[str, float]:

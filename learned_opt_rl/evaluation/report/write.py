@@ -255,11 +255,12 @@ class Picture(NamedTuple):
 def draw(report: Report, folder: pathlib.Path) -> list[Picture]:
     """Draw all figures of a report into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    narrow = {name: _data_url(f) for name, _, _, f in report.drawn(columns=1)}
+    narrow = {name: _data_url(make()) for name, _, _, make in report.pictures(1)}
     pictures = []
-    for name, section, caption, figure in report.drawn():
+    for name, section, caption, make in report.pictures():
         # An axis may be any text, and a file name may not.
         stem = re.sub("[^A-Za-z0-9_-]+", "_", name)[:60]
+        figure = make()
         paths = comparison.save(figure, folder / stem)
         url = _data_url(figure)
         pictures.append(
