@@ -500,11 +500,11 @@ class TestCompare:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        found = cost.Cost(8, 8000, 2.0, 2**20, None, "a rollout")
+        found = cost.Cost(8, 8000, 7200.0, 2**20, None, "a rollout")
         monkeypatch.setattr(cost, "estimate", lambda plan, folder: found)
         assert self.main(tmp_path, "compare", "adam", "--dry-run") == 0
         assert capsys.readouterr().out == (
-            "8 runs, 8,000 steps, about 2.0 hours without compilation, 1 MiB of memory "
+            "8 runs, 8,000 steps, about 2:00:00 without compilation, 1 MiB of memory "
             "(from a rollout)\n"
         )
         assert len(asked) == 1 and not (tmp_path / "out").exists()

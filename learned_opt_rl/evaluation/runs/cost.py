@@ -8,6 +8,7 @@ from learned_opt_rl.evaluation.runs.cell import Programs
 from learned_opt_rl.evaluation.runs.plan import Plan, Standing, Work
 from learned_opt_rl.evaluation.runs.program import Program, memory_limit
 from learned_opt_rl.evaluation.runs.row import ROWS, read_rows
+from learned_opt_rl.rundir.progress import duration
 
 
 class Cost(NamedTuple):
@@ -15,7 +16,7 @@ class Cost(NamedTuple):
 
     runs: int
     steps: int  # environment steps of all runs
-    hours: float  # without compilation
+    seconds: float  # without compilation
     memory: int | None  # bytes of the compiled program of a group; None if not known
     limit: int | None  # bytes of the device; a CPU does not report it
     source: str  # what was measured
@@ -27,7 +28,7 @@ class Cost(NamedTuple):
         memory = f", {' of '.join(sizes)} of memory" if self.memory else ""
         return (
             f"{self.runs} run{'s' * (self.runs != 1)}, {self.steps:,} steps, about "
-            f"{_time(self.hours)} without compilation{memory} (from {self.source})"
+            f"{duration(self.seconds)} without compilation{memory} (from {self.source})"
         )
 
 
@@ -74,11 +75,4 @@ def of_work(
         count = sum(min(group.stop, plan.end) - group.start for group in groups)
         runs, steps = runs + count, steps + count * each
         total += len(groups) * each * seconds.get(cell.rule, usual)
-    return Cost(runs, steps, total / 3600, memory, memory_limit(), source)
-
-
-def _time(hours: float) -> str:
-    if hours >= 1:
-        return f"{hours:,.1f} hours"
-    minutes = round(60 * hours)
-    return f"{minutes} minutes" if minutes > 1 else "a minute"
+    return Cost(runs, steps, total, memory, memory_limit(), source)
