@@ -25,7 +25,6 @@ def optional(metavar: str, name: str | None = None) -> Any:
 # An option that may occur several times, with a value each; see `_arguments`.
 Repeated = UseAppendAction[tuple[str, ...]]
 Settings = Annotated[Repeated, optional("NAME=VALUE", "set")]
-OnCluster = Annotated[str | None, optional("ADDRESS", "cluster")]
 Rules = Annotated[Positional[tuple[str, ...]], optional("RULE")]
 # Not required, so that a misspelled option is reported first.
 _WHERE = create_mutex_group(required=False)
@@ -47,6 +46,15 @@ _OPTIONS = {
     "sinks": "--sinks",
     "cluster": "--cluster",
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClusterOption:
+    """The option ``--cluster``; see `on_cluster`."""
+
+    address: Annotated[str | None, optional("ADDRESS", "cluster")] = None
+    """Dask scheduler whose workers make the runs, for example tcp://10.0.0.1:8786;
+    local:4 starts four processes here (extra cluster)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

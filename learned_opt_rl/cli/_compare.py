@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from learned_opt_rl.artifacts.card import Card
 from learned_opt_rl.cli._common import (
-    OnCluster,
+    ClusterOption,
     Repeated,
     Rules,
     RunOptions,
@@ -50,16 +50,13 @@ class _ReportOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Options(_ReportOptions, RunOptions):
+class _Options(ClusterOption, _ReportOptions, RunOptions):
     agent: Literal["ppo", "a2c", "lpg"] = "ppo"
     """Agent that the rule trains."""
     sinks: Annotated[Repeated, optional("NAME")] = ()
     """tensorboard or wandb, which also get the learning curves; may be repeated."""
     dry_run: bool = False
     """Print the cost in steps, time and memory, and exit."""
-    address: OnCluster = None
-    """Dask scheduler whose workers make the runs, for example tcp://10.0.0.1:8786;
-    local:4 starts four processes here (extra cluster)."""
 
     def run_rules(self, rules: tuple[str, ...], out: pathlib.Path) -> int:
         """Make the runs that are missing and the report; return the exit status."""

@@ -16,7 +16,7 @@ from tyro.conf import (
 )
 
 from learned_opt_rl.cli._common import (
-    OnCluster,
+    ClusterOption,
     Repeated,
     RunOptions,
     Settings,
@@ -38,7 +38,7 @@ _WHERE = create_mutex_group(required=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Execution:
+class _Execution(ClusterOption):
     generations: Annotated[int | None, optional("INT")] = None
     """Total number of generations."""
     devices: Annotated[int | None, optional("INT")] = None
@@ -56,9 +56,6 @@ class _Execution:
     """Number of processes, each started with the same command."""
     process: Annotated[int | None, optional("INT")] = None
     """Index of this process, from 0."""
-    address: OnCluster = None
-    """Dask scheduler whose workers train the members, for example
-    tcp://10.0.0.1:8786; local:4 starts four processes here (extra cluster)."""
 
     def join(self) -> int:
         """Join the other processes if there are any; return the number of devices."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from learned_opt_rl.cli._common import (
-    OnCluster,
+    ClusterOption,
     Repeated,
     RunOptions,
     on_cluster,
@@ -18,7 +18,7 @@ from learned_opt_rl.cli._common import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tune(RunOptions):
+class Tune(ClusterOption, RunOptions):
     """Tune the settings of a rule with a fixed budget (extras train and tune).
 
     The command searches learning rates, other settings of optimizers and the constants
@@ -45,9 +45,6 @@ class Tune(RunOptions):
     """Setting to search, for example learning_rate; may be repeated; by default all."""
     agent: Literal["ppo", "a2c"] = "ppo"
     """Agent that the rule trains."""
-    address: OnCluster = None
-    """Dask scheduler whose workers make the runs, for example tcp://10.0.0.1:8786;
-    local:4 starts four processes here (extra cluster)."""
     out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
     """Folder for the results; tuned/RULE/ENVIRONMENTS by default."""
 
