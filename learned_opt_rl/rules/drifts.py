@@ -28,6 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from learned_opt_rl.rules._core.named_drift import NamedDrift
+
 __all__ = [
     "Drift",
     "DriftReport",
@@ -50,21 +52,6 @@ Drift: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
 # exp(log-probability difference) underflows to 0; its logarithm must not be -inf.
 SMALLEST_RATIO = 1e-30
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class NamedDrift:
-    """A drift that prints as a text."""
-
-    text: str
-    function: Drift
-
-    def __call__(self, ratio: jax.Array, advantage: jax.Array) -> jax.Array:
-        """Return the drift, elementwise."""
-        return self.function(ratio, advantage)
-
-    def __repr__(self) -> str:
-        return self.text
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import optax
 from learned_opt_rl.artifacts import Artifact, Card
 from learned_opt_rl.errors import ArtifactError, HorizonWarning
 from learned_opt_rl.features import Horizon
-from learned_opt_rl.rules.drifts import NamedDrift
+from learned_opt_rl.rules._core.named_drift import NamedDrift
 
 _PACKAGE = pathlib.Path(__file__).parents[2]
 
