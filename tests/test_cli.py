@@ -17,7 +17,7 @@ from learned_opt_rl import __version__, artifacts, cli, envs
 from learned_opt_rl.artifacts import registry, remote
 from learned_opt_rl.cli import _arguments
 from learned_opt_rl.evaluation.report import write
-from learned_opt_rl.evaluation.runs import compare, cost
+from learned_opt_rl.evaluation.runs import compare, cost, plan
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.lock import locked
 from tests.artifact_files import (
@@ -412,10 +412,10 @@ class TestCompare:
     }
 
     @pytest.fixture
-    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[compare.Comparison]:
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[plan.Comparison]:
         """What was asked; nothing is run."""
-        found: list[compare.Comparison] = []
-        monkeypatch.setattr(compare, "prepare", lambda asked: found.append(asked))
+        found: list[plan.Comparison] = []
+        monkeypatch.setattr(plan, "prepare", lambda asked: found.append(asked))
         return found
 
     def main(self, tmp_path: pathlib.Path, *arguments: str) -> int:
@@ -441,7 +441,7 @@ class TestCompare:
 
     def test_options_are_passed_on(
         self,
-        asked: list[compare.Comparison],
+        asked: list[plan.Comparison],
         tmp_path: pathlib.Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
@@ -452,7 +452,7 @@ class TestCompare:
         settings = ["--devices", "2", "--set", "hidden=8x8", "gamma=1"]
         assert self.main(tmp_path, "compare", "adam", "lion", *options, *settings) == 0
         assert asked == [
-            compare.Comparison(
+            plan.Comparison(
                 rules=("adam", "lion"),
                 environments=("CartPole-v1",),
                 seeds=3,
@@ -481,7 +481,7 @@ class TestCompare:
     def test_an_option_does_not_take_the_rules(
         self,
         words: list[str],
-        asked: list[compare.Comparison],
+        asked: list[plan.Comparison],
         tmp_path: pathlib.Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -495,7 +495,7 @@ class TestCompare:
 
     def test_a_dry_run_runs_nothing(
         self,
-        asked: list[compare.Comparison],
+        asked: list[plan.Comparison],
         tmp_path: pathlib.Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
@@ -515,7 +515,7 @@ class TestCompare:
 
     def test_a_suite_is_its_environments(
         self,
-        asked: list[compare.Comparison],
+        asked: list[plan.Comparison],
         tmp_path: pathlib.Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -560,7 +560,7 @@ class TestCompare:
 
     def test_report_options_are_passed_on(
         self,
-        asked: list[compare.Comparison],
+        asked: list[plan.Comparison],
         tmp_path: pathlib.Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
@@ -579,7 +579,7 @@ class TestCompare:
     @pytest.mark.parametrize("below", ["", "/below"])
     def test_a_file_is_no_folder(
         self,
-        asked: list[compare.Comparison],
+        asked: list[plan.Comparison],
         below: str,
         tmp_path: pathlib.Path,
         capsys: pytest.CaptureFixture[str],
@@ -594,7 +594,7 @@ class TestCompare:
 
     def test_failures_are_summed_up(
         self,
-        asked: list[compare.Comparison],
+        asked: list[plan.Comparison],
         tmp_path: pathlib.Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
@@ -611,7 +611,7 @@ class TestCompare:
 
     def test_an_interrupt_says_how_to_go_on(
         self,
-        asked: list[compare.Comparison],
+        asked: list[plan.Comparison],
         tmp_path: pathlib.Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
@@ -622,7 +622,7 @@ class TestCompare:
 
     def test_a_folder_in_use_is_one_line(
         self,
-        asked: list[compare.Comparison],
+        asked: list[plan.Comparison],
         tmp_path: pathlib.Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
@@ -634,7 +634,7 @@ class TestCompare:
 
     def test_a_card_is_of_its_rule(
         self,
-        asked: list[compare.Comparison],
+        asked: list[plan.Comparison],
         bundled: pathlib.Path,
         tmp_path: pathlib.Path,
         monkeypatch: pytest.MonkeyPatch,
@@ -905,7 +905,7 @@ def test_a_failed_run_is_named_even_if_nobody_reads_the_report(
             raise BrokenPipeError
 
     failure = compare.Failure("adam", "CartPole-v1", "ValueError: no")
-    monkeypatch.setattr(compare, "prepare", lambda asked: asked)
+    monkeypatch.setattr(plan, "prepare", lambda asked: asked)
     monkeypatch.setattr(compare, "execute", lambda *_, **__: [failure])
     monkeypatch.setattr(sys, "stdout", Unread())
     monkeypatch.setattr(sys, "stderr", shown := io.StringIO())

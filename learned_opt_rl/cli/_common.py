@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from tyro.conf import Positional, UseAppendAction, arg, create_mutex_group
 
 if TYPE_CHECKING:
-    from learned_opt_rl.evaluation.runs.compare import Comparison, Failure
+    from learned_opt_rl.evaluation.runs.compare import Failure
+    from learned_opt_rl.evaluation.runs.plan import Comparison
     from learned_opt_rl.rundir.cluster import Cluster
 
 
@@ -86,7 +87,7 @@ class RunOptions:
                 "NAME or --suite NAME; `learned-opt-rl list environments` prints all"
             )
         from learned_opt_rl import envs
-        from learned_opt_rl.evaluation.runs.compare import Comparison
+        from learned_opt_rl.evaluation.runs.plan import Comparison
 
         names = envs.suite(self.suite) if self.suite else self.environments
         fields = {**shared(self, Comparison), "rules": rules, "environments": names}

@@ -22,7 +22,7 @@ from learned_opt_rl.cli._common import (
 )
 
 if TYPE_CHECKING:
-    from learned_opt_rl.evaluation.runs.compare import Comparison, Plan
+    from learned_opt_rl.evaluation.runs.plan import Comparison, Plan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class _Options(ClusterOption, _ReportOptions, RunOptions):
 
     def plan(self, comparison: "Comparison") -> "Plan":
         """Return the runs of a comparison."""
-        from learned_opt_rl.evaluation.runs.compare import prepare
+        from learned_opt_rl.evaluation.runs.plan import prepare
 
         return prepare(comparison)
 
@@ -180,10 +180,10 @@ class Generalize(_Options):
 
     def plan(self, comparison: "Comparison") -> "Plan":
         """Return the runs of one comparison for each value of the axis."""
-        from learned_opt_rl.evaluation.runs import compare, generalize
+        from learned_opt_rl.evaluation.runs import generalize, plan
 
         along = generalize.comparisons(self.axis, comparison, self.values or None)
-        return compare.together([compare.prepare(one) for one in along])
+        return plan.together([plan.prepare(one) for one in along])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

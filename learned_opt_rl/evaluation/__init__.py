@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from learned_opt_rl.evaluation.report.report import Report as Report
     from learned_opt_rl.evaluation.report.report import load as load
     from learned_opt_rl.evaluation.report.write import write as write
-    from learned_opt_rl.evaluation.runs.compare import Comparison as Comparison
     from learned_opt_rl.evaluation.runs.compare import execute as execute
-    from learned_opt_rl.evaluation.runs.compare import prepare as prepare
+    from learned_opt_rl.evaluation.runs.plan import Comparison as Comparison
+    from learned_opt_rl.evaluation.runs.plan import prepare as prepare
     from learned_opt_rl.evaluation.runs.row import Row as Row
     from learned_opt_rl.evaluation.runs.row import append_rows as append_rows
     from learned_opt_rl.evaluation.runs.row import read_rows as read_rows
     from learned_opt_rl.evaluation.runs.run import run as run
 
 _HOMES = {
-    "Comparison": "runs.compare",
+    "Comparison": "runs.plan",
     "Report": "report.report",
     "Row": "runs.row",
     "append_rows": "runs.row",
     "compare": "comparing",
     "execute": "runs.compare",
     "load": "report.report",
-    "prepare": "runs.compare",
+    "prepare": "runs.plan",
     "read_rows": "runs.row",
     "run": "runs.run",
     "write": "report.write",

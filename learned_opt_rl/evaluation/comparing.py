@@ -8,8 +8,9 @@ from typing import Any
 from learned_opt_rl import envs
 from learned_opt_rl.evaluation.report.report import Report, load
 from learned_opt_rl.evaluation.report.write import check_request
-from learned_opt_rl.evaluation.runs.compare import Comparison, execute, prepare
+from learned_opt_rl.evaluation.runs.compare import execute
 from learned_opt_rl.evaluation.runs.given_rules import given_rules
+from learned_opt_rl.evaluation.runs.plan import Comparison, prepare
 from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS
 from learned_opt_rl.rundir.cluster import Cluster
 

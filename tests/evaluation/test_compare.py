@@ -13,7 +13,7 @@ from learned_opt_rl import envs, errors
 from learned_opt_rl.agents import A2CConfig, LPGConfig, PPOConfig
 from learned_opt_rl.evaluation.runs import cell, compare, cost, program
 from learned_opt_rl.evaluation.runs import run as running
-from learned_opt_rl.evaluation.runs.compare import Comparison
+from learned_opt_rl.evaluation.runs.plan import Comparison, prepare
 from learned_opt_rl.evaluation.runs.rules import Rule
 from learned_opt_rl.rules import drifts, lpg
 from learned_opt_rl.rundir import jsonl
@@ -55,7 +55,7 @@ def probes(monkeypatch):
 
 def run(asked, folder, stream=None, cluster=None):
     return compare.execute(
-        compare.prepare(asked),
+        prepare(asked),
         folder,
         stream=stream or io.StringIO(),
         cluster=cluster,
@@ -141,9 +141,9 @@ def test_what_is_there_is_not_run_again(unbroken, monkeypatch):
 
 def test_the_cost_is_that_of_what_is_missing(unbroken, tmp_path):
     folder, _ = unbroken
-    assert cost.estimate(compare.prepare(ASKED), folder) is None
+    assert cost.estimate(prepare(ASKED), folder) is None
     more = dataclasses.replace(ASKED, rules=("adam:1e-2", "sgd:1e-2"), seeds=4)
-    found = cost.estimate(compare.prepare(more), folder)
+    found = cost.estimate(prepare(more), folder)
     assert (found.runs, found.steps) == (4, 4 * 64 * 12)  # two groups of two seeds
     assert found.memory > 0 and 0 < found.seconds < 360
     assert found.source == "a rollout of each rule on NamedAction"
@@ -165,7 +165,7 @@ def test_workers_of_a_cluster_make_the_same_rows(unbroken, tmp_path):
 
 def test_a_run_that_raises_on_a_worker_is_a_failure(tmp_path, monkeypatch):
     asked = dataclasses.replace(ASKED, environments=("NamedAction", "Crash"))
-    plan = compare.prepare(asked)
+    plan = prepare(asked)
     monkeypatch.setattr(Crash, "armed", True)
     with workers() as address, connected(address) as cluster:
         failures = compare.execute(plan, tmp_path, cluster=cluster)
@@ -179,7 +179,7 @@ def test_a_run_that_raises_on_a_worker_is_a_failure(tmp_path, monkeypatch):
 
 
 def test_a_worker_refuses_other_weights():
-    plan = compare.prepare(ASKED)
+    plan = prepare(ASKED)
     text = cell.task(plan.cells[0], range(2), 1, None)
     other = json.dumps(json.loads(text) | {"source_sha256": "0" * 64})
     with pytest.raises(ValueError, match="rule='adam:1e-2' differs on this worker"):
@@ -240,7 +240,7 @@ def test_unfinished_runs_of_other_commands_are_kept_and_mentioned(unbroken, tmp_
 
 
 def test_a_checkpoint_of_other_weights_is_of_another_run(tmp_path, monkeypatch):
-    plan = compare.prepare(dataclasses.replace(ASKED, rules=("minatar",)))
+    plan = prepare(dataclasses.replace(ASKED, rules=("minatar",)))
 
     def path():
         begun = compare._Execution(plan, tmp_path, io.StringIO())
@@ -256,7 +256,7 @@ def test_a_failure_spoils_nothing_else(unbroken, tmp_path, monkeypatch):
     asked = dataclasses.replace(
         ASKED, rules=("adam:1e-2",), environments=("Crash", "NamedAction")
     )
-    plan = compare.prepare(asked)
+    plan = prepare(asked)
     monkeypatch.setattr(Crash, "armed", True)
     stream = io.StringIO()
     (failure,) = compare.execute(plan, tmp_path, stream=stream)
@@ -305,7 +305,7 @@ def test_a_failure_spoils_nothing_else(unbroken, tmp_path, monkeypatch):
 )
 def test_what_cannot_work_is_said_before_the_first_run(changes, message):
     with pytest.raises(ValueError, match=message):
-        compare.prepare(dataclasses.replace(ASKED, **changes))
+        prepare(dataclasses.replace(ASKED, **changes))
 
 
 def test_an_environment_is_tried_first(monkeypatch):
@@ -314,7 +314,7 @@ def test_an_environment_is_tried_first(monkeypatch):
 
     monkeypatch.setattr(envs, "check", check)
     with pytest.raises(ValueError, match="'NamedAction' is unusable: reward is nan"):
-        compare.prepare(ASKED)
+        prepare(ASKED)
 
 
 def test_a_missing_package_is_named(monkeypatch):
@@ -322,7 +322,7 @@ def test_a_missing_package_is_named(monkeypatch):
         envs, "make", lambda name: (_ for _ in ()).throw(errors.MissingExtraError("x"))
     )
     with pytest.raises(errors.MissingExtraError):
-        compare.prepare(ASKED)
+        prepare(ASKED)
 
 
 @pytest.mark.parametrize("row", [{"rule": "adam"}, {"seed": 1, "config": {}}])
@@ -337,7 +337,7 @@ def test_settings_of_every_type():
     asked = dataclasses.replace(
         ASKED, settings=("hidden=8x4", "activation=tanh", "gamma=0.5", "num_envs=1e1")
     )
-    (cell, _) = compare.prepare(dataclasses.replace(asked, total_timesteps=1e5)).cells
+    (cell, _) = prepare(dataclasses.replace(asked, total_timesteps=1e5)).cells
     config = cell.config
     assert (config.hidden, config.activation) == ((8, 4), "tanh")
     assert (config.gamma, config.num_envs) == (0.5, 10)
@@ -345,9 +345,9 @@ def test_settings_of_every_type():
 
 def test_by_default_a_cpu_trains_one_seed_per_device():
     asked = dataclasses.replace(ASKED, at_once=None)
-    assert compare.prepare(asked).groups == [range(i, i + 1) for i in range(3)]
+    assert prepare(asked).groups == [range(i, i + 1) for i in range(3)]
     asked = dataclasses.replace(asked, devices=2)
-    assert compare.prepare(asked).groups == [range(0, 2), range(2, 4)]
+    assert prepare(asked).groups == [range(0, 2), range(2, 4)]
 
 
 def test_agents_take_only_their_own_rules():
@@ -369,7 +369,7 @@ def test_rows_of_another_configuration_are_not_the_runs_that_are_wanted(
     unbroken, tmp_path, monkeypatch
 ):
     rows = jsonl.read(unbroken[0] / compare.ROWS)
-    plan = compare.prepare(ASKED)
+    plan = prepare(ASKED)
     monkeypatch.setattr(cell, "Program", never)
 
     def message(**changes):

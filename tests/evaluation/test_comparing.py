@@ -13,8 +13,8 @@ from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation import comparing
 from learned_opt_rl.evaluation.report import write
 from learned_opt_rl.evaluation.runs import cell, sinks
-from learned_opt_rl.evaluation.runs import compare as running
 from learned_opt_rl.evaluation.runs.given_rules import given_rules
+from learned_opt_rl.evaluation.runs.plan import Comparison, prepare
 from learned_opt_rl.evaluation.runs.row import read_rows
 from learned_opt_rl.rules import lpg
 from learned_opt_rl.rundir import jsonl
@@ -196,9 +196,9 @@ def test_a_run_without_a_result_is_an_error(tmp_path):
 def test_runs_too_short_for_an_episode_are_named_before_they_start(monkeypatch):
     assert envs.episode_length("Freeway-MinAtar") == 2500
     monkeypatch.setattr(envs, "episode_length", lambda name: 50)
-    asked = running.Comparison(("adam:1e-2",), **SMALL)  # 48 steps of 4 environments
+    asked = Comparison(("adam:1e-2",), **SMALL)  # 48 steps of 4 environments
     with pytest.warns(UserWarning, match="too short for one episode.*at least 256"):
-        running.prepare(asked)
+        prepare(asked)
 
 
 def test_tensorboard_has_every_point(tmp_path):
@@ -265,8 +265,8 @@ def test_a_sink_that_raises_stops_nothing(tmp_path, monkeypatch):
 
 def test_a_python_object_is_not_sent_to_workers():
     names, given = given_rules({"mine": optax.sgd(0.1)})
-    asked = running.Comparison(names, **SMALL)
-    (made,) = running.prepare(asked, given=given).cells
+    asked = Comparison(names, **SMALL)
+    (made,) = prepare(asked, given=given).cells
     with pytest.raises(ValueError, match="'mine' is a Python object, which workers"):
         cell.task(made, range(1), 1, made.digest)
 

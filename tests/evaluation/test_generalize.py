@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from learned_opt_rl.evaluation.runs import generalize
-from learned_opt_rl.evaluation.runs.compare import Comparison
+from learned_opt_rl.evaluation.runs.plan import Comparison
 from learned_opt_rl.evaluation.runs.rules import FEATURES
 
 ASKED = Comparison(

@@ -15,7 +15,7 @@ from learned_opt_rl import artifacts, cli, envs
 from learned_opt_rl.agents import PPOConfig
 from learned_opt_rl.errors import ArtifactError, MissingExtraError
 from learned_opt_rl.evaluation.runs import cell, compare, program, rules
-from learned_opt_rl.evaluation.runs.compare import Comparison
+from learned_opt_rl.evaluation.runs.plan import Comparison
 from learned_opt_rl.evaluation.tuning import search, space
 from learned_opt_rl.rundir import jsonl
 from tests import probe_envs

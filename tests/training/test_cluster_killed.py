@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from learned_opt_rl.evaluation.runs import compare
-from learned_opt_rl.evaluation.runs.compare import Comparison
+from learned_opt_rl.evaluation.runs.plan import Comparison, prepare
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.cluster import ClusterError, connected
 from learned_opt_rl.training.evolution import Campaign, EvolutionConfig, Execution
@@ -136,12 +136,12 @@ def measured(folder):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    assert compare.execute(compare.prepare(COMPARISON), folder) == []
+    assert compare.execute(prepare(COMPARISON), folder) == []
     return measured(folder)
 
 
 def test_a_comparison_survives_its_workers(machines, tmp_path, alone):
-    plan, folder = compare.prepare(COMPARISON), tmp_path / "cluster"
+    plan, folder = prepare(COMPARISON), tmp_path / "cluster"
     killing = meanwhile(folder / compare.ROWS, *changes(machines, 2, 8))
     with connected(machines.address) as cluster, killing:
         assert compare.execute(plan, folder, cluster=cluster) == []
@@ -150,7 +150,7 @@ def test_a_comparison_survives_its_workers(machines, tmp_path, alone):
 
 
 def test_a_comparison_resumes_after_its_scheduler(machines, tmp_path, alone):
-    plan, folder = compare.prepare(COMPARISON), tmp_path / "cluster"
+    plan, folder = prepare(COMPARISON), tmp_path / "cluster"
     rows = folder / compare.ROWS
     raises = pytest.raises(ClusterError, match="scheduler is gone; start it again")
     killing = meanwhile(rows, (3, machines.scheduler.kill))

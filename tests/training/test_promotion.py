@@ -18,7 +18,7 @@ from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.errors import ArtifactError, CardError, WeightsError
 from learned_opt_rl.evaluation.report import cards
 from learned_opt_rl.evaluation.runs import compare
-from learned_opt_rl.evaluation.runs.compare import Comparison
+from learned_opt_rl.evaluation.runs.plan import Comparison
 from learned_opt_rl.rundir import atomic, jsonl
 from learned_opt_rl.rundir.lock import FolderInUseError, locked
 from learned_opt_rl.training.evolution import campaign as campaigns

@@ -16,7 +16,7 @@ from learned_opt_rl.cli import main
 from learned_opt_rl.cli._train import Promote
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.evaluation.report import cards, normalization
-from learned_opt_rl.evaluation.runs.compare import Comparison
+from learned_opt_rl.evaluation.runs.plan import Comparison
 from learned_opt_rl.evaluation.runs.row import append_rows
 from learned_opt_rl.rules import lpg
 from learned_opt_rl.rules.tuned import tuned

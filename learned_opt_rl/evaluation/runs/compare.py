@@ -17,13 +17,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
 from learned_opt_rl.evaluation.runs import cost, run
-from learned_opt_rl.evaluation.runs.cell import Cell as Cell
-from learned_opt_rl.evaluation.runs.cell import Programs, perform, task
-from learned_opt_rl.evaluation.runs.plan import Comparison as Comparison
-from learned_opt_rl.evaluation.runs.plan import Plan as Plan
-from learned_opt_rl.evaluation.runs.plan import Standing, Work
-from learned_opt_rl.evaluation.runs.plan import prepare as prepare
-from learned_opt_rl.evaluation.runs.plan import together as together
+from learned_opt_rl.evaluation.runs.cell import Cell, Programs, perform, task
+from learned_opt_rl.evaluation.runs.plan import Plan, Standing, Work
 from learned_opt_rl.evaluation.runs.program import Program
 from learned_opt_rl.evaluation.runs.row import (
     FAILURES,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from learned_opt_rl import artifacts
 from learned_opt_rl.checks import one_of
 from learned_opt_rl.errors import UnknownArtifactError
-from learned_opt_rl.evaluation.runs.compare import Comparison
+from learned_opt_rl.evaluation.runs.plan import Comparison
 from learned_opt_rl.evaluation.runs.rules import FEATURES, artifact_name
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from learned_opt_rl.evaluation.report.statistics import returns
 from learned_opt_rl.evaluation.runs import compare, rules, tuned_rule
 from learned_opt_rl.evaluation.runs.cell import Programs
-from learned_opt_rl.evaluation.runs.compare import Comparison
+from learned_opt_rl.evaluation.runs.plan import Comparison, prepare
 from learned_opt_rl.evaluation.runs.row import ROWS, read_rows
 from learned_opt_rl.evaluation.tuning.space import next_place, search_space, setting_at
 from learned_opt_rl.rundir.atomic import write_atomically
@@ -157,7 +157,7 @@ class _Search:
         self._asked, self._folder, self._only = asked, folder, only
         self._space, self._stream = search_space(asked.rules[0], only), stream
         next_place(self._space, only, (), 0)  # needs optuna
-        plan = compare.prepare(asked, self._space)
+        plan = prepare(asked, self._space)
         cells = [
             cell._replace(source=cell.rule, values=self._space) for cell in plan.cells
         ]

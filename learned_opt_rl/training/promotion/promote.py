@@ -13,7 +13,8 @@ from learned_opt_rl.artifacts.weights import check_weights
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.report import cards
 from learned_opt_rl.evaluation.runs import compare
-from learned_opt_rl.evaluation.runs.compare import Comparison, Failure, Plan
+from learned_opt_rl.evaluation.runs.compare import Failure
+from learned_opt_rl.evaluation.runs.plan import Comparison, Plan, prepare
 from learned_opt_rl.evaluation.runs.row import Row, append_rows, identity, read_rows
 from learned_opt_rl.evaluation.runs.rules import weights_digest
 from learned_opt_rl.rundir import atomic
@@ -292,7 +293,7 @@ def _measure(facts: _Facts, stream: TextIO) -> Evaluated | list[Failure]:
         if not rules:
             continue
         with registry.bundled_in(root):
-            plans[root] = compare.prepare(dataclasses.replace(asked, rules=rules))
+            plans[root] = prepare(dataclasses.replace(asked, rules=rules))
     _reuse_rows(facts)
     found: list[Row] = []
     for root, plan in plans.items():
