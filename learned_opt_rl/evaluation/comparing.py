@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from learned_opt_rl import envs
+from learned_opt_rl.evaluation.report import comparable
 from learned_opt_rl.evaluation.report.report import Report, load
 from learned_opt_rl.evaluation.report.write import check_request
 from learned_opt_rl.evaluation.runs.compare import execute
 from learned_opt_rl.evaluation.runs.given_rules import given_rules
 from learned_opt_rl.evaluation.runs.plan import Comparison, prepare
-from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS
+from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS, read_rows
 from learned_opt_rl.rundir.cluster import Cluster
 
 
@@ -91,7 +92,8 @@ Pass ['adam']
     plan = prepare(asked, given=given)
     failures = execute(plan, out, sinks=sinks, cluster=cluster)
     messages = [f"{f.rule} on {f.environment}: {f.message}" for f in failures]
-    if messages and not (out / ROWS).exists():
+    rows = read_rows(out / ROWS)
+    if messages and all(comparable.is_replaced(row, current) for row in rows):
         raise ValueError(f"no run finished: {messages[0]}. See {out / FAILURES}")
     for message in messages:
         warnings.warn(f"{message}. See {out / FAILURES}", stacklevel=2)

@@ -111,6 +111,16 @@ def test_what_is_not_a_rule_is_refused(tmp_path, rules, message):
         evaluation.compare(rules, out=tmp_path, **SMALL)
 
 
+def test_runs_of_an_earlier_rule_are_not_the_result_of_one_that_raises(
+    tmp_path, monkeypatch
+):
+    how = {"out": tmp_path, "normalization": "raw", **SMALL}
+    evaluation.compare({"mine": optax.sgd(0.1)}, **how)
+    monkeypatch.setattr(cell, "Program", never)
+    with pytest.raises(ValueError, match="no run finished: mine on NamedAction: Key"):
+        evaluation.compare({"mine": optax.sgd(0.2)}, **how)
+
+
 def test_a_changed_rule_replaces_the_earlier_one(tmp_path):
     how = {"out": tmp_path, "baseline": "mine", "normalization": "raw", **SMALL}
     before = evaluation.compare({"mine": optax.sgd(0.1), "adam:1e-2": ...}, **how)
