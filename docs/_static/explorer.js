@@ -6,9 +6,10 @@
   explorer.add = (name, samples) => waiting[name](samples);
 
   function load(name) {
-    loaded[name] ??= new Promise((resolve) => {
+    loaded[name] ??= new Promise((resolve, reject) => {
       waiting[name] = resolve;
       const script = document.createElement("script");
+      script.onerror = () => reject(new Error(`cannot load ${script.src}`));
       script.src = `_static/explorer/${name.replaceAll("/", "-")}.js`;
       document.head.append(script);
     });
@@ -124,6 +125,7 @@
     const samples = await load(name);
     const kind = samples.kind;
     const reference = await load(REFERENCE[kind]);
+    if (rule.value !== name) return; // another one was chosen meanwhile
     const form = document.createElement("form");
     const svg = element("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
     const readout = document.createElement("p");
