@@ -11,21 +11,20 @@ from learned_opt_rl import Horizon, losses, lpg, open_rl
 from learned_opt_rl.rules import discovered
 from learned_opt_rl.rules.drifts import Drift
 
-horizon = Horizon(1000)
-optimizer = learned_opt_rl.pretrained("minatar", horizon=horizon)
-drift = learned_opt_rl.pretrained("lpo/minatar")
-update_rule = learned_opt_rl.pretrained("lpg/gridworld")
-assert_type(optimizer, optax.GradientTransformationExtraArgs)
-assert_type(drift, Drift)
-assert_type(update_rule, lpg.UpdateRule)
-assert_type(discovered.pretrained("discovered/dpo"), Drift)
 
-optax.chain(optimizer, open_rl.pretrained("minatar", horizon=horizon))
-optax.chain(drift)  # pyright: ignore[reportArgumentType]
-optax.chain(update_rule)  # pyright: ignore[reportArgumentType]
+def of_a_kind(ratio: jax.Array, advantage: jax.Array) -> None:
+    horizon = Horizon(1000)
+    optimizer = learned_opt_rl.pretrained("minatar", horizon=horizon)
+    drift = learned_opt_rl.pretrained("lpo/minatar")
+    update_rule = learned_opt_rl.pretrained("lpg/gridworld")
+    assert_type(optimizer, optax.GradientTransformationExtraArgs)
+    assert_type(drift, Drift)
+    assert_type(update_rule, lpg.UpdateRule)
+    assert_type(discovered.pretrained("discovered/dpo"), Drift)
 
-
-def loss(ratio: jax.Array, advantage: jax.Array) -> None:
+    optax.chain(optimizer, open_rl.pretrained("minatar", horizon=horizon))
+    optax.chain(drift)  # pyright: ignore[reportArgumentType]
+    optax.chain(update_rule)  # pyright: ignore[reportArgumentType]
     losses.policy_loss(ratio, advantage, drift)
     losses.policy_loss(
         ratio,

@@ -106,7 +106,7 @@ class TestKind:
 
     def test_without_a_card_it_is_an_optimizer(self) -> None:
         (result,) = testing.conformance(lambda: drifts.dpo(), only="builds")
-        assert "it made a function; return an optax.Gradient" in result.detail
+        assert "it made a NamedDrift; return an optax.Gradient" in result.detail
 
     def test_a_wrong_one_fails(self) -> None:
         results = testing.conformance(optax.sgd(0.1), kind="drift")
