@@ -102,6 +102,7 @@ def pretrained(
     Raises:
         ArtifactError: The name is unknown, or the card or the weights are unusable.
         FetchError: The artifact is remote and neither cached nor reachable.
+        TypeError: An option is for optimizers, and the artifact is none.
 
     Example:
         >>> import learned_opt_rl
@@ -109,7 +110,13 @@ def pretrained(
         >>> tx = learned_opt_rl.pretrained("minatar", horizon=Horizon(2000))
     """
     artifact = artifacts.load(name, fetch=fetch)
+    kind, chosen = artifact.card.kind, given(options)
+    if chosen and kind != "optimizer":
+        raise TypeError(
+            f"{artifact.card.name!r} is of kind {kind}; leave out "
+            f"{', '.join(chosen)}, which only optimizers take"
+        )
     rule = artifacts.rule_module(artifact.card.algorithm)
     more = {"learning_rate": learning_rate, "constants": constants}
     more = {name: value for name, value in more.items() if value is not None}
-    return rule.from_artifact(artifact, **given(options), **more)
+    return rule.from_artifact(artifact, **chosen, **more)

@@ -55,3 +55,10 @@ def test_rules_print_as_what_they_are():
     # What prints differently is still what optax and jit take.
     assert isinstance(tx, optax.GradientTransformationExtraArgs)
     assert jax.jit(drift)(jnp.ones(2), jnp.ones(2)).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["lpo/minatar", "discovered/dpo", "lpg/gridworld"])
+def test_options_of_optimizers_are_refused_for_other_kinds(name):
+    message = f"'{name}' is of kind .*; leave out horizon, which only optimizers take"
+    with pytest.raises(TypeError, match=message):
+        learned_opt_rl.pretrained(name, horizon=learned_opt_rl.Horizon(10))
