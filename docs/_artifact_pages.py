@@ -133,8 +133,8 @@ def _pictures(card: Card, file: str | None) -> str:
     heading = f"## What the {_KINDS[card.kind]} does\n\n"
     if file is None:
         return (
-            f"{heading}There is no picture, because the weights were not at hand when "
-            f"this page was built. Run `learned-opt-rl fetch {card.name}` first."
+            f"{heading}There is no picture, because the weights were not available "
+            f"when this page was built. Run `learned-opt-rl fetch {card.name}` first."
         )
     return (
         f"{heading}![{_text(card.name)}](/_generated/{file})\n\n{_EXPLAINED[card.kind]}"
@@ -185,7 +185,7 @@ def _measured(found: Sequence[Comparison], pictures: Sequence[str]) -> str:
             f"![Learning curves of {_text(one.name)}](/_generated/{file})",
         ]
     if not found:
-        parts.append("There are no rows of this artifact in `results/`.")
+        parts.append("`results/` has no rows of this artifact.")
     return "\n\n".join(parts)
 
 

@@ -25,7 +25,7 @@ _HISTORICAL = (
 _GROUPS = {
     "recommended": (
         "Recommended",
-        "Start here. [Which artifact?](which.md) says when.",
+        "Start here. [Which artifact?](which.md) explains when to use each.",
     ),
     "optimizer": ("Optimizers", "They replace Adam."),
     "drift": ("Drifts", "They replace PPO's clip."),
@@ -72,7 +72,7 @@ def _group(card: Card) -> str:
 
 
 def _controls(games: Iterable[str]) -> str:
-    options = {"": "the usual order", "time": "run time", "size": "size"}
+    options = {"": "default order", "time": "run time", "size": "size"}
     options |= {game: f"return on {game.removesuffix('-MinAtar')}" for game in games}
     choices = "".join(f'<option value="{k}">{v}</option>' for k, v in options.items())
     return (
@@ -87,7 +87,11 @@ def _card(entry: Entry, games: Iterable[str]) -> str:
     unit = "constant" if card.weights.format == "expression" else "weight"
     count = card.weights.parameters
     size = f"{count:,} {unit}{'' if count == 1 else 's'}"
-    time = "time not measured" if entry.time is None else f"{entry.time:.2g} x the time"
+    time = (
+        "time not measured"
+        if entry.time is None
+        else f"{entry.time:.2g}× Adam's run time"
+    )
     values = {"time": entry.time, "size": count}
     values |= {game: entry.percent.get(game) for game in games}
     data = " ".join(

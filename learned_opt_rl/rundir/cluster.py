@@ -4,8 +4,9 @@ A task is a function of this package, named by its module, with texts and arrays
 arguments and result. Dask sends a task again if its worker dies, and gives up on a task
 that has killed several workers.
 
-Dask unpickles what its peers send: whoever reaches a scheduler can run code on it, on
-its workers and on its clients. Use TLS (``tls://``) outside a trusted network.
+Dask unpickles what its peers send: anyone who can connect to a scheduler can run code
+on it, on its workers and on its clients. Outside a trusted network, use TLS
+(``tls://``).
 
 References:
     https://distributed.dask.org/en/stable/tls.html
@@ -220,7 +221,7 @@ def perform(name: str, *arguments: Any) -> tuple[Any, str, str]:
         with _ONE_AT_A_TIME:
             made = getattr(importlib.import_module(module), function)(*arguments)
         return made, "", ""
-    except Exception as error:  # the other tasks go on
+    except Exception as error:  # the other tasks continue
         trace = "".join(traceback.format_exception(error))
         return None, " ".join(f"{type(error).__name__}: {error}".split()), trace
 

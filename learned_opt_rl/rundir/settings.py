@@ -76,6 +76,13 @@ def format(values: Mapping[str, Any]) -> list[str]:
     return texts
 
 
+def tuples(value: Any) -> Any:
+    """Return a value from JSON with tuples for its lists, as configurations have."""
+    if isinstance(value, Mapping):
+        return {name: tuples(part) for name, part in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         if any(isinstance(part, list | tuple) for part in value):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from learned_opt_rl import checks, families
+from learned_opt_rl.rundir.settings import tuples
 
 
 def table(method: str) -> dict[str, Mapping[str, Any]]:
@@ -56,10 +57,3 @@ def settings(
         if isinstance(value, Mapping)
     }
     return tuples({**values, **overrides, **groups})
-
-
-def tuples(value: Any) -> Any:
-    """Return a value from JSON with tuples for its lists."""
-    if isinstance(value, Mapping):
-        return {name: tuples(part) for name, part in value.items()}
-    return tuple(map(tuples, value)) if isinstance(value, list) else value

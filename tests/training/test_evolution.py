@@ -81,7 +81,10 @@ def check_same(campaigns):
     assert len(one) == 4
     assert len(set(one[1])) > 1
     assert one == two
-    states = [campaigns[n][1] for n in (1, 2)]
+    check_same_states(*(campaigns[n][1] for n in (1, 2)))
+
+
+def check_same_states(*states):
     for first, second in zip(*map(jax.tree.leaves, states), strict=True):
         if jnp.issubdtype(first.dtype, jax.dtypes.prng_key):
             first, second = map(jax.random.key_data, (first, second))

@@ -123,7 +123,7 @@ class Report:
     ) -> Iterator[tuple[str, int | None, str, "Draw"]]:
         """Yield name, setting, caption and what draws the figure; see `write.Picture`.
 
-        With ``columns=1`` the figures of settings are narrow, and there are no others.
+        With ``columns=1``, only the figures of settings are drawn, narrow for phones.
         """
         for index, result in enumerate(self.found):
             ending = f"-{index + 1}" if len(self.found) > 1 else ""
@@ -226,8 +226,9 @@ def load(
             with another digest are not shown.
 
     Raises:
-        ValueError: There are no rows, one is damaged, the baseline was not run, a name
-            in ``only`` is unknown, or the normalization is unknown or has no reference.
+        ValueError: The sources have no rows, one is damaged, the baseline was not run,
+            a name in ``only`` is unknown, or the normalization is unknown or has no
+            reference.
 
     Example:
         >>> load("no/such/folder")

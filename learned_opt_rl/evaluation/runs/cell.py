@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from learned_opt_rl import envs
 from learned_opt_rl.agents.config import Config
@@ -11,6 +11,7 @@ from learned_opt_rl.evaluation.runs.given_rules import GivenRule
 from learned_opt_rl.evaluation.runs.program import Program
 from learned_opt_rl.evaluation.runs.row import agent_of, config_type
 from learned_opt_rl.evaluation.runs.rules import Rule, Settings, resolve, weights_digest
+from learned_opt_rl.rundir.settings import tuples
 
 _KEPT = 16  # compiled programs
 
@@ -110,11 +111,10 @@ def perform(text: str) -> str:
         raise ValueError(
             f"rule={source!r} differs on this worker. Copy its files to the worker"
         )
-    fields: Any = {name: _tuples(value) for name, value in asked["config"].items()}
     cell = Cell(
         asked["rule"],
         envs.make(name),
-        config_type(asked["agent"])(**fields),
+        config_type(asked["agent"])(**tuples(asked["config"])),
         asked["variant"],
         asked["source"],
         asked["values"],
@@ -130,7 +130,3 @@ def perform(text: str) -> str:
 
 # A worker keeps its programs here between tasks.
 _PROGRAMS = Programs()
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -39,7 +39,7 @@ class Comparison:
             published ones.
 
     Raises:
-        ValueError: A number is out of range, or there is no rule or environment.
+        ValueError: A number is out of range, or no rule or environment is named.
 
     Example:
         >>> comparison = Comparison(("adam", "lion"), ("Breakout-MinAtar",), 4, 1e6)

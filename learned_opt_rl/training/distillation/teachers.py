@@ -142,16 +142,19 @@ def _specialists(name: str, several: list[Teacher]) -> Teacher:
             f"{', '.join(one.algorithm for one in several)}"
         )
     digest = hashlib.sha256("".join(one.sha256 for one in several).encode())
+
+    def rule(config: Any, environment: str) -> Rule:
+        return made.of(environment).rule(config, environment)
+
     made = dataclasses.replace(
         first,
         name=name,
         sha256=digest.hexdigest(),
+        rule=rule,
         specialists=tuple(several),
         environments=tuple(n for one in several for n in one.environments),
     )
-    # Its rule is that of the environment in which an agent is trained.
-    rule = lambda config, where: made.of(where).rule(config, where)  # noqa: E731
-    return dataclasses.replace(made, rule=rule)
+    return made
 
 
 def _number(name: str, text: str) -> float:

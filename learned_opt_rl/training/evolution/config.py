@@ -19,7 +19,6 @@ from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
 from learned_opt_rl.training.evolution.strategy import OpenAIES, SearchSettings
 from learned_opt_rl.training.learned import Learned
 from learned_opt_rl.training.lifetimes import AgentSettings, LifeConfig, agent_run
-from learned_opt_rl.training.presets import tuples
 
 Normalizer = Literal["none", "published", "published-sgd"]
 HorizonUnit = Literal["steps", "episodes", "lifetimes"]
@@ -282,7 +281,7 @@ class EvolutionConfig(SearchSettings):
             raise ValueError(
                 f"fields of the campaign are {problem}: {', '.join(unknown or missing)}"
             )
-        return cls(**tuples(fields))
+        return cls(**settings.tuples(fields))
 
 
 def preset(name: str, **overrides: Any) -> EvolutionConfig:

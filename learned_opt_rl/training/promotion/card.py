@@ -22,7 +22,7 @@ from learned_opt_rl.rules.tuned import tuned
 from learned_opt_rl.rundir import settings
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.evolution import PRESETS, preset
-from learned_opt_rl.training.evolution.config import IMPLIED, tuples
+from learned_opt_rl.training.evolution.config import IMPLIED
 from learned_opt_rl.training.learned import evolvable, is_evolvable
 from learned_opt_rl.training.meta_gradients.card import bases, description, resets
 from learned_opt_rl.training.meta_gradients.config import METHOD
@@ -149,7 +149,7 @@ def _horizon(run: TrainedRun, family: Family) -> dict[str, int] | None:
         return None
     config = PPOConfig()
     if run.environments and run.horizon is not None:
-        agent = {key: tuples(v) for key, v in run.fields.get("agent", {}).items()}
+        agent = settings.tuples(run.fields.get("agent", {}))
         name = run.environments[0]
         unit = run.fields.get("horizon_unit") == "episodes"
         steps = run.horizon * ((envs.episode_length(name) if unit else None) or 1)
@@ -297,7 +297,7 @@ def failures(run: TrainedRun, evaluated: Evaluated) -> list[str]:
     other = {
         name: value
         for name, value in (run.fields.get("agent") or {}).items()
-        if name in config and tuples(config[name]) != tuples(value)
+        if name in config and settings.tuples(config[name]) != settings.tuples(value)
     }
     if other:
         found.append(
