@@ -164,14 +164,15 @@ class Generalize(_Options):
     across environments, use compare --suite.
     """
 
-    axis: Positional[Literal["length", "width", "activation", "features"]]
+    axis: Positional[Literal["length", "width", "depth", "activation", "features"]]
     """The property that varies."""
     rules: Rules
     """Rules, as for compare."""
     values: Annotated[Repeated, optional("VALUE")] = ()
     """Value of the property, instead of the defaults; may be repeated. length:
-    environment steps; width: units of each hidden layer; activation: relu or tanh;
-    features: all, no-dormancy, no-batch-proportion, no-horizon or no-actor-mask."""
+    environment steps; width: units of each of two hidden layers; depth: number of
+    hidden layers of 64 units; activation: relu or tanh; features: all, no-dormancy,
+    no-batch-proportion, no-horizon or no-actor-mask."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("generalization")
     """Folder for rows and the report."""
 

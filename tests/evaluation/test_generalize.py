@@ -24,6 +24,12 @@ def test_each_axis_changes_one_thing():
     assert [c.settings for c in along("width", ["16"])] == [
         ("gamma=0.9", "hidden=16x16")
     ]
+    assert [c.settings[1] for c in along("depth")] == [
+        "hidden=64",
+        "hidden=64x64",
+        "hidden=64x64x64",
+        "hidden=64x64x64x64",
+    ]
     assert [c.settings[1] for c in along("activation")] == [
         "activation=relu",
         "activation=tanh",
@@ -39,11 +45,13 @@ def test_only_learned_optimisers_miss_features():
 @pytest.mark.parametrize(
     ("axis", "values", "message"),
     [
-        ("depth", None, "axis='depth' must be one of length, width"),
+        ("height", None, "axis='height' must be one of length, width"),
         ("width", [], "values=.* is empty"),
         ("width", ["wide"], "width 'wide' is not a number"),
         ("width", ["0.5"], "width '0.5' must be a positive whole number"),
         ("width", ["nan"], "width 'nan' must be a positive whole number"),
+        ("depth", ["0"], "depth '0' must be a positive whole number"),
+        ("width", ["inf"], "width 'inf' must be a positive whole number"),
         ("length", ["long"], "length 'long' is not a number"),
         ("features", ["no-luck"], "values='no-luck' must be one of all, no-dormancy"),
     ],

@@ -1,8 +1,9 @@
 """Axes along which a rule may generalize; each axis is a list of comparisons.
 
 An axis varies one condition that a learned rule was trained under: the length of
-training, the width of the hidden layers, the activation, or the features that the agent
-provides. All its values go into one folder, and the report draws returns against them.
+training, the width or number of the hidden layers, the activation, or the features that
+the agent provides. All its values go into one folder, and the report draws returns
+against them.
 (Environments are not an axis, because one comparison has several anyway.)
 
 References:
@@ -46,10 +47,13 @@ def _length(comparison: Comparison, value: str) -> Comparison:
 
 
 def _width(comparison: Comparison, value: str) -> Comparison:
-    width = _number("width", value)
-    if not (width >= 1 and width % 1 == 0):
-        raise ValueError(f"width {value!r} must be a positive whole number")
-    return _set(comparison, f"hidden={width:.0f}x{width:.0f}")
+    width = _whole("width", value)
+    return _set(comparison, f"hidden={width}x{width}")
+
+
+def _depth(comparison: Comparison, value: str) -> Comparison:
+    layers = ["64"] * _whole("depth", value)  # of the published width
+    return _set(comparison, f"hidden={'x'.join(layers)}")
 
 
 def _activation(comparison: Comparison, value: str) -> Comparison:
@@ -83,6 +87,13 @@ def _set(comparison: Comparison, setting: str) -> Comparison:
     return dataclasses.replace(comparison, settings=(*others, setting))
 
 
+def _whole(name: str, value: str) -> int:
+    number = _number(name, value)
+    if not (number >= 1 and number % 1 == 0):
+        raise ValueError(f"{name} {value!r} must be a positive whole number")
+    return int(number)
+
+
 def _number(name: str, value: str) -> float:
     try:
         return float(value)
@@ -93,6 +104,7 @@ def _number(name: str, value: str) -> float:
 AXES: dict[str, Axis] = {
     "length": Axis(("2.5e5", "5e5", "1e6", "2e6"), _length),
     "width": Axis(("16", "32", "64", "128", "256"), _width),
+    "depth": Axis(("1", "2", "3", "4"), _depth),
     "activation": Axis(("relu", "tanh"), _activation),
     "features": Axis(("all", *FEATURES), _features),
 }
