@@ -51,6 +51,7 @@ from learned_opt_rl.rules._core.network import (
     join,
     one_agent_at_a_time,
     split,
+    table_of_rows,
     tables,
 )
 from learned_opt_rl.rules._core.options import (
@@ -327,7 +328,7 @@ def _table(weights: Weights, inputs: Inputs) -> Outputs:
     def block(cut: Cut) -> tuple[jax.Array, jax.Array]:
         g = as_rows(cut(gradient))
         (x_1, x_2), (h_1, h_2) = encode(g), jnp.split(carry_of(cut), 2)
-        outputs, after = _towers(weights, jnp.concatenate([x_1, h_1, x_2, h_2]))
+        outputs, after = _towers(weights, table_of_rows([x_1, h_1, x_2, h_2]))
         return ratio_of(jnp.sign(g[0]), outputs), after.T
 
     like = gradient, join(inputs.memory["carry"], 1)

@@ -34,6 +34,7 @@ from learned_opt_rl.rules._core.network import (
     join,
     one_agent_at_a_time,
     split,
+    table_of_rows,
     tables,
     uncut,
 )
@@ -186,7 +187,7 @@ def _table_of(
         rows = features(cut)
         shape = (1, rows[0].shape[1])
         rows += [jnp.broadcast_to(jnp.asarray(cut(x)), shape) for x in values]
-        return jnp.concatenate(rows + [as_rows(cut(x)) for x in carry])
+        return table_of_rows(rows + [as_rows(cut(x)) for x in carry])
 
     return block
 

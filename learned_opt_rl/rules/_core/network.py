@@ -22,14 +22,16 @@ Result = TypeVar("Result")
 # weights; on a CPU this changes nothing.
 _PRECISION = jax.lax.Precision.HIGHEST
 
-# Columns per pass: on a CPU the layers of so many parameters take about 150 MB;
-# elsewhere they take about 400 MB.
-_BLOCK = {"cpu": 2**18}
+# Columns per pass: on a CPU so many stay near its caches; elsewhere the layers of so many
+# parameters take about 400 MB.
+_BLOCK = {"cpu": 2**14}
 _LARGE_BLOCK = 2**20
 
-# A table of several leaves copies their state. With tables of a sixteenth of the
-# parameters these copies are small beside the state, and few networks are compiled.
-_TABLE = 2**18
+# A table of several leaves copies their state. On a CPU, small copies stay near the
+# caches. With tables of a sixteenth of the parameters these copies are small beside the
+# state, and few networks are compiled.
+_TABLE = {"cpu": 2**16}
+_LARGE_TABLE = 2**18
 _TABLES = 16
 
 _MANY = 32  # leaves; an agent of two small networks has fewer, and runs without loops
@@ -51,7 +53,8 @@ def tables(leaves: Sequence[jax.Array]) -> list[list[int]]:
 
     A leaf that is larger than a table is alone in its own.
     """
-    limit = max(_TABLE, sum(leaf.size for leaf in leaves) // _TABLES)
+    smallest = _TABLE.get(jax.default_backend(), _LARGE_TABLE)
+    limit = max(smallest, sum(leaf.size for leaf in leaves) // _TABLES)
     chosen, filled = [[]], 0
     for i in by_size(leaves):
         filled += leaves[i].size
@@ -145,6 +148,13 @@ def _transposed(x: jax.Array) -> jax.Array:
     return jnp.concatenate([head, x[whole:].T], axis=1)
 
 
+def table_of_rows(rows: Sequence[jax.Array]) -> jax.Array:
+    """Return rows ``[r, n]`` below each other as a network's inputs."""
+    # Without the barrier XLA would split the first layer's product into one for each
+    # piece, and add them up in every pass over the outputs.
+    return jax.lax.optimization_barrier(jnp.concatenate(rows))
+
+
 def dot(kernel: jax.Array, x: jax.Array) -> jax.Array:
     """Return ``kernel[i, o], x[i, n] -> [o, n]``."""
     return jax.lax.dot_general(
@@ -224,10 +234,9 @@ def loops(leaves: int) -> int:
 
 
 def is_small(leaves: Sequence[jax.Array]) -> bool:
-    """Return whether ``in_blocks`` takes these leaves in one pass, without a loop."""
+    """Return whether these leaves are one table in memory, computed without a loop."""
     size = sum(leaf.size for leaf in leaves)
-    limit = _BLOCK.get(jax.default_backend(), _LARGE_BLOCK)
-    return size <= limit and loops(len(leaves)) == 1
+    return size <= _LARGE_TABLE and loops(len(leaves)) == 1
 
 
 def one_agent_at_a_time(step: Callable[..., Result]) -> Callable[..., Result]:
