@@ -22,8 +22,8 @@ Result = TypeVar("Result")
 # weights; on a CPU this changes nothing.
 _PRECISION = jax.lax.Precision.HIGHEST
 
-# Columns per pass: on a CPU so many stay near its caches; elsewhere the layers of so many
-# parameters take about 400 MB.
+# Columns per pass: on a CPU so many stay near its caches; elsewhere the layers of so
+# many parameters take about 400 MB.
 _BLOCK = {"cpu": 2**14}
 _LARGE_BLOCK = 2**20
 
