@@ -93,6 +93,16 @@ def finite(
     return number
 
 
+def as_names(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Return distinct names in order; a text is one name.
+
+    Example:
+        >>> as_names("adam"), as_names(["adam", "lion", "adam"])
+        (('adam',), ('adam', 'lion'))
+    """
+    return (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))
+
+
 def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
     """Raise ValueError unless the value is one of the choices.
 

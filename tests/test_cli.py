@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -14,10 +15,11 @@ import pytest
 import tyro
 
 from learned_opt_rl import __version__, artifacts, cli, envs
+from learned_opt_rl.agents.presets import CONFIGS
 from learned_opt_rl.artifacts import registry, remote
 from learned_opt_rl.cli import _arguments
 from learned_opt_rl.evaluation.report import write
-from learned_opt_rl.evaluation.runs import compare, cost, plan
+from learned_opt_rl.evaluation.runs import cell, compare, cost, plan
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.lock import locked
 from tests.artifact_files import (
@@ -400,7 +402,7 @@ class TestCompare:
         "rule": "adam:1e-3",
         "environment": "CartPole-v1",
         "seed": 0,
-        "total_timesteps": 1000,
+        "total_timesteps": 10_000,
         "final_return": 24.0,
         "steps_per_second": 1.0,
         "compile_seconds": 1.0,
@@ -415,7 +417,18 @@ class TestCompare:
     def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[plan.Comparison]:
         """What was asked; nothing is run."""
         found: list[plan.Comparison] = []
-        monkeypatch.setattr(plan, "prepare", lambda asked: found.append(asked))
+
+        def prepare(asked: plan.Comparison) -> plan.Plan:
+            found.append(asked)
+            config: Any = CONFIGS[asked.agent](asked.total_timesteps)
+            cells = [
+                cell.Cell(rule, types.SimpleNamespace(name=name), config, {})  # type: ignore
+                for rule in asked.rules
+                for name in asked.environments
+            ]
+            return plan.Plan({}, cells, [], asked.end, 1)
+
+        monkeypatch.setattr(plan, "prepare", prepare)
         return found
 
     def main(self, tmp_path: pathlib.Path, *arguments: str) -> int:
@@ -436,7 +449,12 @@ class TestCompare:
 
         monkeypatch.setattr(compare, "execute", execute)
         monkeypatch.setattr(
-            write, "write", lambda folder, **how: (f"a table of {how}", [folder / "x"])
+            write,
+            "write",
+            lambda folder, plan, **how: (
+                f"a table of {how | {'plan': type(plan).__name__}}",
+                [folder / "x"],
+            ),
         )
 
     def test_options_are_passed_on(
@@ -466,7 +484,7 @@ class TestCompare:
         ]
         assert capsys.readouterr().out.splitlines() == [
             "a table of {'width': None, 'normalization': 'auto', 'baseline': None, "
-            "'title': None, 'only': ()}",
+            "'title': None, 'only': (), 'plan': 'Plan'}",
             str(tmp_path / "out" / "x"),
         ]
 
@@ -566,15 +584,14 @@ class TestCompare:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         self.execute(monkeypatch)
-        how = ["--normalize", "optimal", "--baseline", "adam:1e-3"]
+        how = ["--normalize", "optimal", "--baseline", "adam:1e-3", "--steps", "1e4"]
         assert self.main(tmp_path, "evaluate", "adam:1e-3", *how) == 0
         passed = "'normalization': 'optimal', 'baseline': 'adam:1e-3', 'title': None"
         assert passed in capsys.readouterr().out
         # A rule whose rows are there already need not be named once more.
         assert self.main(tmp_path, "compare", "lion", *how) == 0
-        # In a folder of several agents, rules are named with their agent.
-        how = ["--agent", "a2c", "--baseline", "adam:1e-3 (a2c)"]
-        assert self.main(tmp_path, "compare", "adam:1e-3", *how) == 0
+        assert self.main(tmp_path, "compare", "lion", *how, "--agent", "a2c") == 2
+        assert "needs runs of 'adam:1e-3'" in capsys.readouterr().err
 
     @pytest.mark.parametrize("below", ["", "/below"])
     def test_a_file_is_no_folder(
@@ -601,7 +618,8 @@ class TestCompare:
     ) -> None:
         failure = compare.Failure("adam", "CartPole-v1", "ValueError: " + "no " * 200)
         self.execute(monkeypatch, failure)
-        assert self.main(tmp_path, "compare", "adam") == 1
+        arguments = ["compare", "adam", "adam:1e-3", "--steps", "1e4"]
+        assert self.main(tmp_path, *arguments) == 1
         captured = capsys.readouterr()
         assert "a table" in captured.out
         line, where = captured.err.splitlines()

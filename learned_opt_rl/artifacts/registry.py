@@ -11,7 +11,6 @@ import importlib.metadata
 import importlib.util
 import os
 import pathlib
-import warnings
 from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 
@@ -25,7 +24,12 @@ from learned_opt_rl.artifacts.weights import (
     load_expression,
     load_safetensors,
 )
-from learned_opt_rl.errors import ArtifactError, CardError, UnknownArtifactError
+from learned_opt_rl.errors import (
+    ArtifactError,
+    CardError,
+    UnknownArtifactError,
+    warn_user,
+)
 from learned_opt_rl.families import entry_points
 
 BUNDLED = "bundled"
@@ -189,10 +193,8 @@ def cards() -> dict[str, Card]:
     """
     found = scan()
     for broken in found.broken:
-        warnings.warn(
+        warn_user(
             f"{broken.origin}: {broken.name!r} is left out. {broken.error}",
-            UserWarning,
-            stacklevel=2,
         )
     return {name: found.entries[name].card for name in sorted(found.entries)}
 

@@ -21,7 +21,7 @@ from learned_opt_rl.cli import _analyze, _artifacts, _compare, _train, _tune
 from learned_opt_rl.cli._arguments import expanded, suggestion
 from learned_opt_rl.cli._common import as_options, warnings_as_lines
 from learned_opt_rl.cli._system import keep_compiled_programs, system_error
-from learned_opt_rl.rundir.progress import Output
+from learned_opt_rl.rundir.progress import Output, showing
 
 _STDERR = 2
 # tyro derives the names of the commands from those of the classes.
@@ -79,7 +79,7 @@ def _run(words: list[str]) -> int:
     try:
         if not isinstance(command, _artifacts.Commands):  # these compile nothing
             keep_compiled_programs()
-        with warnings_as_lines():
+        with warnings_as_lines(), showing(not getattr(command, "quiet", False)):
             return command.run()
     except KeyboardInterrupt as advice:
         print("; ".join(["stopped", *map(str, advice.args)]), file=sys.stderr)

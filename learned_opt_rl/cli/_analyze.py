@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from learned_opt_rl.cli._common import (
+    QuietOption,
     Rules,
     Settings,
     optional,
@@ -17,7 +18,7 @@ from learned_opt_rl.cli._common import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Diagnose:
+class Diagnose(QuietOption):
     """Measure the updates of rules during a run (extras train and eval).
 
     For each rollout, the command plots the cosine of the update with the gradient and
@@ -109,7 +110,7 @@ class AnalyzeLPG:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareLevels:
+class CompareLevels(QuietOption):
     """Compare rules on held-out levels of grid worlds and chains (extras train, eval).
 
     Each rule trains agents from scratch on the same levels. The table shows their

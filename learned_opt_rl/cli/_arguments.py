@@ -24,7 +24,7 @@ _NEEDED = {
     "tune": 1,
 }
 # Options without a value.
-_FLAGS = ("--dry-run", "--each", "--force", "--json", "--tensorboard")
+_FLAGS = ("--dry-run", "--each", "--force", "--json", "--quiet", "--tensorboard")
 # Their other options still take all values after one name.
 _PROPOSALS = ("propose", "discover", "refine", "symbolic")
 

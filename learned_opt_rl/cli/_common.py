@@ -50,7 +50,15 @@ _OPTIONS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClusterOption:
+class QuietOption:
+    """The option ``--quiet`` of all commands that show progress."""
+
+    quiet: bool = False
+    """Do not show progress; warnings and errors are still shown."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClusterOption(QuietOption):
     """The option ``--cluster``; see `on_cluster`."""
 
     address: Annotated[str | None, optional("ADDRESS", "cluster")] = None

@@ -38,13 +38,14 @@ class _ReportOptions:
     only: Annotated[Repeated, optional("NAME")] = ()
     """Rule or environment that the report shows; may be repeated; by default all."""
 
-    def print_report(self, folder: pathlib.Path, *sources: pathlib.Path) -> None:
+    def print_report(
+        self, folder: pathlib.Path, *sources: pathlib.Path, plan: "Plan | None" = None
+    ) -> None:
         """Write a report into a folder, and print it, its files and its subfolders."""
         from learned_opt_rl.evaluation.report.write import write
 
-        text, paths = write(
-            folder, *sources, width=terminal_width(), **shared(self, _ReportOptions)
-        )
+        options = {**shared(self, _ReportOptions), "plan": plan}
+        text, paths = write(folder, *sources, width=terminal_width(), **options)
         places = dict.fromkeys(p if p.parent == folder else p.parent for p in paths)
         print(text, *places, sep="\n")
 
@@ -61,6 +62,7 @@ class _Options(ClusterOption, _ReportOptions, RunOptions):
     def run_rules(self, rules: tuple[str, ...], out: pathlib.Path) -> int:
         """Make the runs that are missing and the report; return the exit status."""
         from learned_opt_rl.evaluation.runs import compare
+        from learned_opt_rl.evaluation.runs.row import read_rows
 
         plan = self._prepare(rules, out)
         if self.dry_run:
@@ -72,8 +74,8 @@ class _Options(ClusterOption, _ReportOptions, RunOptions):
         with stopping(advice), on_cluster(self.address) as cluster:
             failures = compare.execute(plan, out, sinks=self.sinks, cluster=cluster)
         try:
-            if not failures or (out / compare.ROWS).exists():
-                self.print_report(out)
+            if not failures or plan.has_results(read_rows(out / compare.ROWS)):
+                self.print_report(out, plan=plan)
         finally:  # An error in the report must not hide the failed runs.
             print_failures(failures)
             if failures:
@@ -95,11 +97,12 @@ class _Options(ClusterOption, _ReportOptions, RunOptions):
             # The default follows from this machine's device, not from the workers'.
             comparison = dataclasses.replace(comparison, at_once=1)
         _check_folder(out)
-        check_request(out, comparison, self.normalization, self.baseline)
         try:
-            return self.plan(comparison)
+            plan = self.plan(comparison)
         except TypeError as error:  # An environment of another package.
             raise ValueError(str(error)) from error
+        check_request(out, plan, self.normalization, self.baseline)
+        return plan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +118,7 @@ class Compare(_Options):
     has a fixed learning rate, OPTIMIZER+DRIFT also changes the loss, and
     ARTIFACT@no-dormancy omits an input. A rule can also be a file written by tune
     (tuned.json), an optax optimizer (optax.adamw:3e-4), an expression (mine.txt), the
-    folder of an artifact (./folder) or your own code (module:function)."""
+    folder of an artifact (./folder) or your own code (module:name)."""
     out: Annotated[pathlib.Path, arg(metavar="FOLDER")] = pathlib.Path("comparison")
     """Folder for rows and the report."""
 

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from learned_opt_rl.cli._bill import Conversations, dollars, runs
-from learned_opt_rl.cli._common import Settings, optional, print_table, stopping
+from learned_opt_rl.cli._common import (
+    QuietOption,
+    Settings,
+    optional,
+    print_table,
+    stopping,
+)
 
 if TYPE_CHECKING:
     from learned_opt_rl.training.proposal import (
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(QuietOption):
     """Options of all commands that train agents with expressions."""
 
     max_steps: Annotated[float | None, optional("STEPS")] = None

@@ -17,6 +17,7 @@ from tyro.conf import (
 
 from learned_opt_rl.cli._common import (
     ClusterOption,
+    QuietOption,
     Repeated,
     RunOptions,
     Settings,
@@ -127,7 +128,7 @@ class Resume(_Execution):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Distill:
+class Distill(QuietOption):
     """Train the weights of a learned rule to imitate a teacher, in minutes.
 
     The teacher is an artifact or an expression. If the folder contains a finished run,
@@ -183,7 +184,7 @@ class Distill:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Lpg:
+class Lpg(QuietOption):
     """Train LPG by meta-gradients on a pool of agents.
 
     In each meta-step, the agents learn for a few updates, and the rule moves so that

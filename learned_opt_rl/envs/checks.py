@@ -1,7 +1,6 @@
 """A check of an environment before a long run: shapes, values and restarts."""
 
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 
 from learned_opt_rl.checks import positive_int
 from learned_opt_rl.envs.interface import check_step, key_shape
+from learned_opt_rl.errors import warn_user
 
 if TYPE_CHECKING:
     from learned_opt_rl.envs.adapter import Environment
@@ -108,10 +108,9 @@ def _check_restarts(name: str, done: np.ndarray, odd: np.ndarray) -> None:
             f"episode, every step is done. {way_out}"
         )
     if done.sum() >= _FEW_ENDS and odd[done].all():
-        warnings.warn(
+        warn_user(
             f"environment {name!r} seems not to reset itself: after every end of an "
             f"episode its observation is unlike those that reset returns. {way_out}",
-            stacklevel=3,
         )
 
 

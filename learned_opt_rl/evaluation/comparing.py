@@ -1,12 +1,11 @@
 """Compare rules from Python, as ``learned-opt-rl compare`` does from a shell."""
 
 import pathlib
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from learned_opt_rl import envs
-from learned_opt_rl.evaluation.report import comparable
+from learned_opt_rl.errors import warn_user
 from learned_opt_rl.evaluation.report.report import Report, load
 from learned_opt_rl.evaluation.report.write import check_request
 from learned_opt_rl.evaluation.runs.compare import execute
@@ -14,37 +13,39 @@ from learned_opt_rl.evaluation.runs.given_rules import given_rules
 from learned_opt_rl.evaluation.runs.plan import Comparison, prepare
 from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS, read_rows
 from learned_opt_rl.rundir.cluster import Cluster
+from learned_opt_rl.rundir.progress import showing
 
 
 def compare(
     rules: Mapping[str, Any] | Iterable[str],
     *,
     suite: str | None = None,
-    environments: Sequence[str] = (),
+    environments: str | Sequence[str] = (),
     seeds: int = 5,
     total_timesteps: float = 1e6,
     out: str | pathlib.Path = "comparison",
     normalization: str = "auto",
     baseline: str | None = None,
     title: str | None = None,
-    sinks: Sequence[str] = (),
+    sinks: str | Sequence[str] = (),
     cluster: Cluster | None = None,
+    progress: bool = True,
     **options: Any,
 ) -> Report:
     """Train agents with several rules and return the results.
 
     Every rule runs on every environment with the same seeds. Repeat the call to resume:
-    runs that the folder holds are not repeated, unless a rule has changed. Then its
-    earlier runs are not shown.
+    runs that the folder holds are not repeated, unless a rule has changed. The folder
+    keeps the runs of all calls; `load` returns them.
 
     Args:
-        rules: A dict of rules by name, or a list of names. A value is an optax
-            optimizer, a function ``horizon -> optimizer``, a drift ``(ratio,
+        rules: A dict of rules by name, a list of names, or one name. A value is an
+            optax optimizer, a function ``horizon -> optimizer``, a drift ``(ratio,
             advantage) -> drift``, which runs with tuned Adam, an update rule, or a text
             as on the command line, such as ``"optax.adamw:3e-4"``. ``...`` stands for
             the rule that has this name.
         suite: Name of a suite of environments, one of `envs.SUITES`.
-        environments: Names of environments, instead of a suite.
+        environments: Name or names of environments, instead of a suite.
         seeds: Number of seeds.
         total_timesteps: Environment steps of each run.
         out: The folder for rows; ``compare(...).write(out)`` adds a report.
@@ -53,12 +54,13 @@ def compare(
         title: See `load`.
         sinks: Names of `sinks.SINKS` that also get the learning curves of new runs.
         cluster: Workers that make the runs; they need rules with names.
+        progress: Whether to show the progress on standard error.
         **options: Further fields of `Comparison`, for example ``agent="a2c"`` or
             ``settings=["hidden=256x256"]``.
 
     Returns:
-        The results of all runs in the folder. Runs that raised an error are a warning
-        and are in ``failures``.
+        The results of the rules, and of the baseline if the folder has its runs. Runs
+        that raised an error are a warning and are in ``failures``.
 
     Raises:
         MissingExtraError: A package of the report, a sink or an environment is not
@@ -66,42 +68,34 @@ def compare(
         ValueError: The request is wrong, see `prepare`, or no run has finished.
 
     Example:
-        >>> compare("adam", suite="minatar")
+        >>> compare("adam")
         Traceback (most recent call last):
         ...
-        ValueError: rules='adam': must be a dict of rules by name, or a list of names. \
-Pass ['adam']
+        ValueError: suite=None, environments=(): need one of the two. Pass \
+suite='minatar' or environments='Breakout-MinAtar'
     """
     names, given = given_rules(rules)
     if (suite is None) == (not environments):
         raise ValueError(
             f"suite={suite!r}, environments={environments!r}: need one of the two. "
-            "Pass suite='minatar' or environments=['Breakout-MinAtar']"
+            "Pass suite='minatar' or environments='Breakout-MinAtar'"
         )
     chosen = envs.suite(suite) if suite else environments
-    asked = Comparison(
-        names,
-        chosen,  # pyright: ignore[reportArgumentType]: it becomes a tuple
-        seeds,
-        total_timesteps,
-        **options,
-    )
+    asked = Comparison(names, chosen, seeds, total_timesteps, **options)
     out = pathlib.Path(out)
-    current = {name: rule.sha256 for name, rule in given.items()}
-    check_request(out, asked, normalization, baseline, current)
     plan = prepare(asked, given=given)
-    failures = execute(plan, out, sinks=sinks, cluster=cluster)
+    check_request(out, plan, normalization, baseline)
+    with showing(progress):
+        failures = execute(plan, out, sinks=sinks, cluster=cluster)
     messages = [f"{f.rule} on {f.environment}: {f.message}" for f in failures]
-    if messages:
-        rows = read_rows(out / ROWS)
-        if all(comparable.is_replaced(row, current) for row in rows):
-            raise ValueError(f"no run finished: {messages[0]}. See {out / FAILURES}")
+    if messages and not plan.has_results(read_rows(out / ROWS)):
+        raise ValueError(f"no run finished: {messages[0]}. See {out / FAILURES}")
     for message in messages:
-        warnings.warn(f"{message}. See {out / FAILURES}", stacklevel=2)
+        warn_user(f"{message}. See {out / FAILURES}")
     return load(
         out,
         normalization=normalization,
         baseline=baseline,
         title=title,
-        current=current,
+        plan=plan,
     )

@@ -1,11 +1,10 @@
 """The table of families: built in, registered, or offered by a plugin."""
 
 import importlib.metadata
-import warnings
 from types import ModuleType
 
 from learned_opt_rl import checks
-from learned_opt_rl.errors import ArtifactError
+from learned_opt_rl.errors import ArtifactError, warn_user
 from learned_opt_rl.families import expression, lpg, lpo, open_network, optim4rl
 from learned_opt_rl.families.family import Family
 
@@ -119,10 +118,9 @@ def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
     try:
         offered = importlib.metadata.entry_points(group=group)
     except Exception as error:  # one damaged package of the whole environment
-        warnings.warn(
+        warn_user(
             "plugins are left out, because the entry points of an installed package "
             f"cannot be read ({type(error).__name__}: {error}); reinstall that package",
-            stacklevel=3,
         )
         return []
     found = {(entry.name, entry.value): entry for entry in offered}

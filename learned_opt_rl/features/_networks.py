@@ -7,14 +7,13 @@ the parameter paths and can be overridden by name pattern, mask or callable.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import numpy as np
 
-from learned_opt_rl.errors import RolesWarning
+from learned_opt_rl.errors import RolesWarning, warn_user
 from learned_opt_rl.features._layers import Node, Reader, tree_of
 from learned_opt_rl.features._paths import NamedLeaf, named_leaves
 from learned_opt_rl.features._words import has, names_network
@@ -108,12 +107,11 @@ def roles_or_warning(
     paths = tuple(role.path for role in reading.roles)
     if reading.guess and paths not in _WARNED:
         _WARNED.add(paths)
-        warnings.warn(
+        warn_user(
             f"{reading.guess}. features.explain(params) prints what was read; pass "
             'networks={"actor": ..., "critic": ...} or layers=[...] to the optimizer, '
             "or silence errors.RolesWarning",
             RolesWarning,
-            stacklevel=3,
         )
     return reading.roles
 

@@ -4,10 +4,23 @@ The display never stops the work: text that a stream does not accept is dropped.
 """
 
 import contextlib
+import contextvars
 import sys
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
+
+_SHOWN = contextvars.ContextVar("shown", default=True)
+
+
+@contextlib.contextmanager
+def showing(progress: bool) -> Iterator[None]:
+    """Without ``progress``, do not write any to standard error meanwhile."""
+    token = _SHOWN.set(progress and _SHOWN.get())
+    try:
+        yield
+    finally:
+        _SHOWN.reset(token)
 
 
 def output(stream: TextIO | None = None) -> TextIO:
@@ -22,8 +35,9 @@ def output(stream: TextIO | None = None) -> TextIO:
         >>> lost.close()
         >>> print("nobody reads this", file=output(lost))
     """
-    chosen = sys.stderr if stream is None else stream
-    return cast(TextIO, chosen if isinstance(chosen, Output) else Output(chosen))
+    if stream is None and _SHOWN.get():
+        stream = sys.stderr
+    return cast(TextIO, stream if isinstance(stream, Output) else Output(stream))
 
 
 class Output:

@@ -65,7 +65,8 @@ def test_rules_of_ones_own_become_results(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="mine on NamedAction: KeyError"):
         evaluation.compare(changed, out=out, baseline="adam:1e-2", **SMALL)
     monkeypatch.setattr(write, "draw", lambda *_: [])  # takes most of the time
-    (path,) = evaluation.load(out, baseline="adam:1e-2").write(tmp_path / "r")[:1]
+    loaded = evaluation.load(out, baseline="adam:1e-2")
+    (path,) = loaded.write(tmp_path / "r")[:1]
     text = path.read_text()
     assert "Rules that were Python objects" in text
     assert "learned-opt-rl compare adam:1e-2 --environments" in text
@@ -92,12 +93,15 @@ def test_the_snippet_of_the_documentation(repository, tmp_path, monkeypatch, cap
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ("adam", r"rules='adam': must be a dict .* Pass \['adam'\]"),
-        ({"adam": optax.sgd(0.1)}, "'adam' is or looks like the name of another rule"),
-        ({"minatar": optax.sgd(0.1)}, "looks like the name of another rule"),
-        ({"mine": 3}, "must be an optax optimizer, a function horizon"),
-        ({"mine": lambda: None}, "must be an optax optimizer, a function horizon"),
-        ({"mine": lambda horizon: 3}, "is a int, not an optax optimizer"),
+        (optax.sgd(0.1), r"must be names, or a dict .* Pass {'mine': RULE}"),
+        (3, r"rules=3: must be names, or a dict of rules by name"),
+        ({"adam": optax.sgd(0.1)}, "'adam' already names a rule.* such as 'my-adam'"),
+        ({"minatar": optax.sgd(0.1)}, "'minatar' already names a rule of the library"),
+        ({"mine.txt": optax.sgd(0.1)}, "looks like a file .* such as 'mine'"),
+        ({"a/b": optax.sgd(0.1)}, "is not a plain name. Choose a name without : @"),
+        ({"mine": 3}, "rule='mine': 3 is not an optax optimizer, a function horizon"),
+        ({"mine": lambda: None}, "is not an optax optimizer, a function horizon"),
+        ({"mine": lambda horizon: 3}, "must return an optax optimizer, but .* int"),
         ({"mine": lambda step, size: 0.1}, r"that is 0 at ratio 1, but it returns 0.1"),
         ({"mine": lambda r, a: r * a}, r"0 at ratio 1, but it returns \[ 0.5 -1. "),
         ({"mine": lambda r, a: jnp.log(r - 1)}, "finite array .* returns"),
@@ -121,6 +125,35 @@ def test_runs_of_an_earlier_rule_are_not_the_result_of_one_that_raises(
         evaluation.compare({"mine": optax.sgd(0.2)}, **how)
 
 
+def test_a_call_shows_its_rules_and_the_folder_keeps_all(tmp_path):
+    how = {"out": tmp_path, "baseline": "adam:1e-2", **SMALL}
+    evaluation.compare(["adam:1e-2", "sgd:1e-2"], **how)
+    longer = how | {"total_timesteps": 64 * 4}
+    evaluation.compare(["adam:1e-2", "lion:1e-2"], **longer)
+    found = evaluation.compare("lion:1e-2", **how)
+    # The baseline's earlier runs are beside the rule, as far as they are comparable.
+    assert [row.rule for row in found.rows] == ["adam:1e-2", "lion:1e-2"]
+    assert {row.total_timesteps for row in found.rows} == {64 * 3}
+    assert [*found.left_out] == [
+        "sgd:1e-2",
+        "2 runs of another length, agent or setting",
+    ]
+    advice = f"`learned-opt-rl report {tmp_path}` shows all rules."
+    assert str(found).endswith(f"agent or setting. {advice}")
+    assert len(evaluation.load(tmp_path, baseline="adam:1e-2").rows) == 5
+    # A baseline that ran with other settings only is missed before the runs.
+    with pytest.raises(ValueError, match="baseline=sgd:1e-2 needs runs of 'sgd:1e-2'"):
+        evaluation.compare("lion:1e-2", **longer | {"baseline": "sgd:1e-2"})
+
+
+def test_progress_is_silenced(tmp_path, capsys):
+    how = {"baseline": "adam:1e-2", **SMALL}
+    evaluation.compare("adam:1e-2", out=tmp_path / "a", progress=False, **how)
+    assert capsys.readouterr().err == ""
+    evaluation.compare("adam:1e-2", out=tmp_path / "b", **how)
+    assert "1 of 1 runs done" in capsys.readouterr().err
+
+
 def test_a_changed_rule_replaces_the_earlier_one(tmp_path):
     how = {"out": tmp_path, "baseline": "mine", "normalization": "raw", **SMALL}
     before = evaluation.compare({"mine": optax.sgd(0.1), "adam:1e-2": ...}, **how)
@@ -129,8 +162,15 @@ def test_a_changed_rule_replaces_the_earlier_one(tmp_path):
     digests = [one.rows[1].weights_sha256 for one in (before, found)]
     assert digests[0] != digests[1]
     assert [*found.left_out] == [f"mine:{digests[0][:8]}"]
-    assert f"Not shown in this report: mine:{digests[0][:8]}." in str(found)
+    earlier = f"mine:{digests[0][:8]}"
+    assert f"Not shown in this report: {earlier}. To show an earlier" in str(found)
     assert len(read_rows(tmp_path / "rows.jsonl")) == 3
+    # Read again, the newest is shown under its name, and the other on request.
+    shown = {"normalization": "raw", "baseline": "mine"}
+    loaded = evaluation.load(tmp_path, **shown)
+    assert (loaded.rows, [*loaded.left_out]) == (found.rows, [earlier])
+    both = evaluation.load(tmp_path, only=[earlier, "mine"], **shown)
+    assert set(both.table["rule"]) == {earlier, "mine"}
     # With the former one again, nothing runs.
     again = evaluation.compare({"mine": optax.sgd(0.1), "adam:1e-2": ...}, **how)
     assert again.rows == before.rows
@@ -160,16 +200,22 @@ def test_a_package_of_the_report_is_missed_before_the_runs(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"environments": "ant"}, r"environments='ant': must be a list of names"),
-        ({"settings": "hidden=4"}, r"settings='hidden=4': must be a list of names"),
         ({"suite": "minatar"}, "need one of the two"),
-        ({"sinks": "wandb"}, r"sinks='wandb': must be a list of names"),
-        ({"sinks": ["wndb"]}, "did you mean 'wandb'"),
+        ({"sinks": "wndb"}, "did you mean 'wandb'"),
+        ({"settings": "hiden=4"}, "did you mean 'hidden'"),
+        ({"environments": "CartPole"}, "did you mean 'CartPole-v1'"),
     ],
 )
-def test_a_text_is_not_a_list(tmp_path, changes, message):
+def test_wrong_arguments_are_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        evaluation.compare(["adam:1e-2"], out=tmp_path, **SMALL | changes)
+        evaluation.compare("adam:1e-2", out=tmp_path, **SMALL | changes)
+
+
+def test_one_name_needs_no_list(tmp_path):
+    one = {"environments": "NamedAction", "settings": "hidden=4"}
+    asked = Comparison("adam:1e-2", seeds=1, total_timesteps=1e3, **one)
+    assert (asked.rules, asked.environments) == (("adam:1e-2",), ("NamedAction",))
+    assert asked.settings == ("hidden=4",)
 
 
 def test_a_drift_runs_with_tuned_adam():

@@ -535,12 +535,8 @@ def test_only_some_rules_and_a_title(tmp_path, without_plots):
     data = json.loads(files["report.json"])
     assert data["run"]["rules"] == ["adam", "lion"]  # The baseline stays.
     assert data["run"]["environments"] == ["ant"]
-    for only, message in (
-        (["lin"], "only='lin': must name"),
-        ("lion", "must be a list"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            report.load(tmp_path, only=only)
+    with pytest.raises(ValueError, match="only='lin': must name"):
+        report.load(tmp_path, only="lin")
 
 
 def test_only_takes_the_names_that_a_report_prints(tmp_path):

@@ -227,6 +227,10 @@ def mine(horizon):
     return optax.sgd(1.0 / horizon.total_updates)
 def wrong(horizon):
     return horizon
+made = optax.sgd(0.5)
+def kl(ratio, advantage):
+    return abs(advantage) * (ratio - 1) ** 2
+number = 3
 """
 
 
@@ -248,6 +252,7 @@ def own(tmp_path, monkeypatch):
     [
         ("optax.sgd:1e-3", lambda: optax.sgd(1e-3)),
         ("code_of_mine:mine", lambda: optax.sgd(1 / PPOConfig().num_updates)),
+        ("code_of_mine:made", lambda: optax.sgd(0.5)),
         ("./copy", lambda: discovered.pretrained("sign_mixture", horizon=HORIZON)),
         (
             "sign.txt:0.5",
@@ -276,9 +281,12 @@ def test_the_digest_of_a_rule_of_ones_own_is_that_of_its_file(own):
     assert "code_of_mine" not in sys.modules
 
 
+KL = "sgd:1+code_of_mine:kl"
+
+
 def test_a_drift_of_ones_own_combines_with_any_optimizer(own):
     config, sample = PPOConfig(), (jnp.array([1.5]), jnp.array([-2.0]))
-    for rule in ("kl.txt", "minatar+kl.txt", "optax.lion:1e-4+./kl.txt"):
+    for rule in ("kl.txt", "minatar+kl.txt", "optax.lion:1e-4+./kl.txt", KL):
         found = rules.resolve(rule, config, "Breakout-MinAtar")
         np.testing.assert_allclose(found.drift(*sample), [0.5], rtol=1e-6)
 
@@ -297,7 +305,8 @@ def test_a_drift_of_ones_own_combines_with_any_optimizer(own):
         ("./nothing", "is not the folder of an artifact"),
         ("code_of_mine:yours", "has no attribute 'yours'"),
         ("no_such_module:mine", "No module named 'no_such_module'"),
-        ("code_of_mine:wrong", "is a Horizon, not an optax optimizer"),
+        ("code_of_mine:wrong", "must return an optax optimizer, but .* Horizon"),
+        ("code_of_mine:number", "3 is not an optax optimizer, a function horizon"),
         ("kl.txt+sign.txt:1", "is not a drift"),
     ],
 )

@@ -505,6 +505,16 @@ def test_a_guess_is_warned_of_once_with_the_way_out():
     assert "A guess: " in explain(parameters)
 
 
+def test_the_warning_names_the_line_of_the_user_and_not_of_optax():
+    guessing = optax.GradientTransformation(
+        lambda params: roles_or_warning(params, None, None), lambda *_: ((), ())
+    )
+    tx = optax.chain(optax.identity(), guessing)
+    with pytest.warns(RolesWarning) as caught:
+        tx.init(two_networks(3, 1))
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 @pytest.mark.parametrize(
     ("parameters", "layer"),
     [

@@ -12,6 +12,8 @@ from learned_opt_rl.agents.presets import CONFIGS
 from learned_opt_rl.evaluation.runs.row import ROWS, Row, read_rows
 from learned_opt_rl.evaluation.runs.rules import weights_digest
 
+Digests = Mapping[str, str | None]
+"""The SHA-256 of each rule's current version, as of `weights_digest`."""
 _Run = tuple[str, str, str | None]
 """The rule of a run, its agent, and the digest of its weights if recorded."""
 
@@ -47,44 +49,49 @@ def read(path: pathlib.Path) -> list[Row]:
     return rows
 
 
-def named(
-    rows: Iterable[Row], current: Mapping[str, str | None] | None = None
-) -> list[Row]:
+def named(rows: Iterable[Row], digests: Digests | None = None) -> list[Row]:
     """Return rows in which every agent and every set of weights has a unique name.
 
     Where rows have several agents, the rules of all but the first of them, in the order
     of `CONFIGS`, are named like ``"adam (a2c)"``. Rules with replaced weights are named
     like ``"minatar:8e9739e7"``, after the SHA-256 of the weights. Weights count as
-    replaced if they differ from the installed ones. If the rule is not installed, they
-    count as replaced if the rows have several. A row that does not record its weights
-    keeps its name. The names thus depend on the installed artifacts and, for a rule
-    from a file of ``learned-opt-rl tune``, on this file. ``current`` has the digests of
-    rules that are Python objects.
+    replaced if they differ from ``digests`` or, without one, from the installed ones.
+    Without either, those of the rule's last row count. A row that does not record its
+    weights keeps its name. The names thus depend on the installed artifacts and on
+    files that are rules.
     """
     rows = list(rows)
-    found = _names(map(_run, rows), current)
+    last = {_whole(row.rule): row.weights_sha256 for row in rows if row.weights_sha256}
+    agents = {row.agent for row in rows}
+    first = next((a for a in CONFIGS if a in agents), min(agents, default=""))
+    found = {}
+    for run in set(map(_run, rows)):
+        rule, agent, digest = run
+        current = (digests or {}).get(rule) or weights_digest(rule)
+        current = current or last.get(_whole(rule))
+        name = rule if digest in (None, current) else f"{rule}:{digest[:8]}"
+        found[run] = name if agent == first else f"{name} ({agent})"
     return [dataclasses.replace(row, rule=found[_run(row)]) for row in rows]
 
 
-def names(
-    rows: Iterable[Row],
-    rules: Iterable[str],
-    agent: str,
-    current: Mapping[str, str | None] | None = None,
-) -> set[str]:
-    """Return the names that `named` gives rows and runs yet to be made.
+def superseded(rows: Sequence[Row], named: Sequence[Row]) -> set[str]:
+    """Return the names of `named` that are earlier versions of a rule.
 
-    Rows of rules that ``current`` replaces have none.
+    The current version has the rule's own name. If none has it, the last row's counts.
     """
-    kept = [row for row in rows if not is_replaced(row, current)]
-    runs = [*map(_run, kept), *((rule, agent, None) for rule in rules)]
-    return {*_names(runs, current).values()}
-
-
-def is_replaced(row: Row, current: Mapping[str, str | None] | None) -> bool:
-    """Return whether a Python object of the row's name now has another digest."""
-    digests = current or {}
-    return digests.get(row.rule, row.weights_sha256) != row.weights_sha256
+    marks = [
+        new.rule.removeprefix(row.rule).partition(" ")[0]
+        for row, new in zip(rows, named, strict=True)
+    ]
+    shown: dict[str, str] = {}
+    for row, mark in zip(rows, marks, strict=True):
+        if shown.get(row.rule) != "":
+            shown[row.rule] = mark
+    return {
+        new.rule
+        for row, new, mark in zip(rows, named, marks, strict=True)
+        if mark != shown[row.rule]
+    }
 
 
 def parts(name: str) -> tuple[str, str, str]:
@@ -102,25 +109,6 @@ def parts(name: str) -> tuple[str, str, str]:
 
 def _run(row: Row) -> _Run:
     return row.rule, row.agent, row.weights_sha256
-
-
-def _names(
-    runs: Iterable[_Run], given: Mapping[str, str | None] | None = None
-) -> dict[_Run, str]:
-    runs, given = set(runs), given or {}
-    recorded: dict[str, set[str | None]] = {}
-    for rule, _, digest in runs:
-        recorded.setdefault(_whole(rule), set()).add(digest)
-    agents = {agent for _, agent, _ in runs}
-    first = next((a for a in CONFIGS if a in agents), min(agents, default=""))
-    found = {}
-    for rule, agent, digest in runs:
-        known = recorded[_whole(rule)] - {None}
-        only = known.pop() if len(known) == 1 else None
-        current = given.get(rule) or weights_digest(rule) or only
-        name = rule if digest in (None, current) else f"{rule}:{digest[:8]}"
-        found[rule, agent, digest] = name if agent == first else f"{name} ({agent})"
-    return found
 
 
 def _whole(rule: str) -> str:

@@ -50,8 +50,7 @@ def check(
             f"normalization={method!r} is unknown; {checks.suggest(method, METHODS)}"
         )
     needed = {f"baseline={baseline}": baseline}
-    if method == "adam" or method.startswith("rule:"):
-        needed[f"normalization={method}"] = method.removeprefix("rule:")
+    needed[f"normalization={method}"] = reference_rule(method)
     for option, rule in needed.items():
         if rule is not None and rules is not None and rule not in rules:
             raise ValueError(
@@ -70,6 +69,12 @@ def check(
         return
     if environments and not found & set(environments):
         raise _no_reference(method, environments)
+
+
+def reference_rule(method: str) -> str | None:
+    """Return the rule by whose returns a method divides, None if there is none."""
+    is_rule = method == "adam" or method.startswith("rule:")
+    return method.removeprefix("rule:") if is_rule else None
 
 
 def normalize(

@@ -4,11 +4,13 @@ import dataclasses
 import functools
 import json
 import pathlib
+import shlex
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from learned_opt_rl.checks import as_names
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation.pictures import comparison, figures
 from learned_opt_rl.evaluation.report import (
@@ -19,8 +21,9 @@ from learned_opt_rl.evaluation.report import (
 )
 from learned_opt_rl.evaluation.report.gather import Along, Results
 from learned_opt_rl.evaluation.report.measures import BASELINE
-from learned_opt_rl.evaluation.report.normalization import check
+from learned_opt_rl.evaluation.report.normalization import check, reference_rule
 from learned_opt_rl.evaluation.report.verdict import verdict
+from learned_opt_rl.evaluation.runs.plan import Plan
 from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS, Row
 from learned_opt_rl.rundir import jsonl
 
@@ -45,7 +48,8 @@ class Report:
         normalization: How returns come to a common scale, see `normalization.METHODS`.
         baseline: The rule that others are compared with.
         title: The heading of the page.
-        left_out: Rules and environments that are not shown.
+        left_out: Rules, environments and other runs that are not shown.
+        advice: How to show them.
         named: The rows under the names of `comparable.named`, if more rows than these
             decided the names.
 
@@ -63,6 +67,7 @@ class Report:
     baseline: str = BASELINE
     title: str = "Comparison of update rules"
     left_out: Sequence[str] = ()
+    advice: str = ""
     named: Sequence[Row] = ()
 
     @functools.cached_property
@@ -145,6 +150,14 @@ class Report:
 
         return write_report(self, pathlib.Path(folder))
 
+    @property
+    def not_shown(self) -> str:
+        """What the report does not show, and how to show it; empty if it shows all."""
+        if not self.left_out:
+            return ""
+        text = f"Not shown in this report: {', '.join(self.left_out)}. {self.advice}"
+        return text.rstrip()
+
     def summary(self, width: int | None = None) -> str:
         """Return verdict, tables and notes for a terminal ``width`` characters wide."""
         parts = []
@@ -164,9 +177,8 @@ class Report:
             if not text.splitlines()[0].endswith(shown[0][-1]):
                 parts.append(_filled("The report has the other columns.", width))
             parts += [_filled(f"- {note}", width) for note in result.notes]
-        if self.left_out:
-            shown = f"Not shown in this report: {', '.join(self.left_out)}."
-            parts.append(_filled(shown, width))
+        if self.not_shown:
+            parts.append(_filled(self.not_shown, width))
         return "\n\n".join(parts)
 
     def __str__(self) -> str:
@@ -206,12 +218,13 @@ def load(
     normalization: str = "auto",
     baseline: str | None = None,
     title: str | None = None,
-    only: Sequence[str] = (),
-    current: Mapping[str, str | None] | None = None,
+    only: str | Sequence[str] = (),
+    plan: Plan | None = None,
 ) -> Report:
     """Read the results of one or more comparisons.
 
     Rows of several agents or of replaced weights are named as by `comparable.named`.
+    Earlier versions of a rule are not shown, unless ``only`` or ``baseline`` names one.
 
     Args:
         sources: Folders that contain ``rows.jsonl``, or files of rows (``.jsonl``). The
@@ -222,8 +235,7 @@ def load(
         title: The heading of the page.
         only: Names of the rules and environments to keep, as the report prints them;
             by default all. The baseline stays among the rules.
-        current: The digests of rules that are Python objects. Runs of the same name
-            with another digest are not shown.
+        plan: Show only the runs of this plan, and the baseline's beside them.
 
     Raises:
         ValueError: The sources have no rows, one is damaged, the baseline was not run,
@@ -236,20 +248,22 @@ def load(
         ...
         ValueError: no/such/folder/rows.jsonl has no rows; run a comparison first
     """
-    paths = [*map(pathlib.Path, sources)]
+    paths, only = [*map(pathlib.Path, sources)], as_names(only)
     if not paths:
         raise ValueError("sources=(): must name at least one folder. Pass FOLDER")
+    needed = {baseline or BASELINE, reference_rule(normalization)} - {None}
+    every = [row for path in paths for row in comparable.read(path)]
+    rows = plan.runs(every, *_rules(needed)) if plan else every
+    # Named before anything is left out, which would change the names of the others.
+    named = comparable.named(rows, plan and plan.digests)
+    earlier = comparable.superseded(rows, named) - {*only, *needed}
     # An order that does not depend on how the rows were made. The sort is stable: of
     # rows that repeat each other, the last still comes last.
-    rows = sorted(
-        (row for path in paths for row in comparable.read(path)),
-        key=lambda row: (row.environment, row.rule, row.seed),
+    pairs = sorted(
+        (pair for pair in zip(rows, named, strict=True) if pair[1].rule not in earlier),
+        key=lambda pair: (pair[0].environment, pair[0].rule, pair[0].seed),
     )
-    # Named before anything is left out, which would change the names of the others.
-    pairs = [*zip(rows, comparable.named(rows, current), strict=True)]
-    replaced = {n.rule for row, n in pairs if comparable.is_replaced(row, current)}
-    pairs = [(row, new) for row, new in pairs if new.rule not in replaced]
-    chosen, left_out = _only([new for _, new in pairs], only, baseline or BASELINE)
+    chosen, left_out = _only([new for _, new in pairs], only, needed)
     runs = {(row.rule, row.agent) for row, new in pairs if new.rule in chosen["rule"]}
     pairs = [
         (row, new)
@@ -272,7 +286,8 @@ def load(
         normalization,
         baseline or BASELINE,
         **({"title": title} if title else {}),
-        left_out=[*sorted(replaced), *left_out],
+        left_out=[*sorted(earlier), *left_out, *_others(every, rows)],
+        advice=" ".join(_advice(earlier, paths[0] if len(rows) < len(every) else None)),
         named=[new for _, new in pairs],
     )
 
@@ -283,12 +298,37 @@ def _filled(text: str, width: int | None) -> str:
     return line if width is None else textwrap.fill(line, width)
 
 
+def _rules(names: Iterable[str]) -> list[str]:
+    return [comparable.parts(name)[0] for name in names]
+
+
+def _others(every: Sequence[Row], rows: Sequence[Row]) -> Iterator[str]:
+    """Yield what rows of other calls have: rules, environments, or other settings."""
+    shown, left = {row.setting for row in rows}, set[str]()
+    for field in ("rule", "environment"):
+        names = {getattr(row, field) for row in rows}
+        left = {getattr(row, field) for row in every} - names
+        yield from sorted(left)
+    same = {(row.rule, row.environment) for row in rows}
+    count = sum(
+        (row.rule, row.environment) in same and row.setting not in shown
+        for row in every
+    )
+    if count:
+        yield f"{count} runs of another length, agent or setting"
+
+
+def _advice(earlier: Collection[str], folder: pathlib.Path | None) -> Iterator[str]:
+    if folder is not None:
+        yield f"`learned-opt-rl report {shlex.quote(str(folder))}` shows all rules."
+    if earlier:
+        yield "To show an earlier version of a rule, name it with --only."
+
+
 def _only(
-    rows: list[Row], only: Sequence[str], baseline: str
+    rows: list[Row], only: Sequence[str], needed: set[str]
 ) -> tuple[dict[str, set[str]], list[str]]:
     """Return the rules and the environments to keep, and the names left out."""
-    if isinstance(only, str):
-        raise ValueError(f"only={only!r}: must be a list of names. Pass [{only!r}]")
     known = {f: {getattr(row, f) for row in rows} for f in ("rule", "environment")}
     for name in only:
         if not any(name in names for names in known.values()):
@@ -297,7 +337,7 @@ def _only(
                 f"Choose among {', '.join(sorted(set().union(*known.values())))}"
             )
     kept = {field: names & {*only} or names for field, names in known.items()}
-    kept["rule"] |= known["rule"] & {baseline}
+    kept["rule"] |= known["rule"] & needed
     return kept, [n for field in known for n in sorted(known[field] - kept[field])]
 
 

@@ -31,7 +31,7 @@ from learned_opt_rl.evaluation.report.report import (
 )
 from learned_opt_rl.evaluation.report.statistics import Estimate
 from learned_opt_rl.evaluation.report.verdict import verdict
-from learned_opt_rl.evaluation.runs.plan import Comparison
+from learned_opt_rl.evaluation.runs.plan import Plan
 from learned_opt_rl.evaluation.runs.row import ROWS, Row, read_rows
 from learned_opt_rl.rundir.atomic import write_atomically
 
@@ -58,7 +58,8 @@ def write(
         folder: Where to write the report.
         sources: As for `load`; by default the folder itself.
         width: Characters in a line of the terminal.
-        **options: As for `load`: ``normalization``, ``baseline``, ``title``, ``only``.
+        **options: As for `load`: ``normalization``, ``baseline``, ``title``, ``only``,
+            ``plan``.
 
     Returns:
         A summary for the terminal, and the files written: ``report.html``
@@ -104,27 +105,24 @@ def write_report(report: Report, folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def check_request(
-    folder: pathlib.Path,
-    comparison: Comparison,
-    normalization: str,
-    baseline: str | None,
-    current: Mapping[str, str | None] | None = None,
+    folder: pathlib.Path, plan: Plan, normalization: str, baseline: str | None
 ) -> None:
-    """Check the report of a comparison before its runs, which may take hours.
+    """Check the report of a plan before its runs, which may take hours.
 
     Raises:
         MissingExtraError: As for `require_extras`.
-        ValueError: The runs and the rows in the folder will not include the baseline or
-            the reference of the normalization.
+        ValueError: The runs, and those in the folder with the same settings, will not
+            include the baseline or the reference of the normalization.
     """
     require_extras()
+    rows, settings = read_rows(folder / ROWS), {cell.setting for cell in plan.cells}
+    beside = [row for row in rows if row.setting in settings]
+    known = {row.rule for row in comparable.named(beside, plan.digests)}
     check(
         normalization,
         baseline,
-        rules=comparable.names(
-            read_rows(folder / ROWS), comparison.rules, comparison.agent, current
-        ),
-        environments=comparison.environments,
+        rules=known | plan.digests.keys(),
+        environments=[*dict.fromkeys(cell.env.name for cell in plan.cells)],
     )
 
 

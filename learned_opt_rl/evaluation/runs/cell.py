@@ -28,6 +28,12 @@ class Cell(NamedTuple):
     given: GivenRule | None = None  # the rule, if it is a Python object
 
     @property
+    def setting(self) -> tuple:
+        """What rules are compared in, as in `Row.setting`."""
+        steps, variant = self.config.total_timesteps, sorted(self.variant.items())
+        return self.env.name, agent_of(self.config), steps, str(variant)
+
+    @property
     def digest(self) -> str | None:
         """The SHA-256 of the rule, as of `weights_digest`."""
         return self.given.sha256 if self.given else weights_digest(self.rule)
@@ -79,7 +85,7 @@ def task(cell: Cell, seeds: range, devices: int, weights_sha256: str | None) -> 
     if cell.given is not None:
         raise ValueError(
             f"rule={cell.rule!r} is a Python object, which workers cannot get. Name it "
-            "as MODULE:FUNCTION of a module that they have"
+            "as MODULE:NAME of a module that they have"
         )
     source = weights_digest(cell.source) if cell.source else weights_sha256
     return json.dumps(

@@ -293,18 +293,14 @@ def _check_rows(plan: Plan, rows: list[Row], path: pathlib.Path) -> None:
     """Refuse rows of the same rules that ran with another configuration."""
     asked = {}
     for cell in plan.cells:
-        agent, steps = agent_of(cell.config), cell.config.total_timesteps
-        key = (cell.rule, cell.env.name, agent, steps, str(cell.variant))
-        asked[key] = (
+        asked[cell.rule, cell.setting] = (
             json.loads(json.dumps(dataclasses.asdict(cell.config))),
             run.details(cell.env),
         )
     for row in rows:
-        variant = str(dict(sorted(row.variant.items())))
-        key = (row.rule, row.environment, row.agent, row.total_timesteps, variant)
-        if key not in asked:
+        if (row.rule, row.setting) not in asked:
             continue
-        config, details = asked[key]
+        config, details = asked[row.rule, row.setting]
         differences = _differences(row.full_config, config)
         if "environment_details" not in row.unrecorded:
             differences += _differences(

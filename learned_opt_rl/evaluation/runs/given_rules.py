@@ -6,7 +6,6 @@ advantage) -> drift``, an update rule of `rules.lpg`, a `rules.Rule`, or a text 
 """
 
 import hashlib
-import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -14,14 +13,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from learned_opt_rl import artifacts
 from learned_opt_rl.agents.config import Config
+from learned_opt_rl.checks import as_names
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.evaluation.runs import own_rules
-from learned_opt_rl.evaluation.runs.own_rules import Own
 from learned_opt_rl.evaluation.runs.rules import (
     Rule,
     is_handcrafted,
@@ -31,13 +29,6 @@ from learned_opt_rl.evaluation.runs.rules import (
 )
 from learned_opt_rl.features import Horizon
 from learned_opt_rl.rules.lpg import UpdateRule
-
-_ACCEPTED = (
-    "an optax optimizer, a function horizon -> optimizer, a drift (ratio, advantage) "
-    "-> drift, or the name of a rule"
-)
-
-_ZERO = 1e-5  # what float32 may leave of a drift at ratio 1
 
 
 class GivenRule(NamedTuple):
@@ -64,13 +55,14 @@ def given_rules(
         >>> names, list(given)
         (('mine', 'adam'), ['mine'])
     """
-    if isinstance(rules, str) or not isinstance(rules, Iterable):
-        raise ValueError(
-            f"rules={rules!r}: must be a dict of rules by name, or a list of names. "
-            f"Pass [{rules!r}]"
-        )
     if not isinstance(rules, Mapping):
-        return tuple(rules), {}
+        names = as_names(rules) if isinstance(rules, Iterable) else (rules,)
+        if all(isinstance(name, str) for name in names):
+            return names, {}
+        raise ValueError(
+            f"rules={rules!r}: must be names, or a dict of rules by name. Pass "
+            "{'mine': RULE}"
+        )
     found = {}
     for name, value in rules.items():
         if value is not ... and value != name:
@@ -81,17 +73,26 @@ def given_rules(
 
 def _check_name(name: Any) -> None:
     """Refuse the name of another rule: its rows would have the wrong name."""
-    taken = not isinstance(name, str) or not re.fullmatch(r"[^:@+/~.][^:@+/]*", name)
-    taken = taken or is_handcrafted(name) or own_rules.is_own(name)
-    if not taken and not name.endswith(".json"):
-        try:
-            artifacts.card(name)
-        except ArtifactError:
-            return
+    if not isinstance(name, str) or not re.fullmatch(r"[^:@+/~.][^:@+/]*", name):
+        what, other = "is not a plain name", "mine"
+    elif own_rules.is_own(name) or name.endswith(".json"):
+        what, other = "looks like a file or one of optax's optimizers", "mine"
+    elif is_handcrafted(name) or _is_artifact(name):
+        what, other = "already names a rule of the library", f"my-{name}"
+    else:
+        return
     raise ValueError(
-        f"rules={{{name!r}: ...}}: {name!r} is or looks like the name of another rule. "
-        "Choose a name without : @ + and /, such as 'mine'"
+        f"rules={{{name!r}: ...}}: {name!r} {what}. Choose a name without : @ + and /, "
+        f"such as {other!r}, or give the value ... for the rule of that name"
     )
+
+
+def _is_artifact(name: str) -> bool:
+    try:
+        artifacts.card(name)
+    except ArtifactError:
+        return False
+    return True
 
 
 def _given(name: str, value: Any) -> GivenRule:
@@ -102,55 +103,9 @@ def _given(name: str, value: Any) -> GivenRule:
     if isinstance(value, Rule):
         parts = [value.optimizer(jax.random.key(0)), value.drift, value.update_rule]
         return GivenRule(lambda config, env: value, _digest(*parts))
-    own = _own(name, value)
+    own = own_rules.of_object(name, value)
     made = own.make(**_EXAMPLE if own.kind == "optimizer" else {})
     return GivenRule(lambda config, env: of_own(name, own, config, env), _digest(made))
-
-
-def _own(name: str, value: Any) -> Own:
-    if isinstance(value, UpdateRule):
-        return Own("update_rule", lambda: value)
-    if isinstance(value, optax.GradientTransformation):
-        return Own("optimizer", lambda **_: value)
-    inputs = _inputs(value) if callable(value) else 0
-    if inputs == 2:
-        _check_drift(name, value)
-        return Own("drift", lambda: value)
-    if inputs == 1:
-        return own_rules.of_function(name, value)
-    raise ValueError(
-        f"rules={{{name!r}: {value!r}}}: must be {_ACCEPTED}. Pass one of these"
-    )
-
-
-def _check_drift(name: str, value: Callable[..., Any]) -> None:
-    """Refuse other functions of two arguments, which would train something else."""
-    ratio, advantage = jnp.array([0.5, 1.0, 1.0]), jnp.array([1.0, -1.0, 1.0])
-    try:
-        found = np.asarray(value(ratio, advantage))
-        is_drift = found.shape == ratio.shape and bool(np.isfinite(found).all())
-        is_drift = is_drift and bool((abs(found[1:]) <= _ZERO).all())
-        reason = f"returns {found} for the ratios {ratio} and advantages {advantage}"
-    except Exception as error:  # Code of the user may raise anything.
-        is_drift, reason = False, f"raises {type(error).__name__}: {error}"
-    if not is_drift:
-        raise ValueError(
-            f"rules={{{name!r}: {value!r}}}: a function of two arguments must be a "
-            "drift (ratio, advantage) -> drift, a finite array of the ratio's shape "
-            f"that is 0 at ratio 1, but it {reason}. Pass {_ACCEPTED}"
-        )
-
-
-def _inputs(function: Callable[..., Any]) -> int:
-    """Return the number of positional arguments that a function needs."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return 0
-    return sum(
-        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        for p in parameters
-    )
 
 
 def _digest(*parts: Any) -> str:

@@ -1,10 +1,11 @@
-"""User-defined rules: expression files, artifact folders, optax's, and functions.
+"""User-defined rules: expression files, artifact folders, optax's, Python objects.
 
 - ``PATH.txt`` is an expression; ``PATH.txt:RATE`` also gives its input ``lr``.
 - ``./FOLDER`` is the folder of an artifact. The path starts with ``.``, ``/`` or ``~``.
 - ``optax.NAME:RATE`` is ``optax.NAME(RATE)``.
-- ``MODULE:FUNCTION`` is your own code: ``FUNCTION(horizon)`` returns an optimizer. The
-  module is imported from the current folder or the installed packages.
+- ``MODULE:NAME`` is your own code: an optax optimizer, a function ``horizon ->
+  optimizer``, a drift ``(ratio, advantage) -> drift`` or an update rule. The module is
+  imported from the current folder or the installed packages.
 """
 
 import functools
@@ -17,6 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from learned_opt_rl import artifacts, checks, expressions, families
@@ -24,9 +27,15 @@ from learned_opt_rl.artifacts import registry
 from learned_opt_rl.artifacts.weights import read_limited
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.features import Horizon
+from learned_opt_rl.rules.lpg import UpdateRule
 
 _EXPRESSION = re.compile(r"(.*\.txt)(?::(.*))?")
-_FUNCTION = re.compile(r"(?!artifact:|open:|optax\.)([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
+_ATTRIBUTE = re.compile(r"(?!artifact:|open:|optax\.)([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
+_ACCEPTED = (
+    "an optax optimizer, a function horizon -> optimizer, a drift (ratio, advantage) "
+    "-> drift, or an update rule"
+)
+_ZERO = 1e-5  # what float32 may leave of a drift at ratio 1
 
 
 class Own(NamedTuple):
@@ -54,8 +63,8 @@ def find(rule: str) -> Own | None:
         return _expression(rule, *match.groups())
     if _is_folder(rule):
         return _folder(rule)
-    if match := _FUNCTION.fullmatch(rule):
-        return _function(rule, *match.groups())
+    if match := _ATTRIBUTE.fullmatch(rule):
+        return _attribute(rule, *match.groups())
     return None
 
 
@@ -77,7 +86,7 @@ def _files(rule: str) -> Sequence[pathlib.Path]:
     if _is_folder(rule):
         # The card has the digest of the weights.
         return [pathlib.Path(rule).expanduser() / "card.json"]
-    if match := _FUNCTION.fullmatch(rule):
+    if match := _ATTRIBUTE.fullmatch(rule):
         place = pathlib.Path(*match[1].split("."))
         names = place / "__init__.py", place.with_suffix(".py")  # as Python prefers
         return [pathlib.Path(top) / name for top in ["", *sys.path] for name in names]
@@ -86,7 +95,7 @@ def _files(rule: str) -> Sequence[pathlib.Path]:
 
 def is_own(rule: str) -> bool:
     """Return whether a rule has the form of a user-defined one."""
-    forms = _EXPRESSION, _FUNCTION
+    forms = _EXPRESSION, _ATTRIBUTE
     is_one = rule.startswith("optax.") or _is_folder(rule)
     return is_one or any(form.fullmatch(rule) for form in forms)
 
@@ -156,24 +165,70 @@ def _takes_learning_rate(name: str) -> bool:
     return next(iter(inspect.signature(found).parameters), None) == "learning_rate"
 
 
-def _function(rule: str, module: str, name: str) -> Own:
+def _attribute(rule: str, module: str, name: str) -> Own:
     here = str(pathlib.Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        function = getattr(importlib.import_module(module), name)
+        value = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ArtifactError(
-            f"rule={rule!r} is not MODULE:FUNCTION ({error}); run the command in the "
+            f"rule={rule!r} is not MODULE:NAME ({error}); run the command in the "
             "folder of the module, or install it"
         ) from error
+    return of_object(rule, value)
 
-    return of_function(rule, function)
+
+def of_object(rule: str, value: Any) -> Own:
+    """Return the rule that a Python object is; ``rule`` names it in messages.
+
+    Raises:
+        ArtifactError: The object is none of those listed in `_ACCEPTED`.
+    """
+    if isinstance(value, UpdateRule):
+        return Own("update_rule", lambda: value)
+    if isinstance(value, optax.GradientTransformation):
+        return Own("optimizer", lambda **_: value)
+    inputs = _inputs(value) if callable(value) else 0
+    if inputs == 2:
+        _check_drift(rule, value)
+        return Own("drift", lambda: value)
+    if inputs == 1:
+        return _of_function(rule, value)
+    raise ArtifactError(f"rule={rule!r}: {value!r} is not {_ACCEPTED}")
 
 
-def of_function(rule: str, function: Callable[[Horizon], Any]) -> Own:
-    """Return the optimizer of a function ``horizon -> optimizer``."""
+def _check_drift(rule: str, value: Callable[..., Any]) -> None:
+    """Refuse other functions of two arguments, which would train something else."""
+    ratio, advantage = jnp.array([0.5, 1.0, 1.0]), jnp.array([1.0, -1.0, 1.0])
+    try:
+        found = np.asarray(value(ratio, advantage))
+        is_drift = found.shape == ratio.shape and bool(np.isfinite(found).all())
+        is_drift = is_drift and bool((abs(found[1:]) <= _ZERO).all())
+        reason = f"returns {found} for the ratios {ratio} and advantages {advantage}"
+    except Exception as error:  # Code of the user may raise anything.
+        is_drift, reason = False, f"raises {type(error).__name__}: {error}"
+    if not is_drift:
+        raise ArtifactError(
+            f"rule={rule!r}: a function of two arguments must be a drift (ratio, "
+            "advantage) -> drift, a finite array of the ratio's shape that is 0 at "
+            f"ratio 1, but it {reason}. Otherwise pass {_ACCEPTED}"
+        )
 
+
+def _inputs(function: Callable[..., Any]) -> int:
+    """Return the number of positional arguments that a function needs."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    return sum(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        for p in parameters
+    )
+
+
+def _of_function(rule: str, function: Callable[[Horizon], Any]) -> Own:
     def make(horizon: Horizon, key: jax.Array) -> optax.GradientTransformation:
         del key
         return _checked(rule, function, horizon)
@@ -188,7 +243,8 @@ def _checked(rule: str, function: Callable[..., Any], argument: Any) -> Any:
         raise ArtifactError(f"rule={rule!r} cannot be built: {error}") from error
     if not (hasattr(made, "init") and hasattr(made, "update")):
         raise ArtifactError(
-            f"rule={rule!r} is a {type(made).__name__}, not an optax optimizer"
+            f"rule={rule!r}: the function must return an optax optimizer, but returned "
+            f"the type {type(made).__name__}"
         )
     return made
 

@@ -2,8 +2,7 @@
 
 import dataclasses
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -11,6 +10,8 @@ import jax
 from learned_opt_rl import agents, envs
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.agents.presets import AgentName
+from learned_opt_rl.checks import as_names
+from learned_opt_rl.errors import warn_user
 from learned_opt_rl.evaluation.runs.cell import Cell
 from learned_opt_rl.evaluation.runs.given_rules import GivenRule
 from learned_opt_rl.evaluation.runs.program import check_devices
@@ -24,8 +25,8 @@ class Comparison:
     """A request to compare rules.
 
     Attributes:
-        rules: Names for `rules.resolve`.
-        environments: Names for `envs.make`.
+        rules: Names for `rules.resolve`, or one name.
+        environments: Names for `envs.make`, or one name.
         seeds: Number of seeds; every rule gets the same ones.
         total_timesteps: Environment steps of each run.
         first_seed: The first of the seeds.
@@ -47,27 +48,21 @@ class Comparison:
         [range(0, 3), range(3, 6)]
     """
 
-    rules: tuple[str, ...]
-    environments: tuple[str, ...]
+    rules: str | Sequence[str]
+    environments: str | Sequence[str]
     seeds: int
     total_timesteps: float
     first_seed: int = 0
     agent: str = "ppo"
     at_once: int | None = None
     devices: int = 1
-    settings: tuple[str, ...] = ()
+    settings: str | Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Check the values and remove repeated names."""
+        """Check the values, and make tuples of the names."""
         for name in ("rules", "environments", "settings"):
-            value = getattr(self, name)
-            if isinstance(value, str):
-                raise ValueError(
-                    f"{name}={value!r}: must be a list of names. Pass [{value!r}]"
-                )
-        for name in ("rules", "environments"):
-            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
-            if not getattr(self, name):
+            object.__setattr__(self, name, as_names(getattr(self, name)))
+            if not getattr(self, name) and name != "settings":
                 raise ValueError(f"{name}=() is empty; name at least one")
         at_once = 1 if self.at_once is None else self.at_once
         numbers = {"seeds": self.seeds, "at_once": at_once, "devices": self.devices}
@@ -104,6 +99,26 @@ class Plan(NamedTuple):
     groups: list[range]  # seeds trained together, all groups of the same size
     end: int  # seeds from here on only fill up the last group
     devices: int  # number of devices that share a group
+
+    @property
+    def digests(self) -> dict[str, str | None]:
+        """The SHA-256 of each rule, as of `weights_digest`."""
+        return {cell.rule: cell.digest for cell in self.cells}
+
+    def runs(self, rows: Iterable[Row], *others: str) -> list[Row]:
+        """Return the rows of the plan's cells, and of other rules beside them."""
+        rules: dict[tuple, set[str]] = {}
+        for cell in self.cells:
+            rules.setdefault(cell.setting, {*others}).add(cell.rule)
+        return [row for row in rows if row.rule in rules.get(row.setting, ())]
+
+    def has_results(self, rows: Iterable[Row]) -> bool:
+        """Return whether any row is of a cell with the rule's current version."""
+        digests = self.digests
+        return any(
+            not row.weights_recorded or row.weights_sha256 == digests[row.rule]
+            for row in self.runs(rows)
+        )
 
 
 def prepare(
@@ -175,7 +190,7 @@ class Standing:
     def __init__(self, plan: Plan, rows: list[Row]) -> None:
         self._plan = plan
         # Weights do not change during a comparison: each digest is looked up once.
-        self.digests = {cell.rule: cell.digest for cell in plan.cells}
+        self.digests = plan.digests
         self.read(rows)
 
     def read(self, rows: list[Row]) -> None:
@@ -206,12 +221,11 @@ def _warn_if_short(environment: str, config: Config) -> None:
     if length is not None and steps < length:
         # Rounded up to whole rollouts.
         least = math.ceil(length / config.num_steps) * config.batch_size
-        warnings.warn(
+        warn_user(
             f"total_timesteps={config.total_timesteps}: is too short for one episode "
             f"of {environment}, so these runs will have no return. Each of the "
             f"{config.num_envs} environments plays {steps:,} steps, and an episode has "
             f"{length:,}. Pass at least {least:,}",
-            stacklevel=3,
         )
 
 

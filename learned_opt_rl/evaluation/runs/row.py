@@ -163,6 +163,12 @@ class Row:
         return _text([*parts, self.full_config], self.variant)
 
     @property
+    def setting(self) -> tuple:
+        """What rules are compared in: environment, agent, length, changed settings."""
+        variant = str(sorted(self.variant.items()))
+        return self.environment, self.agent, self.total_timesteps, variant
+
+    @property
     def full_config(self) -> dict[str, Any]:
         """The configuration with the fields that it lacked when it was written."""
         return _config_defaults(self.agent) | self.config

@@ -11,7 +11,7 @@ A rule is written
 - ``OPTIMIZER+DRIFT`` for an optimizer with a drift: ``minatar+lpo/minatar``;
 - ``PATH.json`` for a rule with the settings in a file of ``learned-opt-rl tune``;
 - as in `own_rules` for a rule of your own: ``mine.txt``, ``./folder``,
-  ``optax.adamw:3e-4`` or ``module:function``.
+  ``optax.adamw:3e-4`` or ``module:name``.
 
 A drift alone runs with tuned Adam. An optimizer with a learning rate gets the rate
 tuned for the environment. Only the agent lpg runs with an update rule.

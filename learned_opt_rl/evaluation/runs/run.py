@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TextIO
 
@@ -14,6 +13,7 @@ import numpy as np
 from learned_opt_rl import envs
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.envs import Environment
+from learned_opt_rl.errors import warn_user
 from learned_opt_rl.evaluation.runs.program import Program, State
 from learned_opt_rl.evaluation.runs.row import Row, agent_of
 from learned_opt_rl.evaluation.runs.rules import (
@@ -254,10 +254,9 @@ def _save(checkpoint: Checkpoint, now: Trained) -> None:
     try:
         checkpoint.save(now.state, done=now.done, seconds=now.seconds)
     except OSError as error:  # A run can continue without checkpoints.
-        warnings.warn(
+        warn_user(
             f"{checkpoint.path} cannot be written ({error}); the run continues without "
             "this checkpoint",
-            stacklevel=2,
         )
 
 

@@ -12,28 +12,25 @@ import inspect
 import os
 import pathlib
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from learned_opt_rl.checks import one_of
-from learned_opt_rl.errors import MissingExtraError
+from learned_opt_rl.checks import as_names, one_of
+from learned_opt_rl.errors import MissingExtraError, warn_user
 from learned_opt_rl.evaluation.runs.row import Row
 
 Sink = Callable[[Row], None]
 
 
-def open_sinks(names: Sequence[str], folder: pathlib.Path) -> list[Sink]:
+def open_sinks(names: str | Sequence[str], folder: pathlib.Path) -> list[Sink]:
     """Return the sinks with these names, for the comparison in a folder.
 
     Raises:
         ValueError: A name is not one of `SINKS`, or wandb has no API key.
         MissingExtraError: The package of a sink is not installed.
     """
-    if isinstance(names, str):
-        raise ValueError(f"sinks={names!r}: must be a list of names. Pass [{names!r}]")
     made = []
-    for name in dict.fromkeys(names):
+    for name in as_names(names):
         one_of("sinks", name, SINKS)
         package, make = SINKS[name]
         if importlib.util.find_spec(package) is None:
@@ -55,10 +52,9 @@ def _dropped_on_error(name: str, sink: Sink) -> Sink:
             sink(row)
         except Exception as error:  # Code of other packages may raise anything.
             broken = True
-            warnings.warn(
+            warn_user(
                 f"the comparison continues without {name}, "
                 f"{type(error).__name__}: {error}",
-                stacklevel=2,
             )
 
     return call

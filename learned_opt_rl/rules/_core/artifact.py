@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import functools
-import os
-import pathlib
-import sys
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import optax
 
 from learned_opt_rl.artifacts import Artifact, Card
-from learned_opt_rl.errors import ArtifactError, HorizonWarning
+from learned_opt_rl.errors import ArtifactError, HorizonWarning, warn_user
 from learned_opt_rl.features import Horizon
 from learned_opt_rl.rules._core.named_drift import NamedDrift
-
-_PACKAGE = pathlib.Path(__file__).parents[2]
 
 
 def require_algorithm(artifact: Artifact, *algorithms: str) -> None:
@@ -96,17 +90,5 @@ def assumed_horizon(card: Card, afterwards: str) -> Horizon:
         "total_timesteps, num_envs, num_steps, epochs, minibatches) or "
         "horizon=Horizon(total_updates)"
     )
-    warnings.warn(message, HorizonWarning, **_outside_of_package())
+    warn_user(message, HorizonWarning)
     return horizon
-
-
-def _outside_of_package() -> dict[str, Any]:
-    """Return arguments of ``warnings.warn`` that blame the user's own line."""
-    if sys.version_info >= (3, 12):
-        return {"skip_file_prefixes": (f"{_PACKAGE}{os.sep}",)}
-    frame, level = sys._getframe(2), 2
-    while frame.f_back and pathlib.Path(frame.f_code.co_filename).is_relative_to(
-        _PACKAGE
-    ):
-        frame, level = frame.f_back, level + 1
-    return {"stacklevel": level}
