@@ -57,4 +57,4 @@ def test_compare_has_every_run_and_the_rows_of_minatar(
     names = run("compare")
     assert len(names["report"].frame) == 15
     assert not names["report"].failures
-    assert set(names["drifts"].table["environment"]) == set(envs.suite("minatar"))
+    assert set(names["drifts"].frame["environment"]) == set(envs.suite("minatar"))

@@ -56,7 +56,7 @@ def test_rules_of_ones_own_become_results(tmp_path, monkeypatch):
         "annealed": True,
         "mine": True,
     }
-    assert set(found.table["rule"]) == set(rules)
+    assert set(found.frame["rule"]) == set(rules)
     assert "interquartile mean" in found.verdict
     # Repeated, nothing runs, unless a rule has changed.
     monkeypatch.setattr(cell, "Program", never)
@@ -170,7 +170,7 @@ def test_a_changed_rule_replaces_the_earlier_one(tmp_path):
     loaded = evaluation.load(tmp_path, **shown)
     assert (loaded.rows, [*loaded.left_out]) == (found.rows, [earlier])
     both = evaluation.load(tmp_path, only=[earlier, "mine"], **shown)
-    assert set(both.table["rule"]) == {earlier, "mine"}
+    assert set(both.frame["rule"]) == {earlier, "mine"}
     # With the former one again, nothing runs.
     again = evaluation.compare({"mine": optax.sgd(0.1), "adam:1e-2": ...}, **how)
     assert again.rows == before.rows

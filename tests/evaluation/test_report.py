@@ -461,7 +461,37 @@ def test_the_best_of_worse_rules_is_not_called_the_highest_of_all():
 
 def test_without_a_baseline_there_is_no_verdict():
     (found,) = gather.gather(table({"lion": {"a": [1.0] * 5}}))
-    assert verdict(found).startswith("No rule is compared with Adam. Rules that ran")
+    assert verdict(found) == (
+        "No rule is compared with Adam. Rules that ran: lion. The interquartile mean "
+        "of lion is 1.00 [1.00, 1.00]. (1,000 steps, 5 seeds, a)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("returns", "said"),
+    [
+        (
+            {"adam": [1.0, 2.0, 2.0, 3.0, 4.0], "a": [2.0, 3.0, 4.0, 4.0, 5.0]},
+            "returns more than Adam in 78% [48%, 100%] of all pairs of runs, where a "
+            "tie counts half.",
+        ),
+        (
+            {"adam": [1.0] * 5, "a": [2.0] * 5, "b": [2.001] * 5},
+            "Better than Adam: a, b. The interquartile means of a and b are equal, "
+            "2.00 times Adam's return. (1",
+        ),
+        (
+            {"adam": [1.0], "a": [2.0]},
+            "Too few seeds to call any rule better or worse than Adam; run at least 5. "
+            "The interquartile mean of a is 2.00 times Adam's return. (1,000 steps, 1 "
+            "seed, ant)",
+        ),
+    ],
+)
+def test_a_verdict_states_ties_and_no_share_of_one_pair(returns, said):
+    rows = table({rule: {"ant": finals} for rule, finals in returns.items()})
+    (found,) = gather.gather(rows)
+    assert said in verdict(found)
 
 
 def test_a_report_has_frames(tmp_path):
@@ -469,12 +499,29 @@ def test_a_report_has_frames(tmp_path):
     append_rows(tmp_path / "rows.jsonl", random_table(games=("ant",), seeds=5))
     loaded = report.load(str(tmp_path))
     means = loaded.frame.groupby("rule")["final_return"].mean()
-    shown = loaded.table.set_index("rule")
+    shown = loaded.results.set_index("rule")
     np.testing.assert_allclose(means, shown["final_return"])
     assert (shown["final_return_low"] < shown["final_return"]).all()
     assert len(loaded.curves) == 30
     assert loaded.aggregates.set_index("rule").loc["adam", "mean"] == pytest.approx(1)
     assert "Adam" in loaded.verdict
+
+
+@pytest.mark.parametrize("steps", [[1000], [1000, 2000]])
+def test_a_printed_table_has_returns_and_fits_a_terminal(monkeypatch, steps):
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.setenv("COLUMNS", "80")
+    games = ("Asterix-MinAtar", "SpaceInvaders-MinAtar")
+    rules = ("adam", "distilled/sign_mixture")
+    made = [random_table(rules, games, total_timesteps=n) for n in steps]
+    frame = report.Report(sum(made, [])).table
+    with pandas.option_context("display.max_columns", 0, "display.width", 80):
+        lines = str(frame).splitlines()
+    seen = "\n".join(line[:80] for line in lines)
+    assert "final_return" in seen and str(frame["final_return"].iloc[0]) in seen
+    if len(steps) == 1:
+        assert max(map(len, lines)) <= 80
+        assert "low" in seen and "high" in seen and "..." not in seen
 
 
 def test_a_figure_is_drawn_once_and_alone(monkeypatch):
@@ -555,7 +602,7 @@ def test_only_takes_the_names_that_a_report_prints(tmp_path):
     found = report.load(
         tmp_path, only=["lion (a2c)", "ant"], baseline="adam (a2c)", normalization="raw"
     )
-    assert set(found.table["rule"]) == {"adam (a2c)", "lion (a2c)"}
+    assert set(found.frame["rule"]) == {"adam (a2c)", "lion (a2c)"}
     assert {(row.rule, row.agent) for row in found.rows} == {
         ("adam", "a2c"),
         ("lion", "a2c"),

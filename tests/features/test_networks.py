@@ -511,7 +511,7 @@ def test_the_warning_names_the_line_of_the_user_and_not_of_optax():
     )
     tx = optax.chain(optax.identity(), guessing)
     with pytest.warns(RolesWarning) as caught:
-        tx.init(two_networks(3, 1))
+        tx.init(two_networks(3, 1, 1))
     assert [warning.filename for warning in caught] == [__file__]
 
 

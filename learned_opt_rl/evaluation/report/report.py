@@ -107,7 +107,21 @@ class Report:
 
     @property
     def table(self) -> "pd.DataFrame":
-        """A line per rule and environment: mean final return with its interval."""
+        """Mean final return and interval of each rule in each environment, rounded.
+
+        It fits a terminal: names are the index, and numbers have four digits.
+        """
+        made = self.results.set_index(["environment", "rule"]).rename(
+            columns=lambda name: name.removeprefix("final_return_")
+        )
+        shown = made[["final_return", "low", "high", "seeds"]]
+        if "setting" in made:
+            shown = shown.set_index(made["setting"], append=True)
+        return shown.map(lambda number: float(f"{number:.4g}")).astype({"seeds": int})
+
+    @property
+    def results(self) -> "pd.DataFrame":
+        """A line per rule and environment with all measures, as in ``results.csv``."""
         return _pandas().DataFrame(result_records(self.found))
 
     @property

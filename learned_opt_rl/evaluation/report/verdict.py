@@ -1,6 +1,6 @@
 """The verdict of a comparison in a few sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from learned_opt_rl.evaluation.report import tables
 from learned_opt_rl.evaluation.report.gather import Results
@@ -14,16 +14,14 @@ def verdict(result: Results) -> str:
     half, worse if it is below. Fewer than five seeds give no interval and no verdict.
     """
     baseline = tables.title(result.baseline)
-    where = _where(result)
     if not result.improvement:
-        found = result.aggregates
-        rules = ", ".join(found) or ", ".join(sorted({m.rule for m in result.measures}))
-        return f"No rule is compared with {baseline}. Rules that ran: {rules}. {where}"
+        names = result.aggregates or sorted({m.rule for m in result.measures})
+        parts = [f"No rule is compared with {baseline}. Rules that ran: "]
+        parts[0] += f"{', '.join(names)}."
+        return " ".join([*parts, *_highest(result, result.aggregates), _where(result)])
     groups: dict[str, list[str]] = {}
     for rule, estimate in result.improvement.items():
         groups.setdefault(_group(estimate), []).append(rule)
-    best = max(result.improvement, key=lambda r: result.aggregates[r]["IQM"].value)
-    iqm, improvement = result.aggregates[best]["IQM"], result.improvement[best]
     parts = [
         f"{name.format(baseline=baseline)}: {', '.join(groups[name])}."
         for name in (_BETTER, _EQUAL, _WORSE)
@@ -35,19 +33,46 @@ def verdict(result: Results) -> str:
             f"Too few seeds to call {rules} better or worse than {baseline}; run at "
             f"least {MIN_SEEDS}."
         )
-    others = len(result.improvement)
-    which = f"The interquartile mean of {best} is"
-    if others > 1:
-        # The baseline's own may be higher still.
-        which = (
-            f"Of the {others} rules compared with {baseline}, {best} has the highest "
-            "interquartile mean:"
-        )
-    parts.append(
-        f"{which} {tables.cell(iqm)}{_unit(result)}. It returns more than {baseline} "
-        f"in {_percent(improvement)} of all pairs of runs. {where}"
+    return " ".join(
+        [*parts, *_highest(result, result.improvement, baseline), _where(result)]
     )
-    return " ".join(parts)
+
+
+def _highest(
+    result: Results, rules: Iterable[str], baseline: str = ""
+) -> Iterator[str]:
+    """Yield sentences about the highest interquartile mean, which rules may share."""
+    found = {rule: result.aggregates[rule]["IQM"] for rule in rules}
+    if not found:
+        return
+    best = max(found, key=lambda rule: found[rule].value)
+    highest, unit = found[best], _unit(result)
+    # Equal as far as a table shows them.
+    ties = [r for r, e in found.items() if f"{e.value:.2f}" == f"{highest.value:.2f}"]
+    value = f"{highest.value:.2f}" if highest.low is None else tables.cell(highest)
+    if len(ties) > 1:
+        names = f"{', '.join(ties[:-1])} and {ties[-1]}"
+        equal = f"{highest.value:.2f}{unit}"
+        yield f"The interquartile means of {names} are equal, {equal}."
+        return
+    which = f"The interquartile mean of {best} is {value}"
+    if len(found) > 1:
+        # The baseline's own may be higher still.
+        of = f"Of the {len(found)} rules compared with {baseline}, " * bool(baseline)
+        which = f"{of}{best} has the highest interquartile mean: {value}"
+    yield f"{which}{unit}."
+    estimate = result.improvement.get(best)
+    if estimate is not None and estimate.low is not None:
+        ties = _has_ties(result, best)
+        yield (
+            f"It returns more than {baseline} in {_percent(estimate)} of all pairs of "
+            f"runs{', where a tie counts half' if ties else ''}."
+        )
+
+
+def _has_ties(result: Results, rule: str) -> bool:
+    one, other = (result.scores.matrices[name] for name in (rule, result.baseline))
+    return bool((one[:, None] == other[None]).any())
 
 
 _BETTER = "Better than {baseline}"
@@ -74,8 +99,6 @@ def _unit(result: Results) -> str:
 
 
 def _percent(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.0%}"
     return f"{estimate.value:.0%} [{estimate.low:.0%}, {estimate.high:.0%}]"
 
 
