@@ -38,7 +38,7 @@ _BLUE, _RED, _GRAY = "#0072b2", "#d55e00", "0.45"  # Okabe and Ito's, as in repo
 
 
 class Figures:
-    """A folder of pictures, each named by a digest of its content and of this code."""
+    """A folder of pictures, each named by a digest of its content and of the code."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         """Keep pictures in ``pictures`` and thumbnails in ``static`` of a folder."""
@@ -46,7 +46,10 @@ class Figures:
         for name in (_LARGE, _SMALL):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self._used: set[pathlib.Path] = set()
-        self._code = pathlib.Path(__file__).read_text("utf-8")
+        self._code = [
+            pathlib.Path(file).read_text("utf-8")
+            for file in (__file__, comparison.__file__, figures.__file__)
+        ]
         self._references = {"optimizer": decode(sample_adam())}
         self._references["drift"] = decode(sample_ppo())
 

@@ -3,11 +3,12 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
-from statistics import mean
 
-from _board_page import ELSEWHERE, HORIZONS, ONE_RATE, rows_after
+from _board_page import ELSEWHERE, HORIZONS, ONE_RATE, percent, rows_after
 
 from learned_opt_rl.evaluation.report import comparable
+from learned_opt_rl.evaluation.report.normalization import normalize
+from learned_opt_rl.evaluation.report.statistics import returns
 from learned_opt_rl.evaluation.runs.row import Row, read_rows
 
 _TUNED = "tuned Adam"
@@ -37,23 +38,15 @@ class Comparison:
 
     def seeds(self) -> int:
         """Return the smallest number of seeds of the rule in an environment."""
-        return min(map(len, self._returns(self.name).values()))
+        return min(map(len, returns(self.rows)[self.name].values()))
 
     def percent(self) -> dict[str, float]:
         """Return the mean return by environment, in percent of tuned Adam's."""
-        adam = self._returns(_TUNED)
-        return {
-            environment: 100 * mean(found) / mean(adam[environment])
-            for environment, found in self._returns(self.name).items()
-            if environment in adam
-        }
-
-    def _returns(self, rule: str) -> dict[str, list[float]]:
-        found: dict[str, list[float]] = {}
-        for row in self.rows:
-            if row.rule == rule and row.final_return is not None:
-                found.setdefault(row.environment, []).append(row.final_return)
-        return found
+        rules = {row.rule for row in self.rows}
+        if _TUNED not in rules:
+            return {}
+        normalized = normalize(self.rows, f"rule:{_TUNED}")
+        return percent(normalized.returns.get(self.name, {}))
 
 
 class Returns:

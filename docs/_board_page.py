@@ -2,7 +2,8 @@
 
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 from learned_opt_rl import artifacts, envs
@@ -107,6 +108,11 @@ def costs(raw: pathlib.Path, measures: Iterable[Measures]) -> dict[str, board.Co
         speed = adam / times[run] if run in times else None
         found[rule] = board.Cost(speed, updates.get(optimizer))
     return found
+
+
+def percent(returns: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
+    """Return the mean over seeds of normalized returns by environment, in percent."""
+    return {name: 100 * mean(found.values()) for name, found in returns.items()}
 
 
 def run_times(raw: pathlib.Path, rules: Iterable[str]) -> dict[str, float]:

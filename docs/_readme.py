@@ -10,6 +10,7 @@ import dataclasses
 import pathlib
 from collections.abc import Iterable, Iterator
 
+from _board_page import percent as percent_of_adam
 from _board_page import rows_after, run_times
 
 from learned_opt_rl import envs
@@ -65,7 +66,8 @@ def _lines(raw: pathlib.Path, steps: str, rules: set[str]) -> Iterator[tuple[str
         returns = found.normalized.returns.get(rule)
         if not returns or rule not in rules:
             continue
-        cells = [_mean(list(returns.get(game, {}).values())) for game in games]
+        means = percent_of_adam(returns)
+        cells = [_cell(means.get(game), len(returns.get(game, ()))) for game in games]
         iqm = found.aggregates.get(rule, {}).get("IQM") if whole else None
         better = found.improvement.get(rule) if whole else None
         time = f"{times[rule]:.1f}" if rule in times else "-"
@@ -79,11 +81,9 @@ def _rows(raw: pathlib.Path, steps: str) -> list[Row]:
     return [r for r in comparable.named(rows_after(steps, raw)) if r.rule in rules]
 
 
-def _mean(values: list[float]) -> str:
-    if not values:
-        return "-"
-    few = "" if len(values) >= MIN_SEEDS else f" ({len(values)})"
-    return f"{100 * sum(values) / len(values):.0f}{few}"
+def _cell(value: float | None, seeds: int) -> str:
+    few = "" if seeds >= MIN_SEEDS else f" ({seeds})"
+    return "-" if value is None else f"{value:.0f}{few}"
 
 
 def _percent(estimate: Estimate | None) -> str:

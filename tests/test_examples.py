@@ -26,5 +26,7 @@ def test_ppo_minatar_plays(repository):
 @pytest.mark.slow
 def test_first_run_draws_the_picture_of_the_quickstart(repository, tmp_path):
     printed = run(repository, "first_run", str(tmp_path / "curves.svg"))
-    assert [line.split()[0] for line in printed.splitlines()] == ["adam", "lpo/minatar"]
+    head, _, *lines = printed.splitlines()
+    assert head.split() == ["final_return", "low", "high", "seeds"]
+    assert [line.split()[-5] for line in lines] == ["adam", "lpo/minatar"]
     assert (tmp_path / "curves.svg").read_text().count("<path") > 10

@@ -3,9 +3,11 @@
 import importlib.metadata
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from typing import Any, get_args
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 import learned_opt_rl
 from learned_opt_rl.artifacts.registry import scan
 from learned_opt_rl.rules._core import names
+from tests.conftest import REPOSITORY
 
 HEAVY = {"chex", "flax", "gymnax", "matplotlib", "pandas", "pooch", "scipy.stats"}
 CORE = {"jax", "jaxlib", "learned_opt_rl", "numpy", "optax", "safetensors"}
@@ -143,6 +146,18 @@ def test_a_clone_with_crlf_keeps_files_with_digests(
     assert texts
     for text in texts:
         assert (clone / text.relative_to(made)).read_bytes() == text.read_bytes()
+
+
+def test_a_release_links_to_its_repository(tmp_path: pathlib.Path) -> None:
+    workflow = (REPOSITORY / ".github/workflows/release.yml").read_text("utf-8")
+    command = re.search(r"(printf.*?pyproject\.toml)\n", workflow, re.DOTALL)
+    assert command and workflow.index(command[1]) < workflow.index("make dist")
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    place = {"GITHUB_SERVER_URL": "https://host", "GITHUB_REPOSITORY": "a/b"}
+    subprocess.run(["bash", "-c", command[1]], cwd=tmp_path, env=place, check=True)
+    data = tomllib.loads((tmp_path / "pyproject.toml").read_text("utf-8"))
+    assert data["project"]["urls"] == {"Repository": "https://host/a/b"}
+    assert data["project"]["name"] == "learned-opt-rl"
 
 
 def test_version_is_that_of_the_installed_metadata() -> None:

@@ -1,6 +1,7 @@
 """The README: its code runs, its numbers are those of results/, its links lead on."""
 
 import importlib
+import pathlib
 import re
 from typing import Any
 
@@ -38,6 +39,49 @@ def test_the_table_is_that_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     page = importlib.import_module("_readme")
     shown = TEXT.partition(page.BEGIN)[2].partition(page.END)[0]
     assert shown.strip() == page.table(REPOSITORY / "results")
+
+
+def test_pages_of_artifacts_state_the_percentages_of_the_readme(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "docs")
+    readme, raw = importlib.import_module("_readme"), REPOSITORY / "results"
+    returns = importlib.import_module("_artifact_returns").Returns(raw)
+    found = {one.steps: one.percent() for one in returns.of("minatar")}
+    for steps, title, *cells in readme.percent(raw, ["minatar"])[1:]:
+        assert [f"{x:.0f}" for x in found[int(float(steps))].values()] == cells[:4]
+
+
+def test_changed_plotting_code_redraws_the_pictures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "docs")
+    module, drawn = importlib.import_module("_artifact_figures"), []
+    code = tmp_path / "code.py"
+    for kind in (module.comparison, module.figures):
+        monkeypatch.setattr(kind, "__file__", str(code))
+
+    def picture(text: str) -> str:
+        code.write_text(text)
+        figures = module.Figures(tmp_path)
+
+        def draw() -> Any:
+            drawn.append(text)
+            return module.figures.new_figure(1, 1)
+
+        return figures._kept("pictures", [], draw)
+
+    assert picture("a") == picture("a") != picture("b")
+    assert drawn == ["a", "b"]
+
+
+def test_pages_say_that_their_tables_are_generated() -> None:
+    pages = {p: p.read_text("utf-8") for p in (REPOSITORY / "docs").glob("*.md")}
+    generated = {
+        p for p, text in pages.items() if re.search(r"[({ ]/?_generated/", text)
+    }
+    assert len(generated) > 10
+    assert {p for p, text in pages.items() if "\n% The tables and" in text} == generated
 
 
 def test_the_links_exist() -> None:

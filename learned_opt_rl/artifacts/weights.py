@@ -144,7 +144,8 @@ def _check_sha256(content: bytes, expected: str, what: str, restore: str) -> Non
 
 def _read_checked(path: pathlib.Path, sha256: str) -> bytes:
     content = read_limited(path, _RESTORE)
-    _check_sha256(content, sha256, str(path), _RESTORE)
+    restore = f"{_RESTORE}, or, if it is yours, write this sha256 into its card"
+    _check_sha256(content, sha256, str(path), restore)
     return content
 
 

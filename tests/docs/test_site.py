@@ -2,12 +2,14 @@
 
 import functools
 import http.server
+import io
 import shutil
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.conftest import REPOSITORY
 
@@ -99,6 +101,22 @@ def test_a_page_fits_the_screen_and_has_its_pictures(tab: Any, path: str) -> Non
     tab.wait_for_function("[...document.images].every(i => i.complete)")
     broken = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
     assert tab.evaluate(broken) == []
+
+
+def test_a_wide_table_shows_that_it_scrolls(tab: Any) -> None:
+    visit(tab, "which.html")
+    table = tab.locator(".table-wrapper", has_text="Asterix").first
+    wide = table.evaluate("t => t.scrollWidth > t.clientWidth")
+    assert wide == (tab.viewport_size["width"] == 390)
+    # The shadow at the right edge is darker than the page, until the end is reached.
+    edge = table.evaluate("t => { t.scrollIntoView(); return t.clientWidth - 3 }")
+    before, end = [], []
+    for found, left in (before, 0), (end, 1e4):
+        table.evaluate("(t, left) => { t.scrollLeft = left }", left)
+        tab.wait_for_timeout(100)
+        picture = Image.open(io.BytesIO(table.screenshot())).convert("L")
+        found += [picture.getpixel((edge, y)) for y in range(picture.height)]
+    assert (max(before) < max(end)) == wide
 
 
 def test_the_home_page_leads_to_the_gallery_and_to_an_artifact(tab: Any) -> None:
