@@ -420,7 +420,8 @@ class TestCompare:
 
         def prepare(asked: plan.Comparison) -> plan.Plan:
             found.append(asked)
-            config: Any = CONFIGS[asked.agent](asked.total_timesteps)
+            make: Any = CONFIGS[asked.agent]
+            config = make(asked.total_timesteps)
             cells = [
                 cell.Cell(rule, types.SimpleNamespace(name=name), config, {})  # type: ignore
                 for rule in asked.rules

@@ -111,7 +111,7 @@ class Report:
 
         It fits a terminal: names are the index, and numbers have four digits.
         """
-        made = self.results.set_index(["environment", "rule"]).rename(
+        made: Any = self.results.set_index(["environment", "rule"]).rename(
             columns=lambda name: name.removeprefix("final_return_")
         )
         shown = made[["final_return", "low", "high", "seeds"]]
