@@ -924,7 +924,10 @@ def test_a_failed_run_is_named_even_if_nobody_reads_the_report(
             raise BrokenPipeError
 
     failure = compare.Failure("adam", "CartPole-v1", "ValueError: no")
-    monkeypatch.setattr(plan, "prepare", lambda asked: asked)
+    config: Any = CONFIGS["ppo"](1e7)  # pyright: ignore[reportArgumentType]
+    env: Any = types.SimpleNamespace(name="CartPole-v1")
+    made = plan.Plan({}, [cell.Cell("adam", env, config, {})], [], 1, 1)
+    monkeypatch.setattr(plan, "prepare", lambda asked: made)
     monkeypatch.setattr(compare, "execute", lambda *_, **__: [failure])
     monkeypatch.setattr(sys, "stdout", Unread())
     monkeypatch.setattr(sys, "stderr", shown := io.StringIO())
