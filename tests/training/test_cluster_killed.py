@@ -10,10 +10,13 @@ import sys
 import threading
 import time
 
+import dask
+import distributed
 import pytest
 
 from learned_opt_rl.evaluation.runs import compare
 from learned_opt_rl.evaluation.runs.plan import Comparison, prepare
+from learned_opt_rl.evaluation.runs.row import read_rows
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.cluster import ClusterError, connected
 from learned_opt_rl.training.evolution import Campaign, Execution
@@ -136,3 +139,35 @@ def test_a_comparison_resumes_after_its_scheduler(machines, tmp_path, alone):
     assert compare.execute(plan, folder) == []
     assert jsonl.read(rows)[: len(kept)] == kept
     assert in_order(measured(folder)) == alone
+
+
+def test_a_run_that_needs_more_memory_than_its_worker_has_fails_alone(tmp_path):
+    large = (
+        "num_envs=64",
+        "num_steps=8192",
+        "hidden=4x4",
+        "minibatches=64",
+        "epochs=1",
+    )
+    names = ("CartPole-v1", "Breakout-MinAtar")  # 4 numbers a step, and 400
+    asked = Comparison(("adam:1e-3",), names, 1, 64 * 8192, settings=large)
+    with contextlib.ExitStack() as stack:
+        # Only the nanny's limit counts, and one worker's death is enough.
+        few = {
+            "distributed.scheduler.allowed-failures": 0,
+            "distributed.worker.memory.pause": False,
+        }
+        stack.enter_context(dask.config.set(few))
+        local = distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            memory_limit="1200MiB",
+            dashboard_address="127.0.0.1:0",
+        )
+        address = stack.enter_context(local).scheduler_address
+        cluster = stack.enter_context(connected(address))
+        failures = compare.execute(prepare(asked), tmp_path, cluster=cluster)
+    assert [failure[:2] for failure in failures] == [("adam:1e-3", "Breakout-MinAtar")]
+    assert "KilledWorker" in failures[0].message
+    (row,) = read_rows(tmp_path / compare.ROWS)
+    assert row.environment == "CartPole-v1"
