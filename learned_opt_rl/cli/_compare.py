@@ -36,7 +36,8 @@ class _ReportOptions:
     title: Annotated[str | None, optional("TEXT")] = None
     """Heading of the report."""
     only: Annotated[Repeated, optional("NAME")] = ()
-    """Rule or environment that the report shows; may be repeated; by default all."""
+    """Rule or environment that the report shows; may be repeated; by default all that
+    the command ran, or for `report` all in the folder except earlier versions."""
 
     def print_report(
         self, folder: pathlib.Path, *sources: pathlib.Path, plan: "Plan | None" = None
@@ -55,7 +56,8 @@ class _Options(ClusterOption, _ReportOptions, RunOptions):
     agent: Literal["ppo", "a2c", "lpg"] = "ppo"
     """Agent that the rule trains."""
     sinks: Annotated[Repeated, optional("NAME")] = ()
-    """tensorboard or wandb, which also get the learning curves; may be repeated."""
+    """tensorboard or wandb, which also get each learning curve when its run ends; may
+    be repeated."""
     dry_run: bool = False
     """Print the cost in steps, time and memory, and exit."""
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.evaluation.pictures import artifact, figures
+from learned_opt_rl.evaluation.pictures import artifact
 from learned_opt_rl.rules import drifts
 
 SHOWN = {"PPO": drifts.ppo(0.2), "none": lambda r, a: 0 * r * a}
@@ -69,38 +69,12 @@ def test_colors_mean_the_same_in_every_panel(figure):
     assert {axes.images[0].get_clim() for axes in maps} == {(-4, 4)}
 
 
-def test_the_gallery_begins_a_new_line_after_so_many_drifts(tmp_path):
-    pytest.importorskip("matplotlib")
-    drifts_shown = {**SHOWN, "tighter": drifts.ppo(0.1)}
-    figure = artifact.gallery_figure(drifts_shown, columns=2)
-    figures.save(figure, tmp_path / "gallery.png", dpi=20)
-    assert (tmp_path / "gallery.png").read_bytes().startswith(b"\x89PNG")
-    panels = [axes for axes in figure.axes if axes.get_title()]
-    assert [axes.get_title() for axes in panels] == list(drifts_shown)
-    maps = [axes for axes in figure.axes if axes.images]
-    assert len(figure.axes) == 3 * 2 + 1  # no empty panels; one color bar
-    tops = [axes.get_subplotspec().rowspan.start for axes in (*panels, *maps)]
-    assert tops == [0, 0, 2, 1, 1, 3]
-    for axes, ratio in zip(maps, (1.2, np.inf, 1.1), strict=True):
-        slopes = axes.images[0].get_array()[-1]  # at A = 4
-        log_ratios = np.linspace(-1, 1, 201)
-        expected = np.where(log_ratios > np.log(ratio), 0, -4)
-        np.testing.assert_allclose(slopes, expected, atol=1e-5)
-
-
-def test_a_gallery_without_columns_is_refused():
-    with pytest.raises(ValueError, match="columns=0 must be at least 1"):
-        artifact.gallery_figure(SHOWN, columns=0)
-
-
-@pytest.mark.parametrize("draw", [artifact.drift_figure, artifact.gallery_figure])
-def test_no_drifts_are_refused(draw):
+def test_no_drifts_are_refused():
     with pytest.raises(ValueError, match="drifts is empty"):
-        draw({})
+        artifact.drift_figure({})
 
 
-@pytest.mark.parametrize("draw", [artifact.drift_figure, artifact.gallery_figure])
-def test_missing_matplotlib_names_the_extra(monkeypatch, draw):
+def test_missing_matplotlib_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"learned-opt-rl\[eval\]"):
-        draw(SHOWN)
+        artifact.drift_figure(SHOWN)

@@ -242,7 +242,8 @@ def drift_figure(shown: Mapping[str, Drift]) -> "Figure":
         Goldie et al. 2025, "How Should We Meta-Learn Reinforcement Learning
         Algorithms?", supplement G.
     """
-    _require_some(shown)
+    if not shown:
+        raise ValueError("drifts is empty; pass at least one, by name")
     figure = figures.new_figure(0.8 + 2.8 * len(shown), 8)
     rows = figure.subplots(3, len(shown), squeeze=False, sharex="row", sharey="row")
     for axes, (name, drift) in zip(rows[0], shown.items(), strict=True):
@@ -255,34 +256,6 @@ def drift_figure(shown: Mapping[str, Drift]) -> "Figure":
     _add_bar(rows[1], "drift")
     _add_bar(rows[2], "dL/dr")
     return figure
-
-
-@figures.plain_style()
-def gallery_figure(shown: Mapping[str, Drift], *, columns: int = 4) -> "Figure":
-    """Draw many drifts on one page: dL/dr over r, below it dL/dr over (log r, A)."""
-    _require_some(shown)
-    if columns < 1:
-        raise ValueError(f"columns={columns} must be at least 1")
-    items = list(shown.items())
-    lines = [items[i : i + columns] for i in range(0, len(items), columns)]
-    figure = figures.new_figure(0.8 + 2.8 * columns, 4.8 * len(lines))
-    panels = figure.subplots(2 * len(lines), columns, squeeze=False)
-    for above, below, line in zip(panels[::2], panels[1::2], lines, strict=True):
-        for axes, (name, drift) in zip(above, line, strict=False):
-            _draw_slopes(axes, name, drift)
-        above[0].set_ylabel("dL/dr")
-        slopes = [_maps(drift)[1] for _, drift in line]
-        _draw_maps(below[: len(line)], slopes, "RdBu_r", lowest=-_ADVANTAGE)
-        for axes in (*above[len(line) :], *below[len(line) :]):
-            axes.remove()
-    _add_bar(panels[1, : len(lines[0])], "dL/dr")
-    panels[0, 0].legend(frameon=False)
-    return figure
-
-
-def _require_some(shown: Mapping[str, Drift]) -> None:
-    if not shown:
-        raise ValueError("drifts is empty; pass at least one, by name")
 
 
 def _draw_slopes(axes: Any, name: str, drift: Drift) -> None:

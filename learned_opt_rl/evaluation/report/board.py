@@ -68,7 +68,7 @@ class Line:
 
 
 def lines(result: Results, costs: Mapping[str, Cost] | None = None) -> list[Line]:
-    """Return the board of one setting, the best average rank first.
+    """Return the board of one setting, the best average rank of enough seeds first.
 
     Args:
         result: The results of the setting, which also give the baseline.
@@ -76,7 +76,8 @@ def lines(result: Results, costs: Mapping[str, Cost] | None = None) -> list[Line
             cannot replace them: these runs may have shared a processor.
 
     Returns:
-        One line per rule. Rules without a rank come last, by name.
+        One line per rule. Then come rules with too few seeds in an environment; those
+        without a rank, by name, are last.
     """
     names, baseline = result.scores.environments, result.baseline
     groups = grouped(result.setting.rows)
@@ -116,7 +117,10 @@ def lines(result: Results, costs: Mapping[str, Cost] | None = None) -> list[Line
                 },
             )
         )
-    return sorted(made, key=lambda one: (one.average_rank or np.inf, one.rule))
+    # A rank of few seeds is mostly luck, so it does not lead the board.
+    return sorted(
+        made, key=lambda one: (bool(one.too_few), one.average_rank or np.inf, one.rule)
+    )
 
 
 def _too_few(own: Mapping[str, Measures], names: Sequence[str]) -> dict[str, int]:
