@@ -94,13 +94,13 @@ def finite(
 
 
 def as_names(value: str | Iterable[str]) -> tuple[str, ...]:
-    """Return distinct names in order; a text is one name.
+    """Return a tuple of names; a text is one name.
 
     Example:
-        >>> as_names("adam"), as_names(["adam", "lion", "adam"])
+        >>> as_names("adam"), as_names(["adam", "lion"])
         (('adam',), ('adam', 'lion'))
     """
-    return (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> None:

@@ -59,10 +59,12 @@ class Comparison:
     settings: str | Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Check the values, and make tuples of the names."""
-        for name in ("rules", "environments", "settings"):
-            object.__setattr__(self, name, as_names(getattr(self, name)))
-            if not getattr(self, name) and name != "settings":
+        """Check the values, and make tuples of names without repetitions."""
+        object.__setattr__(self, "settings", as_names(self.settings))
+        for name in ("rules", "environments"):
+            names = tuple(dict.fromkeys(as_names(getattr(self, name))))
+            object.__setattr__(self, name, names)
+            if not names:
                 raise ValueError(f"{name}=() is empty; name at least one")
         at_once = 1 if self.at_once is None else self.at_once
         numbers = {"seeds": self.seeds, "at_once": at_once, "devices": self.devices}

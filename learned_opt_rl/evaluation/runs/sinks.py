@@ -30,7 +30,7 @@ def open_sinks(names: str | Sequence[str], folder: pathlib.Path) -> list[Sink]:
         MissingExtraError: The package of a sink is not installed.
     """
     made = []
-    for name in as_names(names):
+    for name in dict.fromkeys(as_names(names)):
         one_of("sinks", name, SINKS)
         package, make = SINKS[name]
         if importlib.util.find_spec(package) is None:
