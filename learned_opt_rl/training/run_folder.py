@@ -26,15 +26,12 @@ LOG = "log.jsonl"
 BEST = "best.safetensors"
 FINAL = "final.safetensors"
 
-_SPELLING = {"normaliser": "normalizer", "centred_ranks": "centered_ranks"}
-"""Names in folders of the first revisions, and the names now."""
-
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
     """Read the ``config.json`` of a run; raise ValueError if there is none.
 
     ``kind`` says which command made it, for example ``"evolution"``. ``config`` is the
-    run's own configuration, with the names of this version.
+    run's own configuration.
     """
     use = "give a folder of `learned-opt-rl train`"
     try:
@@ -44,18 +41,16 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder} holds no run ({CONFIG} cannot be read: {reason}); {use}"
         ) from error
-    config = made.get("config") if isinstance(made, dict) else None
-    if not isinstance(config, dict):
+    whole = isinstance(made, dict) and isinstance(made.get("config"), dict)
+    if not whole or "kind" not in made:
         raise ValueError(f"{folder / CONFIG} is not the configuration of a run; {use}")
-    config = _renamed(config, _SPELLING, ("^", "**"))
-    return {"kind": "evolution"} | made | {"config": config}
+    return made
 
 
 def refuse_other(
     folder: pathlib.Path,
     kind: str,
     config: Mapping[str, Any],
-    defaults: Mapping[str, Any] | None = None,
     may_grow: str | None = None,
     **digests: str | None,
 ) -> None:
@@ -65,7 +60,6 @@ def refuse_other(
         folder: The folder, which need not exist.
         kind: The kind of this run.
         config: Its configuration.
-        defaults: Fields that the configuration of an older folder may lack.
         may_grow: The field of the configuration that may differ.
         **digests: Entries beside the configuration that must be equal.
     """
@@ -74,11 +68,10 @@ def refuse_other(
     there = read_config(folder)
     changed = [f"it is of kind {there['kind']}"]
     if there["kind"] == kind:
-        known = {name: there.get(name) for name in digests}
-        before = {**(defaults or {}), **there["config"], **known}
+        before = there["config"] | {name: there.get(name) for name in digests}
         if may_grow:
             before[may_grow] = config[may_grow]
-        changed = differences(json.loads(json.dumps(before)), {**config, **digests})
+        changed = differences(before, {**config, **digests})
     if changed:
         raise ValueError(
             f"{folder} holds another run ({'; '.join(changed)}); give another folder, "
@@ -131,30 +124,6 @@ def claim(
         )
     made = {"start_sha256": before.get("start_sha256"), **made}
     write_atomically(folder / CONFIG, f"{json.dumps(made, indent=2)}\n".encode())
-
-
-def former_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration with the names that states on disk have.
-
-    A state whose configuration differs is refused. States keep the former names, so
-    that campaigns with former names resume.
-    """
-    former = {now: former for former, now in _SPELLING.items()}
-    return _renamed(config, former, ("**", "^"))
-
-
-def _renamed(
-    config: Mapping[str, Any], names: Mapping[str, str], power: tuple[str, str]
-) -> dict[str, Any]:
-    """Rename fields and words, and rewrite the powers of an expression's text."""
-    renamed = {names.get(name, name): value for name, value in config.items()}
-    texts = {name: v for name, v in renamed.items() if isinstance(v, str)}
-    renamed |= {name: names.get(text, text) for name, text in texts.items()}
-    architecture = config.get("architecture")
-    if isinstance(architecture, Mapping) and isinstance(architecture.get("text"), str):
-        text = architecture["text"].replace(*power)
-        renamed["architecture"] = {**architecture, "text": text}
-    return renamed
 
 
 def require_fields(

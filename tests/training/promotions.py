@@ -60,7 +60,12 @@ def run_of(folder, algorithm, architecture, weights, **fields):
     """A folder of any algorithm, with no state."""
     folder.mkdir()
     config = CONFIG.as_json() | {"algorithm": algorithm, "architecture": architecture}
-    made = {"config": config | fields, "device": "cpu", "cpu": "a processor"}
+    made = {
+        "kind": "evolution",
+        "config": config | fields,
+        "device": "cpu",
+        "cpu": "a processor",
+    }
     (folder / "config.json").write_text(json.dumps(made))
     save_safetensors(folder / BEST, weights)
     return folder

@@ -848,7 +848,7 @@ def test_sources_without_a_formula_are_refused(
     (tmp_path / "good.txt").write_text(START)
     for name in ("es", "empty", "unread"):
         (tmp_path / name).mkdir()
-    (tmp_path / "es" / "config.json").write_text('{"config": {}}')
+    (tmp_path / "es" / "config.json").write_text('{"kind": "evolution", "config": {}}')
     with pytest.raises(ProviderError):
         discovery(tmp_path / "empty", Roles([], [])).run()
     out = str(tmp_path / "out")

@@ -98,7 +98,8 @@ def test_a_folder_holds_the_config_and_the_results(tmp_path, monkeypatch, reposi
 
 @pytest.mark.usefixtures("cheap")
 def test_a_folder_of_a_campaign_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text('{"config": {"algorithm": "open"}}')
+    made = {"kind": "evolution", "config": {"algorithm": "open"}}
+    (tmp_path / "config.json").write_text(json.dumps(made))
     with pytest.raises(ValueError, match="another run .it is of kind evolution"):
         run(tmp_path)
 

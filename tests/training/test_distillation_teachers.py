@@ -149,7 +149,9 @@ def test_teachers_from_paths(tmp_path, repository, getkey):
     weights = open_rl.init(getkey(), open_rl.Architecture(2, 4))
     digest = save_safetensors(run / "best.safetensors", weights)
     config = {"algorithm": "open", "architecture": {"carry": 2, "width": 4}}
-    (run / "config.json").write_text(json.dumps({"config": config}))
+    (run / "config.json").write_text(
+        json.dumps({"kind": "evolution", "config": config})
+    )
     found = teacher(str(run))
     assert (found.sha256, found.unrolled.stateful) == (digest, True)
 
@@ -159,7 +161,9 @@ def test_teachers_from_paths(tmp_path, repository, getkey):
 
     save_safetensors(run / "best.safetensors", {"c": np.float32(0.25)})
     config = {"algorithm": "expression", "architecture": {"text": text.read_text()}}
-    (run / "config.json").write_text(json.dumps({"config": config}))
+    (run / "config.json").write_text(
+        json.dumps({"kind": "evolution", "config": config})
+    )
     assert teacher(str(run)).weights == {"c": 0.25}
 
 

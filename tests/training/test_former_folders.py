@@ -13,7 +13,7 @@ from learned_opt_rl.training.distillation import DistillationConfig, distill, te
 from learned_opt_rl.training.evolution import Campaign, EvolutionConfig
 from learned_opt_rl.training.evolution import campaign as campaigns
 from learned_opt_rl.training.evolution.folder import read_campaign
-from learned_opt_rl.training.run_folder import former_names, read_config
+from learned_opt_rl.training.run_folder import read_config
 from tests.training.test_evolution_campaign import Cheap
 
 PRETRAINED = pathlib.Path(__file__).parents[2] / "pretrained"
@@ -43,7 +43,7 @@ def stored(name, folder):
 @pytest.mark.parametrize("name", ["breakout", "optim4rl/breakout", "sign_mixture"])
 @pytest.mark.filterwarnings("ignore:the campaign resumes with:UserWarning")
 def test_stored_campaigns_resume(tmp_path, monkeypatch, name):
-    """Their states hold the names and the powers of the first revisions."""
+    """Another version resumes them, from the states beside their cards."""
     folder = stored(name, tmp_path / "run")
     monkeypatch.setattr(campaigns, "Evaluator", Several)
     config = read_campaign(folder)
@@ -54,22 +54,9 @@ def test_stored_campaigns_resume(tmp_path, monkeypatch, name):
     assert read_campaign(folder) == longer
 
 
-def test_former_names_are_read_and_kept_in_states(tmp_path):
-    config = EvolutionConfig(
-        "expression",
-        {"text": "optimizer\ninputs g\nconstant c = 2\nreturn g ** c"},
-        start="declared",
-    )
-    former = former_names(config.as_json())
-    assert former["normaliser"] == "none"
-    assert former["shaping"] == "centred_ranks"
-    assert former["architecture"]["text"].endswith("return g ^ c")
-    (tmp_path / "config.json").write_text(json.dumps({"config": former}))
-    assert read_campaign(tmp_path) == config
-
-
 def test_a_campaign_of_another_version_is_refused(tmp_path):
-    made = {"config": EvolutionConfig("lpo", {"width": 4}).as_json()}
+    made = {"kind": "evolution"}
+    made["config"] = EvolutionConfig("lpo", {"width": 4}).as_json()
     made["config"]["momentum"] = 0.9
     made["versions"] = {"learned_opt_rl": "9.8.7"}
     (tmp_path / "config.json").write_text(json.dumps(made))
@@ -85,21 +72,11 @@ def distillation(folder):
     return DistillationConfig(**fields), teacher(fields["teacher"])
 
 
-@pytest.mark.parametrize("name", ["distilled/minatar_half", "distilled/lpo_same"])
-def test_finished_distillations_are_not_repeated(tmp_path, name):
-    """They lack the fields that came later, which count as their defaults."""
-    folder = stored(name, tmp_path / "run")
-    shutil.copy(folder / "best.safetensors", folder / "final.safetensors")
-    before = (folder / "log.jsonl").read_bytes()
-    assert "starts" not in read_config(folder)["config"]
-    best = distill(*distillation(folder), folder, io.StringIO())
-    assert best in jsonl.read(folder / "log.jsonl")
-    assert (folder / "log.jsonl").read_bytes() == before
-
-
 def test_a_distillation_of_other_weights_of_the_teacher_is_refused(tmp_path):
     folder = stored("distilled/lpo_same", tmp_path / "run")
+    config, imitated = distillation(folder)
     made = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(made | {"teacher_sha256": "0123"}))
+    made |= {"config": config.as_json(), "teacher_sha256": "0123"}
+    (folder / "config.json").write_text(json.dumps(made))
     with pytest.raises(ValueError, match=r"another run \(teacher_sha256 0123 -> "):
-        distill(*distillation(folder), folder, io.StringIO())
+        distill(config, imitated, folder, io.StringIO())

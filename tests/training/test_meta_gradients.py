@@ -556,11 +556,11 @@ def test_start_weights_of_the_other_sign_or_size_are_refused(tmp_path, monkeypat
     run.mkdir()
     save_safetensors(run / "best.safetensors", weights)
     made = {"algorithm": "lpg", "architecture": dataclasses.asdict(architecture)}
-    (run / "config.json").write_text(json.dumps({"config": made}))
+    (run / "config.json").write_text(json.dumps({"kind": "evolution", "config": made}))
     for start in (run, run / "best.safetensors"):
         assert same(Program(config(start=str(start))).first().weights, weights)
     made["architecture"]["depth"] = 2
-    (run / "config.json").write_text(json.dumps({"config": made}))
+    (run / "config.json").write_text(json.dumps({"kind": "evolution", "config": made}))
     with pytest.raises(ValueError, match="start=.*has other sizes than .*'depth'"):
         Program(config(start=str(run))).first()
     (run / "best.safetensors").unlink()

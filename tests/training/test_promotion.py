@@ -402,7 +402,10 @@ def test_folders_without_a_run_are_refused(tmp_path, root, fake, capsys):
     )
     for text, message in (
         ("[]", "is not the configuration of a run"),
-        ('{"config": {"algorithm": "open"}}', "lacks architecture; give"),
+        (
+            '{"kind": "evolution", "config": {"algorithm": "open"}}',
+            "lacks architecture; give",
+        ),
     ):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(ValueError, match=message):

@@ -5,7 +5,6 @@ The folder holds ``config.json`` (configuration, versions, digest of the teacher
 ``final.safetensors`` (the last finite weights). `windows` adds files of its own.
 """
 
-import dataclasses
 import functools
 import math
 import pathlib
@@ -98,14 +97,8 @@ def _claim(
         "start_sha256": start_digest(config.start),
     }
     made = {"kind": _KIND, "config": config.as_json(), **digests, **provenance()}
-    # A field that did not exist when the folder was written had its default.
-    defaults = {
-        field.name: field.default
-        for field in dataclasses.fields(config)
-        if field.default is not dataclasses.MISSING
-    }
     run_folder.refuse_foreign(folder, (LOG, BEST, FINAL, windows.STATE, windows.REPORT))
-    run_folder.refuse_other(folder, _KIND, made["config"], defaults, **digests)
+    run_folder.refuse_other(folder, _KIND, made["config"], **digests)
     if (folder / FINAL).exists():
         return jsonl.read(folder / LOG)
     if config.inputs != "runs":  # those resume

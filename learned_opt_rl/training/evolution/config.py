@@ -24,18 +24,6 @@ Normalizer = Literal["none", "published", "published-sgd"]
 HorizonUnit = Literal["steps", "episodes", "lifetimes"]
 OWN_STRATEGY = "openai_es"
 
-IMPLIED = {
-    "strategy": OWN_STRATEGY,
-    "environments_per_generation": None,
-    "horizon_unit": "steps",
-    "learning_rate_floor": 0.0,
-    "compat": False,
-}
-"""Values that `EvolutionConfig.as_json` leaves out.
-
-Campaigns from before these fields existed thus stay equal to what they were.
-"""
-
 PRESETS = tuple(presets.table("evolution"))
 """Names of the presets; ``presets.json`` describes each."""
 
@@ -262,9 +250,8 @@ class EvolutionConfig(SearchSettings):
         return self.steps_per_member(length) * self.population * self.rollouts
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as JSON has them, without those that are `IMPLIED`."""
-        fields = json.loads(json.dumps(dataclasses.asdict(self)))
-        return {k: v for k, v in fields.items() if IMPLIED.get(k, ...) != v}
+        """Return the fields as JSON has them."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "EvolutionConfig":

@@ -18,7 +18,7 @@ from learned_opt_rl.rundir.checkpoint import Checkpoint, RefusedError, differenc
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training import run_folder
-from learned_opt_rl.training.evolution.config import IMPLIED, EvolutionConfig
+from learned_opt_rl.training.evolution.config import EvolutionConfig
 from learned_opt_rl.training.evolution.strategy import State
 from learned_opt_rl.training.learned import start_digest
 from learned_opt_rl.training.run_folder import BEST, CONFIG, LOG, changes, read_config
@@ -64,9 +64,7 @@ def read_campaign(folder: pathlib.Path) -> EvolutionConfig:
 def check_same(folder: pathlib.Path, config: EvolutionConfig) -> None:
     """Raise ValueError if a folder, which need not exist, holds another campaign."""
     there = read_campaign(folder) if (folder / CONFIG).exists() else config
-    before, now = (
-        {**IMPLIED, **one.as_json(), "generations": None} for one in (there, config)
-    )
+    before, now = (one.as_json() | {"generations": None} for one in (there, config))
     if changed := differences(before, now):
         raise ValueError(
             f"{folder} holds a campaign with other settings "
@@ -83,7 +81,7 @@ class Folder:
 
     def __init__(self, path: pathlib.Path, config: EvolutionConfig) -> None:
         self.path, self._config = path, config
-        identity = run_folder.former_names(config.as_json())
+        identity = config.as_json()
         del identity["generations"]
         self._newest: pathlib.Path | None = None
         revision = _UPDATE_RULES if config.learned.is_update_rule else 0
@@ -100,7 +98,7 @@ class Folder:
         ``fresh`` campaigns start now, without a state. Before other versions resume a
         campaign, the configuration and the newest state are copied.
         """
-        made = {"config": self._config.as_json(), "block": block}
+        made = {"kind": "evolution", "config": self._config.as_json(), "block": block}
         made |= provenance("evosax", "brax")
         if fresh:
             made["start_sha256"] = start_digest(self._config.start)

@@ -22,7 +22,7 @@ from learned_opt_rl.rules.tuned import tuned
 from learned_opt_rl.rundir import settings
 from learned_opt_rl.training.distillation.run import best_row
 from learned_opt_rl.training.evolution import PRESETS, preset
-from learned_opt_rl.training.evolution.config import IMPLIED
+from learned_opt_rl.training.evolution.config import OWN_STRATEGY
 from learned_opt_rl.training.learned import evolvable, is_evolvable
 from learned_opt_rl.training.meta_gradients.card import bases, description, resets
 from learned_opt_rl.training.meta_gradients.config import METHOD
@@ -198,7 +198,7 @@ def _evolution(run: TrainedRun) -> str:
     )
     # The strategies of evosax adapt their own rates.
     rate = f"learning rate {fields['learning_rate']:g}"
-    if "strategy" in fields:
+    if fields["strategy"] != OWN_STRATEGY:
         rate = f"strategy {fields['strategy']} of evosax"
     rollouts = f"{fields['rollouts']} rollout{'s' * (fields['rollouts'] != 1)}"
     parts = [
@@ -372,10 +372,8 @@ def command(kind: str, fields: Mapping[str, Any]) -> str:
         ]
         words, changed = min(found, key=lambda pair: len(pair[1]))
     else:
-        # The fields keep their order; those that are implied come last.
-        whole = {**fields, **IMPLIED, **fields}
         found = [
-            (["es", "--preset", name], settings.format(_changes(whole, base)))
+            (["es", "--preset", name], settings.format(_changes(fields, base)))
             for name, base in _presets().items()
             if base["algorithm"] == fields["algorithm"]
         ]
@@ -386,7 +384,7 @@ def command(kind: str, fields: Mapping[str, Any]) -> str:
 
 @functools.cache
 def _presets() -> dict[str, dict[str, Any]]:
-    return {name: IMPLIED | preset(name).as_json() for name in PRESETS}
+    return {name: preset(name).as_json() for name in PRESETS}
 
 
 def _changes(fields: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:

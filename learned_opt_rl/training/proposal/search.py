@@ -76,8 +76,6 @@ class Search:
         """
         fields = dataclasses.asdict(self.config) | more
         config = json.loads(json.dumps(fields))
-        if not config["evaluation"].get("zero_mean"):  # which folders may lack
-            config["evaluation"].pop("zero_mean", None)
         if not recall:
             self.path.mkdir(parents=True, exist_ok=True)
         # Reading takes no lock, so that a search that still runs can be read.

@@ -43,7 +43,7 @@ def _rule(request: dict[str, Any], config: PPOConfig, environment: str) -> Rule:
 def _optimizer(
     function: Function, config: PPOConfig, environment: str, request: dict[str, Any]
 ) -> Rule:
-    options = {"learning_rate": 1.0, "centered": request.get("zero_mean", False)}
+    options = {"learning_rate": 1.0, "centered": request["zero_mean"]}
     if "lr" in function.inputs:
         rates = tuned(request["rates"], environment)
         options["learning_rate"] = rates["learning_rate"]
