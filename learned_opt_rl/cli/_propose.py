@@ -134,7 +134,7 @@ class _Options(Training):
             if self.record is None:
                 raise ValueError("--provider replay needs --record FOLDER")
             return providers.Replay(providers.recorded(self.record / EVENTS))
-        from learned_opt_rl.training.proposal.openai_api import OpenAI
+        from learned_opt_rl.training.proposal.providers import OpenAI
 
         options = {name: getattr(self, name) for name in _ENDPOINT}
         return OpenAI(self._endpoint_model(), **options)
@@ -154,7 +154,7 @@ class _Options(Training):
         self, config: "EvaluationConfig", expressions: int, *held: Conversations
     ) -> str:
         """Return the largest cost of training, and the cost of the replies."""
-        from learned_opt_rl.training.proposal.openai_api import check_bounds
+        from learned_opt_rl.training.proposal.providers import check_bounds
 
         check_bounds(self.timeout, self.retries, self.max_tokens)
         model = self._endpoint_model() if self.provider == "openai" else ""

@@ -74,7 +74,7 @@ def test_a_folder_holds_the_config_and_the_results(tmp_path, monkeypatch, reposi
     log = (folder / "log.jsonl").stat().st_mtime_ns
     assert run(folder) == best
     assert (folder / "log.jsonl").stat().st_mtime_ns == log  # not run again
-    message = r"\(steps 4 -> 6; teacher random:0 -> random:1; teacher_sha256 "
+    message = r"\(teacher random:0 -> random:1; steps 4 -> 6; teacher_sha256 "
     with pytest.raises(ValueError, match=message):
         run(folder, teacher="random:1", steps=6)
 

@@ -14,7 +14,7 @@ from learned_opt_rl import Horizon, cli, open_rl
 from learned_opt_rl.artifacts.weights import load_safetensors, save_safetensors
 from learned_opt_rl.rules import no_features, parts
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.training.distillation import configure, distill, gathering
+from learned_opt_rl.training.distillation import configure, distill, windows
 from learned_opt_rl.training.distillation import windows as fitting
 from learned_opt_rl.training.distillation.teachers import network_features, unroll
 from learned_opt_rl.training.distillation.visited import record
@@ -46,7 +46,7 @@ def planted(request, getkey):
     rule, carry, features = RULES[request.param]
     weights = rule.init(getkey(), rule.Architecture(carry, 8))
     runs = [recording(features, seed) for seed in range(2)]
-    return weights, [gathering.cut(weights, K, **run) for run in runs]
+    return weights, [windows.cut(weights, K, **run) for run in runs]
 
 
 def whole(weights, run):
@@ -155,7 +155,7 @@ def written(monkeypatch):
         np.savez(path, **recording(19, sum(numbers)))
         names.append(path.name)
 
-    monkeypatch.setattr(gathering, "_record", write)
+    monkeypatch.setattr(windows, "_record", write)
     return names
 
 
@@ -238,7 +238,7 @@ def test_recorded_runs_that_are_gone_or_not_finite_are_refused(
         made = recording(19)
         np.savez(path, **made | {"features": made["features"] * np.nan})
 
-    monkeypatch.setattr(gathering, "_record", diverged)
+    monkeypatch.setattr(windows, "_record", diverged)
     with pytest.raises(ValueError, match="all agents in CartPole-v1 diverged"):
         run(tmp_path / "diverged")
 

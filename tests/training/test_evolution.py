@@ -22,7 +22,6 @@ from learned_opt_rl.training.evolution import (
     EvolutionConfig,
     Execution,
     preset,
-    remote,
 )
 from learned_opt_rl.training.evolution.fitness import (
     Evaluator,

@@ -12,15 +12,13 @@ import pytest
 
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.training.evolution import (
-    Campaign,
-    campaign,
-    evosax_strategy,
-    progress,
-)
+from learned_opt_rl.training.evolution import Campaign, campaign, progress, strategy
 from learned_opt_rl.training.evolution import folder as folders
-from learned_opt_rl.training.evolution.evosax_strategy import STRATEGIES, EvosaxStrategy
-from learned_opt_rl.training.evolution.strategy import is_finite
+from learned_opt_rl.training.evolution.strategy import (
+    STRATEGIES,
+    EvosaxStrategy,
+    is_finite,
+)
 from tests.training.test_evolution_campaign import CONFIG, Cheap, plain
 
 TARGET = np.linspace(-1, 1, 6)
@@ -99,7 +97,7 @@ def test_a_campaign_resumes_bit_identically(
 
     whole = run(tmp_path / "whole", 5)
     run(tmp_path / "broken", 2)
-    evosax_strategy._algorithm.cache_clear()
+    strategy._algorithm.cache_clear()
     assert plain(run(tmp_path / "broken", 5)) == plain(whole)
     fitness = [
         [row.get("fitness") for row in jsonl.read(tmp_path / path / folders.LOG)]
@@ -139,7 +137,7 @@ def test_another_strategy_is_another_campaign(tmp_path):
 
 
 def test_without_evosax_nothing_is_written(tmp_path, monkeypatch):
-    evosax_strategy._algorithm.cache_clear()
+    strategy._algorithm.cache_clear()
     monkeypatch.setitem(sys.modules, "evosax", None)
     config = dataclasses.replace(CONFIG, strategy="cma_es")
     with pytest.raises(MissingExtraError, match=r"'cma_es' is evosax's.*rl\[train\]"):

@@ -30,7 +30,6 @@ from learned_opt_rl.training.promotion import (
     campaign,
     origin,
     promote,
-    searched,
     trained_in,
 )
 from learned_opt_rl.training.promotion.card import (
@@ -318,7 +317,7 @@ def test_a_refined_file_was_proposed_by_nobody(tmp_path):
     found = origin.found(tmp_path / "mine.txt")
     made = RefinementConfig(found.text, SCORING, generations=0, drops=1)
     Refinement(made, tmp_path / "run", None, Formulas(), found.stages).run()
-    run = searched.read(tmp_path / "run")
+    run = origin.read(tmp_path / "run")
     fields = training(run)
     assert (how(run), fields["method"]) == ("refined", "refinement of an expression")
     assert fields["description"].startswith(
@@ -332,7 +331,7 @@ def test_a_learning_rate_is_that_of_the_search(tmp_path):
     reply = json.dumps({"thought": "t", "name": "f", "code": code})
     config = ConversationConfig("no_features", SCORING, generations=1)
     Conversation(config, tmp_path, Scripted([reply]), None, Scores()).run()
-    run = searched.read(tmp_path)
+    run = origin.read(tmp_path)
     fields = described(run)
     rate = tuned("sgd", "CartPole-v1")["learning_rate"]
     assert fields["architecture"]["learning_rates"] == "sgd"

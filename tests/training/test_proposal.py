@@ -29,10 +29,8 @@ from learned_opt_rl.training.proposal import (
     ProviderError,
     Reply,
     Scripted,
-    openai_api,
     prompts,
     providers,
-    session,
 )
 from learned_opt_rl.training.proposal.conversation import BEST_TEXT
 from learned_opt_rl.training.proposal.journal import (
@@ -593,14 +591,14 @@ GOLDEN_CATEGORIES = {
 
 def test_the_golden_replies_are_refused_for_their_reasons(reference):
     from learned_opt_rl.training.proposal.reply import read_object
-    from learned_opt_rl.training.proposal.scoring import checks
+    from learned_opt_rl.training.proposal.scoring import candidate
 
     golden = json.loads((reference / "golden" / "llm_conversation.json").read_text())
     for case in golden["synthetic_cases"]:
         kind = "optimizer" if case["name"].startswith("optimiser") else "drift"
         try:
             found = read_object(case["raw_reply"], ("thought", "name", "code"))
-            category = checks.check(read_code(found["code"], kind)).category
+            category = candidate.check(read_code(found["code"], kind)).category
         except RefusedReplyError as refused:
             category = refused.category
         expected = case["expected"]
@@ -661,7 +659,7 @@ def endpoint(monkeypatch):
 def ask(script: list, endpoint, **options) -> Reply:
     endpoint.script = script
     messages = [providers.Message(role="user", content="hello")]
-    return openai_api.OpenAI("m", timeout=1.0, **options).complete(
+    return providers.OpenAI("m", timeout=1.0, **options).complete(
         messages, temperature=0.5, seed=3
     )
 
@@ -725,7 +723,7 @@ def choice(message: Any) -> tuple:
 def test_answers_of_no_known_form_are_retried_then_an_error(
     endpoint, trouble, monkeypatch
 ):
-    monkeypatch.setattr(openai_api, "_PAUSE", 0.0)
+    monkeypatch.setattr(providers, "_PAUSE", 0.0)
     assert ask([trouble, trouble, answer("{}")], endpoint, retries=2).text == "{}"
     with pytest.raises(ProviderError, match="not in OpenAI's format") as error:
         ask([trouble] * 2, endpoint, retries=1)
@@ -746,21 +744,21 @@ def test_tokens_that_are_not_a_count_are_unknown(endpoint, tokens):
 def test_impossible_bounds_of_an_endpoint_are_refused(endpoint, options):
     ((name, value),) = options.items()
     with pytest.raises(ValueError, match=f"{name}={value}"):
-        openai_api.OpenAI("m", **options)
+        providers.OpenAI("m", **options)
     with pytest.raises(ValueError, match=f"{name}={value}"):
-        openai_api.check_bounds(**{**BOUNDS, **options})
+        providers.check_bounds(**{**BOUNDS, **options})
 
 
 def test_errors_before_sending_are_not_retried(endpoint, monkeypatch):
-    monkeypatch.setattr(openai_api.time, "sleep", pytest.fail)
+    monkeypatch.setattr(providers.time, "sleep", pytest.fail)
     with pytest.raises(TypeError):
         message: Any = {"role": "user", "content": object()}
-        openai_api.OpenAI("m").complete([message])
+        providers.OpenAI("m").complete([message])
     assert not endpoint.seen
 
 
 def test_all_troubles_of_a_reply_share_the_retries(endpoint, monkeypatch):
-    monkeypatch.setattr(openai_api, "_PAUSE", 0.0)
+    monkeypatch.setattr(providers, "_PAUSE", 0.0)
     with pytest.raises(ProviderError, match="not in OpenAI's format"):
         ask(
             [LIMITED, (200, "<html>", {}), LIMITED, (200, "[]", {})],
@@ -773,7 +771,7 @@ def test_all_troubles_of_a_reply_share_the_retries(endpoint, monkeypatch):
 def test_a_conversation_survives_the_troubles_of_an_endpoint(
     endpoint, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(openai_api, "_PAUSE", 0.0)
+    monkeypatch.setattr(providers, "_PAUSE", 0.0)
     square, _, again, cubed = REPLIES
     endpoint.script = [
         *(LIMITED, answer(square), BROKEN, BROKEN, answer("")),
@@ -782,7 +780,7 @@ def test_a_conversation_survives_the_troubles_of_an_endpoint(
         *((503, "", {}), answer(cubed)),
     ]
     config = ConversationConfig("drift", WHERE, generations=5, temperature=0.5)
-    provider = openai_api.OpenAI("m", timeout=1.0, retries=4)
+    provider = providers.OpenAI("m", timeout=1.0, retries=4)
     made, best = run(tmp_path, provider, config)
     assert best["name"] == "square" and not endpoint.script
     texts = [square, "", cubed[:60], again, cubed]
@@ -808,15 +806,15 @@ def test_a_conversation_survives_the_troubles_of_an_endpoint(
 
 
 def test_a_run_resumes_after_an_endpoint_gave_up(endpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(openai_api, "_PAUSE", 0.0)
+    monkeypatch.setattr(providers, "_PAUSE", 0.0)
     endpoint.script = [*map(answer, REPLIES)]
-    run(tmp_path / "whole", openai_api.OpenAI("m", timeout=1.0))
+    run(tmp_path / "whole", providers.OpenAI("m", timeout=1.0))
     parts = [answer(REPLIES[0]), BROKEN, "hang"]
     endpoint.script = [*parts, *map(answer, REPLIES[1:])]
     for _ in range(2):
         with pytest.raises(ProviderError, match="repeat the command"):
-            run(tmp_path / "parts", openai_api.OpenAI("m", timeout=1.0, retries=0))
-    run(tmp_path / "parts", openai_api.OpenAI("m", timeout=1.0, retries=0))
+            run(tmp_path / "parts", providers.OpenAI("m", timeout=1.0, retries=0))
+    run(tmp_path / "parts", providers.OpenAI("m", timeout=1.0, retries=0))
     both = (tmp_path / name / EVENTS for name in ("whole", "parts"))
     assert len({path.read_bytes() for path in both}) == 1
 
@@ -830,7 +828,7 @@ def test_an_endpoint_needs_a_key(monkeypatch):
     pytest.importorskip("openai")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ProviderError, match="OPENAI_API_KEY is not set.*files"):
-        openai_api.OpenAI("m")
+        providers.OpenAI("m")
 
 
 def test_a_worker_checks_trains_and_never_sees_the_key(tmp_path, monkeypatch):

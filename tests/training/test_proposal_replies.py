@@ -15,7 +15,7 @@ from learned_opt_rl.training.proposal.reply import (
     read_code,
     read_object,
 )
-from learned_opt_rl.training.proposal.scoring import checks
+from learned_opt_rl.training.proposal.scoring import candidate
 
 FIELDS = ("thought", "name", "code")
 GOOD = {"thought": "t", "name": "n", "code": "c"}
@@ -281,13 +281,13 @@ def converted(body: str) -> expressions.Function:
     ],
 )
 def test_drifts_are_checked_before_training(body, category):
-    found = checks.check(converted(body))
+    found = candidate.check(converted(body))
     assert found.category == category and bool(found.problem) == bool(category)
     assert (len(found.response) > 0) == (category == "")
 
 
 def test_a_violation_may_be_a_warning():
-    found = checks.check(converted("ratio - 1.0"), strict=False)
+    found = candidate.check(converted("ratio - 1.0"), strict=False)
     assert not found.problem and "negative" in found.warnings[0]
 
 
@@ -308,17 +308,17 @@ def optimizer(body: str) -> expressions.Function:
     ],
 )
 def test_optimizers_are_checked_before_training(body, category):
-    assert checks.check(optimizer(body)).category == category
+    assert candidate.check(optimizer(body)).category == category
 
 
 def test_extreme_gradients_are_a_warning():
-    found = checks.check(optimizer("lr * jnp.log(jnp.abs(g))"))
+    found = candidate.check(optimizer("lr * jnp.log(jnp.abs(g))"))
     assert not found.problem
     assert found.warnings == ("not finite for gradients and momenta of zeros",)
 
 
 def test_large_parameters_are_a_warning():
-    found = checks.check(optimizer("lr * g * jnp.exp(-p)"))
+    found = candidate.check(optimizer("lr * g * jnp.exp(-p)"))
     assert not found.problem
     assert found.warnings == ("not finite for parameters of -1000",)
 
@@ -330,8 +330,8 @@ def test_equal_formulas_have_equal_responses():
     )
     other = optimizer("lr * (g + m_0_99) / 2")
     assert one != two
-    assert checks.check(one).response == checks.check(two).response
-    assert checks.check(one).response != checks.check(other).response
+    assert candidate.check(one).response == candidate.check(two).response
+    assert candidate.check(one).response != candidate.check(other).response
 
 
 def archived(update: str, var1: str = "var1") -> expressions.Function:
@@ -347,8 +347,8 @@ def test_memory_tells_optimizers_apart():
         archived("1e-3 * jnp.sign(var1)", f"{b} * var1 + {1 - b} * g")
         for b in (0.5, 0.9)
     )
-    assert checks.check(one).response != checks.check(other).response
-    assert checks.check(archived("jnp.maximum(t_p - 0.5, 0.0) * g")).response
+    assert candidate.check(one).response != candidate.check(other).response
+    assert candidate.check(archived("jnp.maximum(t_p - 0.5, 0.0) * g")).response
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_memory_tells_optimizers_apart():
     ],
 )
 def test_every_input_tells_expressions_apart(make, bodies):
-    found = [checks.check(make(body)) for body in bodies]
+    found = [candidate.check(make(body)) for body in bodies]
     assert not any(one.problem for one in found)
     assert len({one.response for one in found}) == len(bodies)
 
@@ -385,7 +385,7 @@ def test_memory_of_long_runs_tells_optimizers_apart():
         "    return 1e-3 * u / {}, var1, var2\n"
     )
     plain, bounded = (
-        checks.check(read_code(code.format(by), "optimizer")).response
+        candidate.check(read_code(code.format(by), "optimizer")).response
         for by in ("1.0", "jnp.maximum(1.0, jnp.sqrt(jnp.mean(u * u)))")
     )
     assert plain != bounded and plain[:64] == bounded[:64]
@@ -401,6 +401,6 @@ def test_memory_of_long_runs_tells_optimizers_apart():
     ],
 )
 def test_the_first_and_last_layer_and_step_must_be_finite(body, where):
-    found = checks.check(archived(body))
+    found = candidate.check(archived(body))
     assert found.category == "nonfinite_error"
     assert found.problem.endswith(f"not finite on ordinary inputs with {where}")

@@ -15,12 +15,12 @@ from learned_opt_rl.rules import drifts, parts
 from learned_opt_rl.training.distillation.teachers import teacher
 from learned_opt_rl.training.proposal import EvaluationConfig
 from learned_opt_rl.training.symbolic import configure, problem
+from learned_opt_rl.training.symbolic.config import TEMPLATES, filled
 from learned_opt_rl.training.symbolic.problem import (
     make_problem,
     require_symbolic,
     values_of,
 )
-from learned_opt_rl.training.symbolic.templates import TEMPLATES, filled
 from tests.training.promotions import run_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "small")

@@ -29,10 +29,13 @@ from learned_opt_rl.training.evolution import fitness as judging
 from learned_opt_rl.training.evolution import folder as folders
 from learned_opt_rl.training.evolution.config import EvolutionConfig
 from learned_opt_rl.training.evolution.estimate import Estimate
-from learned_opt_rl.training.evolution.fitness import Evaluator
+from learned_opt_rl.training.evolution.fitness import (
+    AnyEvaluator,
+    Evaluator,
+    RemoteEvaluator,
+)
 from learned_opt_rl.training.evolution.folder import Folder, Standing
 from learned_opt_rl.training.evolution.progress import CURVE, Curve, Progress
-from learned_opt_rl.training.evolution.remote import AnyEvaluator, RemoteEvaluator
 from learned_opt_rl.training.evolution.strategy import State, is_finite
 from learned_opt_rl.training.run_folder import LOG
 from learned_opt_rl.training.watchers import EVENTS, TensorBoard, Watchers

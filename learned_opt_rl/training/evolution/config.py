@@ -15,8 +15,11 @@ from learned_opt_rl.checks import positive_int
 from learned_opt_rl.evaluation.report.normalization import published
 from learned_opt_rl.rundir import settings
 from learned_opt_rl.training import presets
-from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
-from learned_opt_rl.training.evolution.strategy import OpenAIES, SearchSettings
+from learned_opt_rl.training.evolution.strategy import (
+    EvosaxStrategy,
+    OpenAIES,
+    SearchSettings,
+)
 from learned_opt_rl.training.learned import Learned
 from learned_opt_rl.training.lifetimes import AgentSettings, LifeConfig, agent_run
 
@@ -57,7 +60,7 @@ class EvolutionConfig(SearchSettings):
         generations: Number of generations; the last one ends with a validation. It may
             be raised later.
         seed: Seed of everything.
-        strategy: ``"openai_es"``, or one of `evosax_strategy.STRATEGIES`.
+        strategy: ``"openai_es"``, or one of `strategy.STRATEGIES`.
         environments_per_generation: Number of environments that each generation draws,
             the same for all members; ``None`` for all. Validations use all.
         horizon_unit: ``"steps"`` of an environment, or ``"episodes"`` where they have a

@@ -14,7 +14,7 @@ from learned_opt_rl.evaluation.runs.program import memory_limit
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import duration
 from learned_opt_rl.training.evolution.config import EvolutionConfig
-from learned_opt_rl.training.evolution.remote import AnyEvaluator
+from learned_opt_rl.training.evolution.fitness import AnyEvaluator
 
 _ROLLOUTS = 2  # length of the timed runs: the shortest with a second, warm rollout
 _ROOM = 0.9  # share of a device's memory; the rest is for what the compiler omits

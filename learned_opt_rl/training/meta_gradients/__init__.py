@@ -14,7 +14,7 @@ from learned_opt_rl.training.meta_gradients.config import (
     MetaGradientConfig as MetaGradientConfig,
 )
 from learned_opt_rl.training.meta_gradients.config import preset as preset
-from learned_opt_rl.training.meta_gradients.estimate import Estimate as Estimate
+from learned_opt_rl.training.meta_gradients.run import Estimate as Estimate
 from learned_opt_rl.training.meta_gradients.run import Training as Training
 
 __all__ = ["PRESETS", "Estimate", "MetaGradientConfig", "Training", "preset"]

@@ -1,9 +1,12 @@
-"""The result of a search, and the chain that led to it, in words for a card."""
+"""The result of a search, and the chain that led to a result, in words for a card."""
 
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from learned_opt_rl import expressions
 from learned_opt_rl.artifacts.weights import read_limited
@@ -17,7 +20,7 @@ from learned_opt_rl.training.proposal.discovery import Discovery
 from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER, totals
 from learned_opt_rl.training.proposal.scoring.evaluation import EvaluationConfig
 from learned_opt_rl.training.proposal.search import readable
-from learned_opt_rl.training.run_folder import read_config
+from learned_opt_rl.training.run_folder import TrainedRun, read_config, read_run
 from learned_opt_rl.training.symbolic import report
 from learned_opt_rl.training.symbolic import search as symbolic
 
@@ -251,3 +254,46 @@ def _agents(config: EvaluationConfig) -> str:
 def _stage(path: pathlib.Path, kind: str, summary: str) -> Record:
     costs = totals(jsonl.read(path / LEDGER))
     return {"kind": kind, "summary": summary, **costs}
+
+
+def read(folder: pathlib.Path) -> TrainedRun:
+    """Read the best weights of a run, or the best expression of a search.
+
+    The run of a search has ``stages`` (`Found`) beside its configuration, and
+    its log is one row with the length of its trainings.
+
+    Raises as `read_run` and `found`.
+    """
+    made = read_config(folder)
+    if made["kind"] not in SEARCHES:
+        return read_run(folder)
+    result = found(folder)
+    scoring: Any = result.evaluation  # only a file has none
+    config = {
+        "algorithm": "expression",
+        "architecture": {"text": result.text},
+        "environments": list(scoring.environments),
+        "agent": dict(scoring.settings),
+        "rates": scoring.rates,
+        "next_seed": scoring.next_seed,
+        "zero_mean": scoring.zero_mean,
+    }
+    row: Record = {"validation": 0.0, "horizon": int(scoring.steps)}
+    function = expressions.parse(result.text)
+    weights = {n: np.float32(c) for n, c in function.init_constants().items()}
+    content = function.to_text().encode()
+    digest = hashlib.sha256(content).hexdigest()
+    fields = made | {"config": config, "stages": list(result.stages)}
+    return TrainedRun(folder, fields, [row], content, digest, weights)
+
+
+def next_seed(folder: pathlib.Path) -> int:
+    """Return the first seed that a search has not trained with; 0 for another run.
+
+    Raises as `read_config` and `found`.
+    """
+    if read_config(folder)["kind"] not in SEARCHES:
+        return 0
+    scoring: Any = found(folder).evaluation  # only a file has none
+    # Every stage of a search takes the seeds after those of the stage before.
+    return scoring.next_seed

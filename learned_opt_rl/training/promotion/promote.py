@@ -20,7 +20,7 @@ from learned_opt_rl.evaluation.runs.rules import weights_digest
 from learned_opt_rl.rundir import atomic
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
-from learned_opt_rl.training.promotion import campaign, searched
+from learned_opt_rl.training.promotion import campaign, origin
 from learned_opt_rl.training.promotion import card as card_facts
 from learned_opt_rl.training.promotion.verdict import (
     Evaluated,
@@ -199,7 +199,7 @@ class _Facts:
 
 
 def _gather(promotion: Promotion) -> _Facts:
-    run, root, name = searched.read(promotion.run), _root(promotion), promotion.name
+    run, root, name = origin.read(promotion.run), _root(promotion), promotion.name
     about = _card(promotion, run)
     made = {**about, "known_failures": list(promotion.failures)}
     card = Card.from_dict(made, source=name)

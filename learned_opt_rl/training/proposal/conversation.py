@@ -19,6 +19,7 @@ from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import Progress
 from learned_opt_rl.training.proposal import prompts
+from learned_opt_rl.training.proposal.journal import Session, usable
 from learned_opt_rl.training.proposal.prompts import Scored, Target
 from learned_opt_rl.training.proposal.providers import Message
 from learned_opt_rl.training.proposal.reply import (
@@ -31,7 +32,6 @@ from learned_opt_rl.training.proposal.scoring import evaluation
 from learned_opt_rl.training.proposal.scoring.evaluation import EvaluationConfig
 from learned_opt_rl.training.proposal.scoring.worker import WorkerError
 from learned_opt_rl.training.proposal.search import Scorer, Search
-from learned_opt_rl.training.proposal.session import Session, usable
 
 METHOD = "proposal"
 BEST_TEXT = "best.txt"

@@ -24,7 +24,7 @@ from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import Progress
 from learned_opt_rl.training.proposal import archive, prompts
 from learned_opt_rl.training.proposal.archive import Member
-from learned_opt_rl.training.proposal.journal import Limits
+from learned_opt_rl.training.proposal.journal import Limits, usable
 from learned_opt_rl.training.proposal.providers import (
     Message,
     Provider,
@@ -44,7 +44,6 @@ from learned_opt_rl.training.proposal.scoring.evaluation import (
 )
 from learned_opt_rl.training.proposal.scoring.worker import DivergedError, WorkerError
 from learned_opt_rl.training.proposal.search import Search, readable
-from learned_opt_rl.training.proposal.session import usable
 from learned_opt_rl.training.run_folder import read_config
 
 METHOD = "discovery"

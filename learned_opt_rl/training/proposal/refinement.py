@@ -35,9 +35,9 @@ from learned_opt_rl.families.expression import Form
 from learned_opt_rl.rundir.atomic import write_atomically
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.progress import Progress
-from learned_opt_rl.training.evolution.evosax_strategy import EvosaxStrategy
+from learned_opt_rl.training.evolution.strategy import EvosaxStrategy
 from learned_opt_rl.training.proposal.conversation import BEST_TEXT
-from learned_opt_rl.training.proposal.journal import Limits
+from learned_opt_rl.training.proposal.journal import Limits, Session
 from learned_opt_rl.training.proposal.reply import RefusedReplyError
 from learned_opt_rl.training.proposal.scoring import evaluation
 from learned_opt_rl.training.proposal.scoring.evaluation import (
@@ -47,7 +47,6 @@ from learned_opt_rl.training.proposal.scoring.evaluation import (
 )
 from learned_opt_rl.training.proposal.scoring.worker import DivergedError, WorkerError
 from learned_opt_rl.training.proposal.search import Search
-from learned_opt_rl.training.proposal.session import Session
 
 METHOD = "refinement"
 

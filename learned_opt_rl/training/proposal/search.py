@@ -12,7 +12,13 @@ from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
 from learned_opt_rl.rundir.provenance import provenance
-from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER, Journal, Limits
+from learned_opt_rl.training.proposal.journal import (
+    EVENTS,
+    LEDGER,
+    Journal,
+    Limits,
+    Session,
+)
 from learned_opt_rl.training.proposal.providers import Provider
 from learned_opt_rl.training.proposal.reply import RefusedReplyError
 from learned_opt_rl.training.proposal.scoring.evaluation import (
@@ -22,7 +28,6 @@ from learned_opt_rl.training.proposal.scoring.evaluation import (
     MakeCandidate,
 )
 from learned_opt_rl.training.proposal.scoring.worker import DivergedError, WorkerError
-from learned_opt_rl.training.proposal.session import Session
 from learned_opt_rl.training.run_folder import (
     CONFIG,
     read_config,

@@ -27,8 +27,7 @@ from learned_opt_rl.rules.parts import SCALE, apply, deterministic_update
 from learned_opt_rl.training.distillation import visited
 from learned_opt_rl.training.distillation.inputs import SYNTHETIC, Tensors
 from learned_opt_rl.training.distillation.teachers import Teacher, expression_step
-from learned_opt_rl.training.symbolic.config import SymbolicConfig
-from learned_opt_rl.training.symbolic.templates import TEMPLATES
+from learned_opt_rl.training.symbolic.config import TEMPLATES, SymbolicConfig
 
 # The published grid has log r in [-1, 1) and A in [-4, 4), with 1024 points each. Half
 # as many take a quarter of the time.

@@ -40,7 +40,7 @@ from learned_opt_rl.rundir.progress import Progress
 from learned_opt_rl.training.distillation.inputs import Tensors
 from learned_opt_rl.training.distillation.teachers import Teacher
 from learned_opt_rl.training.proposal.conversation import BEST_TEXT
-from learned_opt_rl.training.proposal.journal import Limits
+from learned_opt_rl.training.proposal.journal import Limits, Session
 from learned_opt_rl.training.proposal.reply import RefusedReplyError
 from learned_opt_rl.training.proposal.scoring import evaluation
 from learned_opt_rl.training.proposal.scoring.evaluation import (
@@ -50,7 +50,6 @@ from learned_opt_rl.training.proposal.scoring.evaluation import (
 )
 from learned_opt_rl.training.proposal.scoring.worker import WorkerError
 from learned_opt_rl.training.proposal.search import Scorer, Search
-from learned_opt_rl.training.proposal.session import Session
 from learned_opt_rl.training.symbolic.backends import Row, backend, is_table
 from learned_opt_rl.training.symbolic.config import SymbolicConfig
 from learned_opt_rl.training.symbolic.problem import (

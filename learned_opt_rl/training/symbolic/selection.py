@@ -19,9 +19,9 @@ from learned_opt_rl import expressions
 from learned_opt_rl.expressions import Function
 from learned_opt_rl.rules import discovered
 from learned_opt_rl.rules.drifts import float64
-from learned_opt_rl.training.proposal.scoring import checks
+from learned_opt_rl.training.proposal.scoring import candidate
+from learned_opt_rl.training.symbolic.config import filled
 from learned_opt_rl.training.symbolic.problem import Problem, updates
-from learned_opt_rl.training.symbolic.templates import filled
 
 # Rows on which constants are tuned; all rows count for the loss.
 _TUNED_ROWS = 1 << 14
@@ -104,7 +104,7 @@ class Judge:
 
     def checked(self, one: Judged) -> Judged:
         """Return an expression with the problem that keeps it from being used."""
-        found = checks.check(expressions.parse(one.text))
+        found = candidate.check(expressions.parse(one.text))
         problem = found.problem
         if self._problem.kind == "optimizer":
             problem = problem or "; ".join(found.warnings)
