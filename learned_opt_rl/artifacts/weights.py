@@ -8,7 +8,6 @@ Nothing is ever unpickled or executed.
 import dataclasses
 import hashlib
 import io
-import json
 import math
 import os
 import pathlib
@@ -300,17 +299,12 @@ def load_safetensors(path: str | os.PathLike[str], sha256: str) -> WeightTree:
         raise WeightsError(f"{path}: {error}") from None
 
 
-def save_safetensors(
-    path: str | os.PathLike[str],
-    weights: Mapping[str, Any],
-    metadata: Mapping[str, str] | None = None,
-) -> str:
+def save_safetensors(path: str | os.PathLike[str], weights: Mapping[str, Any]) -> str:
     """Write weights to a safetensors file, atomically and deterministically.
 
     Args:
         path: The file to write or replace; its folder must exist.
         weights: Nested dict of finite float32 arrays (of numpy, jax, ...).
-        metadata: Strings stored in the file's header.
 
     Returns:
         The sha256 of the file, for the card. Equal arguments give equal bytes.
@@ -335,23 +329,9 @@ def save_safetensors(
     # safetensors writes the raw buffer, so the arrays must be contiguous row-major.
     # (np.ascontiguousarray would turn scalars into vectors.)
     ordered = {name: np.asarray(flat[name], order="C") for name in sorted(flat)}
-    content = _sort_header(safetensors.numpy.save(ordered, dict(metadata or {})))
+    content = safetensors.numpy.save(ordered)
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
-
-
-def _sort_header(content: bytes) -> bytes:
-    """Rewrite a safetensors header with sorted keys.
-
-    The library keeps metadata in a hash map, whose order differs from run to run.
-    The layout is 8 bytes of header length, the header padded with spaces to a
-    multiple of 8, then the data; offsets count from the end of the header.
-    """
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def refetch(card: Card) -> str:

@@ -107,7 +107,8 @@ def test_a_task_that_raises_ends_the_campaign(tmp_path, monkeypatch):
     def raises(*_):
         raise MemoryError("too much")
 
-    monkeypatch.setattr(remote, "_evaluator", raises)
+    name = "learned_opt_rl.training.evolution.fitness._evaluator"
+    monkeypatch.setattr(name, raises)
     with workers() as address, connected(address) as cluster:
         campaign = Campaign(CONFIG, tmp_path, Execution(cluster=cluster), io.StringIO())
         with pytest.raises(ClusterError, match="MemoryError: too much"):

@@ -392,8 +392,8 @@ def test_update_rules_of_evolution_and_distillation(tmp_path, monkeypatch, kind)
     assert (card.kind, card.horizon) == ("update_rule", None)
     text = card.training.description
     if kind == "evolution":
-        assert "Agents have the lifetimes of their environment." in text
-        assert "Both members of an antithetic pair had the same seeds" in text
+        assert "horizon_unit=lifetimes" in text
+        assert "shaping=pairs" in text
         assert "In training, 2 members had no finite return." in card.known_failures
         assert "horizon_unit=lifetimes" in card.training.command or (
             "--preset lpg-es" in card.training.command
@@ -505,12 +505,9 @@ def test_the_best_of_a_curriculum_is_of_its_last_horizon(tmp_path):
     found = read_run(run)
     assert (found.best["generation"], found.horizon) == (4, 1000)
     text = training(found)["description"]
-    assert "Evolved from zeros for 6 generations" in text
-    assert "A run has 100 environment steps, and 1,000 from generation 2 on." in text
-    assert "sigma 0.03, learning rate 0.03 and normalizer none" in text
-    found.made["config"]["strategy"] = "snes"
-    text = training(found)["description"]
-    assert "sigma 0.03, strategy snes of evosax and normalizer none" in text
+    assert text.startswith("Evolved from zeros. Settings: ")
+    assert "horizons=0:100,2:1000" in text
+    assert "Selected weights: generation 4, horizon 1000, validation 2" in text
 
 
 def test_the_decision_is_that_of_paired_normalized_returns():

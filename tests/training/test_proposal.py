@@ -29,6 +29,7 @@ from learned_opt_rl.training.proposal import (
     ProviderError,
     Reply,
     Scripted,
+    journal,
     prompts,
     providers,
 )
@@ -369,7 +370,7 @@ def reworded(monkeypatch) -> None:
     def refuse(*_: object) -> None:
         raise RefusedReplyError("syntax_error", "other words")
 
-    monkeypatch.setattr(session, "read_code", refuse)
+    monkeypatch.setattr(journal, "read_code", refuse)
 
 
 def conversations(folder) -> list[list[providers.Message]]:

@@ -62,7 +62,7 @@ CHECK = functools.cache(candidate.check)
 @pytest.fixture
 def small(monkeypatch, quick_compilation):
     """Few rows, and no formula is checked twice."""
-    monkeypatch.setattr(checks, "check", CHECK)
+    monkeypatch.setattr(candidate, "check", CHECK)
     monkeypatch.setattr(problem, "_SHAPE", (1, 8, 16))
     monkeypatch.setattr(problem, "_GRID", 8)
 

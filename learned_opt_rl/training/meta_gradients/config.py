@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Any, get_args
 
@@ -267,10 +267,15 @@ class MetaGradientConfig(Objective):
     def arms(self, environment: str) -> list[tuple[float, float]]:
         """Return the pairs of an actor's learning rate and ``alpha_y``.
 
-        Without the bandit there is one.
+        Empty fields stand for the published values. Without the bandit there is one
+        pair, of the middle values.
         """
-        given = self.agent_rates, self.agent_alpha_y
-        return arms(environment, *given, self.agent, middle=not self.bandit)
+        published = agents.lpg_arms(environment, column=self.agent)
+        rates = self.agent_rates or published.learning_rates
+        alphas = self.agent_alpha_y or published.alpha_y
+        if not self.bandit:
+            rates, alphas = ([x[len(x) // 2]] for x in (rates, alphas))
+        return [(rate, alpha) for rate in rates for alpha in alphas]
 
     def agent_config(self, environment: str) -> LPGConfig:
         """Return the configuration of the agents of an environment."""
@@ -304,25 +309,6 @@ class MetaGradientConfig(Objective):
         fields = json.loads(json.dumps(dataclasses.asdict(self)))
         whole = dataclasses.asdict(self.rule_architecture)
         return {"algorithm": "lpg", **fields, "architecture": whole}
-
-
-def arms(
-    environment: str,
-    rates: Sequence[float],
-    alphas: Sequence[float],
-    agent: str | None = None,
-    *,
-    middle: bool = False,
-) -> list[tuple[float, float]]:
-    """Return the pairs of a learning rate and ``alpha_y``, or only the middle one.
-
-    An empty sequence stands for the published values, of ``agent`` if it is given.
-    """
-    published = agents.lpg_arms(environment, column=agent)
-    rates, alphas = rates or published.learning_rates, alphas or published.alpha_y
-    if middle:
-        rates, alphas = ([x[len(x) // 2]] for x in (rates, alphas))
-    return [(rate, alpha) for rate in rates for alpha in alphas]
 
 
 def preset(name: str, **overrides: Any) -> MetaGradientConfig:

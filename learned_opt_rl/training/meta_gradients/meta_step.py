@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -297,6 +298,16 @@ def rank(best: float, finished: int, value: float | None) -> tuple[float, bool]:
     # A state holds float32.
     value = float(np.float32(value))
     return max(best, value), value > best
+
+
+def kept_row(rows: list[Record]) -> Record:
+    """Return the row whose weights were kept as the best."""
+    kept, best = rows[-1], float("-inf")
+    finished = itertools.accumulate(row["finished"] for row in rows)
+    for row, count in zip(rows, finished, strict=True):
+        best, improved = rank(best, count, row["recent_share"])
+        kept = row if improved else kept
+    return kept
 
 
 def check_devices(config: MetaGradientConfig, devices: int | None) -> int:

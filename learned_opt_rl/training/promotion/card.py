@@ -20,15 +20,14 @@ from learned_opt_rl.families.expression import Form
 from learned_opt_rl.families.family import Family
 from learned_opt_rl.rules.tuned import tuned
 from learned_opt_rl.rundir import settings
+from learned_opt_rl.training import evolution, meta_gradients
 from learned_opt_rl.training.distillation.run import best_row
-from learned_opt_rl.training.evolution import PRESETS, preset
-from learned_opt_rl.training.evolution.config import OWN_STRATEGY
 from learned_opt_rl.training.learned import evolvable, is_evolvable
-from learned_opt_rl.training.meta_gradients.card import bases, description, resets
 from learned_opt_rl.training.meta_gradients.config import METHOD
+from learned_opt_rl.training.meta_gradients.meta_step import kept_row
 from learned_opt_rl.training.promotion.verdict import Evaluated, shown
 from learned_opt_rl.training.proposal import journal
-from learned_opt_rl.training.run_folder import TrainedRun, require_fields
+from learned_opt_rl.training.run_folder import TrainedRun
 from learned_opt_rl.training.symbolic import search as symbolic
 
 _MADE = {
@@ -49,12 +48,6 @@ _FOUND = {
 """How an expression was found, and the method, by the kind of its first stage; by
 default a language model proposed it."""
 _PROPOSED = "proposed by a language model", "language-model proposal"
-
-_EVOLUTION = (
-    *("environments", "horizons", "start", "population", "rollouts", "sigma"),
-    *("learning_rate", "normalizer", "validation_seeds"),
-)
-"""Settings of a campaign that the texts name."""
 
 _PUBLISHED = 250 * 32
 """Members in all generations of the smallest campaigns of Goldie et al. 2024, C.3."""
@@ -159,10 +152,7 @@ def _horizon(run: TrainedRun, family: Family) -> dict[str, int] | None:
 
 def training(run: TrainedRun) -> dict[str, Any]:
     """Return the ``training`` field of a card."""
-    if run.evolved:
-        require_fields(run.folder, run.fields, _EVOLUTION)
     kind, stages = run.made["kind"], run.made.get("stages")
-    described = {"evolution": _evolution, METHOD: description}
     made = {
         "method": _METHODS.get(kind, kind),
         "environments": list(run.environments),
@@ -176,76 +166,40 @@ def training(run: TrainedRun) -> dict[str, Any]:
         return {**made, "command": again, "compute": spent, "source": None}
     return {
         **made,
-        "description": described.get(kind, _distillation)(run),
+        "description": _description(run),
         "command": command(kind, run.fields),
         "compute": _compute(run),
         "source": None,
     }
 
 
-def _evolution(run: TrainedRun) -> str:
-    fields, best = run.fields, run.best
-    sha = run.made.get("start_sha256")
+def _description(run: TrainedRun) -> str:
+    """Say from what a run made its weights, with which settings, and which it kept."""
+    kind, fields = run.made["kind"], run.fields
+    origin = "teacher" if kind == "distillation" else "start"
     # Only the end of a path: the rest is specific to the machine.
-    start = "/".join(pathlib.PurePath(fields["start"]).parts[-2:])
-    start += f" (sha256 {sha})" if sha else ""
-    unit = (
-        "episodes" if fields.get("horizon_unit") == "episodes" else "environment steps"
-    )
-    (_, length), *later = fields["horizons"]
-    stages = "".join(
-        f", and {steps:,} from generation {first} on" for first, steps in later
-    )
-    # The strategies of evosax adapt their own rates.
-    rate = f"learning rate {fields['learning_rate']:g}"
-    if fields["strategy"] != OWN_STRATEGY:
-        rate = f"strategy {fields['strategy']} of evosax"
-    rollouts = f"{fields['rollouts']} rollout{'s' * (fields['rollouts'] != 1)}"
-    parts = [
-        f"Evolved from {start} for {_generations(run)} generations of "
-        f"{fields['population']} members, with {rollouts} per member, "
-        f"sigma {fields['sigma']:g}, {rate} and normalizer {fields['normalizer']}. "
-        + (
-            "Agents have the lifetimes of their environment."
-            if fields.get("horizon_unit") == "lifetimes"
-            else f"A run has {length:,} {unit}{stages}."
-        )
-    ]
-    if fields.get("shaping") == "pairs":
-        parts.append(
-            "Both members of an antithetic pair had the same seeds and therefore the "
-            "same level, and only they were compared."
-        )
-    if fields.get("agent"):
-        agent = _listed(fields["agent"])
-        parts.append(f"The agent differs from the published one: {agent}.")
-    if best is not None:
-        first = run.log[0].get("validation")
-        if best.get("horizon") != fields["horizons"][0][1]:
-            first = None  # measured at another horizon
-        parts.append(
-            f"The weights are the mean after generation {best['generation']}, which "
-            f"has the best validation: {best['validation']:.4g} over "
-            f"{fields['validation_seeds']} seeds"
-            + ("." if first is None else f", compared with {first:.4g} at the start.")
-        )
-    return " ".join(parts)
-
-
-def _distillation(run: TrainedRun) -> str:
-    sha = run.made.get("teacher_sha256")
-    best = best_row(run.log, run.fields.get("select", "error")) if run.log else {}
-    of_targets = (
-        " The loss is the squared error of pi_hat over the teacher's mean square, plus "
-        "target_weight times the divergence of y_hat from the teacher's. The error is "
-        "the root of the loss, measured on rollouts of held-out lifetimes."
-    )
-    return (
-        f"Distilled from {run.fields.get('teacher', 'a function')}"
-        f"{f' (sha256 {sha})' if sha else ''}. Settings: {_plain(run.fields)}. "
+    parts = pathlib.PurePath(fields.get(origin, "a function")).parts[-2:]
+    sha = run.made.get(f"{origin}_sha256")
+    made = f"{_MADE[kind].capitalize()} from {'/'.join(parts)}"
+    made += f" (sha256 {sha})" if sha else ""
+    known = (origin, "algorithm", "architecture", "environments")
+    given = {k: v for k, v in fields.items() if k not in known and v is not None}
+    best: Mapping[str, Any] = run.best or {}
+    if run.log and kind == METHOD:
+        best = kept_row(run.log)
+    elif run.log and kind == "distillation":
+        best = best_row(run.log, fields.get("select", "error"))
+    text = (
+        f"{made}. Settings: {' '.join(settings.format(given))}. "
         f"Selected weights: {_plain(best) or 'unknown'}."
-        f"{of_targets if run.algorithm == 'lpg' else ''}"
     )
+    if kind == "distillation" and run.algorithm == "lpg":
+        text += (
+            " The loss is the squared error of pi_hat over the teacher's mean square, "
+            "plus target_weight times the divergence of y_hat from the teacher's. The "
+            "error is the root of the loss, measured on rollouts of held-out lifetimes."
+        )
+    return text
 
 
 def _plain(values: Mapping[str, Any]) -> str:
@@ -316,7 +270,7 @@ def failures(run: TrainedRun, evaluated: Evaluated) -> list[str]:
             "include such seeds."
         )
     if run.made["kind"] == METHOD:
-        found += resets(run)
+        found += _resets(run)
     return [*found, *_little(run)]
 
 
@@ -339,6 +293,22 @@ def _below(evaluated: Evaluated) -> Iterable[str]:
                 f"It scores below {title} on {name} after {steps:,} steps: "
                 f"{means[0]:.4g} compared with {means[1]:.4g}, a difference of "
                 f"{shown(difference)}."
+            )
+
+
+def _resets(run: TrainedRun) -> Iterable[str]:
+    """Return a sentence on the lifetimes that were reset early, if there are any."""
+    names = {
+        "entropy": "the entropy of their policy was zero",
+        "non_finite": "one of their values was not finite",
+    }
+    for reason, words in names.items():
+        count = sum(row["resets"][reason] for row in run.log)
+        if count:
+            total = sum(row["finished"] for row in run.log)
+            yield (
+                f"In training, {count} lifetimes were reset because {words}; {total} "
+                "lifetimes finished."
             )
 
 
@@ -365,16 +335,11 @@ def command(kind: str, fields: Mapping[str, Any]) -> str:
     """Return the command that repeats a run, based on the preset nearest to it."""
     if kind == "distillation":
         words, changed = _distill(fields)
-    elif kind == METHOD:
-        found = [
-            (["lpg", "--preset", name], settings.format(_changes(fields, base)))
-            for name, base in bases().items()
-        ]
-        words, changed = min(found, key=lambda pair: len(pair[1]))
     else:
+        name = "lpg" if kind == METHOD else "es"
         found = [
-            (["es", "--preset", name], settings.format(_changes(fields, base)))
-            for name, base in _presets().items()
+            ([name, "--preset", preset], settings.format(_changes(fields, base)))
+            for preset, base in _presets(kind).items()
             if base["algorithm"] == fields["algorithm"]
         ]
         words, changed = min(found, key=lambda pair: len(pair[1]))
@@ -383,8 +348,10 @@ def command(kind: str, fields: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def _presets() -> dict[str, dict[str, Any]]:
-    return {name: preset(name).as_json() for name in PRESETS}
+def _presets(kind: str) -> dict[str, dict[str, Any]]:
+    """Return the presets of a kind of training by name, as JSON has them."""
+    source = meta_gradients if kind == METHOD else evolution
+    return {name: source.preset(name).as_json() for name in source.PRESETS}
 
 
 def _changes(fields: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
