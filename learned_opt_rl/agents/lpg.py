@@ -9,7 +9,6 @@ References:
     Adversarial Environment Design", 2023 (GROOVE).
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -157,7 +156,6 @@ def agent_update(
     *,
     lifetime: jax.Array | int | None = None,
     discard: bool = False,
-    through_inputs: bool = False,
 ) -> tuple[AgentState, UpdateMetrics]:
     """Move an agent one step down the rule's loss; differentiable in the rule.
 
@@ -172,8 +170,6 @@ def agent_update(
             for ``discard``.
         discard: Keep the agent unchanged once ``lifetime`` updates are made; metrics
             are still computed.
-        through_inputs: Let a meta-gradient also flow through the probabilities and
-            predictions that the rule takes as inputs. The update itself is the same.
 
     Raises:
         ValueError: ``discard`` without ``lifetime``; or as ``UpdateRule.loss``.
@@ -185,19 +181,13 @@ def agent_update(
         raise ValueError("discard=True needs lifetime=, the number of updates to keep")
     time: dict[str, Any] = dict(gamma=config.gamma, step=agent.step, lifetime=lifetime)
 
-    inputs = functools.partial(rule_inputs, config, rule, rollout)
-    targets = None
-    if through_inputs:
-        reward, done, probs, y, y_next = inputs(agent.params)
-        # rule.loss adds EPS to the probabilities itself; targets take them as they are.
-        targets = rule.targets(reward, done, probs + EPS, y, y_next, **time)
-
     def loss(params: Params) -> Any:
-        extra: dict[str, Any] = {"targets": targets}
+        extra: dict[str, Any] = {}
         if config.baseline:
             x = rollout.observation[:, :-1]
             extra["baseline"] = _outputs(params["baseline"], x, config)[..., 0]
-        return rule.loss(*inputs(params), alpha_y=config.alpha_y, **extra, **time)
+        inputs = rule_inputs(config, rule, rollout, params)
+        return rule.loss(*inputs, alpha_y=config.alpha_y, **extra, **time)
 
     (total, parts), grads = jax.value_and_grad(loss, has_aux=True)(agent.params)
     if config.max_grad_norm is not None:

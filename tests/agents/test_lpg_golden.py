@@ -66,12 +66,10 @@ def update(steps, network, kind, case="plain", tx=None, **options):
     return run, agent
 
 
-@pytest.mark.parametrize(
-    ("case", "through_inputs"), [*((case, False) for case in CASES), ("plain", True)]
-)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_updates_equal_the_reference(steps, network, kind, case, through_inputs):
-    run, agent = update(steps, network, kind, case, through_inputs=through_inputs)
+def test_two_updates_equal_the_reference(steps, network, kind, case):
+    run, agent = update(steps, network, kind, case)
     for count in (1, 2):
         agent, metrics = run(agent)
         if count == 1:

@@ -103,15 +103,6 @@ def test_every_family_names_a_wrong_state_and_an_integer_parameter(family):
         tx.init({"actor": {"n": jnp.ones(2, jnp.int32)}})
 
 
-def test_a_state_of_the_old_layout_is_refused_with_the_way_out():
-    old = jax.tree.map(
-        lambda x: jnp.moveaxis(x, -1, 0) if x.ndim > 1 else x,
-        transform().init(PARAMS),
-    )
-    with pytest.raises(ValueError, match=r"first axis, as earlier.*tx\.init\(params\)"):
-        update(PARAMS, state=old)
-
-
 @pytest.mark.parametrize(
     ("leaf", "kind"),
     [

@@ -116,7 +116,8 @@ def test_without_matplotlib_there_is_one_line_and_no_curve(
     assert not (tmp_path / CURVE).exists()
     said = [line for line in stream.getvalue().splitlines() if CURVE in line]
     assert len(said) == 1
-    assert said[0].startswith("no curve.png: plots need matplotlib")
+    assert said[0].startswith("the campaign continues without curve.png: ")
+    assert "plots need matplotlib" in said[0]
     assert "learned-opt-rl[eval]" in said[0]
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from learned_opt_rl.agents.lpg import AgentState
 from learned_opt_rl.envs.adapter import EpisodeState
-from learned_opt_rl.rules import lpg
 from learned_opt_rl.training import meta_gradients
 from learned_opt_rl.training.meta_gradients import pool
 from learned_opt_rl.training.meta_gradients.objective import (
@@ -191,29 +190,6 @@ def test_the_meta_gradient_of_a_pool_equals_the_reference(arrays, kind, mode):
     value = golden_lpg.agent_network(arrays, f"{prefix}{mode}/value_after/")
     golden_lpg.assert_close(after.life.value.params, value, atol=2e-6)
     assert not outcome.broken.any() and not outcome.collapsed.any()
-
-
-@pytest.mark.slow
-def test_through_inputs_is_the_whole_derivative_and_the_default_is_not(arrays):
-    """Of y_hat: by the inputs it reaches the policy, without them only a penalty."""
-    default, (life, _) = gradient(arrays, "tab", compat=False)
-    through, (same, _) = gradient(arrays, "tab", through_inputs=True)
-    golden_lpg.assert_close(same.agent.params, life.agent.params, atol=1e-6)
-    head = through.weights["target"]
-    way = jax.tree.map(lambda x: x / optax.tree.norm(head), head)
-    rule = golden_lpg.rule(arrays, "meta/tab/lpg/")
-
-    def loss(step):
-        target = jax.tree.map(lambda w, d: w + step * d, rule.weights["target"], way)
-        moved = lpg.UpdateRule({**rule.weights, "target": target}, rule.architecture)
-        _, (_, metrics) = gradient(arrays, "tab", rule=moved, through_inputs=True)
-        return np.asarray(metrics.loss, np.float64).mean()
-
-    slope = (loss(0.3) - loss(-0.3)) / 0.6
-    assert slope > 0
-    np.testing.assert_allclose(optax.tree.norm(head), slope, rtol=0.05)
-    cut = optax.tree.vdot(default.weights["target"], way)
-    assert abs(cut - slope) > 0.5 * slope
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """Runs of `train lpg`: their folder, resuming, the card, and the command."""
 
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -82,16 +81,6 @@ def test_a_stopped_run_resumes_bit_for_bit(whole, tmp_path, monkeypatch):
     assert [row["step"] for row in rows(folder)] == [2, 4]
     run(config(), folder)
     assert_same(folder, whole)
-
-
-def test_a_training_like_one_of_another_seed_has_its_own_seed(whole, tmp_path):
-    other = Training(config(seed=1), tmp_path / "other", io.StringIO())
-    other.run()
-    assert rows(tmp_path / "other") != rows(whole)
-    Training(config(), tmp_path / "same", io.StringIO(), like=other).run()
-    assert_same(tmp_path / "same", whole)
-    with pytest.raises(ValueError, match="like.*only in seed and steps"):
-        Training(config(workers=3), tmp_path / "third", like=other)
 
 
 def test_a_run_killed_before_its_first_state_starts_anew(tmp_path, monkeypatch):

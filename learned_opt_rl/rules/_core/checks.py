@@ -122,28 +122,15 @@ def require_trees(
             "tx.init(params) of this one"
         )
     for slot, tree in memory.items():
-        _require_slot(slot, _shapes(tree), shapes, channels[slot])
+        needed = {path: (*shape, *channels[slot]) for path, shape in shapes.items()}
+        fix = "Pass a state that tx.init(params) of this transformation made"
+        _compare(f"optimizer state's {slot!r}", _shapes(tree), needed, fix)
     if jax.tree.structure(updates) != jax.tree.structure(params):
         raise ValueError(
             f"gradients are a {type(updates).__name__} tree, parameters a "
             f"{type(params).__name__} tree with the same paths; convert one, e.g. "
             "with flax.core.unfreeze"
         )
-
-
-def _require_slot(slot: str, found: Shapes, params: Shapes, channels: Any) -> None:
-    last, first = (
-        {path: join(shape) for path, shape in params.items()}
-        for join in (lambda s: (*s, *channels), lambda s: (*channels, *s))
-    )
-    if found == first != last:
-        raise ValueError(
-            f"the optimizer state's {slot!r} has its {channels[0]} channels as the "
-            "first axis, as earlier versions did; they are the last axis now. Start "
-            "again with tx.init(params), or move the axis with jnp.moveaxis(x, 0, -1)"
-        )
-    fix = "Pass a state that tx.init(params) of this transformation made"
-    _compare(f"optimizer state's {slot!r}", found, last, fix)
 
 
 def _shapes(tree: Any) -> Shapes:

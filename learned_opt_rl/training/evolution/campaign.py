@@ -179,7 +179,7 @@ class Campaign:
         with contextlib.closing(Watchers(self._stream, "campaign")) as watchers:
             if folder is not None:
                 rows = jsonl.read(self.path / LOG)
-                watchers.add(CURVE, lambda: Curve(self.path, rows, self._stream))
+                watchers.add(CURVE, lambda: Curve(self.path, rows))
                 if self.execution.tensorboard:
                     events = self.path / EVENTS
                     watchers.add(EVENTS, lambda: TensorBoard(events, rows))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation.pictures import figures
 from learned_opt_rl.evaluation.runs import program
 from learned_opt_rl.rundir import progress
@@ -119,23 +118,13 @@ def _changes(rows: Sequence[Record]) -> list[int]:
 
 
 class Curve:
-    """Redraw a campaign after each validation of its mean.
+    """Redraw a campaign after each validation of its mean."""
 
-    Without matplotlib, write one line to the stream and draw nothing.
-    """
-
-    def __init__(
-        self, folder: pathlib.Path, rows: Sequence[Record], stream: TextIO
-    ) -> None:
-        self._path, self._rows, self._draws = folder / CURVE, [*rows], True
-        try:
-            figures.new_figure(1, 1)
-        except MissingExtraError as error:
-            self._draws = False
-            stream.write(f"no {CURVE}: {error}\n")
+    def __init__(self, folder: pathlib.Path, rows: Sequence[Record]) -> None:
+        self._path, self._rows = folder / CURVE, [*rows]
 
     def __call__(self, row: Record) -> None:
         """Add a row, and redraw if it has a validation."""
         self._rows.append(row)
-        if self._draws and "validation" in row:
+        if "validation" in row:
             draw_curve(self._rows, self._path)

@@ -1,6 +1,5 @@
 """The state of a meta-training, its first value, and one meta-step."""
 
-import copy
 import dataclasses
 import functools
 import itertools
@@ -83,21 +82,6 @@ class Program:
         self._put = jax.jit(_put, donate_argnums=0, out_shardings=self._sharding)
         self._optimizer = _optimizer(config)
         self._compiled: Any = None
-
-    def reseeded(self, config: MetaGradientConfig) -> "Program":
-        """Return the program of another seed, which shares what is compiled.
-
-        Raises:
-            ValueError: The configuration differs in more than ``seed`` and ``steps``.
-        """
-        own = dataclasses.replace(self.config, seed=config.seed, steps=config.steps)
-        if own != config:
-            raise ValueError(
-                "like=...: must differ only in seed and steps. Leave like out."
-            )
-        other = copy.copy(self)
-        other.config = config
-        return other
 
     def compiled(self, standing: Standing) -> Any:
         """Return the compiled meta-step, for arguments with these shapes.
@@ -212,7 +196,6 @@ class Program:
             some = [numbers[min(k, len(numbers) - 1)] for k in range(i, i + batch)]
             hypers = [self._draw(place, bandit, number) for number in some]
             hypers = jax.tree.map(lambda *x: np.stack(x), *hypers)
-            # An argument, so that trainings with other seeds compile nothing again.
             root = jax.random.key(self.config.seed)
             yield self._begin[place](root, np.array(some, np.int32), hypers)
 

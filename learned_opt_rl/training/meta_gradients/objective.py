@@ -63,7 +63,6 @@ class MetaConfig(Objective):
     agent: LPGConfig
     gamma: float = 0.99  # discount of the advantages, and so of the meta-objective
     policy_entropy: float = 5e-2  # b0, weight of the actor's entropy bonus
-    through_inputs: bool = False  # see `agent_update`
 
     def __post_init__(self) -> None:
         checks.positive_int("updates", self.updates)
@@ -162,7 +161,6 @@ def meta_loss(
             rollout,
             lifetime=life.lifetime,
             discard=True,
-            through_inputs=config.through_inputs,
         )
 
     if config.rematerialize:

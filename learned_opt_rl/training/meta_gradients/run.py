@@ -104,12 +104,9 @@ class Training:
         devices: Local devices that share the lifetimes; by default as many as divide
             the number of mini-batches. The last digits depend on their number.
         tensorboard: Whether to write TensorBoard events into ``tensorboard/``.
-        like: A training that differs only in seed and steps: what it has compiled is
-            not compiled again.
 
     Raises:
-        ValueError: The devices do not exist or cannot share the lifetimes, or ``like``
-            differs in more.
+        ValueError: The devices do not exist or cannot share the lifetimes.
         MissingExtraError: TensorBoard events are asked for without tensorboardX.
 
     Example:
@@ -126,16 +123,12 @@ class Training:
         *,
         devices: int | None = None,
         tensorboard: bool = False,
-        like: "Training | None" = None,
     ) -> None:
         if tensorboard:
             watchers.require_tensorboard()
         self.config, self.path, self._tensorboard = config, folder, tensorboard
         self._stream = output(stream)
-        if like is None:
-            self._program = meta_step.Program(config, devices)
-        else:
-            self._program = like._program.reseeded(config)
+        self._program = meta_step.Program(config, devices)
         self._first: Standing | None = None  # kept from the estimate to the run
         identity = config.as_json()
         del identity["steps"]
