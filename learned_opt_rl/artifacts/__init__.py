@@ -12,7 +12,4 @@ from learned_opt_rl.artifacts.weights import in_memory as in_memory
 from learned_opt_rl.families import rule_module as rule_module
 
 __all__ = ["Artifact", "Card", "card", "cards", "in_memory", "load", "rule_module"]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy

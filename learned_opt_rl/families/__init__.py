@@ -26,7 +26,4 @@ __all__ = [
     "register",
     "rule_module",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy

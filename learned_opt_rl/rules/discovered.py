@@ -72,10 +72,7 @@ __all__ = [
     "scale_by_expression",
     "tuned_learning_rate",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy
 
 
 # lr falls with training proportion; both proportions are counted with the horizon.

@@ -54,10 +54,7 @@ __all__ = [
     "from_function",
     "ppo",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy
 
 
 # (ratio, advantage) -> drift: elementwise, non-negative, 0 at ratio 1. A comment and

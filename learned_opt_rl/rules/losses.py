@@ -22,10 +22,7 @@ __all__ = [
     "policy_loss",
     "policy_loss_terms",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy
 
 
 _PPO = ppo()

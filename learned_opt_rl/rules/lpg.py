@@ -56,10 +56,7 @@ __all__ = [
     "pretrained",
     "update_rule",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy
 
 
 EPS = 1e-8

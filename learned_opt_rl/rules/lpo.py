@@ -47,10 +47,7 @@ __all__ = [
     "init",
     "pretrained",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy
 
 
 # {"dense_0": {"kernel": [8, width]}, "dense_1": {"kernel": [width, 1]}}

@@ -63,10 +63,7 @@ __all__ = [
     "pretrained",
     "scale_by_no_features",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy
 
 
 def init(key: jax.Array, architecture: Architecture) -> Weights:

@@ -65,10 +65,7 @@ __all__ = [
     "pretrained",
     "scale_by_open",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy
 
 
 _NETWORKS = ("actor", "critic")

@@ -87,10 +87,7 @@ __all__ = [
     "pretrained",
     "scale_by_optim4rl",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy
 
 
 # Both as in the authors' code.

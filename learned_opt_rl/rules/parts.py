@@ -52,10 +52,7 @@ __all__ = [
     "no_features_features",
     "open_features",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy
 
 
 SCALE = 1e-3

@@ -18,7 +18,4 @@ from learned_opt_rl.training.meta_gradients.run import Estimate as Estimate
 from learned_opt_rl.training.meta_gradients.run import Training as Training
 
 __all__ = ["PRESETS", "Estimate", "MetaGradientConfig", "Training", "preset"]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy
