@@ -4,8 +4,6 @@ OPEN's features need these three facts, which optax does not pass. They are read
 the parameter paths and can be overridden by name pattern, mask or callable.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard

@@ -1,7 +1,5 @@
 """Names of the leaves of a parameter tree."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax

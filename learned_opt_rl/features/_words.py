@@ -1,7 +1,5 @@
 """What the names of modules and parameters mean."""
 
-from __future__ import annotations
-
 import functools
 import re
 

@@ -19,8 +19,6 @@ Example:
     >>> loss = losses.policy_loss(ratio, advantage, lpo.drift(weights))
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

@@ -20,8 +20,6 @@ Example:
     >>> params = optax.apply_updates(params, updates)
 """
 
-from __future__ import annotations
-
 from typing import Unpack
 
 import jax

@@ -17,8 +17,6 @@ Example:
     >>> params = optax.apply_updates(params, updates)
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Unpack
 

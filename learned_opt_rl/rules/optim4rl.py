@@ -20,8 +20,6 @@ Example:
     >>> params = optax.apply_updates(params, updates)
 """
 
-from __future__ import annotations
-
 import numbers
 from collections.abc import Callable
 from typing import Any, Unpack, cast

@@ -1,7 +1,5 @@
 """Tuned settings of handcrafted optimizers, as published: one table, ``tuned.json``."""
 
-from __future__ import annotations
-
 import functools
 import importlib.resources
 import json

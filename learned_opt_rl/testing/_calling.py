@@ -1,7 +1,5 @@
 """Checks of how a transformation is called, by users and by optax's combinators."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

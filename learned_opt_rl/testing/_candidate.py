@@ -1,7 +1,5 @@
 """What can be checked, and how it is called."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import warnings

@@ -1,7 +1,5 @@
 """Assertions about arrays for the checks, with their error messages."""
 
-from __future__ import annotations
-
 from typing import Any, NoReturn
 
 import jax

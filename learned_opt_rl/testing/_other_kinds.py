@@ -1,7 +1,5 @@
 """Checks of the other kinds: drifts, and update rules such as LPG."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

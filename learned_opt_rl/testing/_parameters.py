@@ -1,7 +1,5 @@
 """Checks of the trees of parameters that agents have."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

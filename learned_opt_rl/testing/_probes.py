@@ -1,7 +1,5 @@
 """Small parameter trees, one for each way in which agents' parameters differ."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import importlib.util

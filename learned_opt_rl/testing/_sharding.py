@@ -1,7 +1,5 @@
 """Checks of parameters and agents that are spread over several devices."""
 
-from __future__ import annotations
-
 import unittest
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """The contract, clause by clause, and how to check all, some or one of them."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import functools

@@ -1,7 +1,5 @@
 """Checks that jax transforms an update, and a rule as a function of its weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

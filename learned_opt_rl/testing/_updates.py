@@ -1,7 +1,5 @@
 """Checks of what an update returns: finite directions, and a state of arrays alone."""
 
-from __future__ import annotations
-
 import io
 import unittest
 from typing import Any

@@ -4,8 +4,6 @@ Each Python assignment becomes an assignment to a new name (``x``, ``x_2``, ...)
 that earlier values stay readable; only memory is assigned in place.
 """
 
-from __future__ import annotations
-
 import ast
 import math
 from collections import ChainMap

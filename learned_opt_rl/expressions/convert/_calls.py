@@ -1,7 +1,5 @@
 """The functions that a Python proposal may call, of jax, of math and Python's own."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """From the expressions that symbolic regression prints."""
 
-from __future__ import annotations
-
 import ast
 import bisect
 import itertools

@@ -1,7 +1,5 @@
 """From the Python that language models write to a function of the language."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import textwrap

@@ -1,7 +1,5 @@
 """Which entries an update moves, and the mean that it removes from them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Checks of what an agent passes to a learned optimizer."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ On a CPU every operation then works on long contiguous rows, whatever the (tiny)
 of the layers. docs/overhead.md records what each step here gained.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar

@@ -4,8 +4,6 @@ The state has a key's uint32 words, whose number names the generator: two words 
 threefry's and four are rbg's, whatever ``jax_default_prng_impl`` is when a run resumes.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

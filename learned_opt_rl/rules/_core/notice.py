@@ -1,7 +1,5 @@
 """One line at run time for a run that outlasts its horizon."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

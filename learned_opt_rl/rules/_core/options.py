@@ -1,7 +1,5 @@
 """The options that every optimizer has, and signatures that list them."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Mapping

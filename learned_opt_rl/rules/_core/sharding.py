@@ -1,7 +1,5 @@
 """Updates of parameters that are sharded over a mesh of devices."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeVar
 

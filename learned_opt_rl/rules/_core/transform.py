@@ -10,8 +10,6 @@ parameter's ``PartitionSpec`` then fits its state leaves unchanged, because axes
 spec does not name are not sharded.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
