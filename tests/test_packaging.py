@@ -65,9 +65,8 @@ def test_open_rl_imports_only_the_core_dependencies() -> None:
 
 def test_every_public_name_resolves() -> None:
     assert learned_opt_rl.__all__
-    for module in (learned_opt_rl, learned_opt_rl.training):
-        for name in dir(module):
-            assert getattr(module, name) is not None
+    for name in dir(learned_opt_rl):
+        assert getattr(learned_opt_rl, name) is not None
     assert {"agents", "envs", "evaluation", "training"} <= {*dir(learned_opt_rl)}
 
 
