@@ -125,11 +125,6 @@ def _norm(x: jax.Array) -> jax.Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
 
 
-def _median(x: jax.Array) -> jax.Array:
-    """Median; NaN for an empty leaf, whose update is empty too."""
-    return jnp.median(x) if x.size else jnp.asarray(jnp.nan, x.dtype)
-
-
 def _nan_to_num(
     x: jax.Array, nan: Any = 0.0, above: Any = None, below: Any = None
 ) -> jax.Array:
@@ -150,7 +145,8 @@ def _implementation(name: str) -> Callable[..., Any]:
 _OWN: dict[str, Callable[..., Any]] = {
     "nan_to_num": _nan_to_num,
     "norm": _norm,
-    "median": _median,
+    # NaN for an empty leaf, whose update is empty too.
+    "median": lambda x: jnp.median(x) if x.size else jnp.asarray(jnp.nan, x.dtype),
     "max_all": lambda x: jnp.max(x, initial=-jnp.inf),
     "min_all": lambda x: jnp.min(x, initial=jnp.inf),
     "size": lambda x: jnp.asarray(x.size, x.dtype),

@@ -376,10 +376,6 @@ def _signed_ratio(sign: jax.Array, outputs: jax.Array) -> jax.Array:
     return sign * flip * jnp.exp(outputs[1]) / root
 
 
-def _powers(g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return g, g * g
-
-
 def _plain_ratio(sign: jax.Array, outputs: jax.Array) -> jax.Array:
     return sign * jnp.exp(outputs[0]) * jax.lax.rsqrt(jnp.exp(outputs[1]) + _EPSILON)
 
@@ -388,5 +384,5 @@ def _plain_ratio(sign: jax.Array, outputs: jax.Array) -> jax.Array:
 # and the second, then the gradient's sign [n] and all outputs to M / sqrt(V), [n].
 _VERSIONS = {
     "arxiv2023": (_logarithms, _signed_ratio),
-    "rlc2024": (_powers, _plain_ratio),
+    "rlc2024": (lambda g: (g, g * g), _plain_ratio),
 }

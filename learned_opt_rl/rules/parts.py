@@ -104,12 +104,11 @@ def _open_table(weights: Weights, inputs: Inputs) -> Outputs:
 
 def _no_features_table(weights: Weights, inputs: Inputs) -> Outputs:
     encode = _encode if "carry" in inputs.memory else _plain_encode
-    return _run(weights, inputs, encode, lambda _: [], _no_features_direction)
 
+    def direction(outputs: jax.Array, _: Cut) -> jax.Array:
+        return deterministic_update(outputs)
 
-def _no_features_direction(outputs: jax.Array, cut: Cut) -> jax.Array:
-    del cut
-    return deterministic_update(outputs)
+    return _run(weights, inputs, encode, lambda _: [], direction)
 
 
 def _open_columns(inputs: Inputs) -> list[jax.Array]:

@@ -177,10 +177,12 @@ def _description(run: TrainedRun) -> str:
     """Say from what a run made its weights, with which settings, and which it kept."""
     kind, fields = run.made["kind"], run.fields
     origin = "teacher" if kind == "distillation" else "start"
-    # Only the end of a path: the rest is specific to the machine.
-    parts = pathlib.PurePath(fields.get(origin, "a function")).parts[-2:]
+    name = fields.get(origin, "a function")
+    if origin == "start":
+        # Only the end of a path: the rest is specific to the machine.
+        name = "/".join(pathlib.PurePath(name).parts[-2:])
     sha = run.made.get(f"{origin}_sha256")
-    made = f"{_MADE[kind].capitalize()} from {'/'.join(parts)}"
+    made = f"{_MADE[kind].capitalize()} from {name}"
     made += f" (sha256 {sha})" if sha else ""
     known = (origin, "algorithm", "architecture", "environments")
     given = {k: v for k, v in fields.items() if k not in known and v is not None}
@@ -228,10 +230,6 @@ def _device(made: Mapping[str, Any]) -> str:
     device = made.get("device") or "an unknown device"
     device = made.get("cpu", device) if device == "cpu" else device
     return device.removesuffix("s") if device.endswith(" 1 cores") else device
-
-
-def _generations(run: TrainedRun) -> int:
-    return run.log[-1].get("generation", 0) if run.log else 0
 
 
 def failures(run: TrainedRun, evaluated: Evaluated) -> list[str]:
@@ -323,7 +321,8 @@ def _little(run: TrainedRun) -> Iterable[str]:
             "The weights are those at the start of the campaign, because no generation "
             "has a better validation."
         )
-    generations, population = _generations(run), run.fields["population"]
+    generations = run.log[-1].get("generation", 0) if run.log else 0
+    population = run.fields["population"]
     if generations * population < _PUBLISHED:
         yield (
             f"The campaign had {generations} generations of {population} members, far "

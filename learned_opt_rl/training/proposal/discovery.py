@@ -316,16 +316,13 @@ class Discovery(Search):
                 content = prompts.unused(judged.problem)
             else:
                 found.append(judged.member)
-                current = self._next(base, found)
+                current = judged.member
+                if self.config.refine_from == "best":
+                    current = archive.best_first([base, *found])[0]
                 ranks = archive.rankings([*self.members, *found])
                 content = prompts.written(judged.member, current, ranks)
             messages.append(Message(role="user", content=content))
         return found
-
-    def _next(self, base: Member, found: list[Member]) -> Member:
-        if self.config.refine_from == "latest":
-            return found[-1]
-        return archive.best_first([base, *found])[0]
 
     def _think(self, messages: list[Message]) -> str | None:
         """Return the thinker's suggestion; None after too many tries."""

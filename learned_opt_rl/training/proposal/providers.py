@@ -134,7 +134,8 @@ class Files:
         reply = self._folder / f"reply-{key}.md"
         if not reply.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(prompt, _readable(messages).encode())
+            parts = [f"# {m['role']}\n\n{m['content']}" for m in messages]
+            write_atomically(prompt, ("\n\n".join(parts) + "\n").encode())
         if not _is_complete(reply, self._wait):
             raise ProviderError(
                 f"{prompt}: no reply yet. Save the reply as {reply.name} in the "
@@ -210,10 +211,6 @@ def fingerprint(messages: Sequence[Message]) -> str:
     """Return a hash of a conversation, 64 hexadecimal digits."""
     content = json.dumps([[m["role"], m["content"]] for m in messages])
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _readable(messages: Sequence[Message]) -> str:
-    return "\n\n".join(f"# {m['role']}\n\n{m['content']}" for m in messages) + "\n"
 
 
 KEY = "OPENAI_API_KEY"

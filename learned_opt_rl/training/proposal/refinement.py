@@ -181,7 +181,9 @@ class Refinement(Search):
                 form.evolved(dict(zip(numbers, one, strict=True))).to_text()
                 for one in moved
             ]
-            members = _recalled(session, generation, texts)
+            # Another version or machine may draw numbers that differ in their last bit.
+            made = {"texts": texts}
+            members = _remember(session, "population", made, number=generation)["texts"]
             found = [score(text) for text in members]
             for text, (fitness, *_) in zip(members, found, strict=True):
                 if fitness is not None and fitness > value:
@@ -272,15 +274,6 @@ class Refinement(Search):
 def _remember(session: Session, event: str, made: Record, **key: Any) -> Record:
     """Recall or record an event that follows from those before."""
     return session.remember(event, lambda: made, **key)
-
-
-def _recalled(session: Session, generation: int, texts: list[str]) -> list[str]:
-    """Return the recorded expressions of a generation, or record these.
-
-    Another version or machine may draw numbers that differ in their last bit.
-    """
-    event = session.remember("population", lambda: {"texts": texts}, number=generation)
-    return event["texts"]
 
 
 def _simpler(text: str) -> list[str]:

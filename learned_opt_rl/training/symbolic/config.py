@@ -49,14 +49,10 @@ def _weights(slope: np.ndarray, on: np.ndarray, off: float) -> np.ndarray:
     return moved / max(moved.mean(), 1e-12) + off * (~on & (slope > 0))
 
 
-def _free(drift: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return drift, np.ones_like(u)
-
-
 TEMPLATES = {
     "relu": Template("(r - 1)**2 * relu({h})", _relu),
     "softplus": Template("(r - 1)**2 * softplus({h})", _softplus),
-    "free": Template("relu({h})", _free),
+    "free": Template("relu({h})", lambda drift, u: (drift, np.ones_like(u))),
 }
 """Forms of drifts. The first two are never negative, and 0 and flat at ratio 1 where h
 and its slope are finite; the last need not be flat there."""

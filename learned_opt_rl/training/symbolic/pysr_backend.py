@@ -45,7 +45,12 @@ def require() -> None:
         ) from error
     # Without Julia, juliapkg raises whatever its download did.
     except Exception as error:
-        raise _no_julia(error) from error
+        raise BackendError(
+            f"backend='pysr' cannot start Julia ({type(error).__name__}: {error}); "
+            "install Julia 1.10 or newer from julialang.org and put it on PATH, let "
+            "PySR download it once with a network, or give backend='operon', which "
+            "needs no Julia"
+        ) from error
 
 
 def fit(
@@ -88,14 +93,6 @@ class Recorded:
     def fit(self, *_: Any) -> list[Row]:
         """Return the table; raise as `read_table`."""
         return read_table(self.path)
-
-
-def _no_julia(error: Exception) -> BackendError:
-    return BackendError(
-        f"backend='pysr' cannot start Julia ({type(error).__name__}: {error}); install "
-        "Julia 1.10 or newer from julialang.org and put it on PATH, let PySR download "
-        "it once with a network, or give backend='operon', which needs no Julia"
-    )
 
 
 def arguments(settings: Settings, known: Sequence[str] = ()) -> dict[str, Any]:

@@ -152,15 +152,11 @@ def _tensors(
     drawn["dorm"] = rng.uniform(0, 2, _NEURONS).astype(np.float32)
     inputs = {**drawn, **{name: np.float32(x) for name, x in _STEPS[0].items()}}
     # Each slot's draw follows from its name: reordered code gets the same numbers.
-    memory = {
-        slot.name: np.abs(_named(slot.name).standard_normal(shape)).astype(np.float32)
-        for slot in function.memory
-    }
+    memory = {}
+    for slot in function.memory:
+        named = np.random.default_rng([*slot.name.encode()])
+        memory[slot.name] = np.abs(named.standard_normal(shape)).astype(np.float32)
     return {name: inputs[name] for name in function.inputs}, memory
-
-
-def _named(name: str) -> np.random.Generator:
-    return np.random.default_rng([*name.encode()])
 
 
 def _finite_at(
