@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -14,8 +15,10 @@ from tyro.conf import Positional, arg
 
 from learned_opt_rl.cli._bill import Conversations, dollars, runs
 from learned_opt_rl.cli._common import (
+    ClusterOption,
     QuietOption,
     Settings,
+    on_cluster,
     optional,
     print_table,
     stopping,
@@ -73,7 +76,7 @@ class Training(QuietOption):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Options(Training):
+class _Options(Training, ClusterOption):
     """Options of the commands that ask a model."""
 
     out: Annotated[pathlib.Path | None, optional("FOLDER")] = None
@@ -145,6 +148,19 @@ class _Options(Training):
             raise ValueError("give --out FOLDER")
         return self.out
 
+    @contextlib.contextmanager
+    def search(self, make: Any, config: Any) -> "Iterator[Any]":
+        """Open a search in the folder; ``make`` is its class."""
+        from learned_opt_rl.training.proposal.scoring.evaluation import Candidate
+
+        out, candidate = self.folder(), Candidate
+        with on_cluster(self.address) as cluster:
+            if cluster is not None:
+                from learned_opt_rl.training.proposal.scoring import remote
+
+                candidate = functools.partial(remote.RemoteCandidate, cluster=cluster)
+            yield make(config, out, self.answering(out), self.limits(), candidate)
+
     def _endpoint_model(self) -> str:
         if self.model is None:
             raise ValueError("--provider openai needs --model NAME")
@@ -212,8 +228,7 @@ class Propose(_Options):
             print(self.bill(config.evaluation, self.generations + 1, held))
             return 0
         out = self.folder()
-        run = Conversation(config, out, self.answering(out), self.limits())
-        with stopping_search(out) as finished:
+        with stopping_search(out) as finished, self.search(Conversation, config) as run:
             best = run.run()
             finished.append(best)
             print(f"best: {best['name']}, fitness {best['fitness']:.4g}; see {out}")
@@ -280,8 +295,7 @@ class Discover(_Options):
             print(self._largest(config))
             return 0
         out = self.folder()
-        run = Discovery(config, out, self.answering(out), self.limits())
-        with stopping_search(out) as finished:
+        with stopping_search(out) as finished, self.search(Discovery, config) as run:
             finished += run.run()
             _print_archive(run)
         return 0 if finished else 1

@@ -247,17 +247,20 @@ class Candidate:
         self, request: dict[str, Any], seconds: float, stage: str, **most: int
     ) -> dict[str, Any]:
         """Ask the process. Record the cost even if it gives no answer."""
-        if self._worker is None:
-            self._worker = Worker(self._config.memory)
         started = time.perf_counter()
         answer: dict[str, Any] = {}
         try:
-            answer = self._worker.ask({**self._given, **request}, seconds)
+            answer = self._answer({**self._given, **request}, seconds)
         finally:
             costs = {name: answer.get(name, bound) for name, bound in most.items()}
             costs |= {n: request[n] for n in ("environment",) if n in request}
             self._spend(stage, time.perf_counter() - started, **costs)
         return answer
+
+    def _answer(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        if self._worker is None:
+            self._worker = Worker(self._config.memory)
+        return self._worker.ask(request, seconds)
 
 
 MakeCandidate = Callable[..., Candidate]
