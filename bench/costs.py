@@ -9,7 +9,6 @@ parameters of the update's case; nothing is trained, except for the momenta.
 """
 
 import argparse
-import json
 import pathlib
 import resource
 import statistics
@@ -28,7 +27,7 @@ from bench.overhead import NETWORKS, init_network, print_table
 from learned_opt_rl import envs, pretrained
 from learned_opt_rl.agents.ppo import PPOConfig, make_train
 from learned_opt_rl.evaluation.runs.rules import resolve
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import write_json
 from learned_opt_rl.rundir.provenance import provenance
 
 RULES = (
@@ -68,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         report[title] = rows
         print_table(title, rows)
         # After each part, so that a command cut short leaves what it measured.
-        write_atomically(options.out, (json.dumps(report, indent=1) + "\n").encode())
+        write_json(options.out, report, indent=1)
 
     save("starts", starts(options.repetitions))
     rows: list[dict[str, Any]] = []

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from bench.overhead import compiled, print_table
 from learned_opt_rl import envs
 from learned_opt_rl.errors import MissingExtraError
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import write_json
 from learned_opt_rl.rundir.provenance import provenance
 
 
@@ -46,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             # After each, so that a run cut short leaves what it measured.
             asked = {key: str(value) for key, value in vars(arguments).items()}
             report = {**provenance(), "asked": asked, "environments": rows}
-            text = json.dumps(report, indent=1) + "\n"
-            write_atomically(arguments.out, text.encode())
+            write_json(arguments.out, report, indent=1)
     hidden = {"details"}
     print_table(
         f"Random play, {arguments.num_envs} environments",

@@ -28,9 +28,11 @@ import optax
 
 from bench.overhead import print_table
 from learned_opt_rl.agents import actor_critic, ppo
+from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.agents.networks import prepare
+from learned_opt_rl.envs import Environment
 from learned_opt_rl.evaluation.runs.rules import Rule
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import write_json
 from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.evolution import EvolutionConfig, preset
 from learned_opt_rl.training.evolution.fitness import (
@@ -42,6 +44,7 @@ from learned_opt_rl.training.evolution.fitness import (
     tasks,
 )
 
+PPOTask = tuple[PPOConfig, Environment]
 Clocks = dict[str, float]
 """Seconds of wall clock and of the processor."""
 
@@ -72,8 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         asked = {key: str(value) for key, value in vars(options).items()}
         report = {**provenance(), "asked": asked}
         report |= {"parts": parts, "populations": populations}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.out, (json.dumps(report, indent=1) + "\n").encode())
+        write_json(options.out, report, indent=1)
 
 
 def _in_a_process(arguments: list[str], devices: int) -> dict[str, Any]:
@@ -153,30 +155,30 @@ def measure_parts(
 def _run(
     config: EvolutionConfig,
     places: Sequence[Task],
-    piece: Callable[[Task, Rule, jax.Array], Any],
+    piece: Callable[[Any, Rule, jax.Array], Any],
 ) -> RunFn:
     """Return a part of `fitness.make_run`, in every environment."""
 
     def run(vector: jax.Array, key: jax.Array) -> Any:
         found = []
         for i, task in enumerate(places):
-            rule = config.learned.rule(vector, task.config, task.env.name)
+            rule = config.learned.rule(vector, task[0], task[1].name)
             found.append(piece(task, rule, jax.random.fold_in(key, i)))
         return found
 
     return run
 
 
-def _with_sgd(task: Task, rule: Rule, key: jax.Array) -> Any:
+def _with_sgd(task: PPOTask, rule: Rule, key: jax.Array) -> Any:
     sgd = optax.sgd(1e-3)
-    return ppo.make_train(task.config, task.env, sgd, drift=rule.drift)(key)
+    return ppo.make_train(task[0], task[1], sgd, drift=rule.drift)(key)
 
 
-def _environment(task: Task, rule: Rule, key: jax.Array) -> Any:
+def _environment(task: PPOTask, rule: Rule, key: jax.Array) -> Any:
     """Collect the rollouts of an agent that does not learn."""
     start, iterate = actor_critic.make_loop(
-        task.config,
-        task.env,
+        task[0],
+        task[1],
         optax.with_extra_args_support(optax.sgd(1e-3)),
         lambda params, opt_state, batch, key: (params, opt_state),
     )
@@ -185,16 +187,16 @@ def _environment(task: Task, rule: Rule, key: jax.Array) -> Any:
         runner = iterate(runner)
         return runner, runner.mean_return
 
-    return jax.lax.scan(step, start(key), length=task.config.num_rollouts)[1]
+    return jax.lax.scan(step, start(key), length=task[0].num_rollouts)[1]
 
 
-def _updates(task: Task, rule: Rule, key: jax.Array) -> Any:
+def _updates(task: PPOTask, rule: Rule, key: jax.Array) -> Any:
     """Make the updates of a run, with gradients that change every time."""
     optimizer = optax.with_extra_args_support(rule.optimizer(key))
-    params = actor_critic.init_params(key, task.config, task.env)
-    shape = task.env.observation_shape
-    observation = prepare(jnp.ones((1, *shape)), shape, task.config)
-    dormancy = actor_critic.evaluate(params, observation, task.config)[2]
+    params = actor_critic.init_params(key, task[0], task[1])
+    shape = task[1].observation_shape
+    observation = prepare(jnp.ones((1, *shape)), shape, task[0])
+    dormancy = actor_critic.evaluate(params, observation, task[0])[2]
     gradients = jax.tree.map(lambda x: 0.01 * x + 1e-3, params)
 
     def step(carry: Any, i: jax.Array) -> tuple[Any, None]:
@@ -204,7 +206,7 @@ def _updates(task: Task, rule: Rule, key: jax.Array) -> Any:
         return (optax.apply_updates(params, updates), opt_state), None
 
     carry = params, optimizer.init(params)
-    return jax.lax.scan(step, carry, jnp.arange(task.config.num_updates))[0]
+    return jax.lax.scan(step, carry, jnp.arange(task[0].num_updates))[0]
 
 
 def measure_population(

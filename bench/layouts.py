@@ -7,7 +7,6 @@ turn. docs/overhead.md says what was concluded.
 
 import argparse
 import functools
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from learned_opt_rl import open_rl
 from learned_opt_rl.families.open_network import INPUTS
 from learned_opt_rl.rules import parts
 from learned_opt_rl.rules._core.network import dot, gru_kernel, in_blocks
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import write_json
 from learned_opt_rl.rundir.provenance import provenance
 
 # Leaf sizes of the Breakout agent: two MLPs of 400-64-64 with heads of 3 and 1.
@@ -157,9 +156,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = []
     for carry, width in ((8, 16), (16, 32)):
         table += measure(carry, width, arguments.repetitions)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     report = {**provenance(), "layouts": table}
-    write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
+    write_json(arguments.out, report, indent=1)
     print_table("The network, 60 thousand parameters, per step", table)
 
 

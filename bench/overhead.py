@@ -9,7 +9,6 @@ interleaved repetitions in one process. Weights are random: they do not change t
 """
 
 import argparse
-import json
 import pathlib
 import statistics
 import time
@@ -23,7 +22,7 @@ import optax
 from learned_opt_rl import Horizon, envs, open_rl, pretrained
 from learned_opt_rl.agents.ppo import PPOConfig, make_train
 from learned_opt_rl.evaluation.runs.rules import Rule, resolve
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import write_json
 from learned_opt_rl.rundir.provenance import provenance
 
 Optimizers = dict[str, optax.GradientTransformationExtraArgs]
@@ -61,7 +60,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--leaves", type=int, nargs="*", default=[10, 100, 500])
     arguments = parser.parse_args(argv)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     updates, ppo = [], []
     asked = {key: str(value) for key, value in vars(arguments).items()}
     report: dict[str, Any] = {**provenance(), "asked": asked}
@@ -79,10 +77,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             updates += measure_updates(network, agents, arguments.repetitions)
         # After each case, so that a run cut short leaves what it measured.
         report |= {"updates": updates, "ppo": ppo}
-        write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
+        write_json(arguments.out, report, indent=1)
     if arguments.leaves:
         report["sizes"] = measure_sizes(arguments.leaves)
-        write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
+        write_json(arguments.out, report, indent=1)
         print_table("Compilation and temporaries", report["sizes"])
     print_table("One optimizer update", updates)
     print_table("PPO on Breakout-MinAtar, end to end", ppo)

@@ -12,7 +12,6 @@ repeats that alternate.
 """
 
 import argparse
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ from gymnax.wrappers import LegacyStepAPIWrapper, LogWrapper
 from bench.overhead import compiled, interleaved, print_table, with_ratios
 from learned_opt_rl import envs
 from learned_opt_rl.agents import PPOConfig, make_train, preset
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import write_json
 from learned_opt_rl.rundir.provenance import provenance
 
 LEARNING_RATE = 2.5e-4
@@ -53,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.out:
         asked = {key: str(value) for key, value in vars(arguments).items()}
         report = {**provenance(), "asked": asked, "rows": rows}
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
+        write_json(arguments.out, report, indent=1)
 
 
 def measure(

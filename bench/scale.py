@@ -34,7 +34,7 @@ import numpy as np
 from bench.overhead import print_table
 from learned_opt_rl.checks import positive_int
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import write_json
 from learned_opt_rl.rundir.cluster import connected
 from learned_opt_rl.rundir.provenance import provenance
 from learned_opt_rl.training.evolution import preset
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         report[title] = rows(report)
         print_table(title, report[title])
     if options.out:
-        write_atomically(options.out, (json.dumps(report, indent=1) + "\n").encode())
+        write_json(options.out, report, indent=1)
 
 
 def measured(steps: int, cores: Sequence[int]) -> dict[str, Any]:

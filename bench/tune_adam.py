@@ -21,7 +21,7 @@ import optax
 
 from learned_opt_rl import envs
 from learned_opt_rl.agents import make_train, preset
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import write_json
 from learned_opt_rl.rundir.provenance import provenance
 
 # The ranges of Goldie et al. 2024, table 6, widened upwards to MinAtar's of table 4.
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(json.dumps(entry))
     if arguments.out:
         report = {**provenance("gymnax"), "ranking": ranking, "rows": rows}
-        write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
+        write_json(arguments.out, report, indent=1)
 
 
 def sweep(size: int, seeds: int) -> list[dict[str, Any]]:

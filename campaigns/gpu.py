@@ -21,7 +21,7 @@ import numpy as np
 
 from learned_opt_rl import Horizon, artifacts, pretrained
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import write_atomically, write_json
 from learned_opt_rl.rundir.provenance import provenance
 
 TOLERANCE = 1e-4
@@ -127,7 +127,7 @@ def correctness(path: pathlib.Path) -> None:
     report = {**provenance(), "tolerance": TOLERANCE, "updates": rows}
     for name in optimizers():
         rows.append(compared(name))
-        write_atomically(path, (json.dumps(report, indent=1) + "\n").encode())
+        write_json(path, report, indent=1)
     wrong = [
         row["rule"]
         for row in rows

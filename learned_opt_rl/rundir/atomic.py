@@ -4,10 +4,12 @@ A folder that is replaced is absent for a moment, between two renames.
 """
 
 import itertools
+import json
 import os
 import pathlib
 import secrets
 import shutil
+from typing import Any
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
@@ -29,6 +31,12 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def write_json(path: pathlib.Path, content: Any, indent: int = 2) -> None:
+    """Replace a file by JSON in one step; its folder is made if it does not exist."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(content, indent=indent) + "\n").encode())
 
 
 def remove_unfinished(folder: pathlib.Path) -> None:

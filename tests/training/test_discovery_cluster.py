@@ -96,7 +96,9 @@ def test_the_commands_take_a_cluster(words, tmp_path, capsys):
 def test_a_discovery_on_workers_has_the_events_of_one_alone(tmp_path):
     def found(name, make):
         replies = Roles([think("a")], [write("0.5 * g")])
-        config = DiscoveryConfig(WHERE, generations=1, refinements=1, ranked=("adam",))
+        config = DiscoveryConfig(
+            WHERE, generations=1, refinements=1, ranked=("adam:1e-3",)
+        )
         run = Discovery(config, tmp_path / name, replies, None, make, INITIAL)
         members = [(m.name, m.text, m.returns) for m in run.run()]
         return members, jsonl.read(tmp_path / name / EVENTS)

@@ -11,6 +11,7 @@ from learned_opt_rl.evaluation.runs.given_rules import GivenRule
 from learned_opt_rl.evaluation.runs.program import Program
 from learned_opt_rl.evaluation.runs.row import agent_of, config_type
 from learned_opt_rl.evaluation.runs.rules import Rule, Settings, resolve, weights_digest
+from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.settings import tuples
 
 _KEPT = 16  # compiled programs
@@ -88,21 +89,22 @@ def task(cell: Cell, seeds: range, devices: int, weights_sha256: str | None) -> 
             "as MODULE:NAME of a module that they have"
         )
     source = weights_digest(cell.source) if cell.source else weights_sha256
-    return json.dumps(
-        {
-            "rule": cell.rule,
-            "weights_sha256": weights_sha256,
-            "source": cell.source,
-            "source_sha256": source,
-            "values": cell.values,
-            "environment": cell.env.name,
-            "agent": agent_of(cell.config),
-            "config": dataclasses.asdict(cell.config),
-            "variant": cell.variant,
-            "seeds": list(seeds),
-            "devices": devices,
-        }
-    )
+    own = {"source": cell.source, "source_sha256": source, "values": cell.values}
+    group = described(cell, seeds, weights_sha256)
+    return json.dumps({**group, **own, "devices": devices})
+
+
+def described(cell: Cell, seeds: range, weights_sha256: str | None) -> Record:
+    """Return what identifies a group of runs, as JSON."""
+    return {
+        "rule": cell.rule,
+        "weights_sha256": weights_sha256,
+        "environment": cell.env.name,
+        "agent": agent_of(cell.config),
+        "config": dataclasses.asdict(cell.config),
+        "seeds": list(seeds),
+        "variant": cell.variant,
+    }
 
 
 def perform(text: str) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
 from learned_opt_rl.evaluation.runs import cost, run
-from learned_opt_rl.evaluation.runs.cell import Cell, Programs, perform, task
+from learned_opt_rl.evaluation.runs.cell import Cell, Programs, described, perform, task
 from learned_opt_rl.evaluation.runs.plan import Plan, Standing, Work
 from learned_opt_rl.evaluation.runs.program import Program
 from learned_opt_rl.evaluation.runs.row import (
@@ -31,7 +31,7 @@ from learned_opt_rl.evaluation.runs.row import (
 from learned_opt_rl.evaluation.runs.run import Overall, RunProgress
 from learned_opt_rl.evaluation.runs.sinks import Sink, open_sinks
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.atomic import remove_unfinished, write_atomically
+from learned_opt_rl.rundir.atomic import remove_unfinished, write_json
 from learned_opt_rl.rundir.checkpoint import Checkpoint
 from learned_opt_rl.rundir.cluster import Cluster, TaskError
 from learned_opt_rl.rundir.lock import locked
@@ -116,8 +116,7 @@ class _Execution:
         (folder / FAILURES).unlink(missing_ok=True)
         for place in (folder, folder / _PARTIAL):
             remove_unfinished(place)
-        content = json.dumps({"request": plan.request, **provenance()}, indent=2) + "\n"
-        write_atomically(folder / _CONFIG, content.encode())
+        write_json(folder / _CONFIG, {"request": plan.request, **provenance()})
 
     def run(self, cluster: Cluster | None = None) -> list[Failure]:
         """Run all that is missing."""
@@ -228,15 +227,7 @@ class _Execution:
                 sink(row)
 
     def _checkpoint(self, cell: Cell, seeds: range) -> Checkpoint:
-        run = {
-            "rule": cell.rule,
-            "weights_sha256": self._standing.digests[cell.rule],
-            "environment": cell.env.name,
-            "agent": agent_of(cell.config),
-            "config": dataclasses.asdict(cell.config),
-            "seeds": list(seeds),
-            "variant": cell.variant,
-        }
+        run = described(cell, seeds, self._standing.digests[cell.rule])
         name = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
         known = provenance()
         setup = {

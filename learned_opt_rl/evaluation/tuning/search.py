@@ -20,7 +20,7 @@ from learned_opt_rl.evaluation.runs.cell import Programs
 from learned_opt_rl.evaluation.runs.plan import Comparison, prepare
 from learned_opt_rl.evaluation.runs.row import ROWS, read_rows
 from learned_opt_rl.evaluation.tuning.space import next_place, search_space, setting_at
-from learned_opt_rl.rundir.atomic import write_atomically
+from learned_opt_rl.rundir.atomic import write_json
 from learned_opt_rl.rundir.checkpoint import differences
 from learned_opt_rl.rundir.cluster import Cluster
 from learned_opt_rl.rundir.progress import duration, output
@@ -105,7 +105,7 @@ def tune(
         "tuning": dataclasses.asdict(asked) | {"runs": runs},
         **provenance("optuna"),
     }
-    _write(folder / TUNED, content)
+    write_json(folder / TUNED, content)
     return found
 
 
@@ -219,7 +219,7 @@ class _Search:
         moved = {n: setting_at(n, self._space[n], at) for n, at in place.items()}
         settings = {tuned_rule.ALL: self._space | moved}
         content = {"rule": self._asked.rules[0], "settings": settings, "place": place}
-        _write(self._path(number), content)
+        write_json(self._path(number), content)
 
     def _tried(self, count: int) -> list[Trial]:
         found = returns(read_rows(self._folder / ROWS))
@@ -278,13 +278,8 @@ def _claim(
             f"{folder} holds a search with other values ({', '.join(changed)}); repeat "
             "the command with those values to resume it, or name another folder"
         )
-    _write(path, request)
+    write_json(path, request)
 
 
 def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}"
-
-
-def _write(path: pathlib.Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
