@@ -44,7 +44,7 @@ from learned_opt_rl.training.evolution.fitness import Evaluator
 SMALL = "open-breakout-cpu"  # what is measured, with 8 members and 4 generations
 FEW = {"population": 8, "generations": 4, "validate_every": 4, "validation_seeds": 2}
 CAMPAIGNS = ("open-breakout", "open-minatar-student", "open-breakout-recurrent")
-WORKERS = (1, 8, 64, 256, 1000)
+WORKERS = (1, 8, 64, 1000)
 TASK_SECONDS = (0.1, 1.0, 10.0, 100.0)
 PER_WORKER = 4  # tasks, in the table of limits
 SLOW = 10  # every tenth worker has half the speed
@@ -218,26 +218,38 @@ def bound(found: dict[str, float]) -> str:
     """Return the share of computing, and the limit that adds most seconds."""
     names, seconds = list(found), list(found.values())
     share = round(100 * seconds[0] / seconds[-1])
-    return f"{share} %, {names[1 + int(np.argmax(np.diff(seconds)))]}"
+    limit = names[1 + int(np.argmax(np.diff(seconds)))]
+    return f"{share} %" if share > 98 else f"{share} %, {limit}"
 
 
 def checks(report: Any) -> list[dict[str, Any]]:
-    """Return the seconds of a generation, measured and predicted from one of each."""
+    """Return the seconds of a generation, measured and predicted.
+
+    Predictions use the generations of one device, and the tasks of the same workers.
+    """
     runs = {run["run on"]: run for run in report["runs"]}
     single = statistics.median(runs["1 devices"]["generations"])
-    task = statistics.median(runs["1 workers"]["tasks"])
     found = []
     for place, run in sorted(runs.items()):
         count, members = int(place.split()[0]), FEW["population"]
         predicted = single * math.ceil(members / count) / members
+        row: dict[str, Any] = {"run_on": place.removesuffix("s" * (count == 1))}
+        row["task_seconds"] = "-"
         if run["tasks"]:
+            task = statistics.median(run["tasks"])
+            row["task_seconds"] = round(task, 2)
             one, times = report["calls"]["task_seconds"], np.full(members, task)
             predicted = stage(times, np.ones(count), one) + TICK / 2
-        row = {"run on": place, "predicted": round(predicted, 2)}
-        row["measured"] = round(statistics.median(run["generations"]), 2)
-        row |= {key: round(run[key]) for key in ("seconds", "processor", "MiB")}
-        found.append(row | {"MiB of a worker": round(run["worker MiB"])})
+        row["seconds"] = round(statistics.median(run["generations"]), 2)
+        row |= {"predicted": round(predicted, 2), "campaign_seconds": run["seconds"]}
+        row |= {"processor_seconds": run["processor"], "MiB": run["MiB"]}
+        row["worker_MiB"] = run["worker MiB"] if run["tasks"] else 0
+        found.append({k: _rounded(v) for k, v in row.items()})
     return found
+
+
+def _rounded(value: Any) -> Any:
+    return round(value) if isinstance(value, float) and value > 9 else value
 
 
 def campaigns(report: Any) -> list[dict[str, Any]]:
@@ -262,7 +274,7 @@ def campaigns(report: Any) -> list[dict[str, Any]]:
                     "hours": f"{hours:,.1f}",
                     "dollars": f"{hours * workers * report['price']:,.0f}",
                     "GiB": round(workers * made["MiB"] / 1024),
-                    "computing, limit": bound(of[members]),
+                    "computing": bound(of[members]),
                 }
             )
     return found
@@ -271,9 +283,9 @@ def campaigns(report: Any) -> list[dict[str, Any]]:
 def limits(report: Any) -> list[dict[str, Any]]:
     """Return the share of computing, and the largest limit, by length of a task."""
     return [
-        {"seconds of a task": seconds}
+        {"task_seconds": seconds}
         | {
-            f"{n} workers": bound(ladder(report, PER_WORKER * n, n, seconds))
+            f"{n}_workers": bound(ladder(report, PER_WORKER * n, n, seconds))
             for n in WORKERS[1:]
         }
         for seconds in TASK_SECONDS

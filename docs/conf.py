@@ -119,6 +119,16 @@ BENCHMARKS = {
         "preset devices population single_steps_per_second "
         "population_steps_per_second relative relative_processor"
     ),
+    ("scale_checks", "scale", "checks"): (
+        "run_on task_seconds seconds predicted campaign_seconds processor_seconds MiB "
+        "worker_MiB"
+    ),
+    ("scale_campaigns", "scale", "campaigns"): (
+        "campaign steps workers hours dollars GiB computing"
+    ),
+    ("scale_limits", "scale", "limits"): (
+        "task_seconds 8_workers 64_workers 1000_workers"
+    ),
 }
 
 
