@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import types
+import warnings
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -22,6 +23,7 @@ from learned_opt_rl.evaluation.report import write
 from learned_opt_rl.evaluation.runs import cell, compare, cost, plan
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.lock import locked
+from learned_opt_rl.rundir.progress import output
 from tests.artifact_files import (
     PARAMETERS,
     card_data,
@@ -638,6 +640,31 @@ class TestCompare:
         self.execute(monkeypatch, error=KeyboardInterrupt())
         assert self.main(tmp_path, "compare", "adam") == 130
         assert "Repeat the command to resume" in capsys.readouterr().err
+
+    @pytest.mark.filterwarnings("always")
+    def test_quiet_hides_the_progress_and_nothing_else(
+        self,
+        asked: list[plan.Comparison],
+        tmp_path: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        self.execute(monkeypatch)
+        real = compare.execute
+
+        def execute(plan: Any, folder: pathlib.Path, **how: Any) -> Any:
+            output().write("1 of 1 runs done\n")
+            warnings.warn("a warning", stacklevel=1)
+            return real(plan, folder, **how)
+
+        monkeypatch.setattr(compare, "execute", execute)
+        shown = []
+        for quiet in ([], ["--quiet"]):
+            assert self.main(tmp_path, "compare", "adam", *quiet) == 0
+            shown.append(capsys.readouterr())
+        assert shown[0].out == shown[1].out != ""
+        assert shown[0].err == "1 of 1 runs done\nwarning: a warning\n"
+        assert shown[1].err == "warning: a warning\n"
 
     def test_a_folder_in_use_is_one_line(
         self,

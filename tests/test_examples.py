@@ -24,6 +24,16 @@ def test_ppo_minatar_plays(repository):
 
 
 @pytest.mark.slow
+def test_the_demo_writes_a_report_and_names_what_to_try_next(repository, tmp_path):
+    rules = "--rules", "adam:1e-3", "sgd:1e-2"
+    where = "--steps", "32768", "--seeds", "1", "--out", str(tmp_path)
+    printed = run(repository, "demo", *rules, *where)
+    assert "Rules that ran: adam:1e-3, sgd:1e-2" in printed
+    assert "next:\n  learned-opt-rl show lpo/minatar" in printed
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.slow
 def test_first_run_draws_the_picture_of_the_quickstart(repository, tmp_path):
     printed = run(repository, "first_run", str(tmp_path / "curves.svg"))
     head, _, *lines = printed.splitlines()

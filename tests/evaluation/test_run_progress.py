@@ -1,6 +1,7 @@
 import builtins
 import copy
 import io
+import re
 import sys
 import time
 
@@ -106,6 +107,21 @@ def test_draws_a_bar_in_a_terminal():
     assert "adam" in shown
     assert "100%" in shown
     assert "return 100.00" in shown
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_time_left_is_visible_in_a_narrow_terminal(monkeypatch, columns):
+    pytest.importorskip("rich")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = Terminal()
+    name = "distilled/sign_mixture (SpaceInvaders-MinAtar, seeds 0-15)"
+    with RunProgress(name, CONFIG, 1, stream) as progress:
+        for rollouts in (1, 50):
+            time.sleep(0.01)
+            progress(rollouts, 1.0)
+    last = stream.getvalue().split("\r")[-1]
+    shown = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", last).splitlines()[0]
+    assert re.search(r"50% (\d:\d\d|-):", shown) and len(shown) <= columns
 
 
 def test_prints_lines_in_a_terminal_without_rich(monkeypatch):
