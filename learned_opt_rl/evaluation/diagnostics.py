@@ -17,6 +17,7 @@ import optax
 from learned_opt_rl import agents, envs
 from learned_opt_rl.agents.config import PPOConfig
 from learned_opt_rl.agents.ppo import make_loop
+from learned_opt_rl.checks import as_names
 from learned_opt_rl.evaluation.pictures import figures
 from learned_opt_rl.evaluation.runs.program import dormant_share, without_nan
 from learned_opt_rl.evaluation.runs.rules import resolve
@@ -50,7 +51,7 @@ _OTHER_BITS = 0x9E3779B9
 
 
 def diagnose(
-    rules: Sequence[str],
+    rules: str | Sequence[str],
     environment: str,
     total_timesteps: float,
     seeds: Sequence[int],
@@ -65,6 +66,7 @@ def diagnose(
     the environment. Progress goes to ``stream``, standard error by default. Returns the
     paths of the records and of the picture.
     """
+    rules = as_names(rules)
     records, picture = folder / _RECORDS, f"{environment.replace('/', '_')}.png"
     envs.make(environment)
     config = agents.preset(environment, total_timesteps)

@@ -167,6 +167,14 @@ def test_there_is_no_return_before_an_episode_ends():
     json.dumps(row.to_json(), allow_nan=False)
 
 
+def test_a_number_of_seeds_counts_from_0():
+    config = PPOConfig(256, num_envs=4, num_steps=32, minibatches=4)
+    rows = run.run("adam:1e-3", "CartPole-v1", config, seeds=2)
+    assert [row.seed for row in rows] == [0, 1]
+    with pytest.raises(ValueError, match=r"seeds=range\(0, 0\) is empty"):
+        run.run("adam:1e-3", "CartPole-v1", config, seeds=0)
+
+
 def test_agents_without_a_return_are_left_out_of_the_mean():
     assert run._mean(np.array([np.nan, 2.0, np.inf, 4.0])) == 3
     assert np.isnan(run._mean(jnp.array([jnp.nan])))

@@ -40,7 +40,7 @@ def run(
     rule: str | OptimizerFactory | Rule,
     environment: str | Environment,
     config: Config,
-    seeds: Sequence[int],
+    seeds: int | Sequence[int],
     *,
     name: str | None = None,
     on_rollout: OnRollout | None = None,
@@ -57,7 +57,7 @@ def run(
         environment: A name for `envs.make`, or an environment.
         config: Configuration of the run; its type determines the agent. See
             `agents.preset` for the published ones.
-        seeds: One agent each.
+        seeds: One agent each; a number stands for the seeds from 0.
         name: Name of a rule that is given as a function.
         on_rollout: Called about a hundred times, and after the last rollout, for
             example a `RunProgress`.
@@ -77,6 +77,7 @@ def run(
         >>> row.rule, row.seed, len(row.curve)
         ('adam:1e-3', 0, 8)
     """
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
     if not seeds:
         raise ValueError(f"seeds={seeds!r} is empty; give at least one, as in [0]")
     env = envs.make(environment) if isinstance(environment, str) else environment

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
+from learned_opt_rl.checks import as_names
 from learned_opt_rl.evaluation.report.statistics import returns
 from learned_opt_rl.evaluation.runs import compare, rules, tuned_rule
 from learned_opt_rl.evaluation.runs.cell import Programs
@@ -47,7 +48,7 @@ def tune(
     folder: pathlib.Path,
     *,
     each: bool = False,
-    only: Sequence[str] = (),
+    only: str | Sequence[str] = (),
     stream: TextIO | None = None,
     cluster: Cluster | None = None,
 ) -> dict[str, list[Trial]]:
@@ -77,6 +78,7 @@ def tune(
         KeyboardInterrupt: All finished work is kept.
     """
     _check(asked, runs)
+    only = as_names(only)
     rule, shown, count = asked.rules[0], output(stream), runs // asked.seeds
     parts = {tuned_rule.ALL: (asked, folder)}
     if each:
