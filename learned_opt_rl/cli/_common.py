@@ -31,21 +31,14 @@ Rules = Annotated[Positional[tuple[str, ...]], optional("RULE")]
 _WHERE = create_mutex_group(required=False)
 
 # Command-line names of the fields that error messages mention.
-_OPTIONS = {
+_PLAIN = (
+    "seeds first_seed at_once devices runs only baseline environments sinks cluster"
+)
+_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _PLAIN.split()} | {
     "total_timesteps": "--steps",
     "normalization": "--normalize",
     "horizon": "--set horizon",
     "horizons": "--set horizons",
-    "seeds": "--seeds",
-    "first_seed": "--first-seed",
-    "at_once": "--at-once",
-    "devices": "--devices",
-    "runs": "--runs",
-    "only": "--only",
-    "baseline": "--baseline",
-    "environments": "--environments",
-    "sinks": "--sinks",
-    "cluster": "--cluster",
 }
 
 

@@ -267,7 +267,8 @@ def load(
         raise ValueError("sources=(): must name at least one folder. Pass FOLDER")
     needed = {baseline or BASELINE, reference_rule(normalization)} - {None}
     every = [row for path in paths for row in comparable.read(path)]
-    rows = plan.runs(every, *_rules(needed)) if plan else every
+    needed_rules = [comparable.parts(name)[0] for name in needed]
+    rows = plan.runs(every, *needed_rules) if plan else every
     # Named before anything is left out, which would change the names of the others.
     named = comparable.named(rows, plan and plan.digests)
     earlier = comparable.superseded(rows, named) - {*only, *needed}
@@ -310,10 +311,6 @@ def _filled(text: str, width: int | None) -> str:
     """Break a line for a terminal ``width`` characters wide."""
     line = tables.one_line(text)
     return line if width is None else textwrap.fill(line, width)
-
-
-def _rules(names: Iterable[str]) -> list[str]:
-    return [comparable.parts(name)[0] for name in names]
 
 
 def _others(every: Sequence[Row], rows: Sequence[Row]) -> Iterator[str]:

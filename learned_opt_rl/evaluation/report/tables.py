@@ -287,9 +287,9 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
-def one_line(text: str) -> str:
-    """Replace what would break a line or control a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+def one_line(text: str, keep: str = "") -> str:
+    """Replace what would break a line or control a terminal, except ``keep``."""
+    return "".join(c if c.isprintable() or c in keep else "?" for c in text)
 
 
 def _markdown(text: str) -> str:

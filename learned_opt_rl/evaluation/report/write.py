@@ -401,9 +401,7 @@ def _template(name: str) -> "Template":
 
 def _printable(value: object) -> object:
     """Replace control characters in text; markup and numbers stay as they are."""
-    if type(value) is not str or value.isprintable():
-        return value
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in value)
+    return tables.one_line(value, keep="\n") if type(value) is str else value
 
 
 def _distributions(result: Results) -> dict[str, dict[str, Estimate]]:
