@@ -9,6 +9,7 @@ parameters of the update's case; nothing is trained, except for the momenta.
 """
 
 import argparse
+import json
 import pathlib
 import resource
 import statistics
@@ -37,9 +38,10 @@ RULES = (
     "optim4rl/breakout",
 )
 # Actor and critic have a kernel and a bias for each layer.
-CASES = {
-    "500 leaves": {"hidden": (8,) * 124},
-    "1e7 parameters": {"hidden": (2048, 2048)},
+CASES: dict[str, dict[str, Any]] = {
+    "1e7_parameters": {"hidden": (2048, 2048)},
+    "8_agents": {},
+    "500_leaves": {"hidden": (8,) * 124},
 }
 STARTS = {
     "import jax, optax": ["-c", "import jax, optax"],
@@ -54,26 +56,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--rules", nargs="*", default=RULES)
-    add("--cases", nargs="*", default=[*CASES, "8 agents"])
-    add("--repetitions", type=int, default=9, help="of each command")
+    add("--cases", nargs="*", default=[*CASES])
+    add("--repetitions", type=int, default=5, help="of each command")
     add("--seeds", type=int, default=5, help="of the runs with bfloat16 momenta")
     add("--steps", type=float, default=2e5, help="of these runs")
     add("--out", type=pathlib.Path, required=True)
     options = parser.parse_args(argv)
     jax.config.update("jax_enable_compilation_cache", False)
     report: dict[str, Any] = {**provenance(), "asked": str(vars(options))}
+    if options.out.exists():  # a command that was cut short resumes
+        report |= json.loads(options.out.read_text())
 
     def save(title: str, rows: list[dict[str, Any]]) -> None:
         report[title] = rows
         print_table(title, rows)
-        # After each part, so that a command cut short leaves what it measured.
         write_json(options.out, report, indent=1)
 
-    save("starts", starts(options.repetitions))
-    rows: list[dict[str, Any]] = []
-    for rule in options.rules:
-        save("compilation", rows := [*rows, compilation(rule, options.cases)])
-    save("bfloat16", bfloat16(options.seeds, int(options.steps)))
+    if "starts" not in report:
+        save("starts", starts(options.repetitions))
+    rows = {row["rule"]: row for row in report.get("compilation", ())}
+    for case in options.cases:
+        for rule in options.rules:
+            row = rows.setdefault(rule, {"rule": rule})
+            if f"run_{case}" not in row:
+                row |= compilation(rule, case)
+                save("compilation", list(rows.values()))
+    if "bfloat16" not in report:
+        save("bfloat16", bfloat16(options.seeds, int(options.steps)))
 
 
 def starts(repetitions: int) -> list[dict[str, Any]]:
@@ -95,29 +104,27 @@ def _of_children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def compilation(name: str, cases: Sequence[str]) -> dict[str, Any]:
-    """Return the processor seconds to compile updates and runs with a rule."""
+def compilation(name: str, case: str) -> dict[str, Any]:
+    """Return the processor seconds to compile an update and a run with a rule."""
     env = envs.make("Breakout-MinAtar")
-    row: dict[str, Any] = {"rule": name}
-    for case in cases:
-        config = PPOConfig(total_timesteps=200_000, **CASES.get(case, {}))
-        rule = resolve(name, config, env.name)
-        tx = rule.optimizer(jax.random.key(0))
-        train = make_train(config, env, tx, drift=rule.drift)
-        keys = jax.random.split(jax.random.key(0), 8)
-        run, key = (jax.vmap(train), keys) if case == "8 agents" else (train, keys[0])
-        params = jax.eval_shape(run, key).params
-        init, update = tx.init, tx.update
-        if case == "8 agents":
-            init, update = jax.vmap(init), jax.vmap(update)
-        state = jax.eval_shape(init, params)
-        program, row[f"update, {case}"] = _compile(update, params, state, params)
-        row[f"run, {case}"] = _compile(run, key)[1]
-        if case == "1e7 parameters":
-            row["temporary MiB"] = program.memory_analysis().temp_size_in_bytes >> 20
-            held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-            count = sum(x.size for x in jax.tree.leaves(params))
-            row["state bytes per parameter"] = round(held / count, 1)
+    config = PPOConfig(total_timesteps=200_000, **CASES[case])
+    rule = resolve(name, config, env.name)
+    tx = rule.optimizer(jax.random.key(0))
+    run, key = make_train(config, env, tx, drift=rule.drift), jax.random.key(0)
+    init, update = tx.init, tx.update
+    if case == "8_agents":
+        run, key = jax.vmap(run), jax.random.split(key, 8)
+        init, update = jax.vmap(init), jax.vmap(update)
+    params = jax.eval_shape(run, key).params
+    state = jax.eval_shape(init, params)
+    row: dict[str, Any] = {}
+    program, row[f"update_{case}"] = _compile(update, params, state, params)
+    row[f"run_{case}"] = _compile(run, key)[1]
+    if case == "1e7_parameters":
+        row["temporary_MiB"] = program.memory_analysis().temp_size_in_bytes >> 20
+        held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+        count = sum(x.size for x in jax.tree.leaves(params))
+        row["state_bytes_per_parameter"] = round(held / count, 1)
     return row
 
 
@@ -137,13 +144,14 @@ def bfloat16(seeds: int, steps: int) -> list[dict[str, Any]]:
         train = jax.jit(make_train(config, env, tx))
         returns = [float(train(jax.random.key(s)).final_return) for s in range(seeds)]
         found[name] = {"momenta": name, "returns": returns}
-        found[name] |= {"mean return": round(statistics.mean(returns), 2)}
+        found[name] |= {"mean_return": round(statistics.mean(returns), 2)}
     slow = _after(exact, 1000), _after(_rounded(exact), 1000)
     for i, decay in enumerate((0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)):
         one, other = (m[..., i] for m in slow)
         error = np.linalg.norm(one - other) / np.linalg.norm(one)
-        found["bfloat16"][f"error of momentum {decay}"] = round(float(error), 3)
-    return [found["bfloat16"], found["float32"]]
+        found["float32"][f"error_{decay}"] = 0.0
+        found["bfloat16"][f"error_{decay}"] = round(float(error), 3)
+    return list(found.values())
 
 
 def _rounded(tx: Any) -> Any:

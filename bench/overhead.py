@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt_rl import Horizon, envs, open_rl, pretrained
+from learned_opt_rl import Horizon, envs, open_rl
 from learned_opt_rl.agents.ppo import PPOConfig, make_train
 from learned_opt_rl.evaluation.runs.rules import Rule, resolve
 from learned_opt_rl.rundir.atomic import write_json
@@ -58,7 +58,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--clock", choices=CLOCKS, default="wall", help="clock for PPO timings"
     )
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
-    parser.add_argument("--leaves", type=int, nargs="*", default=[10, 100, 500])
     arguments = parser.parse_args(argv)
     updates, ppo = [], []
     asked = {key: str(value) for key, value in vars(arguments).items()}
@@ -78,10 +77,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         # After each case, so that a run cut short leaves what it measured.
         report |= {"updates": updates, "ppo": ppo}
         write_json(arguments.out, report, indent=1)
-    if arguments.leaves:
-        report["sizes"] = measure_sizes(arguments.leaves)
-        write_json(arguments.out, report, indent=1)
-        print_table("Compilation and temporaries", report["sizes"])
     print_table("One optimizer update", updates)
     print_table("PPO on Breakout-MinAtar, end to end", ppo)
 
@@ -171,39 +166,6 @@ def measure_ppo(
             "steps_per_second": round(played / seconds),
         }
     return with_ratios(list(rows.values()), "seconds")
-
-
-def measure_sizes(leaf_counts: Sequence[int]) -> list[dict]:
-    """Measure the compilation of many leaves, and temporaries at 10 million parameters.
-
-    The seconds are of the processor, of tracing and compiling one update behind
-    ``clip_by_global_norm``. ``temporary_mib`` is what XLA reserves beside arguments and
-    results for one leaf of 10 million parameters.
-    """
-    names = ("distilled/sign_mixture", "minatar", "no_features/minatar")
-    rules = {name: pretrained(name) for name in (*names, "sign_mixture")}
-    rules = {"Adam": optax.adam(1e-3)} | rules
-    large = {"actor": {"kernel": jax.ShapeDtypeStruct((2500, 4000), jnp.float32)}}
-    rows = []
-    for name, rule in rules.items():
-        tx = optax.chain(optax.clip_by_global_norm(0.5), rule)
-        row: dict[str, Any] = {"optimizer": name}
-        for count in leaf_counts:
-            params = {
-                f"actor_{i}": {"kernel": jnp.ones((8, 8)), "bias": jnp.ones(8)}
-                for i in range(count // 2)
-            }
-            row[f"seconds_{count}_leaves"] = round(_compile_update(tx, params)[1], 2)
-        memory = _compile_update(tx, large)[0].memory_analysis()
-        rows.append(row | {"temporary_mib": memory.temp_size_in_bytes >> 20})
-    return rows
-
-
-def _compile_update(tx: Any, params: Any) -> tuple[Any, float]:
-    state = jax.eval_shape(tx.init, params)
-    start = time.process_time()
-    program = jax.jit(tx.update).lower(params, state, params).compile()
-    return program, time.process_time() - start
 
 
 def optimizers(horizon: Horizon) -> Optimizers:

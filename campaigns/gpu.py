@@ -81,7 +81,7 @@ def steps(arguments: argparse.Namespace) -> list[Step]:
     campaign = ("--out", str(out / "campaign"), *settings)
     return [
         Step("correctness", (*python, *this), 0.25),
-        Step("overhead", (*python, *bench, "--networks", "2x64 MLP", "--leaves"), 0.3),
+        Step("overhead", (*python, *bench, "--networks", "2x64 MLP"), 0.3),
         Step("evolution", (*python, *train, *campaign), 1.0, endless=True),
     ]
 

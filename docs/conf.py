@@ -126,6 +126,11 @@ BENCHMARKS = {
     ("scale_campaigns", "scale", "campaigns"): (
         "campaign steps workers hours dollars GiB computing"
     ),
+    ("costs", "costs", "compilation"): (
+        "rule state_bytes_per_parameter update_500_leaves run_500_leaves "
+        "update_1e7_parameters run_1e7_parameters temporary_MiB update_8_agents "
+        "run_8_agents"
+    ),
     ("scale_limits", "scale", "limits"): (
         "task_seconds 8_workers 64_workers 1000_workers"
     ),
