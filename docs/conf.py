@@ -86,7 +86,7 @@ nitpick_ignore_regex = [
     # Users do not build these: parts of a checked function, plans of comparisons.
     (r"py:class", r"learned_opt_rl\.(expressions|agents|evaluation)\._.*"),
     (r"py:class", r"learned_opt_rl\.(agents\.config|envs\.adapter)\._.*"),
-    (r"py:class", r"learned_opt_rl\.rules\._core\.transform\.State"),  # a type variable
+    (r"py:class", r"learned_opt_rl\.rules\._core\.reseed\.State"),  # a type variable
     # Keywords, and the names of the bundled artifacts.
     (r"py:class", r"learned_opt_rl\.rules\._core\.(options|names)\..*"),
 ]

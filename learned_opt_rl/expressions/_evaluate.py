@@ -12,9 +12,9 @@ import jax.scipy.special
 
 from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
+from learned_opt_rl.expressions._functions import FUNCTIONS
 from learned_opt_rl.expressions._language import (
     ELEMENTWISE,
-    FUNCTIONS,
     INPUTS,
     OPERATORS,
     UNARY_OPERATORS,

@@ -6,9 +6,9 @@ import decimal
 import re
 from typing import TYPE_CHECKING
 
+from learned_opt_rl.expressions._functions import FUNCTIONS
 from learned_opt_rl.expressions._language import (
     COMPARISONS,
-    FUNCTIONS,
     OPERATORS,
     UNARY_OPERATORS,
     Binary,

@@ -5,10 +5,11 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from learned_opt_rl.errors import ExpressionError
-from learned_opt_rl.expressions._function import Function, needed
+from learned_opt_rl.expressions._check import needed
+from learned_opt_rl.expressions._function import Function
+from learned_opt_rl.expressions._functions import FUNCTIONS
 from learned_opt_rl.expressions._language import (
     COMPARISONS,
-    FUNCTIONS,
     Binary,
     Call,
     Constant,

@@ -13,11 +13,10 @@ from collections.abc import Mapping, Sequence
 from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import Function
+from learned_opt_rl.expressions._functions import FUNCTIONS, RESERVED
 from learned_opt_rl.expressions._language import (
     DECLARATIONS,
-    FUNCTIONS,
     INPUTS,
-    RESERVED,
     SYMBOLS,
     Assign,
     Binary,

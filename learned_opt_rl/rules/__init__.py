@@ -6,13 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from learned_opt_rl import artifacts
-from learned_opt_rl.rules._core.options import (
-    ArtifactOptions,
-    given,
-    lists,
-    trained_horizon,
-)
-from learned_opt_rl.rules._core.transform import reseed
+from learned_opt_rl.rules._core.artifact import trained_horizon
+from learned_opt_rl.rules._core.options import ArtifactOptions, given, lists
+from learned_opt_rl.rules._core.reseed import reseed
 
 if TYPE_CHECKING:
     import optax

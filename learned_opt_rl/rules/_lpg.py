@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt_rl.families.lpg import Architecture, lpg_shapes
-from learned_opt_rl.rules._core.network import Weights, require_shapes
+from learned_opt_rl.rules._core.weights import Weights, require_shapes
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float

@@ -34,16 +34,18 @@ from learned_opt_rl.expressions import Function
 from learned_opt_rl.families.expression import Form
 from learned_opt_rl.features import Horizon, LeafRole
 from learned_opt_rl.rules import drifts
+from learned_opt_rl.rules._core.artifact import (
+    assumed_horizon,
+    prints_its_name,
+    require_algorithm,
+)
 from learned_opt_rl.rules._core.network import alike, loops, split, stack, tables
 from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
     RunOptions,
-    assumed_horizon,
     lists,
     parted,
-    prints_its_name,
     read_options,
-    require_algorithm,
 )
 from learned_opt_rl.rules._core.transform import (
     Inputs,

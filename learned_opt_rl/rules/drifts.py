@@ -28,21 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class NamedDrift:
-    """A drift that prints as a text."""
-
-    text: str
-    function: Callable[[jax.Array, jax.Array], jax.Array]
-
-    def __call__(self, ratio: jax.Array, advantage: jax.Array) -> jax.Array:
-        """Return the drift, elementwise."""
-        return self.function(ratio, advantage)
-
-    def __repr__(self) -> str:
-        return self.text
-
+from learned_opt_rl.rules._core.named_drift import NamedDrift
 
 __all__ = [
     "Drift",

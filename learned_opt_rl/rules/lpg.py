@@ -38,8 +38,8 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.families.lpg import Architecture, Sign, lpg_shapes
 from learned_opt_rl.rules import _lpg as network
-from learned_opt_rl.rules._core.network import Weights, as_float32, draw_weights
-from learned_opt_rl.rules._core.options import require_algorithm
+from learned_opt_rl.rules._core.artifact import require_algorithm
+from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Bool, Float

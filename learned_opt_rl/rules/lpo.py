@@ -28,8 +28,8 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.artifacts.weights import unflatten_names
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.families.lpo import Architecture, lpo_shapes
-from learned_opt_rl.rules._core.network import require_shapes
-from learned_opt_rl.rules._core.options import prints_its_name, require_algorithm
+from learned_opt_rl.rules._core.artifact import prints_its_name, require_algorithm
+from learned_opt_rl.rules._core.weights import require_shapes
 from learned_opt_rl.rules.drifts import (
     Drift,
     from_function,

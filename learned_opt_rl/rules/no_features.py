@@ -32,15 +32,13 @@ from learned_opt_rl.families.open_network import (
     no_features_shapes,
 )
 from learned_opt_rl.features import Horizon, LeafRole
-from learned_opt_rl.rules._core.network import Weights, as_float32, draw_weights
+from learned_opt_rl.rules._core.artifact import prints_its_name, require_algorithm
 from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
     RunOptions,
     lists,
     parted,
-    prints_its_name,
     read_options,
-    require_algorithm,
 )
 from learned_opt_rl.rules._core.transform import (
     Inputs,
@@ -49,6 +47,7 @@ from learned_opt_rl.rules._core.transform import (
     RuleState,
     transformation,
 )
+from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
 from learned_opt_rl.rules.parts import architecture_of, no_features_step, slots
 
 __all__ = [

@@ -27,16 +27,17 @@ from learned_opt_rl import artifacts
 from learned_opt_rl.errors import WeightsError
 from learned_opt_rl.families.open_network import OPEN, Architecture, open_shapes
 from learned_opt_rl.features import Horizon, LeafRole
-from learned_opt_rl.rules._core.network import Weights, as_float32, draw_weights
+from learned_opt_rl.rules._core.artifact import (
+    assumed_horizon,
+    prints_its_name,
+    require_algorithm,
+)
 from learned_opt_rl.rules._core.options import (
     ArtifactOptions,
     RunOptions,
-    assumed_horizon,
     lists,
     parted,
-    prints_its_name,
     read_options,
-    require_algorithm,
 )
 from learned_opt_rl.rules._core.transform import (
     Inputs,
@@ -45,6 +46,7 @@ from learned_opt_rl.rules._core.transform import (
     RuleState,
     transformation,
 )
+from learned_opt_rl.rules._core.weights import Weights, as_float32, draw_weights
 from learned_opt_rl.rules.parts import (
     architecture_of,
     open_step,

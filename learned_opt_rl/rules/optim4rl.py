@@ -38,19 +38,16 @@ from learned_opt_rl.families.optim4rl import (
     optim4rl_shapes,
 )
 from learned_opt_rl.features import Horizon, LeafRole
+from learned_opt_rl.rules._core.artifact import prints_its_name, require_algorithm
 from learned_opt_rl.rules._core.network import (
     Cut,
-    Weights,
-    as_float32,
     as_rows,
     dot,
-    draw_weights,
     gru,
     in_blocks,
     is_small,
     join,
     one_agent_at_a_time,
-    require_shapes,
     split,
     table_of_rows,
     tables,
@@ -60,9 +57,7 @@ from learned_opt_rl.rules._core.options import (
     RunOptions,
     lists,
     parted,
-    prints_its_name,
     read_options,
-    require_algorithm,
 )
 from learned_opt_rl.rules._core.transform import (
     Inputs,
@@ -72,6 +67,12 @@ from learned_opt_rl.rules._core.transform import (
     Slot,
     in_parts,
     transformation,
+)
+from learned_opt_rl.rules._core.weights import (
+    Weights,
+    as_float32,
+    draw_weights,
+    require_shapes,
 )
 
 __all__ = [

@@ -26,7 +26,6 @@ from learned_opt_rl.features import (
 )
 from learned_opt_rl.rules._core.network import (
     Cut,
-    Weights,
     as_rows,
     dot,
     gru,
@@ -34,13 +33,13 @@ from learned_opt_rl.rules._core.network import (
     is_small,
     join,
     one_agent_at_a_time,
-    require_shapes,
     split,
     table_of_rows,
     tables,
     uncut,
 )
 from learned_opt_rl.rules._core.transform import Inputs, Outputs, Slot, in_parts, pick
+from learned_opt_rl.rules._core.weights import Weights, require_shapes
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

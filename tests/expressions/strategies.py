@@ -5,11 +5,10 @@ import re
 from hypothesis import strategies as st
 
 from learned_opt_rl.expressions._function import function_of
+from learned_opt_rl.expressions._functions import FUNCTIONS, RESERVED
 from learned_opt_rl.expressions._language import (
     COMPARISONS,
-    FUNCTIONS,
     INPUTS,
-    RESERVED,
     Assign,
     Binary,
     Call,

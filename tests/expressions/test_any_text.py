@@ -15,7 +15,7 @@ from learned_opt_rl.expressions import (
     parse,
 )
 from learned_opt_rl.expressions._language import ELEMENTWISE, INPUTS
-from learned_opt_rl.expressions.convert import _values
+from learned_opt_rl.expressions.convert import _static
 from tests.expressions import strategies
 
 SHAPE = (2, 3)
@@ -256,13 +256,13 @@ NEGATED = (
 def test_a_test_does_not_read_all_assignments_again(test, monkeypatch):
     """A test costs as much as its own expression, whatever comes before it."""
     folded = []
-    fold = _values.fold
+    fold = _static.fold
 
     def counted(value, names):
         folded.append(value)
         return fold(value, names)
 
-    monkeypatch.setattr(_values, "fold", counted)
+    monkeypatch.setattr(_static, "fold", counted)
     try:
         from_python(FRAME + NEGATED + test + "    return ratio", "drift")
     except ExpressionError as error:

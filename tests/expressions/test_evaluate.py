@@ -9,7 +9,8 @@ import pytest
 
 from learned_opt_rl import features
 from learned_opt_rl.expressions import ExpressionError, _evaluate, parse
-from learned_opt_rl.expressions._language import FUNCTIONS, OPERATORS
+from learned_opt_rl.expressions._functions import FUNCTIONS
+from learned_opt_rl.expressions._language import OPERATORS
 from tests.expressions import published
 
 X = np.array([-2.5, -1.0, -0.5, -0.0, 0.3, 0.5, 1.0, 1.5, 4.0])

@@ -11,13 +11,16 @@ from typing import Any
 from learned_opt_rl.checks import suggest
 from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.expressions._function import MOMENTUM, Function, function_of
-from learned_opt_rl.expressions._language import (
+from learned_opt_rl.expressions._functions import (
     FUNCTIONS,
+    NOT_HERE,
+    SYMBOLIC_NUMBERS,
+    templates,
+)
+from learned_opt_rl.expressions._language import (
     INPUTS,
     LOGICAL,
-    NOT_HERE,
     NOWHERE,
-    SYMBOLIC_NUMBERS,
     SYMBOLS,
     Expression,
     Kind,
@@ -27,7 +30,6 @@ from learned_opt_rl.expressions._language import (
     error,
     names_in,
     shorten,
-    templates,
 )
 from learned_opt_rl.expressions._text import (
     Reader,
@@ -35,7 +37,8 @@ from learned_opt_rl.expressions._text import (
     parse_expression,
     place,
 )
-from learned_opt_rl.expressions.convert._values import Value, Values, arity
+from learned_opt_rl.expressions.convert._kinds import Value
+from learned_opt_rl.expressions.convert._values import Values, arity
 
 # PySR prints the columns of an array with an index below the line, and tables copied
 # from a page have typographic minus signs.

@@ -10,13 +10,8 @@ from learned_opt_rl.expressions._function import Function, function_of
 from learned_opt_rl.expressions._language import Assign, Expression, Kind, Name, shorten
 from learned_opt_rl.expressions._text import check_length, place, python_tree
 from learned_opt_rl.expressions.convert._body import Body
-from learned_opt_rl.expressions.convert._values import (
-    Key,
-    Value,
-    defaults_of,
-    literal,
-    refuse,
-)
+from learned_opt_rl.expressions.convert._kinds import Key, Value, defaults_of, refuse
+from learned_opt_rl.expressions.convert._static import literal
 
 _MOMENTA = ("m_0_1", "m_0_5", "m_0_9", "m_0_99", "m_0_999", "m_0_9999")
 _OPEN = ("p", *_MOMENTA, "l_p", "b_p", "t_p", "dorm", "g", "rand", "lr")
