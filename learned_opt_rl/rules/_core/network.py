@@ -20,8 +20,8 @@ Result = TypeVar("Result")
 # weights; on a CPU this changes nothing.
 _PRECISION = jax.lax.Precision.HIGHEST
 
-# Columns per pass: on a CPU so many stay near its caches; elsewhere the layers of so
-# many parameters take about 400 MB.
+# Columns per pass: on a CPU, a block of this size fits its caches; elsewhere the layers
+# of so many parameters take about 400 MB.
 _BLOCK = {"cpu": 2**14}
 _LARGE_BLOCK = 2**20
 
@@ -147,10 +147,13 @@ def _transposed(x: jax.Array) -> jax.Array:
 
 
 def table_of_rows(rows: Sequence[jax.Array]) -> jax.Array:
-    """Return rows ``[r, n]`` below each other as a network's inputs."""
+    """Stack rows ``[r, n]`` into a network's input table."""
+    table = jnp.concatenate(rows)
+    if jax.default_backend() != "cpu":
+        return table
     # Without the barrier XLA would split the first layer's product into one for each
     # piece, and add them up in every pass over the outputs.
-    return jax.lax.optimization_barrier(jnp.concatenate(rows))
+    return jax.lax.optimization_barrier(table)
 
 
 def dot(kernel: jax.Array, x: jax.Array) -> jax.Array:
@@ -232,7 +235,7 @@ def loops(leaves: int) -> int:
 
 
 def is_small(leaves: Sequence[jax.Array]) -> bool:
-    """Return whether these leaves are one table in memory, computed without a loop."""
+    """Return whether to build a table of these leaves in memory, leaf by leaf."""
     size = sum(leaf.size for leaf in leaves)
     return size <= _LARGE_TABLE and loops(len(leaves)) == 1
 
