@@ -82,6 +82,19 @@ def test_a_folder_holds_the_config_and_the_results(tmp_path, monkeypatch, reposi
     assert run(folder) == best
     assert len(jsonl.read(folder / "log.jsonl")) == 2
 
+    (folder / "final.safetensors").unlink()
+    rows = (folder / "log.jsonl").read_bytes()
+    versions = made["versions"] | {"jax": "0.0.1"}
+    (folder / "config.json").write_text(json.dumps(made | {"versions": versions}))
+    message = r"starts over with jax 0\.0\.1 -> .* kept as log.kept-1.jsonl"
+    with pytest.warns(UserWarning, match=message):
+        assert run(folder) == best
+    assert (folder / "log.kept-1.jsonl").read_bytes() == rows
+    assert (folder / "best.kept-1.safetensors").exists()
+    assert json.loads((folder / "config.kept-1.json").read_text())["versions"] == (
+        versions
+    )
+
 
 @pytest.mark.usefixtures("cheap")
 def test_a_folder_of_a_campaign_is_refused(tmp_path):

@@ -9,6 +9,7 @@ import functools
 import math
 import pathlib
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
@@ -22,6 +23,7 @@ from learned_opt_rl import envs
 from learned_opt_rl.agents.rollouts import all_finite
 from learned_opt_rl.artifacts.weights import save_safetensors
 from learned_opt_rl.rundir import jsonl
+from learned_opt_rl.rundir.atomic import set_aside
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.lock import locked
 from learned_opt_rl.rundir.progress import output
@@ -100,10 +102,27 @@ def _claim(
     if (folder / FINAL).exists():
         return jsonl.read(folder / LOG)
     if config.inputs != "runs":  # those resume
-        for name in (LOG, BEST, CONFIG):
-            (folder / name).unlink(missing_ok=True)
+        _clear(folder, made)
     run_folder.claim(folder, made, _KIND)
     return []
+
+
+def _clear(folder: pathlib.Path, made: Record) -> None:
+    """Remove the files of a killed distillation, or keep those of other versions."""
+    unfinished = [folder / name for name in (LOG, BEST) if (folder / name).exists()]
+    unfinished.append(folder / CONFIG)
+    changed = []
+    if len(unfinished) > 1:
+        changed = run_folder.changes(run_folder.read_config(folder), made)
+    if changed:
+        kept = [set_aside(path).name for path in unfinished]
+        warnings.warn(
+            f"{folder} holds an unfinished distillation, which starts over with "
+            f"{', '.join(changed)}; its files are kept as {', '.join(kept)}",
+            stacklevel=4,
+        )
+    for path in unfinished:
+        path.unlink(missing_ok=True)
 
 
 def _train(
