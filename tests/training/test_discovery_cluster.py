@@ -1,19 +1,21 @@
 """Expressions that are checked and trained by the workers of a cluster."""
 
+import contextlib
 import functools
 import json
 
 import pytest
 
 from learned_opt_rl.cli import main
+from learned_opt_rl.errors import ExpressionError
 from learned_opt_rl.rundir import jsonl
-from learned_opt_rl.rundir.cluster import connected
+from learned_opt_rl.rundir.cluster import ClusterError, connected
 from learned_opt_rl.training.proposal import (
     Discovery,
     DiscoveryConfig,
     EvaluationConfig,
 )
-from learned_opt_rl.training.proposal.journal import EVENTS
+from learned_opt_rl.training.proposal.journal import EVENTS, LEDGER
 from learned_opt_rl.training.proposal.reply import RefusedReplyError
 from learned_opt_rl.training.proposal.scoring import candidate, remote
 from learned_opt_rl.training.proposal.scoring.evaluation import Candidate
@@ -34,13 +36,20 @@ class Here:
     """A worker that answers in this process."""
 
     asked: list[str]
+    error: tuple[str, Exception]  # of a request
 
     def __init__(self, memory):
         assert memory == WHERE.memory
 
     def ask(self, request, seconds):
-        self.asked.append(request.get("environment") or request["do"])
-        return json.loads(json.dumps(candidate.answer(request)))
+        where = request.get("environment") or request["do"]
+        self.asked.append(where)
+        if where == self.error[0]:
+            raise self.error[1]
+        try:
+            return json.loads(json.dumps(candidate.answer(request)))
+        except ExpressionError as error:
+            raise WorkerError(f"{type(error).__name__}: {error}") from error
 
     def __enter__(self):
         return self
@@ -52,6 +61,7 @@ class Here:
 @pytest.fixture
 def remotely(monkeypatch):
     monkeypatch.setattr(Here, "asked", [], raising=False)
+    monkeypatch.setattr(Here, "error", ("", OSError()), raising=False)
     monkeypatch.setattr(remote, "Worker", Here)
     with workers() as address, connected(address) as cluster:
         yield functools.partial(remote.RemoteCandidate, cluster=cluster)
@@ -68,8 +78,45 @@ def test_all_environments_are_trained_at_once_with_the_same_returns(remotely):
     assert [costs.get("steps") for costs in spent] == [None, 4096, 4096, 1024]
     for returned, (name, steps) in zip(found, CASES, strict=True):
         fixed = {"do": "train", "text": RULE, "seeds": [0], "settings": WHERE.settings}
-        where = {"environment": name, "steps": steps}
+        where = {"environment": name, "steps": steps, "zero_mean": False}
         assert returned == candidate.answer(fixed | where)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_steps_of_all_environments_are_recorded(remotely, fails):
+    Here.error = (GAMES[0] if fails else "", WorkerError("too slow"))
+    spent = []
+    raises = pytest.raises(WorkerError, match="^too slow$")
+    with (
+        remotely(WHERE, lambda *a, **k: spent.append(k), text=RULE) as one,
+        raises if fails else contextlib.nullcontext(),
+    ):
+        one.train(GAMES[0])
+    found = [(costs["environment"], costs["steps"]) for costs in spent]
+    assert found == [(name, 4096) for name in GAMES]
+
+
+def test_environments_with_results_are_not_trained_again(remotely):
+    with remotely(WHERE, lambda *a, **k: None, text=RULE) as one:
+        one.train(GAMES[1])
+    assert Here.asked == [GAMES[1]]
+
+
+@pytest.mark.parametrize(
+    ("where", "events", "steps"), [("check", 0, 0), (GAMES[0], 1, 2 * 4096)]
+)
+def test_an_error_of_a_machine_is_not_of_the_expression(
+    remotely, tmp_path, where, events, steps
+):
+    """It ends the search, which a repeated command resumes."""
+    Here.error = (where, OSError("No space left on device"))
+    config = DiscoveryConfig(WHERE, generations=1, refinements=1, ranked=())
+    run = Discovery(config, tmp_path, Roles([], []), None, remotely, INITIAL)
+    with pytest.raises(ClusterError, match="OSError: No space left on device"):
+        run.run()
+    recorded = jsonl.read(tmp_path / EVENTS)
+    assert len(recorded) == events and not any(row["problem"] for row in recorded)
+    assert sum(r.get("steps", 0) for r in jsonl.read(tmp_path / LEDGER)) == steps
 
 
 def test_a_text_is_parsed_and_never_executed(remotely, tmp_path):
