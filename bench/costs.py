@@ -1,4 +1,4 @@
-"""Measure what learned optimizers cost around the update.
+"""Measure compilation, memory, start-up and bfloat16 momenta.
 
     python -m bench.costs --out results/costs.json
 
@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--out", type=pathlib.Path, required=True)
     options = parser.parse_args(argv)
     jax.config.update("jax_enable_compilation_cache", False)
-    report: dict[str, Any] = {**provenance(), "asked": str(vars(options))}
+    asked = {key: str(value) for key, value in vars(options).items()}
+    report: dict[str, Any] = {**provenance(), "asked": asked}
     if options.out.exists():  # a command that was cut short resumes
         report |= json.loads(options.out.read_text())
 

@@ -10,6 +10,7 @@ repeats the predictions with the measurements of a report.
 """
 
 import argparse
+import collections
 import contextlib
 import heapq
 import io
@@ -32,12 +33,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench.overhead import print_table
-from learned_opt_rl.checks import positive_int
+from learned_opt_rl.agents.rollouts import all_finite
 from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.atomic import write_json
 from learned_opt_rl.rundir.cluster import connected
 from learned_opt_rl.rundir.provenance import provenance
-from learned_opt_rl.training.evolution import preset
+from learned_opt_rl.training.evolution import EvolutionConfig, preset
 from learned_opt_rl.training.evolution.campaign import Campaign, Execution
 from learned_opt_rl.training.evolution.fitness import Evaluator
 
@@ -49,7 +50,7 @@ TASK_SECONDS = (0.1, 1.0, 10.0, 100.0)
 PER_WORKER = 4  # tasks, in the table of limits
 SLOW = 10  # every tenth worker has half the speed
 TICK = 0.5  # seconds between two looks of the client at its tasks
-CALLS = 2000  # empty tasks that are timed, and 20 times as many as with a mebibyte
+CALLS = 2000  # empty tasks that are timed; calls with 1 MiB: a twentieth
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -68,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         what, argument = options.only
         os.sched_setaffinity(0, options.cores)
         made = {"speed": speed, "calls": calls}.get(what, run)(argument, options.steps)
-        own, workers = map(resource.getrusage, (resource.RUSAGE_SELF, -1))
+        whose = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+        own, workers = map(resource.getrusage, whose)
         made["processor"] = sum(u.ru_utime + u.ru_stime for u in (own, workers))
         made |= {"MiB": own.ru_maxrss / 1024, "worker MiB": workers.ru_maxrss / 1024}
         print(json.dumps(made))
@@ -162,17 +164,16 @@ def speed(name: str, steps: int) -> dict[str, Any]:
 def calls(workers: str, steps: int) -> dict[str, Any]:
     """Return the processor seconds of client and scheduler for a task and a MiB."""
     del steps
-    # A name is read for a message only, so it may be any object.
+    small, found = np.zeros(1, np.uint8), {}
     mebibyte = np.random.default_rng(0).integers(0, 256, 2**20, np.uint8)
-    found = {}
     with connected(f"local:{workers}") as cluster:
-        list(cluster.outcomes(positive_int, [("n", 1)]))
-        for name, first, number in (
-            ("task", "n", CALLS),
+        list(cluster.outcomes(all_finite, [(small,), (mebibyte,)]))
+        for name, sent, number in (
+            ("task", small, CALLS),
             ("mib", mebibyte, CALLS // 20),
         ):
             began = time.process_time()
-            list(cluster.outcomes(positive_int, [(first, 1)] * number))
+            list(cluster.outcomes(all_finite, [(sent,)] * number))
             found[f"{name}_seconds"] = (time.process_time() - began) / number
     return found
 
@@ -252,29 +253,42 @@ def _rounded(value: Any) -> Any:
     return round(value) if isinstance(value, float) and value > 9 else value
 
 
+def stages_of(config: EvolutionConfig) -> list[tuple[int, int]]:
+    """Return the tasks of each generation and validation, and the steps of a task."""
+    members, seeds = config.population * config.rollouts, config.validation_seeds
+    found = [(seeds, config.steps_per_member(config.horizon(0)))]
+    for generation in range(config.generations):
+        steps = config.steps_per_member(config.horizon(generation))
+        found.append((members, steps))
+        if config.validation_due(generation + 1):
+            found.append((seeds, steps))
+    return found
+
+
 def campaigns(report: Any) -> list[dict[str, Any]]:
     """Return hours, gigabytes and dollars of whole campaigns."""
     found = []
     for made in report["speeds"]:
         config = preset(made["preset"])
-        steps = config.steps_per_member(config.horizon(0))
-        due = sum(config.validation_due(n + 1) for n in range(config.generations))
-        members = config.population * config.rollouts
-        stages = {members: config.generations, config.validation_seeds: 1 + due}
+        listed = stages_of(config)
+        stages, last = collections.Counter(listed), listed[-2]  # a validation follows
         for workers in WORKERS:
-            mib, seconds = config.learned.size / 2**18, steps / made["steps_per_second"]
-            of = {n: ladder(report, n, workers, seconds, mib) for n in stages}
-            hours = sum(k * of[n]["polling"] for n, k in stages.items()) / 3600
+            mib, rate = config.learned.size / 2**18, made["steps_per_second"]
+            of = {
+                (tasks, steps): ladder(report, tasks, workers, steps / rate, mib)
+                for tasks, steps in stages
+            }
+            hours = sum(k * of[one]["polling"] for one, k in stages.items()) / 3600
             hours += made["compile_seconds"] / 3600
             found.append(
                 {
                     "campaign": made["preset"],
-                    "steps": f"{sum(n * k for n, k in stages.items()) * steps:.1e}",
+                    "steps": f"{sum(math.prod(one) for one in stages.elements()):.1e}",
                     "workers": workers,
                     "hours": f"{hours:,.1f}",
                     "dollars": f"{hours * workers * report['price']:,.0f}",
                     "GiB": round(workers * made["MiB"] / 1024),
-                    "computing": bound(of[members]),
+                    "computing": bound(of[last]),
                 }
             )
     return found
