@@ -71,9 +71,9 @@ def gathered(
 ) -> list[Run]:
     """Return the finite runs of all rounds so far, to train on or held out.
 
-    Files in the folder count; missing ones of the last round are written, from agents
-    that ``rule`` trains. Raise ValueError if the weights
-    of such an agent are gone, or if all agents diverged.
+    Existing files are reused; missing files of the last round are recorded, from agents
+    that ``rule`` trains. Raise ValueError if the weights of such an agent are gone, or
+    if all agents diverged.
     """
     length = cast(int, config.horizon)  # only LPG leaves it to the environment
     lengths = config.horizons or (length,)

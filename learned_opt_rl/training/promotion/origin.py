@@ -259,8 +259,8 @@ def _stage(path: pathlib.Path, kind: str, summary: str) -> Record:
 def read(folder: pathlib.Path) -> TrainedRun:
     """Read the best weights of a run, or the best expression of a search.
 
-    The run of a search has ``stages`` (`Found`) beside its configuration, and
-    its log is one row with the length of its trainings.
+    For a search, the result also has ``stages`` (`Found`), and its log is one row with
+    the length of its trainings.
 
     Raises as `read_run` and `found`.
     """

@@ -192,11 +192,11 @@ def _table() -> dict[str, Any]:
 
 
 class Session:
-    """Asks and evaluates, unless the events already have the answer.
+    """Request replies and evaluate them, or reuse recorded events.
 
     Args:
         journal: The record.
-        provider: Who answers.
+        provider: The provider of replies.
         limits: For the prices of replies.
         recall: Only read recorded events.
     """

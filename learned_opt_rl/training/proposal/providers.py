@@ -1,4 +1,4 @@
-"""Who answers the prompts: an endpoint, or a provider that needs no network.
+"""Providers of replies: an endpoint, or a provider that needs no network.
 
 A provider maps a conversation to a reply. All but the endpoint's ignore temperatures
 and seeds. Replies are untrusted text, which nothing here reads.
