@@ -6,11 +6,6 @@ library still handles them. Every message names the argument or file, the value
 found and the fix.
 """
 
-import os
-import sys
-import sysconfig
-import warnings
-
 
 class ArtifactError(ValueError):
     """An artifact (card or weights) is unusable; the base of the errors below."""
@@ -89,24 +84,3 @@ class ExpressionError(ValueError):
         self.line = line
         self.column = column
         self.category = category
-
-
-def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn, and name the user's own line instead of one in this or another library."""
-    if sys.version_info >= (3, 12):
-        warnings.warn(message, category, skip_file_prefixes=_LIBRARIES)
-        return
-    frame, level = sys._getframe(1), 2
-    while frame.f_back and frame.f_code.co_filename.startswith(_LIBRARIES):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
-
-
-_LIBRARIES = tuple(
-    f"{path}{os.sep}"
-    for path in (
-        os.path.dirname(__file__),
-        sysconfig.get_path("purelib"),  # optax and flax, which call this library
-        sysconfig.get_path("platlib"),
-    )
-)

@@ -81,6 +81,7 @@ def test_changed_plotting_code_redraws_the_pictures(
 def test_pages_say_that_their_tables_are_generated() -> None:
     pages = {p: p.read_text("utf-8") for p in (REPOSITORY / "docs").glob("*.md")}
     generated = {p for p, text in pages.items() if "_generated/" in text}
+    generated -= {REPOSITORY / "docs/cite.md"}  # includes text only
     assert len(generated) > 10
     assert {p for p, text in pages.items() if "\n% The tables and" in text} == generated
 

@@ -28,9 +28,9 @@ from learned_opt_rl.errors import (
     ArtifactError,
     CardError,
     UnknownArtifactError,
-    warn_user,
 )
 from learned_opt_rl.families import entry_points
+from learned_opt_rl.warn import warn_user
 
 BUNDLED = "bundled"
 """The origin of artifacts that come with this library."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from learned_opt_rl.checks import positive_int
 from learned_opt_rl.envs.interface import check_step, key_shape
-from learned_opt_rl.errors import warn_user
+from learned_opt_rl.warn import warn_user
 
 if TYPE_CHECKING:
     from learned_opt_rl.envs.adapter import Environment

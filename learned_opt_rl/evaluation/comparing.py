@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from learned_opt_rl import envs
-from learned_opt_rl.errors import warn_user
+from learned_opt_rl.checks import as_names
 from learned_opt_rl.evaluation.report.report import Report, load
 from learned_opt_rl.evaluation.report.write import check_request
 from learned_opt_rl.evaluation.runs.compare import execute
@@ -14,6 +14,7 @@ from learned_opt_rl.evaluation.runs.plan import Comparison, prepare
 from learned_opt_rl.evaluation.runs.row import FAILURES, ROWS, read_rows
 from learned_opt_rl.rundir.cluster import Cluster
 from learned_opt_rl.rundir.progress import showing
+from learned_opt_rl.warn import warn_user
 
 
 def compare(
@@ -42,8 +43,8 @@ def compare(
         rules: A dict of rules by name, a list of names, or one name. A value is an
             optax optimizer, a function ``horizon -> optimizer``, a drift ``(ratio,
             advantage) -> drift``, which runs with tuned Adam, an update rule, or a text
-            as on the command line, such as ``"optax.adamw:3e-4"``. ``...`` stands for
-            the rule that has this name.
+            as on the command line, such as ``"optax.adamw:3e-4"``. The value
+            ``...`` selects the library's rule of that name.
         suite: Name of a suite of environments, one of `envs.SUITES`.
         environments: Name or names of environments, instead of a suite.
         seeds: Number of seeds.
@@ -80,7 +81,7 @@ suite='minatar' or environments='Breakout-MinAtar'
             f"suite={suite!r}, environments={environments!r}: need one of the two. "
             "Pass suite='minatar' or environments='Breakout-MinAtar'"
         )
-    chosen = envs.suite(suite) if suite else environments
+    chosen = envs.suite(suite) if suite else as_names(environments)
     asked = Comparison(names, chosen, seeds, total_timesteps, **options)
     out = pathlib.Path(out)
     plan = prepare(asked, given=given)

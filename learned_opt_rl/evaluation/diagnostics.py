@@ -54,7 +54,7 @@ def diagnose(
     rules: str | Sequence[str],
     environment: str,
     total_timesteps: float,
-    seeds: Sequence[int],
+    seeds: int | Sequence[int],
     folder: pathlib.Path,
     *,
     stream: TextIO | None = None,
@@ -95,21 +95,22 @@ def _of(environment: str, path: pathlib.Path) -> list[Record]:
 
 
 def analyze(
-    rule: str, environment: str, config: PPOConfig, seeds: Sequence[int]
+    rule: str, environment: str, config: PPOConfig, seeds: int | Sequence[int]
 ) -> list[Record]:
     """Train one agent per seed and measure the last update of each rollout.
 
-    A seed's run equals that of `run.run` up to rounding. Each seed gives a JSON-able
-    record. Its lists have one value per rollout, None where there is none: ``curve``
-    (returns), ``cosine`` by `COMPARED`, and by network ``relative_update``,
-    ``relative_noise`` and ``dormant``.
+    A number of seeds stands for the seeds from 0. A seed's run equals that of `run.run`
+    up to rounding. Each seed gives a JSON-able record. Its lists have one value per
+    rollout, None where there is none: ``curve`` (returns), ``cosine`` by `COMPARED`,
+    and by network ``relative_update``, ``relative_noise`` and ``dormant``.
 
     References:
         Goldie et al. 2024, appendix F. The paper divides each update by its parameter
         and takes the mean, which is infinite where a parameter is 0, as biases are at
         first; here the root mean squares are divided.
     """
-    if not seeds:
+    numbers = range(seeds) if isinstance(seeds, int) else seeds
+    if not numbers:
         raise ValueError(f"seeds={seeds!r} is empty; give at least one, as in [0]")
     env = envs.make(environment)
     chosen = resolve(rule, config, env.name)
@@ -128,7 +129,7 @@ def analyze(
 
     compiled = jax.jit(train)
     made = []
-    for seed in seeds:
+    for seed in numbers:
         curve, found = jax.device_get(compiled(jax.random.key(seed)))
         about = {
             "rule": rule,

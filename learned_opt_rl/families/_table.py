@@ -4,9 +4,10 @@ import importlib.metadata
 from types import ModuleType
 
 from learned_opt_rl import checks
-from learned_opt_rl.errors import ArtifactError, warn_user
+from learned_opt_rl.errors import ArtifactError
 from learned_opt_rl.families import expression, lpg, lpo, open_network, optim4rl
 from learned_opt_rl.families.family import Family
+from learned_opt_rl.warn import warn_user
 
 _FAMILIES = {
     family.algorithm: family

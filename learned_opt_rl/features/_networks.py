@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, TypeGuard
 import jax
 import numpy as np
 
-from learned_opt_rl.errors import RolesWarning, warn_user
+from learned_opt_rl.errors import RolesWarning
 from learned_opt_rl.features._layers import Node, Reader, tree_of
 from learned_opt_rl.features._paths import NamedLeaf, named_leaves
 from learned_opt_rl.features._words import has, names_network
+from learned_opt_rl.warn import warn_user
 
 Networks = Mapping[str, str | Sequence[str] | Callable[[Any], Any] | Any]
 """Network name -> regular expression over paths, one expression per layer in

@@ -15,7 +15,7 @@ _SHOWN = contextvars.ContextVar("shown", default=True)
 
 @contextlib.contextmanager
 def showing(progress: bool) -> Iterator[None]:
-    """Without ``progress``, do not write any to standard error meanwhile."""
+    """Hide progress on standard error within the context, unless ``progress``."""
     token = _SHOWN.set(progress and _SHOWN.get())
     try:
         yield

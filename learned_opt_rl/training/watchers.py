@@ -3,10 +3,11 @@
 import functools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.rundir.jsonl import Record
+from learned_opt_rl.warn import warn_user
 
 EVENTS = "tensorboard"
 """Subfolder of a run with TensorBoard events."""
@@ -52,12 +53,12 @@ class Watchers:
     """Pass rows of the log to the curve and the events of a run.
 
     A watcher that raises, for example because the disk is full, cannot stop a run: it
-    is dropped, with a line on the stream.
+    is dropped with a warning.
     """
 
-    def __init__(self, stream: TextIO, run: str) -> None:
-        """``run`` is a word for the run, for the line."""
-        self._stream, self._run = stream, run
+    def __init__(self, run: str) -> None:
+        """``run`` is a word for the run, for the warning."""
+        self._run = run
         self._watching: dict[str, Any] = {}
 
     def add(self, name: str, make: Callable[[], Any]) -> None:
@@ -81,7 +82,7 @@ class Watchers:
         except Exception as error:  # Code of other packages may raise anything.
             self._watching.pop(name, None)
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self._stream.write(f"the {self._run} continues without {name}: {reason}\n")
+            warn_user(f"the {self._run} continues without {name}: {reason}")
 
 
 def scalars(row: Record) -> Iterator[tuple[str, float]]:

@@ -99,8 +99,8 @@ def test_the_snippet_of_the_documentation(repository, tmp_path, monkeypatch, cap
         ({"minatar": optax.sgd(0.1)}, "'minatar' already names a rule of the library"),
         ({"mine.txt": optax.sgd(0.1)}, "looks like a file .* such as 'mine'"),
         ({"a/b": optax.sgd(0.1)}, "is not a plain name. Choose a name without : @"),
-        ({"mine": 3}, "rule='mine': 3 is not an optax optimizer, a function horizon"),
-        ({"mine": lambda: None}, "is not an optax optimizer, a function horizon"),
+        ({"mine": 3}, r"rules={'mine': 3}: must be an optax .*, or the name of a rule"),
+        ({"mine": lambda: None}, "must be an optax optimizer, a function horizon"),
         ({"mine": lambda horizon: 3}, "must return an optax optimizer, but .* int"),
         ({"mine": lambda step, size: 0.1}, r"that is 0 at ratio 1, but it returns 0.1"),
         ({"mine": lambda r, a: r * a}, r"0 at ratio 1, but it returns \[ 0.5 -1. "),
@@ -138,7 +138,8 @@ def test_a_call_shows_its_rules_and_the_folder_keeps_all(tmp_path):
         "sgd:1e-2",
         "2 runs of another length, agent or setting",
     ]
-    advice = f"`learned-opt-rl report {tmp_path}` shows all rules."
+    command = f"`learned-opt-rl report {tmp_path}`"
+    advice = f"{command} shows all runs but those of earlier versions of a rule."
     assert str(found).endswith(f"agent or setting. {advice}")
     assert len(evaluation.load(tmp_path, baseline="adam:1e-2").rows) == 5
     # A baseline that ran with other settings only is missed before the runs.
@@ -225,6 +226,19 @@ def test_a_drift_runs_with_tuned_adam():
     config = agents.preset("Breakout-MinAtar", 1e6)
     rule = given["mine"].resolve(config, "Breakout-MinAtar")
     assert rule.drift is not None and rule.drift(jnp.ones(1) * 3, jnp.ones(1)) == 4
+
+
+def test_a_function_may_take_the_horizon_without_needing_it():
+    def make(horizon=None):
+        assert horizon is not None
+        return optax.sgd(0.1)
+
+    for function in (
+        make,
+        lambda *a: make(*a),
+        lambda horizon, rate=0.1: make(horizon),
+    ):
+        assert given_rules({"mine": function})[1]["mine"].sha256
 
 
 def test_an_update_rule_is_identified_by_its_weights():

@@ -92,7 +92,7 @@ def test_dormancy_is_by_network():
 
 def test_an_analysis_is_a_file_of_rows_and_a_picture(tmp_path, capsys):
     config = PPOConfig(256, num_envs=4, num_steps=32, minibatches=4, hidden=(8,))
-    rows = diagnostics.analyze("sign_mixture", "CartPole-v1", config, seeds=[0])
+    rows = diagnostics.analyze("sign_mixture", "CartPole-v1", config, seeds=1)
     path = tmp_path / "analysis.jsonl"
     jsonl.append(path, rows)
     (row,) = jsonl.read(path)
@@ -182,3 +182,5 @@ def refused(arguments, folder, problem, capsys):
 def test_no_seeds_are_refused():
     with pytest.raises(ValueError, match="seeds="):
         diagnostics.analyze("minatar", "CartPole-v1", PPOConfig(), seeds=[])
+    with pytest.raises(ValueError, match="seeds=0 is empty"):
+        diagnostics.analyze("minatar", "CartPole-v1", PPOConfig(), seeds=0)

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import pathlib
 import random
 import re
@@ -477,7 +478,7 @@ def test_without_a_baseline_there_is_no_verdict():
         ),
         (
             {"adam": [1.0] * 5, "a": [2.0] * 5, "b": [2.001] * 5},
-            "Better than Adam: a, b. The interquartile means of a and b are equal, "
+            "Better than Adam: a, b. a and b have the same interquartile mean: "
             "2.00 times Adam's return. (1",
         ),
         (
@@ -522,6 +523,25 @@ def test_a_printed_table_has_returns_and_fits_a_terminal(monkeypatch, steps):
     if len(steps) == 1:
         assert max(map(len, lines)) <= 80
         assert "low" in seen and "high" in seen and "..." not in seen
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5])
+def test_a_table_shows_intervals_and_failures(seeds):
+    pytest.importorskip("pandas")
+    rows = random_table(games=("ant",), seeds=seeds)
+    rows = [
+        dataclasses.replace(row, final_return=None, diverged=True, curve=[None])
+        if row.rule == "lion"
+        else row
+        for row in rows
+    ]
+    shown = report.Report(rows).table.loc["ant"]
+    assert shown["low"].notna()["adam"] == (seeds == 5)
+    assert shown["failed"].to_dict() == {"adam": 0, "lion": seeds}
+    assert "failed" not in report.Report(rows[:seeds]).table
+    nothing = [row for row in rows if row.rule == "lion"]
+    (line,) = report.Report(nothing).table.itertuples()
+    assert math.isnan(line.final_return) and line.failed == seeds
 
 
 def test_a_figure_is_drawn_once_and_alone(monkeypatch):

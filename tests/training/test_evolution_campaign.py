@@ -519,6 +519,15 @@ def test_the_command_line_starts_resumes_and_refuses(tmp_path, capsys):
     assert "sigma 0.03 -> 0.5)" in error
 
 
+@pytest.mark.filterwarnings("default")
+def test_quiet_keeps_the_warnings_of_a_campaign(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    command = [*COMMAND, "--out", str(tmp_path), "--generations", "1", "--quiet"]
+    assert cli.main(command) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: the campaign continues without curve.png: ")
+
+
 def test_the_command_line_says_that_a_full_disk_loses_nothing(
     tmp_path, capsys, monkeypatch
 ):

@@ -56,9 +56,9 @@ def named(rows: Iterable[Row], digests: Digests | None = None) -> list[Row]:
     of `CONFIGS`, are named like ``"adam (a2c)"``. Rules with replaced weights are named
     like ``"minatar:8e9739e7"``, after the SHA-256 of the weights. Weights count as
     replaced if they differ from ``digests`` or, without one, from the installed ones.
-    Without either, those of the rule's last row count. A row that does not record its
-    weights keeps its name. The names thus depend on the installed artifacts and on
-    files that are rules.
+    Without either, the weights of the rule's last row count as current. A row that does
+    not record its weights keeps its name. The names thus depend on the installed
+    artifacts and on files that are rules.
     """
     rows = list(rows)
     last = {_whole(row.rule): row.weights_sha256 for row in rows if row.weights_sha256}
@@ -77,7 +77,8 @@ def named(rows: Iterable[Row], digests: Digests | None = None) -> list[Row]:
 def superseded(rows: Sequence[Row], named: Sequence[Row]) -> set[str]:
     """Return the names of `named` that are earlier versions of a rule.
 
-    The current version has the rule's own name. If none has it, the last row's counts.
+    The current version has the rule's own name. If no row has it, the version of the
+    last row in ``rows`` counts as current, even if it is not the newest.
     """
     marks = [
         new.rule.removeprefix(row.rule).partition(" ")[0]

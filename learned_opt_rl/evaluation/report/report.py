@@ -109,15 +109,21 @@ class Report:
     def table(self) -> "pd.DataFrame":
         """Mean final return and interval of each rule in each environment, rounded.
 
-        It fits a terminal: names are the index, and numbers have four digits.
+        It fits a terminal: names are the index, and numbers have four digits. If runs
+        have no return, ``failed`` counts them; they enter the mean with the value of
+        `statistics.failed_values`.
         """
         made: Any = self.results.set_index(["environment", "rule"]).rename(
             columns=lambda name: name.removeprefix("final_return_")
         )
-        shown = made[["final_return", "low", "high", "seeds"]]
+        made["failed"] = made["diverged"] + made["too_short"]
+        counts = ["seeds", "failed"] if made["failed"].any() else ["seeds"]
+        # Too few seeds give intervals of None, which are not numbers.
+        shown = made[["final_return", "low", "high", *counts]].astype(float)
         if "setting" in made:
             shown = shown.set_index(made["setting"], append=True)
-        return shown.map(lambda number: float(f"{number:.4g}")).astype({"seeds": int})
+        shown = shown.map(lambda number: float(f"{number:.4g}"))
+        return shown.astype(dict.fromkeys(counts, int))
 
     @property
     def results(self) -> "pd.DataFrame":
@@ -331,7 +337,8 @@ def _others(every: Sequence[Row], rows: Sequence[Row]) -> Iterator[str]:
 
 def _advice(earlier: Collection[str], folder: pathlib.Path | None) -> Iterator[str]:
     if folder is not None:
-        yield f"`learned-opt-rl report {shlex.quote(str(folder))}` shows all rules."
+        command = f"`learned-opt-rl report {shlex.quote(str(folder))}`"
+        yield f"{command} shows all runs but those of earlier versions of a rule."
     if earlier:
         yield "To show an earlier version of a rule, name it with --only."
 

@@ -53,7 +53,7 @@ def _highest(
     if len(ties) > 1:
         names = f"{', '.join(ties[:-1])} and {ties[-1]}"
         equal = f"{highest.value:.2f}{unit}"
-        yield f"The interquartile means of {names} are equal, {equal}."
+        yield f"{names} have the same interquartile mean: {equal}."
         return
     which = f"The interquartile mean of {best} is {value}"
     if len(found) > 1:

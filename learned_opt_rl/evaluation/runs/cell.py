@@ -9,7 +9,7 @@ from learned_opt_rl.agents.config import Config
 from learned_opt_rl.evaluation.runs import run
 from learned_opt_rl.evaluation.runs.given_rules import GivenRule
 from learned_opt_rl.evaluation.runs.program import Program
-from learned_opt_rl.evaluation.runs.row import agent_of, config_type
+from learned_opt_rl.evaluation.runs.row import agent_of, config_type, setting
 from learned_opt_rl.evaluation.runs.rules import Rule, Settings, resolve, weights_digest
 from learned_opt_rl.rundir.jsonl import Record
 from learned_opt_rl.rundir.settings import tuples
@@ -30,9 +30,9 @@ class Cell(NamedTuple):
 
     @property
     def setting(self) -> tuple:
-        """What rules are compared in, as in `Row.setting`."""
-        steps, variant = self.config.total_timesteps, sorted(self.variant.items())
-        return self.env.name, agent_of(self.config), steps, str(variant)
+        """The setting in which rules are compared, as in `Row.setting`."""
+        agent, steps = agent_of(self.config), self.config.total_timesteps
+        return setting(self.env.name, agent, steps, self.variant)
 
     @property
     def digest(self) -> str | None:

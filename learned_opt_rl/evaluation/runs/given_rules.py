@@ -44,8 +44,8 @@ def given_rules(
     """Return the names of rules, and those among them that are given as objects.
 
     Args:
-        rules: Values by name, or just names for `rules.resolve`. ``...`` stands for
-            the rule that has this name.
+        rules: Values by name, or just names for `rules.resolve`. The value
+            ``...`` selects the library's rule of that name.
 
     Raises:
         ValueError: A name is that of another rule, or a value is not a rule.
@@ -103,7 +103,7 @@ def _given(name: str, value: Any) -> GivenRule:
     if isinstance(value, Rule):
         parts = [value.optimizer(jax.random.key(0)), value.drift, value.update_rule]
         return GivenRule(lambda config, env: value, _digest(*parts))
-    own = own_rules.of_object(name, value)
+    own = own_rules.of_object(name, value, given=True)
     made = own.make(**_EXAMPLE if own.kind == "optimizer" else {})
     return GivenRule(lambda config, env: of_own(name, own, config, env), _digest(made))
 

@@ -31,10 +31,11 @@ from learned_opt_rl.rules.lpg import UpdateRule
 
 _EXPRESSION = re.compile(r"(.*\.txt)(?::(.*))?")
 _ATTRIBUTE = re.compile(r"(?!artifact:|open:|optax\.)([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
-_ACCEPTED = (
+_OBJECTS = (
     "an optax optimizer, a function horizon -> optimizer, a drift (ratio, advantage) "
-    "-> drift, or an update rule"
+    "-> drift,"
 )
+_ACCEPTED = f"{_OBJECTS} or an update rule"
 _ZERO = 1e-5  # what float32 may leave of a drift at ratio 1
 
 
@@ -179,8 +180,10 @@ def _attribute(rule: str, module: str, name: str) -> Own:
     return of_object(rule, value)
 
 
-def of_object(rule: str, value: Any) -> Own:
-    """Return the rule that a Python object is; ``rule`` names it in messages.
+def of_object(rule: str, value: Any, *, given: bool = False) -> Own:
+    """Return the rule that a Python object is.
+
+    Messages name it ``rule``; it was ``given`` in ``rules={...}``, or else found there.
 
     Raises:
         ArtifactError: The object is none of those listed in `_ACCEPTED`.
@@ -189,12 +192,16 @@ def of_object(rule: str, value: Any) -> Own:
         return Own("update_rule", lambda: value)
     if isinstance(value, optax.GradientTransformation):
         return Own("optimizer", lambda **_: value)
-    inputs = _inputs(value) if callable(value) else 0
-    if inputs == 2:
+    if _accepts(value, 1):
+        return _of_function(rule, value)
+    if _accepts(value, 2):
         _check_drift(rule, value)
         return Own("drift", lambda: value)
-    if inputs == 1:
-        return _of_function(rule, value)
+    if given:
+        raise ArtifactError(
+            f"rules={{{rule!r}: {value!r}}}: must be {_OBJECTS} an update rule, or the "
+            "name of a rule"
+        )
     raise ArtifactError(f"rule={rule!r}: {value!r} is not {_ACCEPTED}")
 
 
@@ -216,16 +223,13 @@ def _check_drift(rule: str, value: Callable[..., Any]) -> None:
         )
 
 
-def _inputs(function: Callable[..., Any]) -> int:
-    """Return the number of positional arguments that a function needs."""
+def _accepts(value: Any, arguments: int) -> bool:
+    """Return whether a value can be called with this many positional arguments."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        inspect.signature(value).bind(*range(arguments))
     except (TypeError, ValueError):
-        return 0
-    return sum(
-        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        for p in parameters
-    )
+        return False
+    return True
 
 
 def _of_function(rule: str, function: Callable[[Horizon], Any]) -> Own:

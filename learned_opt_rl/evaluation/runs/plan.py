@@ -11,13 +11,13 @@ from learned_opt_rl import agents, envs
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.agents.presets import AgentName
 from learned_opt_rl.checks import as_names
-from learned_opt_rl.errors import warn_user
 from learned_opt_rl.evaluation.runs.cell import Cell
 from learned_opt_rl.evaluation.runs.given_rules import GivenRule
 from learned_opt_rl.evaluation.runs.program import check_devices
 from learned_opt_rl.evaluation.runs.row import Row, config_type, identity
 from learned_opt_rl.evaluation.runs.rules import Settings, resolve
 from learned_opt_rl.rundir import settings
+from learned_opt_rl.warn import warn_user
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Comparison:
     """A request to compare rules.
 
     Attributes:
-        rules: Names for `rules.resolve`, or one name.
-        environments: Names for `envs.make`, or one name.
+        rules: Names for `rules.resolve`.
+        environments: Names for `envs.make`.
         seeds: Number of seeds; every rule gets the same ones.
         total_timesteps: Environment steps of each run.
         first_seed: The first of the seeds.
@@ -48,15 +48,15 @@ class Comparison:
         [range(0, 3), range(3, 6)]
     """
 
-    rules: str | Sequence[str]
-    environments: str | Sequence[str]
+    rules: tuple[str, ...]
+    environments: tuple[str, ...]
     seeds: int
     total_timesteps: float
     first_seed: int = 0
     agent: str = "ppo"
     at_once: int | None = None
     devices: int = 1
-    settings: str | Sequence[str] = ()
+    settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values, and make tuples of names without repetitions."""
@@ -108,7 +108,7 @@ class Plan(NamedTuple):
         return {cell.rule: cell.digest for cell in self.cells}
 
     def runs(self, rows: Iterable[Row], *others: str) -> list[Row]:
-        """Return the rows of the plan's cells, and of other rules beside them."""
+        """Return rows of the plan's cells and of other rules with the same settings."""
         rules: dict[tuple, set[str]] = {}
         for cell in self.cells:
             rules.setdefault(cell.setting, {*others}).add(cell.rule)

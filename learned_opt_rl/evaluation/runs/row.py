@@ -164,9 +164,8 @@ class Row:
 
     @property
     def setting(self) -> tuple:
-        """What rules are compared in: environment, agent, length, changed settings."""
-        variant = str(sorted(self.variant.items()))
-        return self.environment, self.agent, self.total_timesteps, variant
+        """The setting in which rules are compared, see `setting`."""
+        return setting(self.environment, self.agent, self.total_timesteps, self.variant)
 
     @property
     def full_config(self) -> dict[str, Any]:
@@ -186,6 +185,13 @@ def identity(
     settings = dataclasses.asdict(config)
     parts = [rule, weights_sha256, environment, seed, agent_of(config), settings]
     return _text(parts, variant or {})
+
+
+def setting(
+    environment: str, agent: str, total_timesteps: float, variant: Mapping[str, str]
+) -> tuple:
+    """Return a key that is equal for two runs if their rules can be compared."""
+    return environment, agent, total_timesteps, str(sorted(variant.items()))
 
 
 def agent_of(config: Config) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 from learned_opt_rl import envs
 from learned_opt_rl.agents.config import Config
 from learned_opt_rl.envs import Environment
-from learned_opt_rl.errors import warn_user
 from learned_opt_rl.evaluation.runs.program import Program, State
 from learned_opt_rl.evaluation.runs.row import Row, agent_of
 from learned_opt_rl.evaluation.runs.rules import (
@@ -26,6 +25,7 @@ from learned_opt_rl.rundir import jsonl
 from learned_opt_rl.rundir.checkpoint import Checkpoint
 from learned_opt_rl.rundir.progress import Progress, duration
 from learned_opt_rl.rundir.provenance import provenance
+from learned_opt_rl.warn import warn_user
 
 OnRollout = Callable[[int, float], None]
 """``(rollouts done, mean return over the agents that have one)``; NaN if none has."""

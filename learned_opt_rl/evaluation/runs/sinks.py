@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from learned_opt_rl.checks import as_names, one_of
-from learned_opt_rl.errors import MissingExtraError, warn_user
+from learned_opt_rl.errors import MissingExtraError
 from learned_opt_rl.evaluation.runs.row import Row
+from learned_opt_rl.warn import warn_user
 
 Sink = Callable[[Row], None]
 

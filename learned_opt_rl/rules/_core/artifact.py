@@ -9,9 +9,10 @@ from typing import Any, TypeVar, cast
 import optax
 
 from learned_opt_rl.artifacts import Artifact, Card
-from learned_opt_rl.errors import ArtifactError, HorizonWarning, warn_user
+from learned_opt_rl.errors import ArtifactError, HorizonWarning
 from learned_opt_rl.features import Horizon
 from learned_opt_rl.rules._core.named_drift import NamedDrift
+from learned_opt_rl.warn import warn_user
 
 
 def require_algorithm(artifact: Artifact, *algorithms: str) -> None:

@@ -8,6 +8,7 @@ The folder holds ``config.json`` (configuration, versions, digest of the teacher
 import functools
 import math
 import pathlib
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +57,8 @@ def distill(
         config: The configuration, from `configure`, as is the teacher.
         teacher: The rule to imitate.
         folder: The folder of the run.
-        stream: Receives a line per validation; standard error by default.
+        stream: Receives a line per validation, by default on standard error, and the
+            report about held-out runs, by default on standard output.
 
     Raises:
         ValueError: The folder holds another run; or no weights were finite; or no
@@ -84,7 +86,7 @@ def distill(
     with locked(folder):
         rows = _claim(config, teacher, folder)
         if not rows:
-            rows = _train(config, teacher, folder, output(stream))
+            rows = _train(config, teacher, folder, stream)
     return best_row(rows, config.select)
 
 
@@ -129,8 +131,9 @@ def _train(
     config: DistillationConfig,
     teacher: Teacher,
     folder: pathlib.Path,
-    stream: TextIO,
+    stream: TextIO | None,
 ) -> list[Record]:
+    results, stream = output(stream or sys.stdout), output(stream)
     rows: list[Record] = []
     if config.inputs == "runs":
         rows, fit = windows.resume(config, teacher, folder, stream)
@@ -161,7 +164,7 @@ def _train(
             f"learning_rate={config.learning_rate:g}"
         )
     if config.inputs == "runs":
-        windows.report(best_row(rows, config.select), folder, stream)
+        windows.report(best_row(rows, config.select), folder, results)
     save_safetensors(folder / FINAL, last)
     return rows
 

@@ -176,7 +176,7 @@ class Campaign:
 
     def _rest(self, start: tuple[Any, Standing], folder: Folder | None) -> Standing:
         fresh, standing = start
-        with contextlib.closing(Watchers(self._stream, "campaign")) as watchers:
+        with contextlib.closing(Watchers("campaign")) as watchers:
             if folder is not None:
                 rows = jsonl.read(self.path / LOG)
                 watchers.add(CURVE, lambda: Curve(self.path, rows))

@@ -212,7 +212,7 @@ class Training:
         config = self.config
         with (
             Progress("meta-step", config.steps, self._stream, done=done) as progress,
-            contextlib.closing(Watchers(self._stream, "training")) as watching,
+            contextlib.closing(Watchers("training")) as watching,
         ):
             if self._tensorboard:
                 rows, place = jsonl.read(self.path / LOG), self.path / EVENTS

@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import io
 import pathlib
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TextIO
 
@@ -45,6 +44,7 @@ from learned_opt_rl.training.proposal.scoring.evaluation import (
 from learned_opt_rl.training.proposal.scoring.worker import DivergedError, WorkerError
 from learned_opt_rl.training.proposal.search import Search, readable
 from learned_opt_rl.training.run_folder import read_config
+from learned_opt_rl.warn import warn_user
 
 METHOD = "discovery"
 KIND = "optimizer"
@@ -255,7 +255,7 @@ class Discovery(Search):
             return Evaluation({n: {} for n in names})
         except (RefusedReplyError, WorkerError) as error:
             problem = f"{name} is not in the archive, because it has no score: {error}"
-            warnings.warn(problem, stacklevel=2)
+            warn_user(problem)
             return None
 
     def _written(self) -> list[Member]:

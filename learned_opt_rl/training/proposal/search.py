@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
@@ -45,7 +46,8 @@ class Search:
         provider: The model. With None, only recorded replies are used.
         limits: Bounds on its costs.
         candidate: Makes what checks and trains an expression; tests replace it.
-        stream: Receives the progress; standard error by default.
+        stream: Receives the progress and the costs; by default, progress goes to
+            standard error and costs to standard output.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class Search:
                 yield session, Scorer(session, scoring, self._candidate)
             finally:
                 if not recall:
-                    print(journal.summary(), file=output(self._stream))
+                    print(journal.summary(), file=output(self._stream or sys.stdout))
 
     def _claim(self, kind: str, config: Record, may_grow: str) -> None:
         """Write the configuration, or raise ValueError if the field has shrunk."""
