@@ -21,6 +21,8 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
 # Finding them does not import them.
 _LIBRARIES = tuple(
     os.path.dirname(spec.origin) + os.sep
-    for spec in map(importlib.util.find_spec, (__package__, "optax", "flax", "jax"))
+    for spec in map(
+        importlib.util.find_spec, ("learned_opt_rl", "optax", "flax", "jax")
+    )
     if spec is not None and spec.origin
 )
