@@ -18,11 +18,9 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 # Only the libraries that call this one: the code of an agent may be installed too.
-# Finding them does not import them.
+_CALLERS = ("learned_opt_rl", "optax", "flax", "jax")
 _LIBRARIES = tuple(
     os.path.dirname(spec.origin) + os.sep
-    for spec in map(
-        importlib.util.find_spec, ("learned_opt_rl", "optax", "flax", "jax")
-    )
+    for spec in map(importlib.util.find_spec, _CALLERS)  # which imports none of them
     if spec is not None and spec.origin
 )
