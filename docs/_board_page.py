@@ -91,8 +91,8 @@ def _linked(table: str) -> str:
 def costs(raw: pathlib.Path, measures: Iterable[Measures]) -> dict[str, board.Cost]:
     """Return the costs that `bench.overhead` measured, by name of the rule.
 
-    All runs were timed on one busy host, since ratios differ between hosts. Updates
-    were timed on another, quiet host, and only those of Adam and OPEN.
+    All runs were timed in processor seconds on one core. Updates were timed on both
+    cores of the same host, and only those of Adam and OPEN.
     """
     timed = timings(raw / "overhead_rules.json", "ppo")
     times = {one["optimizer"]: one["times_adam"] for one in timed}
@@ -117,7 +117,7 @@ def percent(returns: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
 
 def run_times(raw: pathlib.Path, rules: Iterable[str]) -> dict[str, float]:
     """Return the time of a run relative to tuned Adam's, by rule."""
-    files = ("overhead_rules.json", "overhead.json")  # the quiet host wins
+    files = ("overhead_rules.json", "overhead.json")  # two idle cores win
     measured = {
         one["optimizer"]: one["times_adam"]
         for name in files
