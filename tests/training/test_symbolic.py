@@ -171,7 +171,7 @@ def test_a_whole_run(tmp_path, run, capsys):
     assert trained == ["adam", *tried]
     stages = {row["stage"] for row in jsonl.read(folder / LEDGER)}
     assert stages == {"fit", "train"}
-    assert "total: 0" in capsys.readouterr().out
+    assert "total: 0" in capsys.readouterr().err
 
 
 def test_a_formula_that_was_not_found_is_searched_in_all_fits(tmp_path, run):

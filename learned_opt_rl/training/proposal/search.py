@@ -98,7 +98,7 @@ class Search:
                 yield session, Scorer(session, scoring, self._candidate)
             finally:
                 if not recall:
-                    print(journal.summary(), file=output(self._stream or sys.stdout))
+                    print(journal.summary(), file=output(self._stream or sys.stderr))
 
     def _claim(self, kind: str, config: Record, may_grow: str) -> None:
         """Write the configuration, or raise ValueError if the field has shrunk."""
