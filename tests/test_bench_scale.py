@@ -55,7 +55,7 @@ def test_calls_with_a_mebibyte_cost_more(monkeypatch):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("what", ["devices", "workers"])
 def test_a_campaign_is_measured(what):
-    found = scale.run(f"1 {what}", 4096)
+    found = scale.run(f"1 {what}", 8192)
     assert len(found["generations"]) == 4
     # 4 generations of 8 members and 2 validations; the first task compiles.
     assert len(found["tasks"]) == (4 * 8 + 2 * 2 - 1) * (what == "workers")

@@ -23,6 +23,7 @@ OptimizerName = Literal[
     "discovered/open_symbolic_minatar",
     "distilled/minatar_half",
     "distilled/minatar_same",
+    "distilled/minatar_small",
     "distilled/recurrent_long",
     "distilled/recurrent_short",
     "distilled/sign_mixture",
