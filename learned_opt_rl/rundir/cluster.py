@@ -193,6 +193,7 @@ class Cluster:
                 found, problem, trace = future.result()
             return TaskError(problem, trace) if problem else found
         if future.status == "cancelled":
+            self._check()  # a lost scheduler cancels them, too
             raise ClusterError(
                 f"cluster={self.address!r} has cancelled the tasks; repeat the "
                 "command. Finished work is kept"
